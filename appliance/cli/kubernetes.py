@@ -8,7 +8,6 @@ import typer
 from appliance.actions.kubernetes.chart_values import Wishes
 from appliance.actions.kubernetes.export import export
 from appliance.cli import context as shared
-from media.errors import UsageError
 
 
 def register(commands: typer.Typer) -> None:
@@ -35,22 +34,17 @@ def _kubernetes(
     Where several models are in production it is of the first line's version alone.
     """
     own = shared.of(context)
-    wishes = Wishes(
-        server_image=server_image, engine_image=engine_image, replicas=replicas, most=most, gpus=gpus, nodes=nodes
-    )
-    names_images = bool(server_image or engine_image)
-    if not names_images and not images:
-        raise UsageError(
-            what="there is nothing to write",
-            why="a chart names its images, and --no-images leaves out what they are built from",
-            fix="give --server-image and --engine-image, or leave --no-images out",
+    wishes = None
+    if server_image or engine_image:
+        wishes = Wishes(
+            server_image=server_image, engine_image=engine_image, replicas=replicas, most=most, gpus=gpus, nodes=nodes
         )
-    made = export(own.config, folder, wishes if names_images else None, images=images, dry_run=dry_run)
+    made = export(own.config, folder, wishes, images=images, dry_run=dry_run)
     lines = [
         *made.files,
         f"{len(made.files)} files {'written below' if made.written else 'would be written below'} {folder}",
     ]
-    if not names_images:
+    if wishes is None:
         lines.append("no chart yet: build both images, then give --server-image and --engine-image (and --no-images)")
     text = "\n".join(lines)
     own.result({"written": made.written, "files": list(made.files), "values": made.values}, text)

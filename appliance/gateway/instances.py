@@ -112,13 +112,13 @@ class Instances:
 
     def awaits(self, now: float, tried: Collection[str] = ()) -> bool:
         """Tell whether the next call had better wait for the answer to a short question, see RTE-7."""
-        if self._due_back([one for one in self.known.values() if one.name not in tried and not one.is_questioned], now):
+        if not any(one.is_questioned for one in self.known.values()):
             return False
-        for kind in Kind:
-            free = [one for one in self._in(kind) if one.name not in tried and (not one.most or one.running < one.most)]
-            if free:
-                return all(one.is_questioned for one in free)
-        return False
+        left = [one for one in self.known.values() if one.name not in tried]
+        if self._due_back([one for one in left if not one.is_questioned], now):
+            return False
+        free = next(filter(None, (_free(left, kind) for kind in Kind)), [])
+        return bool(free) and all(one.is_questioned for one in free)
 
     def doubted(self, name: str, now: float) -> bool:
         """Tell whether it must be asked a short question first; then `questioned` says how it answered."""
@@ -190,17 +190,13 @@ class Instances:
             one.out_seconds = min(one.out_seconds * 2, LONGEST_OUT_SECONDS)
         one.out_until, one.is_tried = now + one.out_seconds, False
 
-    def _in(self, kind: Kind) -> list[Instance]:
-        return [one for one in self.known.values() if one.kind is kind and not one.is_out]
-
     def _due_back(self, left: Collection[Instance], now: float) -> Instance | None:
         due = [one for one in left if one.is_out and one.out_until <= now and not one.is_tried]
         return min(due, key=lambda one: one.out_until, default=None)
 
     def _best(self, left: Collection[Instance], session: str, more: int) -> Instance | None:
         for kind in Kind:
-            of_kind = [one for one in left if one.kind is kind and not one.is_out]
-            free = [one for one in of_kind if not one.most or one.running < one.most]
+            free = _free(left, kind)
             if free and session:
                 least = min(one.running for one in free)
                 near = [one for one in free if one.running <= least + more]
@@ -211,7 +207,15 @@ class Instances:
         return min(well, key=lambda one: (one.kind, one.running, one.asked_at), default=None)
 
     def _peers(self, one: Instance) -> list[Instance]:
-        return [each for each in self._in(one.kind) if each is not one]
+        return [each for each in _in(self.known.values(), one.kind) if each is not one]
+
+
+def _in(left: Collection[Instance], kind: Kind) -> list[Instance]:
+    return [one for one in left if one.kind is kind and not one.is_out]
+
+
+def _free(left: Collection[Instance], kind: Kind) -> list[Instance]:
+    return [one for one in _in(left, kind) if not one.most or one.running < one.most]
 
 
 def _points_to(session: str, name: str) -> bytes:

@@ -6,7 +6,6 @@ box starts from a copy of it, with its package sources taken away.
 
 import json
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.box import groups
+from tests.box.debian import debian
 
 _INCLUDE = "systemd,systemd-sysv,dbus,python3,iproute2"
 _CLEAN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
@@ -48,27 +48,7 @@ def install_tools() -> None:
 
 def base_image() -> Path:
     """Return the folder of a bare Debian 12, made now if there is none."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sealift/box"
-    base = cache / "base"
-    if not base.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = cache / "base.new"
-        shutil.rmtree(partial, ignore_errors=True)
-        command = ["debootstrap", "--variant=minbase", f"--include={_INCLUDE}", "bookworm", str(partial), mirror()]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        partial.rename(base)
-    return base
-
-
-def mirror() -> str:
-    """Return the Debian mirror of this machine's own package sources."""
-    folder = Path("/etc/apt")
-    for path in (folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))):
-        text = path.read_text() if path.is_file() else ""
-        if found := re.search(r"^(?:URIs:|deb(?: \[[^\]]*\])?)\s+(\S+/debian)/?(?:\s|$)", text, re.MULTILINE):
-            return found[1]
-    message = "this machine has no Debian package source"
-    raise BoxError(message)
+    return debian("base", _INCLUDE)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from appliance.actions.kubernetes.pod import USER
 from appliance.errors import StoreDamagedError
 from media.digest import file_sha256
 from media.errors import UsageError
@@ -136,7 +137,7 @@ def pod(exported: Exported, namespace: str) -> Iterator[Pod]:
 def test_images_are_what_the_release_brought_and_nothing_else(exported: Exported, folder: Path) -> None:
     for name, image in exported.images.items():
         [found] = json.loads(exported.podman.run("image", "inspect", image).stdout)
-        assert found["User"] == "65532:65532"
+        assert found["User"] == f"{USER}:{USER}"
         done = exported.podman.run(
             "run",
             "--rm",
@@ -178,7 +179,7 @@ def test_images_leave_as_oci_layouts_whose_every_blob_is_what_its_name_says(expo
         manifest = json.loads(blobs[listed["digest"].partition(":")[2]].read_bytes())
         parts = [one["digest"].partition(":")[2] for one in (manifest["config"], *manifest["layers"])]
         assert blobs.keys() == {*parts, listed["digest"].partition(":")[2]}
-        assert json.loads(blobs[parts[0]].read_bytes())["config"]["User"] == "65532:65532"
+        assert json.loads(blobs[parts[0]].read_bytes())["config"]["User"] == f"{USER}:{USER}"
 
 
 def test_a_caller_of_the_pod_is_answered_and_its_own_ledger_records_it(exported: Exported, pod: Pod) -> None:
@@ -210,7 +211,7 @@ def test_a_container_has_no_right_that_it_does_not_need(pod: Pod, name: str) -> 
 
     assert {status[one] for one in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
-    assert set(status["Uid"].split()) == {"65532"}
+    assert set(status["Uid"].split()) == {str(USER)}
     assert pod.ask(name, ["touch", "/tmp/x"]).returncode == 0
     for place in ("/x", "/opt/sealift/x", "/etc/sealift/x", "/var/lib/sealift/x"):
         told = pod.ask(name, ["touch", place]).stderr
@@ -244,7 +245,7 @@ def test_a_pod_whose_weights_changed_starts_nothing(exported: Exported, namespac
     done = other.begin(other.spec["initContainers"][0])
 
     assert unreadable.returncode == UsageError.exit_code
-    assert "chown -R 65532:65532" in unreadable.stderr
+    assert f"chown -R {USER}:{USER}" in unreadable.stderr
     assert done.returncode == StoreDamagedError.exit_code
     assert "store-damaged" in done.stderr
 

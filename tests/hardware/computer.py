@@ -8,7 +8,6 @@ Commands go through QEMU's guest agent, devices come and go through its monitor.
 
 import base64
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -19,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.box.machine import mirror
+from tests.box.debian import debian
 
 QEMU: Final = "qemu-system-x86_64"
 _INCLUDE: Final = (
@@ -38,18 +37,7 @@ class ComputerError(Exception):
 
 def base_system() -> Path:
     """Return the folder of a Debian 12 with a kernel, made now if there is none."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sealift/box"
-    base = cache / "computer"
-    if not base.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        # A name of its own: one that was cut may still have its /proc mounted, below which nothing is to be removed.
-        partial = cache / f"computer.new-{os.getpid()}"
-        command = ["debootstrap", "--variant=minbase", f"--include={_INCLUDE}", "bookworm", str(partial), mirror()]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        for name in _NOT_COPIED:
-            shutil.rmtree(partial / name)
-        partial.rename(base)
-    return base
+    return debian("computer", _INCLUDE, without=_NOT_COPIED)
 
 
 class _Talk:

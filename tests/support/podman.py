@@ -4,18 +4,16 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from bundler.cache import default_root
+from appliance.actions.kubernetes.pod import USER
 from media.digest import sha256_hex
-from tests.box.machine import mirror
+from tests.box.debian import debian
 
-FS_GROUP = 65532
 LIMITS = ("--ulimit=nofile=8192:8192", "--ulimit=nproc=8192:8192")
 """Podman would raise both, which whoever runs the tests may not be allowed to."""
 _BASE = "python3,python3-venv,gpgv,libgomp1"
@@ -24,15 +22,7 @@ _STAMP = "..2026_11_23_00_00_00.1"
 
 def base_folder() -> Path:
     """Return a folder of a Debian 12 with what docs/operator/kubernetes.md asks of BASE; made if there is none."""
-    place = default_root() / "box" / f"container-{sha256_hex(_BASE.encode())[:16]}"
-    if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix="container-new-", dir=place.parent))
-        partial.chmod(0o755)
-        words = ["debootstrap", "--variant=minbase", f"--include={_BASE}", "bookworm", str(partial), mirror()]
-        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
-        partial.rename(place)
-    return place
+    return debian(f"container-{sha256_hex(_BASE.encode())[:16]}", _BASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +31,13 @@ class Podman:
 
     folder: Path
 
-    def run(self, *words: str | Path, check: bool = True) -> "subprocess.CompletedProcess[str]":
-        """Run podman; return what it said."""
-        done = subprocess.run([*self._own(), *words], capture_output=True, text=True, check=False)
+    def run(
+        self, *words: str | Path, check: bool = True, fed: IO[bytes] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run podman, fed on standard input or with nothing; return what it said."""
+        done = subprocess.run(
+            [*self._own(), *words], stdin=fed or subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
         assert not check or done.returncode == 0, (words, done.stdout[-3000:], done.stderr[-3000:])
         return done
 
@@ -51,8 +45,7 @@ class Podman:
         """Import the base; return its name with its digest."""
         tar: list[str | Path] = ["tar", "-C", base_folder(), "--exclude=./var/cache/apt/archives/*.deb", "-c", "."]
         with subprocess.Popen(tar, stdout=subprocess.PIPE) as packed:
-            words = [*self._own(), "import", "--quiet", "-", "base"]
-            subprocess.run(words, stdin=packed.stdout, check=True, stdout=subprocess.DEVNULL)
+            self.run("import", "--quiet", "-", "base", fed=packed.stdout)
         assert packed.returncode == 0
         return self.pinned("localhost/base")
 
@@ -88,15 +81,15 @@ class Podman:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def owned(path: Path, *, user: int, group: int, mode: int) -> None:
-    """Give a file or folder away."""
-    os.chown(path, user, group)
+def _mount(path: Path, mode: int) -> None:
+    """Give a file or folder to root and the pod's group."""
+    os.chown(path, 0, USER)
     path.chmod(mode)
 
 
 def give_to_pods(folder: Path) -> None:
     """Do what docs/operator/kubernetes.md says of a claim's folders."""
-    subprocess.run(["chown", "-R", f"{FS_GROUP}:{FS_GROUP}", folder], check=True)
+    subprocess.run(["chown", "-R", f"{USER}:{USER}", folder], check=True)
 
 
 def as_mounted(folder: Path, files: Mapping[str, bytes], *, mode: int) -> Path:
@@ -108,18 +101,18 @@ def as_mounted(folder: Path, files: Mapping[str, bytes], *, mode: int) -> Path:
     dated.mkdir(parents=True)
     for name, data in files.items():
         (dated / name).write_bytes(data)
-        owned(dated / name, user=0, group=FS_GROUP, mode=mode | 0o440)
+        _mount(dated / name, mode | 0o440)
         (folder / name).symlink_to(f"..data/{name}")
     (folder / "..data").symlink_to(_STAMP)
     for each in (folder, dated):
-        owned(each, user=0, group=FS_GROUP, mode=0o2755)
+        _mount(each, 0o2755)
     return folder
 
 
 def empty(folder: Path) -> Path:
     """Make a volume with nothing in it, which the pod's group may write to."""
     folder.mkdir(parents=True)
-    owned(folder, user=0, group=FS_GROUP, mode=0o2777)
+    _mount(folder, 0o2777)
     return folder
 
 

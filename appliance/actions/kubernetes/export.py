@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions.kubernetes.chart_values import Wishes, require_pods, to_yaml, values
+from appliance.actions.kubernetes.pod import USER
 from appliance.config import Config
 from appliance.errors import NotPromotedError, StoreWriteError
 from appliance.install.sitefile import render
@@ -20,7 +21,6 @@ from media.errors import UsageError
 CHART: Final = "sealift"
 IMAGES: Final = "images"
 _CHART_VERSION: Final = "1.0.0"
-_USER: Final = "65532:65532"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +45,17 @@ def export(
         dry_run: Write nothing.
 
     Raises:
-        UsageError: The folder is there, or the wishes cannot be.
+        UsageError: There is nothing to write, the folder is there, or the wishes cannot be.
         NotPromotedError: Nothing is in production.
         UnknownVersionError, StoreDamagedError: The store does not bring what is in production.
         StoreWriteError: The folder could not be written; what was begun is removed.
     """
+    if wishes is None and not images:
+        raise UsageError(
+            what="there is nothing to write",
+            why="a chart names its images, and what they are built from is to be left out",
+            fix="give --server-image and --engine-image, or leave --no-images out",
+        )
     if folder.exists() or folder.is_symlink():
         raise UsageError(
             what=f"{folder.name} is there already", why="a chart is written whole", fix="name a new folder"
@@ -116,14 +122,13 @@ def _for_pods(config: Config) -> Config:
 
 
 def _containerfiles(descriptor: ModelDescriptor) -> dict[str, str]:
-    engine = "llama-cpp" if descriptor.engine == "llama.cpp" else "vllm"
     # What a base lacks is said as an image is built, not when a pod's container ends.
-    loaded = "appliance.serve.launcher, " + ("llama_cpp" if descriptor.engine == "llama.cpp" else "torch")
+    engine, library = ("llama-cpp", "llama_cpp") if descriptor.engine == "llama.cpp" else ("vllm", "torch")
     return {
         f"{IMAGES}/Containerfile.server": _containerfile(
             "server", "appliance.gateway.application, appliance.audit.service"
         ),
-        f"{IMAGES}/Containerfile.engine": _containerfile(f"engine-{engine}", loaded),
+        f"{IMAGES}/Containerfile.engine": _containerfile(f"engine-{engine}", f"appliance.serve.launcher, {library}"),
     }
 
 
@@ -139,7 +144,7 @@ RUN python3 -m venv /opt/sealift \\
 FROM ${{BASE}}
 COPY --from=made /opt/sealift /opt/sealift
 ENV PATH=/opt/sealift/bin:/usr/local/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-USER {_USER}
+USER {USER}:{USER}
 RUN gpgv --version >/dev/null && python -I -c "import {loaded}"
 """
 

@@ -23,6 +23,8 @@ from appliance.store.content import ContentStore
 from media.errors import SealiftError, UsageError
 
 TLS: Final = Path("/tls")
+USER: Final = 65532
+"""Who all pods run as, and their group."""
 _SECONDS: Final = 5.0
 _FOLDERS: Final = ("ledger", "spool")
 
@@ -131,7 +133,7 @@ def _answered(arguments: list[str]) -> str:
         raise UsageError(
             what="the pod may not read what it is given",
             why="a claim keeps the owners that its files had on the box",
-            fix="give the claim's folders to the pods' user: chown -R 65532:65532",
+            fix=f"give the claim's folders to the pods' user: chown -R {USER}:{USER}",
         ) from error
 
 

@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -405,19 +405,25 @@ def _slow_question(monkeypatch: pytest.MonkeyPatch, *, is_well: bool, of: str = 
 
 
 def _asked_at_once(fleet: Fleet, callers: int) -> list[str]:
-    said: list[str] = []
-
-    def ask() -> None:
-        call = fleet.start(ROUTE, CHAT)
-        said.append(_text(call.answer()))
-        call.close()
-
-    threads = [threading.Thread(target=ask) for _ in range(callers)]
-    for thread in threads:
-        thread.start()
+    threads, said = _begun(fleet, [CHAT] * callers)
     for thread in threads:
         thread.join(30)
     return said
+
+
+def _begun(fleet: Fleet, asked: Sequence[dict[str, Any]]) -> tuple[list[threading.Thread], list[str]]:
+    """Let one caller ask each of these; return the callers, and what will have been said to them when they end."""
+    said: list[str] = []
+
+    def ask(one: dict[str, Any]) -> None:
+        call = fleet.start(ROUTE, one)
+        said.append("".join(_text(each) for each in (call.events() if one is STREAM else [call.answer()])))
+        call.close()
+
+    threads = [threading.Thread(target=ask, args=(one,)) for one in asked]
+    for thread in threads:
+        thread.start()
+    return threads, said
 
 
 def test_when_an_instance_dies_all_that_wait_for_it_are_answered_by_the_others(
@@ -430,16 +436,7 @@ def test_when_an_instance_dies_all_that_wait_for_it_are_answered_by_the_others(
             assert fleet.start(ROUTE, CHAT).answer()
         second.stop()  # it takes calls in, and says nothing
         first.script = Script(text="fine, thank you", hold=release)
-        said: list[str] = []
-
-        def ask(asked: dict[str, Any]) -> None:
-            call = fleet.start(ROUTE, asked)
-            said.append("".join(_text(one) for one in (call.events() if asked is STREAM else [call.answer()])))
-            call.close()
-
-        threads = [threading.Thread(target=ask, args=(asked,)) for asked in (CHAT, STREAM) * 3]
-        for thread in threads:
-            thread.start()
+        threads, said = _begun(fleet, (CHAT, STREAM) * 3)
         until = time.monotonic() + 30
         while len(first.asked) < 4 or len(fleet._waiting.get("e-2.sock", ())) < 3:
             assert time.monotonic() < until

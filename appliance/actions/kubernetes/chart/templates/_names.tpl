@@ -32,13 +32,16 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{- define "sealift.offline" -}}
+{{- define "sealift.engine-environment" -}}
 - {name: HF_HUB_OFFLINE, value: "1"}
 - {name: TRANSFORMERS_OFFLINE, value: "1"}
 - {name: HF_DATASETS_OFFLINE, value: "1"}
 - {name: HF_HUB_DISABLE_TELEMETRY, value: "1"}
 - {name: VLLM_NO_USAGE_STATS, value: "1"}
 - {name: DO_NOT_TRACK, value: "1"}
+- {name: HOME, value: /tmp}
+# No runtime has to know a name for the pod's user; libraries of vLLM's ask for one.
+- {name: USER, value: sealift}
 {{- end }}
 
 {{- define "sealift.ray-environment" -}}
