@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,20 @@ try:
         print(json.dumps({"status": answer.status, "body": json.load(answer)}))
 except urllib.error.HTTPError as error:
     print(json.dumps({"status": error.code, "body": json.load(error)}))
+"""
+
+_STREAM = """
+import json, ssl, sys, urllib.request
+tls, key, body = sys.argv[1:]
+context = ssl.create_default_context(cafile=f"{tls}/ca.crt")
+context.check_hostname = False
+context.load_cert_chain(f"{tls}/tls.crt", f"{tls}/tls.key")
+request = urllib.request.Request("https://127.0.0.1:8443/v1/chat/completions", body.encode(),
+    {"authorization": f"Bearer {key}", "content-type": "application/json"})
+with urllib.request.urlopen(request, context=context, timeout=60) as answer:
+    for line in answer:
+        if line.startswith(b"data: "):
+            print(line[6:].decode().strip(), flush=True)
 """
 
 _STRANGER = """
@@ -121,14 +136,7 @@ def pod(exported: Exported, namespace: str) -> Iterator[Pod]:
     """The pod, served: its init containers ended well, and its probes say that it is ready."""
     running = exported.pod(namespace)
     try:
-        for one in 2 * running.spec["initContainers"]:  # a pod that starts anew on its node runs them again
-            done = running.begin(one)
-            assert done.returncode == 0, done.stderr
-        for one in running.spec["containers"]:
-            running.start(one)
-        for one in running.spec["containers"]:
-            _until(running, one, "startupProbe")
-        _until(running, _container(running, "gateway"), "readinessProbe")
+        _serve(running)
         yield running
     finally:
         running.stop()
@@ -250,6 +258,53 @@ def test_a_pod_whose_weights_changed_starts_nothing(exported: Exported, namespac
     assert "store-damaged" in done.stderr
 
 
+def test_a_pod_that_ends_lets_a_running_answer_end_and_the_next_one_goes_on_with_its_ledger(
+    exported: Exported, pod: Pod
+) -> None:
+    question = {"messages": [{"role": "user", "content": "Tell the story of a lighthouse, at length."}]}
+    body = json.dumps({"model": "production", "max_tokens": 256, "stream": True, **question})
+    command = ["ip", "netns", "exec", pod.namespace, sys.executable, "-I", "-c", _STREAM]
+    with (
+        subprocess.Popen([*command, exported.tls, exported.key, body], stdout=subprocess.PIPE, text=True) as caller,
+        ThreadPoolExecutor(1) as cluster,
+    ):
+        assert caller.stdout is not None
+        events = [caller.stdout.readline()]
+        ending = cluster.submit(pod.stop)
+        events += caller.stdout
+        still_ending = not ending.done()
+        ending.result()
+    assert still_ending, "the answer was over before the pod was"
+    assert caller.returncode == 0
+    assert events[-1].strip() == "[DONE]"
+    request = json.loads(events[0])["id"].replace("chatcmpl-", "req_")
+    reasons = [one["finish_reason"] for event in events[:-1] for one in json.loads(event).get("choices", [])]
+    assert reasons[-1] in {"stop", "length"}
+    assert len(reasons) > 30
+
+    _serve(pod)
+
+    told = pod.ask("ledger", ["sealift", "--json", "audit", "list", "--oldest", "--request", request])
+    leaves = json.loads(told.stdout)["leaves"]
+    assert [one["kind"] for one in leaves] == ["request.intent", "request.outcome"]
+    assert leaves[-1]["body"]["outcome"] == "ok"
+
+
+def _serve(pod: Pod) -> None:
+    """Start what a pod has, in the order in which a cluster does."""
+    for one in pod.spec["initContainers"]:
+        if containers.is_sidecar(one):
+            pod.start(one)
+            _until(pod, one, "startupProbe")
+        else:
+            done = pod.begin(one)
+            assert done.returncode == 0, done.stderr
+    for one in pod.spec["containers"]:
+        pod.start(one)
+    for probe in ("startupProbe", "readinessProbe"):
+        _until(pod, _container(pod, "gateway"), probe)
+
+
 def _serving(chart: Path) -> dict[str, Any]:
     helm = peer_python("kubernetes").with_name("helm")
     done = subprocess.run([helm, "template", "llm", chart], capture_output=True, text=True, check=True)
@@ -283,7 +338,7 @@ def _volumes(folder: Path) -> dict[str, Path]:
 
 
 def _container(pod: Pod, name: str) -> Mapping[str, Any]:
-    [found] = [one for one in pod.spec["containers"] if one["name"] == name]
+    [found] = [one for one in (*pod.spec["initContainers"], *pod.spec["containers"]) if one["name"] == name]
     return dict(found)
 
 

@@ -99,11 +99,23 @@ def test_keys_are_mounted_into_the_gateway_and_the_ledgers_only_into_the_ledger(
     exported(tmp_path)
     serving = only(rendered(python, tmp_path / "out/sealift"), "StatefulSet")["spec"]["template"]["spec"]
 
-    mounts = {one["name"]: {each["name"] for each in one["volumeMounts"]} for one in serving["containers"]}
+    running = (*serving["initContainers"], *serving["containers"])
+    mounts = {one["name"]: {each["name"] for each in one["volumeMounts"]} for one in running}
 
     assert [name for name, found in mounts.items() if "keys" in found] == ["gateway"]
-    assert [name for name, found in mounts.items() if "ledger" in found] == ["ledger"]
+    assert [name for name, found in mounts.items() if "ledger" in found] == ["key", "ledger"]
     assert [name for name, found in mounts.items() if "tls" in found] == ["gateway"]
+
+
+@pytest.mark.parametrize("shape", ["cpu", "gpu", "several nodes"])
+def test_ledger_and_engine_begin_before_the_gateway_and_end_after_it(tmp_path: Path, python: Path, shape: str) -> None:
+    exported(tmp_path, **SHAPES[shape])
+    serving = only(rendered(python, tmp_path / "out/sealift"), "StatefulSet")["spec"]["template"]["spec"]
+    before = {one["name"]: one.get("restartPolicy") for one in serving["initContainers"]}
+
+    assert list(before.items()) == [("prove", None), ("key", None), ("ledger", "Always"), ("engine", "Always")]
+    assert [one["name"] for one in serving["containers"]] == ["gateway"]
+    assert all("startupProbe" in one for one in serving["initContainers"] if "restartPolicy" in one)
 
 
 def test_only_the_ingress_may_call_and_nothing_may_be_called(tmp_path: Path, python: Path) -> None:
@@ -126,7 +138,7 @@ def test_several_nodes_are_one_ray_cluster_over_tls(tmp_path: Path, python: Path
     manifests = rendered(python, tmp_path / "out/sealift")
     serving = only(manifests, "StatefulSet")["spec"]["template"]["spec"]
     workers = only(manifests, "StatefulSet", "llm-ray")
-    [engine] = [one for one in serving["containers"] if one["name"] == "engine"]
+    [engine] = [one for one in serving["initContainers"] if one["name"] == "engine"]
     [command] = engine["args"]
 
     assert "--pipeline-parallel-size=2" in command

@@ -87,6 +87,11 @@ def _mount(path: Path, mode: int) -> None:
     path.chmod(mode)
 
 
+def is_sidecar(container: Mapping[str, Any]) -> bool:
+    """Tell whether an init container goes on as long as the pod does."""
+    return container.get("restartPolicy") == "Always"
+
+
 def give_to_pods(folder: Path) -> None:
     """Do what docs/operator/kubernetes.md says of a claim's folders."""
     subprocess.run(["chown", "-R", f"{USER}:{USER}", folder], check=True)
@@ -165,13 +170,19 @@ class Pod:
         return told.strip() == "true"
 
     def stop(self) -> None:
-        """End all containers at once, as a cluster does, with a while to end by themselves; each has to."""
+        """End the containers, then the sidecars, the last one first, as a cluster does; each has to end itself."""
+        end = time.monotonic() + self.spec["terminationGracePeriodSeconds"]
+        sidecars = [[one["name"]] for one in reversed(self.spec["initContainers"]) if is_sidecar(one)]
+        for wave in ([one["name"] for one in self.spec["containers"]], *sidecars):
+            names = [self._named(one) for one in wave if one in self.started]
+            if names:
+                self.podman.run("stop", f"--time={max(int(end - time.monotonic()), 0)}", *names)
         names = [self._named(one) for one in self.started]
-        self.podman.run("stop", f"--time={self.spec['terminationGracePeriodSeconds']}", *names)
-        told = self.podman.run("inspect", "--format", "{{.Name}} {{.State.ExitCode}}", *names).stdout
-        self.podman.run("rm", *names)
         self.started.clear()
-        assert not [line for line in told.splitlines() if line.endswith(" 137")], told
+        if names:
+            told = self.podman.run("inspect", "--format", "{{.Name}} {{.State.ExitCode}}", *names).stdout
+            self.podman.run("rm", *names)
+            assert not [line for line in told.splitlines() if line.endswith(" 137")], told
 
     def _named(self, container: str) -> str:
         return f"{self.name}-{container}"

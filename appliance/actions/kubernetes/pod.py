@@ -1,6 +1,6 @@
 """What the chart's pods run besides the services themselves: ``python -I -m appliance.actions.kubernetes.pod WHAT``.
 
-`prove` before anything starts, `key` for the pod's own ledger, and two questions that the kubelet asks again and again.
+`prove` before anything starts, `key` for the pod's own ledger, and what the kubelet asks again and again.
 """
 
 import http.client
@@ -18,6 +18,7 @@ from appliance.errors import EngineUnavailableError, StoreWriteError
 from appliance.keys.files import create_missing
 from appliance.promote.standing import require_promoted
 from appliance.registry.carriers import carrier
+from appliance.serve.client import EngineClient
 from appliance.serve.instance import Instance
 from appliance.store.content import ContentStore
 from media.errors import SealiftError, UsageError
@@ -91,6 +92,20 @@ def ask_ledger(config: Config) -> int:
         ledger.close()
 
 
+def ask_engine(config: Config, instance: str) -> None:
+    """Ask the engine of an instance whether it can answer: a socket may be one that a crash left behind.
+
+    Raises:
+        EngineLoadError: The name is none of an instance.
+        EngineUnavailableError: It does not say that it is ready.
+    """
+    Instance.parse(instance)
+    path = config.at.socket(f"engine-{instance}")
+    with EngineClient(path, connect_seconds=_SECONDS, read_seconds=_SECONDS) as engine:
+        if not engine.health():
+            raise _unwell("engine", "it does not say that it is")
+
+
 def ask_gateway(path: str, port: int, *, tls: Path = TLS) -> int:
     """Return the gateway's status for a path, asked with the pod's own certificate over the loopback.
 
@@ -109,9 +124,9 @@ def ask_gateway(path: str, port: int, *, tls: Path = TLS) -> int:
         finally:
             connection.close()
     except (OSError, http.client.HTTPException) as error:
-        raise _unwell(type(error).__name__) from error
+        raise _unwell("gateway", type(error).__name__) from error
     if status != http.client.OK:
-        raise _unwell(f"status {status}")
+        raise _unwell("gateway", f"status {status}")
     return status
 
 
@@ -145,11 +160,14 @@ def _do(arguments: list[str]) -> str:
             return f"keys made: {', '.join(prepare(Path(folder))) or 'none, they are there'}"
         case ["ask-ledger"]:
             return f"{ask_ledger(_config())} records"
+        case ["ask-engine", instance]:
+            ask_engine(_config(), instance)
+            return "ready"
         case ["ask-gateway", path, port] if port.isdecimal():
             return f"status {ask_gateway(path, int(port))}"
     raise UsageError(
         what="this is not something a pod asks",
-        why="expected prove INSTANCE FOLDER, key FOLDER, ask-ledger, or ask-gateway PATH PORT",
+        why="expected prove INSTANCE FOLDER, key FOLDER, ask-ledger, ask-engine INSTANCE, or ask-gateway PATH PORT",
         fix="use the chart as `sealift export kubernetes` wrote it",
     )
 
@@ -158,8 +176,8 @@ def _config() -> Config:
     return configuration.load(configuration.DEFAULT_PATH)
 
 
-def _unwell(why: str) -> EngineUnavailableError:
-    return EngineUnavailableError(what="the gateway is not ready", why=why, fix="see the pod's log")
+def _unwell(who: str, why: str) -> EngineUnavailableError:
+    return EngineUnavailableError(what=f"the {who} is not ready", why=why, fix="see the pod's log")
 
 
 if __name__ == "__main__":
