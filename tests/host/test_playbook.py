@@ -86,6 +86,15 @@ def test_a_plan_does_not_depend_on_which_services_run_when_it_is_made() -> None:
     assert set(states) <= {"{{ omit if ansible_check_mode else 'started' }}", None}
 
 
+def test_what_is_done_in_turns_has_an_order_so_that_a_plan_is_the_same_in_the_next_process() -> None:
+    """Scenario: these filters return what a set has, in an order that no two processes share."""
+    of_sets = re.compile(r"\| (difference|intersect|symmetric_difference|union)\(")
+    for file, task in tasks():
+        for expression in re.findall(r"\{\{.*?\}\}", yaml.safe_dump(task, width=10_000)):
+            for found in of_sets.finditer(expression):
+                assert "| sort" in expression[found.end() :], (file, task["name"], expression)
+
+
 def test_every_command_says_when_it_changed_something_and_uses_no_shell() -> None:
     for where, task in tasks():
         if module(task) in FREE_COMMANDS:
