@@ -9,6 +9,7 @@
               asked of a box that serves: report, origin, export, keys of scripts, a second engine
     optional  what a site may add: overflow and a standby of production, a second model beside the first, an attached
               engine, scripts that ask, a list of names; uninstall
+    database  records go to a PostgreSQL server of the facility and back, by what two people approve
 
 Each takes the box that `make box` left in the cache, or makes one. Facts go to build/box-PART/summary.json. Root only.
 """
@@ -24,6 +25,7 @@ from pathlib import Path
 from examples.demo.stage import Stage
 from tests.box import (
     clocks,
+    database,
     evidenced,
     full,
     guided,
@@ -114,6 +116,11 @@ def optional_parts(run: Run, stack: ExitStack) -> None:
     optional.all_of_it(run, _serving(run, stack), NEXT)
 
 
+def databases(run: Run, stack: ExitStack) -> None:
+    """Records of a box go to a server of the facility, and back."""
+    database.all_of_it(run, stack, _serving(run, stack).key, NEXT)
+
+
 PARTS: dict[str, Callable[[Run, ExitStack], None]] = {
     "upgrade": upgraded,
     "changes": changes,
@@ -121,6 +128,7 @@ PARTS: dict[str, Callable[[Run, ExitStack], None]] = {
     "clocks": clock_jumps,
     "windows": windows,
     "optional": optional_parts,
+    "database": databases,
 }
 
 

@@ -210,6 +210,20 @@ CHANGES = (
     "the return is recorded",
     "the page says that the box went back",
 )
+DATABASE = (
+    "the tables are made",
+    "the preview moved nothing",
+    "the server has every record",
+    "moving again changes nothing",
+    "an answer from before is proven, records on the server",
+    "the printed checkpoint is of these records, on the server",
+    "the file has all that was recorded on the server",
+    "an answer from before is proven, records in the file again",
+    "the printed checkpoint is of these records, in the file again",
+    "no drop-in leads to a server",
+    "and the packet filter opens no way",
+    "an answer from before is proven, records without a server",
+)
 PARTS = {
     "faults": (pytest.mark.box_faults, FAULTS),
     "clocks": (pytest.mark.box_time, CLOCKS),
@@ -217,6 +231,7 @@ PARTS = {
     "optional": (pytest.mark.box_optional, OPTIONAL),
     "upgrade": (pytest.mark.box_upgrade, UPGRADE),
     "changes": (pytest.mark.box_changes, CHANGES),
+    "database": (pytest.mark.box_database, DATABASE),
 }
 
 
