@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from appliance.actions import doctor_token
 from appliance.actions.findings import Finding
 from appliance.audit.spool import Spool
 from appliance.config import Config
-from appliance.errors import KeyMissingError, UnitError
+from appliance.errors import UnitError
 from appliance.install.supervisor import Supervisor, UnitState, engine_of, engine_unit, open_supervisor
 from appliance.install.unit_result import Ending, UnitResult, result_of
-from appliance.keys.opening import PIN, open_keys
-from appliance.keys.provider import PURPOSES
+from appliance.keys.opening import open_keys
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.history import Production
 from appliance.promote.line import Line
@@ -57,7 +57,9 @@ def keys(config: Config) -> Iterator[Finding]:
     folder = config.at.key_files
     yield _seen_if_put_back(config)
     if config.keys.provider == "token":
-        yield _on_token(config)
+        yield doctor_token.finding(config, open_keys(config, environ={}))
+        if not folder.is_dir():  # it holds the PIN alone, of which the finding above speaks
+            return
     if not folder.is_dir():
         yield Finding(name="keys", is_good=False, text="there are none yet", fix="run `sealift install`")
         return
@@ -83,24 +85,6 @@ def _seen_if_put_back(config: Config) -> Finding:
     else:
         text = "an older disk is seen only by the next medium that names a receipt, by a backup, or by a print"
     return Finding(name="older disk", is_good=True, text=text)
-
-
-def _on_token(config: Config) -> Finding:
-    """Tell whether the token holds every key; who may not read its PIN cannot know."""
-    pin = config.at.key_files / PIN
-    if not os.access(pin.parent, os.X_OK) and pin.parent.exists():
-        return Finding(name="token", is_good=None, text="only root can ask it", fix="run it as root")
-    token = open_keys(config, environ={})
-    try:
-        missing = [name for name in PURPOSES if not token.versions(name)]
-    except KeyMissingError as error:
-        return Finding(name="token", is_good=False, text=error.what, why=error.why, fix=error.fix)
-    finally:
-        token.close()
-    if missing:
-        fix = "run `sealift install`, which makes them"
-        return Finding(name="token", is_good=False, text=f"it does not hold {', '.join(missing)}", fix=fix)
-    return Finding(name="token", is_good=True, text=f"{config.keys.token} holds every key")
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -254,6 +254,24 @@ def test_a_new_version_is_used_at_once_and_what_an_older_one_made_ends_with_it(b
     assert listed["api-key-pepper"] == (2,)
 
 
+def test_the_doctor_says_of_keys_that_are_gone_what_makes_them_and_that_is_true(box: Box) -> None:
+    keys = open_keys(box.config, environ={})
+    keys.remove("retention", 1)
+    keys.close()
+    box.config.at.current.mkdir(parents=True)
+
+    [before] = [each for each in doctor(box.config) if each.name == "token"]
+    operator = box.ledger("ledger-actions")
+    done = boxkeys.complete(box.config, lambda: operator, drop_ins=None)
+    operator.close()
+    [after] = [each for each in doctor(box.config) if each.name == "token"]
+
+    assert (before.is_good, after.is_good) == (False, True)
+    assert "retention" in before.text
+    assert "sealift box-keys complete" in before.fix
+    assert done.made == ("retention",)
+
+
 def test_a_wrong_pin_is_not_kept_and_units_say_what_they_lack(box: Box) -> None:
     with pytest.raises(KeyMissingError) as caught:
         tokenpin.place(box.config, "999999")
