@@ -9,7 +9,7 @@ people can sign that they did. Of several nodes one goes by itself, under record
 """
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -137,40 +137,31 @@ def retire(
     _require_decided(config, decision)
     _require_writable(certificate)
     scope = Scope.of(config, decision.node)
-    done = _already(config, scope, clock)
-    if done is not None:
-        return _written(config, done, certificate, clock)
-    keys = open_keys(config, environ={})
-    secrets = doomed.secrets_of(config, keys)
-    if dry_run:
-        keys.close()
-        if scope.node:
-            _foresee(config, decision, scope, clock)
-        return Retired(facts={"keys": [name for name, _ in secrets], "dry_run": True}, checkpoint="", certificate=None)
-    ledger = open_ledger(config, _DOOR, clock=clock)
-    try:
-        if not isinstance(ledger, SocketLedger):
-            raise LedgerUnavailableError(
-                what="a retirement cannot be recorded", why="sealift-ledger does not run", fix="start it and try again"
-            )
-        require_may_end(config, ledger, scope, decision.gone)
-        people = _confirmed(ledger, decision, scope, confirm)
-        facts = _destroy_all(config, ledger, decision, scope, keys=keys, people=people)
-        ledger.append(scope.done, facts)
-        facts["checkpoint"] = ledger.checkpoint()
-    finally:
-        ledger.close()
-    doomed.destroy_last(config, keys)
-    keys.close()
+    with closing(open_keys(config, environ={})) as keys:
+        with closing(open_ledger(config, _DOOR, clock=clock)) as ledger:
+            facts = _already(config, ledger, scope, keys)
+            if facts is None and dry_run:
+                if scope.node:
+                    require_may_end(config, ledger, scope, decision.gone)
+                names = [name for name, _ in doomed.secrets_of(config, keys)]
+                return Retired(facts={"keys": names, "dry_run": True}, checkpoint="", certificate=None)
+            if facts is None:
+                doomed.secrets_of(config, keys)  # a token that does not answer is found before anybody confirms
+                _require_recorder(ledger)
+                require_may_end(config, ledger, scope, decision.gone)
+                people = _confirmed(ledger, decision, scope, confirm)
+                facts = _destroy_all(config, ledger, decision, scope, keys=keys, people=people)
+                ledger.append(scope.done, facts)
+                facts["checkpoint"] = ledger.checkpoint()
+        doomed.destroy_last(config, keys)
     return _written(config, facts, certificate, clock)
 
 
-def _foresee(config: Config, decision: Decision, scope: Scope, clock: Clock) -> None:
-    ledger = open_ledger(config, _DOOR, clock=clock)
-    try:
-        require_may_end(config, ledger, scope, decision.gone)
-    finally:
-        ledger.close()
+def _require_recorder(ledger: Ledger) -> None:
+    if not isinstance(ledger, SocketLedger):
+        raise LedgerUnavailableError(
+            what="a retirement cannot be recorded", why="sealift-ledger does not run", fix="start it and try again"
+        )
 
 
 def _destroy_all(
@@ -273,31 +264,16 @@ def is_retired(config: Config, ledger: Ledger) -> bool:
     return any(Scope.of(config, typed).ended(ledger) is not None for typed in dict.fromkeys(("", own)))
 
 
-def _already(config: Config, scope: Scope, clock: Clock) -> dict[str, Any] | None:
+def _already(config: Config, ledger: Ledger, scope: Scope, keys: KeyStore) -> dict[str, Any] | None:
     """Return the facts of a retirement that was recorded, with the last signed head; None where there was none."""
-    ledger = open_ledger(config, _DOOR, clock=clock)
     try:
         found = scope.ended(ledger)
-        if found is None or (not scope.is_site and _has_keys(config)):
+        # Keys lie here again: another machine has the name of a node that was retired.
+        if found is None or (not scope.is_site and doomed.secrets_of(config, keys)):
             return None
-        facts = {**found.body, "checkpoint": ledger.checkpoint()}
+        return {**found.body, "checkpoint": ledger.checkpoint()}
     except LedgerUnavailableError:
         return None
-    finally:
-        ledger.close()
-    keys = open_keys(config, environ={})
-    doomed.destroy_last(config, keys)
-    keys.close()
-    return facts
-
-
-def _has_keys(config: Config) -> bool:
-    """Tell whether keys lie here again: another machine has the name of a node that was retired."""
-    keys = open_keys(config, environ={})
-    try:
-        return bool(doomed.secrets_of(config, keys))
-    finally:
-        keys.close()
 
 
 def _require_decided(config: Config, decision: Decision) -> None:

@@ -12,6 +12,7 @@ from appliance.actions.backups.erasures import DESTROYED
 from appliance.actions.retiring import Decision, Disks
 from appliance.actions.retiring_scope import BEGUN, DONE
 from appliance.audit import note, pin
+from appliance.audit.client import open_ledger
 from appliance.errors import ApprovalRefusedError, LedgerUnavailableError, UnknownPersonError
 from appliance.keys.files import FileKeys
 from appliance.keys.provider import PURPOSES, Purpose
@@ -59,6 +60,26 @@ def test_keys_go_first_and_what_they_made_no_longer_opens(site: BackedUp, tmp_pa
     page = file.read_text()
     for said in ("SP 800-88 Rev. 2", "Ann", "S/N 123", "shredding", "cannot be opened", "Holder of the backup key"):
         assert said in page
+
+
+def test_the_ledger_is_opened_once_for_one_retirement_foreseen_done_or_done_before(
+    site: BackedUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+
+    def counted(*told: Any, **named: Any) -> Any:
+        opened.append(told)
+        return open_ledger(*told, **named)
+
+    monkeypatch.setattr("appliance.actions.retiring.open_ledger", counted)
+    with site.box.running():
+        retire(site, tmp_path / "c.html", dry_run=True)
+        foreseen = len(opened)
+        retire(site, tmp_path / "c.html")
+        done = len(opened)
+        retire(site, tmp_path / "again.html")
+
+    assert (foreseen, done, len(opened)) == (1, 2, 3)
 
 
 @pytest.mark.parametrize(
