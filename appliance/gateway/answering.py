@@ -28,7 +28,8 @@ from appliance.gateway.conversations import Conversations
 from appliance.gateway.dialect import About, Dialect, Writer
 from appliance.gateway.engine_body import caller_fields, engine_body, with_length
 from appliance.gateway.exchange import Exchange, Witnesses
-from appliance.gateway.fleet import Fleet, Upstreams
+from appliance.gateway.fleet import Fleet
+from appliance.gateway.fleets import Upstreams
 from appliance.gateway.formats import require_kept
 from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.protection import protected
@@ -120,7 +121,7 @@ class Answering:
         self.witnesses.metrics.flagged(flagged)
         masked_asked, masked = protected(asked, mode=arrival.key.phi_mode, detector=self.detector)
         self.witnesses.metrics.found(arrival.key.department, masked.counts)
-        upstream = self.upstreams.to(route.socket)
+        upstream = self.upstreams.to(route.socket, places=route.places)
         prompt = self._fitting(masked_asked, upstream)
         body = engine_body(masked_asked, route)
         wish = arrival.wish or wish_of(arrival.environ, tier=arrival.key.tier, limits=self.limits)

@@ -26,7 +26,7 @@ from appliance.gateway.embedding import Embeddings
 from appliance.gateway.enginefigures import EngineFigures
 from appliance.gateway.exchange import Witnesses
 from appliance.gateway.filequotas import FileQuotas
-from appliance.gateway.fleet import Upstreams
+from appliance.gateway.fleets import Upstreams
 from appliance.gateway.limits import Limiter, RateLimiter
 from appliance.gateway.logs import Log
 from appliance.gateway.metrics import Metrics
@@ -114,7 +114,12 @@ def create_app(
     metrics.serves(stage)
     metrics.registry.register(EngineFigures(routes))
     log = Log(clock)
-    upstreams = Upstreams(clock=clock, metrics=metrics, loaded=lambda: len(routes.lines().routes))
+    upstreams = Upstreams(
+        clock=clock,
+        metrics=metrics,
+        loaded=lambda: len(routes.lines().routes),
+        gateways=config.service.gateways,
+    )
     recorder = Recorder(ledger, keys=keys, clock=clock, stage=stage)
     refusals = Refusals(recorder, clock)
     permit = permit_of(config)

@@ -126,7 +126,7 @@ class Embeddings:
     def _start(self, chosen: Chosen, missing: Sequence[str | tuple[int, ...]]) -> EngineCall:
         if not missing:
             return Replayed(())
-        upstream = self.answering.upstreams.to(chosen.route.socket)
+        upstream = self.answering.upstreams.to(chosen.route.socket, places=chosen.route.places)
         body = {"model": chosen.route.model_digest, "input": missing, "encoding_format": "base64"}
         return upstream.start(_ROUTE, body)
 

@@ -6,7 +6,7 @@ Instances of a version are found by their sockets: `engine-production-DIGEST.soc
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,12 +18,9 @@ from appliance.serve.client import EngineClient
 from media.clock import Clock
 
 _FRESH_SECONDS: Final = 1.0
-_VERSIONS: Final = 4
 _BUSY: Final = frozenset({429, 503})
 _FURTHER: Final = re.compile(r"-([2-9]|cpu|standby)")
 _KINDS: Final = {"cpu": Kind.OVERFLOW, "standby": Kind.STANDBY}
-# With an overflow instance beside it, an engine is asked for so many answers at once before the other is.
-_OWN_MOST: Final = 32
 _QUESTION_SECONDS: Final = 3.0  # longer than a short question can take
 
 
@@ -34,10 +31,12 @@ class Fleet:
         path: The socket of its first instance.
         clock: Its monotonic seconds are used.
         metrics: Told of instances that are out, and of calls that were asked elsewhere.
+        most: Calls that each of the version's own instances takes before overflow is asked; 0 means any number.
     """
 
-    def __init__(self, path: Path, *, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, path: Path, *, clock: Clock, metrics: Metrics, most: int = 0) -> None:
         self._path = path
+        self._most = most
         self._clock = clock
         self._metrics = metrics
         self._lock = threading.Lock()
@@ -193,13 +192,10 @@ class Fleet:
             word = _FURTHER.fullmatch(path.stem.removeprefix(self._path.stem))
             if word is not None:
                 found[path.name] = _KINDS.get(word[1], Kind.OWN)
+        self._instances.set([Instance(name=name, kind=kind) for name, kind in found.items()])
         has_overflow = Kind.OVERFLOW in found.values()
-        self._instances.set(
-            [
-                Instance(name=name, kind=kind, most=_OWN_MOST if has_overflow and kind is Kind.OWN else 0)
-                for name, kind in found.items()
-            ]
-        )
+        for one in self._instances.known.values():  # of those known before, too: overflow starts after them
+            one.most = self._most if has_overflow and one.kind is Kind.OWN else 0
         for name in [name for name in self._upstreams if name not in found]:
             self._upstreams.pop(name).close()
         for name in found:
@@ -365,35 +361,3 @@ class FleetCall:
         name, self._name = self._name, ""
         if name:
             self._fleet.ended(name)
-
-
-class Upstreams:
-    """The versions' engines by the socket of the first; the version not used for longest is dropped.
-
-    Args:
-        clock: Its monotonic seconds are used.
-        metrics: As for `Fleet`.
-        loaded: Says how many versions may answer now: so many are kept, and never fewer than four.
-    """
-
-    def __init__(self, *, clock: Clock, metrics: Metrics, loaded: Callable[[], int] = int) -> None:
-        self._clock = clock
-        self._metrics = metrics
-        self._loaded = loaded
-        self._known: dict[Path, Fleet] = {}
-        self._lock = threading.Lock()
-
-    def to(self, path: Path) -> Fleet:
-        """Return one version's."""
-        with self._lock:
-            fleet = self._known.pop(path, None) or Fleet(path, clock=self._clock, metrics=self._metrics)
-            self._known[path] = fleet
-            if len(self._known) > _VERSIONS and len(self._known) > self._loaded():
-                self._known.pop(next(iter(self._known))).close()
-        return fleet
-
-    def close(self) -> None:
-        """Drop all idle connections."""
-        with self._lock:
-            while self._known:
-                self._known.popitem()[1].close()

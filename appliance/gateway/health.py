@@ -9,13 +9,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from appliance.audit.facts import Ledger
 from appliance.errors import ApplianceError, NotActiveError, StoreDamagedError
 from appliance.gateway.access import local, public
-from appliance.gateway.fleet import Upstreams
+from appliance.gateway.fleets import Upstreams
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.nodecensus import NodeCensus
 from appliance.gateway.problems import Problem
 from appliance.gateway.quotas import Quotas
 from appliance.gateway.resting import Resting
-from appliance.gateway.routing import Lines, Routes
+from appliance.gateway.routing import Lines, Route, Routes
 from appliance.stages import FIRST_LINE
 from appliance.standby.permit import Permit
 from media.clock import Clock
@@ -100,11 +100,14 @@ class Readiness:
             found = replace(found, missing=(*found.missing, "limits"))
         return found
 
+    def _is_well(self, route: Route) -> bool:
+        return self._upstreams.to(route.socket, places=route.places).client.health()
+
     def _unanswered(self, lines: Lines) -> Found:
         """Return what of which line is not there; a line that was stopped is to have nothing."""
         if not lines.serving:
             return Found(missing=("model",))
-        away = [one.line for one in lines.serving if not self._upstreams.to(one.production.socket).client.health()]
+        away = [one.line for one in lines.serving if not self._is_well(one.production)]
         # A site with one line knows no numbers of lines.
         if lines.first is not None and len(lines.serving) + len(lines.away) == 1:
             return Found(missing=("engine",) if away else ())

@@ -41,6 +41,7 @@ class Route:
         created: When it was promoted, in seconds since 1970.
         temperature: What is used when a caller asks for none; part of what was approved.
         max_tokens: How long an answer may be when a caller names no length, likewise; 0 leaves it to the site.
+        places: How many answers one of its engines gives at once; 0 where that is not known.
         has_tools: Whether its engine calls functions.
         engine: Its kind, as its descriptor names it; empty where that is not known.
         embedding: How it makes embeddings; None where it makes none.
@@ -57,6 +58,7 @@ class Route:
     temperature: float = _TEMPERATURE
     top_p: float = _TOP_P
     max_tokens: int = 0
+    places: int = 0
     has_tools: bool = False
     engine: str = ""
     embedding: EmbeddingProfile | None = None
@@ -347,6 +349,7 @@ class StateRoutes:
             temperature=float(defaults.get("temperature", _TEMPERATURE)),
             top_p=float(defaults.get("top_p", _TOP_P)),
             max_tokens=int(defaults.get("max_tokens", 0)),
+            places=int(runtime.get("n_seq_max", 0)),
             has_tools=descriptor.get("engine") in {"llama.cpp", "vllm"},
             engine=str(descriptor.get("engine") or ""),
             also=self._also(version) if line == FIRST_LINE else (),

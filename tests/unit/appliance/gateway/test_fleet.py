@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
-from appliance.gateway.fleet import Fleet, Upstreams
+from appliance.gateway.fleet import Fleet
+from appliance.gateway.fleets import Upstreams
 from appliance.gateway.instances import (
     FAULTS,
     FIRST_OUT_SECONDS,
@@ -251,6 +252,37 @@ def test_a_caller_that_leaves_is_no_fault_of_the_instance_and_asks_nobody_else(
         assert len(first.asked) + len(second.asked) <= 1
         assert all(not one.faults and not one.running for one in fleet._instances.known.values())
         fleet.close()
+
+
+def _picked(fleet: Fleet, calls: int) -> list[str]:
+    found = [fleet.pick(frozenset()) for _ in range(calls)]
+    return [one.name for one in found if one is not None]
+
+
+@pytest.mark.parametrize(("gateways", "own"), [(1, 3), (2, 2)])
+def test_overflow_is_asked_when_the_versions_own_engines_answer_as_many_as_they_can(
+    tmp_path: Path, clock: FixedClock, gateways: int, own: int
+) -> None:
+    fleets = Upstreams(clock=clock, metrics=Metrics(), gateways=gateways)
+    with _engines(tmp_path, "e", "e-cpu"):
+        fleet = fleets.to(tmp_path / "e.sock", places=3)
+
+        found = _picked(fleet, own + 1)
+
+        fleets.close()
+    assert found == [*["e.sock"] * own, "e-cpu.sock"]
+
+
+def test_overflow_that_started_after_the_engine_that_it_relieves_is_asked(tmp_path: Path, clock: FixedClock) -> None:
+    fleets = Upstreams(clock=clock, metrics=Metrics())
+    with _engines(tmp_path, "e"):
+        fleet = fleets.to(tmp_path / "e.sock", places=1)
+        alone = _picked(fleet, 2)
+        with _engines(tmp_path, "e-cpu"):
+            clock.advance(1.5)
+            found = _picked(fleet, 1)
+        fleets.close()
+    assert (alone, found) == (["e.sock", "e.sock"], ["e-cpu.sock"])
 
 
 def test_few_versions_are_remembered(tmp_path: Path, clock: FixedClock) -> None:

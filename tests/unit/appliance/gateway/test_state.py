@@ -70,7 +70,7 @@ def test_the_newest_promotion_is_served(state: State) -> None:
 def test_defaults_are_those_of_the_descriptor(state: State) -> None:
     descriptor = {
         "engine": "vllm",
-        "runtime": {"defaults": {"temperature": "0.35", "top_p": "0.95", "max_tokens": 256}},
+        "runtime": {"n_seq_max": 24, "defaults": {"temperature": "0.35", "top_p": "0.95", "max_tokens": 256}},
     }
     state.happen("model.registered", model_digest=DIGEST_B, descriptor=descriptor)
     state.happen("promotion.made", model_digest=DIGEST_B)
@@ -79,6 +79,7 @@ def test_defaults_are_those_of_the_descriptor(state: State) -> None:
 
     assert route is not None
     assert (route.temperature, route.top_p, route.max_tokens, route.has_tools) == (0.35, 0.95, 256, True)
+    assert route.places == 24
 
 
 def test_a_stop_and_a_rollback_are_seen_within_a_second(state: State) -> None:
