@@ -14,7 +14,8 @@ from tests.box.run import Run, wait_for_engine
 from tests.box.upgrade import SITE_FILE
 
 _WAITING = '\n[engines.production]\noverflow = "cpu"\nstandby = true\n'
-_CALLERS = 4
+# Fewer and more than the first engine answers at once (`n_seq_max` of examples/box.toml).
+_FEW, _MANY = 3, 8
 # Of a processor: what the first engine works until it is looked who else did, and what shows that another answers.
 _LONG_SECONDS = 3.0
 _BUSY_SECONDS = 1.0
@@ -55,7 +56,7 @@ def engines_wait(run: Run, served: Served) -> None:
         site_file.write_text(before + _WAITING)
         told = machine.result(*as_person("omar", "sealift", "promote", MODEL, "--as", "omar"))
         run.require("a promotion starts overflow and standby", all(looks.is_active(run, one) for one in units), told)
-        with load(run, served.key, callers=_CALLERS) as asked:
+        with load(run, served.key, callers=_FEW) as asked:
             had = [looks.worked(run, one) for one in units]
             _busy(run, first, _LONG_SECONDS)
             answering, *waiting = _since(run, units, had)
@@ -71,7 +72,16 @@ def engines_wait(run: Run, served: Served) -> None:
                 _busy(run, standby)
                 asked.answered_since(time.time())
             asked.answered_since(time.time())
-        run.facts["engines_that_waited_worked_seconds"] = [round(one, 2) for one in (*waiting, waited)]
+        with load(run, served.key, callers=_MANY) as more:
+            had = [looks.worked(run, one) for one in units]
+            _busy(run, overflow, _LONG_SECONDS)
+            answering, relieving, idle = _since(run, units, had)
+            more.answered_since(time.time())
+        run.require("overflow answers what the first engine has no place for", answering > _BUSY_SECONDS, answering)
+        run.require("and the standby waits", idle * _TIMES < min(answering, relieving), (answering, relieving, idle))
+        refused = [one for one in more.asked if one.status != 200]
+        run.require("nobody is refused for want of a place", not refused, refused)
+        run.facts["engines_that_waited_worked_seconds"] = [round(one, 2) for one in (*waiting, waited, idle)]
         run.facts["asked_while_engines_were_killed"] = len(asked.asked)
         lost = [one for one in asked.asked if one.status != 200]
         run.require("no caller lost an answer to the killed engines", not lost, lost)
