@@ -56,11 +56,21 @@ def engines_wait(run: Run, served: Served) -> None:
         site_file.write_text(before + _WAITING)
         told = machine.result(*as_person("omar", "sealift", "promote", MODEL, "--as", "omar"))
         run.require("a promotion starts overflow and standby", all(looks.is_active(run, one) for one in units), told)
-        with load(run, served.key, callers=_FEW) as asked:
+        with load(run, served.key, callers=_FEW):
             had = [looks.worked(run, one) for one in units]
             _busy(run, first, _LONG_SECONDS)
             answering, *waiting = _since(run, units, had)
             run.require("while the first engine answers the others wait", max(waiting) * _TIMES < answering, waiting)
+        with load(run, served.key, callers=_MANY) as more:
+            had = [looks.worked(run, one) for one in units]
+            _busy(run, overflow, _LONG_SECONDS)
+            answering, relieving, idle = _since(run, units, had)
+            more.answered_since(time.time())
+        run.require("overflow answers what the first engine has no place for", answering > _BUSY_SECONDS, answering)
+        run.require("and the standby waits", idle * _TIMES < min(answering, relieving), (answering, relieving, idle))
+        refused = [one for one in more.asked if one.status != 200]
+        run.require("nobody is refused for want of a place", not refused, refused)
+        with load(run, served.key, callers=_FEW) as asked:
             had = [looks.worked(run, one) for one in (overflow, standby)]
             with _killed(run, first):
                 _busy(run, overflow)
@@ -72,15 +82,6 @@ def engines_wait(run: Run, served: Served) -> None:
                 _busy(run, standby)
                 asked.answered_since(time.time())
             asked.answered_since(time.time())
-        with load(run, served.key, callers=_MANY) as more:
-            had = [looks.worked(run, one) for one in units]
-            _busy(run, overflow, _LONG_SECONDS)
-            answering, relieving, idle = _since(run, units, had)
-            more.answered_since(time.time())
-        run.require("overflow answers what the first engine has no place for", answering > _BUSY_SECONDS, answering)
-        run.require("and the standby waits", idle * _TIMES < min(answering, relieving), (answering, relieving, idle))
-        refused = [one for one in more.asked if one.status != 200]
-        run.require("nobody is refused for want of a place", not refused, refused)
         run.facts["engines_that_waited_worked_seconds"] = [round(one, 2) for one in (*waiting, waited, idle)]
         run.facts["asked_while_engines_were_killed"] = len(asked.asked)
         lost = [one for one in asked.asked if one.status != 200]
