@@ -1,10 +1,15 @@
 """systemd's own contract with a service, and nothing else: the same entry point runs on the box and in the demo.
 
+What is told to this process alone, where it notifies and how long it may be silent, is taken out of the environment
+when it is read first. A program that it starts is not listened to (NotifyAccess=main), and some speak whenever they
+find the address, as systemctl does where it fails (ERRNO=): each such word would be a warning in the unit's journal.
+
 Sources: systemd.exec(5) for the directories and credentials, sd_listen_fds(3), sd_notify(3).
 """
 
 import os
 import socket
+import threading
 from pathlib import Path
 
 from appliance.errors import KeyMissingError, UnitError
@@ -13,6 +18,22 @@ CORE = "SEALIFT_GATEWAY_CORE"
 """Names the core that a gateway is to keep to; `sealift run-units`, where no engine leaves one, passes it to nobody."""
 
 _FIRST_FD = 3
+_ADDRESS, _LIMIT, _MEANT = _OWN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+_taken: dict[str, str] = {}
+_taking = threading.Lock()
+
+
+def begin() -> None:
+    """Take what the supervisor told this process alone out of the environment, before any other program is started."""
+    with _taking:
+        for name in _OWN:
+            if (value := os.environ.pop(name, None)) is not None:
+                _taken[name] = value
+
+
+def _told(name: str) -> str:
+    begin()
+    return _taken.get(name, "")
 
 
 def directory(kind: str) -> Path:
@@ -94,12 +115,11 @@ def listening_at(path: Path, *, mode: int = 0o660, backlog: int = 64) -> socket.
 class Notifier:
     """Tells the supervisor states, e.g. ``READY=1`` or ``STATUS=...``; says nothing where none listens.
 
-    The address is taken when it is made, and one socket is kept, so that it works where the environment no longer
-    has the address and where the process may open no socket any more.
+    One socket is kept, so that it works where the process may open no socket any more.
     """
 
     def __init__(self) -> None:
-        address = os.environ.get("NOTIFY_SOCKET", "")
+        address = _told(_ADDRESS)
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._socket: socket.socket | None = None
 
@@ -136,7 +156,7 @@ class Notifier:
 
 
 def notify(message: str) -> None:
-    """Send one state to the supervisor that the environment names; silent when none listens."""
+    """Send one state to the supervisor; silent when none listens."""
     notifier = Notifier()
     try:
         notifier.tell(message)
@@ -149,8 +169,7 @@ def watchdog_seconds() -> float:
 
     Source: sd_watchdog_enabled(3).
     """
-    text = os.environ.get("WATCHDOG_USEC", "")
-    meant = os.environ.get("WATCHDOG_PID", "")
+    text, meant = _told(_LIMIT), _told(_MEANT)
     if not text.isascii() or not text.isdigit() or (meant and meant != str(os.getpid())):
         return 0.0
     return int(text) / 1_000_000

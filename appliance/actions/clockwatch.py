@@ -175,6 +175,7 @@ def _floor(config: Config) -> datetime:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Watch until SIGTERM; returns the exit code."""
+    unit.begin()
     parser = argparse.ArgumentParser(prog="sealift-clock")
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
     options = parser.parse_args(arguments)

@@ -45,6 +45,7 @@ _log = logging.getLogger("sealift.ledger")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM; return the exit code."""
+    unit.begin()
     parser = argparse.ArgumentParser(prog="sealift-ledger", description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
     options = parser.parse_args(arguments)

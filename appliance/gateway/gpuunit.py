@@ -29,6 +29,7 @@ _log = logging.getLogger("gpus")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Tell until SIGTERM; return the exit code."""
+    unit.begin()
     parser = argparse.ArgumentParser(prog="sealift-gpus")
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
     options = parser.parse_args(arguments)

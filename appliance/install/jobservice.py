@@ -36,6 +36,7 @@ _WINDOW_LOOK_SECONDS: Final = 10.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM, or until another release is in use; returns the exit code."""
+    unit.begin()
     parser = argparse.ArgumentParser(prog="sealift-jobs")
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
     options = parser.parse_args(arguments)

@@ -290,6 +290,7 @@ def run(config: Config, folder: Path, ledger: Ledger, ending: threading.Event, p
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM; return the exit code. Without a collector in the site file there is nothing to do."""
+    unit.begin()
     parser = argparse.ArgumentParser(prog="sealift-siem", description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
     options = parser.parse_args(arguments)

@@ -30,6 +30,7 @@ _LEDGER_DOOR = "ledger-promoter"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM; returns the exit code."""
+    unit.begin()
     parser = argparse.ArgumentParser(prog="sealift-promoter")
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
     options = parser.parse_args(arguments)

@@ -328,8 +328,6 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
         proven.before_fork(server, worker)
         watch.pre_fork(server, worker)
 
-    # gunicorn would report READY from its master before the weights are loaded in the worker.
-    os.environ.pop("NOTIFY_SOCKET", None)
     options = {
         "bind": f"unix:{config.at.socket(f'engine-{name}')}",
         "umask": 0o007,

@@ -37,6 +37,7 @@ _OWN_DOOR_MODE: Final = 0o600
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM; returns the exit code."""
+    unit.begin()
     parser = argparse.ArgumentParser(prog="sealift-standby")
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
     parser.add_argument("--give-up", action="store_true", help="take permit and service address away, and end")

@@ -3,8 +3,9 @@
 The master's own loop is the one that tells, so a master that hangs is silent. The worker writes the time of its last
 proof into memory that both have: its main loop turned, a task went through its pool of threads, and what the service
 adds (the engine's scheduler) answered. A worker that is still loading has proven nothing yet; gunicorn's own `timeout`
-bounds that. The master tells READY too where a service is ready only when its worker has loaded: the supervisor listens
-to nobody else (NotifyAccess=main), so a worker that is taken over cannot speak for the service.
+bounds that. The master tells READY too, which gunicorn's own word would be too early for where a service is ready only
+when its worker has loaded; gunicorn finds no address, since `appliance.unit` took it. The supervisor listens to nobody
+else (NotifyAccess=main), so a worker that is taken over cannot speak for the service.
 """
 
 import mmap
@@ -49,7 +50,7 @@ class WorkerWatch:
 
     Args:
         probe: What else a worker asks before it counts as alive; may be set later, in the worker, before it is ready.
-        announces: Whether READY waits for `loaded`; gunicorn's own, which comes before, is then to be kept silent.
+        announces: Whether READY waits for `loaded`; else it is told when gunicorn listens.
         now: The machine's monotonic clock.
     """
 
@@ -66,6 +67,8 @@ class WorkerWatch:
 
     def when_ready(self, server: Any) -> None:
         """Tell from now on in each turn of the master's loop; gunicorn's hook of that name."""
+        if not self._announces:
+            self._say("READY=1")
         if self._limit_seconds <= 0 and not self._announces:
             return
         inspect = server.murder_workers

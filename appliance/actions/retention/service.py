@@ -32,6 +32,7 @@ _ACCOUNTS: Final = {GATEWAY_DOOR: "sealift-gateway", ADMIN_DOOR: "sealift-admin"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM; return the exit code."""
+    unit.begin()
     parser = argparse.ArgumentParser(prog="sealift-review")
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
     options = parser.parse_args(arguments)

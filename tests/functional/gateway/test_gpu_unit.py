@@ -88,6 +88,15 @@ def test_what_the_unit_reads_is_in_the_gateways_metrics_until_it_ends(site: Path
     assert not list(gpufigures.folder(places).iterdir())
 
 
+def test_the_drivers_tool_is_not_told_where_the_unit_notifies(site: Path) -> None:
+    lay_tool(site, f'echo "told:$NOTIFY_SOCKET" > {site.parent}/seen; echo "0, 97, 79000, 81920, 612.5"')
+
+    with started(site) as (_, notice):
+        assert (notice(), notice()) == ("READY=1", "STATUS=1 GPUs\nWATCHDOG=1")
+
+    assert (site.parent / "seen").read_text() == "told:\n"
+
+
 def test_a_unit_that_is_killed_leaves_figures_that_grow_old(site: Path) -> None:
     lay_tool(site, 'echo "0, 97, 79000, 81920, 612.5"')
     places = places_of(site)

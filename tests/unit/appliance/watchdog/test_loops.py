@@ -171,22 +171,27 @@ def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sock
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
         notices.settimeout(30)
         notices.bind(str(tmp_path / "n"))
+        monkeypatch.setattr(unit, "_taken", {})
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "n"))
         yield notices
 
 
-def test_the_notifier_works_where_the_environment_no_longer_names_the_socket(
-    supervisor: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_notifier_works_where_the_socket_can_no_longer_be_opened(supervisor: socket.socket) -> None:
     notifier = unit.Notifier()
     notifier.connect()
-    monkeypatch.delenv("NOTIFY_SOCKET")
+    Path(supervisor.getsockname()).unlink()
 
     notifier.tell("READY=1")
     notifier.close()
-    unit.notify("nobody listens")
 
     assert supervisor.recv(100) == b"READY=1"
+
+
+def test_where_no_supervisor_listens_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unit, "_taken", {})
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+
+    unit.notify("nobody listens")
 
 
 @pytest.mark.parametrize(
@@ -196,6 +201,7 @@ def test_the_notifier_works_where_the_environment_no_longer_names_the_socket(
 def test_the_watchdogs_limit_is_that_of_this_process(
     monkeypatch: pytest.MonkeyPatch, microseconds: str, pid: str, expected: float
 ) -> None:
+    monkeypatch.setattr(unit, "_taken", {})
     monkeypatch.setenv("WATCHDOG_USEC", microseconds)
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()) if pid == "own" else pid)
 

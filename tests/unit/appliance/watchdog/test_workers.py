@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from appliance import unit
 from appliance.watchdog.workers import SharedPulse, WorkerWatch
 
 
@@ -27,6 +28,7 @@ class Hand:
 def notices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as listening:
         listening.bind(str(tmp_path / "n"))
+        monkeypatch.setattr(unit, "_taken", {})
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "n"))
         monkeypatch.setenv("WATCHDOG_USEC", "60000000")
         monkeypatch.delenv("WATCHDOG_PID", raising=False)
@@ -69,7 +71,7 @@ def test_the_master_tells_while_its_worker_proves_itself_and_not_in_every_turn(
         assert watch.prove_once(worker)
         server.murder_workers()
 
-    assert told(notices) == [b"WATCHDOG=1"] * 4
+    assert told(notices) == [b"READY=1", *[b"WATCHDOG=1"] * 4]
 
 
 def test_a_worker_that_loads_counts_and_one_that_fell_silent_does_not(
@@ -84,7 +86,7 @@ def test_a_worker_that_loads_counts_and_one_that_fell_silent_does_not(
     hand.at += 31
     server.murder_workers()
 
-    assert loading == [b"WATCHDOG=1"]
+    assert loading == [b"READY=1", b"WATCHDOG=1"]
     assert told(notices) == []
 
 
@@ -119,7 +121,7 @@ def test_no_worker_at_all_is_no_life(notices: socket.socket, watch: WorkerWatch)
 
     server.murder_workers()
 
-    assert told(notices) == []
+    assert told(notices) == [b"READY=1"]
 
 
 def test_the_time_of_a_proof_passes_from_a_child_to_its_parent() -> None:
@@ -139,9 +141,27 @@ def test_the_time_of_a_proof_passes_from_a_child_to_its_parent() -> None:
 
 
 def test_where_no_watchdog_is_set_gunicorn_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unit, "_taken", {})
     monkeypatch.delenv("WATCHDOG_USEC", raising=False)
     server = SimpleNamespace(murder_workers=None)
 
     WorkerWatch().when_ready(server)
 
     assert server.murder_workers is None
+
+
+def test_ready_is_told_once_when_gunicorn_listens_or_when_its_worker_has_loaded(
+    notices: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.kill", lambda *_: None)
+    waits = WorkerWatch(announces=True, now=Hand())
+    _, server, _ = made(waits)
+    loading = told(notices)
+    waits.loaded()
+    server.murder_workers()
+    server.murder_workers()
+    waits._notifier.close()
+
+    assert "NOTIFY_SOCKET" not in os.environ, "gunicorn itself would tell READY before"
+    assert loading == []
+    assert [one for one in told(notices) if b"READY" in one] == [b"READY=1\nSTATUS=loaded"]

@@ -1,0 +1,69 @@
+"""What systemd tells a service: kept by the process that it is meant for, and passed on to none that it starts."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from appliance import unit
+from appliance.install import hostfiles
+
+_NAMES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+_PROGRAM = re.compile(r"^ExecStart=.* -m (appliance[a-z_.]+)", re.MULTILINE)
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+        notices.settimeout(30)
+        notices.bind(str(tmp_path / "n"))
+        monkeypatch.setattr(unit, "_taken", {})
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "n"))
+        monkeypatch.setenv("WATCHDOG_USEC", "90000000")
+        monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+        yield notices
+
+
+def test_a_program_that_a_service_starts_is_told_no_address_and_the_service_goes_on_telling(
+    supervisor: socket.socket,
+) -> None:
+    unit.begin()
+
+    look = [sys.executable, "-c", "import os; print(*os.environ)"]
+    sees = subprocess.run(look, check=True, capture_output=True, text=True)
+    unit.notify("READY=1")
+    unit.notify("WATCHDOG=1")
+
+    assert not set(_NAMES) & set(sees.stdout.split())
+    assert unit.watchdog_seconds() == 90.0
+    assert [supervisor.recv(100), supervisor.recv(100)] == [b"READY=1", b"WATCHDOG=1"]
+
+
+@pytest.mark.parametrize("read", [unit.Notifier, unit.watchdog_seconds])
+@pytest.mark.usefixtures("supervisor")
+def test_whatever_is_read_first_takes_all_of_it(read: type[unit.Notifier]) -> None:
+    read()
+
+    assert not set(_NAMES) & set(os.environ)
+
+
+def test_every_program_that_notifies_begins_so_before_it_starts_another() -> None:
+    found = {}
+    for file in sorted(hostfiles.folder("systemd").glob("*.service")):
+        text = file.read_text()
+        program = _PROGRAM.search(text)
+        if "Type=notify" in text and program is not None:
+            spec = find_spec(program[1])
+            assert spec is not None
+            assert spec.origin is not None
+            main = Path(spec.origin).read_text().partition("\ndef main(")[2]
+            found[file.name] = "unit.begin()" in main or "unit.Notifier()" in main
+
+    assert len(found) >= 9
+    assert [name for name, begins in found.items() if not begins] == []
