@@ -1,4 +1,12 @@
-"""Connections of one process to the site's server, kept open and lent to one thread at a time."""
+"""Connections of one process to the site's server, kept open and lent to one thread at a time.
+
+SQLAlchemy's `QueuePool` is not used for it, since it keeps less than what callers are promised here. It bounds how many
+there are and how long one waits, but whoever gives one back and asks again has it before those who wait (in 50 of 50
+tries with one connection, SQLAlchemy 2.1.9), so that some are refused by the time limit while others go on. While the
+server is away each of its callers would wait up to 10 seconds to be let in. It tries a connection before every use,
+which is one more way to the server and back in an answer; to try only one that was idle, and to drop the idle ones with
+a lost one, takes handlers of ours. What would be left to it is the list of those that are idle.
+"""
 
 import threading
 from collections import deque
