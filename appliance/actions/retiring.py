@@ -140,8 +140,8 @@ def retire(
     with closing(open_keys(config, environ={})) as keys:
         with closing(open_ledger(config, _DOOR, clock=clock)) as ledger:
             facts = _already(config, ledger, scope, keys)
-            if facts is None and dry_run:
-                if scope.node:
+            if dry_run:
+                if facts is None and scope.node:
                     require_may_end(config, ledger, scope, decision.gone)
                 names = [name for name, _ in doomed.secrets_of(config, keys)]
                 return Retired(facts={"keys": names, "dry_run": True}, checkpoint="", certificate=None)

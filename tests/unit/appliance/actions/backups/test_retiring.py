@@ -82,6 +82,25 @@ def test_the_ledger_is_opened_once_for_one_retirement_foreseen_done_or_done_befo
     assert (foreseen, done, len(opened)) == (1, 2, 3)
 
 
+def test_a_dry_run_after_a_retirement_that_was_cut_off_destroys_and_writes_nothing(
+    site: BackedUp, tmp_path: Path
+) -> None:
+    last = site.config.at.key_files / "ledger-checkpoint.v1"
+    key = last.read_bytes()
+    with site.box.running():
+        retire(site, tmp_path / "c.html")
+        last.write_bytes(key)  # as where the power went before it was destroyed
+        last.chmod(0o400)
+
+        foreseen = retire(site, tmp_path / "again.html", dry_run=True)
+
+        assert foreseen.facts == {"keys": [], "dry_run": True}
+        assert last.read_bytes() == key
+        assert not (tmp_path / "again.html").exists()
+        retire(site, tmp_path / "again.html")
+    assert secrets_of(site) == set()
+
+
 @pytest.mark.parametrize(
     "decision",
     [
