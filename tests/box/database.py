@@ -25,6 +25,9 @@ from tests.support.postgres import PostgresServer, postgres_server
 _DRIVER = "server-postgresql.txt"
 _PASSWORDS = "etc/sealift/database"
 _PRINTED = "/root/printed.txt"
+_PLANS = "var/lib/sealift/plans"
+# Services that run all the time, each with the one role whose password it may have.
+_RUNNING = {"sealift-ledger": "ledger", "sealift-gateway": "reader", "sealift-admin": "state"}
 
 
 def all_of_it(run: Run, stack: ExitStack, key: str, medium: str) -> None:
@@ -40,7 +43,7 @@ def all_of_it(run: Run, stack: ExitStack, key: str, medium: str) -> None:
         run.machine.run("sealift", "receive", medium)
         _lay_passwords(run)
         site_file.write_text(_naming(alone, server.port, name))
-        upgrade.approve_next(run)
+        _tells_the_way(run, upgrade.approve_next(run))
     upgrade.go_forward(run)
     _there(run, server, name)
     outside.holds(run, key, "on the server")
@@ -78,6 +81,14 @@ class _Outside:
             run.require(f"the printed checkpoint is of these records, {where}", verified["ok"] is True, verified)
         self.requests.append(answer["request_id"])
         self.size = _records(run)
+
+
+def _tells_the_way(run: Run, plan: str) -> None:
+    difference = json.loads((run.machine.root / _PLANS / f"{plan}.json").read_text())["difference"]
+    lines = [f"IPAddressAllow={FACILITY_ADDRESS}", *(f"LoadCredential=database-{role}:" for role in _RUNNING.values())]
+    untold = [line for line in lines if line not in difference]
+    run.require("the plan says who gets which password, and to what address", untold == [], (untold, difference))
+    run.require("and no password", SECRET not in difference)
 
 
 def _there(run: Run, server: PostgresServer, name: str) -> None:

@@ -214,6 +214,8 @@ CHANGES = (
     "the page says that the box went back",
 )
 DATABASE = (
+    "the plan says who gets which password, and to what address",
+    "and no password",
     "the tables are made",
     "the preview moved nothing",
     "the server has every record",
@@ -226,6 +228,7 @@ DATABASE = (
     "no drop-in leads to a server",
     "and the packet filter opens no way",
     "an answer from before is proven, records without a server",
+    "the printed checkpoint is of these records, without a server",
 )
 PARTS = {
     "faults": (pytest.mark.box_faults, FAULTS),
