@@ -45,6 +45,7 @@ def all_of_it(run: Run, stack: ExitStack, key: str, medium: str) -> None:
         site_file.write_text(_naming(alone, server.port, name))
         _tells_the_way(run, upgrade.approve_next(run))
     upgrade.go_forward(run)
+    _has_the_way(run, server.port)
     _there(run, server, name)
     outside.holds(run, key, "on the server")
     with run.stage.chapter("Back to the file"):
@@ -89,6 +90,19 @@ def _tells_the_way(run: Run, plan: str) -> None:
     untold = [line for line in lines if line not in difference]
     run.require("the plan says who gets which password, and to what address", untold == [], (untold, difference))
     run.require("and no password", SECRET not in difference)
+
+
+def _has_the_way(run: Run, port: int) -> None:
+    with run.stage.chapter("What the install laid down: a password each, one address, one way through the filter"):
+        for unit, role in _RUNNING.items():
+            given = run.machine.run("ls", f"/run/credentials/{unit}.service", shown=False).stdout.split()
+            database = [one for one in given if one.startswith("database-") or one == AUTHORITY]
+            run.require("each service has its own password", sorted(database) == [f"database-{role}", AUTHORITY], given)
+            allowed = run.machine.run("systemctl", "show", "-P", "IPAddressAllow", unit, shown=False).stdout
+            run.require("and may send to the server", FACILITY_ADDRESS in allowed, (unit, allowed))
+        rules = run.machine.run("nft", "list", "ruleset", shown=False).stdout
+        ways = [line for line in rules.splitlines() if f"daddr {FACILITY_ADDRESS}" in line]
+        run.require("the packet filter opens one way", len(ways) == 1 and f"tcp dport {port} " in ways[0], ways)
 
 
 def _there(run: Run, server: PostgresServer, name: str) -> None:

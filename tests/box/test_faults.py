@@ -216,6 +216,9 @@ CHANGES = (
 DATABASE = (
     "the plan says who gets which password, and to what address",
     "and no password",
+    "each service has its own password",
+    "and may send to the server",
+    "the packet filter opens one way",
     "the tables are made",
     "the preview moved nothing",
     "the server has every record",
