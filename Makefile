@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-BENCHES := receive delta build box ledger rollback gateway engine vllm
+BENCHES := receive delta build box ledger rollback gateway engine vllm phi
 
 # Where an environment forbids it, each of the thousands of processes that tests start compiles all it imports anew.
 unexport PYTHONDONTWRITEBYTECODE

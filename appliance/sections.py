@@ -291,8 +291,13 @@ class ReviewSection(Section):
 
 
 class PhiSection(Section):
-    """Several nodes: whether one that lacks the list of names on record, or has another, refuses requests or tells."""
+    """How identifiers are found.
 
+    `names`: also names that no label, title or list of the site tells, by the words around them. `other_list`: of
+    several nodes, whether one that lacks the list of names on record, or has another, refuses requests or tells.
+    """
+
+    names: bool = True
     other_list: Literal["refuse", "tell"] = "refuse"
 
 

@@ -44,6 +44,7 @@ from appliance.keys.provider import KeyProvider
 from appliance.keys.stages import keys_of
 from appliance.phi.censusfile import WithCensus
 from appliance.phi.detect import Detector, PatternDetector
+from appliance.phi.names import NameRecogniser, WithNames
 from appliance.stages import Stage
 from appliance.standby.permit import permit_of
 from appliance.timekeeping.believed import BelievedClock
@@ -221,11 +222,12 @@ def create_app(
 
 def _detector(config: Config, ledger: Ledger, keys: KeyProvider, clock: Clock) -> Detector:
     patterns = PatternDetector()
+    known = WithNames(patterns, NameRecogniser()) if config.phi.names else patterns
     # Nobody's real name lies where things are tried out; see docs/operator/teststage.md.
     if config.at.stage is Stage.TEST:
-        return patterns
+        return known
     folder, node = config.at.census, config.database.node
-    found = WithCensus(patterns, folder=folder, keys=keys, clock=clock)
+    found = WithCensus(known, folder=folder, keys=keys, clock=clock)
     if not node:
         return found
     refuses = config.phi.other_list == "refuse"

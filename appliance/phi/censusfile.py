@@ -17,7 +17,7 @@ from typing import Final
 from appliance.errors import StoreDamagedError
 from appliance.keys.provider import KeyProvider
 from appliance.phi.census import Census
-from appliance.phi.detect import Finding, PatternDetector, merged, shadow_of
+from appliance.phi.detect import Finding, ShadowDetector, merged, shadow_of
 from media.clock import Clock
 
 NAME: Final = "names"
@@ -109,7 +109,7 @@ class WithCensus:
         clock: How long ago the file was looked at.
     """
 
-    def __init__(self, patterns: PatternDetector, *, folder: Path, keys: KeyProvider, clock: Clock) -> None:
+    def __init__(self, patterns: ShadowDetector, *, folder: Path, keys: KeyProvider, clock: Clock) -> None:
         self._patterns = patterns
         self._folder = folder
         self._keys = keys

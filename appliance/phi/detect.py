@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from appliance.phi.patterns import DOCUMENTED, EXTRA, PhiClass, Rule
+from appliance.phi.labelled import labelled_in
+from appliance.phi.patterns import DIGIT, DOCUMENTED, EXTRA, PhiClass, Rule
+from appliance.phi.safeharbor import SAFE_HARBOR
 
 _INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
@@ -45,11 +47,26 @@ class Detector(Protocol):
         ...
 
 
-class PatternDetector:
-    """The documents' patterns and our own."""
+class ShadowDetector(Detector, Protocol):
+    """A detector that others ask with a shadow, so that a text's is made once."""
 
-    def __init__(self, rules: Iterable[Rule] = (*DOCUMENTED, *EXTRA)) -> None:
-        self._rules = tuple(rules)
+    def find_in(self, shadowed: Shadow) -> Sequence[Finding]:
+        """Return what `find` does for the text with this shadow."""
+        ...
+
+
+class PatternDetector:
+    """The documents' patterns and our own.
+
+    Args:
+        rules: These patterns and nothing else; without, all of them, and numbers that a word before them says to be
+            somebody's (`labelled`).
+    """
+
+    def __init__(self, rules: Iterable[Rule] | None = None) -> None:
+        self._rules = (*DOCUMENTED, *EXTRA, *SAFE_HARBOR) if rules is None else tuple(rules)
+        self._in_words = tuple(rule for rule in self._rules if rule.in_words)
+        self._labels = rules is None
 
     def find(self, text: str) -> Sequence[Finding]:
         """Return the findings of all rules; where some overlap, one that covers them."""
@@ -60,11 +77,15 @@ class PatternDetector:
         shadow, places = shadowed
         present: dict[re.Pattern[str], bool] = {}
         found: list[Finding] = []
-        for rule in self._rules:
+        has_digit = DIGIT.search(shadow) is not None
+        for rule in self._rules if has_digit else self._in_words:
             if rule.needs not in present:
                 present[rule.needs] = rule.needs.search(shadow) is not None
             if present[rule.needs]:
                 found.extend(_matches(rule, shadow, places))
+        if self._labels and has_digit:
+            for start, end, phi_class in labelled_in(shadow):
+                found.append(_finding(start, end, places, phi_class=phi_class, extra=True))
         return merged(found) if len(found) > 1 else found
 
 
@@ -93,9 +114,13 @@ def _matches(rule: Rule, shadow: str, places: Sequence[int] | None) -> Iterable[
         if rule.check is not None and not rule.check(match[group]):
             continue
         start, end = match.span(group)
-        if places is not None:
-            start, end = places[start], places[end - 1] + 1
-        yield Finding(start=start, end=end, phi_class=rule.phi_class, extra=rule.extra)
+        yield _finding(start, end, places, phi_class=rule.phi_class, extra=rule.extra)
+
+
+def _finding(start: int, end: int, places: Sequence[int] | None, *, phi_class: PhiClass, extra: bool) -> Finding:
+    if places is not None:
+        start, end = places[start], places[end - 1] + 1
+    return Finding(start=start, end=end, phi_class=phi_class, extra=extra)
 
 
 def shadow_of(text: str) -> Shadow:

@@ -1,7 +1,7 @@
 """What identifiers look like. The documents' three patterns stand first and exactly as they are written there (F3-F5).
 
-The others are extra: they raise recall and are marked so, since a pattern is no proof. What no pattern here sees:
-names without a label or a title, addresses, spelled-out numbers, identifiers of other countries.
+The others are extra: they raise recall and are marked so, since a pattern is no proof. More classes are in
+`safeharbor`, names without a label or a title in `names`.
 """
 
 import re
@@ -9,12 +9,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import AddressValueError, IPv4Address
-from typing import Final
+from typing import Any, Final
 
-_DIGIT: Final = re.compile("[0-9]")
+DIGIT: Final = re.compile("[0-9]")
+BY_SLASH: Final = re.compile("[0-9]/[0-9]")
+BY_POINT: Final = re.compile(r"[0-9]\.[0-9]")
+BY_DASH: Final = re.compile("[0-9]-[0-9]")
+LONG: Final = re.compile("[0-9]{8}")
+MONTHS: Final = re.compile(
+    "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec|JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC"
+)
 _AT: Final = re.compile("@")
 _LABEL: Final = re.compile("[:=]")
 _TITLE: Final = re.compile("M(?:r|rs|s|x|iss)|Dr|Prof")
+_GROUPS: Final = re.compile(r"[0-9]\)? ?[ .-]?[0-9]{3}[ .-][0-9]{4}")
+_PLUS: Final = re.compile(r"\+[0-9]")
+_OF_RECORD: Final = re.compile("MRN|mrn|Mrn|[Rr]ecord|RECORD|[Cc]hart|CHART")
+_OF_SECURITY: Final = re.compile("SSN|ssn|Ssn|[Ss]ocial|SOCIAL")
 
 
 class PhiClass(StrEnum):
@@ -29,6 +40,14 @@ class PhiClass(StrEnum):
     MBI = "mbi"
     IP = "ip"
     NAME = "name"
+    AGE = "age"
+    ADDRESS = "address"
+    URL = "url"
+    ACCOUNT = "account"
+    PLAN = "plan"
+    LICENCE = "licence"
+    VEHICLE = "vehicle"
+    DEVICE = "device"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,18 +58,32 @@ class Rule:
         needs: A rule is tried only on text that holds this; it spares most text most patterns.
         check: Says whether a candidate is valid; None accepts all.
         extra: Not among the documents' patterns.
+        in_words: An identifier may be without a digit; else the rule is not tried on text that has none.
     """
 
     phi_class: PhiClass
     pattern: re.Pattern[str]
-    needs: re.Pattern[str] = _DIGIT
+    needs: re.Pattern[str] = DIGIT
     check: Callable[[str], bool] | None = None
     extra: bool = True
+    in_words: bool = False
+
+
+def rule(phi_class: PhiClass, pattern: str, **more: Any) -> Rule:
+    """Return the rule of a pattern; `more` are the other fields of `Rule`."""
+    return Rule(phi_class=phi_class, pattern=re.compile(pattern), **more)
+
+
+def any_of(*words: str) -> re.Pattern[str]:
+    """Return what finds one of these words anywhere, as written, small or in capitals; literals alone are fast."""
+    return re.compile(
+        "|".join(sorted({re.escape(each) for word in words for each in (word, word.lower(), word.upper())}))
+    )
 
 
 def is_npi(candidate: str) -> bool:
     """Tell whether ten digits pass the Luhn check of a US national provider identifier (prefix 80840)."""
-    return _luhn("80840" + candidate)
+    return luhn("80840" + candidate)
 
 
 def is_phone(candidate: str) -> bool:
@@ -70,7 +103,8 @@ def is_address(candidate: str) -> bool:
     return not (address.is_loopback or address.is_unspecified)
 
 
-def _luhn(digits: str) -> bool:
+def luhn(digits: str) -> bool:
+    """Tell whether decimal digits pass the Luhn check (ISO/IEC 7812-1, annex B)."""
     total = 0
     for place, digit in enumerate(reversed(digits)):
         value = int(digit) * (2 if place % 2 else 1)
@@ -78,11 +112,11 @@ def _luhn(digits: str) -> bool:
     return total % 10 == 0
 
 
-_MONTH: Final = (
+MONTH: Final = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
     r"|Nov(?:ember)?|Dec(?:ember)?)"
 )
-_DAY: Final = r"(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?"
+DAY: Final = r"(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?"
 _WORD: Final = r"[A-Z\u00c0-\u00d6\u00d8-\u00de][\w'\u2019-]{1,30}"
 # What follows a name in a list of labels and is none itself.
 _NEXT_LABEL: Final = (
@@ -94,10 +128,10 @@ _MBI_LETTER: Final = "[AC-HJKMNP-RT-Y]"
 _MBI_EITHER: Final = "[AC-HJKMNP-RT-Y0-9]"
 
 DOCUMENTED: Final = (
-    Rule(phi_class=PhiClass.SSN, pattern=re.compile(r"\b\d{3}-\d{2}-\d{4}\b"), extra=False),
+    Rule(phi_class=PhiClass.SSN, pattern=re.compile(r"\b\d{3}-\d{2}-\d{4}\b"), needs=BY_DASH, extra=False),
     # The label stays readable for the model; what follows it is the identifier.
-    Rule(phi_class=PhiClass.MRN, pattern=re.compile(r"\bMRN:\s*(?P<id>\d{6,10})\b"), extra=False),
-    Rule(phi_class=PhiClass.DATE, pattern=re.compile(r"\b\d{1,2}/\d{1,2}/\d{4}\b"), extra=False),
+    Rule(phi_class=PhiClass.MRN, pattern=re.compile(r"\bMRN:\s*(?P<id>\d{6,10})\b"), needs=_OF_RECORD, extra=False),
+    Rule(phi_class=PhiClass.DATE, pattern=re.compile(r"\b\d{1,2}/\d{1,2}/\d{4}\b"), needs=BY_SLASH, extra=False),
 )
 
 EXTRA: Final = (
@@ -106,6 +140,7 @@ EXTRA: Final = (
         pattern=re.compile(
             r"(?i:\b(?:SSN|social security(?: number| no\.?)?))[\s:#=.]{0,4}(?P<id>\d{9}|\d{3}[ .]\d{2}[ .]\d{4})\b"
         ),
+        needs=_OF_SECURITY,
     ),
     Rule(
         phi_class=PhiClass.MRN,
@@ -113,28 +148,40 @@ EXTRA: Final = (
             r"(?i:\b(?:MRN|(?:medical )?record (?:number|no\.?|#)|chart (?:number|no\.?|#)))"
             r"[\s:#=.]{0,4}(?P<id>[A-Z]{0,3}-?\d{5,10})\b"
         ),
+        needs=_OF_RECORD,
     ),
     Rule(
         phi_class=PhiClass.DATE,
         pattern=re.compile(r"\b(?:19|20)\d{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])(?!\d)"),
+        needs=BY_DASH,
     ),
     Rule(phi_class=PhiClass.DATE, pattern=re.compile(r"\b\d{1,2}(?P<by>[.-])\d{1,2}(?P=by)(?:19|20)\d{2}\b")),
-    Rule(phi_class=PhiClass.DATE, pattern=re.compile(rf"\b{_DAY}(?: of)? {_MONTH}\.?,? (?:19|20)\d{{2}}\b")),
-    Rule(phi_class=PhiClass.DATE, pattern=re.compile(rf"\b{_MONTH}\.? {_DAY},? (?:19|20)\d{{2}}\b")),
+    Rule(
+        phi_class=PhiClass.DATE, pattern=re.compile(rf"\b{DAY}(?: of)? {MONTH}\.?,? (?:19|20)\d{{2}}\b"), needs=MONTHS
+    ),
+    Rule(phi_class=PhiClass.DATE, pattern=re.compile(rf"\b{MONTH}\.? {DAY},? (?:19|20)\d{{2}}\b"), needs=MONTHS),
     Rule(
         phi_class=PhiClass.PHONE,
         pattern=re.compile(r"(?<![\w.-])(?:\+?1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![\w-])"),
+        needs=_GROUPS,
         check=is_phone,
     ),
-    Rule(phi_class=PhiClass.PHONE, pattern=re.compile(r"(?<![\w.+-])\+[2-9]\d{0,2}(?:[ .-]?\d){7,12}(?![\w-])")),
+    Rule(
+        phi_class=PhiClass.PHONE,
+        pattern=re.compile(r"(?<![\w.+-])\+[2-9]\d{0,2}(?:[ .-]?\d){7,12}(?![\w-])"),
+        needs=_PLUS,
+    ),
     Rule(
         phi_class=PhiClass.EMAIL,
         pattern=re.compile(
             r"(?<![\w.+%-])[\w.+%-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,4}\.[A-Za-z]{2,24}\b"
         ),
         needs=_AT,
+        in_words=True,
     ),
-    Rule(phi_class=PhiClass.NPI, pattern=re.compile(r"(?<![\w.-])[12]\d{9}(?![\w-])", re.ASCII), check=is_npi),
+    Rule(
+        phi_class=PhiClass.NPI, pattern=re.compile(r"(?<![\w.-])[12]\d{9}(?![\w-])", re.ASCII), needs=LONG, check=is_npi
+    ),
     Rule(
         phi_class=PhiClass.MBI,
         pattern=re.compile(
@@ -143,7 +190,12 @@ EXTRA: Final = (
     ),
     Rule(
         phi_class=PhiClass.IP,
-        pattern=re.compile(r"(?<![\w.-])\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?![\w-]|\.\d)", re.ASCII),
+        pattern=re.compile(
+            r"(?<![\w.-])(?<!ersion )(?<!elease )(?<!uild )(?<!irmware )"  # of programs, not of hosts
+            r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?![\w-]|\.\d)",
+            re.ASCII,
+        ),
+        needs=BY_POINT,
         check=is_address,
     ),
     Rule(
@@ -153,10 +205,12 @@ EXTRA: Final = (
             rf"\s{{0,2}}[:=]\s{{0,3}}(?P<id>{_WORD}(?:,?{_MORE}){{0,3}})"
         ),
         needs=_LABEL,
+        in_words=True,
     ),
     Rule(
         phi_class=PhiClass.NAME,
         pattern=re.compile(rf"\b(?:Mr|Mrs|Ms|Mx|Miss|Dr|Prof)\.?\s{{1,2}}(?P<id>{_WORD}(?:{_MORE}){{0,2}})"),
         needs=_TITLE,
+        in_words=True,
     ),
 )

@@ -24,7 +24,9 @@ TOKEN: Final = re.compile(
 MAX_TOKEN_CHARACTERS: Final = 1 + 2 + max(map(len, _WORDS)) + 3 + 6 + 2 + 1
 
 # Identifiers that no pattern sees without their label, looked for again wherever the request repeats them.
-_REPEATED: Final = frozenset({PhiClass.MRN, PhiClass.NAME})
+_REPEATED: Final = frozenset(
+    {PhiClass.MRN, PhiClass.NAME, PhiClass.ACCOUNT, PhiClass.PLAN, PhiClass.LICENCE, PhiClass.VEHICLE, PhiClass.DEVICE}
+)
 _SHORTEST_PART: Final = 3
 _WORD: Final = re.compile(r"\w+")
 _NOT_A_NAME: Final = re.compile(

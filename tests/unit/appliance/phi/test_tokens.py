@@ -19,12 +19,12 @@ def test_tokens_are_numbered_by_first_appearance_over_all_texts() -> None:
 
 
 def test_a_client_that_resends_its_history_gets_the_same_tokens() -> None:
-    history = ["patient 88888888; MRN: 12345678", "noted"]
+    history = ["value 88888888; MRN: 12345678", "noted"]
     first = _mask(*history)
     later = _mask(*history, "MRN: 88888888 and SSN 123-45-6789")
 
-    assert first.texts[0] == "patient 88888888; MRN: [MRN_1]"
-    assert later.texts == ("patient [MRN_2]; MRN: [MRN_1]", "noted", "MRN: [MRN_2] and SSN [SSN_1]")
+    assert first.texts[0] == "value 88888888; MRN: [MRN_1]"
+    assert later.texts == ("value [MRN_2]; MRN: [MRN_1]", "noted", "MRN: [MRN_2] and SSN [SSN_1]")
 
 
 def test_a_number_known_by_its_label_is_also_found_without_it() -> None:
@@ -70,7 +70,7 @@ def test_what_is_no_token_of_this_request_stays(form: str) -> None:
 
 
 def test_no_form_of_a_token_is_longer_than_the_bound() -> None:
-    longest = "[  PHONE\\_-999999  ]"
+    longest = "[  ADDRESS\\_-999999  ]"
 
     assert TOKEN.fullmatch(longest)
     assert len(longest) == MAX_TOKEN_CHARACTERS

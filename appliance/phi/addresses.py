@@ -1,0 +1,68 @@
+"""Postal addresses as they are written in several countries, and the codes that stand for them."""
+
+import re
+from typing import Final
+
+from appliance.phi.patterns import PhiClass, any_of, rule
+
+_NAMED: Final = r"[A-Z\u00c0-\u00de][\w'\u2019.-]{0,24}"
+_STREET: Final = (
+    r"(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Place|Pl|Way|Terrace|Ter|Circle|Cir"
+    r"|Close|Crescent|Cres|Square|Sq|Parkway|Pkwy|Highway|Hwy|Trail|Trl|Row|Gardens|Gdns|Mews|Walk|Quay|Alley|Loop"
+    r"|Grove|Hill|Rise|Broadway|Plaza|STREET|AVENUE|AVE|ROAD|RD|BLVD|LANE|DRIVE|COURT|PLACE|WAY|TERRACE|CIRCLE)"
+)
+_FLAT: Final = r"(?:(?i:apt|apartment|unit|suite|ste|flat|floor|fl|room|rm|#)\.?\s?#?\w{1,5}\b)"
+_STATE: Final = (
+    r"(?:A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|P[AR]|RI|S[CD]|T[NX]|UT|V[AT]"
+    r"|W[AIVY])"
+)
+_ZIP: Final = r"\d{5}(?:-\d{4})?(?!\d)"
+_POSTCODE: Final = r"[A-Z]{1,2}\d[A-Z\d]? ?\d[ABD-HJLNP-UW-Z]{2}\b"
+_TOWN: Final = rf"(?:,? {{1,2}}{_NAMED}(?: {_NAMED}){{0,2}})"
+_REST: Final = rf"(?:,? {_FLAT})?(?:{_TOWN}?,? {{1,2}}(?:{_STATE},? {{1,2}}{_ZIP}|{_ZIP}|{_POSTCODE}))?"
+
+_PLACES: Final = (
+    (
+        (
+            r"[0-9](?<!\w.)(?<![.,/-].)\d{0,4}[A-Za-z]?,? (?:[NSEW]{1,2}\.? )?"
+            rf"(?:{_NAMED} ){{1,3}}{_STREET}\b\.?{_REST}"
+        ),
+        re.compile("[0-9][A-Za-z]?,? [A-Z]"),
+    ),
+    (
+        rf"[0-9](?<!\w.)\d{{0,4}} {{1,2}}(?:[NSEW]{{1,2}}\.? )?\d{{1,3}}(?:st|nd|rd|th) {_STREET}\b\.?{_REST}",
+        any_of("st ", "nd ", "rd ", "th "),
+    ),
+    (
+        (
+            rf"\b[A-Z\u00c0-\u00de]\w{{1,24}}(?:stra\u00dfe|strasse|str\.|weg|gasse|platz|allee|gatan|straat|laan|vej)"
+            rf" {{1,2}}\d{{1,4}}[a-z]?\b(?:,? (?:[A-Z]{{1,2}}-)?\d{{4,5}} {_NAMED})?"
+        ),
+        re.compile("stra\u00dfe |strasse |str\\. |weg |gasse |platz |allee |gatan |straat |laan |vej "),
+    ),
+    (
+        (
+            r"[0-9](?<!\w.)\d{0,3}(?: ?bis)?,? (?:rue|avenue|boulevard|chemin|all\u00e9e|place|quai)"
+            rf"(?: (?:de la|de l'|du|des|de|d'|la|le|les))? ?{_NAMED}(?: {_NAMED})?(?:,? \d{{5}} {_NAMED})?"
+        ),
+        re.compile("rue |avenue |boulevard |chemin |all\u00e9e |place |quai "),
+    ),
+    (
+        (
+            r"\b(?:Calle|Avenida|Avda\.?|Paseo|Plaza|Via|Viale|Piazza|Corso|Rua|ul\.|ulica|Ulica|al\.)"
+            rf" (?:(?:de|del|della|la|las|los|dos|da|do) ){{0,2}}{_NAMED}(?: {_NAMED}){{0,2}}"
+            r",? {0,2}\d{1,4}[a-z]?\b"
+            rf"(?:,? \d{{2}}-?\d{{3}} {_NAMED})?"
+        ),
+        re.compile("Calle |Avenida |Avda|Paseo |Plaza |Via |Viale |Piazza |Corso |Rua |ul\\. |lica |al\\. "),
+    ),
+    (r"\b(?i:p\.? ?o\.? box) \d{1,6}\b", any_of("Box ")),
+    (rf"\b{_POSTCODE}", re.compile("[0-9][A-Z][A-Z]")),
+)
+
+ADDRESSES: Final = (
+    *(rule(PhiClass.ADDRESS, place, needs=needs) for place, needs in _PLACES),
+    rule(PhiClass.ADDRESS, rf"\b{_STATE},? {{1,2}}(?P<id>{_ZIP})", needs=re.compile("[0-9]{5}")),
+    rule(PhiClass.ADDRESS, rf"\b(?i:zip(?: ?code)?)[\s:=\"']{{1,4}}(?P<id>{_ZIP})", needs=any_of("Zip")),
+)
+"""Streets with a number, boxes, ZIP codes after a state or their label, British post codes."""

@@ -1,0 +1,69 @@
+"""Numbers that mean nothing by themselves, and the word before them that says what they are.
+
+The number is looked for first and the word behind it, since numbers are rarer than words: a text of a page costs one
+look for each number of three digits.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+
+from appliance.phi.patterns import PhiClass
+
+UNITS: Final = r"(?! {0,2}(?i:mg|mcg|ug|ng|g|kg|ml|l|units?|iu|u|kcal|mmol|meq|cm|mm|bpm|%)\b)"
+"""What follows a quantity, which is no number of anybody's."""
+
+_WORDS: Final[Mapping[PhiClass, str]] = {
+    PhiClass.MRN: (
+        "u?mrn|urn|hospital|patient|pt|chart|record|visit|encounter|case|accession|acc|specimen|fin|csn|episode|file"
+        "|referral|requisition|sample|slide|study|claim"
+    ),
+    PhiClass.ACCOUNT: r"account|acct\.?|a/c|invoice|billing|bank|iban|receipt",
+    PhiClass.PLAN: (
+        "member(?:ship)?|policy|subscriber|group|beneficiary|insurance|insured|plan|medicaid|medicare|nhs|hicn|mbi"
+        "|health card|versicherten(?:nummer)?"
+    ),
+    PhiClass.LICENCE: (
+        r"licen[cs]e|lic\.?|d\.?l\.?|dea|npi|gmc|nmc|registration|reg\.?|certificate|permit|passport|badge"
+    ),
+    PhiClass.DEVICE: r"serial|s/n|sn|ser\.?|udi|device|implant|lot|imei|pacemaker",
+}
+_LABEL: Final = re.compile(
+    r"(?<!\w)(?i:"
+    + "|".join(rf"(?P<{one.name}>{words})" for one, words in _WORDS.items())
+    + r")(?i:\s{0,2}(?:number|num\.?|no\.?|nr\.?|id|code|#))?(?i:\s{0,2}(?:is|was)\b)?[\s:#=.\"']{1,6}\Z"
+)
+_DIGITS: Final = re.compile(r"[0-9][0-9A-Za-z-]*")
+_BEFORE: Final = re.compile(r"[0-9A-Za-z-]{1,12}\Z")
+_YEAR: Final = re.compile("(?:19|20)[0-9]{2}")
+_QUANTITY: Final = re.compile(UNITS)
+_REACH: Final = 48
+_SHORTEST, _LONGEST, _LEAST_DIGITS = 4, 24, 3
+
+
+class Labelled(NamedTuple):
+    """A number, ``text[start:end]``, and what its label says it is."""
+
+    start: int
+    end: int
+    phi_class: PhiClass
+
+
+def labelled_in(text: str) -> Iterator[Labelled]:
+    """Yield the numbers of a text that have a label before them, in order."""
+    for match in _DIGITS.finditer(text):
+        start, end = match.span()
+        if start > 0 and (text[start - 1].isalnum() or text[start - 1] == "-"):
+            before = _BEFORE.search(text, max(0, start - 12), start)
+            start = before.start() if before is not None else start
+        code = text[start:end].rstrip("-")
+        end = start + len(code)
+        if not _SHORTEST <= len(code) <= _LONGEST or sum(map(str.isdecimal, code)) < _LEAST_DIGITS:
+            continue
+        if start == 0 or text[start - 1].isalnum() or text[start - 1] in "-_" or text[end : end + 1] == "_":
+            continue
+        if _YEAR.fullmatch(code) or not _QUANTITY.match(text, end):
+            continue
+        label = _LABEL.search(text, max(0, start - _REACH), start)
+        if label is not None and label.lastgroup is not None:
+            yield Labelled(start, end, PhiClass[label.lastgroup])

@@ -1,0 +1,154 @@
+"""What else identifies a person by 45 CFR 164.514(b)(2)(i), A to R: patterns beyond those of the documents.
+
+All of them are extra. Most numbers mean nothing by themselves, so a word before them says what they are; where a number
+carries its own proof (IBAN, card, vehicle, prescriber), the proof counts and no word is needed.
+"""
+
+import re
+from ipaddress import AddressValueError, IPv6Address
+from typing import Final
+
+from appliance.phi.addresses import ADDRESSES
+from appliance.phi.labelled import UNITS
+from appliance.phi.patterns import BY_DASH, BY_POINT, BY_SLASH, DAY, LONG, MONTHS, PhiClass, any_of, luhn, rule
+
+_COLON: Final = re.compile("[0-9A-Fa-f]:[0-9A-Fa-f:]")
+_SLASHES: Final = re.compile("://")
+
+
+def is_iban(candidate: str) -> bool:
+    """Tell whether a candidate is an international bank account number (ISO 13616, check digits of ISO 7064)."""
+    plain = candidate.replace(" ", "")
+    if not 15 <= len(plain) <= 34:
+        return False
+    return int("".join(str(int(character, 36)) for character in plain[4:] + plain[:4])) % 97 == 1
+
+
+def is_card(candidate: str) -> bool:
+    """Tell whether 13 to 19 digits pass the Luhn check of a payment card (ISO/IEC 7812-1)."""
+    digits = [character for character in candidate if character.isdecimal()]
+    return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and luhn("".join(digits))
+
+
+def is_vin(candidate: str) -> bool:
+    """Tell whether 17 characters pass the check digit of a vehicle identification number (49 CFR 565.15)."""
+    values = {**{str(digit): digit for digit in range(10)}, **_VIN_VALUES}
+    total = sum(values[character] * weight for character, weight in zip(candidate, _VIN_WEIGHTS, strict=True))
+    return "0123456789X"[total % 11] == candidate[8]
+
+
+def is_prescriber(candidate: str) -> bool:
+    """Tell whether a candidate passes the check digit of a DEA registration."""
+    digits = [int(character) for character in candidate[2:]]
+    return (digits[0] + digits[2] + digits[4] + 2 * (digits[1] + digits[3] + digits[5])) % 10 == digits[6]
+
+
+def is_address(candidate: str) -> bool:
+    """Tell whether a candidate is an IPv6 address that names one host."""
+    try:
+        address = IPv6Address(candidate)
+    except AddressValueError:
+        return False
+    return not (address.is_loopback or address.is_unspecified)
+
+
+_VIN_VALUES: Final = dict(
+    zip("ABCDEFGHJKLMNPRSTUVWXYZ", (*range(1, 9), *range(1, 6), 7, 9, *range(2, 10)), strict=True)
+)
+_VIN_WEIGHTS: Final = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
+
+_MONTH: Final = (
+    r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
+    r"|Nov(?:ember)?|Dec(?:ember)?|JAN(?:UARY)?|FEB(?:RUARY)?|MAR(?:CH)?|APR(?:IL)?|MAY|JUNE?|JULY?|AUG(?:UST)?"
+    r"|SEPT?(?:EMBER)?|OCT(?:OBER)?|NOV(?:EMBER)?|DEC(?:EMBER)?)"
+)
+SAFE_HARBOR: Final = (
+    *ADDRESSES,
+    rule(PhiClass.DATE, r"[0-9](?<![\w/.-].)\d?/\d{1,2}/\d{2}(?![\w/])", needs=BY_SLASH),
+    rule(PhiClass.DATE, r"[0-9](?<![\w/.-].)\d{3}/\d{1,2}/\d{1,2}(?![\w/])", needs=BY_SLASH),
+    rule(PhiClass.DATE, r"[0-9](?<![\w/.-].)\d?\.\d{1,2}\.\d{2}(?![\w.])", needs=BY_POINT),
+    rule(PhiClass.DATE, r"[0-3](?<![\w.-].)\d?\.(?:1[0-2]|0?[1-9])\.(?!\w)", needs=BY_POINT),
+    rule(
+        PhiClass.DATE,
+        rf"[0-9](?<![\w.-].)\d?(?:st|nd|rd|th)?[- ](?:of )?{_MONTH}\b\.?(?:[- ,]{{1,2}}(?:\d{{4}}|\d{{2}})\b)?",
+        needs=MONTHS,
+    ),
+    rule(PhiClass.DATE, rf"\b{_MONTH}\.? {{1,2}}(?:the )?{DAY}\b(?!\.\d|:)", needs=MONTHS),
+    rule(
+        PhiClass.DATE,
+        r"[12](?<![\w.-].)(?:(?<=1)9|(?<=2)0)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[0-2]\d[0-5]\d(?:[0-5]\d)?)?(?![\w.-])",
+        needs=LONG,
+    ),
+    rule(
+        PhiClass.DATE,
+        r"\b(?i:on|since|until|till|by|from|to|of|dated?|due|seen|dob|born|admitted|discharged|start(?:ed|ing)?)"
+        r"[ :]{1,2}(?P<id>(?:1[0-2]|0?[1-9])/(?:3[01]|[12]\d|0?[1-9]))(?![\w/])",
+        needs=re.compile(r"[a-z][ :]{1,2}[01]?[0-9]/[0-3]?[0-9](?![0-9/])"),
+    ),
+    rule(
+        PhiClass.AGE,
+        r"[19](?<![\w.,/-].)(?:(?<=9)\d|(?<=1)[01]\d)(?=[- ]?(?i:years?|yrs?|y/?o|yo|y\.o\.|[MF]\b|jahre|ans)\b)",
+    ),
+    rule(
+        PhiClass.AGE,
+        r"\b(?i:aged?|age is|turned|turning|turns)[ :=\"']{1,4}(?P<id>9\d|1[01]\d)(?![\w/%-]|\.\d)",
+        needs=any_of("age", "turn"),
+    ),
+    rule(
+        PhiClass.PHONE,
+        r"\b(?i:phone|telephone|tel|mobile|mob|cell|fax|pager|bleep|ph|call|ring|text|whatsapp|contact)"
+        r"\b[^\d\n]{0,14}(?P<id>\+?\(?\d(?:[ ()./-]{0,2}\d){6,13})(?!\d)",
+        needs=any_of(
+            "phone", "tel", "mob", "cell", "fax", "page", "bleep", "ph", "call", "ring", "text", "what", "contact"
+        ),
+    ),
+    rule(PhiClass.PHONE, r"0(?<![\w.,/-].)\d{2,4}[ /-]\d{3,4}(?:[ -]?\d{2,4}){1,2}(?![\w-])"),
+    rule(PhiClass.PHONE, rf"[2-9](?<![\w.,/$-].)\d{{2}}-\d{{4}}(?![\w-]){UNITS}", needs=BY_DASH),
+    rule(
+        PhiClass.URL,
+        r"\bhttps?://[^\s<>\"']{0,120}?(?i:patient|mrn|chart|record|member|profile|person|people|users?\b|family"
+        r"|portal|visit|appointment)[^\s<>\"']{0,200}(?<![.,;:)\]])",
+        needs=_SLASHES,
+        in_words=True,
+    ),
+    rule(
+        PhiClass.ACCOUNT,
+        r"\b[A-Z]{2}\d{2}(?: ?[A-Z\d]{4}){2,7}(?: ?[A-Z\d]{1,3})?\b",
+        needs=re.compile("[A-Z]{2}[0-9]{2}[ A-Z0-9]"),
+        check=is_iban,
+    ),
+    rule(
+        PhiClass.ACCOUNT,
+        r"[2-6](?<![\w.-].)(?:\d{3}(?P<by>[ -]?)\d{4}(?P=by)\d{4}(?P=by)\d{1,7}|\d{3}[ -]?\d{6}[ -]?\d{4,5})(?![\w-])",
+        needs=re.compile("[0-9]{4}"),
+        check=is_card,
+    ),
+    rule(PhiClass.PLAN, r"\bNHS[^\d\n]{0,12}(?P<id>\d{3}[ -]\d{3}[ -]\d{4})(?!\d)", needs=re.compile("NHS")),
+    rule(PhiClass.LICENCE, r"\b[A-HJ-MPRSTUX][A-Z9]\d{7}\b", needs=re.compile("[A-Z9][0-9]{7}"), check=is_prescriber),
+    rule(
+        PhiClass.VEHICLE,
+        r"\b(?i:plates?|vehicle|registration|reg\.?|car|kennzeichen)(?i:\s{0,2}(?:number|no\.?|#))?[\s:#=.\"']{1,6}"
+        r"(?P<id>(?=[A-Z -]{0,5}\d)(?=[\d -]{0,5}[A-Z])(?=[A-Z\d -]{5})"
+        r"[A-Z\d]{1,4}(?:[ -]?[A-Z\d]{1,4}){1,2})(?![\w-])",
+        needs=any_of("plate", "vehicle", "reg", "car", "kennzeichen"),
+    ),
+    rule(PhiClass.VEHICLE, r"\b[A-HJ-NPR-Z\d]{17}\b", needs=re.compile(r"[A-HJ-NPR-Z0-9]{17}"), check=is_vin),
+    rule(
+        PhiClass.DEVICE,
+        r"\(01\)\d{14}(?:\(\d{2}\)[A-Za-z\d-]{1,20}){0,4}",
+        needs=re.compile(r"\(01\)"),
+    ),
+    rule(
+        PhiClass.DEVICE,
+        r"(?<![\w:-])[\dA-Fa-f]{2}(?P<by>[:-])(?:[\dA-Fa-f]{2}(?P=by)){4}[\dA-Fa-f]{2}(?![\w:-])",
+        needs=re.compile("[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}\\1[0-9A-Fa-f]{2}\\1"),
+    ),
+    rule(PhiClass.IP, r"(?<![\w:.])(?=[\dA-Fa-f]{0,4}:)[\dA-Fa-f:]{2,39}(?![\w:.])", needs=_COLON, check=is_address),
+    rule(
+        PhiClass.SSN,
+        r"(?i:\b(?:ssn|social)\b[^\d\n]{0,24}(?:last (?:4|four)(?: digits)?|ending(?: in| with)?|[x*]{3}-[x*]{2}-))"
+        r"[^\d\n]{0,6}(?P<id>\d{4})(?!\d)",
+        needs=any_of("ssn", "social"),
+    ),
+)
+"""Tried after the documents' patterns and the others of `patterns`."""

@@ -1,0 +1,81 @@
+"""Words around a name that say whether somebody is meant: see `names`."""
+
+from typing import Final
+
+
+def _words(*lines: str) -> frozenset[str]:
+    return frozenset(" ".join(lines).casefold().split())
+
+
+KIN: Final = _words(
+    # Kin and friends; whoever is named so is named next.
+    "wife husband spouse partner fiance fiancee son daughter child mother mom mum father dad parent parents brother",
+    "sister sibling aunt uncle cousin niece nephew grandmother grandfather grandson granddaughter grandma grandpa",
+    "stepson stepdaughter stepmother stepfather friend neighbour neighbor guardian carer caregiver roommate girlfriend",
+    "boyfriend widow widower twin baby husband's wife's",
+    # Trades, where a name follows.
+    "nurse physician doctor surgeon attending resident fellow intern registrar consultant midwife therapist pharmacist",
+    "dietitian radiologist pathologist cardiologist neurologist oncologist anaesthetist anesthesiologist psychiatrist",
+    "paramedic technician chaplain counsellor counselor caseworker colleague gp pcp matron sister porter clerk",
+    "registrar's signed author dictated reviewer operator surgeon's assistant",
+    # Labels and openings of letters.
+    "patient pt client resident name named dear hello hi sincerely regards cc attn witness contact proxy",
+)
+"""What stands before a name, with a space, a comma or a colon between."""
+
+OPENINGS: Final = _words("dr prof mr mrs ms mx miss sir dame fr herr frau mme monsieur madame senor senora pan pani")
+
+ENDS: Final = _words(
+    "hospital clinic centre center university college school street road avenue lane drive ward unit department",
+    "pharmacy laboratory laboratories institute foundation company inc ltd gmbh church temple airport station bridge",
+    "county city town district park",
+    "rn md np pa lpn phd pharmd msw lcsw cna dpt frcp mbbs jr sr crna dnp do",
+    "january february march april may june july august september october november december",
+    "monday tuesday wednesday thursday friday saturday sunday",
+    "was is has had will can may and or the",
+)
+"""What ends a run of capitalised words and belongs to no name."""
+
+PLACE_ENDS: Final = _words(
+    "hospital clinic centre center university college school street road avenue lane drive ward unit department",
+    "pharmacy laboratory laboratories institute foundation company inc ltd gmbh church temple airport station bridge",
+    "county city town district park house health healthcare medical memorial general state island beach river lake",
+    "catheter scale score sign test reflex classification procedure fracture bacillus virus tube forceps clamp",
+    "retractor criteria index stain staining grade stage fever node nodes cell cells body bodies maneuver manoeuvre",
+    "position operation incision hernia agar splint brace collar bath solution technique questionnaire inventory",
+    "method formula equation syndrome disease duct gland canal ring loop muscle ligament curve law effect number",
+    "lymphoma sarcoma tumour tumor ulcer palsy dementia",
+)
+"""What follows a discoverer's, a founder's or a saint's name that is no patient's."""
+
+NEVER: Final = _words(
+    # Words of every sentence that are names on some list.
+    "a an and are as at be but by did do does each for from had has have he her here hers him his how i if in is it",
+    "its just like made make many me more most my new no not now of off on one only or our out over own said same",
+    "see she so some such take than that the their them then there these they this those to today too two under",
+    "until up us use very was we were what when where which while who why with without would yes yesterday you your",
+    "all any both can could may might must shall should will after again also always ask because been before being",
+    "below between during few first further get got last let long low high left right little much next never none",
+    "normal old per please said since still tell thank thanks through tomorrow tonight unless use used well went",
+    "won yet",
+    # Days and months, and headings of records.
+    "monday tuesday wednesday thursday friday saturday sunday january february march april june july august",
+    "september october november december spring summer autumn winter",
+    "admission allergies assessment blood chief clinical code complaint conclusion consent current date department",
+    "diagnosis discharge dose exam examination family findings follow general history home hospital impression lab",
+    "labs laboratory medical medication medications name notes number objective office operation order past patient",
+    "physical plan procedure record reference report result results review room sex social specimen status subject",
+    "subjective summary surgery surgical symptoms test tests time title type unit visit vital vitals ward",
+    # Peoples, tongues and places that lists of names have.
+    "american african asian english french german spanish italian polish irish dutch arabic chinese japanese indian",
+    "russian turkish vietnamese portuguese christian muslim jewish catholic hindu",
+    "africa america asia australia austria belgium brazil britain canada china cuba denmark egypt england europe",
+    "france germany ghana greece holland india iran iraq ireland israel italy japan jordan kenya mexico nigeria norway",
+    "pakistan poland portugal russia scotland spain sweden switzerland syria turkey ukraine vietnam wales",
+    "alabama alaska arizona arkansas california carolina colorado connecticut dakota delaware florida georgia hawaii",
+    "idaho illinois indiana iowa kansas kentucky louisiana maine maryland massachusetts michigan minnesota mississippi",
+    "missouri montana nebraska nevada hampshire jersey ohio oklahoma oregon pennsylvania rhode tennessee texas utah",
+    "vermont virginia washington wisconsin wyoming",
+    "paris london berlin rome madrid vienna dublin sydney boston chicago houston dallas denver seattle miami phoenix",
+)
+"""What begins no name, whatever a list says."""
