@@ -17,9 +17,13 @@ _STATE: Final = (
     r"|W[AIVY])"
 )
 _ZIP: Final = r"\d{5}(?:-\d{4})?(?!\d)"
-_POSTCODE: Final = r"[A-Z]{1,2}\d[A-Z\d]? ?\d[ABD-HJLNP-UW-Z]{2}\b"
-_TOWN: Final = rf"(?:,? {{1,2}}{_NAMED}(?: {_NAMED}){{0,2}})"
-_REST: Final = rf"(?:,? {_FLAT})?(?:{_TOWN}?,? {{1,2}}(?:{_STATE},? {{1,2}}{_ZIP}|{_ZIP}|{_POSTCODE}))?"
+# British, Irish (Eircode) and Canadian ones.
+_POSTCODE: Final = (
+    r"(?:[A-Z]{1,2}\d[A-Z\d]? ?\d[ABD-HJLNP-UW-Z]{2}|[AC-FHKNPRTV-Y]\d[\dW] ?[AC-FHKNPRTV-Y\d]{4}"
+    r"|[ABCEGHJ-NPRSTVXY]\d[A-Z] ?\d[A-Z]\d)\b"
+)
+_TOWN: Final = rf"(?:,? {{1,2}}{_NAMED}(?: {_NAMED}){{0,2}}(?:, {_NAMED}){{0,2}})"
+_REST: Final = rf"(?:,? {_FLAT})?(?:{_TOWN}?,? {{1,2}}(?:{_STATE},? {{1,2}}{_ZIP}|{_ZIP}|\d{{6}}\b|{_POSTCODE}))?"
 
 _PLACES: Final = (
     (
@@ -57,12 +61,18 @@ _PLACES: Final = (
         re.compile("Calle |Avenida |Avda|Paseo |Plaza |Via |Viale |Piazza |Corso |Rua |ul\\. |lica |al\\. "),
     ),
     (r"\b(?i:p\.? ?o\.? box) \d{1,6}\b", any_of("Box ")),
-    (rf"\b{_POSTCODE}", re.compile("[0-9][A-Z][A-Z]")),
+    (rf"\b{_POSTCODE}", re.compile("[0-9][A-Z][A-Z0-9]|[0-9][A-Z0-9] [A-Z0-9]")),
+    (rf"\b{_FLAT}(?=,? \d{{1,5}} [A-Z])", re.compile("[0-9A-Z],? [0-9]+ [A-Z]")),
+    (rf"\b\d{{1,4}} (?:Calle|Avenida|Via|Rua|Paseo|Camino) {_NAMED}(?: {_NAMED})?", re.compile("[0-9] [CAVRP]")),
 )
 
 ADDRESSES: Final = (
     *(rule(PhiClass.ADDRESS, place, needs=needs) for place, needs in _PLACES),
-    rule(PhiClass.ADDRESS, rf"\b{_STATE},? {{1,2}}(?P<id>{_ZIP})", needs=re.compile("[0-9]{5}")),
-    rule(PhiClass.ADDRESS, rf"\b(?i:zip(?: ?code)?)[\s:=\"']{{1,4}}(?P<id>{_ZIP})", needs=any_of("Zip")),
+    rule(PhiClass.ADDRESS, rf"\b{_STATE}(?:,? {{1,2}}|\^)(?P<id>{_ZIP})", needs=re.compile("[0-9]{5}")),
+    rule(
+        PhiClass.ADDRESS,
+        rf"\b(?i:zip(?: ?code)?|postal ?code|postcode|plz)[\s:=\"']{{1,5}}(?P<id>{_ZIP})",
+        needs=any_of("Zip", "Postal", "postalCode", "Postcode", "Plz"),
+    ),
 )
 """Streets with a number, boxes, ZIP codes after a state or their label, British post codes."""

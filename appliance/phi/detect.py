@@ -64,9 +64,10 @@ class PatternDetector:
     """
 
     def __init__(self, rules: Iterable[Rule] | None = None) -> None:
-        self._rules = (*DOCUMENTED, *EXTRA, *SAFE_HARBOR) if rules is None else tuple(rules)
-        self._in_words = tuple(rule for rule in self._rules if rule.in_words)
-        self._labels = rules is None
+        self._rules = (*DOCUMENTED, *EXTRA) if rules is None else tuple(rules)
+        # Of two findings that are equally long the first counts, and a label knows better than a form.
+        self._after_labels = SAFE_HARBOR if rules is None else ()
+        self._has_labels = rules is None
 
     def find(self, text: str) -> Sequence[Finding]:
         """Return the findings of all rules; where some overlap, one that covers them."""
@@ -76,16 +77,19 @@ class PatternDetector:
         """Return what `find` does for the text with this shadow."""
         shadow, places = shadowed
         present: dict[re.Pattern[str], bool] = {}
-        found: list[Finding] = []
         has_digit = DIGIT.search(shadow) is not None
-        for rule in self._rules if has_digit else self._in_words:
-            if rule.needs not in present:
-                present[rule.needs] = rule.needs.search(shadow) is not None
-            if present[rule.needs]:
-                found.extend(_matches(rule, shadow, places))
-        if self._labels and has_digit:
-            for start, end, phi_class in labelled_in(shadow):
-                found.append(_finding(start, end, places, phi_class=phi_class, extra=True))
+        found: list[Finding] = []
+        for rules in (self._rules, self._after_labels):
+            for rule in rules:
+                if not (has_digit or rule.in_words):
+                    continue
+                if rule.needs not in present:
+                    present[rule.needs] = rule.needs.search(shadow) is not None
+                if present[rule.needs]:
+                    found.extend(_matches(rule, shadow, places))
+            if rules is self._rules and self._has_labels and has_digit:
+                for start, end, phi_class in labelled_in(shadow):
+                    found.append(_finding(start, end, places, phi_class=phi_class, extra=True))
         return merged(found) if len(found) > 1 else found
 
 

@@ -13,31 +13,51 @@ from appliance.phi.patterns import PhiClass
 UNITS: Final = r"(?! {0,2}(?i:mg|mcg|ug|ng|g|kg|ml|l|units?|iu|u|kcal|mmol|meq|cm|mm|bpm|%)\b)"
 """What follows a quantity, which is no number of anybody's."""
 
-_WORDS: Final[Mapping[PhiClass, str]] = {
+_WORDS: Final[Mapping[PhiClass, tuple[str, ...]]] = {
     PhiClass.MRN: (
-        "u?mrn|urn|hospital|patient|pt|chart|record|visit|encounter|case|accession|acc|specimen|fin|csn|episode|file"
-        "|referral|requisition|sample|slide|study|claim"
+        *(
+            "mrn",
+            "umrn",
+            "urn",
+            "hospital",
+            "patient",
+            "pt",
+            "chart",
+            "record",
+            "visit",
+            "encounter",
+            "case",
+            "episode",
+        ),
+        *("accession", "acc", "specimen", "sample", "slide", "tube", "lab", "requisition", "referral", "fin", "csn"),
+        *("file", "study", "claim", "run", "wristband", "reference", "ref", "id", "dispatch", "incident", "accident"),
     ),
-    PhiClass.ACCOUNT: r"account|acct\.?|a/c|invoice|billing|bank|iban|receipt",
+    PhiClass.ACCOUNT: ("account", "acct", "a/c", "invoice", "billing", "bank", "iban", "receipt"),
     PhiClass.PLAN: (
-        "member(?:ship)?|policy|subscriber|group|beneficiary|insurance|insured|plan|medicaid|medicare|nhs|hicn|mbi"
-        "|health card|versicherten(?:nummer)?"
+        *("member", "membership", "policy", "subscriber", "group", "beneficiary", "insurance", "insured", "plan"),
+        *("medicaid", "medicare", "nhs", "hicn", "mbi", "health card", "versicherten", "versichertennummer"),
     ),
     PhiClass.LICENCE: (
-        r"licen[cs]e|lic\.?|d\.?l\.?|dea|npi|gmc|nmc|registration|reg\.?|certificate|permit|passport|badge"
+        *("licence", "license", "lic", "dl", "dea", "npi", "gmc", "nmc", "registration", "reg", "certificate"),
+        *("permit", "passport", "badge"),
     ),
-    PhiClass.DEVICE: r"serial|s/n|sn|ser\.?|udi|device|implant|lot|imei|pacemaker",
+    PhiClass.DEVICE: ("serial", "s/n", "sn", "ser", "udi", "device", "implant", "lot", "imei", "pacemaker"),
 }
+_SEPARATORS: Final = r"[\s:#=.\"'\u21e5\[]{1,24}"
 _LABEL: Final = re.compile(
     r"(?<!\w)(?i:"
-    + "|".join(rf"(?P<{one.name}>{words})" for one, words in _WORDS.items())
-    + r")(?i:\s{0,2}(?:number|num\.?|no\.?|nr\.?|id|code|#))?(?i:\s{0,2}(?:is|was)\b)?[\s:#=.\"']{1,6}\Z"
+    + "|".join(rf"(?P<{one.name}>{'|'.join(map(re.escape, words))})" for one, words in _WORDS.items())
+    + r")\.?(?i:\s{0,2}(?:number|num\.?|no\.?|nr\.?|id|code|#))?(?i:\s{0,2}(?:is|was|sent as|under|for both is)\b)?"
+    + rf"{_SEPARATORS}(?:[A-Z]{{1,5}} )?\Z"
 )
-_DIGITS: Final = re.compile(r"[0-9][0-9A-Za-z-]*")
+_LETTERS: Final = re.compile("[a-z]+")
+_FIRST: Final = frozenset(_LETTERS.findall(" ".join(word for words in _WORDS.values() for word in words)))
+"""One of these stands in every label; looking for them is quicker than looking for labels."""
+_DIGITS: Final = re.compile(r"[0-9][0-9A-Za-z/-]*(?: [0-9]{2,}(?:-[0-9]+)?){0,3}")
 _BEFORE: Final = re.compile(r"[0-9A-Za-z-]{1,12}\Z")
 _YEAR: Final = re.compile("(?:19|20)[0-9]{2}")
 _QUANTITY: Final = re.compile(UNITS)
-_REACH: Final = 48
+_REACH: Final = 56
 _SHORTEST, _LONGEST, _LEAST_DIGITS = 4, 24, 3
 
 
@@ -63,6 +83,8 @@ def labelled_in(text: str) -> Iterator[Labelled]:
         if start == 0 or text[start - 1].isalnum() or text[start - 1] in "-_" or text[end : end + 1] == "_":
             continue
         if _YEAR.fullmatch(code) or not _QUANTITY.match(text, end):
+            continue
+        if _FIRST.isdisjoint(_LETTERS.findall(text[max(0, start - _REACH) : start].lower())):
             continue
         label = _LABEL.search(text, max(0, start - _REACH), start)
         if label is not None and label.lastgroup is not None:

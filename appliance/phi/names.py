@@ -11,7 +11,8 @@ Rules:
     NAMES-3 A frequent family name is one by itself, unless it names a disease or a thing: `Kowalski`, not `Hodgkin`.
     NAMES-4 Capitalised words after a kin or a trade (`wife`, `nurse`), a greeting, initials, or before letters of a
         trade (`RN`) are one.
-    NAMES-5 A capitalised word joined to a name by `and` is one.
+    NAMES-5 A capitalised word that does what only people do, or to whom it is done, is one: `told Okonkwo`.
+    NAMES-6 A capitalised word joined to a name by `and` is one.
 """
 
 import re
@@ -23,7 +24,17 @@ from typing import Final
 from appliance.phi.detect import Finding, Shadow, ShadowDetector, merged, shadow_of
 from appliance.phi.everyday import EPONYM_ENDS, EPONYMS, EVERYDAY, PARTICLES
 from appliance.phi.patterns import PhiClass
-from appliance.phi.surroundings import ENDS, KIN, NEVER, OPENINGS, PLACE_ENDS
+from appliance.phi.surroundings import (
+    ENDS,
+    KIN,
+    NEVER,
+    OPENINGS,
+    PERSON_VERBS,
+    PLACE_ENDS,
+    THINGS,
+    TOWARDS,
+    TRADES,
+)
 
 _WORD: Final = re.compile(r"[^\W\d_](?:[\w\u2019'\u02bc-]{0,30}\w)?")
 _GAP: Final = re.compile(r"\.? {1,2}")
@@ -87,6 +98,8 @@ class NameRecogniser:
     def _last(self, text: str, words: Sequence[tuple[int, int]], at: int, known: str) -> int:
         """Return the last word of the name that begins here; -1 where none does."""
         end = self._end(text, words, at)
+        if known in KIN and not self._is_given(known):
+            return -1
         if known in NEVER and not self._goes_on_with_a_name(text, words, at, end):
             return -1
         if self._is_given(known):
@@ -156,22 +169,28 @@ class NameRecogniser:
     def _is_meant(self, text: str, words: Sequence[tuple[int, int]], at: int) -> bool:
         """Tell whether the words around say that this one is somebody."""
         start, end = words[at]
-        if text[start:end].isupper() and end - start < 4:
+        word, known = text[start:end], _folded(text[start:end])
+        if word.isupper() and end - start < 4:
             return False  # letters of a trade, of a department, of a test
+        may_be = self._may_be_one(word, known)
         if at > 0:
-            between = text[words[at - 1][1] : start]
-            before = _folded(text[slice(*words[at - 1])])
-            known = _folded(text[start:end])
-            if between in _BESIDE and before in KIN and (known not in EVERYDAY or self._is_given(known)):
-                return True
-            if between == " " and before in OPENINGS:
+            between, before = text[words[at - 1][1] : start], _folded(text[slice(*words[at - 1])])
+            is_beside = between in _BESIDE
+            is_kin = is_beside and before in KIN and (known not in EVERYDAY or self._is_given(known))
+            if is_kin or (between == " " and before in OPENINGS) or (is_beside and may_be and before in TOWARDS):
                 return True
         last = self._end(text, words, at)
-        if last + 1 < len(words):
-            following = text[slice(*words[last + 1])]
-            if following in ENDS_AS_WRITTEN and text[words[last][1] : words[last + 1][0]] in {" ", ", "}:
-                return True
-        return False
+        if last + 1 >= len(words):
+            return False
+        following, between = text[slice(*words[last + 1])], text[words[last][1] : words[last + 1][0]]
+        does = may_be and following in PERSON_VERBS and between == " "
+        return does or (following in ENDS_AS_WRITTEN and between in {" ", ", "})
+
+    def _may_be_one(self, word: str, known: str) -> bool:
+        """Tell whether a word that only its surroundings speak for may be a name: no trade, no thing, no letters."""
+        if len(word) < 3 or word.isupper() or known.endswith(TRADES):
+            return False
+        return not (known in NEVER or known in THINGS or (known in EVERYDAY and not self._is_given(known)))
 
     def _is_thing(self, text: str, words: Sequence[tuple[int, int]], at: int, last: int) -> bool:
         """Tell whether a disease, an instrument or a place is called so."""
@@ -182,7 +201,8 @@ class NameRecogniser:
             following = _folded(text[slice(*words[last + 1])])
             if following in PLACE_ENDS:
                 return True
-        return at == last and _folded(text[start:end]) in EPONYMS
+        known = _folded(text[start:end])
+        return at == last and (known in EPONYMS or (known in THINGS and not self._is_given(known)))
 
     def _is_initial(self, text: str, words: Sequence[tuple[int, int]], at: int) -> bool:
         start, end = words[at]

@@ -17,7 +17,9 @@ BY_POINT: Final = re.compile(r"[0-9]\.[0-9]")
 BY_DASH: Final = re.compile("[0-9]-[0-9]")
 LONG: Final = re.compile("[0-9]{8}")
 MONTHS: Final = re.compile(
-    "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec|JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC"
+    "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec|JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC|M\u00e4rz|Mai|Okt|Dez"
+    "|janv|f\u00e9vr|mar|avr|mai|juin|juil|ao\u00fb|sep|oct|nov|d\u00e9c|ener|febr|abril|junio|julio|agosto|dic|gen|apr|magg"
+    "|giu|lug|sett|ott|stycz|lut|kwie|maja|czerw|lip|sier|wrze|pa\u017ad|list|grud"
 )
 _AT: Final = re.compile("@")
 _LABEL: Final = re.compile("[:=]")
@@ -100,7 +102,8 @@ def is_address(candidate: str) -> bool:
         address = IPv4Address(candidate)
     except AddressValueError:
         return False
-    return not (address.is_loopback or address.is_unspecified)
+    is_mask = candidate.startswith("255.")
+    return not (address.is_loopback or address.is_unspecified or is_mask)
 
 
 def luhn(digits: str) -> bool:

@@ -60,17 +60,26 @@ _VIN_WEIGHTS: Final = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
 _MONTH: Final = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
     r"|Nov(?:ember)?|Dec(?:ember)?|JAN(?:UARY)?|FEB(?:RUARY)?|MAR(?:CH)?|APR(?:IL)?|MAY|JUNE?|JULY?|AUG(?:UST)?"
-    r"|SEPT?(?:EMBER)?|OCT(?:OBER)?|NOV(?:EMBER)?|DEC(?:EMBER)?)"
+    r"|SEPT?(?:EMBER)?|OCT(?:OBER)?|NOV(?:EMBER)?|DEC(?:EMBER)?|Januar|Februar|M\u00e4rz|Mai|Juni|Juli|Oktober|Dezember"
+    r"|janvier|f\u00e9vrier|mars|avril|mai|juin|juillet|ao\u00fbt|septembre|octobre|novembre|d\u00e9cembre|enero|febrero"
+    r"|marzo|abril|mayo|junio|julio|agosto|septiembre|octubre|noviembre|diciembre|gennaio|febbraio|aprile|maggio|giugno"
+    r"|luglio|settembre|ottobre|dicembre|stycznia|lutego|marca|kwietnia|maja|czerwca|lipca|sierpnia|wrze\u015bnia"
+    r"|pa\u017adziernika|listopada|grudnia)"
 )
 SAFE_HARBOR: Final = (
     *ADDRESSES,
     rule(PhiClass.DATE, r"[0-9](?<![\w/.-].)\d?/\d{1,2}/\d{2}(?![\w/])", needs=BY_SLASH),
     rule(PhiClass.DATE, r"[0-9](?<![\w/.-].)\d{3}/\d{1,2}/\d{1,2}(?![\w/])", needs=BY_SLASH),
     rule(PhiClass.DATE, r"[0-9](?<![\w/.-].)\d?\.\d{1,2}\.\d{2}(?![\w.])", needs=BY_POINT),
-    rule(PhiClass.DATE, r"[0-3](?<![\w.-].)\d?\.(?:1[0-2]|0?[1-9])\.(?!\w)", needs=BY_POINT),
     rule(
         PhiClass.DATE,
-        rf"[0-9](?<![\w.-].)\d?(?:st|nd|rd|th)?[- ](?:of )?{_MONTH}\b\.?(?:[- ,]{{1,2}}(?:\d{{4}}|\d{{2}})\b)?",
+        r"\b(?i:am|vom|bis|seit|zum|ab|den) (?P<id>(?:3[01]|[12]\d|0?[1-9])\.(?:1[0-2]|0?[1-9])\.)(?!\w)",
+        needs=BY_POINT,
+    ),
+    rule(
+        PhiClass.DATE,
+        r"(?:the )?(?<![\w.-])\d{1,2}(?:st|nd|rd|th|\.|er|\u00ba)?[- ](?:of |de )?"
+        rf"{_MONTH}\b\.?(?:[- ,]{{1,2}}(?:de )?(?:\d{{4}}|\d{{2}})\b)?",
         needs=MONTHS,
     ),
     rule(PhiClass.DATE, rf"\b{_MONTH}\.? {{1,2}}(?:the )?{DAY}\b(?!\.\d|:)", needs=MONTHS),
@@ -82,12 +91,19 @@ SAFE_HARBOR: Final = (
     rule(
         PhiClass.DATE,
         r"\b(?i:on|since|until|till|by|from|to|of|dated?|due|seen|dob|born|admitted|discharged|start(?:ed|ing)?)"
-        r"[ :]{1,2}(?P<id>(?:1[0-2]|0?[1-9])/(?:3[01]|[12]\d|0?[1-9]))(?![\w/])",
-        needs=re.compile(r"[a-z][ :]{1,2}[01]?[0-9]/[0-3]?[0-9](?![0-9/])"),
+        r"[ :]{1,2}(?P<id>(?:3[01]|[12]\d|0?[1-9])/(?:3[01]|[12]\d|0?[1-9]))(?![\w/])",
+        needs=re.compile(r"[a-z][ :]{1,2}[0-3]?[0-9]/[0-3]?[0-9](?![0-9/])"),
     ),
     rule(
         PhiClass.AGE,
         r"[19](?<![\w.,/-].)(?:(?<=9)\d|(?<=1)[01]\d)(?=[- ]?(?i:years?|yrs?|y/?o|yo|y\.o\.|[MF]\b|jahre|ans)\b)",
+    ),
+    rule(
+        PhiClass.AGE,
+        r"(?:\b(?i:she|he|who|patient|was|is|at|died at|now|nearly|almost|over) (?:is |was |now |at )?|[a-z], )"
+        r"(?P<id>9\d|1[01]\d)(?=[,.;:)]? (?![\d%])(?i:and|but|has|had|was|lives|admitted|of|with|who)\b"
+        r"|, (?![\d%]))",
+        needs=re.compile("(?:9|1[01])[0-9][,.;:) ]"),
     ),
     rule(
         PhiClass.AGE,
@@ -123,6 +139,7 @@ SAFE_HARBOR: Final = (
         needs=re.compile("[0-9]{4}"),
         check=is_card,
     ),
+    rule(PhiClass.MRN, r"(?<![\w.])\d{5,12}(?=\^{2,3})", needs=re.compile(r"[0-9]\^\^")),
     rule(PhiClass.PLAN, r"\bNHS[^\d\n]{0,12}(?P<id>\d{3}[ -]\d{3}[ -]\d{4})(?!\d)", needs=re.compile("NHS")),
     rule(PhiClass.LICENCE, r"\b[A-HJ-MPRSTUX][A-Z9]\d{7}\b", needs=re.compile("[A-Z9][0-9]{7}"), check=is_prescriber),
     rule(
@@ -149,6 +166,12 @@ SAFE_HARBOR: Final = (
         r"(?i:\b(?:ssn|social)\b[^\d\n]{0,24}(?:last (?:4|four)(?: digits)?|ending(?: in| with)?|[x*]{3}-[x*]{2}-))"
         r"[^\d\n]{0,6}(?P<id>\d{4})(?!\d)",
         needs=any_of("ssn", "social"),
+    ),
+    rule(
+        PhiClass.MRN,
+        # A code of capitals and digits that is nobody's product: at least five digits, or four behind a dash.
+        r"\b[A-Z]{1,5}(?:-\d{4,}|-?\d{5,}|-?\d{2,}-\d{3,}|\d{2}-\d{4,})(?:-[A-Z\d]{1,6})?(?![\w-]|\.\d)",
+        needs=re.compile("[A-Z]-?[0-9]{2}"),
     ),
 )
 """Tried after the documents' patterns and the others of `patterns`."""

@@ -11,11 +11,14 @@ KIN: Final = _words(
     # Kin and friends; whoever is named so is named next.
     "wife husband spouse partner fiance fiancee son daughter child mother mom mum father dad parent parents brother",
     "sister sibling aunt uncle cousin niece nephew grandmother grandfather grandson granddaughter grandma grandpa",
-    "stepson stepdaughter stepmother stepfather friend neighbour neighbor guardian carer caregiver roommate girlfriend",
+    "stepson stepdaughter stepmother stepfather friend neighbour neighbor guardian carer caregiver roommate",
+    "girlfriend",
     "boyfriend widow widower twin baby husband's wife's",
     # Trades, where a name follows.
-    "nurse physician doctor surgeon attending resident fellow intern registrar consultant midwife therapist pharmacist",
-    "dietitian radiologist pathologist cardiologist neurologist oncologist anaesthetist anesthesiologist psychiatrist",
+    "nurse physician doctor surgeon attending resident fellow intern registrar consultant midwife therapist",
+    "pharmacist",
+    "dietitian radiologist pathologist cardiologist neurologist oncologist anaesthetist anesthesiologist",
+    "psychiatrist",
     "paramedic technician chaplain counsellor counselor caseworker colleague gp pcp matron sister porter clerk",
     "registrar's signed author dictated reviewer operator surgeon's assistant",
     # Labels and openings of letters.
@@ -44,7 +47,9 @@ PLACE_ENDS: Final = _words(
     "retractor criteria index stain staining grade stage fever node nodes cell cells body bodies maneuver manoeuvre",
     "position operation incision hernia agar splint brace collar bath solution technique questionnaire inventory",
     "method formula equation syndrome disease duct gland canal ring loop muscle ligament curve law effect number",
-    "lymphoma sarcoma tumour tumor ulcer palsy dementia",
+    "lymphoma sarcoma tumour tumor ulcer palsy dementia paresis fundoplication pupil line pouch fracture",
+    "negative positive",
+    "joint cup stem hip knee valve pump stockings blanket warmer bed boot bags solution protocol fluid stoma",
 )
 """What follows a discoverer's, a founder's or a saint's name that is no patient's."""
 
@@ -64,18 +69,66 @@ NEVER: Final = _words(
     "admission allergies assessment blood chief clinical code complaint conclusion consent current date department",
     "diagnosis discharge dose exam examination family findings follow general history home hospital impression lab",
     "labs laboratory medical medication medications name notes number objective office operation order past patient",
+    "dr prof mr mrs ms mx miss sir consultant neurologist hello hi thanks yours regards best wishes many kind",
+    "drs coll stat",
     "physical plan procedure record reference report result results review room sex social specimen status subject",
     "subjective summary surgery surgical symptoms test tests time title type unit visit vital vitals ward",
     # Peoples, tongues and places that lists of names have.
     "american african asian english french german spanish italian polish irish dutch arabic chinese japanese indian",
     "russian turkish vietnamese portuguese christian muslim jewish catholic hindu",
     "africa america asia australia austria belgium brazil britain canada china cuba denmark egypt england europe",
-    "france germany ghana greece holland india iran iraq ireland israel italy japan jordan kenya mexico nigeria norway",
+    "france germany ghana greece holland india iran iraq ireland israel italy japan jordan kenya mexico nigeria",
+    "norway",
     "pakistan poland portugal russia scotland spain sweden switzerland syria turkey ukraine vietnam wales",
     "alabama alaska arizona arkansas california carolina colorado connecticut dakota delaware florida georgia hawaii",
-    "idaho illinois indiana iowa kansas kentucky louisiana maine maryland massachusetts michigan minnesota mississippi",
+    "idaho illinois indiana iowa kansas kentucky louisiana maine maryland massachusetts michigan minnesota",
+    "mississippi",
     "missouri montana nebraska nevada hampshire jersey ohio oklahoma oregon pennsylvania rhode tennessee texas utah",
     "vermont virginia washington wisconsin wyoming",
     "paris london berlin rome madrid vienna dublin sydney boston chicago houston dallas denver seattle miami phoenix",
 )
 """What begins no name, whatever a list says."""
+
+THINGS: Final = _words(
+    # What scales, signs, instruments and operations are called after.
+    "apgar allen babinski bair balfour barthel billroth bishop braden broca brodie bouchard braun cobb colles",
+    "depuy doppler",
+    "epworth fogarty foley fort fowler gleason glasgow gram gunn hartmann heberden heimlich hickman hohmann holter",
+    "homan hoffmann jackson-pratt karnofsky katz kocher lachman lachmann langerhans levine likert luer mallampati",
+    "mantoux mayo mcmurray mobitz morison morse murphy nissen norton papanicolaou penrose pratt ramsay rinne",
+    "rorschach",
+    "schatzki schirmer schmitt schober simpson snellen spurling swan-ganz tanner todd trendelenburg valsalva virchow",
+    "waterlow westergren whipple willebrand wood yankauer reed-sternberg sternberg horner lewy ishihara hunt",
+    # Makers and firms.
+    "abbott amazon apple baxter bayer belmont boston-scientific costa dell depuy dyson ford gilead google honda",
+    "lilly",
+    "medtronic merck microsoft moderna mirth novartis olympus oracle pfizer philips roche sandoz siemens",
+    "stryker teva",
+    "toyota uber volvo walgreens walmart zimmer",
+)
+"""What is called after somebody and is no patient when it stands alone."""
+
+TRADES: Final = ("ologist", "ologie", "ology", "iatrist", "iatry", "ician", "therapist", "surgeon", "iatrics")
+"""How the names of trades and departments end."""
+
+PERSON_VERBS: Final = _words(
+    "called calls said says asked asks told tells agrees agreed signed drove drives knows knew wants waits",
+    "waited carries",
+    "thinks reports reported denies denied lives lived works visited visits phoned insists remembers manages",
+    "cooks smokes",
+    "drinks walks travels came went feels worries complained complains stayed stays arranged attended cried",
+    "laughed hopes",
+    "sends brought brings helped helps wrote writes texted emailed confirmed prefers refuses refused declined",
+    "consented",
+    "interpreted translated wishes understood understands stopped sleeps plays doubts speaks spoke rang sat",
+    "felt found",
+    "whose himself herself",
+)
+"""What only a person does."""
+
+TOWARDS: Final = _words(
+    "by told tell tells asked ask asking paged page informed inform reassured thanked thank called call calling",
+    "met see",
+    "saw seen per thanks yours wishes regards love signed crew caller ordering tech taken pt handover dr cc attn",
+)
+"""What is done to, or by, a person who is named next."""

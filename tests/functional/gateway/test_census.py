@@ -12,7 +12,7 @@ from appliance.keys.files import FileKeys
 from appliance.phi.censusfile import NAME
 from tests.support.gateway import MODEL, Rig, events, said
 
-TEXT = "When may DOE, jane go home? Krüglmann asks; so does jane doe."
+TEXT = "When may DOE, jane go home? Or Krüglmann; so may jane doe."
 
 
 def bring(rig: Rig, *names: str) -> None:
@@ -36,7 +36,7 @@ def test_a_name_of_the_list_never_reaches_the_engine_and_comes_back(rig: Rig) ->
     bring(rig, "Jane Doe", "Krüglmann, Hans")
     response = rig.chat(TEXT)
 
-    assert sent(rig) == "When may [NAME_1] go home? [NAME_2] asks; so does [NAME_3]."
+    assert sent(rig) == "When may [NAME_1] go home? Or [NAME_2]; so may [NAME_3]."
     assert response.get_json()["choices"][0]["message"]["content"] == f"You said: {TEXT}"
     assert response.headers["x-sealift-phi"] == "name=3"
     assert rig.bodies("request.intent")[-1]["phi"] == {"name": 3}
@@ -48,7 +48,7 @@ def test_it_comes_back_in_a_stream(rig: Rig) -> None:
     asked: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": TEXT}], "stream": True}
 
     assert said(events(rig.ask(asked).data)) == f"You said: {TEXT}"
-    assert "oe" not in sent(rig).replace("does", "")
+    assert "oe" not in sent(rig)
 
 
 def test_a_new_list_holds_without_a_restart_and_a_forgotten_one_no_more(rig: Rig) -> None:

@@ -29,7 +29,7 @@ def _found(text: str) -> list[tuple[str, str]]:
         ("seen 3/14/24 and 14.03.24", [("date", "3/14/24"), ("date", "14.03.24")]),
         ("born 14-Mar-1961", [("date", "14-Mar-1961")]),
         ("back on March 14th", [("date", "March 14th")]),
-        ("on the 5th of May", [("date", "5th of May")]),
+        ("on the 5th of May", [("date", "the 5th of May")]),
         ("PID 19610314 F", [("date", "19610314")]),
         ("admitted 3/14 with", [("date", "3/14")]),
         ("fax: 5550142", [("phone", "5550142")]),
