@@ -8,7 +8,8 @@ that is durable before each answer, our launcher, and vLLM behind our door. The 
 on a TCP port, with the same model and the same limits. Both stay loaded; they are asked in turns. A version is
 received, validated and promoted by two people as on a site; only the gates' engine is a stand-in. In the second, ours
 is the unit's own process asked at its socket: neither has a gateway before it. While one is asked, what computes for
-the other stands still.
+the other stands still. In the first each service has the share of the processors that its unit says (`bench.shares`),
+the peer and the callers what systemd gives where a unit says nothing.
 
 ``SEALIFT_VLLM_PYTHON`` names an interpreter that finds vLLM and this checkout (else one is made from
 tests/engines/engine-vllm.txt and kept in the cache), ``SEALIFT_VLLM_MODEL`` a folder of safetensors (else the demo's
@@ -34,7 +35,7 @@ from typing import Final
 
 from appliance.gateway import gpus
 from appliance.serve import vllm
-from bench import engine_peers
+from bench import engine_peers, shares
 from bench.asking import family, held_still
 from bench.levels import Picked, picked
 from bench.measuring import Row, machine, say, write
@@ -115,10 +116,27 @@ def _gateway_measured(python: Path, folder: Path, scratch: Path) -> list[Row]:
     rows = []
     with _behind_the_gateway(python, folder) as ours, alone(python, folder, scratch, threads=THREADS) as peer:
         both = [ours, replace(peer, pids=_computing(peer.pids))]
-        for stream in (False, True):
-            found = measured(both, stream=stream)
-            rows += _gateway_rows(found[ours.name], found[peer.name], way="streamed" if stream else "whole")
+        with shares.weighed(_services(peer)) as is_weighed:
+            for stream in (False, True):
+                found = measured(both, stream=stream)
+                rows += _gateway_rows(found[ours.name], found[peer.name], way="streamed" if stream else "whole")
+        facts = "as the units say" if is_weighed else "by threads: this needs root and control groups"
+        rows.append(Row(name=f"shares of the processors: {facts}", ours=float(is_weighed), peer=None, unit="yes or no"))
     return rows
+
+
+def _services(peer: Contestant) -> dict[str, shares.Group]:
+    """Return who shares the processors as a box's services do; whoever is not ours weighs what systemd gives."""
+    ours = {
+        "gateway": ("gunicorn", "sealift-gateway.service"),
+        "ledger": ("appliance.audit.service", "sealift-ledger.service"),
+        "engine": ("appliance.serve.launcher", "sealift-engine-production@.service"),
+    }
+    weights = {
+        name: shares.Group(pids=shares.running(word), weight=shares.weight_of(unit))
+        for name, (word, unit) in ours.items()
+    }
+    return {**weights, "peer": shares.Group(pids=family(peer.pids)), "callers": shares.Group(pids=[os.getpid()])}
 
 
 def _engine_measured(python: Path, folder: Path, scratch: Path, level: Picked) -> list[Row]:
