@@ -50,6 +50,7 @@ THREADS: Final = int(os.environ.get("THREADS", str(max(1, _CORES - 1))))
 ENGINE_THREADS: Final = int(os.environ.get("THREADS", str(_CORES)))
 LEVELS: Final = tuple(os.environ.get("LEVELS", "Q8_0,IQ4_NL").split(","))
 ONLY: Final = os.environ.get("ONLY", "gateway,engine").split(",")
+_BY: Final = {True: "services, as their units say", False: "threads"}
 GOAL: Final = 0.97
 ENGINE_GOAL: Final = 1.0
 
@@ -120,9 +121,7 @@ def _gateway_measured(python: Path, folder: Path, scratch: Path) -> list[Row]:
             for stream in (False, True):
                 found = measured(both, stream=stream)
                 rows += _gateway_rows(found[ours.name], found[peer.name], way="streamed" if stream else "whole")
-        facts = "as the units say" if is_weighed else "by threads: this needs root and control groups"
-        rows.append(Row(name=f"shares of the processors: {facts}", ours=float(is_weighed), peer=None, unit="yes or no"))
-    return rows
+    return [replace(row, more={**row.more, "processors_shared_by": _BY[is_weighed]}) for row in rows]
 
 
 def _services(peer: Contestant) -> dict[str, shares.Group]:

@@ -55,6 +55,7 @@ _FIRST: Final = frozenset(_LETTERS.findall(" ".join(word for words in _WORDS.val
 """One of these stands in every label; looking for them is quicker than looking for labels."""
 _DIGITS: Final = re.compile(r"[0-9][0-9A-Za-z/-]*(?: [0-9]{2,}(?:-[0-9]+)?){0,3}")
 _BEFORE: Final = re.compile(r"[0-9A-Za-z-]{1,12}\Z")
+_PREFIX: Final = re.compile(r"\b[A-Z]{1,5} \Z")
 _YEAR: Final = re.compile("(?:19|20)[0-9]{2}")
 _QUANTITY: Final = re.compile(UNITS)
 _REACH: Final = 56
@@ -88,4 +89,6 @@ def labelled_in(text: str) -> Iterator[Labelled]:
             continue
         label = _LABEL.search(text, max(0, start - _REACH), start)
         if label is not None and label.lastgroup is not None:
+            prefix = _PREFIX.search(text, max(0, start - 6), start)
+            start = start if prefix is None else prefix.start()
             yield Labelled(start, end, PhiClass[label.lastgroup])

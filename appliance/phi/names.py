@@ -25,6 +25,7 @@ from appliance.phi.detect import Finding, Shadow, ShadowDetector, merged, shadow
 from appliance.phi.everyday import EPONYM_ENDS, EPONYMS, EVERYDAY, PARTICLES
 from appliance.phi.patterns import PhiClass
 from appliance.phi.surroundings import (
+    DEALT,
     ENDS,
     KIN,
     NEVER,
@@ -40,9 +41,12 @@ _WORD: Final = re.compile(r"[^\W\d_](?:[\w\u2019'\u02bc-]{0,30}\w)?")
 _GAP: Final = re.compile(r"\.? {1,2}")
 _COMMA: Final = re.compile(r", {0,2}")
 _AND: Final = re.compile(r" (?:and|und|y|e|et|&) ")
-_LINE_START: Final = re.compile(r"(?:^|[\n\t.;:|(])[\s\"']*$")
+_FIELD: Final = re.compile(r"[\t\u21e5:|]\s{0,4}[\"']?\Z")
 _OWNER: Final = re.compile(r"['\u2019\u02bc]s?$")
 _APOSTROPHE: Final = re.compile("['\u2019\u02bc]")
+_PLAIN: Final = str.maketrans(
+    {"\u00f8": "o", "\u00d8": "o", "\u0142": "l", "\u0141": "l", "\u0111": "d", "\u0131": "i"}
+)
 _MOST_WORDS: Final = 6
 _BESIDE: Final = frozenset({" ", "  ", ", ", ": "})
 _JOINERS: Final = frozenset({"and", "und", "et"})
@@ -102,10 +106,10 @@ class NameRecogniser:
             return -1
         if known in NEVER and not self._goes_on_with_a_name(text, words, at, end):
             return -1
+        if (given := self._after_comma(text, words, at)) >= 0:
+            return self._end(text, words, given)
         if self._is_given(known):
             counts = end > at or self._is_only_given(known) or self._is_meant(text, words, at)
-        elif (given := self._after_comma(text, words, at)) >= 0:
-            return self._end(text, words, given)
         else:
             is_initial = end > at and self._is_initial(text, words, at)
             is_meant = known not in EPONYMS and self._is_meant(text, words, at)
@@ -153,8 +157,12 @@ class NameRecogniser:
         word, known = text[words[at][0] : words[last][1]], _folded(text[start:end])
         if not text[start].isupper() or not self._is_given(known) or known in NEVER:
             return -1
-        is_family = _folded(text[slice(*words[at])]) in self._family
-        return last + 1 if is_family or (word.isupper() and len(word) > 1 and self._is_only_given(known)) else -1
+        family = _folded(text[slice(*words[at])])
+        if family in self._family:
+            return last + 1
+        # A sentence may begin so, too: `Today, Maria called`; a line or a field of a form that holds a name does not.
+        is_field = _FIELD.search(text, max(0, words[at][0] - 8), words[at][0]) is not None and family not in EVERYDAY
+        return last + 1 if (word.isupper() or is_field) and len(word) > 1 and self._is_only_given(known) else -1
 
     def _joined(self, text: str, words: Sequence[tuple[int, int]], last: int) -> int:
         """Return the word that `and` joins to a name; the name's last word where there is none."""
@@ -177,7 +185,9 @@ class NameRecogniser:
             between, before = text[words[at - 1][1] : start], _folded(text[slice(*words[at - 1])])
             is_beside = between in _BESIDE
             is_kin = is_beside and before in KIN and (known not in EVERYDAY or self._is_given(known))
-            if is_kin or (between == " " and before in OPENINGS) or (is_beside and may_be and before in TOWARDS):
+            is_titled = is_beside and before in OPENINGS
+            is_met = is_beside and may_be and (before in TOWARDS or self._is_met(text, words, at))
+            if is_kin or is_titled or is_met:
                 return True
         last = self._end(text, words, at)
         if last + 1 >= len(words):
@@ -185,6 +195,12 @@ class NameRecogniser:
         following, between = text[slice(*words[last + 1])], text[words[last][1] : words[last + 1][0]]
         does = may_be and following in PERSON_VERBS and between == " "
         return does or (following in ENDS_AS_WRITTEN and between in {" ", ", "})
+
+    def _is_met(self, text: str, words: Sequence[tuple[int, int]], at: int) -> bool:
+        """Tell whether this word is who somebody dealt with: `discussed with`, `a call from`."""
+        if at < 2 or _folded(text[slice(*words[at - 1])]) not in {"with", "from", "to", "of"}:
+            return False
+        return text[words[at - 2][1] : words[at - 1][0]] == " " and _folded(text[slice(*words[at - 2])]) in DEALT
 
     def _may_be_one(self, word: str, known: str) -> bool:
         """Tell whether a word that only its surroundings speak for may be a name: no trade, no thing, no letters."""
@@ -249,6 +265,7 @@ def _folded(word: str) -> str:
     """Return a word as the lists have it: small, without accents and apostrophes, without an owner's `'s`."""
     word = _APOSTROPHE.sub("", _OWNER.sub("", word))
     if not word.isascii():
+        word = word.translate(_PLAIN)
         word = "".join(one for one in unicodedata.normalize("NFKD", word) if not unicodedata.combining(one))
     return word.lower()
 

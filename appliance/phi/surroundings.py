@@ -112,17 +112,17 @@ TRADES: Final = ("ologist", "ologie", "ology", "iatrist", "iatry", "ician", "the
 """How the names of trades and departments end."""
 
 PERSON_VERBS: Final = _words(
-    "called calls said says asked asks told tells agrees agreed signed drove drives knows knew wants waits",
+    "called said says asked asks told tells agrees signed drove drives knows knew wants waits",
     "waited carries",
-    "thinks reports reported denies denied lives lived works visited visits phoned insists remembers manages",
+    "thinks reports reported denies denied lives lived visited phoned insists remembers manages",
     "cooks smokes",
-    "drinks walks travels came went feels worries complained complains stayed stays arranged attended cried",
+    "drinks walks travels came went feels worries complained complains stayed arranged attended cried",
     "laughed hopes",
-    "sends brought brings helped helps wrote writes texted emailed confirmed prefers refuses refused declined",
+    "sends brought brings helped helps wrote writes texted emailed confirmed prefers refuses refused ",
     "consented",
-    "interpreted translated wishes understood understands stopped sleeps plays doubts speaks spoke rang sat",
-    "felt found",
-    "whose himself herself",
+    "interpreted translated wishes understood understands sleeps plays doubts speaks spoke rang sat",
+    "felt ",
+    "whose himself herself bed",
 )
 """What only a person does."""
 
@@ -132,3 +132,12 @@ TOWARDS: Final = _words(
     "saw seen per thanks yours wishes regards love signed crew caller ordering tech taken pt handover dr cc attn",
 )
 """What is done to, or by, a person who is named next."""
+
+DEALT: Final = _words(
+    "discussed reviewed agreed spoke spoken met talked liaised rehearsed confirmed meeting meet up consulted",
+    "together lives",
+    "lived staying update message letter call note email feedback handover word belongs handed given passed",
+    "lent according",
+    "thanks speak talk speaking sat stayed went",
+)
+"""What stands before `with`, `from`, `to` or `of` and a person."""

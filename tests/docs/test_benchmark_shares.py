@@ -1,0 +1,27 @@
+"""Benchmarks weigh services as the units of the project say, and undo it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from bench import shares
+
+
+def test_a_unit_weighs_what_its_file_says_and_else_what_systemd_gives() -> None:
+    assert shares.weight_of("sealift-gateway.service") > shares.weight_of("sealift-engine-production@.service")
+    assert shares.weight_of("sealift-clock.service") == shares.USUAL
+
+
+def test_a_process_is_found_by_a_word_of_its_command_and_weighed_until_the_block_ends() -> None:
+    command = [sys.executable, "-c", "import sys; sys.stdin.read()", "a-word-of-its-own"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        before = Path(f"/proc/{process.pid}/cgroup").read_text()
+        assert shares.running("a-word-of-its-own") == [process.pid]
+        with shares.weighed({"one": shares.Group(pids=[process.pid], weight=50)}) as is_weighed:
+            inside = Path(f"/proc/{process.pid}/cgroup").read_text()
+        after = Path(f"/proc/{process.pid}/cgroup").read_text()
+        process.kill()
+
+    assert (f"sealift-bench-{os.getpid()}-one" in inside) is is_weighed
+    assert after == before

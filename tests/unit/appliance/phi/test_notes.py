@@ -1,0 +1,39 @@
+"""How much is found of marked notes; the figures are floors, so that a change that finds less is seen."""
+
+import pytest
+
+from appliance.phi.detect import PatternDetector
+from appliance.phi.names import NameRecogniser, WithNames
+from bench.notes import Note, Score, notes, scored
+
+_DETECTOR = WithNames(PatternDetector(), NameRecogniser())
+
+
+def _score(name: str) -> Score:
+    given = notes(name)
+    return scored(given, [[(one.start, one.end) for one in _DETECTOR.find(note.text)] for note in given])
+
+
+@pytest.mark.parametrize(("name", "least"), [("dev", 0.88)])
+def test_of_marked_notes_at_least_so_much_is_found_and_little_else(name: str, least: float) -> None:
+    score = _score(name)
+
+    assert score.recall >= least
+    assert score.overmasked <= 0.03
+
+
+def test_what_is_half_hidden_is_not_found_and_other_words_are_counted() -> None:
+    note = Note(text="Ann Lee left Rome", marks=(("NAME", 0, 7),))
+
+    half = scored([note], [[(0, 3)]])
+    whole = scored([note], [[(0, 7), (13, 17)]])
+
+    assert (half.recall, half.overmasked) == (0, 0)
+    assert (whole.recall, whole.overmasked) == (1, 0.5)
+
+
+def test_every_note_has_identifiers_of_known_classes() -> None:
+    for note in notes("dev"):
+        assert note.marks
+        assert "{{" not in note.text
+        assert all(note.text[start:end].strip() for _, start, end in note.marks)
