@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.phi.detect import PatternDetector
-from appliance.phi.names import NameRecogniser, WithNames
+from appliance.phi.detect import PatternDetector, WithNames
+from appliance.phi.names import NameRecogniser
 from bench.measuring import ROOT, Row, machine, run, say, write
 from bench.notes import Score, notes, scored
 

@@ -43,8 +43,8 @@ from appliance.gateway.shortway import Gateway
 from appliance.keys.provider import KeyProvider
 from appliance.keys.stages import keys_of
 from appliance.phi.censusfile import WithCensus
-from appliance.phi.detect import Detector, PatternDetector
-from appliance.phi.names import NameRecogniser, WithNames
+from appliance.phi.detect import Detector, PatternDetector, WithNames
+from appliance.phi.names import NameRecogniser
 from appliance.stages import Stage
 from appliance.standby.permit import permit_of
 from appliance.timekeeping.believed import BelievedClock

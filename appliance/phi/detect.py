@@ -93,6 +93,21 @@ class PatternDetector:
         return merged(found) if len(found) > 1 else found
 
 
+class WithNames:
+    """A detector of identifiers that recognises names besides."""
+
+    def __init__(self, inner: ShadowDetector, names: ShadowDetector) -> None:
+        self._inner, self._names = inner, names
+
+    def find(self, text: str) -> Sequence[Finding]:
+        """Return the findings of both; where some overlap, one that covers them."""
+        return self.find_in(shadow_of(text))
+
+    def find_in(self, shadowed: Shadow) -> Sequence[Finding]:
+        """Return what `find` does for the text with this shadow."""
+        return merged([*self._inner.find_in(shadowed), *self._names.find_in(shadowed)])
+
+
 def merged(findings: Iterable[Finding]) -> list[Finding]:
     """Join overlapping findings to one that covers them all, of the longest one's class; order by place."""
     joined: list[Finding] = []

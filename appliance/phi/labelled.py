@@ -48,14 +48,13 @@ _LABEL: Final = re.compile(
     r"(?<!\w)(?i:"
     + "|".join(rf"(?P<{one.name}>{'|'.join(map(re.escape, words))})" for one, words in _WORDS.items())
     + r")\.?(?i:\s{0,2}(?:number|num\.?|no\.?|nr\.?|id|code|#))?(?i:\s{0,2}(?:is|was|sent as|under|for both is)\b)?"
-    + rf"{_SEPARATORS}(?:[A-Z]{{1,5}} )?\Z"
+    + rf"{_SEPARATORS}(?P<prefix>[A-Z]{{1,5}} )?\Z"
 )
 _LETTERS: Final = re.compile("[a-z]+")
 _FIRST: Final = frozenset(_LETTERS.findall(" ".join(word for words in _WORDS.values() for word in words)))
 """One of these stands in every label; looking for them is quicker than looking for labels."""
 _DIGITS: Final = re.compile(r"[0-9][0-9A-Za-z/-]*(?: [0-9]{2,}(?:-[0-9]+)?){0,3}")
 _BEFORE: Final = re.compile(r"[0-9A-Za-z-]{1,12}\Z")
-_PREFIX: Final = re.compile(r"\b[A-Z]{1,5} \Z")
 _YEAR: Final = re.compile("(?:19|20)[0-9]{2}")
 _QUANTITY: Final = re.compile(UNITS)
 _REACH: Final = 56
@@ -88,7 +87,7 @@ def labelled_in(text: str) -> Iterator[Labelled]:
         if _FIRST.isdisjoint(_LETTERS.findall(text[max(0, start - _REACH) : start].lower())):
             continue
         label = _LABEL.search(text, max(0, start - _REACH), start)
-        if label is not None and label.lastgroup is not None:
-            prefix = _PREFIX.search(text, max(0, start - 6), start)
-            start = start if prefix is None else prefix.start()
-            yield Labelled(start, end, PhiClass[label.lastgroup])
+        if label is not None:
+            is_prefixed = label["prefix"] is not None
+            which = next(one for one in _WORDS if label[one.name] is not None)
+            yield Labelled(label.start("prefix") if is_prefixed else start, end, which)

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Final
 
-from appliance.phi.detect import Finding, Shadow, ShadowDetector, merged, shadow_of
+from appliance.phi.detect import Finding, Shadow, merged, shadow_of
 from appliance.phi.everyday import EPONYM_ENDS, EPONYMS, EVERYDAY, PARTICLES
 from appliance.phi.patterns import PhiClass
 from appliance.phi.surroundings import (
@@ -56,6 +56,31 @@ def _listed(name: str) -> dict[str, bool]:
     """Return the names of a list, and whether each is nothing else."""
     text = files(__package__).joinpath(name).read_text("utf-8")
     return {line.rstrip("?"): not line.endswith("?") for line in text.splitlines() if line and line[0] != "#"}
+
+
+_LETTERS_OF_TRADES: Final = frozenset(
+    [
+        "RN",
+        "MD",
+        "DO",
+        "NP",
+        "PA",
+        "PA-C",
+        "LPN",
+        "PhD",
+        "PharmD",
+        "MSW",
+        "LCSW",
+        "CNA",
+        "DPT",
+        "FRCP",
+        "MBBS",
+        "Jr",
+        "Sr",
+        "CRNA",
+        "DNP",
+    ]
+)
 
 
 class NameRecogniser:
@@ -194,7 +219,7 @@ class NameRecogniser:
             return False
         following, between = text[slice(*words[last + 1])], text[words[last][1] : words[last + 1][0]]
         does = may_be and following in PERSON_VERBS and between == " "
-        return does or (following in ENDS_AS_WRITTEN and between in {" ", ", "})
+        return does or (following in _LETTERS_OF_TRADES and between in {" ", ", "})
 
     def _is_met(self, text: str, words: Sequence[tuple[int, int]], at: int) -> bool:
         """Tell whether this word is who somebody dealt with: `discussed with`, `a call from`."""
@@ -236,31 +261,6 @@ class NameRecogniser:
         return alone if alone is not None else any(self._given.get(part, False) for part in known.split("-"))
 
 
-ENDS_AS_WRITTEN: Final = frozenset(
-    [
-        "RN",
-        "MD",
-        "DO",
-        "NP",
-        "PA",
-        "PA-C",
-        "LPN",
-        "PhD",
-        "PharmD",
-        "MSW",
-        "LCSW",
-        "CNA",
-        "DPT",
-        "FRCP",
-        "MBBS",
-        "Jr",
-        "Sr",
-        "CRNA",
-        "DNP",
-    ]
-)
-
-
 def _folded(word: str) -> str:
     """Return a word as the lists have it: small, without accents and apostrophes, without an owner's `'s`."""
     word = _APOSTROPHE.sub("", _OWNER.sub("", word))
@@ -268,18 +268,3 @@ def _folded(word: str) -> str:
         word = word.translate(_PLAIN)
         word = "".join(one for one in unicodedata.normalize("NFKD", word) if not unicodedata.combining(one))
     return word.lower()
-
-
-class WithNames:
-    """A detector of identifiers that recognises names besides."""
-
-    def __init__(self, inner: ShadowDetector, names: NameRecogniser) -> None:
-        self._inner, self._names = inner, names
-
-    def find(self, text: str) -> Sequence[Finding]:
-        """Return the findings of both; where some overlap, one that covers them."""
-        return self.find_in(shadow_of(text))
-
-    def find_in(self, shadowed: Shadow) -> Sequence[Finding]:
-        """Return what `find` does for the text with this shadow."""
-        return merged([*self._inner.find_in(shadowed), *self._names.find_in(shadowed)])

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from appliance.phi.detect import PatternDetector
-from appliance.phi.names import NameRecogniser, WithNames
+from appliance.phi.detect import PatternDetector, WithNames
+from appliance.phi.names import NameRecogniser
 
 _NAMES = NameRecogniser()
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from appliance.phi.detect import PatternDetector
-from appliance.phi.names import NameRecogniser, WithNames
+from appliance.phi.detect import PatternDetector, WithNames
+from appliance.phi.names import NameRecogniser
 from bench.notes import Note, Score, notes, scored
 
 _DETECTOR = WithNames(PatternDetector(), NameRecogniser())
