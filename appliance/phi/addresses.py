@@ -22,6 +22,11 @@ _POSTCODE: Final = (
     r"(?:[A-Z]{1,2}\d[A-Z\d]? ?\d[ABD-HJLNP-UW-Z]{2}|[AC-FHKNPRTV-Y]\d[\dW] ?[AC-FHKNPRTV-Y\d]{4}"
     r"|[ABCEGHJ-NPRSTVXY]\d[A-Z] ?\d[A-Z]\d)\b"
 )
+# The same without the first letter, which is looked for by itself.
+_POSTCODE_REST: Final = (
+    r"(?:[A-Z]?\d[A-Z\d]? ?\d[ABD-HJLNP-UW-Z]{2}|(?<=[AC-FHKNPRTV-Y])\d[\dW] ?[AC-FHKNPRTV-Y\d]{4}"
+    r"|(?<=[ABCEGHJ-NPRSTVXY])\d[A-Z] ?\d[A-Z]\d)\b"
+)
 _TOWN: Final = rf"(?:,? {{1,2}}{_NAMED}(?: {_NAMED}){{0,2}}(?:, {_NAMED}){{0,2}})"
 _REST: Final = rf"(?:,? {_FLAT})?(?:{_TOWN}?,? {{1,2}}(?:{_STATE},? {{1,2}}{_ZIP}|{_ZIP}|\d{{6}}\b|{_POSTCODE}))?"
 
@@ -42,14 +47,26 @@ _PLACES: Final = (
             rf"\b[A-Z\u00c0-\u00de]\w{{1,24}}(?:stra\u00dfe|strasse|str\.|weg|gasse|platz|allee|gatan|straat|laan|vej)"
             rf" {{1,2}}\d{{1,4}}[a-z]?\b(?:,? (?:[A-Z]{{1,2}}-)?\d{{4,5}} {_NAMED})?"
         ),
-        re.compile("stra\u00dfe |strasse |str\\. |weg |gasse |platz |allee |gatan |straat |laan |vej "),
+        (
+            "stra\u00dfe ",
+            "strasse ",
+            "str. ",
+            "weg ",
+            "gasse ",
+            "platz ",
+            "allee ",
+            "gatan ",
+            "straat ",
+            "laan ",
+            "vej ",
+        ),
     ),
     (
         (
             r"[0-9](?<!\w.)\d{0,3}(?: ?bis)?,? (?:rue|avenue|boulevard|chemin|all\u00e9e|place|quai)"
             rf"(?: (?:de la|de l'|du|des|de|d'|la|le|les))? ?{_NAMED}(?: {_NAMED})?(?:,? \d{{5}} {_NAMED})?"
         ),
-        re.compile("rue |avenue |boulevard |chemin |all\u00e9e |place |quai "),
+        re.compile("[0-9](?: ?bis)?,? (?:rue|ave|bou|che|all|pla|qua)"),
     ),
     (
         (
@@ -58,17 +75,31 @@ _PLACES: Final = (
             r",? {0,2}\d{1,4}[a-z]?\b"
             rf"(?:,? \d{{2}}-?\d{{3}} {_NAMED})?"
         ),
-        re.compile("Calle |Avenida |Avda|Paseo |Plaza |Via |Viale |Piazza |Corso |Rua |ul\\. |lica |al\\. "),
+        (
+            "Calle ",
+            "Avenida ",
+            "Avda",
+            "Paseo ",
+            "Plaza ",
+            "Via ",
+            "Viale ",
+            "Piazza ",
+            "Corso ",
+            "Rua ",
+            "ul. ",
+            "lica ",
+            "al. ",
+        ),
     ),
     (r"\b(?i:p\.? ?o\.? box) \d{1,6}\b", any_of("Box ")),
-    (rf"\b{_POSTCODE}", re.compile("[0-9][A-Z][A-Z0-9]|[0-9][A-Z0-9] [A-Z0-9]")),
+    (rf"[A-Z](?<!\w.)(?:{_POSTCODE_REST})", re.compile("[0-9][A-Z][A-Z0-9]|[0-9][A-Z0-9] [A-Z0-9]")),
     (rf"\b{_FLAT}(?=,? \d{{1,5}} [A-Z])", re.compile("[0-9A-Z],? [0-9]+ [A-Z]")),
     (rf"\b\d{{1,4}} (?:Calle|Avenida|Via|Rua|Paseo|Camino) {_NAMED}(?: {_NAMED})?", re.compile("[0-9] [CAVRP]")),
 )
 
 ADDRESSES: Final = (
     *(rule(PhiClass.ADDRESS, place, needs=needs) for place, needs in _PLACES),
-    rule(PhiClass.ADDRESS, rf"\b{_STATE}(?:,? {{1,2}}|\^)(?P<id>{_ZIP})", needs=re.compile("[0-9]{5}")),
+    rule(PhiClass.ADDRESS, rf"\b{_STATE}(?:,? {{1,2}}|\^)(?P<id>{_ZIP})", needs=re.compile(r"[A-Z][ ,^]{1,3}[0-9]{5}")),
     rule(
         PhiClass.ADDRESS,
         rf"\b(?i:zip(?: ?code)?|postal ?code|postcode|plz)[\s:=\"']{{1,5}}(?P<id>{_ZIP})",

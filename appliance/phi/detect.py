@@ -76,7 +76,7 @@ class PatternDetector:
     def find_in(self, shadowed: Shadow) -> Sequence[Finding]:
         """Return what `find` does for the text with this shadow."""
         shadow, places = shadowed
-        present: dict[re.Pattern[str], bool] = {}
+        present: dict[re.Pattern[str] | tuple[str, ...], bool] = {}
         has_digit = DIGIT.search(shadow) is not None
         found: list[Finding] = []
         for rules in (self._rules, self._after_labels):
@@ -84,7 +84,7 @@ class PatternDetector:
                 if not (has_digit or rule.in_words):
                     continue
                 if rule.needs not in present:
-                    present[rule.needs] = rule.needs.search(shadow) is not None
+                    present[rule.needs] = _holds(shadow, rule.needs)
                 if present[rule.needs]:
                     found.extend(_matches(rule, shadow, places))
             if rules is self._rules and self._has_labels and has_digit:
@@ -125,6 +125,10 @@ def merged(findings: Iterable[Finding]) -> list[Finding]:
             start=last.start, end=max(last.end, finding.end), phi_class=wins.phi_class, extra=wins.extra
         )
     return joined
+
+
+def _holds(text: str, needs: re.Pattern[str] | tuple[str, ...]) -> bool:
+    return any(map(text.__contains__, needs)) if isinstance(needs, tuple) else needs.search(text) is not None
 
 
 def _matches(rule: Rule, shadow: str, places: Sequence[int] | None) -> Iterable[Finding]:

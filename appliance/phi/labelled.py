@@ -30,7 +30,7 @@ _WORDS: Final[Mapping[PhiClass, tuple[str, ...]]] = {
             "episode",
         ),
         *("accession", "acc", "specimen", "sample", "slide", "tube", "lab", "requisition", "referral", "fin", "csn"),
-        *("file", "study", "claim", "run", "wristband", "reference", "ref", "id", "dispatch", "incident", "accident"),
+        *("study", "claim", "wristband", "reference", "ref", "id", "dispatch", "incident", "accident"),
     ),
     PhiClass.ACCOUNT: ("account", "acct", "a/c", "invoice", "billing", "bank", "iban", "receipt"),
     PhiClass.PLAN: (

@@ -16,7 +16,6 @@ Rules:
 """
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Final
@@ -28,6 +27,7 @@ from appliance.phi.surroundings import (
     DEALT,
     ENDS,
     KIN,
+    LETTERS_OF_TRADES,
     NEVER,
     OPENINGS,
     PERSON_VERBS,
@@ -36,51 +36,23 @@ from appliance.phi.surroundings import (
     TOWARDS,
     TRADES,
 )
+from appliance.phi.wording import Wording
 
-_WORD: Final = re.compile(r"[^\W\d_](?:[\w\u2019'\u02bc-]{0,30}\w)?")
-_GAP: Final = re.compile(r"\.? {1,2}")
 _COMMA: Final = re.compile(r", {0,2}")
-_AND: Final = re.compile(r" (?:and|und|y|e|et|&) ")
 _FIELD: Final = re.compile(r"[\t\u21e5:|]\s{0,4}[\"']?\Z")
-_OWNER: Final = re.compile(r"['\u2019\u02bc]s?$")
-_APOSTROPHE: Final = re.compile("['\u2019\u02bc]")
-_PLAIN: Final = str.maketrans(
-    {"\u00f8": "o", "\u00d8": "o", "\u0142": "l", "\u0141": "l", "\u0111": "d", "\u0131": "i"}
-)
 _MOST_WORDS: Final = 6
 _BESIDE: Final = frozenset({" ", "  ", ", ", ": "})
-_JOINERS: Final = frozenset({"and", "und", "et"})
+_AND: Final = frozenset({"and", "und", "et"})
+_JOINERS: Final = _AND | {"y", "e"}
+_DEALT_BY: Final = frozenset({"with", "from", "to", "of"})
+_NO_NAME: Final = NEVER | ENDS
+_SPOKEN_FOR: Final = KIN | TOWARDS | OPENINGS | _DEALT_BY
 
 
 def _listed(name: str) -> dict[str, bool]:
     """Return the names of a list, and whether each is nothing else."""
     text = files(__package__).joinpath(name).read_text("utf-8")
     return {line.rstrip("?"): not line.endswith("?") for line in text.splitlines() if line and line[0] != "#"}
-
-
-_LETTERS_OF_TRADES: Final = frozenset(
-    [
-        "RN",
-        "MD",
-        "DO",
-        "NP",
-        "PA",
-        "PA-C",
-        "LPN",
-        "PhD",
-        "PharmD",
-        "MSW",
-        "LCSW",
-        "CNA",
-        "DPT",
-        "FRCP",
-        "MBBS",
-        "Jr",
-        "Sr",
-        "CRNA",
-        "DNP",
-    ]
-)
 
 
 class NameRecogniser:
@@ -97,135 +69,112 @@ class NameRecogniser:
     def find_in(self, shadowed: Shadow) -> Sequence[Finding]:
         """Return what `find` does for the text with this shadow."""
         shadow, places = shadowed
-        words = [match.span() for match in _WORD.finditer(shadow)]
+        wording = Wording(shadow)
         found = []
-        for first, last in self._names(shadow, words):
-            start, end = words[first][0], words[last][1]
+        for first, last in self._names(wording):
+            start, end = wording.spans[first][0], wording.spans[last][1]
             if places is not None:
                 start, end = places[start], places[end - 1] + 1
             found.append(Finding(start=start, end=end, phi_class=PhiClass.NAME, extra=True))
         return merged(found) if len(found) > 1 else found
 
-    def _names(self, text: str, words: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    def _names(self, own: Wording) -> Iterator[tuple[int, int]]:
         """Yield the first and the last word of each name."""
         after = -1
-        for at, (start, end) in enumerate(words):
-            if at <= after or not text[start].isupper():
-                continue
-            word = text[start:end]
-            known = _folded(word)
-            last = self._last(text, words, at, known)
-            if last < 0:
+        for at, is_capital in enumerate(own.is_capital):
+            if at <= after or not is_capital or (last := self._last(own, at)) < 0:
                 continue
             yield at, last
             after = last
-            joined = self._joined(text, words, last)
-            if joined > last:
-                yield joined, self._end(text, words, joined)
-                after = joined
+            joined = last + 2
+            if own.is_one_of(last + 1, _JOINERS) and joined < len(own) and self._is_joined(own, joined):
+                after = self._end(own, joined)
+                yield joined, after
 
-    def _last(self, text: str, words: Sequence[tuple[int, int]], at: int, known: str) -> int:
+    def _last(self, own: Wording, at: int) -> int:
         """Return the last word of the name that begins here; -1 where none does."""
-        end = self._end(text, words, at)
-        if known in KIN and not self._is_given(known):
+        known = own.known[at]
+        is_given = self._is_given(known)
+        if known in NEVER and not (is_given and self._goes_on_with_a_name(own, at)):
             return -1
-        if known in NEVER and not self._goes_on_with_a_name(text, words, at, end):
+        if known in KIN and not is_given:
             return -1
-        if (given := self._after_comma(text, words, at)) >= 0:
-            return self._end(text, words, given)
-        if self._is_given(known):
-            counts = end > at or self._is_only_given(known) or self._is_meant(text, words, at)
+        if (given := self._after_comma(own, at)) >= 0:
+            return self._end(own, given)
+        end = self._end(own, at)
+        if is_given:
+            counts = end > at or self._is_only_given(known) or self._is_meant(own, at, end)
         else:
-            is_initial = end > at and self._is_initial(text, words, at)
-            is_meant = known not in EPONYMS and self._is_meant(text, words, at)
-            counts = is_initial or is_meant or known in self._family
-        return end if counts and not self._is_thing(text, words, at, end) else -1
+            is_initial = end > at and self._is_initial(own, at, end)
+            counts = known in self._family or is_initial or (known not in EPONYMS and self._is_meant(own, at, end))
+        return end if counts and not self._is_thing(own, at, end) else -1
 
-    def _end(self, text: str, words: Sequence[tuple[int, int]], at: int) -> int:
+    def _end(self, own: Wording, at: int) -> int:
         """Return the last word of what goes on in capitals from here, with particles and initials between."""
         last = at
-        for place in range(at + 1, min(at + _MOST_WORDS, len(words))):
-            start, end = words[place]
-            if not _GAP.fullmatch(text, words[place - 1][1], start):
-                break
-            gap_has_point = text[words[place - 1][1]] == "."
-            if gap_has_point and words[place - 1][1] - words[place - 1][0] > 1:
-                break  # a sentence ends here; only an initial has its point
-            if _OWNER.search(text, words[place - 1][0], words[place - 1][1]):
-                break
-            known = _folded(text[start:end])
-            if text[start].isupper():
-                if (
-                    known in NEVER
-                    or known in ENDS
-                    or (known in EVERYDAY and not self._is_given(known) and end - start > 1)
-                ):
+        for place in range(at + 1, min(at + _MOST_WORDS, len(own))):
+            known = own.known[place]
+            if own.is_capital[place]:
+                is_everyday = known in EVERYDAY and not self._is_given(known) and len(known) > 1
+                if known in _NO_NAME or is_everyday or not own.goes_on(place):
                     break
                 last = place
-            elif known not in PARTICLES or known in _JOINERS:
+            elif known not in PARTICLES or known in _AND or not own.goes_on(place):
                 break
         return last
 
-    def _goes_on_with_a_name(self, text: str, words: Sequence[tuple[int, int]], at: int, last: int) -> bool:
+    def _goes_on_with_a_name(self, own: Wording, at: int) -> bool:
         """Tell whether what follows a word that is a name as well is nothing but one: `Will Kowalski`."""
-        if last == at or not self._is_given(_folded(text[slice(*words[at])])):
+        if self._end(own, at) == at:
             return False
-        following = _folded(text[slice(*words[at + 1])])
+        following = own.known[at + 1]
         return following in self._family or self._is_only_given(following)
 
-    def _after_comma(self, text: str, words: Sequence[tuple[int, int]], at: int) -> int:
+    def _after_comma(self, own: Wording, at: int) -> int:
         """Return the given name of `FAMILY, Given`; -1 where this word does not begin such a name."""
-        last = self._end(text, words, at)
-        if last + 1 >= len(words) or not _COMMA.fullmatch(text, words[last][1], words[last + 1][0]):
+        last = at if at + 1 < len(own) and own.between(at + 1)[:1] == "," else self._end(own, at)
+        given = last + 1
+        if given >= len(own) or not own.is_capital[given] or not _COMMA.fullmatch(own.between(given)):
             return -1
-        start, end = words[last + 1]
-        word, known = text[words[at][0] : words[last][1]], _folded(text[start:end])
-        if not text[start].isupper() or not self._is_given(known) or known in NEVER:
+        known = own.known[given]
+        if known in NEVER or not self._is_given(known):
             return -1
-        family = _folded(text[slice(*words[at])])
+        family, start = own.known[at], own.spans[at][0]
         if family in self._family:
-            return last + 1
+            return given
+        word = own.text[start : own.spans[last][1]]
         # A sentence may begin so, too: `Today, Maria called`; a line or a field of a form that holds a name does not.
-        is_field = _FIELD.search(text, max(0, words[at][0] - 8), words[at][0]) is not None and family not in EVERYDAY
-        return last + 1 if (word.isupper() or is_field) and len(word) > 1 and self._is_only_given(known) else -1
+        is_field = family not in EVERYDAY and _FIELD.search(own.text, max(0, start - 8), start) is not None
+        return given if (word.isupper() or is_field) and len(word) > 1 and self._is_only_given(known) else -1
 
-    def _joined(self, text: str, words: Sequence[tuple[int, int]], last: int) -> int:
-        """Return the word that `and` joins to a name; the name's last word where there is none."""
-        place = last + 2
-        if place >= len(words) or not _AND.fullmatch(text, words[last][1], words[place][0]):
-            return last
-        start, end = words[place]
-        known = _folded(text[start:end])
-        is_word = known in NEVER or known in EVERYDAY or known in EPONYMS or known in ENDS
-        return place if text[start].isupper() and not text[start:end].isupper() and not is_word else last
+    def _is_joined(self, own: Wording, at: int) -> bool:
+        """Tell whether a word that `and` joins to a name may be one."""
+        known = own.known[at]
+        is_word = known in _NO_NAME or known in EVERYDAY or known in EPONYMS
+        is_beside = own.between(at) == own.between(at - 1) == " "
+        return is_beside and own.is_capital[at] and not own.written[at].isupper() and not is_word
 
-    def _is_meant(self, text: str, words: Sequence[tuple[int, int]], at: int) -> bool:
-        """Tell whether the words around say that this one is somebody."""
-        start, end = words[at]
-        word, known = text[start:end], _folded(text[start:end])
-        if word.isupper() and end - start < 4:
+    def _is_meant(self, own: Wording, at: int, end: int) -> bool:
+        """Tell whether the words around say that this one, which goes on until `end`, is somebody."""
+        word, known = own.written[at], own.known[at]
+        if word.isupper() and len(word) < 4:
             return False  # letters of a trade, of a department, of a test
-        may_be = self._may_be_one(word, known)
-        if at > 0:
-            between, before = text[words[at - 1][1] : start], _folded(text[slice(*words[at - 1])])
-            is_beside = between in _BESIDE
-            is_kin = is_beside and before in KIN and (known not in EVERYDAY or self._is_given(known))
-            is_titled = is_beside and before in OPENINGS
-            is_met = is_beside and may_be and (before in TOWARDS or self._is_met(text, words, at))
-            if is_kin or is_titled or is_met:
+        before = own.known[at - 1] if at else ""
+        if before in _SPOKEN_FOR and own.between(at) in _BESIDE:
+            is_kin = before in KIN and (known not in EVERYDAY or self._is_given(known))
+            is_met = before in TOWARDS or (before in _DEALT_BY and self._is_dealt_with(own, at))
+            if is_kin or before in OPENINGS or (is_met and self._may_be_one(word, known)):
                 return True
-        last = self._end(text, words, at)
-        if last + 1 >= len(words):
+        if end + 1 >= len(own):
             return False
-        following, between = text[slice(*words[last + 1])], text[words[last][1] : words[last + 1][0]]
-        does = may_be and following in PERSON_VERBS and between == " "
-        return does or (following in _LETTERS_OF_TRADES and between in {" ", ", "})
+        following, between = own.written[end + 1], own.between(end + 1)
+        if following in PERSON_VERBS and between == " ":
+            return self._may_be_one(word, known)
+        return following in LETTERS_OF_TRADES and between in {" ", ", "}
 
-    def _is_met(self, text: str, words: Sequence[tuple[int, int]], at: int) -> bool:
+    def _is_dealt_with(self, own: Wording, at: int) -> bool:
         """Tell whether this word is who somebody dealt with: `discussed with`, `a call from`."""
-        if at < 2 or _folded(text[slice(*words[at - 1])]) not in {"with", "from", "to", "of"}:
-            return False
-        return text[words[at - 2][1] : words[at - 1][0]] == " " and _folded(text[slice(*words[at - 2])]) in DEALT
+        return at > 1 and own.known[at - 2] in DEALT and own.between(at - 1) == " "
 
     def _may_be_one(self, word: str, known: str) -> bool:
         """Tell whether a word that only its surroundings speak for may be a name: no trade, no thing, no letters."""
@@ -233,38 +182,23 @@ class NameRecogniser:
             return False
         return not (known in NEVER or known in THINGS or (known in EVERYDAY and not self._is_given(known)))
 
-    def _is_thing(self, text: str, words: Sequence[tuple[int, int]], at: int, last: int) -> bool:
+    def _is_thing(self, own: Wording, at: int, last: int) -> bool:
         """Tell whether a disease, an instrument or a place is called so."""
-        start, end = words[last]
-        if EPONYM_ENDS.match(text, end):
+        if EPONYM_ENDS.match(own.text, own.spans[last][1]):
             return True
-        if last + 1 < len(words) and text[end : words[last + 1][0]] in {" ", "'s ", "\u2019s "}:
-            following = _folded(text[slice(*words[last + 1])])
-            if following in PLACE_ENDS:
-                return True
-        known = _folded(text[start:end])
+        if own.is_one_of(last + 1, PLACE_ENDS) and own.between(last + 1) == " ":
+            return True
+        known = own.known[last]
         return at == last and (known in EPONYMS or (known in THINGS and not self._is_given(known)))
 
-    def _is_initial(self, text: str, words: Sequence[tuple[int, int]], at: int) -> bool:
-        start, end = words[at]
-        if end - start != 1 or text[end : end + 1] != ".":
-            return False
-        last = self._end(text, words, at)
-        # `E. coli` goes on in lower case; `S. Aureus`, seldom, in capitals.
-        return last > at and words[last][1] - words[last][0] > 2
+    def _is_initial(self, own: Wording, at: int, last: int) -> bool:
+        """Tell whether this is the first initial of a name; `E. coli` goes on in lower case."""
+        start, end = own.spans[at]
+        return end - start == 1 and own.text[end : end + 1] == "." and len(own.written[last]) > 2
 
     def _is_given(self, known: str) -> bool:
-        return known in self._given or any(part in self._given for part in known.split("-") if "-" in known)
+        return known in self._given or ("-" in known and any(part in self._given for part in known.split("-")))
 
     def _is_only_given(self, known: str) -> bool:
         alone = self._given.get(known)
         return alone if alone is not None else any(self._given.get(part, False) for part in known.split("-"))
-
-
-def _folded(word: str) -> str:
-    """Return a word as the lists have it: small, without accents and apostrophes, without an owner's `'s`."""
-    word = _APOSTROPHE.sub("", _OWNER.sub("", word))
-    if not word.isascii():
-        word = word.translate(_PLAIN)
-        word = "".join(one for one in unicodedata.normalize("NFKD", word) if not unicodedata.combining(one))
-    return word.lower()

@@ -12,8 +12,8 @@ from appliance.phi.addresses import ADDRESSES
 from appliance.phi.labelled import UNITS
 from appliance.phi.patterns import BY_DASH, BY_POINT, BY_SLASH, DAY, LONG, MONTHS, PhiClass, any_of, luhn, rule
 
-_COLON: Final = re.compile("[0-9A-Fa-f]:[0-9A-Fa-f:]")
-_SLASHES: Final = re.compile("://")
+_COLON: Final = re.compile(":[0-9A-Fa-f]{0,4}:")
+_SLASHES: Final = ("://",)
 
 
 def is_iban(candidate: str) -> bool:
@@ -60,7 +60,10 @@ _VIN_WEIGHTS: Final = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
 _MONTH: Final = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
     r"|Nov(?:ember)?|Dec(?:ember)?|JAN(?:UARY)?|FEB(?:RUARY)?|MAR(?:CH)?|APR(?:IL)?|MAY|JUNE?|JULY?|AUG(?:UST)?"
-    r"|SEPT?(?:EMBER)?|OCT(?:OBER)?|NOV(?:EMBER)?|DEC(?:EMBER)?|Januar|Februar|M\u00e4rz|Mai|Juni|Juli|Oktober|Dezember"
+    r"|SEPT?(?:EMBER)?|OCT(?:OBER)?|NOV(?:EMBER)?|DEC(?:EMBER)?)"
+)
+_FOREIGN_MONTH: Final = (
+    r"(?:Januar|Februar|M\u00e4rz|Mai|Juni|Juli|Oktober|Dezember"
     r"|janvier|f\u00e9vrier|mars|avril|mai|juin|juillet|ao\u00fbt|septembre|octobre|novembre|d\u00e9cembre|enero|febrero"
     r"|marzo|abril|mayo|junio|julio|agosto|septiembre|octubre|noviembre|diciembre|gennaio|febbraio|aprile|maggio|giugno"
     r"|luglio|settembre|ottobre|dicembre|stycznia|lutego|marca|kwietnia|maja|czerwca|lipca|sierpnia|wrze\u015bnia"
@@ -74,13 +77,21 @@ SAFE_HARBOR: Final = (
     rule(
         PhiClass.DATE,
         r"\b(?i:am|vom|bis|seit|zum|ab|den) (?P<id>(?:3[01]|[12]\d|0?[1-9])\.(?:1[0-2]|0?[1-9])\.)(?!\w)",
-        needs=BY_POINT,
+        needs=re.compile(r"[0-9]\.[0-9]{1,2}\.(?!\w)"),
     ),
     rule(
         PhiClass.DATE,
-        r"(?:the )?(?<![\w.-])\d{1,2}(?:st|nd|rd|th|\.|er|\u00ba)?[- ](?:of |de )?"
-        rf"{_MONTH}\b\.?(?:[- ,]{{1,2}}(?:de )?(?:\d{{4}}|\d{{2}})\b)?",
-        needs=MONTHS,
+        r"(?:the )?(?<![\w.-])\d{1,2}(?:st|nd|rd|th|\.)?[- ](?:of )?"
+        rf"{_MONTH}\b\.?(?:[- ,]{{1,2}}(?:\d{{4}}|\d{{2}})\b)?",
+        needs=re.compile("[0-9](?:st|nd|rd|th|\\.)?[- ](?:of )?[JFMASOND][aeupcoAEUPCO]"),
+    ),
+    rule(
+        PhiClass.DATE,
+        rf"(?<![\w.-])\d{{1,2}}(?:\.|er|\u00ba)? (?:de )?{_FOREIGN_MONTH}\b(?: (?:de )?(?:\d{{4}}|\d{{2}})\b)?",
+        needs=re.compile(
+            "[0-9](?:\\.|er|\u00ba)? (?:de )?(?:Jan|Feb|M.r|Mai|Ju[nl]|Okt|Dez|f.[vb]|mar|avr|mai|ju[inl]|ao|sep|oct"
+            "|nov|d.c|ene|abr|may|ago|dic|gen|apr|mag|giu|lug|set|ott|sty|lut|kwi|maj|cze|lip|sie|wrz|pa.d|lis|gru)"
+        ),
     ),
     rule(PhiClass.DATE, rf"\b{_MONTH}\.? {{1,2}}(?:the )?{DAY}\b(?!\.\d|:)", needs=MONTHS),
     rule(
@@ -90,9 +101,11 @@ SAFE_HARBOR: Final = (
     ),
     rule(
         PhiClass.DATE,
-        r"\b(?i:on|since|until|till|by|from|to|of|dated?|due|seen|dob|born|admitted|discharged|start(?:ed|ing)?)"
-        r"[ :]{1,2}(?P<id>(?:3[01]|[12]\d|0?[1-9])/(?:3[01]|[12]\d|0?[1-9]))(?![\w/])",
-        needs=re.compile(r"[a-z][ :]{1,2}[0-3]?[0-9]/[0-3]?[0-9](?![0-9/])"),
+        # What stands before is looked for at the number, since words are more than numbers.
+        r"[0-9](?:(?<=[Oo]n .)|(?<=[Ss]ince .)|(?<=[Uu]ntil .)|(?<=[Bb]y .)|(?<=[Ff]rom .)|(?<=[Tt]o .)|(?<=[Oo]f .)"
+        r"|(?<=[Dd]ated .)|(?<=[Dd]ue .)|(?<=[Ss]een .)|(?<=DOB .)|(?<=[Bb]orn .)|(?<=dmitted .)|(?<=charged .)"
+        r"|(?<=tarted .)|(?<=[Dd]ate: .))(?:(?<=[0-2])\d|(?<=3)[01])?/(?:3[01]|[12]\d|0?[1-9])(?![\w/])",
+        needs=re.compile("[0-9]/[0-3]?[0-9](?![0-9/])"),
     ),
     rule(
         PhiClass.AGE,
@@ -103,20 +116,19 @@ SAFE_HARBOR: Final = (
         r"(?:\b(?i:she|he|who|patient|was|is|at|died at|now|nearly|almost|over) (?:is |was |now |at )?|[a-z], )"
         r"(?P<id>9\d|1[01]\d)(?=[,.;:)]? (?![\d%])(?i:and|but|has|had|was|lives|admitted|of|with|who)\b"
         r"|, (?![\d%]))",
-        needs=re.compile("(?:9|1[01])[0-9][,.;:) ]"),
+        needs=re.compile("(?:9[0-9]|1[01][0-9])(?:[,;:)]? [abhwlo]|, )"),
     ),
     rule(
         PhiClass.AGE,
         r"\b(?i:aged?|age is|turned|turning|turns)[ :=\"']{1,4}(?P<id>9\d|1[01]\d)(?![\w/%-]|\.\d)",
-        needs=any_of("age", "turn"),
+        needs=any_of("aged", "age:", "age is", "age ", "turned", "turning", "turns"),
     ),
     rule(
         PhiClass.PHONE,
-        r"\b(?i:phone|telephone|tel|mobile|mob|cell|fax|pager|bleep|ph|call|ring|text|whatsapp|contact)"
+        # The first letter by itself: a set of characters is what is looked for fastest.
+        r"[BCFMPRTWbcfmprtw](?<!\w.)(?i:hone|elephone|el|obile|ob|ell|ax|ager|leep|h|all|ing|ext|hatsapp|ontact)"
         r"\b[^\d\n]{0,14}(?P<id>\+?\(?\d(?:[ ()./-]{0,2}\d){6,13})(?!\d)",
-        needs=any_of(
-            "phone", "tel", "mob", "cell", "fax", "page", "bleep", "ph", "call", "ring", "text", "what", "contact"
-        ),
+        needs=re.compile("[0-9](?:[ ()./-]{0,2}[0-9]){6}"),
     ),
     rule(PhiClass.PHONE, r"0(?<![\w.,/-].)\d{2,4}[ /-]\d{3,4}(?:[ -]?\d{2,4}){1,2}(?![\w-])"),
     rule(PhiClass.PHONE, rf"[2-9](?<![\w.,/$-].)\d{{2}}-\d{{4}}(?![\w-]){UNITS}", needs=BY_DASH),
@@ -129,8 +141,8 @@ SAFE_HARBOR: Final = (
     ),
     rule(
         PhiClass.ACCOUNT,
-        r"\b[A-Z]{2}\d{2}(?: ?[A-Z\d]{4}){2,7}(?: ?[A-Z\d]{1,3})?\b",
-        needs=re.compile("[A-Z]{2}[0-9]{2}[ A-Z0-9]"),
+        r"[A-Z](?<!\w.)[A-Z]\d{2}(?: ?[A-Z\d]{4}){2,7}(?: ?[A-Z\d]{1,3})?\b",
+        needs=re.compile("[0-9]{2} ?[A-Z0-9]{4} ?[A-Z0-9]{4}"),
         check=is_iban,
     ),
     rule(
@@ -139,26 +151,26 @@ SAFE_HARBOR: Final = (
         needs=re.compile("[0-9]{4}"),
         check=is_card,
     ),
-    rule(PhiClass.MRN, r"(?<![\w.])\d{5,12}(?=\^{2,3})", needs=re.compile(r"[0-9]\^\^")),
-    rule(PhiClass.PLAN, r"\bNHS[^\d\n]{0,12}(?P<id>\d{3}[ -]\d{3}[ -]\d{4})(?!\d)", needs=re.compile("NHS")),
+    rule(PhiClass.MRN, r"(?<![\w.])\d{5,12}(?=\^{2,3})", needs=("^^",)),
+    rule(PhiClass.PLAN, r"\bNHS[^\d\n]{0,12}(?P<id>\d{3}[ -]\d{3}[ -]\d{4})(?!\d)", needs=("NHS",)),
     rule(PhiClass.LICENCE, r"\b[A-HJ-MPRSTUX][A-Z9]\d{7}\b", needs=re.compile("[A-Z9][0-9]{7}"), check=is_prescriber),
     rule(
         PhiClass.VEHICLE,
         r"\b(?i:plates?|vehicle|registration|reg\.?|car|kennzeichen)(?i:\s{0,2}(?:number|no\.?|#))?[\s:#=.\"']{1,6}"
         r"(?P<id>(?=[A-Z -]{0,5}\d)(?=[\d -]{0,5}[A-Z])(?=[A-Z\d -]{5})"
         r"[A-Z\d]{1,4}(?:[ -]?[A-Z\d]{1,4}){1,2})(?![\w-])",
-        needs=any_of("plate", "vehicle", "reg", "car", "kennzeichen"),
+        needs=any_of("plate", "vehicle", "registration", "reg ", "reg.", "car ", "kennzeichen"),
     ),
-    rule(PhiClass.VEHICLE, r"\b[A-HJ-NPR-Z\d]{17}\b", needs=re.compile(r"[A-HJ-NPR-Z0-9]{17}"), check=is_vin),
+    rule(PhiClass.VEHICLE, r"[A-HJ-NPR-Z\d](?<!\w.)[A-HJ-NPR-Z\d]{11}\d{5}(?!\w)", check=is_vin),
     rule(
         PhiClass.DEVICE,
         r"\(01\)\d{14}(?:\(\d{2}\)[A-Za-z\d-]{1,20}){0,4}",
-        needs=re.compile(r"\(01\)"),
+        needs=("(01)",),
     ),
     rule(
         PhiClass.DEVICE,
         r"(?<![\w:-])[\dA-Fa-f]{2}(?P<by>[:-])(?:[\dA-Fa-f]{2}(?P=by)){4}[\dA-Fa-f]{2}(?![\w:-])",
-        needs=re.compile("[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}\\1[0-9A-Fa-f]{2}\\1"),
+        needs=re.compile("[:-][0-9A-Fa-f]{2}[:-]"),
     ),
     rule(PhiClass.IP, r"(?<![\w:.])(?=[\dA-Fa-f]{0,4}:)[\dA-Fa-f:]{2,39}(?![\w:.])", needs=_COLON, check=is_address),
     rule(
@@ -170,7 +182,7 @@ SAFE_HARBOR: Final = (
     rule(
         PhiClass.MRN,
         # A code of capitals and digits that is nobody's product: at least five digits, or four behind a dash.
-        r"\b[A-Z]{1,5}(?:-\d{4,}|-?\d{5,}|-?\d{2,}-\d{3,}|\d{2}-\d{4,})(?:-[A-Z\d]{1,6})?(?![\w-]|\.\d)",
+        r"[A-Z](?<!\w.)[A-Z]{0,4}(?:-\d{4,}|-?\d{5,}|-?\d{2,}-\d{3,}|\d{2}-\d{4,})(?:-[A-Z\d]{1,6})?(?![\w-]|\.\d)",
         needs=re.compile("[A-Z]-?[0-9]{2}"),
     ),
 )

@@ -141,3 +141,11 @@ DEALT: Final = _words(
     "thanks speak talk speaking sat stayed went",
 )
 """What stands before `with`, `from`, `to` or `of` and a person."""
+
+LETTERS_OF_TRADES: Final = frozenset(
+    (
+        *("RN", "MD", "DO", "NP", "PA", "PA-C", "LPN", "PhD", "PharmD", "MSW", "LCSW", "CNA", "DPT", "FRCP", "MBBS"),
+        *("Jr", "Sr", "CRNA", "DNP"),
+    )
+)
+"""What stands behind a name, as it is written."""

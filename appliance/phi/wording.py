@@ -1,0 +1,64 @@
+"""A text as words, each beside the form in which lists have it, made once for all questions about them."""
+
+import re
+import unicodedata
+from collections.abc import Set as AbstractSet
+from typing import Final
+
+_WORD: Final = re.compile(r"[^\W\d_](?:[\w\u2019'\u02bc-]{0,30}\w)?")
+_GAP: Final = re.compile(r"\.? {1,2}")
+_OWNER: Final = re.compile(r"['\u2019\u02bc]s?\Z")
+_APOSTROPHE: Final = re.compile("['\u2019\u02bc]")
+_PLAIN: Final = str.maketrans(
+    {"\u00f8": "o", "\u00d8": "o", "\u0142": "l", "\u0141": "l", "\u0111": "d", "\u0131": "i"}
+)
+
+
+class Wording:
+    """The words of one text.
+
+    Attributes:
+        text: The text.
+        spans: The place of each word.
+        known: Each word as lists have it: small, without accents and apostrophes, without an owner's `'s`.
+        is_capital: Whether each begins with a capital.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.spans = [match.span() for match in _WORD.finditer(text)]
+        written = [text[start:end] for start, end in self.spans]
+        self.known = [word.lower() if word.isalpha() and word.isascii() else _folded(word) for word in written]
+        self.is_capital = [word[0].isupper() for word in written]
+        self.written = written
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def between(self, at: int) -> str:
+        """Return what stands between a word and the one before it; all before the first."""
+        return self.text[self.spans[at - 1][1] if at else 0 : self.spans[at][0]]
+
+    def goes_on(self, at: int) -> bool:
+        """Tell whether a word goes on with what the one before it began: no sentence ends between, no owner does."""
+        between = self.between(at)
+        if between == " ":
+            return not self.is_owner(at - 1)
+        # Only an initial has its point within a name.
+        return _GAP.fullmatch(between) is not None and (between[0] != "." or len(self.written[at - 1]) == 1)
+
+    def is_owner(self, at: int) -> bool:
+        """Tell whether a word ends with an owner's `'s`."""
+        return not self.written[at].isalpha() and _OWNER.search(self.written[at]) is not None
+
+    def is_one_of(self, at: int, words: AbstractSet[str]) -> bool:
+        """Tell whether there is such a word and a list has it."""
+        return 0 <= at < len(self.known) and self.known[at] in words
+
+
+def _folded(word: str) -> str:
+    word = _APOSTROPHE.sub("", _OWNER.sub("", word))
+    if not word.isascii():
+        word = word.translate(_PLAIN)
+        word = "".join(one for one in unicodedata.normalize("NFKD", word) if not unicodedata.combining(one))
+    return word.lower()
