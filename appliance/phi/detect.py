@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from appliance.phi.labelled import labelled_in
-from appliance.phi.patterns import DIGIT, DOCUMENTED, EXTRA, PhiClass, Rule
+from appliance.phi.patterns import DIGIT, DOCUMENTED, NOT_DATES, PhiClass, Rule
 from appliance.phi.safeharbor import SAFE_HARBOR
 
 _INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
@@ -64,7 +64,7 @@ class PatternDetector:
     """
 
     def __init__(self, rules: Iterable[Rule] | None = None) -> None:
-        self._rules = (*DOCUMENTED, *EXTRA) if rules is None else tuple(rules)
+        self._rules = (*DOCUMENTED, *NOT_DATES) if rules is None else tuple(rules)
         # Of two findings that are equally long the first counts, and a label knows better than a form.
         self._after_labels = SAFE_HARBOR if rules is None else ()
         self._has_labels = rules is None

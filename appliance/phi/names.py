@@ -99,9 +99,9 @@ class NameRecogniser:
             return -1
         if known in KIN and not is_given:
             return -1
-        if (given := self._after_comma(own, at)) >= 0:
-            return self._end(own, given)
         end = self._end(own, at)
+        if (given := self._after_comma(own, at, end)) >= 0:
+            return self._end(own, given)
         if is_given:
             counts = end > at or self._is_only_given(known) or self._is_meant(own, at, end)
         else:
@@ -130,11 +130,12 @@ class NameRecogniser:
         following = own.known[at + 1]
         return following in self._family or self._is_only_given(following)
 
-    def _after_comma(self, own: Wording, at: int) -> int:
-        """Return the given name of `FAMILY, Given`; -1 where this word does not begin such a name."""
-        last = at if at + 1 < len(own) and own.between(at + 1)[:1] == "," else self._end(own, at)
+    def _after_comma(self, own: Wording, at: int, last: int) -> int:
+        """Return the given name of `FAMILY, Given`; -1 where this word, whose run ends at `last`, begins none."""
         given = last + 1
-        if given >= len(own) or not own.is_capital[given] or not _COMMA.fullmatch(own.between(given)):
+        if given >= len(own) or not own.is_capital[given] or own.text[own.spans[last][1]] != ",":
+            return -1
+        if not _COMMA.fullmatch(own.between(given)):
             return -1
         known = own.known[given]
         if known in NEVER or not self._is_given(known):

@@ -22,6 +22,9 @@ MONTHS: Final = (
 )
 _AT: Final = ("@",)
 _LABEL: Final = re.compile(r"(?:ame|AME|tient|TIENT|pt\.?|Pt\.?|PT\.?|kin|KIN)\s{0,2}[:=]")
+_AS_SSN: Final = re.compile("[0-9]{3}-[0-9]{2}-[0-9]")
+_AS_DATE: Final = re.compile("[0-9]/[0-9]{1,2}/[0-9]{4}")
+_AS_ISO: Final = re.compile("[0-9]{4}-[0-9]{2}-[0-9]")
 _FULL: Final = re.compile("[0-9][.-][0-9]{1,2}[.-][12]")
 _HOST: Final = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]")
 _MEDICARE: Final = re.compile("[0-9][A-Z][A-Z0-9][0-9]")
@@ -131,12 +134,18 @@ _MBI_LETTER: Final = "[AC-HJKMNP-RT-Y]"
 _MBI_EITHER: Final = "[AC-HJKMNP-RT-Y0-9]"
 
 DOCUMENTED: Final = (
-    Rule(phi_class=PhiClass.SSN, pattern=re.compile(r"\b\d{3}-\d{2}-\d{4}\b"), needs=BY_DASH, extra=False),
+    Rule(phi_class=PhiClass.SSN, pattern=re.compile(r"\b\d{3}-\d{2}-\d{4}\b"), needs=_AS_SSN, extra=False),
     # The label stays readable for the model; what follows it is the identifier.
     Rule(phi_class=PhiClass.MRN, pattern=re.compile(r"\bMRN:\s*(?P<id>\d{6,10})\b"), needs=_OF_RECORD, extra=False),
-    Rule(phi_class=PhiClass.DATE, pattern=re.compile(r"\b\d{1,2}/\d{1,2}/\d{4}\b"), needs=BY_SLASH, extra=False),
+    Rule(phi_class=PhiClass.DATE, pattern=re.compile(r"\b\d{1,2}/\d{1,2}/\d{4}\b"), needs=_AS_DATE, extra=False),
 )
 
+_IN_MONTHS: Final = (
+    Rule(
+        phi_class=PhiClass.DATE, pattern=re.compile(rf"\b{DAY}(?: of)? {MONTH}\.?,? (?:19|20)\d{{2}}\b"), needs=MONTHS
+    ),
+    Rule(phi_class=PhiClass.DATE, pattern=re.compile(rf"\b{MONTH}\.? {DAY},? (?:19|20)\d{{2}}\b"), needs=MONTHS),
+)
 EXTRA: Final = (
     Rule(
         phi_class=PhiClass.SSN,
@@ -156,15 +165,12 @@ EXTRA: Final = (
     Rule(
         phi_class=PhiClass.DATE,
         pattern=re.compile(r"\b(?:19|20)\d{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])(?!\d)"),
-        needs=BY_DASH,
+        needs=_AS_ISO,
     ),
     Rule(
         phi_class=PhiClass.DATE, pattern=re.compile(r"\b\d{1,2}(?P<by>[.-])\d{1,2}(?P=by)(?:19|20)\d{2}\b"), needs=_FULL
     ),
-    Rule(
-        phi_class=PhiClass.DATE, pattern=re.compile(rf"\b{DAY}(?: of)? {MONTH}\.?,? (?:19|20)\d{{2}}\b"), needs=MONTHS
-    ),
-    Rule(phi_class=PhiClass.DATE, pattern=re.compile(rf"\b{MONTH}\.? {DAY},? (?:19|20)\d{{2}}\b"), needs=MONTHS),
+    *_IN_MONTHS,
     Rule(
         phi_class=PhiClass.PHONE,
         pattern=re.compile(r"(?<![\w.-])(?:\+?1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![\w-])"),
@@ -220,3 +226,6 @@ EXTRA: Final = (
         in_words=True,
     ),
 )
+
+NOT_DATES: Final = tuple(one for one in EXTRA if one not in _IN_MONTHS)
+"""The extra patterns without dates that name their month, for whoever looks for more of these."""

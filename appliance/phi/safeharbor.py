@@ -93,7 +93,7 @@ SAFE_HARBOR: Final = (
             "|nov|d.c|ene|abr|may|ago|dic|gen|apr|mag|giu|lug|set|ott|sty|lut|kwi|maj|cze|lip|sie|wrz|pa.d|lis|gru)"
         ),
     ),
-    rule(PhiClass.DATE, rf"\b{_MONTH}\.? {{1,2}}(?:the )?{DAY}\b(?!\.\d|:)", needs=MONTHS),
+    rule(PhiClass.DATE, rf"\b{_MONTH}\.? {{1,2}}(?:the )?{DAY}\b(?!\.\d|:)(?:,? \d{{4}}\b)?", needs=MONTHS),
     rule(
         PhiClass.DATE,
         r"[12](?<![\w.-].)(?:(?<=1)9|(?<=2)0)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[0-2]\d[0-5]\d(?:[0-5]\d)?)?(?![\w.-])",
