@@ -181,14 +181,24 @@ class SharedDesk:
                 yield self._connection
 
     def _opened(self) -> sqlite3.Connection:
+        lock = self._lock_file(self._name)
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._descriptor = os.open(self._lock_file(self._name), flags, 0o600)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            return connected(self._file, settings=("synchronous=OFF",), busy_seconds=_BUSY_SECONDS, prepare=_prepare)
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                connection = connected(
+                    self._file, settings=("synchronous=OFF",), busy_seconds=_BUSY_SECONDS, prepare=_prepare
+                )
+            except BaseException:
+                # Kept open it would hold the lock against the next try, which would wait for this very process.
+                os.close(descriptor)
+                lock.unlink(missing_ok=True)
+                raise
         except OSError as error:
             raise sqlite3.OperationalError(type(error).__name__) from error
+        self._descriptor = descriptor
+        return connection
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

@@ -1,5 +1,6 @@
 """Places and waiting for them: the queue of one gateway, and that of several in one file."""
 
+import queue
 import sqlite3
 import subprocess
 import sys
@@ -326,6 +327,30 @@ def test_a_file_that_is_no_queue_refuses(tmp_path: Path) -> None:
     (tmp_path / "queue.db").write_bytes(b"no database, but long enough to be looked at" * 40)
     with pytest.raises(StoreDamagedError), SharedDesk(tmp_path / "queue.db", BOUNDS, SystemClock()).open():
         pass
+
+
+def test_a_queue_that_could_not_be_opened_refuses_again_and_is_opened_when_it_can_be(tmp_path: Path) -> None:
+    file = tmp_path / "queue.db"
+    file.write_bytes(b"no database, but long enough to be looked at" * 40)
+    one = Admission(SharedDesk(file, BOUNDS, SystemClock()), clock=SystemClock(), metrics=Metrics())
+    results: queue.SimpleQueue[Place | StoreDamagedError] = queue.SimpleQueue()
+
+    def take() -> None:
+        try:
+            results.put(one.take(_wish(), _stay))
+        except StoreDamagedError as error:
+            results.put(error)
+
+    def taken() -> Place | StoreDamagedError:
+        # A thread that may be left behind: a try that waits for the one before it would never end.
+        threading.Thread(target=take, daemon=True).start()
+        return results.get(timeout=30)
+
+    assert [type(taken()) for _ in range(2)] == [StoreDamagedError] * 2
+    assert list(tmp_path.glob("queue-*.lock")) == []
+    file.unlink()
+    assert isinstance(taken(), Place)
+    one.close()
 
 
 @pytest.mark.parametrize(
