@@ -3,8 +3,9 @@
 Rules:
     RTE-1  Of the instances that are in, the one with the fewest running calls; of equals the one asked longest ago.
     RTE-2  An instance that failed three times in a row is out, as is one whose first words take five times as long as
-           those of the others, and more than a second: for 5 seconds first, twice as long each time, 5 minutes at most.
-           Only streams tell when first words came: how long a whole answer takes is for its caller to choose.
+           those of the others, and more than a second: for 5 seconds first, twice as long each time, 5 minutes at most,
+           and 5 seconds again behind 20 answers. However many calls fail at once, that is one time. Only streams tell
+           when first words came: how long a whole answer takes is for its caller to choose.
     RTE-3  When its time is over one call tries an instance that was out; it is in again when that call is answered.
     RTE-4  Kinds come in order: the version's own instances, then overflow (a CPU beside GPUs) while the former are out
            or have as many calls as they take, then a warm standby while all others are out.
@@ -51,6 +52,7 @@ class Instance:
     Attributes:
         most: Calls that it takes before overflow is asked; 0 means any number.
         out_until: Until when it is out; 0 while it is in.
+        out_seconds: How long it is out the next time.
         is_tried: A call is finding out whether it is well again.
         answers: Calls that it answered since it was last out; `samples` of them were timed.
         heard_at: When it last said anything.
@@ -186,9 +188,14 @@ class Instances:
                 one.is_tried = False
 
     def _put_out(self, one: Instance, now: float) -> None:
-        if one.is_out:
-            one.out_seconds = min(one.out_seconds * 2, LONGEST_OUT_SECONDS)
-        one.out_until, one.is_tried = now + one.out_seconds, False
+        one.is_tried = False
+        if now < one.out_until:
+            # One crash fails all its calls, and where all are out, each caller tries: no longer for that, but it is
+            # behind those that failed before.
+            one.out_until = max(one.out_until, now + FIRST_OUT_SECONDS)
+            return
+        one.out_until = now + one.out_seconds
+        one.out_seconds = min(one.out_seconds * 2, LONGEST_OUT_SECONDS)
 
     def _due_back(self, left: Collection[Instance], now: float) -> Instance | None:
         due = [one for one in left if one.is_out and one.out_until <= now and not one.is_tried]

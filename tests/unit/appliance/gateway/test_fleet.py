@@ -4,7 +4,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
-from appliance.gateway.fleet import Fleet
+from appliance.gateway.fleet import Fleet, FleetCall
 from appliance.gateway.fleets import Upstreams
 from appliance.gateway.instances import (
     FAULTS,
@@ -95,6 +96,32 @@ def test_an_instance_that_is_much_slower_than_the_others_is_out() -> None:
     assert _out(instances) == set()
     instances.answered("2", 9.0, 0.0)
     assert _out(instances) == {"2"}
+
+
+def test_many_calls_that_fail_at_once_put_out_for_no_longer_than_three() -> None:
+    instances = _instances(Kind.OWN, Kind.OWN)
+    for name in ("0", "1"):  # all are out, so each caller tries both
+        for _ in range(4 * FAULTS):
+            instances.failed(name, 0.0)
+    instances.gone("0", 0.25)
+    assert {one.out_until for one in instances.known.values()} == {FIRST_OUT_SECONDS, FIRST_OUT_SECONDS + 0.25}
+    assert _chosen(instances, 1.0) == "1", "the other failed last"
+
+
+def test_who_fails_soon_after_it_came_back_is_out_for_twice_as_long() -> None:
+    instances = _instances(Kind.OWN, Kind.OWN, Kind.OWN)
+    for _ in range(SLOW_SAMPLES):
+        for name in ("0", "1"):
+            instances.answered(name, 0.5, 0.0)
+    now, lengths = 0.0, []
+    for _ in range(3):
+        for _ in range(SLOW_SAMPLES):
+            instances.answered("2", 9.0, now)
+        assert _out(instances) == {"2"}
+        lengths.append(instances.known["2"].out_until - now)
+        now = instances.known["2"].out_until
+        assert _chosen(instances, now) == "2", "one call finds out, and is answered"
+    assert lengths == [FIRST_OUT_SECONDS, 2 * FIRST_OUT_SECONDS, 4 * FIRST_OUT_SECONDS]
 
 
 def test_long_answers_that_callers_wanted_whole_put_no_instance_out() -> None:
@@ -480,6 +507,29 @@ def test_when_an_instance_dies_all_that_wait_for_it_are_answered_by_the_others(
         assert said == ["fine, thank you"] * 6
         assert len(first.asked) == 7
         assert metrics.registry.get_sample_value("sealift_engines_out", {"engine": "e"}) == 1
+        fleet.close()
+
+
+def test_a_crash_that_breaks_many_streams_off_puts_an_instance_out_once(
+    tmp_path: Path, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _engines(tmp_path, "e", "e-2") as (_, second):
+        second.script = Script(tear_after=1)
+        fleet, _ = _fleet(tmp_path, clock)
+        calls = [fleet.start(ROUTE, STREAM) for _ in range(16)]
+        for call in calls:
+            call.opened()
+        _slow_question(monkeypatch, is_well=False, of="e-2.sock")
+
+        def read(call: FleetCall) -> None:
+            with suppress(EngineProtocolError):
+                list(call.events())
+
+        with ThreadPoolExecutor(len(calls)) as pool:
+            list(pool.map(read, calls))
+        for call in calls:
+            call.close()
+        assert fleet._instances.known["e-2.sock"].out_until == clock.monotonic() + FIRST_OUT_SECONDS
         fleet.close()
 
 
