@@ -7,6 +7,7 @@ Instances of a version are found by their sockets: `engine-production-DIGEST.soc
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,19 @@ _BUSY: Final = frozenset({429, 503})
 _FURTHER: Final = re.compile(r"-([2-9]|cpu|standby)")
 _KINDS: Final = {"cpu": Kind.OVERFLOW, "standby": Kind.STANDBY}
 _QUESTION_SECONDS: Final = 3.0  # longer than a short question can take
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picked:
+    """An instance that is to be asked; `is_trial` where the call finds out whether it is well again."""
+
+    upstream: Upstream
+    is_trial: bool
+
+    @property
+    def name(self) -> str:
+        """Of the instance."""
+        return self.upstream.name
 
 
 class Fleet:
@@ -55,7 +69,7 @@ class Fleet:
             self._look()
             chosen = self._instances.choose(self._clock.monotonic())
             name = self._path.name if chosen is None else chosen.name
-            self._instances.ended(name)
+            self._instances.ended(name, is_trial=chosen is not None and chosen.is_tried)
             return self._upstreams[name].client
 
     def start(self, route: str, body: Mapping[str, Any], *, session: str = "", goes_on: bool = False) -> "FleetCall":
@@ -72,7 +86,7 @@ class Fleet:
         """
         return FleetCall(self, route=route, body=body, session=session, goes_on=goes_on)
 
-    def pick(self, tried: frozenset[str], session: str = "", *, goes_on: bool = False) -> Upstream | None:
+    def pick(self, tried: frozenset[str], session: str = "", *, goes_on: bool = False) -> Picked | None:
         """Return the instance to ask, whose call counts as running; None where all were tried."""
         while True:
             with self._lock:
@@ -82,11 +96,11 @@ class Fleet:
                 chosen = self._instances.choose(now, tried=tried, session=session, goes_on=goes_on)
                 if chosen is None:
                     return None
-                upstream = self._upstreams[chosen.name]
+                picked = Picked(upstream=self._upstreams[chosen.name], is_trial=chosen.is_tried)
                 if not self._instances.doubted(chosen.name, now):
-                    return upstream
-            if self._question(upstream):
-                return upstream
+                    return picked
+            if self._question(picked.upstream):
+                return picked
 
     def is_alone(self) -> bool:
         """Tell whether there is no other instance to ask."""
@@ -140,10 +154,10 @@ class Fleet:
             call.break_off()
         return True
 
-    def answered(self, name: str, seconds: float | None) -> None:
+    def answered(self, name: str, seconds: float | None, *, is_trial: bool) -> None:
         """Note that an instance began to answer, after so many seconds where its first words could be seen."""
         with self._lock:
-            self._instances.answered(name, seconds, self._clock.monotonic())
+            self._instances.answered(name, seconds, self._clock.monotonic(), is_trial=is_trial)
             self._tell()
 
     def failed(self, name: str) -> None:
@@ -152,10 +166,10 @@ class Fleet:
             self._instances.failed(name, self._clock.monotonic())
             self._tell()
 
-    def ended(self, name: str) -> None:
+    def ended(self, name: str, *, is_trial: bool) -> None:
         """Note that a call is over."""
         with self._lock:
-            self._instances.ended(name)
+            self._instances.ended(name, is_trial=is_trial)
             self._heard.notify_all()
 
     def elsewhere(self) -> None:
@@ -224,6 +238,7 @@ class FleetCall:
         self._is_cancelled = False
         self._is_open = False
         self._name = ""
+        self._is_trial = False
         self._began = 0.0
         self._departures = 0
         self._call = self._another(None)
@@ -258,13 +273,14 @@ class FleetCall:
             except (EngineUnavailableError, EngineProtocolError, EngineRefusedError) as error:
                 is_busy = isinstance(error, EngineRefusedError) and error.http_status in _BUSY
                 if isinstance(error, EngineRefusedError) and not is_busy and error.http_status < 500:
-                    self._fleet.answered(self._name, None)
+                    self._fleet.answered(self._name, None, is_trial=self._is_trial)
                     raise
                 self._leave(error)
             else:
                 self._is_open = True
                 is_streamed = self._body.get("stream") is True
-                self._fleet.answered(self._name, self._fleet.now() - self._began if is_streamed else None)
+                seconds = self._fleet.now() - self._began if is_streamed else None
+                self._fleet.answered(self._name, seconds, is_trial=self._is_trial)
 
     def answer(self) -> dict[str, Any]:
         """Return the whole answer; see `appliance.gateway.upstream.Call.answer`.
@@ -323,15 +339,15 @@ class FleetCall:
     def _another(self, error: Exception | None) -> Call:
         while True:
             self._departures = self._fleet.departures
-            upstream = self._fleet.pick(self._tried, self._session, goes_on=self._goes_on)
-            if upstream is None:
+            picked = self._fleet.pick(self._tried, self._session, goes_on=self._goes_on)
+            if picked is None:
                 raise error or EngineUnavailableError(
                     what="no engine answers", why="all were asked", fix="see `sealift status`"
                 )
-            self._name, self._began = upstream.name, self._fleet.now()
-            self._tried |= {upstream.name}
+            self._name, self._is_trial, self._began = picked.name, picked.is_trial, self._fleet.now()
+            self._tried |= {picked.name}
             try:
-                return upstream.start(self._route, self._body, again=self._fleet.is_alone())
+                return picked.upstream.start(self._route, self._body, again=self._fleet.is_alone())
             except EngineUnavailableError as unreachable:
                 self._fault(unreachable, was_kept=True)  # where nobody listens, it is gone and not spared
                 self._end()
@@ -360,4 +376,4 @@ class FleetCall:
     def _end(self) -> None:
         name, self._name = self._name, ""
         if name:
-            self._fleet.ended(name)
+            self._fleet.ended(name, is_trial=self._is_trial)

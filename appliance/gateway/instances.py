@@ -6,7 +6,9 @@ Rules:
            those of the others, and more than a second: for 5 seconds first, twice as long each time, 5 minutes at most,
            and 5 seconds again behind 20 answers. However many calls fail at once, that is one time. Only streams tell
            when first words came: how long a whole answer takes is for its caller to choose.
-    RTE-3  When its time is over one call tries an instance that was out; it is in again when that call is answered.
+    RTE-3  When its time is over one call tries an instance that was out; it is in again when that call is answered. One
+           that was asked before, and is answered later, brings nothing back; a call that ends without a word, as when
+           its caller leaves, lets the next one try.
     RTE-4  Kinds come in order: the version's own instances, then overflow (a CPU beside GPUs) while the former are out
            or have as many calls as they take, then a warm standby while all others are out.
     RTE-5  Putting out never leaves callers without an instance: where all are out, the one due back first is asked.
@@ -95,6 +97,8 @@ class Instances:
     ) -> Instance | None:
         """Return which one to ask, and count the call as running; None where all were tried.
 
+        Where the instance is out, the call is to find out whether it is well again: a trial, see RTE-3.
+
         Args:
             now: Monotonic seconds.
             tried: What the caller has asked already.
@@ -150,12 +154,14 @@ class Instances:
             one.faults += 1
             self._put_out(one, now)
 
-    def answered(self, name: str, seconds: float | None, now: float) -> None:
+    def answered(self, name: str, seconds: float | None, now: float, *, is_trial: bool = False) -> None:
         """Note that an instance began to answer, after so many seconds where its first words could be seen."""
         one = self.known.get(name)
         if one is None:
             return
         one.faults, one.heard_at = 0, now
+        if one.is_out and not is_trial:
+            return  # A slow one has others of the kind under way when it is put out, and they would undo it.
         if one.is_out:
             one.out_until, one.is_tried, one.answers, one.samples, one.mean_seconds = 0.0, False, 0, 0, 0.0
         one.answers += 1
@@ -179,12 +185,12 @@ class Instances:
         if one.is_out or one.faults >= FAULTS:
             self._put_out(one, now)
 
-    def ended(self, name: str) -> None:
+    def ended(self, name: str, *, is_trial: bool = False) -> None:
         """Note that a call is over, however it ended."""
         one = self.known.get(name)
         if one is not None:
             one.running = max(one.running - 1, 0)
-            if not one.running:
+            if is_trial or not one.running:
                 one.is_tried = False
 
     def _put_out(self, one: Instance, now: float) -> None:

@@ -79,7 +79,7 @@ def test_three_faults_in_a_row_put_out_and_one_answered_call_brings_back() -> No
     instances.failed("0", FIRST_OUT_SECONDS + 1)
     assert _chosen(instances, 2 * FIRST_OUT_SECONDS + 2) == "1", "twice as long"
     assert _chosen(instances, 3 * FIRST_OUT_SECONDS + 2) == "0"
-    instances.answered("0", 0.1, 20.0)
+    instances.answered("0", 0.1, 20.0, is_trial=True)
     for name in ("0", "1"):
         for _ in range(8):
             instances.ended(name)
@@ -108,6 +108,43 @@ def test_many_calls_that_fail_at_once_put_out_for_no_longer_than_three() -> None
     assert _chosen(instances, 1.0) == "1", "the other failed last"
 
 
+def test_a_slow_instance_stays_out_also_where_others_of_its_calls_are_under_way() -> None:
+    instances = _instances(Kind.OWN, Kind.OWN, Kind.OWN)
+    for _ in range(SLOW_SAMPLES):
+        for name in ("0", "1"):
+            instances.answered(name, 0.5, 0.0)
+    for _ in range(SLOW_SAMPLES):
+        instances.answered("2", 9.0, 0.0)
+    assert _out(instances) == {"2"}
+    for _ in range(FAULTS):
+        instances.answered("2", 9.0, 1.0)
+    assert _out(instances) == {"2"}
+    assert _chosen(instances, FIRST_OUT_SECONDS) == "2"
+    instances.answered("2", 9.0, FIRST_OUT_SECONDS)
+    assert _out(instances) == {"2"}, "nor does one of them while another call finds out"
+    instances.answered("2", 0.5, FIRST_OUT_SECONDS, is_trial=True)
+    assert _out(instances) == set()
+
+
+def test_a_caller_that_leaves_as_its_call_finds_out_leaves_that_to_the_next_one(
+    tmp_path: Path, clock: FixedClock
+) -> None:
+    with _engines(tmp_path, "e", "e-2") as (first, second):
+        first.script = second.script = Script(pieces=("one ", "two "), hold=threading.Event())
+        fleet, _ = _fleet(tmp_path, clock)
+        long = [fleet.start(ROUTE, STREAM) for _ in range(2)]  # one runs in each
+        for _ in range(FAULTS):
+            fleet.failed("e-2.sock")
+        clock.advance(FIRST_OUT_SECONDS)
+        leaves = fleet.start(ROUTE, STREAM)
+        leaves.cancel()
+        leaves.close()
+        assert _picked(fleet, 1) == ["e-2.sock"]
+        for call in long:
+            call.close()
+        fleet.close()
+
+
 def test_who_fails_soon_after_it_came_back_is_out_for_twice_as_long() -> None:
     instances = _instances(Kind.OWN, Kind.OWN, Kind.OWN)
     for _ in range(SLOW_SAMPLES):
@@ -115,12 +152,13 @@ def test_who_fails_soon_after_it_came_back_is_out_for_twice_as_long() -> None:
             instances.answered(name, 0.5, 0.0)
     now, lengths = 0.0, []
     for _ in range(3):
-        for _ in range(SLOW_SAMPLES):
+        for _ in range(SLOW_SAMPLES - instances.known["2"].samples):
             instances.answered("2", 9.0, now)
         assert _out(instances) == {"2"}
         lengths.append(instances.known["2"].out_until - now)
         now = instances.known["2"].out_until
         assert _chosen(instances, now) == "2", "one call finds out, and is answered"
+        instances.answered("2", 9.0, now, is_trial=True)
     assert lengths == [FIRST_OUT_SECONDS, 2 * FIRST_OUT_SECONDS, 4 * FIRST_OUT_SECONDS]
 
 
@@ -129,6 +167,7 @@ def test_long_answers_that_callers_wanted_whole_put_no_instance_out() -> None:
     instances.set([Instance(name="short"), Instance(name="long")])
     for _ in range(FAULTS + 1):
         instances.failed("long", 0.0)
+    instances.answered("long", 0.1, 10.0, is_trial=True)
     for _ in range(SLOW_SAMPLES):
         instances.answered("short", 0.1, 10.0)
         instances.answered("long", 0.1, 10.0)
