@@ -243,10 +243,8 @@ class Answering:
         if at_most <= self.limits.input_tokens:
             return at_most
         try:
-            count = (
-                upstream.client.tokenize(messages=messages)
-                if messages
-                else upstream.client.tokenize(prompt=asked.prompt)
+            count = upstream.ask(
+                lambda engine: engine.tokenize(messages=messages) if messages else engine.tokenize(prompt=asked.prompt)
             )
         except EngineRefusedError as error:
             if error.http_status == 404:  # a foreign engine cannot count for us, and keeps its own context limit

@@ -6,23 +6,23 @@ Instances of a version are found by their sockets: `engine-production-DIGEST.soc
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
+from appliance.errors import EngineProtocolError, EngineUnavailableError
 from appliance.gateway.instances import Instance, Instances, Kind
 from appliance.gateway.metrics import Metrics
-from appliance.gateway.upstream import Call, Upstream
+from appliance.gateway.upstream import FAILURES, Call, Upstream, is_of_request
 from appliance.serve.client import EngineClient
 from media.clock import Clock
 
 _FRESH_SECONDS: Final = 1.0
-_BUSY: Final = frozenset({429, 503})
 _FURTHER: Final = re.compile(r"-([2-9]|cpu|standby)")
 _KINDS: Final = {"cpu": Kind.OVERFLOW, "standby": Kind.STANDBY}
 _QUESTION_SECONDS: Final = 3.0  # longer than a short question can take
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,15 +62,35 @@ class Fleet:
         self._departures = 0
         self._departed: dict[str, int] = {}
 
-    @property
-    def client(self) -> EngineClient:
-        """For short questions, to an instance that is in."""
+    def is_well(self) -> bool:
+        """Tell whether an instance answers; those that are in, and spoke last, are asked first."""
         with self._lock:
             self._look()
-            chosen = self._instances.choose(self._clock.monotonic())
-            name = self._path.name if chosen is None else chosen.name
-            self._instances.ended(name, is_trial=chosen is not None and chosen.is_tried)
-            return self._upstreams[name].client
+            known = sorted(self._instances.known.values(), key=lambda one: (one.is_out, -one.heard_at))
+            upstreams = [self._upstreams[one.name] for one in known]
+        return any(one.client.health() for one in upstreams)
+
+    def ask(self, question: Callable[[EngineClient], _T]) -> _T:
+        """Put a short question to an instance, and to another one where that does not answer or is busy.
+
+        Raises:
+            EngineRefusedError: It refused, or all are busy.
+            EngineUnavailableError, EngineProtocolError: None answers.
+        """
+        tried: frozenset[str] = frozenset()
+        last: Exception | None = None
+        while (picked := self.pick(tried)) is not None:
+            tried |= {picked.name}
+            try:
+                return question(picked.upstream.client)
+            except FAILURES as error:
+                if is_of_request(error):
+                    raise
+                self.broke_off(picked.name)  # that it is slow to count says nothing about its answers
+                last = error
+            finally:
+                self.ended(picked.name, is_trial=picked.is_trial)
+        raise last or _nobody()
 
     def start(self, route: str, body: Mapping[str, Any], *, session: str = "", goes_on: bool = False) -> "FleetCall":
         """Send a request to an instance without waiting for its answer.
@@ -270,9 +290,8 @@ class FleetCall:
         while not self._is_open:
             try:
                 self._first_words()
-            except (EngineUnavailableError, EngineProtocolError, EngineRefusedError) as error:
-                is_busy = isinstance(error, EngineRefusedError) and error.http_status in _BUSY
-                if isinstance(error, EngineRefusedError) and not is_busy and error.http_status < 500:
+            except FAILURES as error:
+                if is_of_request(error):
                     self._fleet.answered(self._name, None, is_trial=self._is_trial)
                     raise
                 self._leave(error)
@@ -341,9 +360,7 @@ class FleetCall:
             self._departures = self._fleet.departures
             picked = self._fleet.pick(self._tried, self._session, goes_on=self._goes_on)
             if picked is None:
-                raise error or EngineUnavailableError(
-                    what="no engine answers", why="all were asked", fix="see `sealift status`"
-                )
+                raise error or _nobody()
             self._name, self._is_trial, self._began = picked.name, picked.is_trial, self._fleet.now()
             self._tried |= {picked.name}
             try:
@@ -377,3 +394,7 @@ class FleetCall:
         name, self._name = self._name, ""
         if name:
             self._fleet.ended(name, is_trial=self._is_trial)
+
+
+def _nobody() -> EngineUnavailableError:
+    return EngineUnavailableError(what="no engine answers", why="all were asked", fix="see `sealift status`")

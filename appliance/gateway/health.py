@@ -101,7 +101,7 @@ class Readiness:
         return found
 
     def _is_well(self, route: Route) -> bool:
-        return self._upstreams.to(route.socket, places=route.places).client.health()
+        return self._upstreams.to(route.socket, places=route.places).is_well()
 
     def _unanswered(self, lines: Lines) -> Found:
         """Return what of which line is not there; a line that was stopped is to have nothing."""

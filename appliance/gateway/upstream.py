@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.errors import EngineProtocolError, EngineUnavailableError
+from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
 from appliance.gateway.connections import EngineConnection, EngineConnections
 from appliance.serve.client import MAX_ANSWER_BYTES, EngineClient
 from appliance.serve.events import DONE, EventReader, broken, json_object, refused, unreachable
 
+FAILURES: Final = (EngineUnavailableError, EngineProtocolError, EngineRefusedError)
+_BUSY: Final = frozenset({429, 503})
 _CHUNK: Final = 65536
 _MAX_STREAM_BYTES: Final = 4 * MAX_ANSWER_BYTES
 _DRAIN_SECONDS: Final = 0.2
@@ -244,3 +246,8 @@ class Call:
         if self._response is None or isinstance(error, TimeoutError):
             return unreachable(self._name, error)
         return broken(self._name, f"it went away in the middle of an answer ({type(error).__name__})")
+
+
+def is_of_request(error: Exception) -> bool:
+    """Tell whether an engine refused a request for what is in it, so that another one would do the same."""
+    return isinstance(error, EngineRefusedError) and error.http_status < 500 and error.http_status not in _BUSY

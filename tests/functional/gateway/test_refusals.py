@@ -10,7 +10,7 @@ import pytest
 from appliance.gateway.access import Access, access_of
 from appliance.gateway.application import running
 from appliance.phi.policy import PhiMode
-from tests.support.engine import Script
+from tests.support.engine import Script, fake_engine
 from tests.support.gateway import MODEL, Rig, gateway, key_text
 from tests.support.scripted_http import Reply, scripted_server
 
@@ -522,6 +522,16 @@ def test_a_detector_that_fails_means_refusal(tmp_path: Path, caplog: pytest.LogC
         assert rig.engine.asked == []
         assert _refused(rig) == [("chat", "abcdefgh23", 500, "phi_unavailable")]
         assert SECRET not in caplog.text
+
+
+def test_a_long_request_is_counted_and_answered_by_the_engine_that_is_there(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="input_tokens = 100") as rig, fake_engine(tmp_path / "nobody-2.sock") as second:
+        rig.promote(socket=tmp_path / "nobody.sock")
+
+        assert rig.client.get("/readyz").status_code == 200
+        assert rig.chat("word " * 90).status_code == 200
+        assert [route for route, _ in second.asked] == ["/sealift/v1/tokenize", "/v1/chat/completions"]
+        assert rig.bodies("request.refused") == []
 
 
 def test_an_engine_that_is_not_there_is_told_as_such(rig: Rig, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from appliance.gateway.instances import (
 )
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.upstream import Upstream
+from appliance.serve.client import EngineClient
 from media.clock import FixedClock
 from tests.support.dying_engine import dying_engine
 from tests.support.engine import FakeEngine, Script, fake_engine
@@ -251,6 +252,45 @@ def test_an_instance_that_is_gone_is_left_before_the_first_byte(tmp_path: Path, 
         fleet.close()
     with pytest.raises(EngineUnavailableError):
         fleet.start(ROUTE, CHAT)
+
+
+def _counted(fleet: Fleet) -> int:
+    return fleet.ask(lambda engine: engine.tokenize(prompt="two words"))
+
+
+@pytest.mark.parametrize("has_just_spoken", [False, True])
+def test_a_short_question_is_answered_by_another_instance_where_one_is_gone(
+    tmp_path: Path, clock: FixedClock, *, has_just_spoken: bool
+) -> None:
+    with _engines(tmp_path, "e-2"):  # the first, which is asked first, is not there
+        fleet, metrics = _fleet(tmp_path, clock)
+        assert fleet.is_well()
+        if has_just_spoken:  # so nobody doubts it
+            fleet.answered("e.sock", None, is_trial=False)
+        assert [_counted(fleet) for _ in range(3)] == [2, 2, 2]
+        assert metrics.registry.get_sample_value("sealift_engines_out", {"engine": "e"}) == 1
+        assert not any(one.running for one in fleet._instances.known.values())
+        fleet.close()
+    nobody, _ = _fleet(tmp_path, clock)
+    assert not nobody.is_well()
+    with pytest.raises(EngineUnavailableError):
+        _counted(nobody)
+
+
+def test_what_is_wrong_with_a_short_question_is_asked_nowhere_else(tmp_path: Path, clock: FixedClock) -> None:
+    asked = []
+
+    def refuse(engine: EngineClient) -> int:
+        asked.append(engine.path.name)
+        raise EngineRefusedError(what="", why="", fix="", http_status=404, engine_code="", engine_param="")
+
+    with _engines(tmp_path, "e", "e-2"):
+        fleet, _ = _fleet(tmp_path, clock)
+        with pytest.raises(EngineRefusedError):
+            fleet.ask(refuse)
+        assert len(asked) == 1
+        assert not any(one.running or one.is_out for one in fleet._instances.known.values())
+        fleet.close()
 
 
 @pytest.mark.parametrize("first_kept", [False, True])
