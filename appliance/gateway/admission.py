@@ -162,19 +162,21 @@ class Admission:
             has_left.set()
             woken.set()
 
-        unwatch = watch(left)
         try:
-            while True:
-                woken.clear()  # before looking, so that what happens after the look is not lost
-                if self._is_served(ticket, has_left=has_left.is_set()):
-                    return
-                remaining = max(ticket.until - self._clock.monotonic(), 0.0)
-                self._desk.await_change(ticket.id, woken, min(remaining, _LOOK_SECONDS))
+            unwatch = watch(left)
+            try:
+                while True:
+                    woken.clear()  # before looking, so that what happens after the look is not lost
+                    if self._is_served(ticket, has_left=has_left.is_set()):
+                        return
+                    remaining = max(ticket.until - self._clock.monotonic(), 0.0)
+                    self._desk.await_change(ticket.id, woken, min(remaining, _LOOK_SECONDS))
+            finally:
+                unwatch()
         except BaseException:
             self._give_back(ticket.id)
             raise
         finally:
-            unwatch()
             with self._lock:
                 del self._woken[ticket.id]
 

@@ -125,6 +125,22 @@ def test_a_caller_that_leaves_frees_its_place_in_the_queue(made: Make) -> None:
     assert one.take(_wish(), _stay).position == 0
 
 
+def test_a_caller_whose_leaving_cannot_be_watched_waits_no_longer_and_holds_no_place(made: Make) -> None:
+    one = made()
+    held = [one.take(_wish(), _stay) for _ in range(2)]
+
+    def watch(_: Callable[[], None]) -> Callable[[], None]:
+        raise OSError("too many open files")
+
+    with pytest.raises(OSError, match="open files"):
+        one.take(_wish(), watch)
+
+    assert _waits(one, 0)
+    for place in held:
+        place.give_back()
+    assert [one.take(_wish(), _stay).position for _ in range(2)] == [0, 0]
+
+
 def test_who_gets_no_place_in_time_is_told_when_to_come_back(made: Make) -> None:
     one = made()
     for _ in range(2):
