@@ -1,8 +1,8 @@
 """Clinical notes with every identifier marked, for `bench.phi` and the tests of the detector: invented, all of them.
 
 A note is lines of text in which ``{{CLASS|text}}`` marks an identifier; notes are parted by a line ``----``. Those of
-`heldout` were written by somebody who had not seen a rule of the detector, and whoever writes rules does not read them:
-`dev` is for that.
+`notes-dev.txt` were written by somebody who had not seen a rule of the detector; since then rules are made with them.
+Other notes, `notes-NAME.txt` in the same form, say what is found where no rule was made for it: a site's own first.
 """
 
 import re
@@ -28,7 +28,7 @@ class Note:
 
 
 def notes(name: str) -> list[Note]:
-    """Return the notes of `dev` or `heldout`.
+    """Return the notes of a file of this folder, `notes-NAME.txt`.
 
     Raises:
         ValueError: A mark names no class.

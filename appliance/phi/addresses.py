@@ -40,7 +40,7 @@ _PLACES: Final = (
     ),
     (
         rf"[0-9](?<!\w.)\d{{0,4}} {{1,2}}(?:[NSEW]{{1,2}}\.? )?\d{{1,3}}(?:st|nd|rd|th) {_STREET}\b\.?{_REST}",
-        any_of("st ", "nd ", "rd ", "th "),
+        re.compile("[0-9](?:st|nd|rd|th) [A-Z]"),
     ),
     (
         (

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from appliance.phi.labelled import labelled_in
-from appliance.phi.patterns import DIGIT, DOCUMENTED, NOT_DATES, PhiClass, Rule
+from appliance.phi.patterns import DOCUMENTED, NOT_DATES, Needs, PhiClass, Rule, Shape
 from appliance.phi.safeharbor import SAFE_HARBOR
 
+_NUMBERS: Final = re.compile("[0-9](?:[ ()./:-]{0,2}[0-9])*[./-]?")
 _INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 _PLAIN: Final = {
@@ -76,15 +77,16 @@ class PatternDetector:
     def find_in(self, shadowed: Shadow) -> Sequence[Finding]:
         """Return what `find` does for the text with this shadow."""
         shadow, places = shadowed
-        present: dict[re.Pattern[str] | tuple[str, ...], bool] = {}
-        has_digit = DIGIT.search(shadow) is not None
+        present: dict[Needs, bool] = {}
+        numbers = "\n".join(_NUMBERS.findall(shadow))
+        has_digit = bool(numbers)
         found: list[Finding] = []
         for rules in (self._rules, self._after_labels):
             for rule in rules:
                 if not (has_digit or rule.in_words):
                     continue
                 if rule.needs not in present:
-                    present[rule.needs] = _holds(shadow, rule.needs)
+                    present[rule.needs] = _holds(shadow, numbers, rule.needs)
                 if present[rule.needs]:
                     found.extend(_matches(rule, shadow, places))
             if rules is self._rules and self._has_labels and has_digit:
@@ -127,7 +129,9 @@ def merged(findings: Iterable[Finding]) -> list[Finding]:
     return joined
 
 
-def _holds(text: str, needs: re.Pattern[str] | tuple[str, ...]) -> bool:
+def _holds(text: str, numbers: str, needs: Needs) -> bool:
+    if isinstance(needs, Shape):
+        return needs.pattern.search(numbers) is not None
     return any(map(text.__contains__, needs)) if isinstance(needs, tuple) else needs.search(text) is not None
 
 

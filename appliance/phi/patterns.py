@@ -11,25 +11,36 @@ from enum import StrEnum
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any, Final
 
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """A pattern of digits and what stands between them: looked for in a text's numbers alone, which are few."""
+
+    pattern: re.Pattern[str]
+
+
+Needs = re.Pattern[str] | tuple[str, ...] | Shape
+"""What a text must hold for a rule to be tried: a pattern, one of some words, or a number of some shape."""
+
 DIGIT: Final = re.compile("[0-9]")
-BY_SLASH: Final = re.compile("[0-9]/[0-9]")
-BY_POINT: Final = re.compile(r"[0-9]\.[0-9]")
-BY_DASH: Final = re.compile("[0-9]-[0-9]")
-LONG: Final = re.compile("[0-9]{8}")
+BY_SLASH: Final = Shape(re.compile("[0-9]/[0-9]"))
+BY_POINT: Final = Shape(re.compile(r"[0-9]\.[0-9]"))
+BY_DASH: Final = Shape(re.compile("[0-9]-[0-9]"))
+LONG: Final = Shape(re.compile("[0-9]{8}"))
 MONTHS: Final = (
     *("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
     *("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"),
 )
 _AT: Final = ("@",)
 _LABEL: Final = re.compile(r"(?:ame|AME|tient|TIENT|pt\.?|Pt\.?|PT\.?|kin|KIN)\s{0,2}[:=]")
-_AS_SSN: Final = re.compile("[0-9]{3}-[0-9]{2}-[0-9]")
-_AS_DATE: Final = re.compile("[0-9]/[0-9]{1,2}/[0-9]{4}")
-_AS_ISO: Final = re.compile("[0-9]{4}-[0-9]{2}-[0-9]")
-_FULL: Final = re.compile("[0-9][.-][0-9]{1,2}[.-][12]")
-_HOST: Final = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]")
+_AS_SSN: Final = Shape(re.compile("[0-9]{3}-[0-9]{2}-[0-9]"))
+_AS_DATE: Final = Shape(re.compile("[0-9]/[0-9]{1,2}/[0-9]{4}"))
+_AS_ISO: Final = Shape(re.compile("[0-9]{4}-[0-9]{2}-[0-9]"))
+_FULL: Final = Shape(re.compile("[0-9][.-][0-9]{1,2}[.-][12]"))
+_HOST: Final = Shape(re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]"))
 _MEDICARE: Final = re.compile("[0-9][A-Z][A-Z0-9][0-9]")
 _TITLE: Final = ("Mr", "Ms", "Mx", "Miss", "Dr", "Prof")
-_GROUPS: Final = re.compile(r"[0-9]\)? ?[ .-]?[0-9]{3}[ .-][0-9]{4}")
+_GROUPS: Final = Shape(re.compile(r"[0-9]\)? ?[ .-]?[0-9]{3}[ .-][0-9]{4}"))
 _PLUS: Final = ("+",)
 _OF_RECORD: Final = ("MRN", "mrn", "Mrn", "record", "Record", "RECORD", "chart", "Chart", "CHART")
 _OF_SECURITY: Final = ("SSN", "ssn", "Ssn", "social", "Social", "SOCIAL")
@@ -62,7 +73,7 @@ class Rule:
     """One pattern: the group ``id``, or the whole match where there is none, is the identifier.
 
     Attributes:
-        needs: A rule is tried only on text that holds this, or one of these words; it spares most text most patterns.
+        needs: A rule is tried only on text that holds this; it spares most text most patterns.
         check: Says whether a candidate is valid; None accepts all.
         extra: Not among the documents' patterns.
         in_words: An identifier may be without a digit; else the rule is not tried on text that has none.
@@ -70,7 +81,7 @@ class Rule:
 
     phi_class: PhiClass
     pattern: re.Pattern[str]
-    needs: re.Pattern[str] | tuple[str, ...] = DIGIT
+    needs: Needs = DIGIT
     check: Callable[[str], bool] | None = None
     extra: bool = True
     in_words: bool = False

@@ -10,7 +10,7 @@ from typing import Final
 
 from appliance.phi.addresses import ADDRESSES
 from appliance.phi.labelled import UNITS
-from appliance.phi.patterns import BY_DASH, BY_POINT, BY_SLASH, DAY, LONG, MONTHS, PhiClass, any_of, luhn, rule
+from appliance.phi.patterns import BY_DASH, BY_POINT, BY_SLASH, DAY, LONG, MONTHS, PhiClass, Shape, any_of, luhn, rule
 
 _COLON: Final = re.compile(":[0-9A-Fa-f]{0,4}:")
 _SLASHES: Final = ("://",)
@@ -105,7 +105,7 @@ SAFE_HARBOR: Final = (
         r"[0-9](?:(?<=[Oo]n .)|(?<=[Ss]ince .)|(?<=[Uu]ntil .)|(?<=[Bb]y .)|(?<=[Ff]rom .)|(?<=[Tt]o .)|(?<=[Oo]f .)"
         r"|(?<=[Dd]ated .)|(?<=[Dd]ue .)|(?<=[Ss]een .)|(?<=DOB .)|(?<=[Bb]orn .)|(?<=dmitted .)|(?<=charged .)"
         r"|(?<=tarted .)|(?<=[Dd]ate: .))(?:(?<=[0-2])\d|(?<=3)[01])?/(?:3[01]|[12]\d|0?[1-9])(?![\w/])",
-        needs=re.compile("[0-9]/[0-3]?[0-9](?![0-9/])"),
+        needs=Shape(re.compile("[0-9]/[0-3]?[0-9](?![0-9/])")),
     ),
     rule(
         PhiClass.AGE,
@@ -128,7 +128,7 @@ SAFE_HARBOR: Final = (
         # The first letter by itself: a set of characters is what is looked for fastest.
         r"[BCFMPRTWbcfmprtw](?<!\w.)(?i:hone|elephone|el|obile|ob|ell|ax|ager|leep|h|all|ing|ext|hatsapp|ontact)"
         r"\b[^\d\n]{0,14}(?P<id>\+?\(?\d(?:[ ()./-]{0,2}\d){6,13})(?!\d)",
-        needs=re.compile("[0-9](?:[ ()./-]{0,2}[0-9]){6}"),
+        needs=Shape(re.compile("[0-9](?:[ ()./-]{0,2}[0-9]){6}")),
     ),
     rule(PhiClass.PHONE, r"0(?<![\w.,/-].)\d{2,4}[ /-]\d{3,4}(?:[ -]?\d{2,4}){1,2}(?![\w-])"),
     rule(PhiClass.PHONE, rf"[2-9](?<![\w.,/$-].)\d{{2}}-\d{{4}}(?![\w-]){UNITS}", needs=BY_DASH),
@@ -148,7 +148,7 @@ SAFE_HARBOR: Final = (
     rule(
         PhiClass.ACCOUNT,
         r"[2-6](?<![\w.-].)(?:\d{3}(?P<by>[ -]?)\d{4}(?P=by)\d{4}(?P=by)\d{1,7}|\d{3}[ -]?\d{6}[ -]?\d{4,5})(?![\w-])",
-        needs=re.compile("[0-9]{4}"),
+        needs=Shape(re.compile("[0-9]{4}")),
         check=is_card,
     ),
     rule(PhiClass.MRN, r"(?<![\w.])\d{5,12}(?=\^{2,3})", needs=("^^",)),
