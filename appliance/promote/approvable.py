@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
 
 from appliance.promote.accepting import Acceptance
-from appliance.promote.approvals import NOW, Approval, require_approved
+from appliance.promote.approvals import NOW, Approval, require_approved, still_counting
 from appliance.promote.classes import CLASSES
 from appliance.promote.people import SitePeople
 from appliance.promote.presented import Presented
@@ -108,17 +108,22 @@ class Approvable(Generic[StatementT]):
         approval, approvals = acceptance.take(self.statement.to_bytes(), presented, people, self.approvals)
         return replace(self, approvals=approvals), approval
 
-    def require_approved(self, people: SitePeople, *, threshold: int, counting: Collection[str] = CLASSES) -> None:
-        """Return when enough different people approved it, every signature verified again.
+    def require_approved(self, people: SitePeople, *, threshold: int, counting: Collection[str] = CLASSES) -> Self:
+        """Return it when enough different people approved it, every signature verified again.
+
+        Who left meanwhile, or approves no more, is left out of what is returned, and keeps nobody else's approval from
+        counting.
 
         Raises:
             NotEnoughApprovalsError, ApprovalRefusedError: They did not.
         """
+        kept = replace(self, approvals=still_counting(self.approvals, people))
         require_approved(
             self.statement.to_bytes(),
-            self.approvals,
+            kept.approvals,
             people,
             sequence=NOW,
             threshold=threshold,
             counting=counting,
         )
+        return kept

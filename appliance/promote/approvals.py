@@ -206,8 +206,12 @@ def require_approved(
 
 
 def still_counting(approvals: Iterable[Approval], people: SitePeople) -> tuple[Approval, ...]:
-    """Return those approvals whose person and credential count now: a reset or a revocation voids what waits."""
-    present = {(person.id, one.fingerprint) for person in people.active for one in person.present}
+    """Return those approvals whose person, role and credential count now.
+
+    A reset, a revocation or another role voids what waits of that person, and nothing that others signed.
+    """
+    approvers = (person for person in people.active if APPROVER in person.roles)
+    present = {(person.id, one.fingerprint) for person in approvers for one in person.present}
     return tuple(one for one in approvals if (one.person, one.fingerprint) in present)
 
 

@@ -218,7 +218,7 @@ def require_possible(right: datetime) -> datetime:
 
 
 def require_clock_approved(config: Config, statement_sha256: str) -> ClockRequest:
-    """Return the request that two people approved: a pure read, each signature verified again.
+    """Return the request that two people approved, with what counts: a pure read, each signature verified again.
 
     It says nothing of whether the correction still holds; see `ClockStatement.require_current`.
 
@@ -232,15 +232,13 @@ def require_clock_approved(config: Config, statement_sha256: str) -> ClockReques
         if statement.sha256 != statement_sha256 or statement.site != config.site:
             continue
         try:
-            request.require_approved(
+            return request.require_approved(
                 folder.people(),
                 threshold=max(config.policy.approvals, LEAST_PEOPLE),
                 counting=config.policy.classes,
             )
         except SealiftError as error:
             why = f"{error.what}: {error.why}"
-            continue
-        return request
     raise ClockUncertainError(
         what="two people have not approved this correction of the clock",
         why=why,

@@ -194,11 +194,9 @@ def approved_hosts(config: Config, serial: int, *, now: datetime, plan_digest: s
             why = f"the approval expired at {clock.to_text(statement.expires)}"
             continue
         try:
-            request.require_approved(people, threshold=threshold, counting=config.policy.classes)
+            found.append(request.require_approved(people, threshold=threshold, counting=config.policy.classes))
         except SealiftError as error:
             why = f"{error.what}: {error.why}"
-            continue
-        found.append(request)
     if not found:
         short = plan_digest[:12]
         raise HostChangeError(

@@ -225,10 +225,12 @@ class PolicyChanges(Changes[PolicyRequest]):
             return False
         people, _ = self._books.catch_up()
         try:
-            request.require_approved(people, threshold=self._threshold, counting=tuple(self._config.policy.classes))
+            counted = request.require_approved(
+                people, threshold=self._threshold, counting=tuple(self._config.policy.classes)
+            )
         except NotEnoughApprovalsError:
-            return False  # somebody was revoked since, or a class counts no more
-        self._books.ledger.append(ADOPTED, _record_of(request, self._table))
+            return False  # somebody left since, or a class counts no more
+        self._books.ledger.append(ADOPTED, _record_of(counted, self._table))
         return True
 
 
