@@ -114,17 +114,24 @@ class ClockStatement:
         Raises:
             ClockUncertainError: It does not.
         """
-        why = ""
-        if self.session != session:
-            why = "the machine was started since"
-        elif not 0 <= ticks - self.ticks <= VALID_SECONDS:
-            why = f"it was written more than {VALID_SECONDS // 3600} hours ago"
-        elif abs((now - self.shown).total_seconds() - (ticks - self.ticks)) > SMALL_SECONDS:
+        why = self._why_over(session, ticks)
+        if not why and abs((now - self.shown).total_seconds() - (ticks - self.ticks)) > SMALL_SECONDS:
             why = "the clock jumped since"
         if why:
             raise ClockUncertainError(
                 what="the correction no longer holds", why=why, fix="ask for it again: `sealift clock set`"
             )
+
+    def is_over(self, session: str, *, ticks: int) -> bool:
+        """Return whether it can neither hold again nor explain a step of the clock: another boot, or too old."""
+        return bool(self._why_over(session, ticks))
+
+    def _why_over(self, session: str, ticks: int) -> str:
+        if self.session != session:
+            return "the machine was started since"
+        if not 0 <= ticks - self.ticks <= VALID_SECONDS:
+            return f"it was written more than {VALID_SECONDS // 3600} hours ago"
+        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +183,7 @@ class ClockChanges(Changes[ClockRequest]):
         return self._asked(ClockRequest(statement=statement), REQUESTED, person.id)
 
     def pending(self) -> tuple[ClockRequest, ...]:
-        """Return the requests that hold now, the oldest first; what holds no longer is forgotten."""
+        """Return the requests that hold now, the oldest first; what can hold no more is forgotten."""
         found = record.published(self._config.at)
         if found is None:
             return ()
@@ -185,7 +192,9 @@ class ClockChanges(Changes[ClockRequest]):
             try:
                 one.statement.require_current(found.session, now=now, ticks=ticks)
             except ClockUncertainError:
-                (self._folder / f"{one.statement.sha256}.json").unlink(missing_ok=True)
+                # A clock that was just set has jumped, too: by this file the watch sees that two people signed it.
+                if one.statement.is_over(found.session, ticks=ticks):
+                    (self._folder / f"{one.statement.sha256}.json").unlink(missing_ok=True)
                 continue
             kept.append(one)
         return tuple(sorted(kept, key=lambda one: one.statement.ticks))

@@ -106,6 +106,23 @@ def test_the_set_clock_is_believed_whoever_looks_first(box: Machine) -> None:
     assert seen == [Verdict.BEHIND, Verdict.GOOD]
 
 
+def test_the_set_clock_is_believed_though_somebody_lists_corrections_before_the_watch_looks(box: Machine) -> None:
+    box.boot(at=EPOCH)
+    request = approve(box, ask(box, TODAY + timedelta(days=1)), *signatories()[:2])
+    apply(box, request)
+
+    assert box.site.client.pending_clocks() == (), "it was used"
+    found = box.run()
+
+    assert found.verdict is Verdict.GOOD
+    assert found.confirmed_by == ", ".join(one.name for one in signatories()[:2])
+    file = box.config.at.promoter / "clock-changes" / f"{request.statement.sha256}.json"
+    assert file.exists()
+    box.run(VALID_SECONDS)
+    box.site.client.pending_clocks()
+    assert not file.exists()
+
+
 def test_nobody_and_one_person_set_nothing(box: Machine) -> None:
     ana = signatories()[0]
     request = ask(box, TODAY + timedelta(days=1))
