@@ -43,7 +43,7 @@ class Planning:
             InstallError: The playbook cannot be checked.
             PreflightError: There is no Ansible.
             RemoteError, UnitError: The unit could not make the plan.
-            HostChangeError: What the unit made is about something else.
+            HostChangeError: What the unit made is about something else, or is too long to be shown whole.
         """
         if InstalledReleases(self.config.at).current() is not None:
             made = self.host.planned(whole.stored.serial)

@@ -1,9 +1,10 @@
 """A plan (HOST-1): what an install would change on the host, one document under its digest, for two people to approve.
 
 It holds the account of the check-mode run with its differences, and every Debian package that would be put in with the
-text of its maintainer scripts, because these run as root. Promises: equal changes give equal bytes (times, temporary
-names and durations are taken out), so a plan that was approved is void as soon as the host or the release differs; a
-stored plan is hashed again whenever it is read; characters that hide or turn text are shown as what they are.
+text of its maintainer scripts, because these run as root. Promises: equal changes give equal bytes (words stand in the
+place of times and temporary names), so a plan that was approved is void as soon as the host or the release differs; a
+stored plan is hashed again whenever it is read; characters that hide or turn text are shown as what they are; a plan
+shows all of the account, or there is none.
 """
 
 import os
@@ -127,11 +128,23 @@ class Plan:
 
 
 def plain(text: str, *folders: Path) -> str:
-    """Return an account without what differs from run to run, its hidden characters written as what they are."""
+    """Return an account without what differs from run to run, its hidden characters written as what they are.
+
+    A word stands where something was taken out, so that no path is read as a shorter one.
+
+    Raises:
+        HostChangeError: It is longer than people are shown, and so more than they would approve.
+    """
     for folder in folders:
         text = text.replace(str(folder), "RELEASE")
-    text = _STAMP.sub("TIME", _SCRATCH.sub("", _TEMPORARY.sub("TEMPORARY", text)))
-    return readable(text)[:MAX_TEXT]
+    text = readable(_STAMP.sub("TIME", _SCRATCH.sub("SCRATCH/", _TEMPORARY.sub("TEMPORARY", text))))
+    if len(text) > MAX_TEXT:
+        raise HostChangeError(
+            what="what the install would change cannot be shown whole",
+            why=f"the account has {len(text)} characters, and a plan holds {MAX_TEXT}",
+            fix="ask the sender for a release that changes less at once",
+        )
+    return text
 
 
 def identity(plan: Plan) -> tuple[str | int, ...]:

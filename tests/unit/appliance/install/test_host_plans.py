@@ -103,6 +103,22 @@ def test_two_runs_of_the_same_change_read_alike() -> None:
     assert plain("+ tcp dport 22 accept") != plain("+ tcp dport 23 accept")
 
 
+@pytest.mark.parametrize("folder", ["tmpsealift0", "ansible-tmp-1.5-2-3", "ansible-local-9ab"])
+def test_a_folder_that_looks_temporary_is_not_passed_over(folder: str) -> None:
+    shown = plain(f"+ExecStart=/usr/lib/{folder}/run\n")
+
+    assert shown != plain("+ExecStart=/usr/lib/run\n")
+    assert shown == "+ExecStart=/usr/lib/SCRATCH/run\n"
+
+
+def test_a_plan_that_cannot_be_shown_whole_is_none() -> None:
+    text = "x" * plans.MAX_TEXT
+
+    assert plain(text) == text
+    with pytest.raises(HostChangeError, match="cannot be shown whole"):
+        plain(f"{text}\n+ tcp dport 22 accept\n")
+
+
 def test_characters_that_hide_or_turn_text_are_shown_as_what_they_are(config: Config) -> None:
     evil = "accept \u202etpecca\u202c \x1b[8m hidden\x1b[0m zero\u200bwidth\r\x00"
     plan = make_plan(difference=plain(evil))
