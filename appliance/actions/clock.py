@@ -155,7 +155,7 @@ def confirm(config: Config, ledger: Ledger, *, untrusted_name: str, clock: Clock
     name = untrusted_name.strip()
     if not name or not name.isprintable() or len(name) > _NAME:
         raise UsageError(what="a name is needed", why=f"1 to {_NAME} printable characters", fix="give --by NAME")
-    if has_people(config.at):
+    if has_people(config.at, ledger):
         raise ConflictError(
             what="a name alone no longer answers for the clock",
             why="people are enrolled here",

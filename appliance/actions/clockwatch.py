@@ -121,7 +121,7 @@ class Watch:
             start = min(last.handled, size)  # a restored ledger may be shorter
             leaves = self._ledger.leaves(start, _PAGE, kinds={SET, CONFIRMED}) if size > start else []
             for leaf in leaves:
-                if leaf.kind == CONFIRMED and not has_people(self._config.at):
+                if leaf.kind == CONFIRMED and not has_people(self._config.at, self._ledger):
                     name = str(leaf.body.get("by", ""))
                 elif leaf.kind == SET:
                     seconds, people = self._approved(leaf.body, last)

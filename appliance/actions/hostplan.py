@@ -11,11 +11,13 @@ from typing import Final
 
 from appliance.actions import recorded
 from appliance.audit.client import open_ledger
+from appliance.audit.facts import Ledger
 from appliance.config import Config, Places
-from appliance.errors import HostChangeError
+from appliance.errors import HostChangeError, LedgerUnavailableError
 from appliance.install import plans
 from appliance.install.plans import Plan
 from appliance.promote import hostchange
+from appliance.promote.peoplebook import ENROLLED
 from appliance.timekeeping.believed import BelievedClock
 from media.clock import Clock
 from media.digest import sha256_hex
@@ -28,12 +30,40 @@ _DOOR: Final = "ledger-actions"
 _MOST_NAMED: Final = 6
 
 
-def has_people(places: Places) -> bool:
-    """Tell whether anybody was ever enrolled here; a list that cannot be read counts as people."""
-    if not (places.promoter / "people.json").exists():
+def has_people(places: Places, ledger: Ledger) -> bool:
+    """Tell whether anybody was ever enrolled here; a list that cannot be read counts as people.
+
+    A list that is gone or empty says nothing by itself: whoever could take it away would need no approval any more. So
+    it is asked of the ledger, which forgets nobody.
+
+    Raises:
+        LedgerUnavailableError: No list names anybody, and the ledger is there and does not answer.
+    """
+    if (places.promoter / "people.json").exists():
+        if hostchange.people_of(places).people:
+            return True
+    elif places.promoter.exists() and not os.access(places.promoter, os.X_OK):
         # Only a promoter's folder that can be looked into says that nobody is there.
-        return places.promoter.exists() and not os.access(places.promoter, os.X_OK)
-    return bool(hostchange.people_of(places).people)
+        return True
+    try:
+        return bool(ledger.find(kind=ENROLLED, limit=1))
+    except LedgerUnavailableError:
+        if recorded.ledger_may_exist(places):
+            raise
+        return False
+
+
+def is_anybody_here(config: Config, *, clock: Clock) -> bool:
+    """Tell what `has_people` does, by the ledger of this machine.
+
+    Raises:
+        LedgerUnavailableError: As `has_people`.
+    """
+    ledger = open_ledger(config, _DOOR, clock=clock)
+    try:
+        return has_people(config.at, ledger)
+    finally:
+        ledger.close()
 
 
 def settings_digest(places: Places, config_file: Path) -> str:

@@ -234,7 +234,7 @@ class Installer:
         current = InstalledReleases(self.config.at).current()
         if self.host is None:
             return hostplan.NO_HOST
-        if current is None or not hostplan.has_people(self.config.at):
+        if current is None or not hostplan.is_anybody_here(self.config, clock=self.clock):
             return hostplan.FIRST_TRUST
         planning = self._planning(self.host)
         expected = planning.expected(whole)

@@ -111,7 +111,7 @@ def uninstall(
     )
     if dry_run:
         return facts
-    _require_decided(config, decision)
+    _require_decided(config, decision, clock)
     with Trials(places).locked():
         play = None if host is None else _play(config)
         checkpoint = _recorded(config, decision, facts, confirm=confirm, clock=clock)
@@ -183,13 +183,13 @@ def _lists(places: Places, *, evidence: bool) -> tuple[list[Path], list[Path]]:
     return [path for path in there if path in goes and path.exists()], [path for path in there if path not in goes]
 
 
-def _require_decided(config: Config, decision: Decision) -> None:
+def _require_decided(config: Config, decision: Decision, clock: Clock) -> None:
     why = ""
     if decision.typed_site != config.site:
         why = "what was typed is not this site's name"
     elif not decision.reason.strip():
         why = "no reason was given"
-    elif hostplan.has_people(config.at) and len(set(decision.people)) != _PEOPLE:
+    elif len(set(decision.people)) != _PEOPLE and hostplan.is_anybody_here(config, clock=clock):
         why = "it takes two different people"
     if why:
         raise ApprovalRefusedError(

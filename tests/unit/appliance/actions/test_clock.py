@@ -234,8 +234,10 @@ def test_a_clock_is_confirmed_by_name_until_people_are_enrolled(tmp_path: Path) 
 
     assert (box.run().verdict, box.record.confirmed_by) == (Verdict.GOOD, "Iris")
     box.site.enrol(*signatories()[:2])
-    with pytest.raises(ConflictError):
-        action.confirm(box.config, box.site.ledger, untrusted_name="Iris", clock=box.clock)
+    for _ in range(2):
+        with pytest.raises(ConflictError):
+            action.confirm(box.config, box.site.ledger, untrusted_name="Iris", clock=box.clock)
+        (box.config.at.promoter / "people.json").unlink(missing_ok=True)  # the ledger knows of them
 
 
 @pytest.mark.parametrize("at", [EPOCH, TODAY + FIFTY_YEARS])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from appliance.actions import hostplan
 from appliance.actions.host import Host, open_host
 from appliance.actions.install import Installer
 from appliance.audit.spool import Spool
@@ -198,6 +199,23 @@ def test_once_people_are_enrolled_a_change_of_the_host_waits_for_two_of_them(box
 
     assert caught.value.exit_code == 59
     assert host.plays == []  # nothing of a release that nobody approved is carried out, not even to look
+    assert InstalledReleases(places_below(box)).require_current().serial == 1
+
+
+def test_whoever_takes_the_list_of_people_away_installs_nothing_by_it(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = people_of(box)
+    add_release(box, 2)
+    (site.config.at.promoter / "people.json").unlink()
+    monkeypatch.setattr(site.ledger, "close", lambda: None, raising=False)
+    monkeypatch.setattr(hostplan, "open_ledger", lambda *_, **__: site.ledger)
+    host = FakeHost()
+
+    with pytest.raises(HostChangeError, match="two people have not approved"):
+        at_site(box, host).install(2)
+
+    assert host.plays == []
     assert InstalledReleases(places_below(box)).require_current().serial == 1
 
 

@@ -102,7 +102,7 @@ def test_a_dry_run_says_it_and_changes_nothing(site: LedgerSite) -> None:
 def test_without_the_name_a_reason_and_two_people_or_a_retirement_nothing_goes(
     site: LedgerSite, decision: Decision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hostplan, "has_people", lambda _: True)
+    monkeypatch.setattr(hostplan, "is_anybody_here", lambda *_, **__: True)
     before, host = there(site), FakeHost()
     with site.running() as log:
         with pytest.raises(ApprovalRefusedError):

@@ -9,9 +9,10 @@ import pytest
 
 from appliance.actions import hostplan
 from appliance.audit.memory import MemoryLedger
-from appliance.errors import ApprovalRefusedError, HostChangeError, UnknownPersonError
+from appliance.errors import ApprovalRefusedError, HostChangeError, LedgerUnavailableError, UnknownPersonError
 from appliance.install import plans
 from appliance.promote.hostchange import HostRequest, HostStatement, require_host_approved
+from appliance.promote.people import SitePeople
 from media import canonical
 from media.errors import MediaError, SealiftError
 from tests.support.hostplans import make_plan
@@ -182,8 +183,34 @@ def test_before_anybody_is_enrolled_the_typed_code_is_the_approval(tmp_path: Pat
     empty = open_site(tmp_path / "a", enrolled=0)
     full = open_site(tmp_path / "b")
 
-    assert not hostplan.has_people(empty.config.at)
-    assert hostplan.has_people(full.config.at)
+    assert not hostplan.has_people(empty.config.at, empty.ledger)
+    assert hostplan.has_people(full.config.at, full.ledger)
+
+
+@pytest.mark.parametrize("left", [None, SitePeople().to_bytes()], ids=["no list", "an empty list"])
+def test_a_list_of_people_that_was_taken_away_makes_no_first_install(
+    site: Site, left: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hostplan, "open_ledger", lambda *_, **__: _Kept(site.ledger))
+    place = site.config.at.promoter / "people.json"
+    place.unlink()
+    if left is not None:
+        place.write_bytes(left)
+
+    assert hostplan.is_anybody_here(site.config, clock=site.clock)
+
+
+def test_without_a_list_a_ledger_that_does_not_answer_is_no_word_that_nobody_is_here(
+    site: Site, tmp_path: Path
+) -> None:
+    nobody = open_site(tmp_path / "new", enrolled=0)
+    assert not hostplan.is_anybody_here(nobody.config, clock=nobody.clock), "no ledger was ever here"
+    (site.config.at.promoter / "people.json").unlink()
+    site.config.at.ledger.mkdir(parents=True)
+    (site.config.at.ledger / "ledger.db").write_bytes(b"damaged")
+
+    with pytest.raises(LedgerUnavailableError):
+        hostplan.is_anybody_here(site.config, clock=site.clock)
 
 
 class _Kept:
