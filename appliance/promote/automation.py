@@ -27,6 +27,7 @@ from typing import Any, Final
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
+from appliance.audit.facts import EVERY
 from appliance.audit.leaf import Leaf
 from appliance.errors import (
     AutomationKeyError,
@@ -154,7 +155,7 @@ class AutomationKeys:
     def all_made(self) -> tuple[AutomationKey, ...]:
         """Return every key that was ever made, the oldest first."""
         people = self._books.folder.people()
-        made = self._books.ledger.find(kind=MADE, limit=MOST_KEYS * 16, newest_first=False)
+        made = self._books.ledger.find(kind=MADE, limit=EVERY, newest_first=False)
         return tuple(self._judged(leaf, people) for leaf in made)
 
     def use(self, untrusted_text: str, deed: str, *, about: str = "", says_line: bool = False) -> AutomationKey:

@@ -180,6 +180,19 @@ def test_any_enrolled_person_ends_a_key_and_once_is_enough(site: Site) -> None:
     assert [leaf.body["person"] for leaf in site.ledger.find(kind=REVOKED)] == [BEN.id]
 
 
+def test_a_key_is_listed_and_ended_however_many_were_made_before(site: Site) -> None:
+    for number in range(1024):
+        body = {"format": 1, "key_id": f"old{number}", "name": f"old-{number}", "person": ANA.id, "scopes": ["read"]}
+        body |= {"purpose": "", "expires_at": "2026-01-01T00:00:00Z", "hash": "x"}
+        site.ledger.append(MADE, body)
+    key = make(site)
+
+    ending = {"name": "nightly", "person": BEN.id, "password": PASSWORD, "reason": "it leaked"}
+    assert "revoked by" in site.client._call("automation-revoke", **ending)["key"]["ended"]
+    with pytest.raises(AutomationKeyError):
+        use(site, key)
+
+
 def test_a_key_ends_with_the_person_who_answers_for_it(site: Site) -> None:
     text = make(site)
     site.client.revoke(person=ANA.id, by=BEN.id, password=PASSWORD, reason="left")
