@@ -14,7 +14,7 @@ from appliance.promote import peoplebook
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.history import Production
 from appliance.promote.people import SitePeople
-from appliance.promote.peoplebook import ENROLLED, RENEWED
+from appliance.promote.peoplebook import ENROLLED, RENEWED, RESET
 from appliance.promote.record import Kind, Promotion
 from media.clock import from_text
 from media.errors import UsageError
@@ -29,6 +29,8 @@ class Books:
         folder: The promoter's folder.
         ledger: Its door to the ledger.
         on_enrolled: Told of each enrolment that was finished from the ledger, with the event's body.
+        on_reset: Told of each person whose reset is finished from the ledger, before the list of people says so: the
+            files about that person are from before it.
     """
 
     def __init__(
@@ -37,10 +39,12 @@ class Books:
         ledger: Ledger,
         *,
         on_enrolled: Callable[[dict[str, Any]], None] | None = None,
+        on_reset: Callable[[str], None] | None = None,
     ) -> None:
         self.folder = folder
         self.ledger = ledger
         self.on_enrolled = on_enrolled
+        self.on_reset = on_reset
         self._agreed = -1
 
     def catch_up(self) -> tuple[SitePeople, Production]:
@@ -93,6 +97,8 @@ class Books:
         people = peoplebook.after(people, leaf.kind, leaf.body, leaf.sequence)
         if leaf.kind in {ENROLLED, RENEWED} and self.on_enrolled is not None:
             self.on_enrolled(dict(leaf.body))
+        if leaf.kind == RESET and self.on_reset is not None:
+            self.on_reset(str(leaf.body.get("person")))
         self.folder.save_people(people)
         return people
 

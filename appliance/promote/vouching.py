@@ -111,6 +111,7 @@ class Changes:
         self._passwords = passwords
         self._factors = factors
         self._clock = clock
+        books.on_reset = self._forget
 
     def reset(self, *, person: str, vouchers: Sequence[Voucher], printed_code: str = "") -> str:
         """End a person's keys and password, and return the code by which the person enrols with new ones.
@@ -138,13 +139,17 @@ class Changes:
             "counts_from": to_text(counts_from),
         }
         done = self._books.ledger.append(RESET, body)
+        # Before the list says that it is done: what a power cut leaves here is finished from the ledger.
+        self._forget(whose.id)
         self._books.folder.save_people(people.with_reset(whose.id, done.sequence, counts_from))
         self._codes.use(used)
-        self._passwords.forget(whose.id)
-        self._factors.forget(whose.id)
         purpose = Purpose(person=whose.id)
         self._codes.end(purpose)
         return self._codes.issue(1, keep_others=True, purpose=purpose)[0]
+
+    def _forget(self, person: str) -> None:
+        self._passwords.forget(person)
+        self._factors.forget(person)
 
     def give_roles(self, *, person: str, roles: Sequence[str], vouchers: Sequence[Voucher]) -> SitePerson:
         """Give a person these roles, in place of those the person has.

@@ -211,16 +211,21 @@ def test_a_printed_code_enrols_nobody(tmp_path: Path) -> None:
         again(site, printed[BEN.id], CHI)
 
 
-def test_a_reset_torn_after_the_ledger_is_finished_from_it(large: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("torn_at", ["passwords.Passwords.forget", "folder.PromoterFolder.save_people"])
+def test_a_reset_torn_after_the_ledger_is_finished_from_it(
+    large: Site, monkeypatch: pytest.MonkeyPatch, torn_at: str
+) -> None:
     def power_cut(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as torn:
-        torn.setattr("appliance.promote.folder.PromoterFolder.save_people", power_cut)
+        torn.setattr(f"appliance.promote.{torn_at}", power_cut)
         with pytest.raises(KeyboardInterrupt):
             large.client.reset(BEN.id, by(CHI, DAG))
     large.restart()
 
+    with pytest.raises(UnknownPersonError, match="password"):
+        large.client._call("automation-revoke", name="any", person=BEN.id, password=PASSWORD, reason="who knows it")
     with pytest.raises(ApprovalRefusedError):
         approved(large, A, ANA, BEN)
     again(large, large.client.reset(BEN.id, by(CHI, DAG)), BEN)
