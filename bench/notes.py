@@ -1,8 +1,9 @@
 """Clinical notes with every identifier marked, for `bench.phi` and the tests of the detector: invented, all of them.
 
-A note is lines of text in which ``{{CLASS|text}}`` marks an identifier; notes are parted by a line ``----``. Those of
-`notes-dev.txt` were written by somebody who had not seen a rule of the detector; since then rules are made with them.
-Other notes, `notes-NAME.txt` in the same form, say what is found where no rule was made for it: a site's own first.
+A note is lines of text in which ``{{CLASS|text}}`` marks an identifier; notes are parted by a line ``----``. Both
+files were written by somebody who had not seen a rule of the detector. Rules are made with `notes-dev.txt`; nobody who
+writes rules reads `notes-heldout.txt`, or its figures would say nothing any more. A site's own notes in this form, as
+`notes-NAME.txt`, say what is found of its own.
 """
 
 import re

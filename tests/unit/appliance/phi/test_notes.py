@@ -14,7 +14,7 @@ def _score(name: str) -> Score:
     return scored(given, [[(one.start, one.end) for one in _DETECTOR.find(note.text)] for note in given])
 
 
-@pytest.mark.parametrize(("name", "least"), [("dev", 0.9)])
+@pytest.mark.parametrize(("name", "least"), [("dev", 0.9), ("heldout", 0.7)])
 def test_of_marked_notes_at_least_so_much_is_found_and_little_else(name: str, least: float) -> None:
     score = _score(name)
 
@@ -32,8 +32,9 @@ def test_what_is_half_hidden_is_not_found_and_other_words_are_counted() -> None:
     assert (whole.recall, whole.overmasked) == (1, 0.5)
 
 
-def test_every_note_has_identifiers_of_known_classes() -> None:
-    for note in notes("dev"):
+@pytest.mark.parametrize("name", ["dev", "heldout"])
+def test_every_note_has_identifiers_of_known_classes(name: str) -> None:
+    for note in notes(name):
         assert note.marks
         assert "{{" not in note.text
         assert all(note.text[start:end].strip() for _, start, end in note.marks)
