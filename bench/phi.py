@@ -3,8 +3,8 @@
 Ours is the gateway's detector with all that a box has without a list of its own people: patterns, numbers with a label,
 names by the words around them. The peer is Presidio's analyzer with all its recognisers, in an environment of its own
 (`bench/presidio.txt`), without a trained model, since none can be had without a network. Both read the same notes in
-turns, in one process each. NOTES (heldout) names them: nobody who writes rules reads `bench/notes-heldout.txt`; those of
-`bench/notes-dev.txt` are there to make rules with. ROUNDS (5) is read from the environment.
+turns, in one process each. NOTES (heldout) names them: nobody who writes rules reads `bench/notes-heldout.txt`; those
+of `bench/notes-dev.txt` are there to make rules with. ROUNDS (5) is read from the environment.
 """
 
 import hashlib
