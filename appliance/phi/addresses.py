@@ -11,7 +11,10 @@ _STREET: Final = (
     r"|Close|Crescent|Cres|Square|Sq|Parkway|Pkwy|Highway|Hwy|Trail|Trl|Row|Gardens|Gdns|Mews|Walk|Quay|Alley|Loop"
     r"|Grove|Hill|Rise|Broadway|Plaza|STREET|AVENUE|AVE|ROAD|RD|BLVD|LANE|DRIVE|COURT|PLACE|WAY|TERRACE|CIRCLE)"
 )
-_FLAT: Final = r"(?:(?i:apt|apartment|unit|suite|ste|flat|floor|fl|room|rm|#)\.?\s?#?\w{1,5}\b)"
+_FLAT: Final = (
+    r"(?:(?i:apt|apartment|unit|suite|ste|flat|floor|fl|room|rm|bldg|building|block|app|apto|piso|#)\.?\s?#?"
+    r"[\w/-]{1,6}\b)"
+)
 _STATE: Final = (
     r"(?:A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|P[AR]|RI|S[CD]|T[NX]|UT|V[AT]"
     r"|W[AIVY])"
@@ -44,21 +47,14 @@ _PLACES: Final = (
     ),
     (
         (
-            rf"\b[A-Z\u00c0-\u00de]\w{{1,24}}(?:stra\u00dfe|strasse|str\.|weg|gasse|platz|allee|gatan|straat|laan|vej)"
-            rf" {{1,2}}\d{{1,4}}[a-z]?\b(?:,? (?:[A-Z]{{1,2}}-)?\d{{4,5}} {_NAMED})?"
+            rf"\b[A-Z\u00c0-\u00de]\w{{1,24}}(?:stra\u00dfe|strasse|str\.|weg|gasse|platz|allee|damm|ufer|ring"
+            r"|gatan|v\u00e4gen|straat|laan|gracht|kade|plein|singel|steenweg|vej|gade|veien|gata|katu|utca)"
+            rf" {{1,2}}\d{{1,4}}[a-z]?\b(?:/\d{{1,3}})?(?:,? (?:[A-Z]{{1,2}}-)?\d{{4,5}}(?: [A-Z]{{2}})? {_NAMED})?"
         ),
         (
-            "stra\u00dfe ",
-            "strasse ",
-            "str. ",
-            "weg ",
-            "gasse ",
-            "platz ",
-            "allee ",
-            "gatan ",
-            "straat ",
-            "laan ",
-            "vej ",
+            *("stra\u00dfe ", "strasse ", "str. ", "weg ", "gasse ", "platz ", "allee ", "damm ", "ufer ", "ring "),
+            *("gatan ", "v\u00e4gen ", "straat ", "laan ", "gracht ", "kade ", "plein ", "singel ", "steenweg "),
+            *("vej ", "gade ", "veien ", "gata ", "katu ", "utca "),
         ),
     ),
     (
@@ -70,13 +66,15 @@ _PLACES: Final = (
     ),
     (
         (
-            r"\b(?:Calle|Avenida|Avda\.?|Paseo|Plaza|Via|Viale|Piazza|Corso|Rua|ul\.|ulica|Ulica|al\.)"
+            r"\b(?:Calle|C/|Avenida|Avda\.?|Av\.|Paseo|Plaza|Via|Viale|Piazza|Corso|Rua|ul\.|ulica|Ulica|al\.)"
             rf" (?:(?:de|del|della|la|las|los|dos|da|do) ){{0,2}}{_NAMED}(?: {_NAMED}){{0,2}}"
             r",? {0,2}\d{1,4}[a-z]?\b"
-            rf"(?:,? \d{{2}}-?\d{{3}} {_NAMED})?"
+            rf"(?:,? {{1,2}}\d{{1,2}}\.?\u00ba ?[A-Z]?\b)?(?:,? \d{{2}}-?\d{{3}} {_NAMED}(?: {_NAMED})?)?"
         ),
         (
             "Calle ",
+            "C/ ",
+            "Av. ",
             "Avenida ",
             "Avda",
             "Paseo ",
@@ -91,7 +89,24 @@ _PLACES: Final = (
             "al. ",
         ),
     ),
-    (r"\b(?i:p\.? ?o\.? box) \d{1,6}\b", any_of("Box ")),
+    (
+        # With the number behind the name of the street.
+        (
+            r"\b(?:[Rr]ue|[Aa]venue|[Bb]oulevard|[Cc]hauss\u00e9e|[Pp]lace|[Cc]hemin)"
+            rf"(?: (?:de la|de l['\u2019]|du|des|de|d['\u2019]|la|le|les))? ?{_NAMED}(?: {_NAMED}){{0,2}},? \d{{1,4}}\b"
+            rf"(?:,? \d{{4,5}} {_NAMED})?"
+        ),
+        re.compile("(?:rue|Rue|venue|oulevard|hauss.e|lace|hemin) "),
+    ),
+    (
+        # Indian: a road without a number, a town and its code.
+        (
+            rf"(?:\b{_FLAT},? )?(?:{_NAMED},? ){{1,5}}(?:Road|Street|Marg|Nagar|Colony|Layout|Lane),?"
+            rf" {_TOWN}[ -]{{1,3}}\d{{6}}\b"
+        ),
+        re.compile("[A-Za-z][ -]{1,3}[0-9]{6}"),
+    ),
+    (rf"\b(?i:p\.? ?o\.? box) \d{{1,6}}\b{_REST}", any_of("Box ")),
     (rf"[A-Z](?<!\w.)(?:{_POSTCODE_REST})", re.compile("[0-9][A-Z][A-Z0-9]|[0-9][A-Z0-9] [A-Z0-9]")),
     (rf"\b{_FLAT}(?=,? \d{{1,5}} [A-Z])", re.compile("[0-9A-Z],? [0-9]+ [A-Z]")),
     (rf"\b\d{{1,4}} (?:Calle|Avenida|Via|Rua|Paseo|Camino) {_NAMED}(?: {_NAMED})?", re.compile("[0-9] [CAVRP]")),

@@ -30,12 +30,28 @@ _WORDS: Final[Mapping[PhiClass, tuple[str, ...]]] = {
             "episode",
         ),
         *("accession", "acc", "specimen", "sample", "slide", "tube", "lab", "requisition", "referral", "fin", "csn"),
-        *("study", "claim", "wristband", "reference", "ref", "id", "dispatch", "incident", "accident"),
+        *("study", "claim", "wristband", "reference", "ref", "id", "dispatch", "incident", "accident", "hosp", "enc"),
+        *(
+            "har",
+            "req",
+            "barcode",
+            "spell",
+            "chi",
+            "nhi",
+            "rx",
+            "prescription",
+            "ticket",
+            "booking",
+            "dossier",
+            "patid",
+        ),
     ),
     PhiClass.ACCOUNT: ("account", "acct", "a/c", "invoice", "billing", "bank", "iban", "receipt"),
     PhiClass.PLAN: (
         *("member", "membership", "policy", "subscriber", "group", "beneficiary", "insurance", "insured", "plan"),
         *("medicaid", "medicare", "nhs", "hicn", "mbi", "health card", "versicherten", "versichertennummer"),
+        *("aetna", "cigna", "humana", "bcbs", "blue cross", "blue shield", "kaiser", "unitedhealthcare", "tricare"),
+        *("bupa", "axa", "aok", "barmer", "dak", "ramq", "ohip", "payer", "payor"),
     ),
     PhiClass.LICENCE: (
         *("licence", "license", "lic", "dl", "dea", "npi", "gmc", "nmc", "registration", "reg", "certificate"),
@@ -53,7 +69,7 @@ _LABEL: Final = re.compile(
 _LETTERS: Final = re.compile("[a-z]+")
 _FIRST: Final = frozenset(_LETTERS.findall(" ".join(word for words in _WORDS.values() for word in words)))
 """One of these stands in every label; looking for them is quicker than looking for labels."""
-_DIGITS: Final = re.compile(r"[0-9][0-9A-Za-z/-]*(?: [0-9]{2,}(?:-[0-9]+)?){0,3}")
+_DIGITS: Final = re.compile(r"[0-9][0-9A-Za-z/-]*(?: [0-9A-Z]?[0-9]{2,}(?:-[0-9A-Z]+)?){0,3}")
 _BEFORE: Final = re.compile(r"[0-9A-Za-z-]{1,12}\Z")
 _YEAR: Final = re.compile("(?:19|20)[0-9]{2}")
 _QUANTITY: Final = re.compile(UNITS)

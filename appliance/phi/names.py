@@ -40,6 +40,8 @@ from appliance.phi.wording import Wording
 
 _COMMA: Final = re.compile(r", {0,2}")
 _FIELD: Final = re.compile(r"[\t\u21e5:|]\s{0,4}[\"']?\Z")
+# A capital within a word, as firms write themselves; `McKay` and `DiMarco` are people.
+_BRANDED: Final = re.compile("(?!Ma?c|O|D|L|Van|Fitz)[A-Z][a-z]+[A-Z]")
 _MOST_WORDS: Final = 6
 _BESIDE: Final = frozenset({" ", "  ", ", ", ": "})
 _AND: Final = frozenset({"and", "und", "et"})
@@ -179,7 +181,7 @@ class NameRecogniser:
 
     def _may_be_one(self, word: str, known: str) -> bool:
         """Tell whether a word that only its surroundings speak for may be a name: no trade, no thing, no letters."""
-        if len(word) < 3 or word.isupper() or known.endswith(TRADES):
+        if len(word) < 3 or word.isupper() or known.endswith(TRADES) or _BRANDED.match(word):
             return False
         return not (known in NEVER or known in THINGS or (known in EVERYDAY and not self._is_given(known)))
 

@@ -62,6 +62,16 @@ _MONTH: Final = (
     r"|Nov(?:ember)?|Dec(?:ember)?|JAN(?:UARY)?|FEB(?:RUARY)?|MAR(?:CH)?|APR(?:IL)?|MAY|JUNE?|JULY?|AUG(?:UST)?"
     r"|SEPT?(?:EMBER)?|OCT(?:OBER)?|NOV(?:EMBER)?|DEC(?:EMBER)?)"
 )
+_SMALL_MONTHS: Final = (
+    *("january", "february", "march", "april", "june", "july", "august", "september", "october", "november"),
+    "december",
+)
+_SMALL_MONTH: Final = rf"(?:{'|'.join(_SMALL_MONTHS)})"
+_ORDINAL: Final = (
+    r"(?:(?:twenty|thirty)[- ](?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth)|first|second|third|fourth"
+    r"|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|(?:thir|four|fif|six|seven|eigh|nine)teenth|twentieth"
+    r"|thirtieth)"
+)
 _FOREIGN_MONTH: Final = (
     r"(?:Januar|Februar|M\u00e4rz|Mai|Juni|Juli|Oktober|Dezember"
     r"|janvier|f\u00e9vrier|mars|avril|mai|juin|juillet|ao\u00fbt|septembre|octobre|novembre|d\u00e9cembre|enero|febrero"
@@ -82,7 +92,7 @@ SAFE_HARBOR: Final = (
     rule(
         PhiClass.DATE,
         r"(?:the )?(?<![\w.-])\d{1,2}(?:st|nd|rd|th|\.)?[- ](?:of )?"
-        rf"{_MONTH}\b\.?(?:[- ,]{{1,2}}(?:\d{{4}}|\d{{2}})\b)?",
+        rf"{_MONTH}\b\.?(?:[- ,]{{1,2}}['\u2019]?(?:\d{{4}}|\d{{2}})\b)?",
         needs=re.compile("[0-9](?:st|nd|rd|th|\\.)?[- ](?:of )?[JFMASOND][aeupcoAEUPCO]"),
     ),
     rule(
@@ -92,6 +102,26 @@ SAFE_HARBOR: Final = (
             "[0-9](?:\\.|er|\u00ba)? (?:de )?(?:Jan|Feb|M.r|Mai|Ju[nl]|Okt|Dez|f.[vb]|mar|avr|mai|ju[inl]|ao|sep|oct"
             "|nov|d.c|ene|abr|may|ago|dic|gen|apr|mag|giu|lug|set|ott|sty|lut|kwi|maj|cze|lip|sie|wrz|pa.d|lis|gru)"
         ),
+    ),
+    rule(PhiClass.DATE, r"[0-9](?<![\w/.-].)\d?-\d{1,2}-\d{2}(?![\w-])", needs=BY_DASH),
+    rule(
+        PhiClass.DATE,
+        r"[0-9](?<![\w/.-].)\d?[./ -](?:I{1,3}|I?V|VI{1,3}|I?X|XI{1,2})[./ -](?:\d{4}|\d{2})\b",
+        needs=re.compile("[0-9][./ -][IVX]"),
+    ),
+    rule(
+        PhiClass.DATE,
+        rf"(?:the )?(?<![\w.-])\d{{1,2}}(?:st|nd|rd|th)? (?:of )?{_SMALL_MONTH}\b(?:,? \d{{4}}\b)?"
+        rf"|\b{_SMALL_MONTH} (?:the )?\d{{1,2}}(?:st|nd|rd|th)?\b(?:,? \d{{4}}\b)?",
+        needs=_SMALL_MONTHS,
+    ),
+    rule(
+        PhiClass.DATE,
+        rf"(?i:\b(?:the )?{_ORDINAL}(?: day)? of (?:{_SMALL_MONTH}|may)\b"
+        rf"|\b(?:{_SMALL_MONTH}|may) (?:the )?{_ORDINAL}\b)"
+        r"(?:,? (?:of )?\d{4}\b)?",
+        needs=any_of(*(month.title() for month in (*_SMALL_MONTHS, "may"))),
+        in_words=True,
     ),
     rule(PhiClass.DATE, rf"\b{_MONTH}\.? {{1,2}}(?:the )?{DAY}\b(?!\.\d|:)(?:,? \d{{4}}\b)?", needs=MONTHS),
     rule(

@@ -99,12 +99,14 @@ THINGS: Final = _words(
     "rorschach",
     "schatzki schirmer schmitt schober simpson snellen spurling swan-ganz tanner todd trendelenburg valsalva virchow",
     "waterlow westergren whipple willebrand wood yankauer reed-sternberg sternberg horner lewy ishihara hunt",
+    # What lives in people, and what they take, where a list has it as a name.
+    "candida listeria giardia salmonella yersinia allegra flovent senna sonata",
     # Makers and firms.
     "abbott amazon apple baxter bayer belmont boston-scientific costa dell depuy dyson ford gilead google honda",
     "lilly",
     "medtronic merck microsoft moderna mirth novartis olympus oracle pfizer philips roche sandoz siemens",
     "stryker teva",
-    "toyota uber volvo walgreens walmart zimmer",
+    "toyota uber volvo walgreens walmart vitek zimmer",
 )
 """What is called after somebody and is no patient when it stands alone."""
 

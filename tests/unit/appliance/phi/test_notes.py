@@ -14,12 +14,12 @@ def _score(name: str) -> Score:
     return scored(given, [[(one.start, one.end) for one in _DETECTOR.find(note.text)] for note in given])
 
 
-@pytest.mark.parametrize(("name", "least"), [("dev", 0.9), ("heldout", 0.7)])
+@pytest.mark.parametrize(("name", "least"), [("dev", 0.93), ("heldout", 0.77)])
 def test_of_marked_notes_at_least_so_much_is_found_and_little_else(name: str, least: float) -> None:
     score = _score(name)
 
     assert score.recall >= least
-    assert score.overmasked <= 0.03
+    assert score.overmasked <= 0.035
 
 
 def test_what_is_half_hidden_is_not_found_and_other_words_are_counted() -> None:
