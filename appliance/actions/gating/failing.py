@@ -6,6 +6,7 @@ and after all of that it says what it said before.
 """
 
 import json
+from collections.abc import Generator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -35,17 +36,22 @@ _MALFORMED: Final[tuple[tuple[str, str, bytes], ...]] = (
     ("continuations of another type", _SCORE, b'{"prompt": "x", "continuations": "y"}'),
 )
 _OVERLONG: Final = "context_length_exceeded"
+_REQUEST_ERRORS: Final = range(400, 500)
 _PATIENCE_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.01
-_VISIBLE_SECONDS: Final = 0.2
 _TRIES: Final = 3
-_REQUEST_ERRORS: Final = range(400, 500)
-_LONG: Final[dict[str, Any]] = {
-    "messages": user("Count from one to a thousand in words."),
-    "max_tokens": 128,
-    "temperature": 0,
-    "seed": 0,
-}
+# What nobody waits for must go on for long enough to see it end early: a fast engine is through with a short answer
+# before it could be told that its caller left, and a slow one needs a while for a piece.
+_LONG_SECONDS: Final = 2.0
+_LONG_PIECES: Final = 16
+_VISIBLE_SECONDS: Final = 1.0
+_MOST_TOKENS: Final = 4096
+_ASKED: Final = (
+    "Count from one to a thousand in words.",
+    "Write a long story about a lighthouse keeper, in many chapters.",
+    "List the countries of the world one by one, and describe each of them.",
+    "Write the numbers from 1 to 1000, one on each line.",
+)
 
 
 def failures(bench: Bench) -> Verdict:
@@ -92,30 +98,71 @@ def _overlong(bench: Bench) -> bool:
 def _disconnects(bench: Bench) -> bool | None:
     """Leave an answer that has begun; tell whether it was given up. None where the engine does not say what it does.
 
-    Given up is an answer that is gone in half the time that it takes to its end; so short a time that nothing can be
-    seen in it, or a busy machine, is tried again.
+    Given up is an answer that is gone in half the time that it is known to go on for; what goes on for longest of a few
+    is left, and a busy machine is tried again. Where none goes on for so long that anything can be seen in it, it has
+    to end.
     """
     if bench.engine.load() is None:
         return None
-    began = bench.clock.monotonic()
-    for _ in bench.engine.chat_stream(_LONG):
-        pass
-    whole = bench.clock.monotonic() - began
-    patience = whole / 2 if whole >= _VISIBLE_SECONDS else _PATIENCE_SECONDS
-    return any(_is_given_up(bench, patience) for _ in range(_TRIES))
+    question, lasts = _longest(bench)
+    patience = lasts / 2 if lasts >= _VISIBLE_SECONDS else _PATIENCE_SECONDS
+    return any(_is_given_up(bench, question, patience) for _ in range(_TRIES))
 
 
-def _is_given_up(bench: Bench, patience: float) -> bool:
-    stream = bench.engine.chat_stream(_LONG)
+def _longest(bench: Bench) -> tuple[dict[str, Any], float]:
+    """Return what is answered at length, and for how many seconds the answer goes on at least once it has begun."""
+    found: list[tuple[dict[str, Any], float]] = []
+    for asked in _ASKED:
+        question = {
+            "messages": user(asked),
+            "max_tokens": min(_MOST_TOKENS, max(bench.descriptor.runtime.n_ctx // 2, 1)),
+            "temperature": 0,
+            "seed": 0,
+        }
+        lasts, is_long = _goes_on(bench, question)
+        found.append((question, lasts))
+        if is_long:
+            break
+    return max(found, key=lambda each: each[1])
+
+
+def _goes_on(bench: Bench, question: dict[str, Any]) -> tuple[float, bool]:
+    """Return for how many seconds an answer was seen to go on from its first text, and whether that is long."""
+    stream = bench.engine.chat_stream(question)
+    _reach_text(stream)
+    began, pieces, lasts = bench.clock.monotonic(), 0, 0.0
+    is_long = False
+    for event in stream:
+        pieces += bool(delta_of(event))
+        lasts = bench.clock.monotonic() - began
+        is_long = lasts >= _LONG_SECONDS and pieces >= _LONG_PIECES
+        if is_long:
+            break
+    stream.close()
+    _wait_until_idle(bench, _PATIENCE_SECONDS)
+    return lasts, is_long
+
+
+def _is_given_up(bench: Bench, question: dict[str, Any], patience: float) -> bool:
+    stream = bench.engine.chat_stream(question)
+    _reach_text(stream)
+    stream.close()
+    is_gone = _wait_until_idle(bench, patience)
+    _wait_until_idle(bench, _PATIENCE_SECONDS)  # nobody is to wait behind it in what comes next
+    return is_gone
+
+
+def _reach_text(stream: Generator[Mapping[str, Any]]) -> None:
     with suppress(SealiftError, StopIteration):
         while not delta_of(next(stream)):
             pass
-    stream.close()
+
+
+def _wait_until_idle(bench: Bench, seconds: float) -> bool:
+    """Wait for the engine to make no answer; return whether it came to that in time."""
     began = bench.clock.monotonic()
-    is_gone = bench.engine.load() == (0, 0)
-    while not is_gone and bench.clock.monotonic() < began + patience:
+    while bench.engine.load() != (0, 0):
+        if bench.clock.monotonic() >= began + seconds:
+            return False
         bench.sleep(_PAUSE_SECONDS)
-        is_gone = bench.engine.load() == (0, 0)
-    while bench.engine.load() != (0, 0) and bench.clock.monotonic() < began + _PATIENCE_SECONDS:
-        bench.sleep(_PAUSE_SECONDS)  # nobody is to wait behind it in what comes next
-    return is_gone
+    return True
