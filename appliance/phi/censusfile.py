@@ -128,7 +128,7 @@ class WithCensus:
         census, shadowed = self._fresh(), shadow_of(text)
         found = self._patterns.find_in(shadowed)
         named = census.find_in(shadowed) if census is not None else ()
-        return merged([*found, *named]) if named else found
+        return merged([*found, *named])
 
     def _fresh(self) -> Census | None:
         with self._lock:

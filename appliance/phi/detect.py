@@ -5,16 +5,20 @@ characters are left out, so that they hide nothing; findings are always in offse
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from appliance.phi.labelled import labelled_in
-from appliance.phi.patterns import DOCUMENTED, NOT_DATES, Needs, PhiClass, Rule, Shape
+from appliance.phi.patterns import DOCUMENTED, NOT_DATES, Needs, PhiClass, Rule, Shape, Words
 from appliance.phi.safeharbor import SAFE_HARBOR
 
 _NUMBERS: Final = re.compile("[0-9](?:[ ()./:-]{0,2}[0-9])*[./-]?")
-_INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+_UNSEEN: Final = (
+    "\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064\ufeff"
+)
+_WORDS: Final = re.compile("[a-z]+")
+_INVISIBLE: Final = re.compile(f"[{_UNSEEN}]")
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 _PLAIN: Final = {
     **dict.fromkeys([*range(0x2010, 0x2016), 0x2212, 0xFE58, 0xFE63, 0xFF0D], "-"),
@@ -24,6 +28,7 @@ _PLAIN: Final = {
     0xFF1A: ":",
     0xFF20: "@",
 }
+_HIDING: Final = frozenset({*_UNSEEN, *map(chr, _PLAIN)})
 
 
 Shadow = tuple[str, Sequence[int] | None]
@@ -49,10 +54,10 @@ class Detector(Protocol):
 
 
 class ShadowDetector(Detector, Protocol):
-    """A detector that others ask with a shadow, so that a text's is made once."""
+    """A detector that others ask with a shadow, so that a text's is made once, and findings are joined once."""
 
     def find_in(self, shadowed: Shadow) -> Sequence[Finding]:
-        """Return what `find` does for the text with this shadow."""
+        """Return what is found in the text with this shadow, in any order and not joined (`merged`)."""
         ...
 
 
@@ -65,34 +70,58 @@ class PatternDetector:
     """
 
     def __init__(self, rules: Iterable[Rule] | None = None) -> None:
-        self._rules = (*DOCUMENTED, *NOT_DATES) if rules is None else tuple(rules)
+        first = (*DOCUMENTED, *NOT_DATES) if rules is None else tuple(rules)
         # Of two findings that are equally long the first counts, and a label knows better than a form.
-        self._after_labels = SAFE_HARBOR if rules is None else ()
-        self._has_labels = rules is None
+        self._rules = first if rules is not None else (*first, *SAFE_HARBOR)
+        self._labels_at = len(first) if rules is None else None
+        needed: dict[tuple[Needs, bool], list[int]] = {}
+        for place, one in enumerate(self._rules):
+            needed.setdefault((one.needs, one.in_words), []).append(place)
+        self._gates = [_gate(needs, places, in_words=in_words) for (needs, in_words), places in needed.items()]
 
     def find(self, text: str) -> Sequence[Finding]:
         """Return the findings of all rules; where some overlap, one that covers them."""
-        return self.find_in(shadow_of(text))
+        return merged(self.find_in(shadow_of(text)))
 
     def find_in(self, shadowed: Shadow) -> Sequence[Finding]:
-        """Return what `find` does for the text with this shadow."""
+        """Return what the rules find in the text with this shadow, each for itself."""
         shadow, places = shadowed
-        present: dict[Needs, bool] = {}
         numbers = "\n".join(_NUMBERS.findall(shadow))
-        has_digit = bool(numbers)
+        forms = (shadow, numbers, set(_WORDS.findall(shadow.lower())))
+        tried: list[int] = []
+        for gate in self._gates:
+            if (numbers or gate.in_words) and gate.search(forms[gate.form]):
+                tried += gate.rules
+        tried.sort()
         found: list[Finding] = []
-        for rules in (self._rules, self._after_labels):
-            for rule in rules:
-                if not (has_digit or rule.in_words):
-                    continue
-                if rule.needs not in present:
-                    present[rule.needs] = _holds(shadow, numbers, rule.needs)
-                if present[rule.needs]:
-                    found.extend(_matches(rule, shadow, places))
-            if rules is self._rules and self._has_labels and has_digit:
-                for start, end, phi_class in labelled_in(shadow):
-                    found.append(_finding(start, end, places, phi_class=phi_class, extra=True))
-        return merged(found) if len(found) > 1 else found
+        labels_at = self._labels_at if numbers else None
+        for place in tried:
+            if labels_at is not None and place >= labels_at:
+                labels_at = None
+                found += _labelled(shadow, places)
+            found += _matches(self._rules[place], shadow, places)
+        if labels_at is not None:
+            found += _labelled(shadow, places)
+        return found
+
+
+class _Gate(NamedTuple):
+    """What a text must hold for some rules to be tried, and in which of its forms: as it is, its numbers, its words."""
+
+    search: Callable[[Any], object]
+    form: int
+    in_words: bool
+    rules: list[int]
+
+
+def _gate(needs: Needs, rules: list[int], *, in_words: bool) -> _Gate:
+    if isinstance(needs, Shape):
+        return _Gate(needs.pattern.search, 1, in_words, rules)
+    if isinstance(needs, re.Pattern):
+        return _Gate(needs.search, 0, in_words, rules)
+    if isinstance(needs, Words):
+        return _Gate(needs.words.intersection, 2, in_words, rules)
+    return _Gate(lambda text: any(map(text.__contains__, needs)), 0, in_words, rules)
 
 
 class WithNames:
@@ -103,11 +132,11 @@ class WithNames:
 
     def find(self, text: str) -> Sequence[Finding]:
         """Return the findings of both; where some overlap, one that covers them."""
-        return self.find_in(shadow_of(text))
+        return merged(self.find_in(shadow_of(text)))
 
     def find_in(self, shadowed: Shadow) -> Sequence[Finding]:
-        """Return what `find` does for the text with this shadow."""
-        return merged([*self._inner.find_in(shadowed), *self._names.find_in(shadowed)])
+        """Return what both find in the text with this shadow."""
+        return [*self._inner.find_in(shadowed), *self._names.find_in(shadowed)]
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:
@@ -129,22 +158,19 @@ def merged(findings: Iterable[Finding]) -> list[Finding]:
     return joined
 
 
-def _holds(text: str, numbers: str, needs: Needs) -> bool:
-    if isinstance(needs, Shape):
-        return needs.pattern.search(numbers) is not None
-    return any(map(text.__contains__, needs)) if isinstance(needs, tuple) else needs.search(text) is not None
+def _labelled(shadow: str, places: Sequence[int] | None) -> list[Finding]:
+    return [_finding(start, end, places, phi_class, extra=True) for start, end, phi_class in labelled_in(shadow)]
 
 
-def _matches(rule: Rule, shadow: str, places: Sequence[int] | None) -> Iterable[Finding]:
-    group = "id" if "id" in rule.pattern.groupindex else 0
-    for match in rule.pattern.finditer(shadow):
-        if rule.check is not None and not rule.check(match[group]):
-            continue
-        start, end = match.span(group)
-        yield _finding(start, end, places, phi_class=rule.phi_class, extra=rule.extra)
+def _matches(rule: Rule, shadow: str, places: Sequence[int] | None) -> list[Finding]:
+    return [
+        _finding(*match.span(rule.group), places, rule.phi_class, extra=rule.extra)
+        for match in rule.pattern.finditer(shadow)
+        if rule.check is None or rule.check(match[rule.group])
+    ]
 
 
-def _finding(start: int, end: int, places: Sequence[int] | None, *, phi_class: PhiClass, extra: bool) -> Finding:
+def _finding(start: int, end: int, places: Sequence[int] | None, phi_class: PhiClass, *, extra: bool) -> Finding:
     if places is not None:
         start, end = places[start], places[end - 1] + 1
     return Finding(start=start, end=end, phi_class=phi_class, extra=extra)
@@ -153,6 +179,9 @@ def _finding(start: int, end: int, places: Sequence[int] | None, *, phi_class: P
 def shadow_of(text: str) -> Shadow:
     """Return the text patterns read, and each character's place in `text` where that differs."""
     if text.isascii():
+        return text, None
+    others = set(_NOT_ASCII.findall(text))
+    if others.isdisjoint(_HIDING) and not any(map(str.isdecimal, others)):
         return text, None
     plain = _NOT_ASCII.sub(_plain_digit, text.translate(_PLAIN))
     if not _INVISIBLE.search(plain):

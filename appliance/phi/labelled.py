@@ -89,7 +89,10 @@ def labelled_in(text: str) -> Iterator[Labelled]:
     """Yield the numbers of a text that have a label before them, in order."""
     for match in _DIGITS.finditer(text):
         start, end = match.span()
-        if start > 0 and (text[start - 1].isalnum() or text[start - 1] == "-"):
+        goes_on = start > 0 and (text[start - 1].isalnum() or text[start - 1] == "-")
+        if end - start < _SHORTEST and not goes_on:
+            continue
+        if goes_on:
             before = _BEFORE.search(text, max(0, start - 12), start)
             start = before.start() if before is not None else start
         code = text[start:end].rstrip("-")

@@ -66,10 +66,10 @@ class NameRecogniser:
 
     def find(self, text: str) -> Sequence[Finding]:
         """Return the names in `text`, in order, without overlaps."""
-        return self.find_in(shadow_of(text))
+        return merged(self.find_in(shadow_of(text)))
 
     def find_in(self, shadowed: Shadow) -> Sequence[Finding]:
-        """Return what `find` does for the text with this shadow."""
+        """Return the names in the text with this shadow, each for itself."""
         shadow, places = shadowed
         wording = Wording(shadow)
         found = []
@@ -78,7 +78,7 @@ class NameRecogniser:
             if places is not None:
                 start, end = places[start], places[end - 1] + 1
             found.append(Finding(start=start, end=end, phi_class=PhiClass.NAME, extra=True))
-        return merged(found) if len(found) > 1 else found
+        return found
 
     def _names(self, own: Wording) -> Iterator[tuple[int, int]]:
         """Yield the first and the last word of each name."""

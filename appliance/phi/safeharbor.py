@@ -57,11 +57,15 @@ _VIN_VALUES: Final = dict(
 )
 _VIN_WEIGHTS: Final = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
 
-_MONTH: Final = (
-    r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
-    r"|Nov(?:ember)?|Dec(?:ember)?|JAN(?:UARY)?|FEB(?:RUARY)?|MAR(?:CH)?|APR(?:IL)?|MAY|JUNE?|JULY?|AUG(?:UST)?"
-    r"|SEPT?(?:EMBER)?|OCT(?:OBER)?|NOV(?:EMBER)?|DEC(?:EMBER)?)"
+_MONTHS: Final = (
+    *("Jan(?:uary)?", "Feb(?:ruary)?", "Mar(?:ch)?", "Apr(?:il)?", "May", "June?", "July?", "Aug(?:ust)?"),
+    *("Sept?(?:ember)?", "Oct(?:ober)?", "Nov(?:ember)?", "Dec(?:ember)?"),
+    *("JAN(?:UARY)?", "FEB(?:RUARY)?", "MAR(?:CH)?", "APR(?:IL)?", "MAY", "JUNE?", "JULY?", "AUG(?:UST)?"),
+    *("SEPT?(?:EMBER)?", "OCT(?:OBER)?", "NOV(?:EMBER)?", "DEC(?:EMBER)?"),
 )
+_MONTH: Final = rf"(?:{'|'.join(_MONTHS)})"
+# The same at the beginning of a word, told after its first letter: a letter is looked for faster than a beginning.
+_AS_WORD: Final = "|".join(month[0] + r"(?<!\w.)" + month[1:] for month in _MONTHS)
 _SMALL_MONTHS: Final = (
     *("january", "february", "march", "april", "june", "july", "august", "september", "october", "november"),
     "december",
@@ -72,12 +76,22 @@ _ORDINAL: Final = (
     r"|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|(?:thir|four|fif|six|seven|eigh|nine)teenth|twentieth"
     r"|thirtieth)"
 )
+_MONTH_IN_WORDS: Final = "|".join(
+    rf"{first}(?<!\w.)(?i:{month[1:]})" for month in (*_SMALL_MONTHS, "may") for first in (month[0], month[0].upper())
+)
 _FOREIGN_MONTH: Final = (
     r"(?:Januar|Februar|M\u00e4rz|Mai|Juni|Juli|Oktober|Dezember"
     r"|janvier|f\u00e9vrier|mars|avril|mai|juin|juillet|ao\u00fbt|septembre|octobre|novembre|d\u00e9cembre|enero|febrero"
     r"|marzo|abril|mayo|junio|julio|agosto|septiembre|octubre|noviembre|diciembre|gennaio|febbraio|aprile|maggio|giugno"
     r"|luglio|settembre|ottobre|dicembre|stycznia|lutego|marca|kwietnia|maja|czerwca|lipca|sierpnia|wrze\u015bnia"
     r"|pa\u017adziernika|listopada|grudnia)"
+)
+_BEFORE_AGE: Final = ("she", "he", "who", "patient", "was", "is", "at", "now", "nearly", "almost", "over")
+# Phone, tel, cell, fax, and whatever else says that a number is called; put together they make some words too many.
+_CALL_BEGINS: Final = "bcfmprtw"
+_CALL_ENDS: Final = (
+    *("hone", "elephone", "el", "obile", "ob", "ell", "ax", "ager", "leep", "h", "all", "ing", "ext", "hatsapp"),
+    "ontact",
 )
 SAFE_HARBOR: Final = (
     *ADDRESSES,
@@ -86,12 +100,14 @@ SAFE_HARBOR: Final = (
     rule(PhiClass.DATE, r"[0-9](?<![\w/.-].)\d?\.\d{1,2}\.\d{2}(?![\w.])", needs=BY_POINT),
     rule(
         PhiClass.DATE,
-        r"\b(?i:am|vom|bis|seit|zum|ab|den) (?P<id>(?:3[01]|[12]\d|0?[1-9])\.(?:1[0-2]|0?[1-9])\.)(?!\w)",
+        r"[0-9](?<= .)(?:"
+        + "|".join(rf"(?<=\b(?i:{word}) .)" for word in ("am", "vom", "bis", "seit", "zum", "ab", "den"))
+        + r")(?:(?<=3)[01]\.|(?<=[12])\d\.|(?<=0)[1-9]\.|(?<=[1-9])\.)(?:1[0-2]|0?[1-9])\.(?!\w)",
         needs=re.compile(r"[0-9]\.[0-9]{1,2}\.(?!\w)"),
     ),
     rule(
         PhiClass.DATE,
-        r"(?:the )?(?<![\w.-])\d{1,2}(?:st|nd|rd|th|\.)?[- ](?:of )?"
+        r"[t\d](?:(?<=\d)(?<![\w.-].)\d?|(?<=t)he \d{1,2})(?:st|nd|rd|th|\.)?[- ](?:of )?"
         rf"{_MONTH}\b\.?(?:[- ,]{{1,2}}['\u2019]?(?:\d{{4}}|\d{{2}})\b)?",
         needs=re.compile("[0-9](?:st|nd|rd|th|\\.)?[- ](?:of )?[JFMASOND][aeupcoAEUPCO]"),
     ),
@@ -117,13 +133,20 @@ SAFE_HARBOR: Final = (
     ),
     rule(
         PhiClass.DATE,
-        rf"(?i:\b(?:the )?{_ORDINAL}(?: day)? of (?:{_SMALL_MONTH}|may)\b"
-        rf"|\b(?:{_SMALL_MONTH}|may) (?:the )?{_ORDINAL}\b)"
-        r"(?:,? (?:of )?\d{4}\b)?",
-        needs=any_of(*(month.title() for month in (*_SMALL_MONTHS, "may"))),
+        rf"(?i:\b(?:the )?{_ORDINAL}(?: day)? of (?:{_SMALL_MONTH}|may)\b)(?:,? (?:of )?\d{{4}}\b)?",
+        needs=(
+            *("st of ", "nd of ", "rd of ", "th of ", "ay of ", "st Of ", "nd Of ", "rd Of ", "th Of ", "ay Of "),
+            *("ST OF ", "ND OF ", "RD OF ", "TH OF ", "AY OF "),
+        ),
         in_words=True,
     ),
-    rule(PhiClass.DATE, rf"\b{_MONTH}\.? {{1,2}}(?:the )?{DAY}\b(?!\.\d|:)(?:,? \d{{4}}\b)?", needs=MONTHS),
+    rule(
+        PhiClass.DATE,
+        rf"(?:{_MONTH_IN_WORDS})(?i: (?:the )?{_ORDINAL}\b)(?:,? (?:of )?\d{{4}}\b)?",
+        needs=any_of(*_SMALL_MONTHS, "may"),
+        in_words=True,
+    ),
+    rule(PhiClass.DATE, rf"(?:{_AS_WORD})\.? {{1,2}}(?:the )?{DAY}\b(?!\.\d|:)(?:,? \d{{4}}\b)?", needs=MONTHS),
     rule(
         PhiClass.DATE,
         r"[12](?<![\w.-].)(?:(?<=1)9|(?<=2)0)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[0-2]\d[0-5]\d(?:[0-5]\d)?)?(?![\w.-])",
@@ -140,25 +163,28 @@ SAFE_HARBOR: Final = (
     rule(
         PhiClass.AGE,
         r"[19](?<![\w.,/-].)(?:(?<=9)\d|(?<=1)[01]\d)(?=[- ]?(?i:years?|yrs?|y/?o|yo|y\.o\.|[MF]\b|jahre|ans)\b)",
+        needs=Shape(re.compile(r"\b(?:9[0-9]|1[01][0-9])\b")),
     ),
     rule(
         PhiClass.AGE,
-        r"(?:\b(?i:she|he|who|patient|was|is|at|died at|now|nearly|almost|over) (?:is |was |now |at )?|[a-z], )"
-        r"(?P<id>9\d|1[01]\d)(?=[,.;:)]? (?![\d%])(?i:and|but|has|had|was|lives|admitted|of|with|who)\b"
-        r"|, (?![\d%]))",
+        # What stands before is looked for at the number, since words are more than numbers.
+        r"[19](?<= .)(?:(?<=[a-z], .)"
+        + "".join(rf"|(?<=\b(?i:{word}) .)" for word in _BEFORE_AGE)
+        + r")(?:(?<=9)\d|(?<=1)[01]\d)(?:(?=[,.;:)]? (?![\d%])(?i:and|but|has|had|was|lives|admitted|of|with|who)\b)"
+        r"|(?=, (?![\d%])))",
         needs=re.compile("(?:9[0-9]|1[01][0-9])(?:[,;:)]? [abhwlo]|, )"),
     ),
     rule(
         PhiClass.AGE,
         r"\b(?i:aged?|age is|turned|turning|turns)[ :=\"']{1,4}(?P<id>9\d|1[01]\d)(?![\w/%-]|\.\d)",
-        needs=any_of("aged", "age:", "age is", "age ", "turned", "turning", "turns"),
+        needs=any_of("age", "aged", "turned", "turning", "turns"),
     ),
     rule(
         PhiClass.PHONE,
         # The first letter by itself: a set of characters is what is looked for fastest.
-        r"[BCFMPRTWbcfmprtw](?<!\w.)(?i:hone|elephone|el|obile|ob|ell|ax|ager|leep|h|all|ing|ext|hatsapp|ontact)"
+        rf"[{_CALL_BEGINS.upper()}{_CALL_BEGINS}](?<!\w.)(?i:{'|'.join(_CALL_ENDS)})"
         r"\b[^\d\n]{0,14}(?P<id>\+?\(?\d(?:[ ()./-]{0,2}\d){6,13})(?!\d)",
-        needs=Shape(re.compile("[0-9](?:[ ()./-]{0,2}[0-9]){6}")),
+        needs=any_of(*(first + rest for first in _CALL_BEGINS for rest in _CALL_ENDS)),
     ),
     rule(PhiClass.PHONE, r"0(?<![\w.,/-].)\d{2,4}[ /-]\d{3,4}(?:[ -]?\d{2,4}){1,2}(?![\w-])"),
     rule(PhiClass.PHONE, rf"[2-9](?<![\w.,/$-].)\d{{2}}-\d{{4}}(?![\w-]){UNITS}", needs=BY_DASH),
@@ -172,26 +198,31 @@ SAFE_HARBOR: Final = (
     rule(
         PhiClass.ACCOUNT,
         r"[A-Z](?<!\w.)[A-Z]\d{2}(?: ?[A-Z\d]{4}){2,7}(?: ?[A-Z\d]{1,3})?\b",
-        needs=re.compile("[0-9]{2} ?[A-Z0-9]{4} ?[A-Z0-9]{4}"),
+        needs=re.compile("[A-Z]{2}[0-9]{2} ?[A-Z0-9]{4}"),
         check=is_iban,
     ),
     rule(
         PhiClass.ACCOUNT,
         r"[2-6](?<![\w.-].)(?:\d{3}(?P<by>[ -]?)\d{4}(?P=by)\d{4}(?P=by)\d{1,7}|\d{3}[ -]?\d{6}[ -]?\d{4,5})(?![\w-])",
-        needs=Shape(re.compile("[0-9]{4}")),
+        needs=Shape(re.compile("[0-9]{4}[ -]?[0-9]{4}(?:[0-9]{2})?[ -]?[0-9]{4}")),
         check=is_card,
     ),
     rule(PhiClass.MRN, r"(?<![\w.])\d{5,12}(?=\^{2,3})", needs=("^^",)),
-    rule(PhiClass.PLAN, r"\bNHS[^\d\n]{0,12}(?P<id>\d{3}[ -]\d{3}[ -]\d{4})(?!\d)", needs=("NHS",)),
+    rule(PhiClass.PLAN, r"\bNHS[^\d\n]{0,12}(?P<id>\d{3}[ -]\d{3}[ -]\d{4})(?!\d)", needs=any_of("nhs")),
     rule(PhiClass.LICENCE, r"\b[A-HJ-MPRSTUX][A-Z9]\d{7}\b", needs=re.compile("[A-Z9][0-9]{7}"), check=is_prescriber),
     rule(
         PhiClass.VEHICLE,
         r"\b(?i:plates?|vehicle|registration|reg\.?|car|kennzeichen)(?i:\s{0,2}(?:number|no\.?|#))?[\s:#=.\"']{1,6}"
         r"(?P<id>(?=[A-Z -]{0,5}\d)(?=[\d -]{0,5}[A-Z])(?=[A-Z\d -]{5})"
         r"[A-Z\d]{1,4}(?:[ -]?[A-Z\d]{1,4}){1,2})(?![\w-])",
-        needs=any_of("plate", "vehicle", "registration", "reg ", "reg.", "car ", "kennzeichen"),
+        needs=any_of("plate", "plates", "vehicle", "registration", "reg", "car", "kennzeichen"),
     ),
-    rule(PhiClass.VEHICLE, r"[A-HJ-NPR-Z\d](?<!\w.)[A-HJ-NPR-Z\d]{11}\d{5}(?!\w)", check=is_vin),
+    rule(
+        PhiClass.VEHICLE,
+        r"[A-HJ-NPR-Z\d](?<!\w.)[A-HJ-NPR-Z\d]{11}\d{5}(?!\w)",
+        needs=Shape(re.compile("[0-9]{5}")),
+        check=is_vin,
+    ),
     rule(
         PhiClass.DEVICE,
         r"\(01\)\d{14}(?:\(\d{2}\)[A-Za-z\d-]{1,20}){0,4}",

@@ -28,7 +28,16 @@ class Wording:
         self.text = text
         self.spans = [match.span() for match in _WORD.finditer(text)]
         written = [text[start:end] for start, end in self.spans]
-        self.known = [word.lower() if word.isalpha() and word.isascii() else _folded(word) for word in written]
+        if text.isascii():
+            small = text.lower()
+            plain = [small[start:end] for start, end in self.spans]
+            self.known = (
+                plain
+                if "'" not in text
+                else [_folded(own) if "'" in own else word for own, word in zip(written, plain, strict=True)]
+            )
+        else:
+            self.known = [word.lower() if word.isalpha() and word.isascii() else _folded(word) for word in written]
         self.is_capital = [word[0].isupper() for word in written]
         self.written = written
 
