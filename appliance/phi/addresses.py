@@ -12,8 +12,8 @@ _STREET: Final = (
     r"|Grove|Hill|Rise|Broadway|Plaza|STREET|AVENUE|AVE|ROAD|RD|BLVD|LANE|DRIVE|COURT|PLACE|WAY|TERRACE|CIRCLE)"
 )
 _FLAT: Final = (
-    r"(?:(?i:apt|apartment|unit|suite|ste|flat|floor|fl|room|rm|bldg|building|block|app|apto|piso|#)\.?\s?#?"
-    r"[\w/-]{1,6}\b)"
+    r"(?:(?:(?i:apt|apartment|unit|suite|ste|flat|floor|fl|room|rm|bldg|building|block|app|apto|piso)(?=[\s.#\d])|#)"
+    r"\.?\s?#?(?:[A-Za-z]{0,2}[/-]?\d[\w/-]{0,5}|[A-Z]{1,2}|[a-z])\b)"
 )
 _STATE: Final = (
     r"(?:A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|P[AR]|RI|S[CD]|T[NX]|UT|V[AT]"
@@ -22,12 +22,12 @@ _STATE: Final = (
 _ZIP: Final = r"\d{5}(?:-\d{4})?(?!\d)"
 # British, Irish (Eircode) and Canadian ones.
 _POSTCODE: Final = (
-    r"(?:[A-Z]{1,2}\d[A-Z\d]? ?\d[ABD-HJLNP-UW-Z]{2}|[AC-FHKNPRTV-Y]\d[\dW] ?[AC-FHKNPRTV-Y\d]{4}"
+    r"(?:[A-Z]{1,2}\d[A-Z\d]? ?\d[ABD-HJLNP-UW-Z]{2}|[AC-FHKNPRTV-Y]\d[\dW] ?[AC-FHKNPRTV-Y][AC-FHKNPRTV-Y\d]{3}"
     r"|[ABCEGHJ-NPRSTVXY]\d[A-Z] ?\d[A-Z]\d)\b"
 )
 # The same without the first letter, which is looked for by itself.
 _POSTCODE_REST: Final = (
-    r"(?:[A-Z]?\d[A-Z\d]? ?\d[ABD-HJLNP-UW-Z]{2}|(?<=[AC-FHKNPRTV-Y])\d[\dW] ?[AC-FHKNPRTV-Y\d]{4}"
+    r"(?:[A-Z]?\d[A-Z\d]? ?\d[ABD-HJLNP-UW-Z]{2}|(?<=[AC-FHKNPRTV-Y])\d[\dW] ?[AC-FHKNPRTV-Y][AC-FHKNPRTV-Y\d]{3}"
     r"|(?<=[ABCEGHJ-NPRSTVXY])\d[A-Z] ?\d[A-Z]\d)\b"
 )
 _TOWN: Final = rf"(?:,? {{1,2}}{_NAMED}(?: {_NAMED}){{0,2}}(?:, {_NAMED}){{0,2}})"
@@ -95,7 +95,7 @@ _PLACES: Final = (
     ),
     (rf"\b(?i:p\.? ?o\.? box) \d{{1,6}}\b{_REST}", any_of("box")),
     (rf"[A-Z](?<!\w.)(?:{_POSTCODE_REST})", re.compile("[0-9][A-Z][A-Z0-9]|[0-9][A-Z0-9] [A-Z0-9]")),
-    (rf"\b{_FLAT}(?=,? \d{{1,5}} [A-Z])", re.compile("[0-9A-Z],? [0-9]+ [A-Z]")),
+    (rf"\b{_FLAT}(?=,? \d{{1,5}} [A-Z])", re.compile("[0-9A-Za-z],? [0-9]{1,5} [A-Z]")),
     (rf"\b\d{{1,4}} (?:Calle|Avenida|Via|Rua|Paseo|Camino) {_NAMED}(?: {_NAMED})?", re.compile("[0-9] [CAVRP]")),
 )
 

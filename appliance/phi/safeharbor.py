@@ -115,7 +115,7 @@ SAFE_HARBOR: Final = (
         PhiClass.DATE,
         rf"(?<![\w.-])\d{{1,2}}(?:\.|er|\u00ba)? (?:de )?{_FOREIGN_MONTH}\b(?: (?:de )?(?:\d{{4}}|\d{{2}})\b)?",
         needs=re.compile(
-            "[0-9](?:\\.|er|\u00ba)? (?:de )?(?:Jan|Feb|M.r|Mai|Ju[nl]|Okt|Dez|f.[vb]|mar|avr|mai|ju[inl]|ao|sep|oct"
+            "[0-9](?:\\.|er|\u00ba)? (?:de )?(?:[Jj]an|Feb|M.r|Mai|Ju[nl]|Okt|Dez|f.[vb]|mar|avr|mai|ju[inl]|ao|sep|oct"
             "|nov|d.c|ene|abr|may|ago|dic|gen|apr|mag|giu|lug|set|ott|sty|lut|kwi|maj|cze|lip|sie|wrz|pa.d|lis|gru)"
         ),
     ),
@@ -172,7 +172,7 @@ SAFE_HARBOR: Final = (
         + "".join(rf"|(?<=\b(?i:{word}) .)" for word in _BEFORE_AGE)
         + r")(?:(?<=9)\d|(?<=1)[01]\d)(?:(?=[,.;:)]? (?![\d%])(?i:and|but|has|had|was|lives|admitted|of|with|who)\b)"
         r"|(?=, (?![\d%])))",
-        needs=re.compile("(?:9[0-9]|1[01][0-9])(?:[,;:)]? [abhwlo]|, )"),
+        needs=re.compile("(?:9[0-9]|1[01][0-9])(?:[,;:)]? [abhwloABHWLO]|, )"),
     ),
     rule(
         PhiClass.AGE,
