@@ -35,6 +35,8 @@ from media.errors import SealiftError
 
 _WITHOUT_ROOT: Final = "not changed: there is no Ansible without root"
 _DOOR: Final = "ledger-actions"
+_BY_NO_STATEMENT: Final = frozenset({hostplan.NO_HOST, hostplan.NO_CHANGE, hostplan.FIRST_TRUST})
+BEGUN: Final = "install.begun"
 RETURNED: Final = "install.returned"
 CUT_OFF: Final = "the install was cut off"
 
@@ -129,22 +131,26 @@ class Installer:
             previous=NONE if previous is None else previous.serial,
             at=to_text(self.clock.now()),
         )
+        if approval not in _BY_NO_STATEMENT:
+            # Before the host changes: one that is killed in the middle, or ends without a word, is on record.
+            self._append(BEGUN, {"serial": stored.serial, "release": stored.release, "host_approval": approval})
         if is_new:
             trials.begin(trial)
             releases.switch(stored.serial)
         host_text, host_changed = _WITHOUT_ROOT, False
-        if self.host is not None:
-            try:
+        try:
+            if self.host is not None:
                 host_changed = self._change_host(self.host, built.installed, ansible, updates=whole.packages)
-            except SealiftError as error:
-                if is_new:
-                    self._back_from(trials, trial, error)
-                raise
-            host_text = "changed" if host_changed else "unchanged"
+                host_text = "changed" if host_changed else "unchanged"
+            changed = built.changed or is_new or host_changed or bool(keys_made)
+            if changed:
+                # Before the trial ends: no release stays of which there is no record.
+                self._record(built.installed, stored, host=host_text, approval=approval)
+        except SealiftError as error:
+            if is_new and self.host is not None:
+                self._back_from(trials, trial, error)
+            raise
         trials.confirm(places.config_file)
-        changed = built.changed or is_new or host_changed or bool(keys_made)
-        if changed:
-            self._record(built.installed, stored, host=host_text, approval=approval)
         return InstallFacts(
             serial=stored.serial,
             release=stored.release,
@@ -295,13 +301,16 @@ class Installer:
             why=one_line(why),
             at=to_text(self.clock.now()),
         )
-        ledger = open_ledger(self.config, _DOOR, spool=True, clock=self.clock)
-        try:
-            ledger.append(RETURNED, returned.to_json())
-        finally:
-            ledger.close()
+        self._append(RETURNED, returned.to_json())
         trials.went_back(returned)
         return returned
+
+    def _append(self, kind: str, body: dict[str, Any]) -> None:
+        ledger = open_ledger(self.config, _DOOR, spool=True, clock=self.clock)
+        try:
+            ledger.append(kind, body)
+        finally:
+            ledger.close()
 
     def _play(
         self,

@@ -14,8 +14,10 @@ def test_a_unit_weighs_what_its_file_says_and_else_what_systemd_gives() -> None:
 
 
 def test_a_process_is_found_by_a_word_of_its_command_and_weighed_until_the_block_ends() -> None:
-    command = [sys.executable, "-c", "import sys; sys.stdin.read()", "a-word-of-its-own"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", "a-word-of-its-own"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # until then its command is that of whoever started it
         before = Path(f"/proc/{process.pid}/cgroup").read_text()
         assert shares.running("a-word-of-its-own") == [process.pid]
         with shares.weighed({"one": shares.Group(pids=[process.pid], weight=50)}) as is_weighed:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from appliance.actions import hostplan
+from appliance.actions import hostplan, install
 from appliance.actions.host import Host, open_host
 from appliance.actions.install import Installer
 from appliance.audit.spool import Spool
 from appliance.config import Config, PlacesSection
-from appliance.errors import HostChangeError, InstallError, PreflightError, UnknownReleaseError
+from appliance.errors import HostChangeError, InstallError, PreflightError, StoreWriteError, UnknownReleaseError
 from appliance.install import plans
 from appliance.install.maintainer import Package
 from appliance.install.plans import Plan
@@ -487,3 +487,53 @@ def test_an_empty_store_names_the_command_that_fills_it(tmp_path: Path) -> None:
 
 def test_below_a_folder_there_is_no_host(tmp_path: Path) -> None:
     assert open_host(Config(site="s", places=PlacesSection(root=str(tmp_path))), clock=SystemClock()) is None
+
+
+def test_an_install_that_is_killed_before_its_record_is_taken_back_and_no_release_stays_unrecorded(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_release(box, 2)
+    monkeypatch.setattr(install, "_body", _power_fails)
+    with pytest.raises(PowerFails):
+        installer(box, FakeHost()).install(2)
+    monkeypatch.undo()
+
+    returned = installer(box, FakeHost()).settle()
+
+    assert returned is not None
+    assert (returned.serial, returned.back_to) == (2, 1)
+    assert InstalledReleases(places_below(box)).require_current().serial == 1
+
+
+def test_a_release_that_cannot_be_recorded_does_not_stay(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_release(box, 2)
+    host = FakeHost()
+    monkeypatch.setattr(install, "_body", _cannot_be_written)
+
+    with pytest.raises(StoreWriteError):
+        installer(box, host).install(2)
+
+    assert host.plays == [("apply", 2), ("apply", 1)]
+    assert InstalledReleases(places_below(box)).require_current().serial == 1
+    assert [one["serial"] for one in bodies(box, "install.done")] == [1]
+
+
+def test_what_people_approved_is_on_record_before_the_host_changes(box: Path) -> None:
+    """Scenario: another site file is approved, and power fails in the middle; no release changes, so none goes back."""
+    site = people_of(box)
+    (box / "etc/sealift/sealift.toml").write_text('site = "demo"\n# another setting\n')
+    statement = approved(site, at_site(box, FakeHost()).plan(1))
+
+    with pytest.raises(PowerFails):
+        at_site(box, CutHost(sick=frozenset({1}))).install(1)
+
+    release = InstalledReleases(places_below(box)).require_current().release
+    assert bodies(box, "install.begun") == [{"serial": 1, "release": release, "host_approval": statement}]
+
+
+def _power_fails(*_: Any, **__: Any) -> Any:
+    raise PowerFails
+
+
+def _cannot_be_written(*_: Any, **__: Any) -> Any:
+    raise StoreWriteError(what="the record cannot be written", why="the test says so", fix="none")
