@@ -14,7 +14,7 @@ from appliance.actions import keyrules
 from appliance.actions.fit import Holds, fit, line_for
 from appliance.actions.following import is_anothers
 from appliance.actions.production import STAGE, Served, Surroundings, is_production, settle, unit_digest
-from appliance.actions.promote import said_of
+from appliance.actions.promote import said_of, waiting
 from appliance.audit.leaf import Leaf
 from appliance.errors import ConflictError, NotEnoughApprovalsError
 from appliance.install.engines import wanted_engines
@@ -146,12 +146,12 @@ def start(
             fix=f"cut over in a maintenance window: `sealift promote {digest[:12]} --window --as PERSON --reason TEXT`",
         )
     needed = max(here.config.policy.approvals, LEAST_PEOPLE)
-    waiting = [one for one in here.promoter.pending() if one.statement.model_digest == digest]
-    if not waiting or len(waiting[-1].approvals) < needed:
-        approved = len(waiting[-1].approvals) if waiting else 0
+    request = waiting(here, digest)
+    if request is None or len(request.approvals) < needed:
+        approved = len(request.approvals) if request else 0
         ask = (
             f"`sealift approve {digest[:12]} --as PERSON`"
-            if waiting
+            if request
             else f"`sealift promote {digest[:12]} --as PERSON`"
         )
         raise NotEnoughApprovalsError(
@@ -160,7 +160,7 @@ def start(
             fix=f"run {ask}",
         )
     promotion = here.promoter.start_canary(
-        waiting[-1].statement.sha256, percent=percent, hours=hours, watch_hours=watch_hours
+        request.statement.sha256, percent=percent, hours=hours, watch_hours=watch_hours
     )
     here.tell(f"the canary is recorded at sequence {promotion.sequence}")
     return CanaryFacts(promotion=promotion, served=settle(here), outlook=seen)

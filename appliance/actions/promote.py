@@ -4,7 +4,7 @@ One command, repeated, does all steps: it requests where nothing waits, says who
 promotes when they suffice, and brings the engine up where that was cut off. Only the promoter decides.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -15,7 +15,7 @@ from appliance.actions.production import Served, Surroundings, settle
 from appliance.promote.approvals import LEAST_PEOPLE
 from appliance.promote.destination import Said
 from appliance.promote.policybook import in_force
-from appliance.promote.promoter import Request
+from appliance.promote.promoter import Request, most_approved
 from appliance.promote.record import Promotion
 from appliance.promote.validated import require_validated
 from appliance.registry import catalog
@@ -100,8 +100,8 @@ def promote(
     standing = here.promoter.current()
     if version.model_digest in serving(standing):
         return PromoteFacts(step=Step.SERVING, version=version, needed=needed, served=settle(here))
-    request = waiting(here, version.model_digest)
-    if request is None or not _is_as_said(request, said, standing["lines"]):
+    request = waiting(here, version.model_digest, fits=lambda one: _is_as_said(one, said, standing["lines"]))
+    if request is None:
         if not person:
             raise UsageError(what="nobody requests it", why="a statement names who did", fix="give --as PERSON")
         validated = require_validated(here.ledger, version.model_digest, in_force(here.ledger))
@@ -136,12 +136,14 @@ def _is_as_said(request: Request, said: Said | None, lines: Sequence[Mapping[str
 
 
 def said_of(here: Surroundings, model_digest: str) -> Said:
-    """Return for which line a version waits, as its newest request says; nothing where none waits."""
+    """Return for which line a version waits, as its request says; nothing where none waits."""
     request = waiting(here, model_digest)
     return Said.of(None if request is None else request.statement)
 
 
-def waiting(here: Surroundings, model_digest: str) -> Request | None:
-    """Return the newest request for a version that waits for approvals."""
-    found = [one for one in here.promoter.pending() if one.statement.model_digest == model_digest]
-    return found[-1] if found else None
+def waiting(
+    here: Surroundings, model_digest: str, *, fits: Callable[[Request], bool] = lambda _: True
+) -> Request | None:
+    """Return the request for a version that waits for approvals; of several see `most_approved`."""
+    found = [one for one in here.promoter.pending() if one.statement.model_digest == model_digest and fits(one)]
+    return most_approved(found)

@@ -8,7 +8,7 @@ model voids no approvals for another. Of two promotions into one line at once on
 """
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final, Self
@@ -82,6 +82,20 @@ class Request:
                 Approval.from_json(one) for one in canonical.array(fields["approvals"], "request.approvals")
             ),
         )
+
+
+def most_approved(requests: Sequence[Request]) -> Request | None:
+    """Return what people go on with, of requests for one version, the oldest first; None where there is none.
+
+    That is the one with most approvals, and the newest of these: a later request, of an automation key for one, keeps
+    nothing from production that people approved. Those of other evidence or another policy than the newest are old.
+    """
+    if not requests:
+        return None
+    newest = requests[-1].statement
+    basis = (newest.evidence_digest, newest.policy_digest)
+    alike = [one for one in requests if (one.statement.evidence_digest, one.statement.policy_digest) == basis]
+    return max(reversed(alike), key=lambda one: len(one.approvals))
 
 
 class Promoter:

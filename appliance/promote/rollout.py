@@ -20,7 +20,7 @@ from appliance.promote.enrolment import require_reason
 from appliance.promote.history import Production
 from appliance.promote.judging import Judge, Verdict
 from appliance.promote.line import Line
-from appliance.promote.promoter import Promoter
+from appliance.promote.promoter import Promoter, most_approved
 from appliance.promote.record import BY_AUTOMATION, BY_JUDGE, JUDGE_NAME, Kind, Promotion
 from appliance.promote.terms import Terms
 from media.clock import Clock, to_text
@@ -278,8 +278,8 @@ class Rollout:
     def _fresh(self, canary: Canary, missing: str) -> str:
         """Return the statement by which people approve the cut-over in spite of what is missing."""
         waiting = [one for one in self._promoter.pending() if one.statement.model_digest == canary.version]
-        if waiting:
-            return waiting[-1].statement.sha256
+        if (request := most_approved(waiting)) is not None:
+            return request.statement.sha256
         raise NotEnoughApprovalsError(
             what="one person cannot cut over yet",
             why=missing,

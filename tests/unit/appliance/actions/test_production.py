@@ -6,13 +6,16 @@ import pytest
 
 from appliance.actions.history import history
 from appliance.actions.production import settle
-from appliance.actions.promote import Step, promote
+from appliance.actions.promote import Step, promote, waiting
 from appliance.actions.rollback import rollback
 from appliance.actions.stop import stop
 from appliance.actions.versions import list_versions, show
 from appliance.errors import EngineLoadError, GateFailedError, NotPromotedError, UnitError, UnknownVersionError
 from appliance.install.supervisor import UnitState, engine_unit
 from appliance.promote.policy import packaged
+from appliance.promote.promoter import Request
+from appliance.promote.validated import require_validated
+from appliance.registry.descriptor import ModelDescriptor
 from media.errors import UsageError
 from tests.support.floor import Floor, open_floor
 from tests.support.scripted_http import Reply
@@ -52,6 +55,45 @@ def test_the_same_command_asks_waits_and_serves(floor: Floor) -> None:
     again = promote(floor.here, name, person="")
     assert (again.step, again.promotion) == (Step.SERVING, None)
     assert again.to_json()["step"] == "serving"
+
+
+def asked_for(floor: Floor, descriptor: ModelDescriptor, meaning: str) -> Request:
+    """What waits after somebody asked by another door, as a script does, a minute later."""
+    floor.site.clock.advance(60)
+    validated = require_validated(floor.site.ledger, descriptor.model_digest, packaged())
+    return floor.here.promoter.request(validated, meaning=meaning, requested_by=BEN.id)
+
+
+def test_what_two_people_approved_is_promoted_though_the_same_is_asked_for_once_more(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.validate(descriptor)
+    approved = asked_for(floor, descriptor, "better answers")
+    floor.site.approve(approved, ANA)
+    later = asked_for(floor, descriptor, "asked by a script")
+
+    found = waiting(floor.here, descriptor.model_digest)
+    floor.site.approve(approved, BEN)
+    served = promote(floor.here, descriptor.model_digest, person="")
+
+    assert (found and found.statement) == approved.statement
+    assert (served.step, served.request and served.request.statement) == (Step.SERVING, approved.statement)
+    assert later.statement.sha256 != approved.statement.sha256
+
+
+def test_what_was_approved_before_a_newer_validation_keeps_nothing_back(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.validate(descriptor)
+    outdated = asked_for(floor, descriptor, "better answers")
+    floor.site.approve(outdated, ANA)
+    floor.site.clock.advance(60)
+    floor.validate(descriptor)
+    newest = asked_for(floor, descriptor, "better answers")
+
+    found = waiting(floor.here, descriptor.model_digest)
+
+    assert newest.statement.evidence_digest != outdated.statement.evidence_digest
+    assert found is not None
+    assert found.statement == newest.statement
 
 
 def test_nobody_asks_without_a_name(floor: Floor) -> None:
