@@ -6,6 +6,7 @@ Python's own bound asks the kernel before each read and write whether it may, an
 import errno
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any, Final
 
 _TIMEVAL: Final = struct.Struct("@ll")
@@ -27,8 +28,14 @@ class BoundedSocket(socket.socket):
             self.close()
             raise
 
-    def wait_at_most(self, seconds: float) -> None:
-        """Bound what follows."""
+    def wait_at_most(self, seconds: float, *, goes_on: Callable[[], bool] | None = None) -> None:
+        """Bound what follows.
+
+        Args:
+            seconds: The bound of each read and each write.
+            goes_on: Asked at the bound of a read; where it says so, the read waits as long again.
+        """
+        self._goes_on = goes_on
         bound = _TIMEVAL.pack(*divmod(max(round(seconds * _MICROSECONDS), 1), _MICROSECONDS))
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             self.setsockopt(socket.SOL_SOCKET, option, bound)
@@ -49,10 +56,12 @@ class BoundedSocket(socket.socket):
 
     def recv_into(self, *arguments: Any) -> int:
         """Read; `makefile` would take the kernel's word for an end of what there is to read."""
-        try:
-            return super().recv_into(*arguments)
-        except BlockingIOError as error:
-            raise _timed_out() from error
+        while True:
+            try:
+                return super().recv_into(*arguments)
+            except BlockingIOError as error:
+                if self._goes_on is None or not self._goes_on():
+                    raise _timed_out() from error
 
     def sendall(self, *arguments: Any) -> None:
         """Write; see `socket.socket.sendall`."""

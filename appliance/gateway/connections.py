@@ -3,7 +3,7 @@
 import http.client
 import select
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -14,10 +14,13 @@ _IDLE: Final = 64
 
 
 class EngineConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket; `kept` says that an answer was read on it before."""
+    """HTTP over a Unix socket; `kept` says that an answer was read on it before. See `EngineConnections`."""
 
-    def __init__(self, path: Path, *, connect_seconds: float, read_seconds: float) -> None:
+    def __init__(
+        self, path: Path, *, connect_seconds: float, read_seconds: float, goes_on: Callable[[], bool] | None = None
+    ) -> None:
         super().__init__("localhost", timeout=read_seconds)
+        self._goes_on = goes_on
         self._path = path
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
@@ -30,7 +33,7 @@ class EngineConnection(http.client.HTTPConnection):
         connection = BoundedSocket(self._connect_seconds)
         try:
             connection.connect(str(self._path))
-            connection.wait_at_most(self._read_seconds)
+            connection.wait_at_most(self._read_seconds, goes_on=self._goes_on)
         except BaseException:
             connection.close()
             raise
@@ -63,7 +66,10 @@ class EngineConnection(http.client.HTTPConnection):
         if self._socket is not None:
             # An engine that keeps no connections has closed it, and all it said is read.
             with suppress(OSError):
-                self._socket.wait_at_most(self._read_seconds if seconds is None else seconds)
+                if seconds is None:
+                    self._socket.wait_at_most(self._read_seconds, goes_on=self._goes_on)
+                else:
+                    self._socket.wait_at_most(seconds)
 
     def shut_down(self) -> None:
         """End both directions at once, from any thread: a read that waits returns."""
@@ -87,18 +93,27 @@ class EngineConnections:
         path: Where the engine listens.
         connect_seconds: How long a connection may take.
         read_seconds: The longest silence between two reads of an answer.
+        goes_on: Asked after such a silence, whether the engine is well; while it is, its answer is waited for.
     """
 
-    def __init__(self, path: Path, *, connect_seconds: float, read_seconds: float) -> None:
+    def __init__(
+        self, path: Path, *, connect_seconds: float, read_seconds: float, goes_on: Callable[[], bool] | None = None
+    ) -> None:
         self._path = path
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
+        self._goes_on = goes_on
         self._idle: list[EngineConnection] = []
         self._is_closed = False
 
     def fresh(self) -> EngineConnection:
         """Return a connection that nobody used."""
-        return EngineConnection(self._path, connect_seconds=self._connect_seconds, read_seconds=self._read_seconds)
+        return EngineConnection(
+            self._path,
+            connect_seconds=self._connect_seconds,
+            read_seconds=self._read_seconds,
+            goes_on=self._goes_on,
+        )
 
     def take(self) -> EngineConnection:
         """Return a connection that was kept and still lives, or a fresh one."""

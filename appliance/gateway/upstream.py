@@ -22,6 +22,7 @@ FAILURES: Final = (EngineUnavailableError, EngineProtocolError, EngineRefusedErr
 _BUSY: Final = frozenset({429, 503})
 _CHUNK: Final = 65536
 _MAX_STREAM_BYTES: Final = 4 * MAX_ANSWER_BYTES
+_SILENT_SECONDS: Final = 300.0
 _DRAIN_SECONDS: Final = 0.2
 _WELL_SECONDS: Final = 1.0
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -29,13 +30,22 @@ _HEADERS: Final = {"content-type": "application/json", "accept": "application/js
 
 
 class Upstream:
-    """One engine: `client` for short questions, `start` for answers."""
+    """One engine: `client` for short questions, `start` for answers.
 
-    def __init__(self, path: Path, *, connect_seconds: float = 5.0, read_seconds: float = 300.0) -> None:
+    Args:
+        path: Where it listens.
+        connect_seconds: How long a connection may take.
+        read_seconds: How long it may be silent in an answer until it is asked whether it is well. While it is, it is
+            waited for: a whole answer comes in one piece at its end, which takes a slow processor many minutes.
+    """
+
+    def __init__(self, path: Path, *, connect_seconds: float = 5.0, read_seconds: float = _SILENT_SECONDS) -> None:
         self.name = path.name
         self.client = EngineClient(path, connect_seconds=connect_seconds, read_seconds=connect_seconds, connections=2)
         self._question = EngineClient(path, connect_seconds=_WELL_SECONDS, read_seconds=_WELL_SECONDS, connections=1)
-        self._connections = EngineConnections(path, connect_seconds=connect_seconds, read_seconds=read_seconds)
+        self._connections = EngineConnections(
+            path, connect_seconds=connect_seconds, read_seconds=read_seconds, goes_on=self.client.health
+        )
 
     def is_well(self) -> bool:
         """Return whether it answers a short question at once: a socket alone takes calls in for a dead engine, too."""

@@ -64,3 +64,23 @@ def test_a_bound_may_be_another_for_what_follows(caller: BoundedSocket, tmp_path
         caller.recv(1)
     with BoundedSocket(SECONDS) as nobody, pytest.raises(FileNotFoundError):
         nobody.connect(str(tmp_path / "s"))
+
+
+def test_a_read_that_goes_on_waits_as_long_as_it_is_told_to(listener: socket.socket, caller: BoundedSocket) -> None:
+    answering, _ = listener.accept()
+    asked: list[int] = []
+
+    def goes_on() -> bool:
+        asked.append(1)
+        if len(asked) == 3:
+            answering.sendall(b"late")
+        return len(asked) < 6
+
+    caller.wait_at_most(SECONDS, goes_on=goes_on)
+    with answering, caller.makefile("rb") as file:
+        assert file.read(4) == b"late"
+        assert len(asked) == 3
+        with pytest.raises(TimeoutError, match="timed out"):
+            file.read(1)
+
+    assert len(asked) == 6

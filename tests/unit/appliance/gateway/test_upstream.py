@@ -103,6 +103,31 @@ def test_a_request_leaves_in_one_piece(engine: FakeEngine) -> None:
     assert whole.endswith(b"\r\n\r\nthe body")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_engine_that_is_well_is_waited_for_however_long_it_says_nothing(engine: FakeEngine, *, stream: bool) -> None:
+    held = threading.Event()
+    engine.script = Script(hold=held)
+    upstream = Upstream(engine.path, read_seconds=0.1)
+    call = upstream.start(ROUTE, {**CHAT, "stream": stream})
+    timer = threading.Timer(1, held.set)  # ten times the silence after which it is asked
+    timer.start()
+
+    assert list(call.events()) if stream else call.answer()["choices"]
+    timer.join()
+    upstream.close()
+
+
+def test_an_engine_that_says_nothing_and_is_not_well_is_given_up(tmp_path: Path) -> None:
+    with _server(tmp_path / "s", b"", lingers=threading.Event()):
+        upstream = Upstream(tmp_path / "s", connect_seconds=0.2, read_seconds=0.1)
+        call = upstream.start(ROUTE, CHAT)
+
+        with pytest.raises(EngineUnavailableError):
+            call.answer()
+        call.close()
+        upstream.close()
+
+
 def test_a_kept_connection_that_the_engine_closed_is_not_used(tmp_path: Path) -> None:
     with _server(tmp_path / "s", _answer(b'{"a":1}'), _answer(b'{"a":2}')) as accepted:
         upstream = Upstream(tmp_path / "s")
