@@ -133,6 +133,33 @@ def test_an_engine_that_refuses_what_the_profile_says_is_shortened_fails(floor: 
     assert report.figures_of("failures")["overlong_keeps_tokens"] == 64
 
 
+@pytest.mark.parametrize(("times", "passes"), [(1, True), (2, False)])
+def test_an_engine_that_answers_otherwise_after_failures_fails_but_for_one_rounding(
+    floor: Floor, times: int, *, passes: bool
+) -> None:
+    descriptor = floor.bring()
+    unit = f"sealift-engine-test@{descriptor.model_digest[:12]}.service"
+    chat = floor.supervisor.versions[unit][CHAT]
+    assert callable(chat)
+    others: list[str] = []
+
+    def changed(body: Mapping[str, Any]) -> Reply:
+        reply = chat(body)
+        messages = body.get("messages")
+        text = str(messages[-1].get("content", "")) if isinstance(messages, list) and messages else ""
+        if len(text) > 2000:
+            others.extend(["other"] * times)
+        elif others and not body.get("stream") and reply.status == 200:
+            reply = Reply(body={"choices": [{"message": {"role": "assistant", "content": others.pop()}}]})
+        return reply
+
+    with_replies(floor, descriptor, {CHAT: changed})
+    report = floor.validate(descriptor, only="failures")
+
+    assert report.passed is passes
+    assert report.figures_of("failures")["same_answer_after"] is passes
+
+
 def test_an_engine_that_makes_answers_for_nobody_fails(floor: Floor) -> None:
     descriptor = floor.bring()
     status = floor.supervisor.versions[f"sealift-engine-test@{descriptor.model_digest[:12]}.service"][STATUS]
