@@ -8,7 +8,8 @@ Rules:
            waits here goes by class, caller and time as with our own engine (`waiting`). Nothing is preempted.
     PEER-2 A caller who leaves ends the peer's work within `LOOK_SECONDS`: the connection is broken, in a prefill too.
     PEER-3 A peer that is silent for longer than an answer may be, or that breaks its contract, ends that answer alone;
-           one that does not say that it is well is an engine that is down.
+           one that does not say that it is well is an engine that is down, and after `_GONE_SECONDS` all its answers
+           end. While it says that it is well, a long prompt on a slow processor is waited for.
 """
 
 import json
@@ -37,6 +38,7 @@ from media.errors import SealiftError
 LOOK_SECONDS: Final = 0.25
 _WELL_SECONDS: Final = 30.0
 """How long a peer may be silent when asked whether it is well before it counts as down."""
+_GONE_SECONDS: Final = 300.0
 _LEAST_DOUBT: Final = -0.01
 
 
@@ -204,8 +206,9 @@ class AttachedScheduler:
             self._take_in(step)
             for job in self._waiting.take_cancelled():
                 job.say("", "cancelled")
+            is_gone = self._now() - self._well > _GONE_SECONDS
             for job, stream in list(self._active.items()):
-                if job.handle.is_cancelled:
+                if is_gone or job.handle.is_cancelled:
                     stream.abort()
             while (first := self._waiting.next(step=step)) is not None and self._room.take(first.need):
                 self._begin(first)

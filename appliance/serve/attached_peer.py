@@ -21,6 +21,7 @@ from appliance.serve.events import DONE, EventReader, broken, json_object, refus
 
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 MAX_STREAM_BYTES: Final = 256 * 1024 * 1024
+_WHOLE_SECONDS: Final = 300.0
 _READ_BYTES: Final = 65536
 _UNIX: Final = re.compile(r"unix:(/[^\x00\s]{1,106})")
 _LOOPBACK: Final = re.compile(r"(?:(127\.[0-9.]{5,11})|\[(::1)\]):([0-9]{1,5})")
@@ -138,11 +139,11 @@ class Peer:
 
     Args:
         address: Where it listens.
-        silence_seconds: The longest silence of an answer.
+        silence_seconds: The longest silence of an answer; whether it is well meanwhile is for others to ask.
         look_seconds: How long it may take to say that it is well.
     """
 
-    def __init__(self, address: Address, *, silence_seconds: float = 300.0, look_seconds: float = 5.0) -> None:
+    def __init__(self, address: Address, *, silence_seconds: float = 3600.0, look_seconds: float = 5.0) -> None:
         self._address = address
         self._silence_seconds = silence_seconds
         self._look_seconds = look_seconds
@@ -169,7 +170,7 @@ class Peer:
         Raises:
             EngineRefusedError, EngineProtocolError, EngineUnavailableError: As `PeerStream.events`.
         """
-        return self._whole("POST", route, _encoded(body), seconds=self._silence_seconds)
+        return self._whole("POST", route, _encoded(body), seconds=min(self._silence_seconds, _WHOLE_SECONDS))
 
     def look(self, route: str) -> dict[str, Any]:
         """Return what it says of itself.
@@ -177,7 +178,7 @@ class Peer:
         Raises:
             EngineRefusedError, EngineProtocolError, EngineUnavailableError: As `PeerStream.events`.
         """
-        return self._whole("GET", route, None, seconds=self._silence_seconds)
+        return self._whole("GET", route, None, seconds=min(self._silence_seconds, _WHOLE_SECONDS))
 
     def stream(self, route: str, body: Mapping[str, Any]) -> PeerStream:
         """Return a question that is not asked yet."""

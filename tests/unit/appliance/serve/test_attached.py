@@ -18,7 +18,7 @@ from appliance import config as configuration
 from appliance.config import Config
 from appliance.errors import EngineLoadError
 from appliance.serve import attached_process
-from appliance.serve.attached import AttachedScheduler
+from appliance.serve.attached import LOOK_SECONDS, AttachedScheduler
 from appliance.serve.attached_dialect import LlamaServer
 from appliance.serve.attached_peer import Address, Peer
 from appliance.serve.engine import Generation, Sampling
@@ -191,6 +191,25 @@ def test_a_peer_that_says_nothing_for_too_long_ends_that_answer_alone(peer: Fake
 
     assert [one.finish_reason for one in pieces] == ["error"]
     assert scheduler.is_alive
+
+
+def test_answers_of_a_peer_that_is_not_well_for_long_end(tmp_path: Path) -> None:
+    now = [0.0]
+    with fake_peer(tmp_path / "p", is_well=False) as peer:
+        told = Peer(Address(path=str(peer.path)))
+        scheduler = AttachedScheduler(
+            told, LlamaServer(told, model="m"), context_tokens=512, places=1, now=lambda: now[0]
+        )
+        peer.hold = threading.Event()
+        handle = scheduler.submit(Generation(tokens=[1, 2, 3], max_tokens=8))
+        until(lambda: peer.running == 1)
+        now[0] = 299.0
+        time.sleep(4 * LOOK_SECONDS)
+        assert scheduler.running == 1  # it may be well again
+
+        now[0] = 301.0
+
+        assert [one.finish_reason for one in handle.pieces()] == ["error"]
 
 
 def test_it_is_never_given_more_than_its_places_and_tokens(scheduler: AttachedScheduler, peer: FakePeer) -> None:
