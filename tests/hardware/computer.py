@@ -21,6 +21,8 @@ from typing import Any, Final
 from tests.box.debian import debian
 
 QEMU: Final = "qemu-system-x86_64"
+USB: Final = "SEALIFT_USB=:storage:smartcard:\n"
+"""What its file for udev lets in."""
 _INCLUDE: Final = (
     "systemd,systemd-sysv,dbus,python3,iproute2,udev,kmod,gpg,gpgv,gpg-agent,"
     "linux-image-amd64,initramfs-tools,zstd,qemu-guest-agent"

@@ -9,14 +9,10 @@ from typing import Final
 
 import pytest
 
-from bundler.images.facts import ImageFacts
 from bundler.images.kinds import KINDS
-from bundler.images.make import make_image
-from bundler.measure import no_progress
-from bundler.volumefiles import volume_index
 from tests.box.checkout import CHECKOUT, FOLDERS, lay_down, require_debian
-from tests.hardware.computer import QEMU, Computer, base_system
-from tests.support.images import laid_out, missing_for
+from tests.hardware.computer import QEMU, USB, Computer, base_system
+from tests.support.images import image_of, missing_for
 from tests.support.medium import SimulatedMedium, make_medium
 from tests.support.versions import short_folder
 
@@ -29,18 +25,7 @@ profile = "cpu"
 filesystems = ["vfat", "exfat", "iso9660", "udf", "ext4"]
 """
 """Of the computer's site file."""
-USB: Final = "SEALIFT_USB=:storage:smartcard:\n"
-"""Of its file for udev."""
 _CARD_BYTES: Final = 64 * 2**20  # of an SD card: a power of two
-
-
-def image_of(medium: SimulatedMedium, kind: str, folder: Path) -> Path:
-    """Return the image of a medium's first volume, made by our own program."""
-    volume = volume_index(medium.work).volumes[0]
-    facts = ImageFacts(serial=medium.serial, number=1, volume_id=volume.id, at=1_790_000_000)
-    image = folder / f"volume.{kind}"
-    make_image(laid_out(medium, folder / "tree"), image, kind=KINDS[kind], facts=facts, progress=no_progress)
-    return image
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from tests.box.checkout import SEALIFT
 from tests.functional.test_exports import _PROBE
 from tests.hardware import tried
 from tests.hardware.computer import Computer
-from tests.hardware.conftest import image_of
+from tests.support.images import image_of
 from tests.support.medium import make_medium, tiny_payload
 
 pytestmark = pytest.mark.hardware

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hardware.computer import Computer
-from tests.hardware.conftest import USB
+from tests.hardware.computer import USB, Computer
 
 pytestmark = pytest.mark.hardware
 

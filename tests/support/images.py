@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bundler.images.facts import ImageFacts
+from bundler.images.kinds import KINDS
+from bundler.images.make import make_image
 from bundler.images.programs import program
 from bundler.images.stage import Tree, lay_out, tree_of
 from bundler.measure import no_progress
@@ -40,6 +43,15 @@ def laid_out(medium: SimulatedMedium, folder: Path, *, number: int = 1) -> Tree:
     lay_out(files, folder, label="laying out", progress=no_progress)
     shutil.copytree(medium.volumes[number - 1] / "custody", folder / "custody")
     return tree_of(files, folder)
+
+
+def image_of(medium: SimulatedMedium, kind: str, folder: Path) -> Path:
+    """Return the image of a medium's first volume, made by our own program."""
+    volume = volume_index(medium.work).volumes[0]
+    facts = ImageFacts(serial=medium.serial, number=1, volume_id=volume.id, at=1_790_000_000)
+    image = folder / f"volume.{kind}"
+    make_image(laid_out(medium, folder / "tree"), image, kind=KINDS[kind], facts=facts, progress=no_progress)
+    return image
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import pytest
 
 from appliance import unit
 from appliance.install import hostfiles
+from tests.support.notices import received
 
 _NAMES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _PROGRAM = re.compile(r"^ExecStart=.* -m (appliance[a-z_.]+)", re.MULTILINE)
@@ -20,11 +21,7 @@ _PROGRAM = re.compile(r"^ExecStart=.* -m (appliance[a-z_.]+)", re.MULTILINE)
 
 @pytest.fixture
 def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
-        notices.settimeout(30)
-        notices.bind(str(tmp_path / "n"))
-        monkeypatch.setattr(unit, "_taken", {})
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "n"))
+    with received(tmp_path, monkeypatch) as notices:
         monkeypatch.setenv("WATCHDOG_USEC", "90000000")
         monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
         yield notices

@@ -17,6 +17,7 @@ from appliance.serve.engine import Generation, Row, Sampling
 from appliance.serve.scheduler import Scheduler
 from appliance.watchdog.loops import Doors, Pulse, Watchdog, is_free
 from tests.support.decoder import EchoDecoder
+from tests.support.notices import received
 
 
 class Hand:
@@ -168,11 +169,7 @@ def test_the_engines_scheduler_turns_until_a_step_hangs() -> None:
 
 @pytest.fixture
 def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
-        notices.settimeout(30)
-        notices.bind(str(tmp_path / "n"))
-        monkeypatch.setattr(unit, "_taken", {})
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "n"))
+    with received(tmp_path, monkeypatch) as notices:
         yield notices
 
 
