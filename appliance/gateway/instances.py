@@ -4,8 +4,8 @@ Rules:
     RTE-1  Of the instances that are in, the one with the fewest running calls; of equals the one asked longest ago.
     RTE-2  An instance that failed three times in a row is out, as is one whose first words take five times as long as
            those of the others, and more than a second: for 5 seconds first, twice as long each time, 5 minutes at most,
-           and 5 seconds again behind 20 answers. However many calls fail at once, that is one time. Only streams tell
-           when first words came: how long a whole answer takes is for its caller to choose.
+           and 5 seconds again behind 20 answers, or 20 streams where there are any. However many calls fail at once,
+           that is one time. Only streams tell when first words came: how long a whole answer takes is for its caller.
     RTE-3  When its time is over one call tries an instance that was out; it is in again when that call is answered. One
            that was asked before, and is answered later, brings nothing back; a call that ends without a word, as when
            its caller leaves, lets the next one try.
@@ -173,7 +173,9 @@ class Instances:
             usual = statistics.median(others)
             if one.mean_seconds > max(SLOW_TIMES * usual, SLOW_SECONDS):
                 self._put_out(one, now)
-        if one.answers >= SLOW_SAMPLES and not one.is_out:
+        # Whole answers alone do not say that it is slow no more.
+        is_judged = one.answers >= SLOW_SAMPLES and not 0 < one.samples < SLOW_SAMPLES
+        if is_judged and not one.is_out:
             one.out_seconds = FIRST_OUT_SECONDS
 
     def failed(self, name: str, now: float) -> None:

@@ -163,6 +163,31 @@ def test_who_fails_soon_after_it_came_back_is_out_for_twice_as_long() -> None:
     assert lengths == [FIRST_OUT_SECONDS, 2 * FIRST_OUT_SECONDS, 4 * FIRST_OUT_SECONDS]
 
 
+@pytest.mark.parametrize(("whole", "streams", "seconds"), [(3, 1, 4), (1, 0, 1)])
+def test_a_slow_instance_is_out_for_longer_each_time_also_where_most_answers_are_whole(
+    whole: int, streams: int, seconds: int
+) -> None:
+    """Of every few answers one is a stream; where none is, nothing tells that it is slow."""
+    instances = _instances(Kind.OWN, Kind.OWN)
+    for _ in range(SLOW_SAMPLES):
+        instances.answered("0", 0.1, 0)
+    instances.known["1"].out_seconds = 4 * FIRST_OUT_SECONDS
+
+    for _ in range(SLOW_SAMPLES - 1):
+        for _ in range(streams):
+            instances.answered("1", 30.0, 0)
+        for _ in range(whole):
+            instances.answered("1", None, 0)
+    instances.answered("1", 30.0 if streams else None, 0)
+
+    one = instances.known["1"]
+    assert one.is_out is bool(streams)
+    if streams:
+        assert one.out_until == seconds * FIRST_OUT_SECONDS
+    else:
+        assert one.out_seconds == seconds * FIRST_OUT_SECONDS
+
+
 def test_long_answers_that_callers_wanted_whole_put_no_instance_out() -> None:
     instances = Instances()
     instances.set([Instance(name="short"), Instance(name="long")])
