@@ -58,7 +58,7 @@ class Stage:
         if done.returncode != 0:
             if quiet:
                 sys.stdout.write(done.stdout + done.stderr)
-            message = f"{words[0]} ended with {done.returncode}"
+            message = f"{' '.join(map(str, words[:2]))} ended with {done.returncode}"
             raise StageError(message)
 
     def ask(self, *words: str | Path, feed: str | None = None, tools: Path | None = None) -> dict[str, Any]:

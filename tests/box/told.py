@@ -36,7 +36,10 @@ def facts_of(place: str, *script: str) -> dict[str, Any]:
     return found
 
 
-def untrue(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return what to show of a run that did not hold: the facts that failed, and how far it came."""
+def untrue(facts: dict[str, Any]) -> str:
+    """Return what to show of a run that did not hold: the facts that failed, and how far it came.
+
+    As text, which pytest shows whole: of other values it leaves out the middle, where the reason is.
+    """
     failed = [name for name, value in facts.items() if value is False and name != "ok"]
-    return {"failed": failed, **{name: facts.get(name) for name in ("ended", "chapter", "seconds")}}
+    return "\n".join([*failed, *(f"{name}: {facts.get(name)}" for name in ("chapter", "seconds", "ended"))])
