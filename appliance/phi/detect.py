@@ -6,7 +6,6 @@ characters are left out, so that they hide nothing; findings are always in offse
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
 from appliance.phi.labelled import labelled_in
@@ -35,8 +34,7 @@ Shadow = tuple[str, Sequence[int] | None]
 """What is read in place of a text, and each character's place in the text where that differs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(NamedTuple):
     """One identifier: ``text[start:end]``."""
 
     start: int
@@ -173,7 +171,7 @@ def _matches(rule: Rule, shadow: str, places: Sequence[int] | None) -> list[Find
 def _finding(start: int, end: int, places: Sequence[int] | None, phi_class: PhiClass, *, extra: bool) -> Finding:
     if places is not None:
         start, end = places[start], places[end - 1] + 1
-    return Finding(start=start, end=end, phi_class=phi_class, extra=extra)
+    return Finding(start, end, phi_class, extra)
 
 
 def shadow_of(text: str) -> Shadow:

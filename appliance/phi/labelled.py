@@ -66,9 +66,9 @@ _LABEL: Final = re.compile(
     + r")\.?(?i:\s{0,2}(?:number|num\.?|no\.?|nr\.?|id|code|#))?(?i:\s{0,2}(?:is|was|sent as|under|for both is)\b)?"
     + rf"{_SEPARATORS}(?P<prefix>[A-Z]{{1,5}} )?\Z"
 )
+_FIRST: Final = frozenset(re.split("[^a-z]", word)[0] for words in _WORDS.values() for word in words)
 _LETTERS: Final = re.compile("[a-z]+")
-_FIRST: Final = frozenset(_LETTERS.findall(" ".join(word for words in _WORDS.values() for word in words)))
-"""One of these stands in every label; looking for them is quicker than looking for labels."""
+_WORD: Final = re.compile("[A-Za-z]+")
 _DIGITS: Final = re.compile(r"[0-9][0-9A-Za-z/-]*(?: [0-9A-Z]?[0-9]{2,}(?:-[0-9A-Z]+)?){0,3}")
 _BEFORE: Final = re.compile(r"[0-9A-Za-z-]{1,12}\Z")
 _YEAR: Final = re.compile("(?:19|20)[0-9]{2}")
@@ -103,10 +103,18 @@ def labelled_in(text: str) -> Iterator[Labelled]:
             continue
         if _YEAR.fullmatch(code) or not _QUANTITY.match(text, end):
             continue
-        if _FIRST.isdisjoint(_LETTERS.findall(text[max(0, start - _REACH) : start].lower())):
-            continue
-        label = _LABEL.search(text, max(0, start - _REACH), start)
+        label = _label_before(text, start)
         if label is not None:
             is_prefixed = label["prefix"] is not None
             which = next(one for one in _WORDS if label[one.name] is not None)
             yield Labelled(label.start("prefix") if is_prefixed else start, end, which)
+
+
+def _label_before(text: str, end: int) -> re.Match[str] | None:
+    """Return the label that goes on until `end`. Tried where a label's first word stands, since words are rare."""
+    begin = max(0, end - _REACH)
+    if not _FIRST.isdisjoint(_LETTERS.findall(text[begin:end].lower())):
+        for word in _WORD.finditer(text, begin, end):
+            if word[0].lower() in _FIRST and (label := _LABEL.match(text, word.start(), end)) is not None:
+                return label
+    return None

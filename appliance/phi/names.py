@@ -77,7 +77,7 @@ class NameRecogniser:
             start, end = wording.spans[first][0], wording.spans[last][1]
             if places is not None:
                 start, end = places[start], places[end - 1] + 1
-            found.append(Finding(start=start, end=end, phi_class=PhiClass.NAME, extra=True))
+            found.append(Finding(start, end, PhiClass.NAME, extra=True))
         return found
 
     def _names(self, own: Wording) -> Iterator[tuple[int, int]]:

@@ -3,9 +3,11 @@
 import re
 import unicodedata
 from collections.abc import Set as AbstractSet
+from itertools import accumulate
 from typing import Final
 
-_WORD: Final = re.compile(r"[^\W\d_](?:[\w\u2019'\u02bc-]{0,30}\w)?")
+_WORD: Final = re.compile(r"([^\W\d_](?:[\w\u2019'\u02bc-]{0,30}\w)?)")
+_PLAIN_WORD: Final = re.compile("([A-Za-z][A-Za-z0-9_]*+(?:['-]++[A-Za-z0-9_]++)*+)")
 _GAP: Final = re.compile(r"\.? {1,2}")
 _OWNER: Final = re.compile(r"['\u2019\u02bc]s?\Z")
 _APOSTROPHE: Final = re.compile("['\u2019\u02bc]")
@@ -26,27 +28,27 @@ class Wording:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.spans = [match.span() for match in _WORD.finditer(text)]
-        written = [text[start:end] for start, end in self.spans]
-        if text.isascii():
-            small = text.lower()
-            plain = [small[start:end] for start, end in self.spans]
-            self.known = (
-                plain
-                if "'" not in text
-                else [_folded(own) if "'" in own else word for own, word in zip(written, plain, strict=True)]
-            )
+        is_plain = text.isascii()
+        # Gaps and words in turns; all of it in a few calls, since a text is mostly words that are no names.
+        pieces = (_PLAIN_WORD if is_plain else _WORD).split(text)
+        self._gaps, self.written = pieces[::2], pieces[1::2]
+        ends = list(accumulate(map(len, pieces)))
+        self.spans = list(zip(ends[::2], ends[1::2], strict=False))
+        if is_plain:
+            self.known = list(map(str.lower, self.written))
+            if "'" in text:
+                self.known = [_folded(word) if "'" in word else word.lower() for word in self.written]
+            self.is_capital = [word < "a" for word in self.written]
         else:
-            self.known = [word.lower() if word.isalpha() and word.isascii() else _folded(word) for word in written]
-        self.is_capital = [word[0].isupper() for word in written]
-        self.written = written
+            self.known = [word.lower() if word.isalpha() and word.isascii() else _folded(word) for word in self.written]
+            self.is_capital = [word[0].isupper() for word in self.written]
 
     def __len__(self) -> int:
         return len(self.spans)
 
     def between(self, at: int) -> str:
         """Return what stands between a word and the one before it; all before the first."""
-        return self.text[self.spans[at - 1][1] if at else 0 : self.spans[at][0]]
+        return self._gaps[at]
 
     def goes_on(self, at: int) -> bool:
         """Tell whether a word goes on with what the one before it began: no sentence ends between, no owner does."""
