@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from appliance.phi.patterns import PhiClass, any_of, rule
+from appliance.phi.patterns import Both, PhiClass, any_of, rule
 
 _NAMED: Final = r"[A-Z\u00c0-\u00de][\w'\u2019.-]{0,24}"
 _STREET: Final = (
@@ -11,10 +11,15 @@ _STREET: Final = (
     r"|Close|Crescent|Cres|Square|Sq|Parkway|Pkwy|Highway|Hwy|Trail|Trl|Row|Gardens|Gdns|Mews|Walk|Quay|Alley|Loop"
     r"|Grove|Hill|Rise|Broadway|Plaza|STREET|AVENUE|AVE|ROAD|RD|BLVD|LANE|DRIVE|COURT|PLACE|WAY|TERRACE|CIRCLE)"
 )
-_FLAT: Final = (
-    r"(?:(?:(?i:apt|apartment|unit|suite|ste|flat|floor|fl|room|rm|bldg|building|block|app|apto|piso)(?=[\s.#\d])|#)"
-    r"\.?\s?#?(?:[A-Za-z]{0,2}[/-]?\d[\w/-]{0,5}|[A-Z]{1,2}|[a-z])\b)"
+_STREET_WORDS: Final = any_of(*re.findall("[a-z]+", _STREET.lower()))
+_FLATS: Final = (
+    *("apt", "apartment", "unit", "suite", "ste", "flat", "floor", "fl", "room", "rm", "bldg", "building", "block"),
+    *("app", "apto", "piso"),
 )
+_FLAT_NUMBER: Final = r"\.?\s?#?(?:[A-Za-z]{0,2}[/-]?\d[\w/-]{0,5}|[A-Z]{1,2}|[a-z])\b"
+_FLAT_WORD: Final = rf"(?:(?i:{'|'.join(_FLATS)})(?=[\s.#\d]))"
+_FLAT: Final = rf"(?:(?:{_FLAT_WORD}|#){_FLAT_NUMBER})"
+_BEFORE_STREET: Final = r"(?=,? \d{1,5} [A-Z])"
 _STATE: Final = (
     r"(?:A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|P[AR]|RI|S[CD]|T[NX]|UT|V[AT]"
     r"|W[AIVY])"
@@ -39,11 +44,11 @@ _PLACES: Final = (
             r"[0-9](?<!\w.)(?<![.,/-].)\d{0,4}[A-Za-z]?,? (?:[NSEW]{1,2}\.? )?"
             rf"(?:{_NAMED} ){{1,3}}{_STREET}\b\.?{_REST}"
         ),
-        re.compile("[0-9][A-Za-z]?,? [A-Z]"),
+        Both(_STREET_WORDS, re.compile("[0-9][A-Za-z]?,? [A-Z]")),
     ),
     (
         rf"[0-9](?<!\w.)\d{{0,4}} {{1,2}}(?:[NSEW]{{1,2}}\.? )?\d{{1,3}}(?:st|nd|rd|th) {_STREET}\b\.?{_REST}",
-        re.compile("[0-9](?:st|nd|rd|th) [A-Z]"),
+        any_of("st", "nd", "rd", "th"),
     ),
     (
         (
@@ -91,17 +96,26 @@ _PLACES: Final = (
             rf"(?:\b{_FLAT},? )?(?:{_NAMED},? ){{1,5}}(?:Road|Street|Marg|Nagar|Colony|Layout|Lane),?"
             rf" {_TOWN}[ -]{{1,3}}\d{{6}}\b"
         ),
-        re.compile("(?:Road|Street|Marg|Nagar|Colony|Layout|Lane),? [^\n]{1,200}?[0-9]{6}"),
+        Both(
+            any_of("road", "street", "marg", "nagar", "colony", "layout", "lane"),
+            re.compile("(?:Road|Street|Marg|Nagar|Colony|Layout|Lane),? [^\n]{1,200}?[0-9]{6}"),
+        ),
     ),
     (rf"\b(?i:p\.? ?o\.? box) \d{{1,6}}\b{_REST}", any_of("box")),
     (rf"[A-Z](?<!\w.)(?:{_POSTCODE_REST})", re.compile("[0-9][A-Z][A-Z0-9]|[0-9][A-Z0-9] [A-Z0-9]")),
-    (rf"\b{_FLAT}(?=,? \d{{1,5}} [A-Z])", re.compile("[0-9A-Za-z],? [0-9]{1,5} [A-Z]")),
-    (rf"\b\d{{1,4}} (?:Calle|Avenida|Via|Rua|Paseo|Camino) {_NAMED}(?: {_NAMED})?", re.compile("[0-9] [CAVRP]")),
+    (rf"\b{_FLAT_WORD}{_FLAT_NUMBER}{_BEFORE_STREET}", any_of(*_FLATS)),
+    (rf"\b#{_FLAT_NUMBER}{_BEFORE_STREET}", ("#",)),
+    (
+        rf"\b\d{{1,4}} (?:Calle|Avenida|Via|Rua|Paseo|Camino) {_NAMED}(?: {_NAMED})?",
+        any_of("calle", "avenida", "via", "rua", "paseo", "camino"),
+    ),
 )
 
 ADDRESSES: Final = (
     *(rule(PhiClass.ADDRESS, place, needs=needs) for place, needs in _PLACES),
-    rule(PhiClass.ADDRESS, rf"\b{_STATE}(?:,? {{1,2}}|\^)(?P<id>{_ZIP})", needs=re.compile(r"[A-Z][ ,^]{1,3}[0-9]{5}")),
+    rule(
+        PhiClass.ADDRESS, rf"\b{_STATE}(?:,? {{1,2}}|\^)(?P<id>{_ZIP})", needs=re.compile(r"[0-9](?<=[ ,^].)[0-9]{4}")
+    ),
     rule(
         PhiClass.ADDRESS,
         rf"\b(?i:zip(?: ?code)?|postal ?code|postcode|plz)[\s:=\"']{{1,5}}(?P<id>{_ZIP})",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from appliance.phi.labelled import labelled_in
-from appliance.phi.patterns import DOCUMENTED, NOT_DATES, Needs, PhiClass, Rule, Shape, Words
+from appliance.phi.patterns import DOCUMENTED, NOT_DATES, Both, Needs, PhiClass, Rule, Shape, Words
 from appliance.phi.safeharbor import SAFE_HARBOR
 
 _NUMBERS: Final = re.compile("[0-9](?:[ ()./:-]{0,2}[0-9])*[./-]?")
@@ -89,7 +89,9 @@ class PatternDetector:
         tried: list[int] = []
         for gate in self._gates:
             if (numbers or gate.in_words) and gate.search(forms[gate.form]):
-                tried += gate.rules
+                then = gate.then
+                if then is None or then.search(forms[then.form]):
+                    tried += gate.rules
         tried.sort()
         found: list[Finding] = []
         labels_at = self._labels_at if numbers else None
@@ -110,9 +112,13 @@ class _Gate(NamedTuple):
     form: int
     in_words: bool
     rules: list[int]
+    then: "_Gate | None" = None
 
 
 def _gate(needs: Needs, rules: list[int], *, in_words: bool) -> _Gate:
+    if isinstance(needs, Both):
+        then = _gate(needs.then, rules, in_words=in_words)
+        return _gate(needs.words, rules, in_words=in_words)._replace(then=then)
     if isinstance(needs, Shape):
         return _Gate(needs.pattern.search, 1, in_words, rules)
     if isinstance(needs, re.Pattern):

@@ -26,7 +26,18 @@ class Words:
     words: frozenset[str]
 
 
-Needs = re.Pattern[str] | tuple[str, ...] | Words | Shape
+Plain = re.Pattern[str] | tuple[str, ...] | Words | Shape
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Both:
+    """Words, looked for first since that costs next to nothing, and what is looked for where one of them is there."""
+
+    words: Words
+    then: Plain
+
+
+Needs = Plain | Both
 """What a text must hold for a rule to be tried: a pattern, some piece of text, some word, a number of a shape."""
 
 
@@ -40,9 +51,12 @@ BY_SLASH: Final = Shape(re.compile("[0-9]/[0-9]"))
 BY_POINT: Final = Shape(re.compile(r"[0-9]\.[0-9]"))
 BY_DASH: Final = Shape(re.compile("[0-9]-[0-9]"))
 LONG: Final = Shape(re.compile("[0-9]{8}"))
-MONTHS: Final = re.compile("[JFMASOND](?:an|eb|ar|ay|pr|un|ul|ug|ep|ct|ov|ec|AN|EB|AR|AY|PR|UN|UL|UG|EP|CT|OV|EC)")
+MONTHS: Final = any_of(
+    *("jan", "january", "feb", "february", "mar", "march", "apr", "april", "may", "jun", "june", "jul", "july", "aug"),
+    *("august", "sep", "sept", "september", "oct", "october", "nov", "november", "dec", "december"),
+)
 _AT: Final = ("@",)
-_LABEL: Final = re.compile(r"(?:ame|AME|tient|TIENT|pt\.?|Pt\.?|PT\.?|kin|KIN)\s{0,2}[:=]")
+_LABEL: Final = Both(any_of("name", "surname", "patient", "pt", "kin"), re.compile(r"[:=](?<=[eEtTnN.\s].)"))
 _AS_SSN: Final = Shape(re.compile("[0-9]{3}-[0-9]{2}-[0-9]"))
 _AS_DATE: Final = Shape(re.compile("[0-9]/[0-9]{1,2}/[0-9]{4}"))
 _AS_ISO: Final = Shape(re.compile("[0-9]{4}-[0-9]{2}-[0-9]"))

@@ -10,10 +10,24 @@ from typing import Final
 
 from appliance.phi.addresses import ADDRESSES
 from appliance.phi.labelled import UNITS
-from appliance.phi.patterns import BY_DASH, BY_POINT, BY_SLASH, DAY, LONG, MONTHS, PhiClass, Shape, any_of, luhn, rule
+from appliance.phi.patterns import (
+    BY_DASH,
+    BY_POINT,
+    BY_SLASH,
+    DAY,
+    LONG,
+    MONTHS,
+    Both,
+    PhiClass,
+    Shape,
+    any_of,
+    luhn,
+    rule,
+)
 
 _COLON: Final = re.compile(":[0-9A-Fa-f]{0,4}:")
 _SLASHES: Final = ("://",)
+_OVER_89: Final = Shape(re.compile(r"\b(?:9[0-9]|1[01][0-9])\b"))
 
 
 def is_iban(candidate: str) -> bool:
@@ -86,6 +100,7 @@ _FOREIGN_MONTH: Final = (
     r"|luglio|settembre|ottobre|dicembre|stycznia|lutego|marca|kwietnia|maja|czerwca|lipca|sierpnia|wrze\u015bnia"
     r"|pa\u017adziernika|listopada|grudnia)"
 )
+_BEFORE_DAY: Final = ("am", "vom", "bis", "seit", "zum", "ab", "den")
 _BEFORE_AGE: Final = ("she", "he", "who", "patient", "was", "is", "at", "now", "nearly", "almost", "over")
 # Phone, tel, cell, fax, and whatever else says that a number is called; put together they make some words too many.
 _CALL_BEGINS: Final = "bcfmprtw"
@@ -101,43 +116,45 @@ SAFE_HARBOR: Final = (
     rule(
         PhiClass.DATE,
         r"[0-9](?<= .)(?:"
-        + "|".join(rf"(?<=\b(?i:{word}) .)" for word in ("am", "vom", "bis", "seit", "zum", "ab", "den"))
+        + "|".join(rf"(?<=\b(?i:{word}) .)" for word in _BEFORE_DAY)
         + r")(?:(?<=3)[01]\.|(?<=[12])\d\.|(?<=0)[1-9]\.|(?<=[1-9])\.)(?:1[0-2]|0?[1-9])\.(?!\w)",
-        needs=re.compile(r"[0-9]\.[0-9]{1,2}\.(?!\w)"),
+        needs=any_of(*_BEFORE_DAY),
     ),
     rule(
         PhiClass.DATE,
         r"[t\d](?:(?<=\d)(?<![\w.-].)\d?|(?<=t)he \d{1,2})(?:st|nd|rd|th|\.)?[- ](?:of )?"
         rf"{_MONTH}\b\.?(?:[- ,]{{1,2}}['\u2019]?(?:\d{{4}}|\d{{2}})\b)?",
-        needs=re.compile("[0-9](?:st|nd|rd|th|\\.)?[- ](?:of )?[JFMASOND][aeupcoAEUPCO]"),
+        needs=MONTHS,
     ),
     rule(
         PhiClass.DATE,
         rf"(?<![\w.-])\d{{1,2}}(?:\.|er|\u00ba)? (?:de )?{_FOREIGN_MONTH}\b(?: (?:de )?(?:\d{{4}}|\d{{2}})\b)?",
-        needs=re.compile(
-            "[0-9](?:\\.|er|\u00ba)? (?:de )?(?:[Jj]an|Feb|M.r|Mai|Ju[nl]|Okt|Dez|f.[vb]|mar|avr|mai|ju[inl]|ao|sep|oct"
-            "|nov|d.c|ene|abr|may|ago|dic|gen|apr|mag|giu|lug|set|ott|sty|lut|kwi|maj|cze|lip|sie|wrz|pa.d|lis|gru)"
+        # Of a month with an accent what stands before or behind it.
+        needs=any_of(
+            *("januar", "februar", "rz", "mai", "juni", "juli", "oktober", "dezember", "janvier", "vrier", "mars"),
+            *("avril", "juin", "juillet", "ao", "septembre", "octobre", "novembre", "cembre", "enero", "febrero"),
+            *("marzo", "abril", "mayo", "junio", "julio", "agosto", "septiembre", "octubre", "noviembre"),
+            *("diciembre", "gennaio", "febbraio", "aprile", "maggio", "giugno", "luglio", "settembre", "ottobre"),
+            *("dicembre", "stycznia", "lutego", "marca", "kwietnia", "maja", "czerwca", "lipca", "sierpnia", "wrze"),
+            *("dziernika", "listopada", "grudnia"),
         ),
     ),
     rule(PhiClass.DATE, r"[0-9](?<![\w/.-].)\d?-\d{1,2}-\d{2}(?![\w-])", needs=BY_DASH),
     rule(
         PhiClass.DATE,
         r"[0-9](?<![\w/.-].)\d?[./ -](?:I{1,3}|I?V|VI{1,3}|I?X|XI{1,2})[./ -](?:\d{4}|\d{2})\b",
-        needs=re.compile("[0-9][./ -][IVX]"),
+        needs=re.compile("[IVX](?<=[0-9][./ -].)"),
     ),
     rule(
         PhiClass.DATE,
         rf"(?:the )?(?<![\w.-])\d{{1,2}}(?:st|nd|rd|th)? (?:of )?{_SMALL_MONTH}\b(?:,? \d{{4}}\b)?"
         rf"|\b{_SMALL_MONTH} (?:the )?\d{{1,2}}(?:st|nd|rd|th)?\b(?:,? \d{{4}}\b)?",
-        needs=_SMALL_MONTHS,
+        needs=Both(any_of(*_SMALL_MONTHS), _SMALL_MONTHS),
     ),
     rule(
         PhiClass.DATE,
         rf"(?i:\b(?:the )?{_ORDINAL}(?: day)? of (?:{_SMALL_MONTH}|may)\b)(?:,? (?:of )?\d{{4}}\b)?",
-        needs=(
-            *("st of ", "nd of ", "rd of ", "th of ", "ay of ", "st Of ", "nd Of ", "rd Of ", "th Of ", "ay Of "),
-            *("ST OF ", "ND OF ", "RD OF ", "TH OF ", "AY OF "),
-        ),
+        needs=Both(any_of(*_SMALL_MONTHS, "may"), re.compile(r"[oO](?<=[trdhyTRDHY] .)[fF] ")),
         in_words=True,
     ),
     rule(
@@ -163,7 +180,7 @@ SAFE_HARBOR: Final = (
     rule(
         PhiClass.AGE,
         r"[19](?<![\w.,/-].)(?:(?<=9)\d|(?<=1)[01]\d)(?=[- ]?(?i:years?|yrs?|y/?o|yo|y\.o\.|[MF]\b|jahre|ans)\b)",
-        needs=Shape(re.compile(r"\b(?:9[0-9]|1[01][0-9])\b")),
+        needs=_OVER_89,
     ),
     rule(
         PhiClass.AGE,
@@ -172,7 +189,7 @@ SAFE_HARBOR: Final = (
         + "".join(rf"|(?<=\b(?i:{word}) .)" for word in _BEFORE_AGE)
         + r")(?:(?<=9)\d|(?<=1)[01]\d)(?:(?=[,.;:)]? (?![\d%])(?i:and|but|has|had|was|lives|admitted|of|with|who)\b)"
         r"|(?=, (?![\d%])))",
-        needs=re.compile("(?:9[0-9]|1[01][0-9])(?:[,;:)]? [abhwloABHWLO]|, )"),
+        needs=_OVER_89,
     ),
     rule(
         PhiClass.AGE,
@@ -198,7 +215,7 @@ SAFE_HARBOR: Final = (
     rule(
         PhiClass.ACCOUNT,
         r"[A-Z](?<!\w.)[A-Z]\d{2}(?: ?[A-Z\d]{4}){2,7}(?: ?[A-Z\d]{1,3})?\b",
-        needs=re.compile("[A-Z]{2}[0-9]{2} ?[A-Z0-9]{4}"),
+        needs=re.compile("[0-9](?<=[A-Z][A-Z].)[0-9] ?[A-Z0-9]{4}"),
         check=is_iban,
     ),
     rule(
@@ -209,7 +226,7 @@ SAFE_HARBOR: Final = (
     ),
     rule(PhiClass.MRN, r"(?<![\w.])\d{5,12}(?=\^{2,3})", needs=("^^",)),
     rule(PhiClass.PLAN, r"\bNHS[^\d\n]{0,12}(?P<id>\d{3}[ -]\d{3}[ -]\d{4})(?!\d)", needs=any_of("nhs")),
-    rule(PhiClass.LICENCE, r"\b[A-HJ-MPRSTUX][A-Z9]\d{7}\b", needs=re.compile("[A-Z9][0-9]{7}"), check=is_prescriber),
+    rule(PhiClass.LICENCE, r"\b[A-HJ-MPRSTUX][A-Z9]\d{7}\b", needs=Shape(re.compile("[0-9]{7}")), check=is_prescriber),
     rule(
         PhiClass.VEHICLE,
         r"\b(?i:plates?|vehicle|registration|reg\.?|car|kennzeichen)(?i:\s{0,2}(?:number|no\.?|#))?[\s:#=.\"']{1,6}"
@@ -228,10 +245,13 @@ SAFE_HARBOR: Final = (
         r"\(01\)\d{14}(?:\(\d{2}\)[A-Za-z\d-]{1,20}){0,4}",
         needs=("(01)",),
     ),
-    rule(
-        PhiClass.DEVICE,
-        r"(?<![\w:-])[\dA-Fa-f]{2}(?P<by>[:-])(?:[\dA-Fa-f]{2}(?P=by)){4}[\dA-Fa-f]{2}(?![\w:-])",
-        needs=re.compile("[:-][0-9A-Fa-f]{2}[:-]"),
+    *(
+        rule(
+            PhiClass.DEVICE,
+            rf"(?<![\w:-])[\dA-Fa-f]{{2}}{by}(?:[\dA-Fa-f]{{2}}{by}){{4}}[\dA-Fa-f]{{2}}(?![\w:-])",
+            needs=re.compile(f"{by}[0-9A-Fa-f]{{2}}{by}[0-9A-Fa-f]{{2}}{by}"),
+        )
+        for by in (":", "-")
     ),
     rule(PhiClass.IP, r"(?<![\w:.])(?=[\dA-Fa-f]{0,4}:)[\dA-Fa-f:]{2,39}(?![\w:.])", needs=_COLON, check=is_address),
     rule(
