@@ -73,8 +73,13 @@ class DisconnectWatch:
 
     def _started(self) -> select.epoll:
         if self._epoll is None:
-            self._epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
-            threading.Thread(target=self._run, args=(self._epoll,), name="disconnect-watch", daemon=True).start()
+            epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
+            try:
+                threading.Thread(target=self._run, args=(epoll,), name="disconnect-watch", daemon=True).start()
+            except RuntimeError:  # no room for a thread: the next request tries again, or nobody would ever be noticed
+                epoll.close()
+                raise
+            self._epoll = epoll
         return self._epoll
 
     def _run(self, epoll: select.epoll) -> None:

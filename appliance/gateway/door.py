@@ -124,7 +124,7 @@ class Door:
         noted.key = key
         noted.certificate = certificate
         noted.allowance = allowance = self.limiter.take(
-            f"key {key.key_id}", per_minute=limits.per_minute(key.tier, self.limits.requests_per_minute)
+            f"key {key.key_id}", per_minute=limits.ceiling(key.tier, self.limits.requests_per_minute)
         )
         if allowance.retry_after_seconds is not None:
             raise problems.rate_limited(allowance.retry_after_seconds)

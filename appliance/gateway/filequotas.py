@@ -11,7 +11,7 @@ from typing import Final
 
 from appliance.config import LimitsSection
 from appliance.gateway import problems
-from appliance.gateway.limits import Allowance, per_minute
+from appliance.gateway.limits import Allowance, ceiling
 from appliance.gateway.quotas import Held, allowance, cost_of, headers, token_limits
 from appliance.gateway.shared_file import SharedFile
 from media.clock import Clock
@@ -126,7 +126,7 @@ class FileQuotas:
             return
         with self._shared.transaction() as connection:
             connection.execute(_CHARGE, back)
-            most = per_minute(held.tier, minute)
+            most = ceiling(held.tier, minute)
             # Of a request larger than a minute's worth no more was taken than one, so no more than its rest is due.
             self._spend(connection, f"tokens {held.key_id}", most, -max(min(held.tokens, most) - cost, 0))
 

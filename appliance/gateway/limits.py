@@ -84,14 +84,14 @@ class RateLimiter:
         )
 
 
-def per_minute(tier: str, requests_per_minute: int) -> int:
-    """Return the ceiling of a tier."""
-    return max(1, math.floor(requests_per_minute * TIERS.get(tier, min(TIERS.values()))))
+def ceiling(tier: str, most: int) -> int:
+    """Return what a tier has of a limit for keys: of requests, of tokens, of what runs at once."""
+    return max(1, math.floor(most * TIERS.get(tier, min(TIERS.values()))))
 
 
 def at_once(tier: str, key_concurrent_requests: int) -> int:
     """Return how many requests of one key of a tier may run at once; 0 where the site does not bound them."""
-    return per_minute(tier, key_concurrent_requests) if key_concurrent_requests else 0
+    return ceiling(tier, key_concurrent_requests) if key_concurrent_requests else 0
 
 
 def duration(seconds: float) -> str:

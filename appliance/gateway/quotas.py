@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from appliance.config import LimitsSection
-from appliance.gateway.limits import Allowance, Limiter, duration, per_minute
+from appliance.gateway.limits import Allowance, Limiter, ceiling, duration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class Quotas(Limiter, Protocol):
 def token_limits(limits: LimitsSection, tier: str) -> tuple[int, int, int]:
     """Return how many tokens a tier has for a minute, a day and a month; 0 is no limit."""
     minute, day, month = limits.tokens_per_minute, limits.tokens_per_day, limits.tokens_per_month
-    return minute and per_minute(tier, minute), day and per_minute(tier, day), month and per_minute(tier, month)
+    return minute and ceiling(tier, minute), day and ceiling(tier, day), month and ceiling(tier, month)
 
 
 def cost_of(held: Held, tokens: int | None, delivered: str) -> int:

@@ -4,6 +4,8 @@ import socket
 import struct
 import threading
 
+import pytest
+
 from appliance.gateway.disconnect import SILENCE_SECONDS, DisconnectWatch, bound_reads, bound_waits, caller_socket
 
 PATIENCE_SECONDS = 30
@@ -35,6 +37,25 @@ def test_a_caller_that_left_before_the_watch_began_is_noticed() -> None:
         stop = DisconnectWatch().watch(_environ(server), gone.set)
         assert gone.wait(PATIENCE_SECONDS)
         stop()
+
+
+def test_callers_are_noticed_after_a_thread_had_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = DisconnectWatch()
+    client, server = socket.socketpair()
+    gone = threading.Event()
+    with client, server:
+        with monkeypatch.context() as none:
+            none.setattr(threading.Thread, "start", _refused)
+            with pytest.raises(RuntimeError, match="no room"):
+                watch.watch(_environ(server), gone.set)
+        stop = watch.watch(_environ(server), gone.set)
+        client.close()
+        assert gone.wait(PATIENCE_SECONDS)
+        stop()
+
+
+def _refused(_: threading.Thread) -> None:
+    raise RuntimeError("no room")
 
 
 def test_nothing_is_called_after_the_watch_ended() -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from appliance.gateway.limits import RateLimiter, at_once, duration, per_minute
+from appliance.gateway.limits import RateLimiter, at_once, ceiling, duration
 from media.clock import FixedClock
 
 
@@ -50,7 +50,7 @@ def test_durations_are_written_as_openai_does(seconds: float, text: str) -> None
 def test_every_tier_has_a_ceiling() -> None:
     tiers = ("basic", "standard", "premium", "unheard-of")
 
-    assert [per_minute(tier, 40) for tier in tiers] == [10, 40, 160, 10]
-    assert per_minute("basic", 1) == 1
+    assert [ceiling(tier, 40) for tier in tiers] == [10, 40, 160, 10]
+    assert ceiling("basic", 1) == 1
     assert [at_once(tier, 8) for tier in tiers] == [2, 8, 32, 2]
     assert [at_once(tier, 0) for tier in tiers] == [0] * 4, "no bound where the site names none"
