@@ -96,9 +96,9 @@ _MARK = "SEALIFT_SHARD"
 _shown = threading.Lock()
 
 
-def lanes(names: Sequence[str]) -> list[list[str]]:
+def lanes(names: Sequence[str], *, cores: int) -> list[list[str]]:
     """Return the shards that run one after another, in lanes that run at the same time: booted boxes, and the rest."""
-    third = THIRD_LANE if (os.cpu_count() or 1) >= CORES_FOR_THREE else set()
+    third = THIRD_LANE if cores >= CORES_FOR_THREE else set()
     boxes = BOXES_LANE - third
     rest = [name for name in names if name not in FIRST]
     found = [
@@ -173,7 +173,7 @@ def main() -> int:
     wanted = [name for name in names if name not in skipped]
     # Every shard runs, so that one report names all that failed.
     passed = {name: run_shard(name) for name in wanted if name in FIRST}
-    beside = lanes(wanted)
+    beside = lanes(wanted, cores=os.cpu_count() or 1)
     with ThreadPoolExecutor(max(len(beside), 1)) as pool:
         ran = pool.map(lambda lane: {name: run_shard(name, shown_at_end=len(beside) > 1) for name in lane}, beside)
         for lane in ran:
