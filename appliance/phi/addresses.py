@@ -3,13 +3,14 @@
 import re
 from typing import Final
 
-from appliance.phi.patterns import Both, PhiClass, any_of, rule
+from appliance.phi.patterns import Both, PhiClass, any_case, any_of, outline, rule
 
 _NAMED: Final = r"[A-Z\u00c0-\u00de][\w'\u2019.-]{0,24}"
 _STREET: Final = (
     r"(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Place|Pl|Way|Terrace|Ter|Circle|Cir"
     r"|Close|Crescent|Cres|Square|Sq|Parkway|Pkwy|Highway|Hwy|Trail|Trl|Row|Gardens|Gdns|Mews|Walk|Quay|Alley|Loop"
-    r"|Grove|Hill|Rise|Broadway|Plaza|STREET|AVENUE|AVE|ROAD|RD|BLVD|LANE|DRIVE|COURT|PLACE|WAY|TERRACE|CIRCLE)"
+    r"|Grove|Hill|Rise|Broadway|Plaza|Croft|Heights|Parade|Villas|Wharf|Wynd|Cove|Estate|Ridge|Turnpike|Chase|Meadows?"
+    r"|Bend|Manor|Knoll|Crossing|Pike|Trace|Promenade|Expressway|STREET|AVENUE|AVE|ROAD|RD|BLVD|LANE|DRIVE|COURT|PLACE|WAY|TERRACE|CIRCLE)"
 )
 _STREET_WORDS: Final = any_of(*re.findall("[a-z]+", _STREET.lower()))
 _FLATS: Final = (
@@ -35,8 +36,65 @@ _POSTCODE_REST: Final = (
     r"(?:[A-Z]?\d[A-Z\d]? ?\d[ABD-HJLNP-UW-Z]{2}|(?<=[AC-FHKNPRTV-Y])\d[\dW] ?[AC-FHKNPRTV-Y][AC-FHKNPRTV-Y\d]{3}"
     r"|(?<=[ABCEGHJ-NPRSTVXY])\d[A-Z] ?\d[A-Z]\d)\b"
 )
+# What any of these begins with or ends with, as an outline.
+_CODES: Final = outline(
+    *("9AA", "9A9", "A99 A", "A9A A", "A99A"),
+)
+_STATE_AND_ZIP: Final = outline("AA 99999", "AA, 99999", "AA  99999", "AA,  99999", "AA^99999")
+_AUSTRALIAN: Final = r"(?:NSW|VIC|QLD|WA|SA|TAS|NT|ACT) \d{4}\b"
+_END: Final = rf"(?:{_STATE},? {{1,2}}{_ZIP}|{_ZIP}|\d{{6}}\b|{_POSTCODE}|{_AUSTRALIAN})"
 _TOWN: Final = rf"(?:,? {{1,2}}{_NAMED}(?: {_NAMED}){{0,2}}(?:, {_NAMED}){{0,2}})"
-_REST: Final = rf"(?:,? {_FLAT})?(?:{_TOWN}?,? {{1,2}}(?:{_STATE},? {{1,2}}{_ZIP}|{_ZIP}|\d{{6}}\b|{_POSTCODE}))?"
+_REST: Final = rf"(?:,? {_FLAT})?(?:{_TOWN}?,? {{1,2}}{_END})?"
+
+# Of a town, a street or a house: without a point at its end, which ends a sentence.
+_PART: Final = r"[A-Z\u00c0-\u00de][\w'\u2019-]{1,24}"
+_TOWN_ALONE: Final = r"[A-Z](?<!\w.)[a-z\u00df-\u00ff'\u2019-]{2,24}(?: [A-Z][a-z\u00df-\u00ff'\u2019-]{2,24}){0,2}"
+# Those that are letters of a trade, a title or a label as well count with their code alone.
+_SURE_STATE: Final = rf"(?!(?:MD|PA|MA|MS|ID|IN|OR|DE|LA|PR)\b){_STATE}"
+_STATES: Final = (
+    *("alabama", "alaska", "arizona", "arkansas", "california", "carolina", "colorado", "connecticut", "dakota"),
+    *("delaware", "florida", "georgia", "hampshire", "hawaii", "idaho", "illinois", "indiana", "iowa", "jersey"),
+    *("kansas", "kentucky", "louisiana", "maine", "maryland", "massachusetts", "mexico", "michigan", "minnesota"),
+    *("mississippi", "missouri", "montana", "nebraska", "nevada", "ohio", "oklahoma", "oregon", "pennsylvania"),
+    *("rhode", "tennessee", "texas", "utah", "vermont", "virginia", "washington", "wisconsin", "wyoming", "york"),
+    *("ontario", "quebec", "alberta", "manitoba", "saskatchewan", "columbia", "scotia", "brunswick"),
+)
+_STATE_NAME: Final = (
+    r"(?:(?:North |South |New |West |Rhode |British |Nova )?(?:"
+    + "|".join(one.title() for one in _STATES)
+    + r"|Island)\b)"
+)
+_NO_STREET: Final = r"(?! (?i:hospital|clinic|surgery|medical|practice|health|ward|pharmacy|dental|general|care)\b)"
+_WITHOUT_NUMBER: Final = ("street", "avenue", "road", "lane", "boulevard", "crescent", "terrace")
+_REGIONS: Final = ("county", "parish", "township", "borough")
+
+_BEFORE_ADDRESS: Final = (
+    *("address", "addr", "lives", "lived", "living", "resides", "residing", "resident", "stays", "staying", "home"),
+    "moved",
+)
+_IN_WORDS: Final = (
+    # A town with its state, with or without a code.
+    (
+        rf"{_TOWN_ALONE}(?:, {_SURE_STATE}\b(?:,? {{1,2}}{_ZIP})?|,? {_STATE} {{1,2}}{_ZIP})",
+        Both(outline(", AA", "AA 9", "AA  9"), re.compile(rf" {_STATE}\b")),
+    ),
+    (rf"{_TOWN_ALONE}, {_STATE_NAME}(?:,? {{1,2}}{_ZIP})?", any_of(*_STATES, "island")),
+    (
+        (
+            rf"[A-Z](?<!\w.)[\w'\u2019-]{{1,24}}(?: {_PART}){{0,2}}"
+            rf" (?:{'|'.join(one.title() for one in _WITHOUT_NUMBER)})\b{_NO_STREET}"
+        ),
+        any_of(*_WITHOUT_NUMBER),
+    ),
+    (
+        (
+            rf"[A-Z](?<!\w.)[\w'\u2019-]{{1,24}}(?: {_PART})?"
+            rf" (?:{'|'.join(one.title() for one in _REGIONS)})\b{_NO_STREET}"
+        ),
+        any_of(*_REGIONS),
+    ),
+)
+"""Where somebody lives, said without a number."""
 
 _PLACES: Final = (
     (
@@ -102,8 +160,62 @@ _PLACES: Final = (
         ),
     ),
     (rf"\b(?i:p\.? ?o\.? box) \d{{1,6}}\b{_REST}", any_of("box")),
-    (rf"[A-Z](?<!\w.)(?:{_POSTCODE_REST})", re.compile("[0-9][A-Z][A-Z0-9]|[0-9][A-Z0-9] [A-Z0-9]")),
-    (rf"\b{_FLAT_WORD}{_FLAT_NUMBER}{_BEFORE_STREET}", any_of(*_FLATS)),
+    (rf"[A-Z](?<!\w.)(?:{_POSTCODE_REST})", _CODES),
+    (
+        # Houses, streets and towns that end with a post code.
+        (
+            rf"[A-Z0-9](?<![\w.].)(?:(?<=[0-9])\d{{0,3}}[A-Za-z]?(?:/\d{{1,4}})?|(?<=[A-Z])[\w'\u2019-]{{1,24}}),? "
+            rf"(?:(?:{_PART}|\d{{1,4}}[A-Za-z]?),? ){{0,8}}{_POSTCODE}"
+        ),
+        _CODES,
+    ),
+    (
+        # On the continent the number stands behind the street, and the code before the town.
+        rf"[A-Z](?<!\w.)[\w'\u2019-]{{1,24}}(?: (?:{_PART}|an?|am|de[rmns]?|la|las|los|du|des|del|van|ten)){{0,4}}"
+        r" \d{1,4}[a-z]?(?:[/-]\d{1,4})?,? (?:[A-Z]{1,2}-)?(?:\d{5}|\d{2}-\d{3}|\d{3} \d{2}|\d{4}(?: [A-Z]{2})?) "
+        + _PART,
+        outline("9999 A", "99-999 A", "999 99 A"),
+    ),
+    (
+        (
+            r"\b(?:(?:Rural Route|County R(?:oa)?d\.?|State R(?:oa)?d\.?|Highway|Hwy\.?|Interstate) \d{1,4}"
+            r"(?:,? Box \d{1,5})?"
+            r"|(?:RR|HC|Route|Rte\.?) ?\d{1,4},? Box \d{1,5})\b"
+        ),
+        any_of("rural", "county", "state", "highway", "hwy", "interstate", "box"),
+    ),
+    (
+        r"\b(?:PSC|CMR|Unit) \d{1,5},? Box \d{1,5},? (?:APO|FPO|DPO),? A[AEP] \d{5}(?:-\d{4})?\b",
+        any_of("apo", "fpo", "dpo"),
+    ),
+    (
+        # Degrees north and east.
+        r"[0-9-](?<![\w.-].)\d{0,2}\.\d{4,9}\u00b0? ?[NS]?,? ?(?i:long?(?:itude)?)?[.:]? ?-?\d{1,3}\.\d{4,9}(?![\w.])",
+        outline("9.9999"),
+    ),
+    (r"[0-9](?<![\w.-].)\d{4}-\d{4}(?![\w-])", outline("99999-9999")),
+    (
+        (
+            any_case(
+                *(
+                    "address(?: is)?",
+                    r"addr\.?",
+                    "live[sd] at",
+                    "living at",
+                    "resid(?:es|ing|ent) at",
+                    "stay(?:s|ing) at",
+                ),
+                *("home at", "moved to"),
+            )
+            + rf":? {{1,2}}(?P<id>(?:{_FLAT},? )?\d{{1,5}}[A-Za-z]?(?:/\d{{1,4}})?,? {_PART}"
+            rf"(?:,? (?:{_PART}|\d{{1,6}}\b|of|the|de|la|du)){{0,8}})"
+        ),
+        any_of(*_BEFORE_ADDRESS),
+    ),
+    (
+        any_case(*_FLATS) + rf"(?=[\s.#\d]){_FLAT_NUMBER}{_BEFORE_STREET}",
+        any_of(*_FLATS),
+    ),
     (rf"\b#{_FLAT_NUMBER}{_BEFORE_STREET}", ("#",)),
     (
         rf"\b\d{{1,4}} (?:Calle|Avenida|Via|Rua|Paseo|Camino) {_NAMED}(?: {_NAMED})?",
@@ -113,8 +225,11 @@ _PLACES: Final = (
 
 ADDRESSES: Final = (
     *(rule(PhiClass.ADDRESS, place, needs=needs) for place, needs in _PLACES),
+    *(rule(PhiClass.ADDRESS, place, needs=needs, in_words=True) for place, needs in _IN_WORDS),
     rule(
-        PhiClass.ADDRESS, rf"\b{_STATE}(?:,? {{1,2}}|\^)(?P<id>{_ZIP})", needs=re.compile(r"[0-9](?<=[ ,^].)[0-9]{4}")
+        PhiClass.ADDRESS,
+        rf"\b{_STATE}(?:,? {{1,2}}|\^)(?P<id>{_ZIP})",
+        needs=_STATE_AND_ZIP,
     ),
     rule(
         PhiClass.ADDRESS,

@@ -5,18 +5,17 @@ characters are left out, so that they hide nothing; findings are always in offse
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, Protocol
 
+from appliance.phi.gates import Gates
 from appliance.phi.labelled import labelled_in
-from appliance.phi.patterns import DOCUMENTED, NOT_DATES, Both, Needs, PhiClass, Rule, Shape, Words
+from appliance.phi.patterns import DOCUMENTED, NOT_DATES, PhiClass, Rule
 from appliance.phi.safeharbor import SAFE_HARBOR
 
-_NUMBERS: Final = re.compile("[0-9](?:[ ()./:-]{0,2}[0-9])*[./-]?")
 _UNSEEN: Final = (
     "\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064\ufeff"
 )
-_WORDS: Final = re.compile("[a-z]+")
 _INVISIBLE: Final = re.compile(f"[{_UNSEEN}]")
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 _PLAIN: Final = {
@@ -59,6 +58,14 @@ class ShadowDetector(Detector, Protocol):
         ...
 
 
+class NameDetector(Detector, Protocol):
+    """A detector of names that is told what others found in the same text."""
+
+    def find_in(self, shadowed: Shadow, others: Sequence[Finding] = ()) -> Sequence[Finding]:
+        """Return the names in the text with this shadow, in any order and not joined."""
+        ...
+
+
 class PatternDetector:
     """The documents' patterns and our own.
 
@@ -72,10 +79,7 @@ class PatternDetector:
         # Of two findings that are equally long the first counts, and a label knows better than a form.
         self._rules = first if rules is not None else (*first, *SAFE_HARBOR)
         self._labels_at = len(first) if rules is None else None
-        needed: dict[tuple[Needs, bool], list[int]] = {}
-        for place, one in enumerate(self._rules):
-            needed.setdefault((one.needs, one.in_words), []).append(place)
-        self._gates = [_gate(needs, places, in_words=in_words) for (needs, in_words), places in needed.items()]
+        self._gates = Gates(self._rules)
 
     def find(self, text: str) -> Sequence[Finding]:
         """Return the findings of all rules; where some overlap, one that covers them."""
@@ -84,54 +88,29 @@ class PatternDetector:
     def find_in(self, shadowed: Shadow) -> Sequence[Finding]:
         """Return what the rules find in the text with this shadow, each for itself."""
         shadow, places = shadowed
-        numbers = "\n".join(_NUMBERS.findall(shadow))
-        forms = (shadow, numbers, set(_WORDS.findall(shadow.lower())))
-        tried: list[int] = []
-        for gate in self._gates:
-            if (numbers or gate.in_words) and gate.search(forms[gate.form]):
-                then = gate.then
-                if then is None or then.search(forms[then.form]):
-                    tried += gate.rules
-        tried.sort()
+        tried, has_number = self._gates.passed(shadow)
         found: list[Finding] = []
-        labels_at = self._labels_at if numbers else None
+        labels_at = self._labels_at if has_number else None
         for place in tried:
             if labels_at is not None and place >= labels_at:
                 labels_at = None
                 found += _labelled(shadow, places)
-            found += _matches(self._rules[place], shadow, places)
+            rule = self._rules[place]
+            for match in rule.pattern.finditer(shadow):
+                if rule.check is None or rule.check(match[rule.group]):
+                    start, end = match.span(rule.group)
+                    if places is not None:
+                        start, end = places[start], places[end - 1] + 1
+                    found.append(Finding(start, end, rule.phi_class, rule.extra))
         if labels_at is not None:
             found += _labelled(shadow, places)
         return found
 
 
-class _Gate(NamedTuple):
-    """What a text must hold for some rules to be tried, and in which of its forms: as it is, its numbers, its words."""
-
-    search: Callable[[Any], object]
-    form: int
-    in_words: bool
-    rules: list[int]
-    then: "_Gate | None" = None
-
-
-def _gate(needs: Needs, rules: list[int], *, in_words: bool) -> _Gate:
-    if isinstance(needs, Both):
-        then = _gate(needs.then, rules, in_words=in_words)
-        return _gate(needs.words, rules, in_words=in_words)._replace(then=then)
-    if isinstance(needs, Shape):
-        return _Gate(needs.pattern.search, 1, in_words, rules)
-    if isinstance(needs, re.Pattern):
-        return _Gate(needs.search, 0, in_words, rules)
-    if isinstance(needs, Words):
-        return _Gate(needs.words.intersection, 2, in_words, rules)
-    return _Gate(lambda text: any(map(text.__contains__, needs)), 0, in_words, rules)
-
-
 class WithNames:
     """A detector of identifiers that recognises names besides."""
 
-    def __init__(self, inner: ShadowDetector, names: ShadowDetector) -> None:
+    def __init__(self, inner: ShadowDetector, names: NameDetector) -> None:
         self._inner, self._names = inner, names
 
     def find(self, text: str) -> Sequence[Finding]:
@@ -140,7 +119,8 @@ class WithNames:
 
     def find_in(self, shadowed: Shadow) -> Sequence[Finding]:
         """Return what both find in the text with this shadow."""
-        return [*self._inner.find_in(shadowed), *self._names.find_in(shadowed)]
+        found = self._inner.find_in(shadowed)
+        return [*found, *self._names.find_in(shadowed, found)]
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:
@@ -164,14 +144,6 @@ def merged(findings: Iterable[Finding]) -> list[Finding]:
 
 def _labelled(shadow: str, places: Sequence[int] | None) -> list[Finding]:
     return [_finding(start, end, places, phi_class, extra=True) for start, end, phi_class in labelled_in(shadow)]
-
-
-def _matches(rule: Rule, shadow: str, places: Sequence[int] | None) -> list[Finding]:
-    return [
-        _finding(*match.span(rule.group), places, rule.phi_class, extra=rule.extra)
-        for match in rule.pattern.finditer(shadow)
-        if rule.check is None or rule.check(match[rule.group])
-    ]
 
 
 def _finding(start: int, end: int, places: Sequence[int] | None, phi_class: PhiClass, *, extra: bool) -> Finding:

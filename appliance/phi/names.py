@@ -13,9 +13,11 @@ Rules:
         trade (`RN`) are one.
     NAMES-5 A capitalised word that does what only people do, or to whom it is done, is one: `told Okonkwo`.
     NAMES-6 A capitalised word joined to a name by `and` is one.
+    NAMES-7 A word of a name is one wherever it stands in the same text with a capital, however the name was found.
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Final
@@ -42,12 +44,15 @@ _COMMA: Final = re.compile(r", {0,2}")
 _FIELD: Final = re.compile(r"[\t\u21e5:|]\s{0,4}[\"']?\Z")
 # A capital within a word, as firms write themselves; `McKay` and `DiMarco` are people.
 _BRANDED: Final = re.compile("(?!Ma?c|O|D|L|Van|Fitz)[A-Z][a-z]+[A-Z]")
+_NUMBER: Final = re.compile(" [0-9]")
+_LIES_IN: Final = frozenset({"bed", "room", "ward", "fever"})
 _MOST_WORDS: Final = 6
 _BESIDE: Final = frozenset({" ", "  ", ", ", ": "})
 _AND: Final = frozenset({"and", "und", "et"})
 _JOINERS: Final = _AND | {"y", "e"}
 _DEALT_BY: Final = frozenset({"with", "from", "to", "of"})
 _NO_NAME: Final = NEVER | ENDS
+_NOT_ALONE: Final = _NO_NAME | KIN | OPENINGS | PARTICLES | EPONYMS | THINGS | PLACE_ENDS
 _SPOKEN_FOR: Final = KIN | TOWARDS | OPENINGS | _DEALT_BY
 
 
@@ -68,23 +73,64 @@ class NameRecogniser:
         """Return the names in `text`, in order, without overlaps."""
         return merged(self.find_in(shadow_of(text)))
 
-    def find_in(self, shadowed: Shadow) -> Sequence[Finding]:
-        """Return the names in the text with this shadow, each for itself."""
+    def find_in(self, shadowed: Shadow, others: Sequence[Finding] = ()) -> Sequence[Finding]:
+        """Return the names in the text with this shadow, each for itself.
+
+        Args:
+            shadowed: Of the text.
+            others: What was found in it before; names among these are looked for again, too (NAMES-7).
+        """
         shadow, places = shadowed
-        wording = Wording(shadow)
+        own = Wording(shadow)
+        spans = list(self._names(own))
+        inside, said = self._said(own, spans, others, places)
+        spans += [
+            (at, at)
+            for at in own.capitals
+            if own.known[at] in said and at not in inside and self._is_said_again(own, at)
+        ]
         found = []
-        for first, last in self._names(wording):
-            start, end = wording.spans[first][0], wording.spans[last][1]
+        for first, last in spans:
+            start, end = own.spans[first][0], own.spans[last][1]
             if places is not None:
                 start, end = places[start], places[end - 1] + 1
             found.append(Finding(start, end, PhiClass.NAME, extra=True))
         return found
 
+    def _said(
+        self, own: Wording, spans: Sequence[tuple[int, int]], others: Sequence[Finding], places: Sequence[int] | None
+    ) -> tuple[set[int], set[str]]:
+        """Return the places of words in names, and those of them that are somebody's name where they stand alone."""
+        inside = {at for first, last in spans for at in range(first, last + 1)}
+        said = {own.known[at] for at in inside if not own.written[at].isupper() or self._is_listed(own.known[at])}
+        for other in others:
+            if other.phi_class is PhiClass.NAME:
+                start, end = other.start, other.end
+                if places is not None:
+                    start, end = bisect_left(places, start), bisect_left(places, end)
+                at = bisect_left(own.spans, (start, start))
+                while at < len(own) and own.spans[at][0] < end:
+                    inside.add(at)
+                    if own.is_capital[at]:
+                        said.add(own.known[at])
+                    at += 1
+        return inside, {one for one in said if len(one) > 2} - _NOT_ALONE
+
+    def _is_said_again(self, own: Wording, at: int) -> bool:
+        """Tell whether a word that is somebody's name in this text means them here, too."""
+        # A word of the language is one by its capital alone, so not where a sentence begins with it.
+        if own.known[at] in EVERYDAY and not (at and own.between(at) == " "):
+            return False
+        return not (own.is_one_of(at + 1, PLACE_ENDS) and own.between(at + 1) == " ")
+
+    def _is_listed(self, known: str) -> bool:
+        return known in self._given or known in self._family
+
     def _names(self, own: Wording) -> Iterator[tuple[int, int]]:
         """Yield the first and the last word of each name."""
         after = -1
-        for at, is_capital in enumerate(own.is_capital):
-            if at <= after or not is_capital or (last := self._last(own, at)) < 0:
+        for at in own.capitals:
+            if at <= after or (last := self._last(own, at)) < 0:
                 continue
             yield at, last
             after = last
@@ -105,7 +151,7 @@ class NameRecogniser:
         if (given := self._after_comma(own, at, end)) >= 0:
             return self._end(own, given)
         if is_given:
-            counts = end > at or self._is_only_given(known) or self._is_meant(own, at, end)
+            counts = end > at or self._is_only_given(known) or self._is_meant(own, at, end) or _is_amid(own, at)
         else:
             is_initial = end > at and self._is_initial(own, at, end)
             counts = known in self._family or is_initial or (known not in EPONYMS and self._is_meant(own, at, end))
@@ -190,7 +236,8 @@ class NameRecogniser:
         if EPONYM_ENDS.match(own.text, own.spans[last][1]):
             return True
         if own.is_one_of(last + 1, PLACE_ENDS) and own.between(last + 1) == " ":
-            return True
+            # `Sato bed 4` lies there, and `Sato fever 38.9` has it.
+            return not (own.known[last + 1] in _LIES_IN and _NUMBER.match(own.text, own.spans[last + 1][1]))
         known = own.known[last]
         return at == last and (known in EPONYMS or (known in THINGS and not self._is_given(known)))
 
@@ -205,3 +252,10 @@ class NameRecogniser:
     def _is_only_given(self, known: str) -> bool:
         alone = self._given.get(known)
         return alone if alone is not None else any(self._given.get(part, False) for part in known.split("-"))
+
+
+def _is_amid(own: Wording, at: int) -> bool:
+    """Tell whether a word has its capital amid a sentence of small letters, where no rule of writing gives it one."""
+    if not at or own.between(at) != " " or own.is_capital[at - 1] or own.known[at] in EVERYDAY:
+        return False
+    return not own.written[at].isupper() and own.known[at] not in THINGS

@@ -13,32 +13,50 @@ from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shape:
-    """A pattern of digits and what stands between them: looked for in a text's numbers alone, which are few."""
-
-    pattern: re.Pattern[str]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Words:
     """Words, each of small letters without accents alone: one of them is looked for among a text's, however written."""
 
     words: frozenset[str]
 
 
-Plain = re.Pattern[str] | tuple[str, ...] | Words | Shape
+@dataclass(frozen=True, slots=True, eq=False)
+class Outline:
+    """Pieces of a text in which every digit is a 9 and every capital an A: one of them is looked for."""
+
+    pieces: tuple[bytes, ...]
+
+
+Plain = re.Pattern[str] | tuple[str, ...] | Words | Outline
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Both:
-    """Words, looked for first since that costs next to nothing, and what is looked for where one of them is there."""
+    """What is looked for first, since that costs next to nothing, and what is looked for where that is there."""
 
-    words: Words
+    first: Plain
     then: Plain
 
 
 Needs = Plain | Both
-"""What a text must hold for a rule to be tried: a pattern, some piece of text, some word, a number of a shape."""
+"""What a text must hold for a rule to be tried: a pattern, some piece of text, some word, a piece of its outline."""
+
+
+def outline(*pieces: str) -> Outline:
+    """Return the need of one of these pieces of an outline."""
+    return Outline(tuple(piece.encode("ascii") for piece in pieces))
+
+
+def any_case(*words: str) -> str:
+    """Return a pattern of any of these words, however written, at the beginning of a word.
+
+    Each word may go on as a pattern. The first letter comes by itself: a set of characters is looked for fastest.
+    """
+    rests: dict[str, list[str]] = {}
+    for word in words:
+        rests.setdefault(word[0], []).append(word[1:])
+    letters = "".join(rests)
+    each = "|".join(f"(?<=[{one}{one.upper()}])(?i:{'|'.join(rest)})" for one, rest in rests.items())
+    return rf"[{letters}{letters.upper()}](?<!\w.)(?:{each})"
 
 
 def any_of(*words: str) -> Words:
@@ -46,25 +64,25 @@ def any_of(*words: str) -> Words:
     return Words(frozenset(words))
 
 
-DIGIT: Final = re.compile("[0-9]")
-BY_SLASH: Final = Shape(re.compile("[0-9]/[0-9]"))
-BY_POINT: Final = Shape(re.compile(r"[0-9]\.[0-9]"))
-BY_DASH: Final = Shape(re.compile("[0-9]-[0-9]"))
-LONG: Final = Shape(re.compile("[0-9]{8}"))
+DIGIT: Final = outline("9")
+BY_SLASH: Final = outline("9/9")
+BY_POINT: Final = outline("9.9")
+BY_DASH: Final = outline("9-9")
+LONG: Final = outline("99999999")
 MONTHS: Final = any_of(
     *("jan", "january", "feb", "february", "mar", "march", "apr", "april", "may", "jun", "june", "jul", "july", "aug"),
     *("august", "sep", "sept", "september", "oct", "october", "nov", "november", "dec", "december"),
 )
 _AT: Final = ("@",)
 _LABEL: Final = Both(any_of("name", "surname", "patient", "pt", "kin"), re.compile(r"[:=](?<=[eEtTnN.\s].)"))
-_AS_SSN: Final = Shape(re.compile("[0-9]{3}-[0-9]{2}-[0-9]"))
-_AS_DATE: Final = Shape(re.compile("[0-9]/[0-9]{1,2}/[0-9]{4}"))
-_AS_ISO: Final = Shape(re.compile("[0-9]{4}-[0-9]{2}-[0-9]"))
-_FULL: Final = Shape(re.compile("[0-9][.-][0-9]{1,2}[.-][12]"))
-_HOST: Final = Shape(re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]"))
-_MEDICARE: Final = re.compile("[0-9][A-Z][A-Z0-9][0-9]")
+_AS_SSN: Final = outline("999-99-9")
+_AS_DATE: Final = outline("9/9/9999", "9/99/9999")
+_AS_ISO: Final = outline("9999-99-9")
+_FULL: Final = outline("9.9.9999", "9.99.9999", "9-9-9999", "9-99-9999")
+_HOST: Final = outline("9.9.9", "9.99.9", "9.999.9")
+_MEDICARE: Final = outline("9AA9", "9A99")
 _TITLE: Final = any_of("mr", "mrs", "ms", "mx", "miss", "dr", "prof")
-_GROUPS: Final = Shape(re.compile(r"[0-9]\)? ?[ .-]?[0-9]{3}[ .-][0-9]{4}"))
+_GROUPS: Final = outline("999-9999", "999 9999", "999.9999")
 _PLUS: Final = ("+",)
 _OF_RECORD: Final = any_of("mrn", "record", "chart")
 _OF_SECURITY: Final = any_of("ssn", "social")
@@ -203,7 +221,9 @@ EXTRA: Final = (
         needs=_AS_ISO,
     ),
     Rule(
-        phi_class=PhiClass.DATE, pattern=re.compile(r"\b\d{1,2}(?P<by>[.-])\d{1,2}(?P=by)(?:19|20)\d{2}\b"), needs=_FULL
+        phi_class=PhiClass.DATE,
+        pattern=re.compile(r"[0-9](?<!\w.)\d?(?P<by>[.-])\d{1,2}(?P=by)(?:19|20)\d{2}\b"),
+        needs=_FULL,
     ),
     *_IN_MONTHS,
     Rule(
@@ -231,7 +251,10 @@ EXTRA: Final = (
         in_words=True,
     ),
     Rule(
-        phi_class=PhiClass.NPI, pattern=re.compile(r"(?<![\w.-])[12]\d{9}(?![\w-])", re.ASCII), needs=LONG, check=is_npi
+        phi_class=PhiClass.NPI,
+        pattern=re.compile(r"[12](?<![\w.-].)\d{9}(?![\w-])", re.ASCII),
+        needs=LONG,
+        check=is_npi,
     ),
     Rule(
         phi_class=PhiClass.MBI,
@@ -243,8 +266,8 @@ EXTRA: Final = (
     Rule(
         phi_class=PhiClass.IP,
         pattern=re.compile(
-            r"(?<![\w.-])(?<!ersion )(?<!elease )(?<!uild )(?<!irmware )"  # of programs, not of hosts
-            r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?![\w-]|\.\d)",
+            r"[0-9](?<![\w.-].)(?<!ersion .)(?<!elease .)(?<!uild .)(?<!irmware .)"  # of programs, not of hosts
+            r"\d{0,2}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?![\w-]|\.\d)",
             re.ASCII,
         ),
         needs=_HOST,

@@ -9,25 +9,22 @@ from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
 from appliance.phi.addresses import ADDRESSES
+from appliance.phi.dates import DATES
 from appliance.phi.labelled import UNITS
 from appliance.phi.patterns import (
     BY_DASH,
-    BY_POINT,
-    BY_SLASH,
-    DAY,
-    LONG,
-    MONTHS,
     Both,
     PhiClass,
-    Shape,
+    any_case,
     any_of,
     luhn,
+    outline,
     rule,
 )
 
 _COLON: Final = re.compile(":[0-9A-Fa-f]{0,4}:")
 _SLASHES: Final = ("://",)
-_OVER_89: Final = Shape(re.compile(r"\b(?:9[0-9]|1[01][0-9])\b"))
+_OVER_89: Final = re.compile("[19](?<![0-9].)(?:(?<=9)[0-9]|(?<=1)[01][0-9])(?![0-9])")
 
 
 def is_iban(candidate: str) -> bool:
@@ -71,36 +68,30 @@ _VIN_VALUES: Final = dict(
 )
 _VIN_WEIGHTS: Final = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
 
-_MONTHS: Final = (
-    *("Jan(?:uary)?", "Feb(?:ruary)?", "Mar(?:ch)?", "Apr(?:il)?", "May", "June?", "July?", "Aug(?:ust)?"),
-    *("Sept?(?:ember)?", "Oct(?:ober)?", "Nov(?:ember)?", "Dec(?:ember)?"),
-    *("JAN(?:UARY)?", "FEB(?:RUARY)?", "MAR(?:CH)?", "APR(?:IL)?", "MAY", "JUNE?", "JULY?", "AUG(?:UST)?"),
-    *("SEPT?(?:EMBER)?", "OCT(?:OBER)?", "NOV(?:EMBER)?", "DEC(?:EMBER)?"),
+_NO_PLATE: Final = "AND|FOR|THE|WAS|NOT|HAS|ARE|ALL|NEG|POS|MAY|BUT"
+_VEHICLES: Final = any_of(
+    *("plate", "plates", "vehicle", "registration", "reg", "rego", "car", "tag", "truck", "van", "suv", "sedan"),
+    *("pickup", "scooter", "motorcycle", "motorbike", "kennzeichen", "targa", "cula", "immatriculation"),
 )
-_MONTH: Final = rf"(?:{'|'.join(_MONTHS)})"
-# The same at the beginning of a word, told after its first letter: a letter is looked for faster than a beginning.
-_AS_WORD: Final = "|".join(month[0] + r"(?<!\w.)" + month[1:] for month in _MONTHS)
-_SMALL_MONTHS: Final = (
-    *("january", "february", "march", "april", "june", "july", "august", "september", "october", "november"),
-    "december",
+# Works of reference, authorities, and where releases and guidelines are published.
+_OF_REFERENCE: Final = "|".join(
+    re.escape(one)
+    for one in (
+        *("who.int", "cdc.gov", "nih.gov", "fda.gov", "cms.gov", "hhs.gov", "europa.eu", "nice.org.uk", "bnf.org"),
+        *("gov.uk", "nhs.uk", "cochranelibrary.com", "cochrane.org", "uptodate.com", "medscape.com", "doi.org"),
+        *(
+            "wikipedia.org",
+            "nejm.org",
+            "thelancet.com",
+            "bmj.com",
+            "jamanetwork.com",
+            "rki.de",
+            "awmf.org",
+            "loinc.org",
+        ),
+        *("hl7.org", "snomed.org", "github.com", "python.org", "mayoclinic.org", "drugs.com", "rxlist.com"),
+    )
 )
-_SMALL_MONTH: Final = rf"(?:{'|'.join(_SMALL_MONTHS)})"
-_ORDINAL: Final = (
-    r"(?:(?:twenty|thirty)[- ](?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth)|first|second|third|fourth"
-    r"|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|(?:thir|four|fif|six|seven|eigh|nine)teenth|twentieth"
-    r"|thirtieth)"
-)
-_MONTH_IN_WORDS: Final = "|".join(
-    rf"{first}(?<!\w.)(?i:{month[1:]})" for month in (*_SMALL_MONTHS, "may") for first in (month[0], month[0].upper())
-)
-_FOREIGN_MONTH: Final = (
-    r"(?:Januar|Februar|M\u00e4rz|Mai|Juni|Juli|Oktober|Dezember"
-    r"|janvier|f\u00e9vrier|mars|avril|mai|juin|juillet|ao\u00fbt|septembre|octobre|novembre|d\u00e9cembre|enero|febrero"
-    r"|marzo|abril|mayo|junio|julio|agosto|septiembre|octubre|noviembre|diciembre|gennaio|febbraio|aprile|maggio|giugno"
-    r"|luglio|settembre|ottobre|dicembre|stycznia|lutego|marca|kwietnia|maja|czerwca|lipca|sierpnia|wrze\u015bnia"
-    r"|pa\u017adziernika|listopada|grudnia)"
-)
-_BEFORE_DAY: Final = ("am", "vom", "bis", "seit", "zum", "ab", "den")
 _BEFORE_AGE: Final = ("she", "he", "who", "patient", "was", "is", "at", "now", "nearly", "almost", "over")
 # Phone, tel, cell, fax, and whatever else says that a number is called; put together they make some words too many.
 _CALL_BEGINS: Final = "bcfmprtw"
@@ -110,76 +101,11 @@ _CALL_ENDS: Final = (
 )
 SAFE_HARBOR: Final = (
     *ADDRESSES,
-    rule(PhiClass.DATE, r"[0-9](?<![\w/.-].)\d?/\d{1,2}/\d{2}(?![\w/])", needs=BY_SLASH),
-    rule(PhiClass.DATE, r"[0-9](?<![\w/.-].)\d{3}/\d{1,2}/\d{1,2}(?![\w/])", needs=BY_SLASH),
-    rule(PhiClass.DATE, r"[0-9](?<![\w/.-].)\d?\.\d{1,2}\.\d{2}(?![\w.])", needs=BY_POINT),
-    rule(
-        PhiClass.DATE,
-        r"[0-9](?<= .)(?:"
-        + "|".join(rf"(?<=\b(?i:{word}) .)" for word in _BEFORE_DAY)
-        + r")(?:(?<=3)[01]\.|(?<=[12])\d\.|(?<=0)[1-9]\.|(?<=[1-9])\.)(?:1[0-2]|0?[1-9])\.(?!\w)",
-        needs=any_of(*_BEFORE_DAY),
-    ),
-    rule(
-        PhiClass.DATE,
-        r"[t\d](?:(?<=\d)(?<![\w.-].)\d?|(?<=t)he \d{1,2})(?:st|nd|rd|th|\.)?[- ](?:of )?"
-        rf"{_MONTH}\b\.?(?:[- ,]{{1,2}}['\u2019]?(?:\d{{4}}|\d{{2}})\b)?",
-        needs=MONTHS,
-    ),
-    rule(
-        PhiClass.DATE,
-        rf"(?<![\w.-])\d{{1,2}}(?:\.|er|\u00ba)? (?:de )?{_FOREIGN_MONTH}\b(?: (?:de )?(?:\d{{4}}|\d{{2}})\b)?",
-        # Of a month with an accent what stands before or behind it.
-        needs=any_of(
-            *("januar", "februar", "rz", "mai", "juni", "juli", "oktober", "dezember", "janvier", "vrier", "mars"),
-            *("avril", "juin", "juillet", "ao", "septembre", "octobre", "novembre", "cembre", "enero", "febrero"),
-            *("marzo", "abril", "mayo", "junio", "julio", "agosto", "septiembre", "octubre", "noviembre"),
-            *("diciembre", "gennaio", "febbraio", "aprile", "maggio", "giugno", "luglio", "settembre", "ottobre"),
-            *("dicembre", "stycznia", "lutego", "marca", "kwietnia", "maja", "czerwca", "lipca", "sierpnia", "wrze"),
-            *("dziernika", "listopada", "grudnia"),
-        ),
-    ),
-    rule(PhiClass.DATE, r"[0-9](?<![\w/.-].)\d?-\d{1,2}-\d{2}(?![\w-])", needs=BY_DASH),
-    rule(
-        PhiClass.DATE,
-        r"[0-9](?<![\w/.-].)\d?[./ -](?:I{1,3}|I?V|VI{1,3}|I?X|XI{1,2})[./ -](?:\d{4}|\d{2})\b",
-        needs=re.compile("[IVX](?<=[0-9][./ -].)"),
-    ),
-    rule(
-        PhiClass.DATE,
-        rf"(?:the )?(?<![\w.-])\d{{1,2}}(?:st|nd|rd|th)? (?:of )?{_SMALL_MONTH}\b(?:,? \d{{4}}\b)?"
-        rf"|\b{_SMALL_MONTH} (?:the )?\d{{1,2}}(?:st|nd|rd|th)?\b(?:,? \d{{4}}\b)?",
-        needs=Both(any_of(*_SMALL_MONTHS), _SMALL_MONTHS),
-    ),
-    rule(
-        PhiClass.DATE,
-        rf"(?i:\b(?:the )?{_ORDINAL}(?: day)? of (?:{_SMALL_MONTH}|may)\b)(?:,? (?:of )?\d{{4}}\b)?",
-        needs=Both(any_of(*_SMALL_MONTHS, "may"), re.compile(r"[oO](?<=[trdhyTRDHY] .)[fF] ")),
-        in_words=True,
-    ),
-    rule(
-        PhiClass.DATE,
-        rf"(?:{_MONTH_IN_WORDS})(?i: (?:the )?{_ORDINAL}\b)(?:,? (?:of )?\d{{4}}\b)?",
-        needs=any_of(*_SMALL_MONTHS, "may"),
-        in_words=True,
-    ),
-    rule(PhiClass.DATE, rf"(?:{_AS_WORD})\.? {{1,2}}(?:the )?{DAY}\b(?!\.\d|:)(?:,? \d{{4}}\b)?", needs=MONTHS),
-    rule(
-        PhiClass.DATE,
-        r"[12](?<![\w.-].)(?:(?<=1)9|(?<=2)0)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[0-2]\d[0-5]\d(?:[0-5]\d)?)?(?![\w.-])",
-        needs=LONG,
-    ),
-    rule(
-        PhiClass.DATE,
-        # What stands before is looked for at the number, since words are more than numbers.
-        r"[0-9](?:(?<=[Oo]n .)|(?<=[Ss]ince .)|(?<=[Uu]ntil .)|(?<=[Bb]y .)|(?<=[Ff]rom .)|(?<=[Tt]o .)|(?<=[Oo]f .)"
-        r"|(?<=[Dd]ated .)|(?<=[Dd]ue .)|(?<=[Ss]een .)|(?<=DOB .)|(?<=[Bb]orn .)|(?<=dmitted .)|(?<=charged .)"
-        r"|(?<=tarted .)|(?<=[Dd]ate: .))(?:(?<=[0-2])\d|(?<=3)[01])?/(?:3[01]|[12]\d|0?[1-9])(?![\w/])",
-        needs=Shape(re.compile("[0-9]/[0-3]?[0-9](?![0-9/])")),
-    ),
+    *DATES,
     rule(
         PhiClass.AGE,
-        r"[19](?<![\w.,/-].)(?:(?<=9)\d|(?<=1)[01]\d)(?=[- ]?(?i:years?|yrs?|y/?o|yo|y\.o\.|[MF]\b|jahre|ans)\b)",
+        r"[19](?<![\w.,/-].)(?:(?<=9)\d|(?<=1)[01]\d)"
+        r"(?=[- ]?(?i:years?|yrs?|y/?o|yo|y\.o\.|[MF]\b|jahre|ans|a\u00f1os|anos|anni|lat|jaar|\u00e5r)\b)",
         needs=_OVER_89,
     ),
     rule(
@@ -197,6 +123,14 @@ SAFE_HARBOR: Final = (
         needs=any_of("age", "aged", "turned", "turning", "turns"),
     ),
     rule(
+        PhiClass.AGE,
+        r"(?i:\b(?P<id>ninety(?:[- ](?:one|two|three|four|five|six|seven|eight|nine))?"
+        r"|(?:a|one) hundred(?: and \w{3,6})?)"
+        r"[- ](?:years?|yrs?)\b)",
+        needs=Both(any_of("ninety", "hundred"), any_of("years", "year", "yrs", "yr")),
+        in_words=True,
+    ),
+    rule(
         PhiClass.PHONE,
         # The first letter by itself: a set of characters is what is looked for fastest.
         rf"[{_CALL_BEGINS.upper()}{_CALL_BEGINS}](?<!\w.)(?i:{'|'.join(_CALL_ENDS)})"
@@ -207,37 +141,55 @@ SAFE_HARBOR: Final = (
     rule(PhiClass.PHONE, rf"[2-9](?<![\w.,/$-].)\d{{2}}-\d{{4}}(?![\w-]){UNITS}", needs=BY_DASH),
     rule(
         PhiClass.URL,
-        r"\bhttps?://[^\s<>\"']{0,120}?(?i:patient|mrn|chart|record|member|profile|person|people|users?\b|family"
-        r"|portal|visit|appointment)[^\s<>\"']{0,200}(?<![.,;:)\]])",
+        # Whatever follows a host names somebody, unless the host is one where nobody's own pages are.
+        rf"\bhttps?://(?!(?:[\w-]{{1,63}}\.){{0,4}}(?:{_OF_REFERENCE})[/?#])[\w.-]{{1,120}}(?::\d{{1,5}})?[/?#]"
+        r"[^\s<>\"']{1,300}(?<![.,;:)\]])",
         needs=_SLASHES,
         in_words=True,
     ),
     rule(
         PhiClass.ACCOUNT,
         r"[A-Z](?<!\w.)[A-Z]\d{2}(?: ?[A-Z\d]{4}){2,7}(?: ?[A-Z\d]{1,3})?\b",
-        needs=re.compile("[0-9](?<=[A-Z][A-Z].)[0-9] ?[A-Z0-9]{4}"),
+        needs=outline("AA99"),
         check=is_iban,
     ),
     rule(
         PhiClass.ACCOUNT,
         r"[2-6](?<![\w.-].)(?:\d{3}(?P<by>[ -]?)\d{4}(?P=by)\d{4}(?P=by)\d{1,7}|\d{3}[ -]?\d{6}[ -]?\d{4,5})(?![\w-])",
-        needs=Shape(re.compile("[0-9]{4}[ -]?[0-9]{4}(?:[0-9]{2})?[ -]?[0-9]{4}")),
+        needs=outline(
+            *("9999 9999", "9999-9999", "999999999999"),
+        ),
         check=is_card,
     ),
     rule(PhiClass.MRN, r"(?<![\w.])\d{5,12}(?=\^{2,3})", needs=("^^",)),
     rule(PhiClass.PLAN, r"\bNHS[^\d\n]{0,12}(?P<id>\d{3}[ -]\d{3}[ -]\d{4})(?!\d)", needs=any_of("nhs")),
-    rule(PhiClass.LICENCE, r"\b[A-HJ-MPRSTUX][A-Z9]\d{7}\b", needs=Shape(re.compile("[0-9]{7}")), check=is_prescriber),
+    rule(
+        PhiClass.LICENCE, r"\b[A-HJ-MPRSTUX][A-Z9]\d{7}\b", needs=outline("AA9999999", "A99999999"), check=is_prescriber
+    ),
     rule(
         PhiClass.VEHICLE,
-        r"\b(?i:plates?|vehicle|registration|reg\.?|car|kennzeichen)(?i:\s{0,2}(?:number|no\.?|#))?[\s:#=.\"']{1,6}"
+        any_case(
+            *("plates?", "vehicle", "registration", r"reg\.?", "rego", "car", "tag", "truck", "van", "suv", "sedan"),
+            *("pickup", "scooter", "motorcycle", "motorbike", "kennzeichen", "targa", "matr\u00edcula"),
+            "immatriculation",
+        )
+        + r"(?i:\s{0,2}(?:number|no\.?|#))?[\s:#=.\"']{1,6}"
         r"(?P<id>(?=[A-Z -]{0,5}\d)(?=[\d -]{0,5}[A-Z])(?=[A-Z\d -]{5})"
         r"[A-Z\d]{1,4}(?:[ -]?[A-Z\d]{1,4}){1,2})(?![\w-])",
-        needs=any_of("plate", "plates", "vehicle", "registration", "reg", "car", "kennzeichen"),
+        needs=_VEHICLES,
+    ),
+    rule(
+        PhiClass.VEHICLE,
+        # Plates that look like nothing else: British, French, German, Indian, and some American ones.
+        r"[A-Z0-9\u00c4\u00d6\u00dc](?<![\w-].)(?:[A-Z\u00c4\u00d6\u00dc]{0,2}-[A-Z]{1,2} \d{1,4}[EH]?"
+        rf"|(?<=[A-Z])[A-Z](?:\d\d ?(?!{_NO_PLATE})[A-Z]{{3}}|-\d{{3}}-[A-Z]{{2}}|[A-Z]-\d\d[A-Z]|"
+        r" ?\d\d [A-Z]{1,2} \d{4})|(?<=[0-9])[A-Z]{3} ?\d{3})(?![\w-])",
+        needs=outline("99 AAA", "99AAA", "9AAA 9", "9AAA9", "A-A", "-999-AA", "A-99A", "9 A 9", "9 AA 9"),
     ),
     rule(
         PhiClass.VEHICLE,
         r"[A-HJ-NPR-Z\d](?<!\w.)[A-HJ-NPR-Z\d]{11}\d{5}(?!\w)",
-        needs=Shape(re.compile("[0-9]{5}")),
+        needs=outline("A99999", "999999"),
         check=is_vin,
     ),
     rule(
@@ -264,7 +216,9 @@ SAFE_HARBOR: Final = (
         PhiClass.MRN,
         # A code of capitals and digits that is nobody's product: at least five digits, or four behind a dash.
         r"[A-Z](?<!\w.)[A-Z]{0,4}(?:-\d{4,}|-?\d{5,}|-?\d{2,}-\d{3,}|\d{2}-\d{4,})(?:-[A-Z\d]{1,6})?(?![\w-]|\.\d)",
-        needs=re.compile("[A-Z]-?[0-9]{2}"),
+        needs=outline(
+            *("A-9999", "A99999", "A99-999", "A999-999", "A9999-999", "A-99-999", "A-999-999"),
+        ),
     ),
 )
 """Tried after the documents' patterns and the others of `patterns`."""

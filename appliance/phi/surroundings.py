@@ -132,6 +132,8 @@ TOWARDS: Final = _words(
     "by told tell tells asked ask asking paged page informed inform reassured thanked thank called call calling",
     "met see",
     "saw seen per thanks yours wishes regards love signed crew caller ordering tech taken pt handover dr cc attn",
+    "texted emailed messaged phoned rang updated notified contacted advised reviewed examined assessed escorted",
+    "accompanied helped assisted taught interviewed supervised alerted consulted visited",
 )
 """What is done to, or by, a person who is named next."""
 
@@ -141,6 +143,8 @@ DEALT: Final = _words(
     "lived staying update message letter call note email feedback handover word belongs handed given passed",
     "lent according",
     "thanks speak talk speaking sat stayed went",
+    "review discuss copy copied escalated reported scheduled booked appointment appt consult consultation session",
+    "reply replied apologised complaint heard texted wrote voicemail married engaged divorced separated assisted",
 )
 """What stands before `with`, `from`, `to` or `of` and a person."""
 

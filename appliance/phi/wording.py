@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Set as AbstractSet
-from itertools import accumulate
+from itertools import accumulate, compress
 from typing import Final
 
 _WORD: Final = re.compile(r"([^\W\d_](?:[\w\u2019'\u02bc-]{0,30}\w)?)")
@@ -24,6 +24,7 @@ class Wording:
         spans: The place of each word.
         known: Each word as lists have it: small, without accents and apostrophes, without an owner's `'s`.
         is_capital: Whether each begins with a capital.
+        capitals: The numbers of those that do.
     """
 
     def __init__(self, text: str) -> None:
@@ -42,6 +43,7 @@ class Wording:
         else:
             self.known = [word.lower() if word.isalpha() and word.isascii() else _folded(word) for word in self.written]
             self.is_capital = [word[0].isupper() for word in self.written]
+        self.capitals = list(compress(range(len(self.written)), self.is_capital))
 
     def __len__(self) -> int:
         return len(self.spans)

@@ -23,13 +23,13 @@ def _found(text: str) -> list[tuple[str, str]]:
         ("en Calle de Alcalá 45", [("address", "Calle de Alcalá 45")]),
         ("SW1A 2AA", [("address", "SW1A 2AA")]),
         ("P.O. Box 1180", [("address", "P.O. Box 1180")]),
-        ("Springfield, IL 62704", [("address", "62704")]),
+        ("Springfield, IL 62704", [("address", "Springfield, IL 62704")]),
         ("the 94-year-old", [("age", "94")]),
         ("aged 101.", [("age", "101")]),
         ("seen 3/14/24 and 14.03.24", [("date", "3/14/24"), ("date", "14.03.24")]),
         ("born 14-Mar-1961", [("date", "14-Mar-1961")]),
         ("back on March 14th", [("date", "March 14th")]),
-        ("on the 5th of May", [("date", "the 5th of May")]),
+        ("on the 5th of May", [("date", "5th of May")]),
         ("PID 19610314 F", [("date", "19610314")]),
         ("admitted 3/14 with", [("date", "3/14")]),
         ("fax: 5550142", [("phone", "5550142")]),
@@ -73,12 +73,63 @@ def test_an_identifier_is_found_in_its_usual_spellings(text: str, expected: Any)
         "card 4111 1111 1111 1112 fails its check",
         "1HGCM82633A004353 fails its check",
         "group 1, case 2, plan 3",
-        "https://example.org/guidelines/sepsis",
+        "https://www.who.int/guidelines/sepsis and https://example.org",
+        "GCS 14/15, MMSE 24/30, VA 6/9, power 4/5, 1/2 tablet",
+        "the road was long; in street clothes; King County Hospital",
         "at 10:45 and 2:30",
     ],
 )
 def test_what_looks_like_one_is_left_alone(text: str) -> None:
     assert [one for one in _found(text) if one[0] != "mrn"] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # A month with its year, days without one, and spans of days.
+        *("March 2023", "Sept. 2019", "march of 2023", "mar 2023", "02/2024", "2023-11", "Feb-24", "July '76"),
+        *("14-16 March 2023", "March 14th through 16th", "14MAR2023", "14MAR23", "Fourteenth March", "Mar-14-2023"),
+        *("2023.03.14", "14. 3. 2023", "03142023", "07/02", "14.03.", "Q3 2023", "2023-W12", "fall of 2022"),
+        *("Christmas Day 2021", "M\u00e4rz 2023"),
+        # Where somebody lives, without a number or with a code.
+        *("14 Station Parade", "Maple Street", "Salem, Oregon", "Rural Route 2, Box 88", "Orange County"),
+        *("The Old Forge, 2 Mill Lane, Ludlow SY8 1DX", "An der Alten M\u00fchle 7, 50667 K\u00f6ln", "02139-4307"),
+        *("Storgatan 5, 111 22 Stockholm", "12 George St, Parramatta NSW 2150", "42.3601, -71.0589"),
+        # Plates that look like nothing else.
+        *("AB19 KTP", "AB-123-CD", "M-AB 1234", "7KLM 219", "CQT-48H", "MH 12 AB 1234"),
+        *("https://pictures.example.org/case/jd-17",),
+    ],
+)
+def test_an_identifier_without_a_word_before_it_is_found_whole(text: str) -> None:
+    before, after = "Seen, she says, ", " as told."
+
+    found = _found(before + text + after)
+
+    assert [one for _, one in found] == [text]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("f/u 3/14", "3/14"),
+        ("Admit 3/14", "3/14"),
+        ("3/14 @ 10", "3/14"),
+        ("3/14 at 10:15", "3/14"),
+        ("3/14: afebrile", "3/14"),
+        ("Monday the 14th", "the 14th"),
+        ("Tues 3/14", "3/14"),
+        ("from 3/14 to 3/16", "3/14 to 3/16"),
+        ("DOB 030461", "030461"),
+        ("since Thanksgiving", "Thanksgiving"),
+        ("lives at 14 The Laurels, Bampton with", "14 The Laurels, Bampton"),
+        ("ninety-three years old", "ninety-three"),
+        ("93 a\u00f1os", "93"),
+        ("Anthem W2284 61093", "W2284 61093"),
+        ("number 4000817266", "4000817266"),
+    ],
+)
+def test_a_word_before_or_behind_says_what_it_is(text: str, expected: str) -> None:
+    assert [one for _, one in _found(text)] == [expected]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +161,14 @@ def test_check_digits_count(check: Any, valid: str, wrong: str) -> None:
         "phone " * 5300,
         "A1" * 16000,
         "MRN 12345-" * 3200,
+        "Aaa " * 7990 + "9 SW1A 1AA",
+        "Aaa, " * 6390 + "IL 62704",
+        "12 Aaa, " * 3990 + "80331 Aa",
+        "lives at 1 Aaa " * 2130,
+        "March 14-" * 3550,
+        "14 March-" * 3550,
+        "AA-" * 10660 + "AA99 AAA",
+        "https://a.b/" * 2660,
     ],
 )
 def test_no_text_of_the_largest_size_takes_long(text: str) -> None:
