@@ -97,10 +97,10 @@ def test_what_is_handed_in_has_no_identifier_of_prompt_or_answer() -> None:
 def test_what_was_found_in_the_prompt_is_replaced_in_the_answer_also_where_no_pattern_would_see_it() -> None:
     site = Site(store := Store())
 
-    site.answered("DOB 3/4/1950", "file born3/4/1950x")
+    site.answered("DOB 3/4/1950", "paper born3/4/1950x")
     site.samples.close()
 
-    assert [one["text"] for one in store.content()["texts"]] == ["DOB [DATE_1]", "file born[DATE_1]x"]
+    assert [one["text"] for one in store.content()["texts"]] == ["DOB [DATE_1]", "paper born[DATE_1]x"]
 
 
 @pytest.mark.parametrize(
