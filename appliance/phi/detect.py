@@ -58,14 +58,6 @@ class ShadowDetector(Detector, Protocol):
         ...
 
 
-class NameDetector(Detector, Protocol):
-    """A detector of names that is told what others found in the same text."""
-
-    def find_in(self, shadowed: Shadow, others: Sequence[Finding] = ()) -> Sequence[Finding]:
-        """Return the names in the text with this shadow, in any order and not joined."""
-        ...
-
-
 class PatternDetector:
     """The documents' patterns and our own.
 
@@ -110,7 +102,7 @@ class PatternDetector:
 class WithNames:
     """A detector of identifiers that recognises names besides."""
 
-    def __init__(self, inner: ShadowDetector, names: NameDetector) -> None:
+    def __init__(self, inner: ShadowDetector, names: ShadowDetector) -> None:
         self._inner, self._names = inner, names
 
     def find(self, text: str) -> Sequence[Finding]:
@@ -119,8 +111,7 @@ class WithNames:
 
     def find_in(self, shadowed: Shadow) -> Sequence[Finding]:
         """Return what both find in the text with this shadow."""
-        found = self._inner.find_in(shadowed)
-        return [*found, *self._names.find_in(shadowed, found)]
+        return [*self._inner.find_in(shadowed), *self._names.find_in(shadowed)]
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:

@@ -13,11 +13,12 @@ Rules:
         trade (`RN`) are one.
     NAMES-5 A capitalised word that does what only people do, or to whom it is done, is one: `told Okonkwo`.
     NAMES-6 A capitalised word joined to a name by `and` is one.
-    NAMES-7 A word of a name is one wherever it stands in the same text with a capital, however the name was found.
+    NAMES-7 A given name that is a word of the language, too, is one amid a sentence: `ask for Barb at the desk`.
+
+What is found once is replaced wherever it stands in a request's texts, word by word: see `tokens`.
 """
 
 import re
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Final
@@ -52,7 +53,6 @@ _AND: Final = frozenset({"and", "und", "et"})
 _JOINERS: Final = _AND | {"y", "e"}
 _DEALT_BY: Final = frozenset({"with", "from", "to", "of"})
 _NO_NAME: Final = NEVER | ENDS
-_NOT_ALONE: Final = _NO_NAME | KIN | OPENINGS | PARTICLES | EPONYMS | THINGS | PLACE_ENDS
 _SPOKEN_FOR: Final = KIN | TOWARDS | OPENINGS | _DEALT_BY
 
 
@@ -73,58 +73,17 @@ class NameRecogniser:
         """Return the names in `text`, in order, without overlaps."""
         return merged(self.find_in(shadow_of(text)))
 
-    def find_in(self, shadowed: Shadow, others: Sequence[Finding] = ()) -> Sequence[Finding]:
-        """Return the names in the text with this shadow, each for itself.
-
-        Args:
-            shadowed: Of the text.
-            others: What was found in it before; names among these are looked for again, too (NAMES-7).
-        """
+    def find_in(self, shadowed: Shadow) -> Sequence[Finding]:
+        """Return the names in the text with this shadow, each for itself."""
         shadow, places = shadowed
         own = Wording(shadow)
-        spans = list(self._names(own))
-        inside, said = self._said(own, spans, others, places)
-        spans += [
-            (at, at)
-            for at in own.capitals
-            if own.known[at] in said and at not in inside and self._is_said_again(own, at)
-        ]
         found = []
-        for first, last in spans:
+        for first, last in self._names(own):
             start, end = own.spans[first][0], own.spans[last][1]
             if places is not None:
                 start, end = places[start], places[end - 1] + 1
             found.append(Finding(start, end, PhiClass.NAME, extra=True))
         return found
-
-    def _said(
-        self, own: Wording, spans: Sequence[tuple[int, int]], others: Sequence[Finding], places: Sequence[int] | None
-    ) -> tuple[set[int], set[str]]:
-        """Return the places of words in names, and those of them that are somebody's name where they stand alone."""
-        inside = {at for first, last in spans for at in range(first, last + 1)}
-        said = {own.known[at] for at in inside if not own.written[at].isupper() or self._is_listed(own.known[at])}
-        for other in others:
-            if other.phi_class is PhiClass.NAME:
-                start, end = other.start, other.end
-                if places is not None:
-                    start, end = bisect_left(places, start), bisect_left(places, end)
-                at = bisect_left(own.spans, (start, start))
-                while at < len(own) and own.spans[at][0] < end:
-                    inside.add(at)
-                    if own.is_capital[at]:
-                        said.add(own.known[at])
-                    at += 1
-        return inside, {one for one in said if len(one) > 2} - _NOT_ALONE
-
-    def _is_said_again(self, own: Wording, at: int) -> bool:
-        """Tell whether a word that is somebody's name in this text means them here, too."""
-        # A word of the language is one by its capital alone, so not where a sentence begins with it.
-        if own.known[at] in EVERYDAY and not (at and own.between(at) == " "):
-            return False
-        return not (own.is_one_of(at + 1, PLACE_ENDS) and own.between(at + 1) == " ")
-
-    def _is_listed(self, known: str) -> bool:
-        return known in self._given or known in self._family
 
     def _names(self, own: Wording) -> Iterator[tuple[int, int]]:
         """Yield the first and the last word of each name."""
