@@ -141,9 +141,10 @@ SAFE_HARBOR: Final = (
     rule(PhiClass.PHONE, rf"[2-9](?<![\w.,/$-].)\d{{2}}-\d{{4}}(?![\w-]){UNITS}", needs=BY_DASH),
     rule(
         PhiClass.URL,
-        # Whatever follows a host names somebody, unless the host is one where nobody's own pages are.
-        rf"\bhttps?://(?!(?:[\w-]{{1,63}}\.){{0,4}}(?:{_OF_REFERENCE})[/?#])[\w.-]{{1,120}}(?::\d{{1,5}})?[/?#]"
-        r"[^\s<>\"']{1,300}(?<![.,;:)\]])",
+        # What follows a host may name somebody, unless the host is one where nobody's own pages are; a host may, too.
+        rf"\bhttps?://(?:(?!(?:[\w-]{{1,63}}\.){{0,4}}(?:{_OF_REFERENCE})[/?#])[\w.@:%\[\]-]{{1,160}}[/?#][^\s<>\"']{{1,300}}"
+        r"|[^\s<>\"'/]{0,120}?(?i:patient|mrn|chart|record|member|profile|person|people|family|portal|visit)[^\s<>\"']{0,200})"
+        r"(?<![.,;:)\]])",
         needs=_SLASHES,
         in_words=True,
     ),

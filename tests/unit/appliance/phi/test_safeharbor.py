@@ -97,7 +97,8 @@ def test_what_looks_like_one_is_left_alone(text: str) -> None:
         *("Storgatan 5, 111 22 Stockholm", "12 George St, Parramatta NSW 2150", "42.3601, -71.0589"),
         # Plates that look like nothing else.
         *("AB19 KTP", "AB-123-CD", "M-AB 1234", "7KLM 219", "CQT-48H", "MH 12 AB 1234"),
-        *("https://pictures.example.org/case/jd-17",),
+        *("https://pictures.example.org/case/jd-17", "https://jd:secret@example.org/a", "http://[2001:db8::17]/jd"),
+        *("https://who.int.example.org/jd", "https://patient-jd.example.org", "https://example.org?jd"),
     ],
 )
 def test_an_identifier_without_a_word_before_it_is_found_whole(text: str) -> None:
