@@ -182,7 +182,7 @@ SAFE_HARBOR: Final = (
     rule(
         PhiClass.VEHICLE,
         # Plates that look like nothing else: British, French, German, Indian, and some American ones.
-        r"[A-Z0-9\u00c4\u00d6\u00dc](?<![\w-].)(?:[A-Z\u00c4\u00d6\u00dc]{0,2}-[A-Z]{1,2} \d{1,4}[EH]?"
+        r"[A-Z0-9\u00c4\u00d6\u00dc](?<![\w-].)(?:[A-Z\u00c4\u00d6\u00dc]{0,2}-(?<!BY-)[A-Z]{1,2} \d{1,4}[EH]?"
         rf"|(?<=[A-Z])[A-Z](?:\d\d ?(?!{_NO_PLATE})[A-Z]{{3}}|-\d{{3}}-[A-Z]{{2}}|[A-Z]-\d\d[A-Z]|"
         r" ?\d\d [A-Z]{1,2} \d{4})|(?<=[0-9])[A-Z]{3} ?\d{3})(?![\w-])",
         needs=outline("99 AAA", "99AAA", "9AAA 9", "9AAA9", "A-A", "-999-AA", "A-99A", "9 A 9", "9 AA 9"),

@@ -62,7 +62,7 @@ NEVER: Final = _words(
     "all any both can could may might must shall should will after again also always ask because been before being",
     "below between during few first further get got last let long low high left right little much next never none",
     "normal old per please said since still tell thank thanks through tomorrow tonight unless use used well went",
-    "won yet",
+    "won yet true false none less valid",
     # Days and months, and headings of records.
     "monday tuesday wednesday thursday friday saturday sunday january february march april june july august",
     "september october november december spring summer autumn winter",

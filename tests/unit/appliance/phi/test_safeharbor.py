@@ -75,6 +75,7 @@ def test_an_identifier_is_found_in_its_usual_spellings(text: str, expected: Any)
         "group 1, case 2, plan 3",
         "https://www.who.int/guidelines/sepsis and https://example.org",
         "GCS 14/15, MMSE 24/30, VA 6/9, power 4/5, 1/2 tablet",
+        "a photograph, CC BY-SA 3.0; batch 16-32 of the run",
         "the road was long; in street clothes; King County Hospital",
         "at 10:45 and 2:30",
     ],
