@@ -3,7 +3,8 @@
 Rules (docs/format.md, "Promotions"):
   PROM-6  A canary starts beside a version that serves, with the signed statement of two people for its version; one at
           a time. Holding, resuming, aborting and cutting over name its version.
-  PROM-7  Its time is what passed since its start, less the time on hold.
+  PROM-7  Its time is what passed since its start, less the time on hold, by the records' times; so none is started,
+          resumed or cut over while the machine's clock is not what decisions rest on.
   PROM-8  Cutting over makes its version the one in production; a fresh statement may come with it. The version before
           stays beside for the watch, until it is retired, or production changes again.
   PROM-9  Bringing another version forward, going back and stopping end a canary.

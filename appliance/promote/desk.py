@@ -121,7 +121,7 @@ def build_desk(
     promoter = Promoter(books, config=config, policy=lambda: in_force(ledger), clock=clock, acceptance=acceptance)
     hosts = HostChanges(books, config=config, clock=clock, acceptance=acceptance)
     clocks = ClockChanges(books, config=config, clock=machine or clock, acceptance=acceptance)
-    rollout = Rollout(books, promoter, clock=clock, goes_back=config.policy.watch == "go-back")
+    rollout = Rollout(books, promoter, clock=clock, machine=machine, goes_back=config.policy.watch == "go-back")
     policies = PolicyChanges(books, config=config, clock=clock, acceptance=acceptance)
     return Desk(
         books=books,

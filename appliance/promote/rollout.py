@@ -3,6 +3,8 @@
 Promises: a canary starts only with the approvals that bring a version into production; it ends by itself when the
 judge finds it worse; after its time, with enough requests and nothing against it, one person cuts over; before that, or
 where too few requests came, two people approve anew. Holding, resuming and aborting take one person with a reason.
+Nothing whose hours are counted begins while the clock is in doubt, since records bear the machine's time; what ends a
+canary is always taken.
 One canary runs at a time, in whichever line of production. After a cut-over, by a canary or in a maintenance window,
 the watch goes on (`appliance.promote.afterwards`).
 """
@@ -23,6 +25,7 @@ from appliance.promote.line import Line
 from appliance.promote.promoter import Promoter, most_approved
 from appliance.promote.record import BY_AUTOMATION, BY_JUDGE, JUDGE_NAME, Kind, Promotion
 from appliance.promote.terms import Terms
+from appliance.timekeeping.believed import require_shown
 from media.clock import Clock, to_text
 
 JUDGED: Final = "promotion.canary-judged"
@@ -36,10 +39,12 @@ _ENOUGH: Final = "enough"
 class Rollout:
     """What the promoter's process does about rollouts; the caller makes sure that one call runs at a time."""
 
-    def __init__(self, books: Books, promoter: Promoter, *, clock: Clock, goes_back: bool = False) -> None:
+    def __init__(
+        self, books: Books, promoter: Promoter, *, clock: Clock, machine: Clock | None = None, goes_back: bool = False
+    ) -> None:
         self._books = books
         self._promoter = promoter
-        self._clock = clock
+        self._clock, self._machine = clock, machine or clock
         self._judge: Judge | None = None
         self._told, self._told_at = _GOING, clock.now()
         self._belonging = Belonging()
@@ -53,7 +58,9 @@ class Rollout:
             ApprovalRefusedError: The statement is unknown, expired or outdated, or an approval does not verify.
             GateFailedError: A newer gate result contradicts the evidence.
             ConflictError: A canary runs, nothing serves beside it, or the terms are not sensible.
+            ClockUncertainError: Its hours could not be counted.
         """
+        require_shown(self._clock, self._machine, what="starting a canary")
         people, production = self._books.catch_up()
         if production.canary is not None:
             raise ConflictError(
@@ -98,7 +105,9 @@ class Rollout:
         Raises:
             NotPromotedError: No canary is on hold.
             UnknownPersonError: The person is not enrolled.
+            ClockUncertainError: How long it was on hold could not be counted.
         """
+        require_shown(self._clock, self._machine, what="resuming a canary")
         return self._step(Kind.CANARY_RESUMED, person=person, person_class=person_class, reason=reason)
 
     def abort(self, *, person: str, person_class: str, reason: str) -> Promotion:
@@ -125,7 +134,9 @@ class Rollout:
             ConflictError: It is on hold, or the judge found it worse.
             NotEnoughApprovalsError: Its time is not over or too few requests came, and two people have not approved
                 that anew.
+            ClockUncertainError: The watch that begins could not be counted.
         """
+        require_shown(self._clock, self._machine, what="cutting a canary over")
         people, production = self._books.catch_up()
         who, (line, canary) = people.require_active(person), _running(production)
         verdict = self._verdict(production, line, canary)

@@ -67,6 +67,28 @@ def require_certain(places: Places, clock: Clock, *, what: str) -> datetime:
     return shown
 
 
+def require_shown(clock: Clock, machine: Clock, *, what: str) -> None:
+    """Return where the machine's clock shows the time that decisions rest on, give or take small steps.
+
+    For what is counted from the time of a record: that is the machine's, and a decision's may be another.
+
+    Args:
+        clock: Of decisions.
+        machine: The machine's, by which the ledger records.
+        what: Names to a person what cannot be done meanwhile.
+
+    Raises:
+        ClockUncertainError: They are apart.
+    """
+    shown, believed = machine.now(), clock.now()
+    if abs(shown - believed) > timedelta(seconds=SMALL_SECONDS):
+        raise ClockUncertainError(
+            what=f"{what} is refused while the clock is in doubt",
+            why=f"it shows {to_text(shown)}, decisions rest on {to_text(believed)}; hours would count from both",
+            fix="two people put it right with their signatures: `sealift clock set`; then ask again",
+        )
+
+
 def _is_believed(found: ClockRecord, shown: datetime, ticks: int) -> bool:
     # The watch looks every few seconds; who asks in between looks for a step too.
     step = shown - found.expected(ticks)

@@ -94,6 +94,39 @@ def test_an_expired_approval_of_a_host_change_does_not_come_back_to_life(
     assert "expired" in caught.value.why
 
 
+@pytest.mark.parametrize("wrong", [FIFTY_YEARS, -timedelta(days=300)])
+def test_no_hours_of_a_canary_are_counted_from_a_wrong_clock(tmp_path: Path, wrong: timedelta) -> None:
+    site = open_site(tmp_path)
+    box = Machine(site)
+    box.run(60)
+    site.desk = build_desk(
+        site.config,
+        site.ledger,
+        clock=BelievedClock(site.config.at, site.clock),
+        machine=site.clock,
+        hasher=FAST_HASHER,
+    )
+    site.promote(digest("A"))
+    ana, ben = signatories()[:2]
+    request = site.approve(site.request(digest("B")), ana, ben)
+    terms = {"percent": 20, "hours": 48, "watch_hours": 48}
+
+    box.jump(wrong)
+    with pytest.raises(ClockUncertainError, match="starting a canary"):
+        site.client.start_canary(request.statement.sha256, **terms)
+    box.jump(-wrong)
+    site.client.start_canary(request.statement.sha256, **terms)
+    box.jump(wrong)
+    site.client.step_canary("hold", person=ben.id, reason="to be sure")
+    with pytest.raises(ClockUncertainError, match="resuming a canary"):
+        site.client.step_canary("resume", person=ben.id, reason="again")
+    with pytest.raises(ClockUncertainError, match="cutting a canary over"):
+        site.client.cut_over(person=ben.id, reason="enough", keeps_before=True)
+    site.client.step_canary("abort", person=ben.id, reason="the clock is wrong")
+
+    assert site.client.canary()["canary"] is None
+
+
 def test_nothing_that_is_kept_for_a_time_is_destroyed_by_a_jump(box: Machine, tmp_path: Path) -> None:
     create_missing(tmp_path / "keys")
     keys, clock = FileKeys(tmp_path / "keys"), BelievedClock(box.config.at, box.clock)
