@@ -75,6 +75,7 @@ def promote(
     meaning: str = "",
     keep_warm: bool = False,
     said: Said | None = None,
+    password: Callable[[], str | None] = lambda: None,
 ) -> PromoteFacts:
     """Take a version as far towards production as its approvals allow.
 
@@ -85,6 +86,7 @@ def promote(
         meaning: Why, in words that people sign; a plain sentence is made when empty.
         keep_warm: Leave the engine of the version before running, for going back in seconds.
         said: Which line it is for; that of its name where nothing is said.
+        password: Returns that of who asks, where the promoter wants it; called only where nothing waits yet.
 
     Raises:
         UnknownVersionError: No such version is registered.
@@ -110,7 +112,12 @@ def promote(
         text = meaning or f"Serve {version.name} {version.version} in production at {here.config.site}"
         asked = said or Said()
         request = here.promoter.request(
-            validated, meaning=text, requested_by=person, beside=asked.beside, replaces=asked.replaces
+            validated,
+            meaning=text,
+            requested_by=person,
+            password=password(),
+            beside=asked.beside,
+            replaces=asked.replaces,
         )
         return PromoteFacts(step=Step.REQUESTED, version=version, needed=needed, request=request, fit=planned)
     if len(request.approvals) < needed:

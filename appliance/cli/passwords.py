@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from appliance.config import Config
 from media.errors import UsageError
 
 _LONGEST = 1024
@@ -29,3 +30,14 @@ def read(path: Path | None, *, prompt: str, confirm: bool = False) -> str:
     if not sys.stdin.isatty():
         raise UsageError(what="a password is needed", why="there is no terminal", fix="give --password-file PATH")
     return str(typer.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True))
+
+
+def of_asker(config: Config, person: str, path: Path | None) -> str | None:
+    """Return the password of who asks people for approval: where who requests does not approve, or a file was given.
+
+    Raises:
+        UsageError: It is needed, and there is neither a file nor a terminal.
+    """
+    if path is None and config.release_is_request:
+        return None
+    return read(path, prompt=f"Password of {person}")

@@ -9,7 +9,7 @@ from appliance.actions import policy as action
 from appliance.actions.pinned import plain_bytes
 from appliance.actions.ways import Way
 from appliance.cli import context as shared
-from appliance.cli import signing
+from appliance.cli import passwords, signing
 from appliance.cli.gathering import gathered
 from appliance.cli.opened import ledger_of, promoter_of
 from appliance.promote.policy import GatePolicy
@@ -63,6 +63,10 @@ def _import(
     file: File,
     person: Annotated[str, typer.Option("--as", metavar="PERSON", help="Who asks for it, by id.")],
     reason: Annotated[str, typer.Option("--reason", help="Why, in words that people sign.")],
+    password_file: Annotated[
+        Path | None,
+        typer.Option("--password-file", help="The person's; asked where who asks does not approve. - is stdin."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and tell; ask nobody.")] = False,
 ) -> None:
     """Ask two people for thresholds of the site's own. Nothing changes before both have signed."""
@@ -75,8 +79,9 @@ def _import(
     if dry_run:
         own.result(facts, "\n".join(_lines(now, after)))
         return
+    secret = passwords.of_asker(own.config, person, password_file)
     with promoter_of(own) as promoter:
-        request = promoter.request_policy(policy=text, meaning=reason, requested_by=person)
+        request = promoter.request_policy(policy=text, meaning=reason, requested_by=person, password=secret)
     digest = request.statement.sha256
     then = f"{digest[:12]}: two people run `sealift policy approve {digest[:12]} --as PERSON`"
     own.result({**facts, "statement": digest}, "\n".join((*_lines(now, after), then)))

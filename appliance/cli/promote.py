@@ -62,14 +62,22 @@ def _promote(
         asked = Asked(purpose=Purpose.CUT_OVER, model_digest=which, person=person, reason=reason, minutes=minutes)
         _window(own, asked, password_file=password_file, dry_run=dry_run)
         return
-    if dry_run or reason or password_file is not None:
+    if dry_run or reason:
         raise UsageError(
-            what="--reason, --password-file and --dry-run belong to --window",
+            what="--reason and --dry-run belong to --window",
             why="a promotion without a window stops nothing by itself",
             fix="see `sealift models fit` for what it would do, or give --window",
         )
     with production_of(own) as here:
-        facts = action.promote(here, which, person=person, meaning=meaning, keep_warm=keep_warm, said=said)
+        facts = action.promote(
+            here,
+            which,
+            person=person,
+            meaning=meaning,
+            keep_warm=keep_warm,
+            said=said,
+            password=lambda: passwords.of_asker(own.config, person, password_file),
+        )
     if facts.step is Step.WAITING:
         names = ", ".join(facts.approved_by) or "nobody"
         raise NotEnoughApprovalsError(

@@ -18,6 +18,8 @@ from media import canonical, durable
 from media.errors import SealiftError
 
 FORMAT: Final = 1
+ASKER_KNOWN_FORMAT: Final = 2
+"""Of a request whose asker the promoter knew by a password, and of no other."""
 _MAX_BYTES: Final = 256 * 1024
 _MOST_STATEMENT: Final = 16 * 1024
 _MOST_APPROVALS: Final = 16
@@ -41,12 +43,17 @@ StatementT = TypeVar("StatementT", bound=Signable)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approvable(Generic[StatementT]):
-    """A statement with the approvals it has."""
+    """A statement with the approvals it has.
+
+    Attributes:
+        asker_known: Whether the promoter knew by a password who asked; else that is a name that was typed.
+    """
 
     NAME: ClassVar[str]
 
     statement: StatementT
     approvals: tuple[Approval, ...] = ()
+    asker_known: bool = False
 
     @classmethod
     @abstractmethod
@@ -63,6 +70,7 @@ class Approvable(Generic[StatementT]):
             "statement": self.statement.to_bytes().decode(),
             "statement_sha256": self.statement.sha256,
             "approvals": [approval.to_json() for approval in self.approvals],
+            **({"asker_known": True} if self.asker_known else {}),
         }
 
     @classmethod
@@ -74,10 +82,14 @@ class Approvable(Generic[StatementT]):
             ApprovalRefusedError: It is no such statement.
         """
         required = ("statement", "statement_sha256", "approvals")
-        fields = canonical.exact_keys(untrusted, required, ("format",), what=cls.NAME)
+        fields = canonical.exact_keys(untrusted, required, ("format", "asker_known"), what=cls.NAME)
         text = canonical.text(fields["statement"], "request.statement", most=_MOST_STATEMENT)
         approvals = canonical.array(fields["approvals"], "request.approvals", most=_MOST_APPROVALS)
-        return cls(statement=cls.parse(text.encode()), approvals=tuple(Approval.from_json(one) for one in approvals))
+        return cls(
+            statement=cls.parse(text.encode()),
+            approvals=tuple(Approval.from_json(one) for one in approvals),
+            asker_known=canonical.boolean(fields.get("asker_known", False), "request.asker_known"),
+        )
 
     @classmethod
     def stored(cls, folder: Path) -> Iterator[Self]:
@@ -95,7 +107,8 @@ class Approvable(Generic[StatementT]):
     def save(self, folder: Path) -> None:
         """Write the request's file durably."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-        content = canonical.dumps({"format": FORMAT, **self.to_json()})
+        written = ASKER_KNOWN_FORMAT if self.asker_known else FORMAT
+        content = canonical.dumps({"format": written, **self.to_json()})
         durable.replace(folder / f"{self.statement.sha256}.json", content, mode=0o644)
 
     def with_approval(self, presented: Presented, people: SitePeople, acceptance: Acceptance) -> tuple[Self, Approval]:

@@ -136,9 +136,19 @@ class PromoterClient:
         )
 
     def request(
-        self, validated: Validated, *, meaning: str, requested_by: str, beside: bool = False, replaces: str = ""
+        self,
+        validated: Validated,
+        *,
+        meaning: str,
+        requested_by: str,
+        password: str | None = None,
+        beside: bool = False,
+        replaces: str = "",
     ) -> Request:
-        """Ask for approvals of a validated version, for the line of its name, or for the one that is said."""
+        """Ask for approvals of a validated version, for the line of its name, or for the one that is said.
+
+        The password is that of who requests; the promoter asks for it where who requests does not approve.
+        """
         answer = self._call(
             "request",
             model_digest=validated.model_digest,
@@ -146,6 +156,7 @@ class PromoterClient:
             policy_digest=validated.policy_digest,
             meaning=meaning,
             requested_by=requested_by,
+            password=password,
             **Said(beside=beside, replaces=replaces).fields,
         )
         return Request.from_json(answer["request"])
@@ -208,9 +219,12 @@ class PromoterClient:
         answer = self._call("clock-approve", statement_sha256=statement_sha256, **_message(presented))
         return ClockRequest.from_json(answer["request"])
 
-    def request_policy(self, *, policy: str, meaning: str, requested_by: str) -> PolicyRequest:
-        """Ask for approvals of thresholds of the site's own: the whole text of the file."""
-        answer = self._call("policy-request", policy=policy, meaning=meaning, requested_by=requested_by)
+    def request_policy(
+        self, *, policy: str, meaning: str, requested_by: str, password: str | None = None
+    ) -> PolicyRequest:
+        """Ask for approvals of thresholds of the site's own, by the whole text of the file; password: see `request`."""
+        fields = {"policy": policy, "meaning": meaning, "requested_by": requested_by, "password": password}
+        answer = self._call("policy-request", **fields)
         return PolicyRequest.from_json(answer["request"])
 
     def pending_policies(self) -> tuple[PolicyRequest, ...]:

@@ -2,7 +2,8 @@
 
 Three doors, each a socket with its own group. `promoter-actions` is for root's commands; `promoter-admin` is for the
 web page, `promoter-operator` for operators' commands: these cannot act in anyone's name, so there going back and
-stopping take the person's password, and codes are not issued. An approval needs no door's word, since it is a
+stopping take the person's password, and codes are not issued. A request takes it at every door where who requests does
+not approve (`appliance.promote.asking`). An approval needs no door's word, since it is a
 signature, nor does an enrolment, since it takes a code.
 
     codes{count,admins?} -> {codes}                           actions, while nobody is enrolled
@@ -14,7 +15,7 @@ signature, nor does an enrolment, since it takes a code.
     revoke{person,by,password,reason} -> {}                   actions
     login{person,password} -> {person,name,roles}
     people -> {people:[{person,name,fingerprint,roles,classes,credentials,revoked,counts_from}],admins,classes,...}
-    request{model_digest,evidence_digest,policy_digest,meaning,requested_by,beside?,replaces?} -> {request}
+    request{model_digest,evidence_digest,policy_digest,meaning,requested_by,password?,beside?,replaces?} -> {request}
     line-choice{model_digest} -> {asked,lines:[{name,newest,shown}],not_beside}    whether a request must say a line
     pending -> {requests:[{statement,statement_sha256,basis,approvals}]}
     approve{statement_sha256,...} -> {request}                see `appliance.promote.presented`; so are the other two
@@ -50,6 +51,7 @@ from appliance.errors import LedgerRefusedError, WireError
 from appliance.promote import automation_desk, breakglass, deletion_desk, judgement_desk, policy_desk, rollout_desk
 from appliance.promote.accepting import Acceptance
 from appliance.promote.alone import Alone
+from appliance.promote.asking import BY_PASSWORD
 from appliance.promote.automation import AutomationKeys
 from appliance.promote.books import Books
 from appliance.promote.breakglass import Emergencies
@@ -81,7 +83,6 @@ ACTIONS_DOOR: Final = "promoter-actions"
 OPERATOR_DOOR: Final = "promoter-operator"
 JUDGE_DOOR: Final = "promoter-judge"
 DOORS: Final = (ADMIN_DOOR, ACTIONS_DOOR, OPERATOR_DOOR, JUDGE_DOOR)
-BY_PASSWORD: Final = "password"  # noqa: S105 - a class of authentication
 BY_OPERATOR: Final = "operator"
 _ONLY_ACTIONS: Final = frozenset({"codes", "invite", "reset", "roles", "revoke", "carry", "carry-ahead"})
 
@@ -177,7 +178,7 @@ class Desk:
             **rollout_desk.answers(rollout, reviews, self._class_of),
             **breakglass.answers(Emergencies(books, reviews, clock), self._class_of),
             **deletion_desk.answers(deletions, self._class_of),
-            **policy_desk.answers(policies),
+            **policy_desk.answers(policies, self._people.class_of_asker),
             **judgement_desk.answers(books, self._class_of),
             **automation_desk.answers(self._automation, promoter, rollout, self._people.require_login),
         }
@@ -224,6 +225,7 @@ class Desk:
             policy_digest=_digest(untrusted, "policy_digest"),
             meaning=_text(untrusted, "meaning"),
             requested_by=_text(untrusted, "requested_by"),
+            asker_class=self._people.class_of_asker(untrusted),
             said=Said.of_message(untrusted),
         )
         return {"request": request.to_json(), "statement": request.statement.to_bytes().decode()}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from appliance.config import Config
-from appliance.promote import base64text
+from appliance.promote import asking, base64text
 from appliance.promote.accepting import Acceptance
 from appliance.promote.books import Books
 from appliance.promote.classes import WEBAUTHN
@@ -29,6 +29,7 @@ class PeopleDesk:
         self._books = books
         self._vouching = Vouching(secrets.passwords, separates=config.separates_roles)
         self._counting = list(config.policy.classes)
+        self._names_suffice = config.release_is_request
         self._enrolment = Enrolment(
             books,
             secrets,
@@ -64,6 +65,20 @@ class PeopleDesk:
             UnknownPersonError: Not enrolled, revoked, or the password is wrong.
         """
         return self._enrolment.login(_text(untrusted, "person"), _password(untrusted))
+
+    def class_of_asker(self, untrusted: Fields) -> str:
+        """Return by what it is known who asks people for their approval; empty where the name was typed.
+
+        Raises:
+            UnknownPersonError: Not enrolled, revoked, the password is wrong, or there is none and the site needs it.
+        """
+        person = _text(untrusted, "requested_by")
+        if untrusted.get("password") is None:
+            if not self._names_suffice:
+                raise asking.unknown(person)
+            return ""
+        self._enrolment.login(person, _password(untrusted))
+        return asking.BY_PASSWORD
 
     def _codes(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
         if "vouchers" in untrusted:

@@ -4,7 +4,7 @@ The statement holds the file itself, so that nothing can be signed unseen, the d
 laid over, and the digest of the policy that holds until then; another one meanwhile voids it. It is of a type of its
 own, so that no signature given for anything else counts here.
 
-    policy-changes/SHA256.json    statement and approvals (format 1), below the promoter's folder (HOST-2)
+    policy-changes/SHA256.json    statement and approvals (formats 1 and 2), below the promoter's folder (HOST-2)
 
 Promises: the ledger knows of each request and each approval before a file says it; with enough approvals, every
 signature verified again, the promoter records that the policy holds (`approval.policy-adopted`), which it alone may;
@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, ConflictError, NotEnoughApprovalsError
+from appliance.promote import asking
 from appliance.promote.accepting import Acceptance
 from appliance.promote.approvable import Approvable
 from appliance.promote.books import Books
@@ -143,17 +144,26 @@ class PolicyChanges(Changes[PolicyRequest]):
         self._release = release
         self._table = table
 
-    def request(self, *, policy: str, meaning: str, requested_by: str) -> PolicyRequest:
+    def request(self, *, policy: str, meaning: str, requested_by: str, asker_class: str = "") -> PolicyRequest:
         """Return the statement to sign for a file's text; the same one again while it waits.
+
+        Args:
+            policy: The file's text.
+            meaning: Why, as people sign it.
+            requested_by: Who asks.
+            asker_class: By what it is known that it is this person; empty where the name was typed.
 
         Raises:
             ApprovalRefusedError: The meaning is not one.
             ConflictError: Too many wait, or exactly this holds already.
             LimitExceededError, MalformedError: The file is refused; `what` names the dotted key.
-            UnknownPersonError: Who asks, or whose word a looser threshold rests on, is not enrolled.
+            UnknownPersonError: Who asks, or whose word a looser threshold rests on, is not enrolled, or who asks is not
+                known to be that person where that decides.
         """
         people, _ = self._books.catch_up()
         person = people.require_active(requested_by)
+        if not self._counts(asker_known=bool(asker_class)):
+            raise asking.unknown(person.id)
         file = SitePolicy.from_bytes(policy.encode(), table=self._table)
         release = self._release()
         # What cannot be judged by closes the gates, and is replaced like any other.
@@ -180,7 +190,8 @@ class PolicyChanges(Changes[PolicyRequest]):
             requested_at=now,
             expires=now + timedelta(hours=self._config.policy.approval_hours),
         )
-        return self._asked(PolicyRequest(statement=statement), REQUESTED, person.id)
+        request = PolicyRequest(statement=statement, asker_known=bool(asker_class))
+        return self._asked(request, REQUESTED, person.id, **asking.said(asker_class))
 
     def pending(self) -> tuple[PolicyRequest, ...]:
         """Return the requests that can still be approved, the oldest first; what a crash left undone is finished."""
@@ -194,9 +205,13 @@ class PolicyChanges(Changes[PolicyRequest]):
             one
             for one in PolicyRequest.stored(self._folder)
             if now <= one.statement.expires
+            and self._counts(asker_known=one.asker_known)
             and (one.statement.replaces, one.statement.release_sha256) == (replaces, release.digest)
         ]
         return tuple(sorted(found, key=lambda one: one.statement.requested_at))
+
+    def _counts(self, *, asker_known: bool) -> bool:
+        return asker_known or self._config.release_is_request
 
     def _replaced(self, release: GatePolicy) -> tuple[GatePolicy | None, str]:
         return PolicyBook.of(self._books.ledger).replaced(release, table=self._table)

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, ConflictError, NotEnoughApprovalsError
-from appliance.promote import actors, destination, linenames, readers
+from appliance.promote import actors, asking, destination, linenames, readers
 from appliance.promote.accepting import Acceptance
 from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved, still_counting
 from appliance.promote.automation_key import AutomationKey
@@ -26,7 +26,7 @@ from appliance.promote.history import Production
 from appliance.promote.people import SitePeople
 from appliance.promote.policy import GatePolicy
 from appliance.promote.presented import Presented
-from appliance.promote.record import Kind, Promotion
+from appliance.promote.record import BY_AUTOMATION, Kind, Promotion
 from appliance.promote.statement import BY_PERSON, BY_RELEASE, LINE_FORMAT, Statement, require_meaning
 from appliance.promote.statement import FORMAT as FORMAT_OF_LINE_1
 from appliance.promote.validated import Validated, require_validated
@@ -35,6 +35,8 @@ from media.clock import Clock
 from media.errors import SealiftError
 
 FORMAT: Final = 1
+ASKER_KNOWN_FORMAT: Final = 2
+"""Of a request whose asker the promoter knew by a password or a key, and of no other."""
 MOST_PENDING: Final = 32
 MOST_BY_MACHINES: Final = 4
 """How many requests of automation keys wait at once."""
@@ -46,11 +48,18 @@ class Request:
 
     Attributes:
         basis: How many promotions had concerned its line when it was made; see `appliance.promote.destination`.
+        asker_known: Whether the promoter knew by a password or a key who asked; else that is a name that was typed.
     """
 
     statement: Statement
     basis: int
     approvals: tuple[Approval, ...] = ()
+    asker_known: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether it may be approved: where who requests does not approve, it is known who did."""
+        return self.asker_known or self.statement.request == BY_RELEASE
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers and the request's file."""
@@ -59,11 +68,12 @@ class Request:
             "statement_sha256": self.statement.sha256,
             "basis": self.basis,
             "approvals": [approval.to_json() for approval in self.approvals],
+            **({"asker_known": True} if self.asker_known else {}),
         }
 
     def to_bytes(self) -> bytes:
         """Return the file's content."""
-        return canonical.dumps({"format": FORMAT, **self.to_json()})
+        return canonical.dumps({"format": ASKER_KNOWN_FORMAT if self.asker_known else FORMAT, **self.to_json()})
 
     @classmethod
     def from_json(cls, untrusted: Any) -> Self:
@@ -73,7 +83,7 @@ class Request:
             MalformedError: A field is missing or of another shape.
         """
         required = ("statement", "statement_sha256", "basis", "approvals")
-        fields = canonical.exact_keys(untrusted, required, ("format",), what="request")
+        fields = canonical.exact_keys(untrusted, required, ("format", "asker_known"), what="request")
         text = canonical.text(fields["statement"], "request.statement", most=16 * 1024)
         return cls(
             statement=Statement.from_bytes(text.encode()),
@@ -81,6 +91,7 @@ class Request:
             approvals=tuple(
                 Approval.from_json(one) for one in canonical.array(fields["approvals"], "request.approvals")
             ),
+            asker_known=canonical.boolean(fields.get("asker_known", False), "request.asker_known"),
         )
 
 
@@ -124,6 +135,7 @@ class Promoter:
         policy_digest: str,
         meaning: str,
         requested_by: str,
+        asker_class: str = "",
         key: AutomationKey | None = None,
         said: Said | None = None,
     ) -> Request:
@@ -135,20 +147,21 @@ class Promoter:
             policy_digest: What they were judged by, the present one.
             meaning: Why, as people sign it.
             requested_by: Who requests, or answers for the key that does.
+            asker_class: By what it is known that it is this person; empty where the name was typed.
             key: The automation key that requests, as the promoter itself knew it.
             said: Which line it is for; that of its name where nothing is said.
 
         Raises:
             GateFailedError: The version did not pass, or not with this evidence.
             ApprovalRefusedError: The policy is not the current one, or the meaning is not one.
-            UnknownPersonError: Who requests is not enrolled.
+            UnknownPersonError: Who requests is not enrolled, or not known to be that person where that decides.
             ConflictError: It serves already, too many requests wait, it is not said what becomes of what is in
                 production, another line has its name, or no further line may be opened here.
             NotPromotedError: No line serves what it is to replace.
         """
         people, production = self._books.catch_up()
         person = people.require_active(requested_by)
-        asker = person.id if key is None else key.actor
+        asker, known = (person.id, asker_class) if key is None else (key.actor, BY_AUTOMATION)
         validated = require_validated(self._books.ledger, model_digest, self._policy())
         if (evidence_digest, policy_digest) != (validated.evidence_digest, validated.policy_digest):
             raise _refused("the evidence or the policy is not the newest one")
@@ -196,12 +209,16 @@ class Promoter:
             replaces=replaces,
             format=LINE_FORMAT if line.is_further else FORMAT_OF_LINE_1,
         )
-        request = Request(statement=statement, basis=destination.records_of(production, statement))
+        basis = destination.records_of(production, statement)
+        request = Request(statement=statement, basis=basis, asker_known=bool(known))
+        if not request.counts:
+            raise asking.unknown(asker)
         body = {
             "model_digest": model_digest,
             "statement": statement.to_bytes().decode(),
             "statement_sha256": statement.sha256,
             "requested_by": asker,
+            **asking.said(known),
         }
         self._books.ledger.append("promotion.requested", body)
         self._books.folder.save_request(statement.sha256, request.to_bytes())
@@ -301,7 +318,7 @@ class Promoter:
     def _pending(self, production: Production) -> Iterator[Request]:
         now = self._clock.now()
         for request in sorted(self._requests(), key=lambda one: one.statement.requested_at):
-            if now <= request.statement.expires and _is_of_now(request, production):
+            if request.counts and now <= request.statement.expires and _is_of_now(request, production):
                 yield request
 
     def _requests(self) -> Iterator[Request]:
@@ -316,7 +333,7 @@ class Promoter:
 
     def _require_pending(self, statement_sha256: str, production: Production) -> Request:
         for request in self._requests():
-            if request.statement.sha256 != statement_sha256:
+            if request.statement.sha256 != statement_sha256 or not request.counts:
                 continue
             if self._clock.now() > request.statement.expires:
                 raise _refused("it has expired")

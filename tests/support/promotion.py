@@ -128,7 +128,13 @@ class Site:
         """Validate a version and request it for production; `beside` or `replaces` may say for which line."""
         validated = self.validate(model_digest, name=name)
         assert validated is not None
-        return self.client.request(validated, meaning=meaning, requested_by=(by or signatories()[0]).id, **said)
+        who = (by or signatories()[0]).id
+        return self.client.request(validated, meaning=meaning, requested_by=who, password=self.asks_password, **said)
+
+    @property
+    def asks_password(self) -> str | None:
+        """The password of who asks for approvals, where the site wants it."""
+        return None if self.config.release_is_request else PASSWORD
 
     def approve(self, request: Request, *people: Signatory) -> Request:
         """Hand in these people's approvals."""

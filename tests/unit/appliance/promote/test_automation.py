@@ -286,6 +286,7 @@ def test_where_who_requests_does_not_approve_who_answers_for_the_key_does_not(tm
     ask(site, make(site, "request"))
     request = site.client.pending()[0]
 
+    assert site.ledger.find(kind="promotion.requested")[0].body["class"] == BY_AUTOMATION
     with pytest.raises(ApprovalRefusedError) as caught:
         site.approve(request, ANA)
     assert "answers for the automation key" in caught.value.why

@@ -53,6 +53,18 @@ def test_two_people_approve_and_the_installer_verifies_it_from_the_files(site: S
     assert kinds == ["approval.host-requested", "approval.host-given", "approval.host-given"]
 
 
+def test_who_asks_for_a_host_change_may_approve_it_at_every_site(tmp_path: Path) -> None:
+    site = open_site(tmp_path, enrolled=3, request="person")  # says it of promotions and thresholds (approving.md)
+    ana, ben, *_ = signatories()
+
+    request = approve(site, requested(site), ana, ben)
+
+    assert request.statement.requested_by == ana.id
+    assert require(site, make_plan().digest).statement == request.statement
+    file = site.config.at.promoter / "host-changes" / f"{request.statement.sha256}.json"
+    assert set(canonical.loads(file.read_bytes())) == {"format", "statement", "statement_sha256", "approvals"}
+
+
 def test_nobody_and_one_person_are_not_enough(site: Site) -> None:
     with pytest.raises(HostChangeError, match="two people"):
         require(site, make_plan().digest)

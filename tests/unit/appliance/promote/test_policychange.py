@@ -41,7 +41,8 @@ def site(tmp_path: Path) -> Site:
 
 
 def asked(site: Site, text: str = STRICT) -> PolicyRequest:
-    return site.client.request_policy(policy=text, meaning="our wards demand it", requested_by=ANA.id)
+    meaning = "our wards demand it"
+    return site.client.request_policy(policy=text, meaning=meaning, requested_by=ANA.id, password=site.asks_password)
 
 
 def approve(site: Site, request: PolicyRequest, *people: Signatory) -> bool:
