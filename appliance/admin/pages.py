@@ -77,6 +77,7 @@ def _version(digest: str) -> str:
         alias=here.facts.aliases().get(digest, "none"),
         fit=() if offer.destinations else _fit(digest),
         offer=offer,
+        asks_password=not here.config.release_is_request,
     )
 
 

@@ -66,10 +66,25 @@ def _request(digest: str) -> AnyResponse:
         evidence_digest=validated.evidence_digest,
         policy_digest=validated.policy_digest,
         meaning=_field("meaning"),
-        requested_by=collaborators.session().person,
+        **_asker(),
         **said.fields,
     )
     return redirect(url_for("pages.promotion"))
+
+
+def _asker() -> dict[str, str]:
+    """Return who asks, with the password where who requests does not approve: this process proves nobody."""
+    here, person = collaborators.page(), collaborators.session().person
+    if here.config.release_is_request:
+        return {"requested_by": person}
+    return {"requested_by": person, "password": _password(person)}
+
+
+def _password(person: str) -> str:
+    """Return the password that a form holds, unless too many were sent in a short time."""
+    if not collaborators.page().attempts.allow(f"person {person}"):
+        abort(429)
+    return request.form.get("password", "")[:_MAX_FIELD]
 
 
 def _promote(digest: str) -> AnyResponse:
@@ -125,10 +140,7 @@ def _stop() -> AnyResponse:
 def _alone(do: str, **fields: Any) -> dict[str, Any]:
     """Let the promoter record what one person decides, by that person's password."""
     here, person = collaborators.page(), collaborators.session().person
-    if not here.attempts.allow(f"person {person}"):
-        abort(429)
-    password = request.form.get("password", "")[:_MAX_FIELD]
-    return here.promoter.call(do, person=person, reason=_field("reason"), password=password, **fields)
+    return here.promoter.call(do, person=person, password=_password(person), reason=_field("reason"), **fields)
 
 
 def _plan(serial: int) -> AnyResponse:
