@@ -258,7 +258,7 @@ def short_folder() -> Iterator[Path]:
 
 
 def _unless_gone(_: object, __: str, failure: tuple[object, BaseException, object]) -> None:
-    """Raise what kept a file from being deleted, but not that somebody was first: GnuPG's agent ends its own sockets."""
+    """Raise what kept a file from being deleted, but not that somebody was first, as an agent of GnuPG that ends."""
     if not isinstance(failure[1], FileNotFoundError):
         raise failure[1]
 
