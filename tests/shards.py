@@ -80,33 +80,23 @@ BOOTED = {"box", "box-faults", "box-time", "box-upgrade", "box-changes", "box-op
 BOOTED |= {"units-database", "box-database", "hardware"}
 # One lane has the boxes that boot, but for three, which go with the rest: so both need about the same time.
 BOXES_LANE = BOOTED - {"units-database", "box-database", "hardware"}
-# Four cores have room for a third lane, so that the boxes of the whole line decide how long all of it takes.
-THIRD_LANE = {"fault", "fault-kills", "fault-media", "hardware", "units", "units-database"}
-CORES_FOR_THREE = 4
 # The second is not yet seen to pass whole: see docs/status.md. The limit is for a machine that does other work, too.
 # The third takes eight minutes of what `units-database` tries in part; with it a run would come near its limit.
 ON_DEMAND: dict[str, int] = {"engines-build": 40 * 60, "engines-serve": 40 * 60, "box-database": 20 * 60}
 # Five to eleven minutes each; a second lane beside them, or a machine that is slower, must not be what decides.
 # The same for vLLM, which starts twice: where it was installed first, on two cores with other work for ten, it took 15.
 LONGER: dict[str, int] = dict.fromkeys({*BOOTED, "engines"}, 20 * 60)
-# Two or three at a time, since most of a shard is waiting. The first makes what all lanes take from the cache.
+# Two of them at a time, since most of a shard is waiting. The first makes what both lanes take from the cache.
 FIRST = ("build",)
 # In the environment of everything that a shard starts.
 _MARK = "SEALIFT_SHARD"
 _shown = threading.Lock()
 
 
-def lanes(names: Sequence[str], *, cores: int) -> list[list[str]]:
+def lanes(names: Sequence[str]) -> list[list[str]]:
     """Return the shards that run one after another, in lanes that run at the same time: booted boxes, and the rest."""
-    third = THIRD_LANE if cores >= CORES_FOR_THREE else set()
-    boxes = BOXES_LANE - third
     rest = [name for name in names if name not in FIRST]
-    found = [
-        [name for name in rest if name in boxes],
-        [name for name in rest if name not in boxes and name not in third],
-        [name for name in rest if name in third],
-    ]
-    return [lane for lane in found if lane]
+    return [lane for lane in ([n for n in rest if n in BOXES_LANE], [n for n in rest if n not in BOXES_LANE]) if lane]
 
 
 def run_shard(name: str, *, shown_at_end: bool = False) -> bool:
@@ -173,7 +163,7 @@ def main() -> int:
     wanted = [name for name in names if name not in skipped]
     # Every shard runs, so that one report names all that failed.
     passed = {name: run_shard(name) for name in wanted if name in FIRST}
-    beside = lanes(wanted, cores=os.cpu_count() or 1)
+    beside = lanes(wanted)
     with ThreadPoolExecutor(max(len(beside), 1)) as pool:
         ran = pool.map(lambda lane: {name: run_shard(name, shown_at_end=len(beside) > 1) for name in lane}, beside)
         for lane in ran:
