@@ -8,6 +8,7 @@ import io
 import pickletools
 import re
 import struct
+import warnings
 import zipfile
 from typing import BinaryIO, Final
 
@@ -61,16 +62,23 @@ def program(start: bytes) -> str:
 
 def runs_code(data: bytes) -> bool:
     """Whether bytes are a whole pickle, of any protocol, that names something to be called. Nothing is run."""
+    with warnings.catch_warnings():
+        # Python warns of backslashes in a text's line, which in any other file stand by accident.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            return _names_something(data)
+        except (ValueError, IndexError, KeyError, OverflowError, struct.error, AttributeError, TypeError):
+            return False
+
+
+def _names_something(data: bytes) -> bool:
     names = False
-    try:
-        for number, (code, argument, _) in enumerate(pickletools.genops(io.BytesIO(data))):
-            if code.name in _NAMING:
-                names |= not isinstance(argument, str) or _NAME.fullmatch(argument) is not None
-            if code.name == "STOP" or number > _MAX_CODES:
-                # So long a run of valid codes is no accident either.
-                return names
-    except (ValueError, IndexError, KeyError, OverflowError, struct.error, AttributeError, TypeError):
-        return False
+    for number, (code, argument, _) in enumerate(pickletools.genops(io.BytesIO(data))):
+        if code.name in _NAMING:
+            names |= not isinstance(argument, str) or _NAME.fullmatch(argument) is not None
+        if code.name == "STOP" or number > _MAX_CODES:
+            # So long a run of valid codes is no accident either.
+            return names
     return False
 
 
