@@ -19,7 +19,7 @@ from appliance.audit import pin
 from appliance.audit.client import Ledger, SocketLedger, open_ledger
 from appliance.config import Config
 from appliance.errors import PreflightError, UnknownReleaseError
-from appliance.install import carried, dropins, environments, plans, playbook, reading, setid
+from appliance.install import carried, dropins, environments, plans, playbook, reading, setid, variants
 from appliance.install.carried import Whole
 from appliance.install.plans import Plan
 from appliance.install.playbook import Play
@@ -292,7 +292,8 @@ class Installer:
             if self.host is not None:
                 ours = releases.folder(previous.serial) / "host/bin/ansible-playbook"
                 ansible = ours if ours.exists() else playbook.ansible_of(self.config)
-                self.host.apply(self._play(previous.serial, tuple(previous.environments), config=config), ansible)
+                names = tuple(previous.environments)
+                self.host.apply(self._play(previous.serial, names, config=config, left=trial.serial), ansible)
                 self.host.require_healthy()
         returned = Returned(
             serial=trial.serial,
@@ -319,6 +320,7 @@ class Installer:
         *,
         updates: tuple[str, ...] = (),
         config: Config | None = None,
+        left: int | None = None,
     ) -> Play:
         folder = InstalledReleases(self.config.at).folder(serial)
         return Play(
@@ -329,6 +331,7 @@ class Installer:
             serial=serial,
             environments=names,
             updates=updates,
+            variants=variants.installed(self.config.at, without=left),
         )
 
     def _place_site_file(self) -> None:

@@ -1,27 +1,29 @@
-"""What the site file changes about static units, as drop-ins: keys on a token, a database on a server, nodes, cards.
+"""What a site changes about static units, as drop-ins: keys on a token, a database on a server, nodes, cards, engines.
 
 The playbook writes them as they are made here and removes those that are no longer wanted; the units stay as the
 release brought them. They come after `50-sealift-keys.conf`, which `sealift box-keys` writes where keys are files.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from appliance.config import Config, KeysSection, StandbySection
 from appliance.errors import PreflightError
-from appliance.install import keysettings
+from appliance.install import keysettings, variants
 from appliance.install.unit_files import credential_lines
 from appliance.postgres.connecting import AUTHORITY, Role
 
 TOKEN: Final = "60-sealift-token.conf"  # noqa: S105 - the name of a file
 STANDBY: Final = "60-sealift-standby.conf"
+ENGINES: Final[Mapping[str, str]] = {variants.VLLM: "55-sealift-vllm.conf", variants.GPU: "56-sealift-gpu.conf"}
+"""The addition for each variant of the engines' units."""
 DATABASE: Final = "70-sealift-database.conf"
 NODE: Final = "75-sealift-node.conf"
 GPUS: Final = "65-sealift-gpus.conf"
 COLLECTOR: Final = "80-sealift-collector.conf"
-NAMES: Final = (STANDBY, TOKEN, GPUS, DATABASE, NODE, COLLECTOR)
+NAMES: Final = (*ENGINES.values(), STANDBY, TOKEN, GPUS, DATABASE, NODE, COLLECTOR)
 INSTALL: Final = "sealift-install@.service"
 RETENTION: Final = "sealift-retention.service"
 ROLES: Final[Mapping[str, Role]] = {
@@ -54,14 +56,16 @@ class DropIn:
         return {"unit": self.unit, "name": self.name, "text": self.text}
 
 
-def drop_ins(config: Config, units: Path) -> tuple[DropIn, ...]:
-    """Return every drop-in that the site file asks for.
+def drop_ins(config: Config, units: Path, *, needed: Collection[str] = ()) -> tuple[DropIn, ...]:
+    """Return every drop-in that the site file and the engines ask for.
 
     Args:
         config: The site file.
         units: The folder with the release's units.
+        needed: The variants that engines need; see `variants`.
     """
     return (
+        *_engines(config, units / "variants", needed),
         *_standby(config.standby),
         *_token(config.keys, credential_lines(units)),
         *_gpus(config),
@@ -130,8 +134,21 @@ def _reach(chosen: KeysSection) -> list[str]:
     return lines
 
 
+def _cards(config: Config) -> Mapping[str, Sequence[int | str]]:
+    return {"production": config.engines.production.gpus, "test": config.engines.test.gpus}
+
+
+def _engines(config: Config, folder: Path, needed: Collection[str]) -> Iterator[DropIn]:
+    for stage, cards in _cards(config).items():
+        for variant, name in ENGINES.items():
+            # Whoever names cards has an engine that computes on them, whatever its environment is made of.
+            if variant in needed or (variant == variants.GPU and cards):
+                text = (folder / f"{variant}.conf").read_text("utf-8")
+                yield DropIn(unit=f"sealift-engine-{stage}@.service", name=name, text=text)
+
+
 def _gpus(config: Config) -> Iterator[DropIn]:
-    for stage, cards in (("production", config.engines.production.gpus), ("test", config.engines.test.gpus)):
+    for stage, cards in _cards(config).items():
         if cards:
             # By the bus, as nvidia-smi counts them: by itself CUDA puts the fastest first.
             visible = ",".join(map(str, cards))

@@ -6,7 +6,7 @@ What is tested with it is the units' users, groups, credentials and sandbox, not
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -99,9 +99,9 @@ def lay_program(root: Path, name: str, text: str) -> None:
     script.chmod(0o755)
 
 
-def lay_drop_ins(root: Path, site: str) -> None:
-    """Lay down the drop-ins that the install writes for a site file."""
-    for each in dropins.drop_ins(configuration.parse(site.encode()), CHECKOUT / "systemd"):
+def lay_drop_ins(root: Path, site: str, *, needed: Collection[str] = ()) -> None:
+    """Lay down the drop-ins that the install writes for a site file, and for engines that need a variant."""
+    for each in dropins.drop_ins(configuration.parse(site.encode()), CHECKOUT / "systemd", needed=needed):
         folder = root / f"etc/systemd/system/{each.unit}.d"
         folder.mkdir(exist_ok=True)
         (folder / each.name).write_text(each.text)

@@ -27,9 +27,14 @@ def interpreter(folder: Path) -> Path:
         return Path(named)
     venv.create(folder, with_pip=False)
     (own,) = folder.glob("lib/python3*/site-packages")
-    (theirs,) = _packages().glob("lib/python3*/site-packages")
-    (own / "checkout.pth").write_text(f"{line.ROOT}\n{theirs}\n")
+    (own / "checkout.pth").write_text(f"{line.ROOT}\n{packages()}\n")
     return folder / "bin/python"
+
+
+def packages() -> Path:
+    """Return the folder of packages with vLLM, where an interpreter of this version finds them."""
+    (found,) = _packages().glob("lib/python3*/site-packages")
+    return found
 
 
 def model(folder: Path) -> Path:

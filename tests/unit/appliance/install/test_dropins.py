@@ -183,6 +183,23 @@ def test_what_names_no_card_or_one_twice_is_refused(cards: str) -> None:
         site(rest=f"[engines.production]\ngpus = {cards}")
 
 
+def test_engines_of_both_stages_get_the_additions_that_their_environments_need_and_no_other() -> None:
+    engines = {"sealift-engine-production@.service", "sealift-engine-test@.service"}
+
+    for needed in ({"vllm"}, {"gpu"}, {"vllm", "gpu"}):
+        found = dropins.drop_ins(site(), UNITS, needed=needed)
+        assert {(each.unit, each.name) for each in found} == {(u, dropins.ENGINES[n]) for u in engines for n in needed}
+        for each in found:
+            (variant,) = (variant for variant, name in dropins.ENGINES.items() if name == each.name)
+            assert each.text == (UNITS / f"variants/{variant}.conf").read_text()
+
+
+def test_a_stage_that_is_given_cards_may_open_them_and_the_other_may_not() -> None:
+    found = texts(site(rest="[engines.test]\ngpus = [2]"), dropins.ENGINES["gpu"])
+
+    assert list(found) == ["sealift-engine-test@.service"]
+
+
 @pytest.mark.parametrize("playbook", ["roles/units_ahead/tasks/main.yml", "uninstall.yml"])
 def test_whatever_a_site_file_once_asked_for_is_found_again_to_be_removed(playbook: str) -> None:
     told = (hostfiles.folder("ansible") / playbook).read_text()

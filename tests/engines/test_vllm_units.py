@@ -1,0 +1,145 @@
+"""vLLM as the unit that systemd starts: a real one on the processor behind the unit's walls and `variants/vllm.conf`.
+
+The box is a bare Debian 12 with this machine's /usr; the additions to its units are those that an install lays down for
+an environment with vLLM. What a release brings and people decide is shown without systemd (`test_vllm_for_real`).
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from appliance.registry.descriptor import ModelDescriptor
+from appliance.serve.client import EngineClient
+from media.errors import SealiftError
+from tests.box.checkout import PYTHON, booted, journal, lay_down, lay_drop_ins
+from tests.box.machine import Machine
+from tests.engines.vllm_environment import model, packages
+from tests.support.installable import places_below, store_release
+from tests.support.vllm_engine import START_SECONDS, version_files
+
+LIBRARIES: Final = "/srv/engine"
+SITE: Final = f'format = 1\nsite = "demo"\n[engine]\nstart_seconds = {START_SECONDS}\n'
+QUESTION: Final = {
+    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+    "temperature": 0,
+    "max_tokens": 24,
+}
+LONG: Final = {"messages": [{"role": "user", "content": "Tell a long story about the sea."}], "temperature": 0}
+PATIENCE_SECONDS: Final = 120.0
+
+pytestmark = [
+    pytest.mark.engines,
+    pytest.mark.timeout(1140),
+    pytest.mark.skipif(os.geteuid() != 0, reason="root boots a box"),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """The unit of a version in test."""
+
+    box: Machine
+    digest12: str
+
+    @property
+    def unit(self) -> str:
+        return f"sealift-engine-test@{self.digest12}.service"
+
+    def client(self) -> EngineClient:
+        """Reach the unit's socket, which lies in the box."""
+        socket = Path(f"/proc/{self.box.leader}/root/run/sealift/engine-test-{self.digest12}.sock")
+        return EngineClient(socket, read_seconds=PATIENCE_SECONDS)
+
+    def processes(self) -> list[dict[str, str]]:
+        """Return what the kernel tells of each process of the unit."""
+        group = self.box.shell(f"systemctl show -P ControlGroup {self.unit}").stdout.strip()
+        found = self.box.shell(f"cat $(find /sys/fs/cgroup -path '*{group}/cgroup.procs')").stdout.split()
+        return [self._status(process) for process in dict.fromkeys(found)]
+
+    def _status(self, process: str) -> dict[str, str]:
+        lines = self.box.shell(f"cat /proc/{process}/status").stdout.splitlines()
+        return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    files = version_files(model(tmp_path_factory.mktemp("safetensors") / "model"))
+    digest12 = ModelDescriptor.from_bytes(files["data/models/small/descriptor.json"]).model_digest[:12]
+
+    def lay(root: Path) -> None:
+        lay_down(root, SITE)
+        lay_drop_ins(root, SITE, needed={"vllm"})
+        store_release(places_below(root), files)
+        environment = root / "opt/sealift/engines" / digest12
+        own = environment / f"lib/{PYTHON.name}/site-packages"
+        for folder in (environment / "bin", own):
+            folder.mkdir(parents=True)
+        (environment / "bin/python").symlink_to(PYTHON)
+        (environment / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
+        # Nothing of the server's environment: the lock has what the launcher and the door need.
+        (own / "checkout.pth").write_text(f"/srv/checkout\n{LIBRARIES}\n")
+
+    with booted("slvllm", lay, media={LIBRARIES: packages()}) as machine:
+        found = Engine(box=machine, digest12=digest12)
+        began = time.monotonic()
+        assert machine.shell(f"systemctl start {found.unit}").returncode == 0, journal(machine, found.unit)
+        print(f"vLLM's unit is ready after {time.monotonic() - began:.1f} s")  # noqa: T201
+        yield found
+
+
+def test_it_answers_behind_the_walls_of_its_unit(engine: Engine) -> None:
+    with engine.client() as client:
+        answer: dict[str, Any] = client.chat(QUESTION)
+
+    assert "Paris" in answer["choices"][0]["message"]["content"]
+
+
+def test_each_of_its_processes_is_held_as_the_unit_says(engine: Engine) -> None:
+    held = engine.processes()
+    user = engine.box.shell("id -u sealift-engine-test").stdout.strip()
+
+    assert len(held) >= 3, [one["Name"] for one in held]  # the launcher, vLLM's server and its engine
+    assert {tuple(one["Uid"].split()) for one in held} == {(user,) * 4}
+    assert {(one["NoNewPrivs"], one["Seccomp"], int(one["CapBnd"], 16)) for one in held} == {("1", "2", 0)}
+    for one in held:
+        links = engine.box.shell(f"tail -n +3 /proc/{one['Pid']}/net/dev | cut -d: -f1").stdout.split()
+        assert links == ["lo"], one["Name"]
+
+
+def test_a_caller_that_leaves_ends_the_generation(engine: Engine) -> None:
+    with engine.client() as client:
+        stream = client.chat_stream({**LONG, "max_tokens": 1800})
+        next(stream)
+        assert client.running() == 1
+        stream.close()
+        began = time.monotonic()
+        while client.running():
+            assert time.monotonic() - began < PATIENCE_SECONDS
+            time.sleep(0.01)
+
+
+def test_a_killed_one_is_back_by_itself_and_a_stop_leaves_nothing(engine: Engine) -> None:
+    box = engine.box
+    box.shell(f"systemctl kill --signal=KILL {engine.unit}")
+    began = time.monotonic()
+
+    while not answers(engine):
+        assert time.monotonic() - began < START_SECONDS, journal(box, engine.unit)
+        time.sleep(1)
+    stopped = box.shell(f"systemctl stop {engine.unit}")
+
+    assert stopped.returncode == 0, stopped.stdout
+    assert box.shell(f"systemctl show -P Result {engine.unit}").stdout.strip() == "success", journal(box, engine.unit)
+    assert box.shell("pgrep -u sealift-engine-test").stdout == ""
+
+
+def answers(engine: Engine) -> bool:
+    with suppress(SealiftError), engine.client() as client:
+        return bool(client.chat({**QUESTION, "max_tokens": 1}))
+    return False
