@@ -12,6 +12,7 @@ from typing import Final
 from bundler import assemble, processor
 from bundler.artifact import Artifact, Component, Gathered, Material
 from bundler.cache import Cache
+from bundler.compilers import require_compiler
 from bundler.download import Line
 from bundler.enginetools import EngineTools
 from bundler.errors import RecipeError
@@ -25,6 +26,7 @@ from bundler.sources import evals, llama_wheel, ospackages, programs, server, wh
 from bundler.sources.onemodel import Kit, bring
 from bundler.sources.server import Checkout
 from bundler.sources.wheels import ChosenWheel, Fetch, Locked
+from bundler.target import Target
 from bundler.toolchain import Toolchain
 from bundler.wheelfile import read as read_wheel
 from bundler.wheelneeds import require_fit
@@ -75,6 +77,10 @@ def gather(shop: Workshop, recipe: Recipe) -> Gathered:
         materials += made_of
         carried |= {wheel.sha256: wheel for wheel in chosen}
         engines[name] = tuple(wheel for wheel in chosen if wheel.name != server.DISTRIBUTION)
+    packages = _debs(shop, recipe)
+    for name, chosen in engines.items():
+        for machine in recipe.machines:
+            require_compiler(chosen, machine, _packages_of(recipe, machine, packages), label=name)
     artifacts += [_wheel(wheel) for wheel in carried.values()]
     for model in recipe.models:
         engine = model.environment
@@ -95,7 +101,7 @@ def gather(shop: Workshop, recipe: Recipe) -> Gathered:
         rendered = rendering.pin(made.template, own.file, label=f"models.{model.name}", progress=shop.progress)
         pins[model.name] = {**made.pins, **rendered}
     sources: list[Gathered] = [server.host_files(shop.checkout), evals.gather(recipe, recipe.models)]
-    for brought in (*sources, _debs(shop, recipe)):
+    for brought in (*sources, packages):
         artifacts += brought.artifacts
         materials += brought.materials
     debs = [artifact.target for artifact in artifacts if artifact.target.endswith(".deb")]
@@ -140,6 +146,12 @@ def _debs(shop: Workshop, recipe: Recipe) -> Gathered:
     if recipe.debs is None:
         return Gathered(artifacts=())
     return ospackages.gather(recipe, recipe.debs, cache=shop.cache, clock=shop.clock, progress=shop.progress)
+
+
+def _packages_of(recipe: Recipe, machine: Target, brought: Gathered) -> frozenset[str]:
+    """Return the names of the Debian packages that a machine has, as far as it is known, or is brought."""
+    has = ospackages.present(recipe, machine)
+    return has | {each.component.name for each in brought.artifacts if each.component is not None}
 
 
 def _stated(recipe: Recipe) -> Needs:

@@ -24,6 +24,7 @@ from bundler.digests import file_sha256
 from bundler.errors import BuildError, SourceError
 from bundler.process import Progress, capture, quiet
 from bundler.recipe import DebsSection, Recipe
+from bundler.target import Target
 from media.canonical import dumps
 from media.clock import Clock, SystemClock, to_text
 
@@ -190,6 +191,17 @@ def require_known(recipe: Recipe, debs: DebsSection) -> bytes:
             fix="copy /var/lib/dpkg/status from the target, or run the probe there",
         )
     return status
+
+
+def present(recipe: Recipe, machine: Target) -> frozenset[str]:
+    """Return the names of the packages that a machine has, by the list that the recipe names or by its probe.
+
+    Raises:
+        SourceError: The list cannot be read.
+    """
+    status = b"" if recipe.debs is None else _status(recipe, recipe.debs)
+    found = installed.from_status(status) if status else installed.from_probe(machine.packages or ())
+    return frozenset(name for name, _, _ in found)
 
 
 def _status(recipe: Recipe, debs: DebsSection) -> bytes:
