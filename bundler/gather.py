@@ -151,7 +151,7 @@ def _debs(shop: Workshop, recipe: Recipe) -> Gathered:
 def _packages_of(recipe: Recipe, machine: Target, brought: Gathered) -> frozenset[str]:
     """Return the names of the Debian packages that a machine has, as far as it is known, or is brought."""
     has = ospackages.present(recipe, machine)
-    return has | {each.component.name for each in brought.artifacts if each.component is not None}
+    return has | {each.component.name for each in brought.artifacts}
 
 
 def _stated(recipe: Recipe) -> Needs:

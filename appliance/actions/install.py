@@ -19,7 +19,7 @@ from appliance.audit import pin
 from appliance.audit.client import Ledger, SocketLedger, open_ledger
 from appliance.config import Config
 from appliance.errors import PreflightError, UnknownReleaseError
-from appliance.install import carried, dropins, environments, plans, playbook, reading, setid, variants
+from appliance.install import additions, carried, dropins, environments, plans, playbook, reading, setid
 from appliance.install.carried import Whole
 from appliance.install.plans import Plan
 from appliance.install.playbook import Play
@@ -331,7 +331,7 @@ class Installer:
             serial=serial,
             environments=names,
             updates=updates,
-            variants=variants.installed(self.config.at, without=left),
+            additions=additions.installed(self.config.at, without=left),
         )
 
     def _place_site_file(self) -> None:

@@ -15,7 +15,7 @@ from appliance.actions import hostplan
 from appliance.actions.host import Host
 from appliance.config import Config
 from appliance.errors import HostChangeError
-from appliance.install import environments, plans, playbook, variants
+from appliance.install import additions, environments, plans, playbook
 from appliance.install.carried import Whole
 from appliance.install.plans import Plan
 from appliance.install.playbook import Play
@@ -108,5 +108,5 @@ class Planning:
             serial=whole.stored.serial,
             environments=(),
             updates=whole.packages,
-            variants=variants.asked_for(whole.requirements) | variants.installed(self.config.at),
+            additions=additions.asked_for(whole.requirements) | additions.installed(self.config.at),
         )

@@ -11,14 +11,14 @@ from typing import Final
 
 from appliance.config import Config, KeysSection, StandbySection
 from appliance.errors import PreflightError
-from appliance.install import keysettings, variants
+from appliance.install import additions, keysettings
 from appliance.install.unit_files import credential_lines
 from appliance.postgres.connecting import AUTHORITY, Role
 
 TOKEN: Final = "60-sealift-token.conf"  # noqa: S105 - the name of a file
 STANDBY: Final = "60-sealift-standby.conf"
-ENGINES: Final[Mapping[str, str]] = {variants.VLLM: "55-sealift-vllm.conf", variants.GPU: "56-sealift-gpu.conf"}
-"""The addition for each variant of the engines' units."""
+ENGINES: Final[Mapping[str, str]] = {additions.VLLM: "55-sealift-vllm.conf", additions.GPU: "56-sealift-gpu.conf"}
+"""The name that each addition to the engines' units has there."""
 DATABASE: Final = "70-sealift-database.conf"
 NODE: Final = "75-sealift-node.conf"
 GPUS: Final = "65-sealift-gpus.conf"
@@ -62,7 +62,7 @@ def drop_ins(config: Config, units: Path, *, needed: Collection[str] = ()) -> tu
     Args:
         config: The site file.
         units: The folder with the release's units.
-        needed: The variants that engines need; see `variants`.
+        needed: The additions that engines need; see `additions`.
     """
     return (
         *_engines(config, units / "variants", needed),
@@ -140,10 +140,10 @@ def _cards(config: Config) -> Mapping[str, Sequence[int | str]]:
 
 def _engines(config: Config, folder: Path, needed: Collection[str]) -> Iterator[DropIn]:
     for stage, cards in _cards(config).items():
-        for variant, name in ENGINES.items():
+        for addition, name in ENGINES.items():
             # Whoever names cards has an engine that computes on them, whatever its environment is made of.
-            if variant in needed or (variant == variants.GPU and cards):
-                text = (folder / f"{variant}.conf").read_text("utf-8")
+            if addition in needed or (addition == additions.GPU and cards):
+                text = (folder / f"{addition}.conf").read_text("utf-8")
                 yield DropIn(unit=f"sealift-engine-{stage}@.service", name=name, text=text)
 
 

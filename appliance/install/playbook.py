@@ -85,7 +85,7 @@ class Play:
         serial: The release's serial.
         environments: Names of its environments.
         updates: Names of Debian packages that it brings for their own sake.
-        variants: What engines here need beyond their units' walls.
+        additions: What engines here need beyond their units' walls.
         book: Which of its playbooks.
     """
 
@@ -96,7 +96,7 @@ class Play:
     serial: int
     environments: tuple[str, ...]
     updates: tuple[str, ...] = ()
-    variants: frozenset[str] = frozenset()
+    additions: frozenset[str] = frozenset()
     book: str = SITE
 
     def variables(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Play:
             self.config.alerts.model_dump(),
             monitoring.retention_days,
             list(self.config.media.usb),
-            [each.to_json() for each in dropins.drop_ins(self.config, self.source / "systemd", needed=self.variants)],
+            [each.to_json() for each in dropins.drop_ins(self.config, self.source / "systemd", needed=self.additions)],
         )
         return dict(zip(VARIABLES, values, strict=True))
 

@@ -28,8 +28,8 @@ _AIRTIGHT: Final[Mapping[str, str]] = {
     "VLLM_HOST_IP": "127.0.0.1",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_PLUGINS": "",
-    # FlashInfer builds its sampler with CUDA's compiler when the first request asks for top_p; a box has none. vLLM's own
-    # samplers come built, or are Triton's.
+    # FlashInfer builds its sampler with CUDA's compiler when the first request asks for top_p, and a box has none (ADR
+    # 66); vLLM's own samplers come built, or are Triton's.
     "VLLM_USE_FLASHINFER_SAMPLER": "0",
 }
 _KEPT: Final = (

@@ -100,7 +100,7 @@ def lay_program(root: Path, name: str, text: str) -> None:
 
 
 def lay_drop_ins(root: Path, site: str, *, needed: Collection[str] = ()) -> None:
-    """Lay down the drop-ins that the install writes for a site file, and for engines that need a variant."""
+    """Lay down the drop-ins that the install writes for a site file, and for engines that need more."""
     for each in dropins.drop_ins(configuration.parse(site.encode()), CHECKOUT / "systemd", needed=needed):
         folder = root / f"etc/systemd/system/{each.unit}.d"
         folder.mkdir(exist_ok=True)

@@ -5,6 +5,7 @@ an environment with vLLM. What a release brings and people decide is shown witho
 """
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,7 +18,7 @@ import pytest
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve.client import EngineClient
 from media.errors import SealiftError
-from tests.box.checkout import PYTHON, booted, journal, lay_down, lay_drop_ins
+from tests.box.checkout import PYTHON, booted, journal, lay_down, lay_drop_ins, start
 from tests.box.machine import Machine
 from tests.engines.vllm_environment import model, packages
 from tests.support.installable import places_below, store_release
@@ -32,6 +33,21 @@ QUESTION: Final = {
 }
 LONG: Final = {"messages": [{"role": "user", "content": "Tell a long story about the sea."}], "temperature": 0}
 PATIENCE_SECONDS: Final = 120.0
+OTHER: Final = "feedfacefeed"
+HEADER: Final = Path(f"/usr/include/{PYTHON.name}/Python.h")
+# As Triton does for each kernel on a GPU; here it is a module without one.
+BUILDS: Final = """
+from triton.runtime.build import compile_module_from_src
+
+MODULE = '''
+#include <Python.h>
+static PyObject *seven(PyObject *self, PyObject *none) { return PyLong_FromLong(7); }
+static PyMethodDef methods[] = {{"seven", seven, METH_NOARGS, ""}, {NULL, NULL, 0, NULL}};
+static struct PyModuleDef probe = {PyModuleDef_HEAD_INIT, "probe", NULL, -1, methods};
+PyMODINIT_FUNC PyInit_probe(void) { return PyModule_Create(&probe); }
+'''
+print("built and loaded", compile_module_from_src(MODULE, "probe").seven())
+"""
 
 pytestmark = [
     pytest.mark.engines,
@@ -57,10 +73,8 @@ class Engine:
         return EngineClient(socket, read_seconds=PATIENCE_SECONDS)
 
     def processes(self) -> list[dict[str, str]]:
-        """Return what the kernel tells of each process of the unit."""
-        group = self.box.shell(f"systemctl show -P ControlGroup {self.unit}").stdout.strip()
-        found = self.box.shell(f"cat $(find /sys/fs/cgroup -path '*{group}/cgroup.procs')").stdout.split()
-        return [self._status(process) for process in dict.fromkeys(found)]
+        """Return what the kernel tells of each process of the unit's user."""
+        return [self._status(process) for process in self.box.shell("pgrep -u sealift-engine-test").stdout.split()]
 
     def _status(self, process: str) -> dict[str, str]:
         lines = self.box.shell(f"cat /proc/{process}/status").stdout.splitlines()
@@ -84,12 +98,18 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         (environment / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
         # Nothing of the server's environment: the lock has what the launcher and the door need.
         (own / "checkout.pth").write_text(f"/srv/checkout\n{LIBRARIES}\n")
+        (root / "opt/builds.py").write_text(BUILDS)
+        other = root / f"etc/systemd/system/sealift-engine-test@{OTHER}.service.d"
+        other.mkdir()
+        command = f"/opt/sealift/engines/{digest12}/bin/python -I /opt/builds.py"
+        lines = ("Type=oneshot", "Restart=no", "Environment=TRITON_CACHE_DIR=/tmp/cache", "ExecStart=")
+        (other / "90-own.conf").write_text("\n".join(["[Service]", *lines, f"ExecStart={command}\n"]))
 
     with booted("slvllm", lay, media={LIBRARIES: packages()}) as machine:
         found = Engine(box=machine, digest12=digest12)
         began = time.monotonic()
-        assert machine.shell(f"systemctl start {found.unit}").returncode == 0, journal(machine, found.unit)
-        print(f"vLLM's unit is ready after {time.monotonic() - began:.1f} s")  # noqa: T201
+        start(machine, found.unit)
+        sys.stdout.write(f"vLLM's unit is ready after {time.monotonic() - began:.1f} s\n")
         yield found
 
 
@@ -122,6 +142,15 @@ def test_a_caller_that_leaves_ends_the_generation(engine: Engine) -> None:
         while client.running():
             assert time.monotonic() - began < PATIENCE_SECONDS
             time.sleep(0.01)
+
+
+@pytest.mark.skipif(not HEADER.exists(), reason="needs the headers of Debian's Python")
+def test_triton_builds_and_loads_a_program_behind_the_same_walls(engine: Engine) -> None:
+    unit = f"sealift-engine-test@{OTHER}.service"
+
+    start(engine.box, unit)
+
+    assert "built and loaded 7\n" in journal(engine.box, unit)
 
 
 def test_a_killed_one_is_back_by_itself_and_a_stop_leaves_nothing(engine: Engine) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from appliance.actions import hostplan, install, planning
+from appliance.actions import hostplan, install
 from appliance.actions.host import Host, open_host
 from appliance.actions.install import Installer
 from appliance.audit.spool import Spool
 from appliance.config import Config, Places, PlacesSection
 from appliance.errors import HostChangeError, InstallError, PreflightError, StoreWriteError, UnknownReleaseError
-from appliance.install import plans
+from appliance.install import additions, plans
 from appliance.install.maintainer import Package
 from appliance.install.plans import Plan
 from appliance.install.playbook import Play, PlayResult
@@ -38,20 +38,20 @@ class FakeHost:
     ) -> None:
         self.changes, self.sick, self.found = changes, sick, packages
         self.plays: list[tuple[str, int]] = []
-        self.variants: list[frozenset[str]] = []
+        self.additions: list[frozenset[str]] = []
         self.ansibles: list[Path] = []
         self.made: Plan | None = None
 
     def apply(self, play: Play, ansible: Path) -> PlayResult:
         self.plays.append(("apply", play.serial))
-        self.variants.append(play.variants)
+        self.additions.append(play.additions)
         self.ansibles.append(ansible)
         return PlayResult(changed=self.changes, text="")
 
     def preview(self, play: Play, ansible: Path) -> PlayResult:
         assert (play.source / "systemd/sealift.target").is_file()
         self.plays.append(("preview", play.serial))
-        self.variants.append(play.variants)
+        self.additions.append(play.additions)
         return PlayResult(changed=self.changes, text="--- before\n+++ after", packages=self.found)
 
     def packages(self, play: Play) -> tuple[Package, ...]:
@@ -355,7 +355,7 @@ def test_units_get_what_engines_here_need_and_lose_it_with_a_release_that_goes_b
     def installed(_: Places, *, without: int | None = None) -> frozenset[str]:
         return frozenset({"vllm"} if without is None else {f"without {without}"})
 
-    monkeypatch.setattr(install.variants, "installed", installed)
+    monkeypatch.setattr(additions, "installed", installed)
     add_release(box, 2)
     host = FakeHost(sick=frozenset({2}))
 
@@ -363,20 +363,20 @@ def test_units_get_what_engines_here_need_and_lose_it_with_a_release_that_goes_b
         installer(box, host).install()
 
     assert host.plays == [("apply", 2), ("apply", 1)]
-    assert host.variants == [{"vllm"}, {"without 2"}]
+    assert host.additions == [{"vllm"}, {"without 2"}]
 
 
 def test_the_plan_names_what_engines_need_that_are_not_installed_yet(
     box: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning.variants, "asked_for", lambda given: frozenset({"vllm"} if "server" in given else ()))
+    monkeypatch.setattr(additions, "asked_for", lambda given: frozenset({"vllm"} if "server" in given else ()))
     add_release(box, 2)
     host = FakeHost()
 
     installer(box, host).preview(2)
 
     assert host.plays == [("preview", 2)]
-    assert host.variants == [{"vllm"}]
+    assert host.additions == [{"vllm"}]
 
 
 def test_a_good_install_ends_the_notice_that_the_box_went_back(box: Path) -> None:

@@ -190,8 +190,8 @@ def test_engines_of_both_stages_get_the_additions_that_their_environments_need_a
         found = dropins.drop_ins(site(), UNITS, needed=needed)
         assert {(each.unit, each.name) for each in found} == {(u, dropins.ENGINES[n]) for u in engines for n in needed}
         for each in found:
-            (variant,) = (variant for variant, name in dropins.ENGINES.items() if name == each.name)
-            assert each.text == (UNITS / f"variants/{variant}.conf").read_text()
+            (addition,) = (addition for addition, name in dropins.ENGINES.items() if name == each.name)
+            assert each.text == (UNITS / f"variants/{addition}.conf").read_text()
 
 
 def test_a_stage_that_is_given_cards_may_open_them_and_the_other_may_not() -> None:

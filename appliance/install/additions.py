@@ -1,4 +1,4 @@
-"""What engines need beyond the walls of their units: which of `systemd/variants` a box has to have.
+"""What engines need beyond the walls of their units: which additions of `systemd/variants` a box has to have.
 
 vLLM's processes meet on the loopback of their unit and map code that they make; an engine on a GPU opens the driver's
 nodes. The install lays these additions beside the units of both stages, and takes them away when nothing here asks for
@@ -26,31 +26,31 @@ _NAME: Final = re.compile(r"(.+?)-[0-9][^-]*\.dist-info")
 
 
 def asked_for(requirements: Mapping[str, bytes]) -> frozenset[str]:
-    """Return the variants that a release's engines need, by the requirements of its environments.
+    """Return the additions that a release's engines need, by the requirements of its environments.
 
     Raises:
         InstallError: A line of them is not one as releases have it.
     """
     return frozenset(
-        variant
+        addition
         for name, content in requirements.items()
         if name.startswith(_ENGINE)
-        for variant in _of_environment(name, pins(content))
+        for addition in _of_environment(name, pins(content))
     )
 
 
 def installed(places: Places, *, without: int | None = None) -> frozenset[str]:
-    """Return the variants that the engines of installed releases need, since an older one's may still serve.
+    """Return the additions that the engines of installed releases need, since an older one's may still serve.
 
     Args:
         places: Where the appliance lives.
         without: The serial of a release that is left.
     """
     return frozenset(
-        variant
+        addition
         for environment in sorted(places.releases.glob(f"*/{_ENGINE}*"))
         if environment.parent.name != str(without)
-        for variant in _of_environment(environment.name, _packages(environment))
+        for addition in _of_environment(environment.name, _packages(environment))
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.install import variants
+from appliance.install import additions
 from tests.support.installable import places_below
 
 ENVIRONMENTS = {
@@ -29,11 +29,11 @@ def test_both_ways_of_looking_tell_the_same(tmp_path: Path, named: str) -> None:
 
     lines = "".join(f"{package} --hash=sha256:{'0' * 64}\n" for package in packages)
 
-    assert variants.asked_for({environment: lines.encode()}) == needed
-    assert variants.installed(places) == needed
-    assert variants.installed(places, without=3) == frozenset()
-    assert variants.installed(places, without=33) == needed
+    assert additions.asked_for({environment: lines.encode()}) == needed
+    assert additions.installed(places) == needed
+    assert additions.installed(places, without=3) == frozenset()
+    assert additions.installed(places, without=33) == needed
 
 
 def test_nothing_is_needed_where_nothing_is_installed(tmp_path: Path) -> None:
-    assert variants.installed(places_below(tmp_path)) == frozenset()
+    assert additions.installed(places_below(tmp_path)) == frozenset()
