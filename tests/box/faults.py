@@ -9,6 +9,7 @@
               asked of a box that serves: report, origin, export, keys of scripts, a second engine
     optional  what a site may add: overflow and a standby of production, a second model beside the first, an attached
               engine, scripts that ask, a list of names; uninstall
+    vllm      a release that brings vLLM, from its medium to production, beside the engine before
     database  records go to a PostgreSQL server of the facility and back, by what two people approve
 
 Each takes the box that `make box` left in the cache, or makes one. Facts go to build/box-PART/summary.json. Root only.
@@ -38,6 +39,7 @@ from tests.box import (
     prepared,
     removed,
     upgrade,
+    vllm_release,
     windowed,
 )
 from tests.box.box import serve
@@ -121,6 +123,11 @@ def databases(run: Run, stack: ExitStack) -> None:
     database.all_of_it(run, stack, _serving(run, stack).key, NEXT)
 
 
+def vllm(run: Run, stack: ExitStack) -> None:
+    """vLLM as a site gets it: by a medium, an install that two people approve, gates, a promotion, its unit."""
+    vllm_release.all_of_it(run, _serving(run, stack), NEXT)
+
+
 PARTS: dict[str, Callable[[Run, ExitStack], None]] = {
     "upgrade": upgraded,
     "changes": changes,
@@ -129,6 +136,7 @@ PARTS: dict[str, Callable[[Run, ExitStack], None]] = {
     "windows": windows,
     "optional": optional_parts,
     "database": databases,
+    "vllm": vllm,
 }
 
 

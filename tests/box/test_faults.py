@@ -233,6 +233,20 @@ DATABASE = (
     "an answer from before is proven, records without a server",
     "the printed checkpoint is of these records, without a server",
 )
+VLLM = (
+    "the plan shows what vLLM's units get",
+    "an environment of vLLM is installed",
+    "both stages' units have the addition",
+    "and again nothing changes for vLLM",
+    "the version for vLLM is on the box",
+    "vLLM's version passed every gate",
+    "vLLM serves",
+    "the proof names vLLM's wheel",
+    "vLLM's processes are the unit's user's",
+    "each has no right and no network",
+    "systemd says that vLLM's unit is well",
+    "a killed vLLM is back by itself",
+)
 PARTS = {
     "faults": (pytest.mark.box_faults, FAULTS),
     "clocks": (pytest.mark.box_time, CLOCKS),
@@ -241,6 +255,7 @@ PARTS = {
     "upgrade": (pytest.mark.box_upgrade, UPGRADE),
     "changes": (pytest.mark.box_changes, CHANGES),
     "database": (pytest.mark.box_database, DATABASE),
+    "vllm": (pytest.mark.box_vllm, VLLM),
 }
 
 

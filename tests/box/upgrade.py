@@ -22,12 +22,15 @@ ExecStartPre=/usr/bin/python3 -I -c 'import os, sys; sys.exit("/2" in os.readlin
 
 
 def next_release(run: Run, serial: int, *, recipe: Path, beside: Sequence[Path] = ()) -> Path:
-    """Make a later release from a recipe of the examples, with the files that it names beside it; return its volume."""
+    """Make a later release from a recipe of the examples, with what it names beside it; return its volume."""
     out = run.out / f"release-{serial}"
     changed = out / "recipe.toml"
     shutil.copytree(recipe.parent / "evals", out / "evals")
-    for file in beside:
-        shutil.copy(file, out)
+    for each in beside:
+        if each.is_dir():
+            shutil.copytree(each, out / each.name)
+        else:
+            shutil.copy(each, out)
     text, changes = re.subn(r"(?m)^serial = 1 ", f"serial = {serial} ", recipe.read_text())
     run.require("the recipe has another serial", changes == 1)
     changed.write_text(re.sub(r'(?m)^name = "([a-z]+)-2026', rf'name = "\1-{serial}-2026', text, count=1))

