@@ -1,4 +1,4 @@
-"""A release that brings vLLM, on a box that serves by llama.cpp: carried, installed, tried, promoted, as systemd starts it.
+"""A release that brings vLLM, on a box that serves by llama.cpp: carried, installed, tried, promoted, run by systemd.
 
 What the install lays beside the engines' units is what makes vLLM start there (ADR 66). How its unit is held, without
 all else, is in tests/engines/test_vllm_units.
