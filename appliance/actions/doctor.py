@@ -66,7 +66,7 @@ def doctor(
         lambda: _clock(config, clock),
         lambda: _fit(config, machine),
         lambda: doctor_machine.gpu(config, machine),
-        lambda: doctor_compiler.compiler(config),
+        lambda: doctor_compiler.look(config),
         lambda: _names(config),
         lambda: tls_standing.findings(config, clock=clock),
         lambda: doctor_machine.addresses(config),

@@ -22,7 +22,7 @@ from appliance import unit
 from appliance.config import Config
 from appliance.errors import EngineLoadError, EngineUnavailableError
 from appliance.registry.descriptor import ModelDescriptor
-from appliance.serve import vllm
+from appliance.serve import compiler, vllm
 from appliance.serve.client import EngineClient
 from appliance.serve.vllm_door import FACTS
 from appliance.serve.vllm_requests import Facts, control_tokens
@@ -58,9 +58,11 @@ def prove(stored: StoredRelease, descriptor: ModelDescriptor) -> Proven:
     """Hash every file of a version.
 
     Raises:
-        EngineLoadError: One differs from what the descriptor names, or the profile is out of range.
+        EngineLoadError: One differs from what the descriptor names, or the profile is out of range; or vLLM needs a
+            compiler, and this machine has none.
     """
     vllm.require_profile(descriptor)
+    _require_compiler()
     files: dict[str, HashedFile] = {}
     for named in descriptor.files:
         name = Path(named.path).name
@@ -81,6 +83,16 @@ def prove(stored: StoredRelease, descriptor: ModelDescriptor) -> Proven:
     except SealiftError as error:
         raise EngineLoadError(what=error.what, why=error.why, fix=error.fix) from error
     return Proven(descriptor=descriptor, files=files, controls=controls)
+
+
+def _require_compiler() -> None:
+    """Pass where vLLM can build its kernels: else it ends a minute later, and says so in the middle of many lines."""
+    if compiler.is_needed() and (fault := compiler.fault()):
+        raise EngineLoadError(
+            what="vLLM would not start on a GPU here",
+            why=f"Triton builds a program for each kernel, and {fault}",
+            fix=f"install {compiler.NEEDED}, best by a medium that brings them; `sealift doctor` tries it",
+        )
 
 
 def serve(proven: Proven, *, stage: str, name: str, config: Config, threads: int, notifier: unit.Notifier) -> None:

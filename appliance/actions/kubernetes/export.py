@@ -124,15 +124,18 @@ def _for_pods(config: Config) -> Config:
 def _containerfiles(descriptor: ModelDescriptor) -> dict[str, str]:
     # What a base lacks is said as an image is built, not when a pod's container ends.
     engine, library = ("llama-cpp", "llama_cpp") if descriptor.engine == "llama.cpp" else ("vllm", "torch")
+    tried = " && python -I -m appliance.serve.compiler" if engine == "vllm" else ""
     return {
         f"{IMAGES}/Containerfile.server": _containerfile(
             "server", "appliance.gateway.application, appliance.audit.service"
         ),
-        f"{IMAGES}/Containerfile.engine": _containerfile(f"engine-{engine}", f"appliance.serve.launcher, {library}"),
+        f"{IMAGES}/Containerfile.engine": _containerfile(
+            f"engine-{engine}", f"appliance.serve.launcher, {library}", also=tried
+        ),
     }
 
 
-def _containerfile(environment: str, loaded: str) -> str:
+def _containerfile(environment: str, loaded: str, *, also: str = "") -> str:
     return f"""# Built without a network: BASE is an image of the facility's own with Python 3.11, pinned by digest.
 ARG BASE
 FROM ${{BASE}} AS made
@@ -145,7 +148,7 @@ FROM ${{BASE}}
 COPY --from=made /opt/sealift /opt/sealift
 ENV PATH=/opt/sealift/bin:/usr/local/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER {USER}:{USER}
-RUN gpgv --version >/dev/null && python -I -c "import {loaded}"
+RUN gpgv --version >/dev/null && python -I -c "import {loaded}"{also}
 """
 
 

@@ -1,7 +1,5 @@
-"""The compiler that vLLM starts on a GPU is tried: this machine has one, and others have less."""
+"""`sealift doctor` tries the compiler of a box whose engines build kernels on a GPU, and asks nobody else for one."""
 
-import shutil
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -11,10 +9,6 @@ from appliance.actions.findings import Finding
 from appliance.config import Config, PlacesSection
 
 GPU = ("triton-3.6.0.dist-info", "nvidia_cuda_runtime-13.0.96.dist-info")
-needs_headers = pytest.mark.skipif(
-    shutil.which("gcc") is None or not (Path(sysconfig.get_path("include", "posix_prefix")) / "Python.h").exists(),
-    reason="needs gcc and Python's headers",
-)
 
 
 @pytest.fixture
@@ -25,23 +19,7 @@ def config(tmp_path: Path) -> Config:
 def found(config: Config, *packages: str) -> list[Finding]:
     for package in packages:
         (config.at.current / "engine-vllm/lib/python3.11/site-packages" / package).mkdir(parents=True)
-    return list(doctor_compiler.compiler(config))
-
-
-def compiler(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a stand-in called gcc where programs are looked for."""
-    folder.mkdir()
-    (folder / "gcc").write_text(f"#!/bin/sh\n{body}\n")
-    (folder / "gcc").chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder))
-
-
-@needs_headers
-def test_a_machine_that_builds_what_triton_needs_is_well(config: Config) -> None:
-    (told,) = found(config, *GPU)
-
-    assert told.is_good is True
-    assert told.text == "builds what Triton of engine-vllm needs"
+    return list(doctor_compiler.look(config))
 
 
 @pytest.mark.parametrize("packages", [(), GPU[:1], GPU[1:]], ids=["no engine", "on a processor", "without Triton"])
@@ -49,30 +27,21 @@ def test_nothing_is_asked_where_nothing_is_built(config: Config, packages: tuple
     assert found(config, *packages) == []
 
 
-@pytest.mark.parametrize(
-    ("body", "told"),
-    [
-        ("echo 'probe.c:3:10: fatal error: Python.h: No such file or directory' >&2; exit 1", "gcc finds no Python.h"),
-        ("echo 'probe.c:1:10: fatal error: stdio.h: No such file or directory' >&2; exit 1", "gcc finds no stdio.h"),
-        ("exit 1", "gcc builds nothing"),
-    ],
-)
-def test_what_is_missing_is_said(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, told: str
+@pytest.mark.parametrize("program", ["exit 0", "echo 'Python.h: No such file' >&2; exit 1", None])
+def test_what_it_can_is_said_with_what_to_install(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str | None
 ) -> None:
-    compiler(tmp_path / "bin", body, monkeypatch)
+    (tmp_path / "bin").mkdir()
+    if program is not None:
+        (tmp_path / "bin/gcc").write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / "bin/gcc").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
 
-    (finding,) = found(config, *GPU)
+    (told,) = found(config, *GPU)
 
-    assert (finding.is_good, finding.text) == (False, told)
-    assert "gcc and libpython3" in finding.fix
-
-
-def test_a_machine_without_a_compiler_is_told_which_to_install(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    (finding,) = found(config, *GPU)
-
-    assert (finding.is_good, finding.text) == (False, "neither gcc nor clang is here")
+    assert told.is_good is (program == "exit 0")
+    assert told.fix.startswith("install gcc and libpython3.")
+    assert told.text == {
+        "exit 0": "builds what Triton of engine-vllm needs",
+        None: "neither gcc nor clang is here",
+    }.get(program, "gcc finds no Python.h")

@@ -1,0 +1,95 @@
+"""The compiler that Triton needs on a GPU is tried: this machine has one, and stand-ins have less."""
+
+import shutil
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import EngineLoadError
+from appliance.registry.descriptor import ModelDescriptor
+from appliance.serve import compiler, vllm_process
+from appliance.store.content import ContentStore, StoredRelease
+from tests.support.installable import places_below, store_release
+from tests.support.vllm_engine import version_files
+
+GPU = ("triton-3.6.0", "nvidia_cuda_runtime-13.0.96")
+needs_headers = pytest.mark.skipif(
+    shutil.which("gcc") is None or not (Path(sysconfig.get_path("include", "posix_prefix")) / "Python.h").exists(),
+    reason="needs gcc and Python's headers",
+)
+
+
+def installed(folder: Path, packages: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let packages be found as in an engine's environment."""
+    for package in packages:
+        name, _, version = package.partition("-")
+        place = folder / f"{package}.dist-info"
+        place.mkdir(parents=True)
+        (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    monkeypatch.syspath_prepend(str(folder))
+
+
+def stand_in(folder: Path, name: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a program that fails be the only one that is found."""
+    folder.mkdir()
+    (folder / name).write_text(f'#!/bin/sh\necho "{said}" >&2\nexit 1\n')
+    (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+@needs_headers
+def test_a_machine_that_builds_a_module_of_python_is_well() -> None:
+    assert compiler.fault() == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "told"),
+    [
+        ("gcc", "probe.c:3:10: fatal error: Python.h: No such file or directory", "gcc finds no Python.h"),
+        ("clang", "probe.c:1:10: fatal error: 'stdio.h' file not found", "clang finds no stdio.h"),
+        ("gcc", "ld: cannot find -lc", "gcc builds nothing"),
+    ],
+)
+def test_what_is_missing_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str, told: str
+) -> None:
+    stand_in(tmp_path / "bin", name, said, monkeypatch)
+
+    assert compiler.fault() == told
+
+
+def test_a_machine_without_any_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert compiler.fault() == "neither gcc nor clang is here"
+
+
+@pytest.mark.parametrize("packages", [(), GPU[:1], GPU[1:], GPU], ids=["none", "Triton", "CUDA", "both"])
+def test_an_environment_with_triton_and_cuda_needs_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], packages: tuple[str, ...]
+) -> None:
+    installed(tmp_path / "packages", packages, monkeypatch)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert compiler.main() == (packages == GPU)
+    assert ("neither gcc nor clang is here" in capsys.readouterr().err) == (packages == GPU)
+
+
+def test_vllm_is_not_started_where_its_kernels_cannot_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"):
+        (model / name).write_text("{}")
+    files = version_files(model)
+    store_release(places_below(tmp_path), files)
+    stored = StoredRelease.load(ContentStore(places_below(tmp_path).store), 1)
+    descriptor = ModelDescriptor.from_bytes(files["data/models/small/descriptor.json"])
+    installed(tmp_path / "packages", GPU, monkeypatch)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(EngineLoadError, match="vLLM would not start on a GPU here") as caught:
+        vllm_process.prove(stored, descriptor)
+
+    assert caught.value.why.endswith("neither gcc nor clang is here")
+    assert compiler.NEEDED in caught.value.fix
