@@ -1,7 +1,7 @@
 """`sealift install`: environments of a stored release, and on a box the host."""
 
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -139,7 +139,8 @@ def _plan(own: Context, jobs: JobsClient | None, serial: int | None, *, person: 
         outcome = jobs.wait(number).require_ok()
         plan = Plan.from_bytes(jobs.text("plan", outcome.digest))
     said = [plan.to_text()]
-    facts = {"plan": plan.digest, "serial": plan.serial, "changes_host": plan.changes_host}
+    facts: dict[str, Any] = {"plan": plan.digest, "serial": plan.serial, "changes_host": plan.changes_host}
+    facts |= {"packages": [package.to_json() for package in plan.packages], "difference": plan.difference}
     if person and plan.changes_host:
         text = meaning or f"Install release {plan.release} at {plan.site}"
         with promoter_of(own) as promoter:
