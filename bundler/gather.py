@@ -12,8 +12,8 @@ from typing import Final
 from bundler import assemble, processor
 from bundler.artifact import Artifact, Component, Gathered, Material
 from bundler.cache import Cache
-from bundler.compilers import require_compiler
 from bundler.download import Line
+from bundler.enginedebs import require_packages
 from bundler.enginetools import EngineTools
 from bundler.errors import RecipeError
 from bundler.locks import ATTACHED, VLLM, locked_in, needed_of, update_lock
@@ -80,7 +80,7 @@ def gather(shop: Workshop, recipe: Recipe) -> Gathered:
     packages = _debs(shop, recipe)
     for name, chosen in engines.items():
         for machine in recipe.machines:
-            require_compiler(chosen, machine, _packages_of(recipe, machine, packages), label=name)
+            require_packages(chosen, machine, _packages_of(recipe, machine, packages), label=name)
     artifacts += [_wheel(wheel) for wheel in carried.values()]
     for model in recipe.models:
         engine = model.environment

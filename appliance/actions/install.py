@@ -331,7 +331,7 @@ class Installer:
             serial=serial,
             environments=names,
             updates=updates,
-            additions=additions.installed(self.config.at, without=left),
+            needs=additions.installed(self.config.at, without=left),
         )
 
     def _place_site_file(self) -> None:

@@ -108,5 +108,5 @@ class Planning:
             serial=whole.stored.serial,
             environments=(),
             updates=whole.packages,
-            additions=additions.asked_for(whole.requirements) | additions.installed(self.config.at),
+            needs=additions.asked_for(whole.requirements) | additions.installed(self.config.at),
         )

@@ -1,20 +1,25 @@
-"""What engines need beyond the walls of their units: which additions of `systemd/variants` a box has to have.
+"""What engines need beyond their units' walls and the packages of every box, by what their environments are made of.
 
 vLLM's processes meet on the loopback of their unit and map code that they make; an engine on a GPU opens the driver's
-nodes. The install lays these additions beside the units of both stages, and takes them away when nothing here asks for
-them any more. It is decided by the environments, not by versions, since a version may come with a later medium that
-brings no environment of its own.
+nodes; some builds take libraries or a compiler from the machine. The install lays the additions of `systemd/variants`
+beside the units of both stages, takes them away when nothing here asks for them any more, and demands the packages. It
+is decided by environments, not by versions: a version may come with a later medium that brings none of its own.
 
 Promises: the same answer before an environment is built, by its requirements, and afterwards, by what lies on the disk.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+import sysconfig
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Final
 
 from appliance.config import Places
 from appliance.install.environment_check import pins
+from media import enginepackages
 
 VLLM: Final = "vllm"
 GPU: Final = "gpu"
@@ -25,40 +30,51 @@ _FOR_GPUS: Final = re.compile(r"vllm|nvidia-cuda-runtime(?:-cu[0-9]+)?")
 _NAME: Final = re.compile(r"(.+?)-[0-9][^-]*\.dist-info")
 
 
-def asked_for(requirements: Mapping[str, bytes]) -> frozenset[str]:
-    """Return the additions that a release's engines need, by the requirements of its environments.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What engines need: additions to their units (`vllm`, `gpu`), and Debian packages by name."""
+
+    units: frozenset[str] = frozenset()
+    packages: frozenset[str] = frozenset()
+
+    def __or__(self, other: "Needs") -> "Needs":
+        """Return what both need."""
+        return Needs(units=self.units | other.units, packages=self.packages | other.packages)
+
+
+NOTHING: Final = Needs()
+
+
+def asked_for(requirements: Mapping[str, bytes]) -> Needs:
+    """Return what a release's engines need, by the requirements of its environments.
 
     Raises:
         InstallError: A line of them is not one as releases have it.
     """
-    return frozenset(
-        addition
-        for name, content in requirements.items()
-        if name.startswith(_ENGINE)
-        for addition in _of_environment(name, pins(content))
-    )
+    return _all(_of(name, pins(content)) for name, content in requirements.items() if name.startswith(_ENGINE))
 
 
-def installed(places: Places, *, without: int | None = None) -> frozenset[str]:
-    """Return the additions that the engines of installed releases need, since an older one's may still serve.
+def installed(places: Places, *, without: int | None = None) -> Needs:
+    """Return what the engines of installed releases need, since an older one's may still serve.
 
     Args:
         places: Where the appliance lives.
         without: The serial of a release that is left.
     """
-    return frozenset(
-        addition
-        for environment in sorted(places.releases.glob(f"*/{_ENGINE}*"))
-        if environment.parent.name != str(without)
-        for addition in _of_environment(environment.name, _packages(environment))
+    found = sorted(places.releases.glob(f"*/{_ENGINE}*"))
+    return _all(_of(path.name, _packages(path)) for path in found if path.parent.name != str(without))
+
+
+def _all(needs: Iterable[Needs]) -> Needs:
+    return reduce(or_, needs, NOTHING)
+
+
+def _of(environment: str, wheels: Collection[str]) -> Needs:
+    is_for_gpus = any(_FOR_GPUS.fullmatch(name) for name in wheels)
+    return Needs(
+        units=frozenset([*([VLLM] if environment == _ENGINE_VLLM else []), *([GPU] if is_for_gpus else [])]),
+        packages=frozenset(enginepackages.needed(wheels, python=sysconfig.get_python_version())),
     )
-
-
-def _of_environment(name: str, packages: Mapping[str, str] | frozenset[str]) -> Iterator[str]:
-    if name == _ENGINE_VLLM:
-        yield VLLM
-    if any(_FOR_GPUS.fullmatch(package) for package in packages):
-        yield GPU
 
 
 def _packages(environment: Path) -> frozenset[str]:

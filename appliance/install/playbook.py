@@ -17,6 +17,7 @@ from typing import Any, Final
 from appliance.config import Config
 from appliance.errors import InstallError, PreflightError
 from appliance.install import dropins
+from appliance.install.additions import NOTHING, Needs
 from appliance.install.environments import proof_of
 from appliance.install.maintainer import Package
 
@@ -85,7 +86,7 @@ class Play:
         serial: The release's serial.
         environments: Names of its environments.
         updates: Names of Debian packages that it brings for their own sake.
-        additions: What engines here need beyond their units' walls.
+        needs: What engines here need beyond their units' walls and every box's packages.
         book: Which of its playbooks.
     """
 
@@ -96,13 +97,13 @@ class Play:
     serial: int
     environments: tuple[str, ...]
     updates: tuple[str, ...] = ()
-    additions: frozenset[str] = frozenset()
+    needs: Needs = NOTHING
     book: str = SITE
 
     def variables(self) -> dict[str, Any]:
         """Return every variable that the roles declare, and no other."""
         network, monitoring = self.config.network, self.config.monitoring
-        packages = (*PACKAGES, *(WATCHERS if monitoring.enabled else ()), *self.updates)
+        packages = (*PACKAGES, *(WATCHERS if monitoring.enabled else ()), *sorted(self.needs.packages), *self.updates)
         values = (
             str(self.source),
             str(self.folder),
@@ -128,7 +129,10 @@ class Play:
             self.config.alerts.model_dump(),
             monitoring.retention_days,
             list(self.config.media.usb),
-            [each.to_json() for each in dropins.drop_ins(self.config, self.source / "systemd", needed=self.additions)],
+            [
+                each.to_json()
+                for each in dropins.drop_ins(self.config, self.source / "systemd", needed=self.needs.units)
+            ],
         )
         return dict(zip(VARIABLES, values, strict=True))
 

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Final
+
+from media import enginepackages
 
 NEEDED: Final = f"gcc and libpython{sysconfig.get_python_version()}-dev"
 """The Debian packages that bring it, for people."""
@@ -26,16 +28,8 @@ _PROGRAM: Final = "".join(f"#include <{name}>\n" for name in _HEADERS) + "int se
 
 
 def is_needed() -> bool:
-    """Return whether the engine of this environment builds its kernels here: it has Triton, and CUDA's runtime."""
-    return _has("triton") and any(_has(f"nvidia-cuda-runtime{version}") for version in ("", "-cu12", "-cu11"))
-
-
-def _has(package: str) -> bool:
-    try:
-        distribution(package)
-    except PackageNotFoundError:
-        return False
-    return True
+    """Return whether the engine of this environment builds its kernels here."""
+    return enginepackages.builds_kernels({one.name.lower().replace("_", "-") for one in distributions()})
 
 
 def fault() -> str:

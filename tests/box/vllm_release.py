@@ -48,6 +48,7 @@ def recipe_in(folder: Path) -> Path:
     _, locks, model = line.RECIPE.read_text().partition("[locks]")
     model = model.replace('"demo-tasks.jsonl"', '"evals/demo-tasks.jsonl"')
     packages = rest[rest.index("[debs]") : rest.index("# Findings of the scan")]
+    packages = packages.replace('"libgomp1",', '"libgomp1", "libnuma1",')
     recipe = folder / "recipe.toml"
     recipe.write_text("\n".join([before.replace(_FLAGS, f'{_FLAGS} "avx2",'), locks + model, packages]))
     return recipe

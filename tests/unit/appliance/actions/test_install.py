@@ -16,6 +16,7 @@ from appliance.audit.spool import Spool
 from appliance.config import Config, Places, PlacesSection
 from appliance.errors import HostChangeError, InstallError, PreflightError, StoreWriteError, UnknownReleaseError
 from appliance.install import additions, plans
+from appliance.install.additions import Needs
 from appliance.install.maintainer import Package
 from appliance.install.plans import Plan
 from appliance.install.playbook import Play, PlayResult
@@ -38,20 +39,20 @@ class FakeHost:
     ) -> None:
         self.changes, self.sick, self.found = changes, sick, packages
         self.plays: list[tuple[str, int]] = []
-        self.additions: list[frozenset[str]] = []
+        self.needs: list[Needs] = []
         self.ansibles: list[Path] = []
         self.made: Plan | None = None
 
     def apply(self, play: Play, ansible: Path) -> PlayResult:
         self.plays.append(("apply", play.serial))
-        self.additions.append(play.additions)
+        self.needs.append(play.needs)
         self.ansibles.append(ansible)
         return PlayResult(changed=self.changes, text="")
 
     def preview(self, play: Play, ansible: Path) -> PlayResult:
         assert (play.source / "systemd/sealift.target").is_file()
         self.plays.append(("preview", play.serial))
-        self.additions.append(play.additions)
+        self.needs.append(play.needs)
         return PlayResult(changed=self.changes, text="--- before\n+++ after", packages=self.found)
 
     def packages(self, play: Play) -> tuple[Package, ...]:
@@ -352,8 +353,8 @@ def test_the_next_release_is_installed_by_the_ansible_of_the_one_before(box: Pat
 def test_units_get_what_engines_here_need_and_lose_it_with_a_release_that_goes_back(
     box: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def installed(_: Places, *, without: int | None = None) -> frozenset[str]:
-        return frozenset({"vllm"} if without is None else {f"without {without}"})
+    def installed(_: Places, *, without: int | None = None) -> Needs:
+        return Needs(units=frozenset({"vllm"} if without is None else {f"without {without}"}))
 
     monkeypatch.setattr(additions, "installed", installed)
     add_release(box, 2)
@@ -363,20 +364,21 @@ def test_units_get_what_engines_here_need_and_lose_it_with_a_release_that_goes_b
         installer(box, host).install()
 
     assert host.plays == [("apply", 2), ("apply", 1)]
-    assert host.additions == [{"vllm"}, {"without 2"}]
+    assert [one.units for one in host.needs] == [{"vllm"}, {"without 2"}]
 
 
 def test_the_plan_names_what_engines_need_that_are_not_installed_yet(
     box: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(additions, "asked_for", lambda given: frozenset({"vllm"} if "server" in given else ()))
+    needs = Needs(units=frozenset({"vllm"}))
+    monkeypatch.setattr(additions, "asked_for", lambda given: needs if "server" in given else Needs())
     add_release(box, 2)
     host = FakeHost()
 
     installer(box, host).preview(2)
 
     assert host.plays == [("preview", 2)]
-    assert host.additions == [{"vllm"}]
+    assert [one.units for one in host.needs] == [{"vllm"}]
 
 
 def test_a_good_install_ends_the_notice_that_the_box_went_back(box: Path) -> None:

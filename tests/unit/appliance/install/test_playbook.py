@@ -8,6 +8,7 @@ import pytest
 from appliance.config import Config, NetworkSection, PlacesSection, TlsSection
 from appliance.errors import InstallError, PreflightError
 from appliance.install import playbook
+from appliance.install.additions import Needs
 from appliance.install.playbook import Play
 
 yaml = pytest.importorskip("yaml")
@@ -138,3 +139,11 @@ def test_the_account_is_kept_for_root_alone(play: Play, tmp_path: Path) -> None:
     log = tmp_path / "var/lib/sealift/logs/install.log"
     assert log.read_text() == "one\ntwo\n"
     assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_packages_that_engines_take_from_the_machine_are_demanded_beside_those_of_every_box(play: Play) -> None:
+    usual = play.variables()["sealift_packages"]
+
+    needed = replace(play, needs=Needs(packages=frozenset({"libnuma1", "gcc"}))).variables()["sealift_packages"]
+
+    assert needed == [*usual, "gcc", "libnuma1"]
