@@ -20,6 +20,7 @@ from appliance.audit.client import Ledger, SocketLedger, open_ledger
 from appliance.config import Config
 from appliance.errors import PreflightError, UnknownReleaseError
 from appliance.install import additions, carried, dropins, environments, plans, playbook, reading, setid
+from appliance.install.additions import NOTHING, Needs
 from appliance.install.carried import Whole
 from appliance.install.plans import Plan
 from appliance.install.playbook import Play
@@ -140,7 +141,7 @@ class Installer:
         host_text, host_changed = _WITHOUT_ROOT, False
         try:
             if self.host is not None:
-                host_changed = self._change_host(self.host, built.installed, ansible, updates=whole.packages)
+                host_changed = self._change_host(self.host, built.installed, ansible, whole)
                 host_text = "changed" if host_changed else "unchanged"
             changed = built.changed or is_new or host_changed or bool(keys_made)
             if changed:
@@ -267,9 +268,11 @@ class Installer:
             )
         return held[-1]
 
-    def _change_host(self, host: Host, installed: InstalledRelease, ansible: Path, *, updates: tuple[str, ...]) -> bool:
+    def _change_host(self, host: Host, installed: InstalledRelease, ansible: Path, whole: Whole) -> bool:
         self.progress("changing the host as the release's playbook says")
-        result = host.apply(self._play(installed.serial, tuple(installed.environments), updates=updates), ansible)
+        names, asked = tuple(installed.environments), additions.asked_for(whole.requirements)
+        play = self._play(installed.serial, names, updates=whole.packages, asked=asked)
+        result = host.apply(play, ansible)
         host.require_healthy()
         return result.changed > 0
 
@@ -320,6 +323,7 @@ class Installer:
         *,
         updates: tuple[str, ...] = (),
         config: Config | None = None,
+        asked: Needs = NOTHING,
         left: int | None = None,
     ) -> Play:
         folder = InstalledReleases(self.config.at).folder(serial)
@@ -331,7 +335,7 @@ class Installer:
             serial=serial,
             environments=names,
             updates=updates,
-            needs=additions.installed(self.config.at, without=left),
+            needs=asked | additions.installed(self.config.at, without=left),
         )
 
     def _place_site_file(self) -> None:

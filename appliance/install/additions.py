@@ -5,7 +5,7 @@ nodes; some builds take libraries or a compiler from the machine. The install la
 beside the units of both stages, takes them away when nothing here asks for them any more, and demands the packages. It
 is decided by environments, not by versions: a version may come with a later medium that brings none of its own.
 
-Promises: the same answer before an environment is built, by its requirements, and afterwards, by what lies on the disk.
+Promises: the same additions before an environment is built, by its requirements, as afterwards, by what is on disk.
 """
 
 import re
@@ -55,14 +55,17 @@ def asked_for(requirements: Mapping[str, bytes]) -> Needs:
 
 
 def installed(places: Places, *, without: int | None = None) -> Needs:
-    """Return what the engines of installed releases need, since an older one's may still serve.
+    """Return what units of engines of installed releases need, since an older one's may still serve.
+
+    Their packages were demanded as each was installed; a later release need not bring them again.
 
     Args:
         places: Where the appliance lives.
         without: The serial of a release that is left.
     """
     found = sorted(places.releases.glob(f"*/{_ENGINE}*"))
-    return _all(_of(path.name, _packages(path)) for path in found if path.parent.name != str(without))
+    needs = _all(_of(path.name, _packages(path)) for path in found if path.parent.name != str(without))
+    return Needs(units=needs.units)
 
 
 def _all(needs: Iterable[Needs]) -> Needs:

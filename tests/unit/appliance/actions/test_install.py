@@ -365,20 +365,20 @@ def test_units_get_what_engines_here_need_and_lose_it_with_a_release_that_goes_b
 
     assert host.plays == [("apply", 2), ("apply", 1)]
     assert [one.units for one in host.needs] == [{"vllm"}, {"without 2"}]
+    assert not any(one.packages for one in host.needs)
 
 
-def test_the_plan_names_what_engines_need_that_are_not_installed_yet(
-    box: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    needs = Needs(units=frozenset({"vllm"}))
+def test_plan_and_install_demand_what_a_releases_engines_need(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs = Needs(units=frozenset({"vllm"}), packages=frozenset({"libnuma1"}))
     monkeypatch.setattr(additions, "asked_for", lambda given: needs if "server" in given else Needs())
     add_release(box, 2)
     host = FakeHost()
 
     installer(box, host).preview(2)
+    installer(box, host).install(2)
 
-    assert host.plays == [("preview", 2)]
-    assert [one.units for one in host.needs] == [{"vllm"}]
+    assert host.plays == [("preview", 2), ("apply", 2)]
+    assert host.needs == [needs, needs]
 
 
 def test_a_good_install_ends_the_notice_that_the_box_went_back(box: Path) -> None:
