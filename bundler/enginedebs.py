@@ -11,7 +11,14 @@ from bundler.target import Target
 from media import enginepackages
 
 
-def require_packages(wheels: Sequence[ChosenWheel], target: Target, packages: Collection[str], *, label: str) -> None:
+def require_packages(
+    wheels: Sequence[ChosenWheel],
+    target: Target,
+    packages: Collection[str],
+    *,
+    label: str,
+    named: Collection[str] = (),
+) -> None:
     """Pass when the Debian packages that an environment needs are there, or nothing is known of the target's.
 
     Args:
@@ -19,6 +26,7 @@ def require_packages(wheels: Sequence[ChosenWheel], target: Target, packages: Co
         target: The machine.
         packages: Names of the Debian packages that it has or is brought; none where nothing is known of them.
         label: Names the environment in errors.
+        named: What the recipe asks for by name; packages travel as the first machine lacks them.
 
     Raises:
         SourceError: One is missing; `fix` names all.
@@ -28,5 +36,7 @@ def require_packages(wheels: Sequence[ChosenWheel], target: Target, packages: Co
         raise SourceError(
             what=f"the environment {label} would not start on {target.profile}",
             why=f"it takes {' and '.join(missing)} from the machine, which has none and is brought none",
-            fix=f"add {', '.join(missing)} to debs.packages",
+            fix=f"add {', '.join(missing)} to debs.packages"
+            if set(missing) - set(named)
+            else f"the first machine has it already: put {target.profile} first, or make that one a release of its own",
         )

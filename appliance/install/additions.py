@@ -10,7 +10,7 @@ Promises: the same additions before an environment is built, by its requirements
 
 import re
 import sysconfig
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -18,16 +18,17 @@ from pathlib import Path
 from typing import Final
 
 from appliance.config import Places
+from appliance.install.carried import Whole
 from appliance.install.environment_check import pins
+from appliance.install.releases import InstalledReleases
 from media import enginepackages
 
 VLLM: Final = "vllm"
 GPU: Final = "gpu"
 _ENGINE: Final = "engine-"
 _ENGINE_VLLM: Final = "engine-vllm"
-# What an environment brings that computes on a GPU: CUDA's own runtime, or vLLM but for its build for processors.
-_FOR_GPUS: Final = re.compile(r"vllm|nvidia-cuda-runtime(?:-cu[0-9]+)?")
 _NAME: Final = re.compile(r"(.+?)-[0-9][^-]*\.dist-info")
+_SERIAL: Final = re.compile(r"[1-9][0-9]{0,9}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,18 @@ class Needs:
 NOTHING: Final = Needs()
 
 
+def wanted(places: Places, whole: Whole) -> Needs:
+    """Return what engines need once a release is installed: those that it brings, and units of those that are here.
+
+    Raises:
+        InstallError: A line of its requirements is not one as releases have it.
+    """
+    here = whole.base is not None and InstalledReleases(places).load(whole.base) is not None
+    # What it leaves unchanged was demanded as that was installed, and it need not bring it again.
+    brought = {name: text for name, text in whole.requirements.items() if not (here and name in whole.kept)}
+    return asked_for(brought) | installed(places)
+
+
 def asked_for(requirements: Mapping[str, bytes]) -> Needs:
     """Return what a release's engines need, by the requirements of its environments.
 
@@ -54,18 +67,26 @@ def asked_for(requirements: Mapping[str, bytes]) -> Needs:
     return _all(_of(name, pins(content)) for name, content in requirements.items() if name.startswith(_ENGINE))
 
 
-def installed(places: Places, *, without: int | None = None) -> Needs:
+def installed(places: Places) -> Needs:
     """Return what units of engines of installed releases need, since an older one's may still serve.
 
-    Their packages were demanded as each was installed; a later release need not bring them again.
-
-    Args:
-        places: Where the appliance lives.
-        without: The serial of a release that is left.
+    Their packages were demanded as each was installed.
     """
-    found = sorted(places.releases.glob(f"*/{_ENGINE}*"))
-    needs = _all(_of(path.name, _packages(path)) for path in found if path.parent.name != str(without))
-    return Needs(units=needs.units)
+    return Needs(units=_all(_of(path.name, wheels_of(path)) for path in environments(places)).units)
+
+
+def environments(places: Places) -> Iterator[Path]:
+    """Yield the engines' environments of every whole release that is installed."""
+    releases = InstalledReleases(places)
+    for folder in sorted(places.releases.glob("*")):
+        if _SERIAL.fullmatch(folder.name) and releases.load(int(folder.name)) is not None:
+            yield from sorted(folder.glob(f"{_ENGINE}*"))
+
+
+def wheels_of(environment: Path) -> frozenset[str]:
+    """Return the canonical names of what is installed in an environment."""
+    found = environment.glob("lib/python3*/site-packages/*.dist-info")
+    return frozenset(named[1].lower().replace("_", "-") for path in found if (named := _NAME.fullmatch(path.name)))
 
 
 def _all(needs: Iterable[Needs]) -> Needs:
@@ -73,13 +94,8 @@ def _all(needs: Iterable[Needs]) -> Needs:
 
 
 def _of(environment: str, wheels: Collection[str]) -> Needs:
-    is_for_gpus = any(_FOR_GPUS.fullmatch(name) for name in wheels)
+    on_gpus = enginepackages.computes_on_gpus(wheels)
     return Needs(
-        units=frozenset([*([VLLM] if environment == _ENGINE_VLLM else []), *([GPU] if is_for_gpus else [])]),
+        units=frozenset([*([VLLM] if environment == _ENGINE_VLLM else []), *([GPU] if on_gpus else [])]),
         packages=frozenset(enginepackages.needed(wheels, python=sysconfig.get_python_version())),
     )
-
-
-def _packages(environment: Path) -> frozenset[str]:
-    found = environment.glob("lib/python3*/site-packages/*.dist-info")
-    return frozenset(named[1].lower().replace("_", "-") for path in found if (named := _NAME.fullmatch(path.name)))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance.config import Config, KeysSection, StandbySection
-from appliance.errors import PreflightError
+from appliance.errors import InstallError, PreflightError
 from appliance.install import additions, keysettings
 from appliance.install.unit_files import credential_lines
 from appliance.postgres.connecting import AUTHORITY, Role
@@ -63,6 +63,9 @@ def drop_ins(config: Config, units: Path, *, needed: Collection[str] = ()) -> tu
         config: The site file.
         units: The folder with the release's units.
         needed: The additions that engines need; see `additions`.
+
+    Raises:
+        InstallError: The release lacks an addition that is needed.
     """
     return (
         *_engines(config, units / "variants", needed),
@@ -73,6 +76,11 @@ def drop_ins(config: Config, units: Path, *, needed: Collection[str] = ()) -> tu
         *_node(config),
         *_collector(config),
     )
+
+
+def of_database(config: Config) -> tuple[DropIn, ...]:
+    """Return what lets units reach a database server."""
+    return tuple(_database(config))
 
 
 def require_secrets(config: Config) -> None:
@@ -143,8 +151,18 @@ def _engines(config: Config, folder: Path, needed: Collection[str]) -> Iterator[
         for addition, name in ENGINES.items():
             # Whoever names cards has an engine that computes on them, whatever its environment is made of.
             if addition in needed or (addition == additions.GPU and cards):
-                text = (folder / f"{addition}.conf").read_text("utf-8")
-                yield DropIn(unit=f"sealift-engine-{stage}@.service", name=name, text=text)
+                yield DropIn(unit=f"sealift-engine-{stage}@.service", name=name, text=_text(folder, addition))
+
+
+def _text(folder: Path, addition: str) -> str:
+    try:
+        return (folder / f"{addition}.conf").read_text("utf-8")
+    except OSError as error:
+        raise InstallError(
+            what=f"the release has no addition to engines' units for {addition}",
+            why=error.strerror or type(error).__name__,
+            fix="ask the sender for a release that brings it",
+        ) from error
 
 
 def _gpus(config: Config) -> Iterator[DropIn]:

@@ -22,7 +22,7 @@ from appliance import unit
 from appliance.config import Config
 from appliance.errors import EngineLoadError, EngineUnavailableError
 from appliance.registry.descriptor import ModelDescriptor
-from appliance.serve import compiler, vllm
+from appliance.serve import frommachine, vllm
 from appliance.serve.client import EngineClient
 from appliance.serve.vllm_door import FACTS
 from appliance.serve.vllm_requests import Facts, control_tokens
@@ -58,11 +58,11 @@ def prove(stored: StoredRelease, descriptor: ModelDescriptor) -> Proven:
     """Hash every file of a version.
 
     Raises:
-        EngineLoadError: One differs from what the descriptor names, or the profile is out of range; or vLLM needs a
-            compiler, and this machine has none.
+        EngineLoadError: One differs from what the descriptor names, or the profile is out of range; or this
+            machine lacks what vLLM takes from it.
     """
     vllm.require_profile(descriptor)
-    _require_compiler()
+    _require_machine()
     files: dict[str, HashedFile] = {}
     for named in descriptor.files:
         name = Path(named.path).name
@@ -85,13 +85,14 @@ def prove(stored: StoredRelease, descriptor: ModelDescriptor) -> Proven:
     return Proven(descriptor=descriptor, files=files, controls=controls)
 
 
-def _require_compiler() -> None:
-    """Pass where vLLM can build its kernels: else it ends a minute later, and says so in the middle of many lines."""
-    if compiler.is_needed() and (fault := compiler.fault()):
+def _require_machine() -> None:
+    """Pass where vLLM finds what it takes from the machine: else it ends a minute later, amid many lines."""
+    wheels = frommachine.own_wheels()
+    if fault := frommachine.fault(wheels, only_lasting=True):
         raise EngineLoadError(
-            what="vLLM would not start on a GPU here",
-            why=f"Triton builds a program for each kernel, and {fault}",
-            fix=f"install {compiler.NEEDED}, best by a medium that brings them; `sealift doctor` tries it",
+            what="vLLM would not start here",
+            why=fault,
+            fix=f"install {frommachine.packages(wheels)}, best by a medium that brings them; `sealift doctor` tries it",
         )
 
 

@@ -199,7 +199,9 @@ def present(recipe: Recipe, machine: Target) -> frozenset[str]:
     Raises:
         SourceError: The list cannot be read.
     """
-    status = b"" if recipe.debs is None else _status(recipe, recipe.debs)
+    # The list that a recipe names is the first machine's, and packages are resolved for that one.
+    is_first = machine == recipe.target
+    status = b"" if recipe.debs is None or not is_first else _status(recipe, recipe.debs)
     found = installed.from_status(status) if status else installed.from_probe(machine.packages or ())
     return frozenset(name for name, _, _ in found)
 

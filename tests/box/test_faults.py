@@ -245,6 +245,7 @@ VLLM = (
     "each has no right and no network",
     "systemd says that vLLM's unit is well",
     "a killed vLLM is back by itself",
+    "vLLM's unit has no process any more",
 )
 PARTS = {
     "faults": (pytest.mark.box_faults, FAULTS),

@@ -37,7 +37,7 @@ def all_of_it(run: Run, served: Served, medium: str) -> None:
     serve(run, served.key, chapter="vLLM answers through web server and gateway, and the answer is proven")
     held(run, digest)
     killed(run, served, digest)
-    taken_back(run, served)
+    taken_back(run, served, digest)
 
 
 def recipe_in(folder: Path) -> Path:
@@ -104,7 +104,9 @@ def held(run: Run, digest: str) -> None:
         run.require("vLLM's processes are the unit's user's", len(found) >= _PROCESSES, found)
         wrong: list[object] = []
         for process in found:
-            lines = machine.run("cat", f"/proc/{process}/status", shown=False).stdout.splitlines()
+            lines = machine.shell(f"cat /proc/{process}/status").stdout.splitlines()
+            if not lines:  # it lived for a moment
+                continue
             status = {key: value.strip() for key, _, value in (one.partition(":") for one in lines)}
             links = machine.run("cat", f"/proc/{process}/net/dev", shown=False).stdout.splitlines()[2:]
             kept = (status["NoNewPrivs"], status["Seccomp"], int(status["CapBnd"], 16))
@@ -130,7 +132,7 @@ def killed(run: Run, served: Served, digest: str) -> None:
     run.require("a killed vLLM is back by itself", holds_now=True)
 
 
-def taken_back(run: Run, served: Served) -> None:
+def taken_back(run: Run, served: Served, digest: str) -> None:
     """Go back to the version before: llama.cpp answers, and nothing of vLLM is left running."""
     machine = run.machine
     with run.stage.chapter("One person goes back to the version before"):
@@ -138,3 +140,8 @@ def taken_back(run: Run, served: Served) -> None:
         words = ("sealift", "rollback", "--as", "omar", "--reason", "change 4714")
         machine.run(*words, "--password-file", _SECRET)
     serve(run, served.key, chapter="llama.cpp answers again")
+    with run.stage.chapter("Nothing of vLLM is left running"):
+        unit = f"sealift-engine-production@{digest[:12]}.service"
+        looks.wait(lambda: not looks.is_active(run, unit), lambda: looks.journal(run, unit))
+        group = machine.run("systemctl", "show", "-P", "TasksCurrent", unit, shown=False).stdout.strip()
+        run.require("vLLM's unit has no process any more", group in {"0", "[not set]"}, group)

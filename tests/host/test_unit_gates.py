@@ -206,8 +206,8 @@ def test_engines_in_every_variant_are_accepted_and_as_little_exposed_as_without(
 
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     # vLLM's processes meet on the loopback of the unit's own empty network, whose names they ask the kernel for.
-    loopback = 4 if "vllm" in variants else 0
-    assert exposure(Path(unit), root=root).tenths <= WITHOUT_NETWORK + loopback
+    more = {("vllm",): 2, ("gpu", "vllm"): 4}.get(variants, 0)
+    assert exposure(Path(unit), root=root).tenths <= WITHOUT_NETWORK + more
 
 
 REACH = 'device = "/dev/tpmrm0"\nfolder = "/var/lib/hsm"\ngroup = "tss"\n'

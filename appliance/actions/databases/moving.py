@@ -222,7 +222,7 @@ class Mover:
     def _require_reach(self) -> None:
         """Pass where the units have what an approved install gives them: credentials, a network, one address."""
         dropins.require_secrets(self.config)
-        wanted = [one for one in dropins.drop_ins(self.config, self.units) if one.name == dropins.DATABASE]
+        wanted = dropins.of_database(self.config)
         lacking = [one.unit for one in wanted if _text(self.units / f"{one.unit}.d" / one.name) != one.text]
         if lacking:
             raise PreflightError(

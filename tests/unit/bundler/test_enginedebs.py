@@ -40,6 +40,13 @@ def test_what_an_engine_would_miss_is_named_with_the_packages_that_bring_it(
     assert caught.value.fix == f"add {missing} to debs.packages"
 
 
+def test_what_the_first_machine_has_already_does_not_travel_and_the_sender_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as caught:
+        require_packages(chosen(tmp_path, *FOR_PROCESSORS), TARGET, BASE, label="engine-vllm", named=["libnuma1"])
+
+    assert caught.value.fix.startswith("the first machine has it already: put gpu-server first")
+
+
 @pytest.mark.parametrize(
     ("names", "packages"),
     [

