@@ -11,6 +11,7 @@ from bundler.errors import RecipeError, ScanError, SourceError
 from bundler.recipe import Recipe
 from bundler.scan import scan
 from bundler.sources import ospackages
+from bundler.target import Target
 from media.clock import FixedClock
 from tests.support import archive
 from tests.support.debs import archives_with, deb, remembering
@@ -51,6 +52,21 @@ def test_a_new_release_asks_apt_again(tmp_path: Path) -> None:
 
     assert ospackages.memo_key(recipe, debs, b"") != ospackages.memo_key(later, debs, b"")
     assert ospackages.memo_key(recipe, debs, b"") != ospackages.memo_key(recipe, debs, b"Package: x\n")
+
+
+def test_what_each_machine_has_is_told_by_its_own_list(tmp_path: Path) -> None:
+    status = "".join(
+        f"Package: {name}\nStatus: install ok {state}\nVersion: 1\nArchitecture: amd64\n\n"
+        for name, state in (("gcc", "installed"), ("gone", "config-files"))
+    )
+    (tmp_path / "status").write_text(status)
+    text = f'{recipe_text()}\n[debs]\npackages = ["libnuma1"]\ninstalled_status = "status"\n'
+    recipe = Recipe.parse(text.encode(), folder=tmp_path)
+    other = Target(profile="other", packages=("libnuma1 2.0 amd64",))
+
+    assert ospackages.present(recipe, recipe.target) == {"gcc"}
+    assert ospackages.present(recipe, other) == {"libnuma1"}
+    assert ospackages.present(recipe, Target(profile="unknown")) == set()
 
 
 def test_the_targets_package_list_must_be_there(tmp_path: Path) -> None:
