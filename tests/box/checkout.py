@@ -3,6 +3,7 @@
 What is tested with it is the units' users, groups, credentials and sandbox, not the installation (`make box` does).
 """
 
+import os
 import shutil
 import sys
 import tempfile
@@ -61,7 +62,12 @@ def booted(
         machine.media = {"/usr": Path("/usr"), **FOLDERS, **(media or {})}
         for point in machine.media:
             (root / point.lstrip("/")).mkdir(parents=True, exist_ok=True)
-        lay(root)
+        # Whoever ran one of our processes in this one has its mask, and the units' users could read nothing.
+        before = os.umask(0o022)
+        try:
+            lay(root)
+        finally:
+            os.umask(before)
         machine.boot()
         stack.callback(machine.stop)
         machine.run("systemd-sysusers", *accounts, shown=False)
