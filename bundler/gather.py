@@ -26,7 +26,6 @@ from bundler.sources import evals, llama_wheel, ospackages, programs, server, wh
 from bundler.sources.onemodel import Kit, bring
 from bundler.sources.server import Checkout
 from bundler.sources.wheels import ChosenWheel, Fetch, Locked
-from bundler.target import Target
 from bundler.toolchain import Toolchain
 from bundler.wheelfile import read as read_wheel
 from bundler.wheelneeds import require_fit
@@ -78,10 +77,7 @@ def gather(shop: Workshop, recipe: Recipe) -> Gathered:
         carried |= {wheel.sha256: wheel for wheel in chosen}
         engines[name] = tuple(wheel for wheel in chosen if wheel.name != server.DISTRIBUTION)
     packages = _debs(shop, recipe)
-    for name, chosen in engines.items():
-        for machine in recipe.machines:
-            has, named = _packages_of(recipe, machine, packages), () if recipe.debs is None else recipe.debs.packages
-            require_packages(chosen, machine, has, label=name, named=named)
+    _require_packages(recipe, engines, packages)
     artifacts += [_wheel(wheel) for wheel in carried.values()]
     for model in recipe.models:
         engine = model.environment
@@ -149,10 +145,18 @@ def _debs(shop: Workshop, recipe: Recipe) -> Gathered:
     return ospackages.gather(recipe, recipe.debs, cache=shop.cache, clock=shop.clock, progress=shop.progress)
 
 
-def _packages_of(recipe: Recipe, machine: Target, brought: Gathered) -> frozenset[str]:
-    """Return the names of the Debian packages that a machine has, as far as it is known, or is brought."""
-    has = ospackages.present(recipe, machine)
-    return has | {each.component.name for each in brought.artifacts}
+def _require_packages(recipe: Recipe, engines: Mapping[str, Sequence[ChosenWheel]], brought: Gathered) -> None:
+    """Pass where each machine has, as far as it is known, or is brought the Debian packages that engines need.
+
+    Raises:
+        SourceError: It has not, and is not.
+    """
+    named = () if recipe.debs is None else recipe.debs.packages
+    travel = {each.component.name for each in brought.artifacts}
+    for number, machine in enumerate(recipe.machines):
+        has = ospackages.present(recipe, machine, is_first=number == 0) | travel
+        for name, chosen in engines.items():
+            require_packages(chosen, machine, has, label=name, named=named)
 
 
 def _stated(recipe: Recipe) -> Needs:

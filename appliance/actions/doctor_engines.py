@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from appliance.actions.findings import Finding
 from appliance.config import Config
 from appliance.install import additions, dropins
+from appliance.install.supervisor import UNIT_FILES
 from appliance.serve import frommachine
-
-UNITS: Final = Path("/etc/systemd/system")
 
 
 def packages(config: Config) -> Iterator[Finding]:
@@ -27,21 +25,21 @@ def packages(config: Config) -> Iterator[Finding]:
             )
 
 
-def units(config: Config, folder: Path = UNITS) -> Iterator[Finding]:
+def units(config: Config, folder: Path = UNIT_FILES) -> Iterator[Finding]:
     """Look whether the units of engines have the additions that environments need; nothing is said without systemd."""
     needed = additions.installed(config.at).units
     if not needed or not (folder / "sealift.target").exists():
         return
     lacking = [
         name
-        for stage in ("production", "test")
         for addition, name in dropins.ENGINES.items()
-        if addition in needed and not (folder / f"sealift-engine-{stage}@.service.d" / name).exists()
+        if addition in needed
+        and not all((folder / f"{unit}.d" / name).exists() for unit in dropins.ENGINE_UNITS.values())
     ]
     yield Finding(
         name="engine units",
         is_good=not lacking,
-        text=f"missing: {', '.join(sorted(set(lacking)))}" if lacking else f"they have {', '.join(sorted(needed))}",
+        text=f"missing: {', '.join(lacking)}" if lacking else f"they have {', '.join(sorted(needed))}",
         why="an engine that its unit's walls stop does not start; a release from before did not lay this down",
         fix="`sealift install --plan --as PERSON`, two approvals, `sealift install`",
     )

@@ -321,9 +321,9 @@ class Installer:
         serial: int,
         names: tuple[str, ...],
         *,
+        needs: Needs,
         updates: tuple[str, ...] = (),
         config: Config | None = None,
-        needs: Needs,
     ) -> Play:
         folder = InstalledReleases(self.config.at).folder(serial)
         return Play(

@@ -8,12 +8,9 @@ is decided by environments, not by versions: a version may come with a later med
 Promises: the same additions before an environment is built, by its requirements, as afterwards, by what is on disk.
 """
 
-import re
 import sysconfig
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
 from pathlib import Path
 from typing import Final
 
@@ -21,14 +18,12 @@ from appliance.config import Places
 from appliance.install.carried import Whole
 from appliance.install.environment_check import pins
 from appliance.install.releases import InstalledReleases
-from media import enginepackages
+from media import enginepackages, wheelnames
 
 VLLM: Final = "vllm"
 GPU: Final = "gpu"
 _ENGINE: Final = "engine-"
 _ENGINE_VLLM: Final = "engine-vllm"
-_NAME: Final = re.compile(r"(.+?)-[0-9][^-]*\.dist-info")
-_SERIAL: Final = re.compile(r"[1-9][0-9]{0,9}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +32,6 @@ class Needs:
 
     units: frozenset[str] = frozenset()
     packages: frozenset[str] = frozenset()
-
-    def __or__(self, other: "Needs") -> "Needs":
-        """Return what both need."""
-        return Needs(units=self.units | other.units, packages=self.packages | other.packages)
 
 
 NOTHING: Final = Needs()
@@ -55,7 +46,8 @@ def wanted(places: Places, whole: Whole) -> Needs:
     here = whole.base is not None and InstalledReleases(places).load(whole.base) is not None
     # What it leaves unchanged was demanded as that was installed, and it need not bring it again.
     brought = {name: text for name, text in whole.requirements.items() if not (here and name in whole.kept)}
-    return asked_for(brought) | installed(places)
+    asked = asked_for(brought)
+    return Needs(units=asked.units | installed(places).units, packages=asked.packages)
 
 
 def asked_for(requirements: Mapping[str, bytes]) -> Needs:
@@ -64,7 +56,12 @@ def asked_for(requirements: Mapping[str, bytes]) -> Needs:
     Raises:
         InstallError: A line of them is not one as releases have it.
     """
-    return _all(_of(name, pins(content)) for name, content in requirements.items() if name.startswith(_ENGINE))
+    python = sysconfig.get_python_version()
+    wheels = {name: pins(text) for name, text in requirements.items() if name.startswith(_ENGINE)}
+    return Needs(
+        units=frozenset(unit for name, found in wheels.items() for unit in _units(name, found)),
+        packages=frozenset(deb for found in wheels.values() for deb in enginepackages.needed(found, python=python)),
+    )
 
 
 def installed(places: Places) -> Needs:
@@ -72,30 +69,23 @@ def installed(places: Places) -> Needs:
 
     Their packages were demanded as each was installed.
     """
-    return Needs(units=_all(_of(path.name, wheels_of(path)) for path in environments(places)).units)
+    return Needs(units=frozenset(unit for path in environments(places) for unit in _units(path.name, wheels_of(path))))
 
 
 def environments(places: Places) -> Iterator[Path]:
     """Yield the engines' environments of every whole release that is installed."""
     releases = InstalledReleases(places)
-    for folder in sorted(places.releases.glob("*")):
-        if _SERIAL.fullmatch(folder.name) and releases.load(int(folder.name)) is not None:
-            yield from sorted(folder.glob(f"{_ENGINE}*"))
+    for release in releases.all():
+        yield from sorted(releases.folder(release.serial).glob(f"{_ENGINE}*"))
 
 
 def wheels_of(environment: Path) -> frozenset[str]:
     """Return the canonical names of what is installed in an environment."""
-    found = environment.glob("lib/python3*/site-packages/*.dist-info")
-    return frozenset(named[1].lower().replace("_", "-") for path in found if (named := _NAME.fullmatch(path.name)))
+    return wheelnames.installed(environment.glob("lib/python3*/site-packages"))
 
 
-def _all(needs: Iterable[Needs]) -> Needs:
-    return reduce(or_, needs, NOTHING)
-
-
-def _of(environment: str, wheels: Collection[str]) -> Needs:
-    on_gpus = enginepackages.computes_on_gpus(wheels)
-    return Needs(
-        units=frozenset([*([VLLM] if environment == _ENGINE_VLLM else []), *([GPU] if on_gpus else [])]),
-        packages=frozenset(enginepackages.needed(wheels, python=sysconfig.get_python_version())),
-    )
+def _units(environment: str, wheels: Collection[str]) -> Iterator[str]:
+    if environment == _ENGINE_VLLM:
+        yield VLLM
+    if enginepackages.computes_on_gpus(wheels):
+        yield GPU

@@ -14,7 +14,7 @@ from appliance.errors import InstallError, UnknownReleaseError
 from appliance.install.environment_check import pins
 from appliance.install.releases import InstalledReleases
 from appliance.store.content import StoredFile, StoredRelease
-from media import canonical
+from media import canonical, wheelnames
 
 FULL: Final = "full"
 SERVER: Final = "server"
@@ -25,7 +25,6 @@ _WHEELS: Final = "data/wheels/"
 _GROUPS: Final = {"data/host/ansible/": "playbooks", "data/host/systemd/": "units", "data/debs/": "Debian packages"}
 _INDEX: Final = "data/debs/Packages"
 _PACKAGE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{1,99}", re.ASCII)
-_SEPARATORS: Final = re.compile(r"[-_.]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +128,7 @@ def _lines(requirements: bytes) -> dict[str, str]:
     """Return the line of each package; `pins` vouches that every line is one."""
     pins(requirements)
     lines = [line for line in requirements.decode().splitlines() if line.strip() and not line.startswith("#")]
-    return {_SEPARATORS.sub("-", line.partition("==")[0]).lower(): line for line in lines}
+    return {wheelnames.canonical(line.partition("==")[0]): line for line in lines}
 
 
 def _files(stored: StoredRelease, base: Whole) -> tuple[dict[str, StoredFile], tuple[str, ...]]:

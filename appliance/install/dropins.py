@@ -19,6 +19,7 @@ TOKEN: Final = "60-sealift-token.conf"  # noqa: S105 - the name of a file
 STANDBY: Final = "60-sealift-standby.conf"
 ENGINES: Final[Mapping[str, str]] = {additions.VLLM: "55-sealift-vllm.conf", additions.GPU: "56-sealift-gpu.conf"}
 """The name that each addition to the engines' units has there."""
+ENGINE_UNITS: Final[Mapping[str, str]] = {stage: f"sealift-engine-{stage}@.service" for stage in ("production", "test")}
 DATABASE: Final = "70-sealift-database.conf"
 NODE: Final = "75-sealift-node.conf"
 GPUS: Final = "65-sealift-gpus.conf"
@@ -151,7 +152,7 @@ def _engines(config: Config, folder: Path, needed: Collection[str]) -> Iterator[
         for addition, name in ENGINES.items():
             # Whoever names cards has an engine that computes on them, whatever its environment is made of.
             if addition in needed or (addition == additions.GPU and cards):
-                yield DropIn(unit=f"sealift-engine-{stage}@.service", name=name, text=_text(folder, addition))
+                yield DropIn(unit=ENGINE_UNITS[stage], name=name, text=_text(folder, addition))
 
 
 def _text(folder: Path, addition: str) -> str:
@@ -171,7 +172,7 @@ def _gpus(config: Config) -> Iterator[DropIn]:
             # By the bus, as nvidia-smi counts them: by itself CUDA puts the fastest first.
             visible = ",".join(map(str, cards))
             lines = ["Environment=CUDA_DEVICE_ORDER=PCI_BUS_ID", f"Environment=CUDA_VISIBLE_DEVICES={visible}"]
-            yield _made(f"sealift-engine-{stage}@.service", GPUS, "these cards are this stage's", lines)
+            yield _made(ENGINE_UNITS[stage], GPUS, "these cards are this stage's", lines)
 
 
 def _database(config: Config) -> Iterator[DropIn]:

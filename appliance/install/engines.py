@@ -8,7 +8,6 @@ Promises: a link names an environment whose digest the version was approved with
 rename; only engine units need one.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -30,7 +29,6 @@ from appliance.registry.descriptor import ModelDescriptor
 from appliance.store.content import ContentStore
 from media import durable
 
-_DIGITS: Final = re.compile(r"[1-9][0-9]{0,9}")
 _ENVIRONMENTS: Final = {"llama.cpp": "engine-llama-cpp", "vllm": "engine-vllm", "attached": "engine-attached"}
 
 
@@ -130,11 +128,9 @@ def environment_of(places: Places, descriptor: ModelDescriptor) -> Path:
         NotInstalledError: None does.
     """
     releases, name = InstalledReleases(places), _ENVIRONMENTS[descriptor.engine]
-    serials = [int(path.name) for path in places.releases.glob("*") if _DIGITS.fullmatch(path.name)]
-    for serial in sorted(serials, reverse=True):
-        installed = releases.load(serial)
-        if installed is not None and installed.environments.get(name) == descriptor.environment:
-            return releases.folder(serial) / name
+    for installed in releases.all():
+        if installed.environments.get(name) == descriptor.environment:
+            return releases.folder(installed.serial) / name
     raise NotInstalledError(
         what=f"the engine environment of version {descriptor.model_digest[:12]} is not installed",
         why=f"no installed release holds {name} {descriptor.environment[:12]}",

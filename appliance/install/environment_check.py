@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from appliance.errors import InstallError
+from media.wheelnames import canonical
 
 _PIN: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*)")
 _LEFT_OUT: Final = re.compile(r"# left out: ([A-Za-z0-9][A-Za-z0-9._-]*): ")
 _MISSING: Final = re.compile(r" requires ([A-Za-z0-9][A-Za-z0-9._-]*), which is not installed\.")
 _WHOLE: Final = "No broken requirements found."
-_SEPARATORS: Final = re.compile(r"[-_.]+")
 
 
 def pins(requirements: bytes) -> dict[str, str]:
@@ -38,14 +38,14 @@ def pins(requirements: bytes) -> dict[str, str]:
                 why="expected NAME==VERSION --hash=sha256:HEX on every line",
                 fix="ask the sender for a corrected release",
             )
-        found[_normal(pin[1])] = pin[2]
+        found[canonical(pin[1])] = pin[2]
     return found
 
 
 def left_out(requirements: bytes) -> frozenset[str]:
     """Return the names of dependencies that the sender left out, with a reason (``# left out: NAME: REASON``)."""
     lines = requirements.decode(errors="replace").splitlines()
-    return frozenset(_normal(found[1]) for line in lines if (found := _LEFT_OUT.match(line)))
+    return frozenset(canonical(found[1]) for line in lines if (found := _LEFT_OUT.match(line)))
 
 
 def require_whole(checked: str, without: frozenset[str], *, environment: str) -> None:
@@ -62,7 +62,7 @@ def require_whole(checked: str, without: frozenset[str], *, environment: str) ->
     lines = [line.strip() for line in checked.splitlines() if line.strip()]
     for line in lines or ["pip check said nothing"]:
         missing = _MISSING.search(line)
-        if line != _WHOLE and (missing is None or _normal(missing[1]) not in without):
+        if line != _WHOLE and (missing is None or canonical(missing[1]) not in without):
             raise _wrong(environment, line[:200])
 
 
@@ -73,7 +73,7 @@ def require_exact(site_packages: Path, expected: Mapping[str, str], *, environme
         InstallError: One is absent, of another version or not asked for, or a file differs.
     """
     installed = list(distributions(path=[str(site_packages)]))
-    found = {_normal(one.metadata["Name"]): one.version for one in installed}
+    found = {canonical(one.metadata["Name"]): one.version for one in installed}
     if found != dict(expected):
         odd = min(set(found.items()) ^ set(expected.items()))
         raise _wrong(environment, f"{odd[0]} {odd[1]} is there without being listed, or listed without being there")
@@ -94,10 +94,6 @@ def _changed_file(one: Distribution) -> str | None:
         if digest != file.hash.value:
             return str(file)
     return None
-
-
-def _normal(name: str) -> str:
-    return _SEPARATORS.sub("-", name).lower()
 
 
 def _wrong(environment: str, why: str) -> InstallError:

@@ -8,6 +8,7 @@ Promises: `current` names a whole release or nothing; it changes by one rename, 
 """
 
 import fcntl
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from media.errors import MediaError
 FORMAT: Final = 1
 _RECORD: Final = "installed.json"
 _FOLDER_MODE: Final = 0o755
+_SERIAL: Final = re.compile(r"[1-9][0-9]{0,9}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,13 @@ class InstalledReleases:
         """Declare a release's folder whole."""
         folder = self.folder(installed.serial)
         durable.replace(folder / _RECORD, installed.to_bytes(), mode=0o444)
+
+    def all(self) -> Iterator[InstalledRelease]:
+        """Yield the record of every whole release, the newest first."""
+        serials = (int(path.name) for path in self._places.releases.glob("*") if _SERIAL.fullmatch(path.name))
+        for serial in sorted(serials, reverse=True):
+            if (found := self.load(serial)) is not None:
+                yield found
 
     def current(self) -> InstalledRelease | None:
         """Return the release that `current` names, or nothing."""

@@ -12,11 +12,10 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Collection
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Final
 
-from media import enginepackages
+from media import enginepackages, wheelnames
 
 _SECONDS: Final = 60
 # The order in which Triton looks for one.
@@ -29,7 +28,7 @@ _PROGRAM: Final = "".join(f"#include <{name}>\n" for name in _HEADERS) + "int se
 
 def own_wheels() -> frozenset[str]:
     """Return the canonical names of what is installed in this interpreter's environment."""
-    return frozenset(one.name.lower().replace("_", "-") for one in distributions())
+    return wheelnames.installed(map(Path, sys.path))
 
 
 def packages(wheels: Collection[str]) -> str:

@@ -193,14 +193,17 @@ def require_known(recipe: Recipe, debs: DebsSection) -> bytes:
     return status
 
 
-def present(recipe: Recipe, machine: Target) -> frozenset[str]:
+def present(recipe: Recipe, machine: Target, *, is_first: bool) -> frozenset[str]:
     """Return the names of the packages that a machine has, by the list that the recipe names or by its probe.
+
+    Args:
+        recipe: The release.
+        machine: One of its machines.
+        is_first: Whether it is the first: the list is that one's, and packages are resolved for it.
 
     Raises:
         SourceError: The list cannot be read.
     """
-    # The list that a recipe names is the first machine's, and packages are resolved for that one.
-    is_first = machine == recipe.target
     status = b"" if recipe.debs is None or not is_first else _status(recipe, recipe.debs)
     found = installed.from_status(status) if status else installed.from_probe(machine.packages or ())
     return frozenset(name for name, _, _ in found)

@@ -64,9 +64,9 @@ def test_what_each_machine_has_is_told_by_its_own_list(tmp_path: Path) -> None:
     recipe = Recipe.parse(text.encode(), folder=tmp_path)
     other = Target(profile="other", packages=("libnuma1 2.0 amd64",))
 
-    assert ospackages.present(recipe, recipe.target) == {"gcc"}
-    assert ospackages.present(recipe, other) == {"libnuma1"}
-    assert ospackages.present(recipe, Target(profile="unknown")) == set()
+    assert ospackages.present(recipe, recipe.target, is_first=True) == {"gcc"}
+    assert ospackages.present(recipe, other, is_first=False) == {"libnuma1"}
+    assert ospackages.present(recipe, Target(profile="unknown"), is_first=False) == set()
 
 
 def test_the_targets_package_list_must_be_there(tmp_path: Path) -> None:
