@@ -96,13 +96,13 @@ def held(run: Run, unit: str) -> None:
         owner = machine.run("id", "-u", _USER, shown=False).stdout.strip()
         wrong: list[object] = []
         for process in processes:
-            status = _status(run, process)
+            status = machine.status_of(process)
             held = (status["Uid"].split(), status["NoNewPrivs"], status["Seccomp"], int(status["CapBnd"], 16))
             links = machine.run("cat", f"/proc/{process}/net/dev", shown=False).stdout.splitlines()[2:]
             if held != ([owner] * 4, "1", "2", 0) or [line.split(":")[0].strip() for line in links] != ["lo"]:
                 wrong.append((process, held, links))
         run.require("another's program has a user of its own, no right and no network", not wrong, wrong)
-        filters = [int(_status(run, process)["Seccomp_filters"]) for process in processes]
+        filters = [int(machine.status_of(process)["Seccomp_filters"]) for process in processes]
         run.require("the launcher's worker starts nothing more", filters[1] == filters[0] + 1, filters)
         group = machine.run("cat", f"/proc/{processes[2]}/cgroup", shown=False).stdout
         limit = machine.run("systemctl", "show", "-P", "MemoryMax", unit, shown=False).stdout.strip()
@@ -158,8 +158,3 @@ def _processes(run: Run, unit: str) -> tuple[str, ...]:
             break
         found.append(told[0])
     return tuple(found)
-
-
-def _status(run: Run, process: str) -> dict[str, str]:
-    lines = run.machine.run("cat", f"/proc/{process}/status", shown=False).stdout.splitlines()
-    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}

@@ -177,7 +177,7 @@ def processes_held(run: Run, digest: str) -> None:
         wrong: list[object] = []
         for name in (one.format(digest[:12]) for one in _EXPECTED):
             pid = _main_pid(machine, name)
-            status = _status(machine, pid)
+            status = machine.status_of(pid)
             core = machine.run("grep", "Max core", f"/proc/{pid}/limits", shown=False).stdout.split()[4:6]
             dumped = int(machine.run("cat", f"/proc/{pid}/coredump_filter", shown=False).stdout, 16)
             held = (status["NoNewPrivs"], status["Seccomp"], int(status["CapBnd"], 16), core, dumped)
@@ -194,8 +194,8 @@ def processes_held(run: Run, digest: str) -> None:
         for name in engines:
             master = _main_pid(machine, name)
             worker = _worker_of(machine, master)
-            filters = [int(_status(machine, pid)["Seccomp_filters"]) for pid in (master, worker)]
-            cores = _status(machine, worker)["Cpus_allowed_list"]
+            filters = [int(machine.status_of(pid)["Seccomp_filters"]) for pid in (master, worker)]
+            cores = machine.status_of(worker)["Cpus_allowed_list"]
             print(f"   {name[8:30]:<23} filters {filters}, cores {cores}")
             run.require("a loaded engine has put on a filter of its own", filters[1] == filters[0] + 1, filters)
             run.require("an engine leaves a core", not cores.startswith("0"), cores)
@@ -234,7 +234,7 @@ def _worker_of(machine: Machine, master: int) -> int:
 
 
 def _inside(machine: Machine, pid: int, *, doors: list[str], secrets: list[str]) -> dict[str, Any]:
-    status = _status(machine, pid)
+    status = machine.status_of(pid)
     groups = status["Groups"].split()
     asked = json.dumps({"doors": doors, "reads": _READS, "writes": _WRITES, "secrets": secrets})
     words = [
@@ -257,8 +257,3 @@ def _main_pid(machine: Machine, unit: str, *, may_be_away: bool = False) -> int:
         message = f"{unit} does not run"
         raise BoxError(message)
     return pid
-
-
-def _status(machine: Machine, pid: int) -> dict[str, str]:
-    lines = machine.run("cat", f"/proc/{pid}/status", shown=False).stdout.splitlines()
-    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}

@@ -150,6 +150,11 @@ class Machine:
         """Run a script in one shell of the box, as a person at its console would; stderr goes along with stdout."""
         return self._enter(["bash", "-c", f"exec 2>&1\n{script}"], feed=feed)
 
+    def status_of(self, process: int | str) -> dict[str, str]:
+        """Return what the kernel tells of a process; nothing of one that ended."""
+        read = self._enter(["cat", f"/proc/{process}/status"], feed=None)
+        return {key: value.strip() for key, _, value in (line.partition(":") for line in read.stdout.splitlines())}
+
     def reboot(self) -> float:
         """Shut it down as it does itself, start it again, and return the seconds of the second start."""
         self.run("systemctl", "reboot", may_fail=True)

@@ -7,25 +7,20 @@ What a release brings, people decide and callers see is shown on a whole box (`a
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from appliance.registry.descriptor import ModelDescriptor
-from appliance.serve.client import EngineClient
-from media.errors import SealiftError
-from tests.box.checkout import PYTHON, booted, journal, lay_down, start
-from tests.box.machine import Machine
+from tests.box.checkout import booted, journal, lay_down, start
+from tests.box.engineunit import LIBRARIES, EngineUnit, lay_environment
 from tests.support import attached
 from tests.support.installable import places_below, store_release
 from tests.support.real_engine import shipped_tasks
 
 pytestmark = [pytest.mark.box, pytest.mark.timeout(840)]
 
-LIBRARIES = "/srv/engine"
 TEMPLATE = b"{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
 QUESTION = {"messages": [{"role": "user", "content": "Tell a long story about the sea."}], "temperature": 0}
 PATIENCE_SECONDS = 60.0
@@ -33,36 +28,19 @@ BACK_SECONDS = 20.0
 TOKENS = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
-    """The unit of a version in test."""
-
-    box: Machine
-    digest12: str
-
-    @property
-    def unit(self) -> str:
-        return f"sealift-engine-test@{self.digest12}.service"
+class Engine(EngineUnit):
+    """The unit of a version whose answers another's program makes."""
 
     @property
     def processes(self) -> tuple[str, ...]:
         """The launcher, its worker and the other's program; fewer while one of them starts."""
-        found = [self.box.shell(f"systemctl show -P MainPID {self.unit}").stdout.strip()]
+        found = [self.main]
         while len(found) < 3:
             told = self.box.shell(f"cat /proc/{found[-1]}/task/{found[-1]}/children").stdout.split()
             if len(told) != 1 or not told[0].isdigit():
                 break
             found += told
         return tuple(found)
-
-    def client(self) -> EngineClient:
-        """Reach the unit's socket, which lies in the box."""
-        socket = Path(f"/proc/{self.box.leader}/root/run/sealift/engine-test-{self.digest12}.sock")
-        return EngineClient(socket, read_seconds=PATIENCE_SECONDS)
-
-    def ask(self, *, tokens: int) -> dict[str, Any]:
-        with self.client() as client:
-            return client.chat({**QUESTION, "max_tokens": tokens})
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +54,10 @@ def engine() -> Iterator[Engine]:
     def lay(root: Path) -> None:
         lay_down(root, 'format = 1\nsite = "demo"\n')
         store_release(places_below(root), files)
-        environment = root / "opt/sealift/engines" / digest[:12]
-        packages = environment / f"lib/{PYTHON.name}/site-packages"
-        for folder in (environment / "bin", packages):
-            folder.mkdir(parents=True)
-        (environment / "bin/python").symlink_to(PYTHON)
-        (environment / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
-        (packages / "checkout.pth").write_text(f"/srv/checkout\n/srv/packages\n{LIBRARIES}\n")
+        lay_environment(root, digest[:12], "/srv/checkout", "/srv/packages", LIBRARIES)
 
     with booted("slattached", lay, media={LIBRARIES: libraries}) as machine:
-        yield Engine(box=machine, digest12=digest[:12])
+        yield Engine(box=machine, digest12=digest[:12], patience_seconds=PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -98,10 +70,10 @@ def started(engine: Engine) -> Engine:
 def test_anothers_program_answers_behind_the_walls_of_the_unit(started: Engine) -> None:
     box, processes = started.box, started.processes
 
-    assert started.ask(tokens=8)["usage"]["completion_tokens"] == 8
+    assert started.ask(QUESTION, tokens=8)["usage"]["completion_tokens"] == 8
     assert len(processes) == 3, journal(box, started.unit)
     user = box.shell("id -u sealift-engine-test").stdout.strip()
-    held = [status(box, process) for process in processes]
+    held = [box.status_of(process) for process in processes]
     assert [one["Uid"].split() for one in held] == [[user] * 4] * 3
     assert [(one["NoNewPrivs"], one["Seccomp"], int(one["CapBnd"], 16)) for one in held] == [("1", "2", 0)] * 3
     # The worker starts nothing more; the program that it started has the unit's filter, which it was started by.
@@ -121,7 +93,7 @@ def test_whatever_of_it_is_killed_is_back_by_itself(started: Engine, which: str)
 
     began = time.monotonic()
     box.shell(words.get(which, f"systemctl kill --signal=KILL {started.unit}"))
-    while before[2] in started.processes or not answers(started):
+    while before[2] in started.processes or not started.answers(QUESTION):
         assert time.monotonic() - began < PATIENCE_SECONDS, journal(box, started.unit)
         time.sleep(0.1)
 
@@ -132,7 +104,7 @@ def test_whatever_of_it_is_killed_is_back_by_itself(started: Engine, which: str)
 
 def test_a_stop_ends_what_was_begun(started: Engine) -> None:
     told: list[dict[str, Any]] = []
-    asking = threading.Thread(target=lambda: told.append(started.ask(tokens=TOKENS)))
+    asking = threading.Thread(target=lambda: told.append(started.ask(QUESTION, tokens=TOKENS)))
     asking.start()
     with started.client() as client:
         while not client.running():
@@ -144,14 +116,3 @@ def test_a_stop_ends_what_was_begun(started: Engine) -> None:
     assert stopped.returncode == 0, stopped.stdout
     assert [one["usage"]["completion_tokens"] for one in told] == [TOKENS], journal(started.box, started.unit)
     assert started.box.shell("pgrep -u sealift-engine-test").stdout == ""
-
-
-def answers(engine: Engine) -> bool:
-    with suppress(SealiftError):
-        return bool(engine.ask(tokens=1))
-    return False
-
-
-def status(box: Machine, process: str) -> dict[str, str]:
-    lines = box.shell(f"cat /proc/{process}/status").stdout.splitlines()
-    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}

@@ -247,7 +247,7 @@ VLLM = (
     "a killed vLLM is back by itself",
     "vLLM's unit has no process any more",
 )
-PARTS = {
+PARTS: dict[str, tuple[pytest.MarkDecorator | tuple[pytest.MarkDecorator, ...], tuple[str, ...]]] = {
     "faults": (pytest.mark.box_faults, FAULTS),
     "clocks": (pytest.mark.box_time, CLOCKS),
     "windows": (pytest.mark.box_time, (*WINDOWS, *EVIDENCED)),
@@ -255,7 +255,8 @@ PARTS = {
     "upgrade": (pytest.mark.box_upgrade, UPGRADE),
     "changes": (pytest.mark.box_changes, CHANGES),
     "database": (pytest.mark.box_database, DATABASE),
-    "vllm": (pytest.mark.box_vllm, VLLM),
+    # Whoever makes a release of vLLM first waits longest.
+    "vllm": ((pytest.mark.box_vllm, pytest.mark.timeout(2340)), VLLM),
 }
 
 
@@ -265,21 +266,14 @@ def facts(part: str) -> dict[str, Any]:
     return facts_of(f"box-{part}", "tests/box/faults.py", part)
 
 
-# Whoever makes a release of vLLM first waits longest.
-LONGER = {"vllm": pytest.mark.timeout(2340)}
-
-
-def marks(part: str) -> tuple[pytest.MarkDecorator, ...]:
-    return (PARTS[part][0], *([LONGER[part]] if part in LONGER else []))
-
-
-@pytest.mark.parametrize("part", [pytest.param(part, marks=marks(part)) for part in PARTS])
+@pytest.mark.parametrize("part", [pytest.param(part, marks=marks) for part, (marks, _) in PARTS.items()])
 def test_everything_held(part: str) -> None:
     assert facts(part)["ok"], untrue(facts(part))
 
 
 @pytest.mark.parametrize(
-    ("part", "name"), [pytest.param(part, name, marks=marks(part)) for part in PARTS for name in PARTS[part][1]]
+    ("part", "name"),
+    [pytest.param(part, name, marks=marks) for part, (marks, names) in PARTS.items() for name in names],
 )
 def test_the_box_showed_that(part: str, name: str) -> None:
     assert facts(part)[name] is True

@@ -8,6 +8,7 @@ import shutil
 import time
 from pathlib import Path
 
+from appliance.install import additions, dropins
 from examples.demo.people import password_of
 from tests.box import looks
 from tests.box.box import MODEL, serve
@@ -21,11 +22,10 @@ from tests.engines import line
 
 VERSION = "bf16"
 _NAME = f"{MODEL}:{VERSION}"
-_ADDITION = "55-sealift-vllm.conf"
+_ADDITION = dropins.ENGINES[additions.VLLM]
 _UNITS = "etc/systemd/system"
 _SECRET = "/root/omar.password"
 _USER = "sealift-engine-prod"
-_STAGES = ("production", "test")
 _PROCESSES = 3  # the launcher, vLLM's server, its engine; and its worker where it has one
 _FLAGS = 'cpu_flags = ["cx16",'
 
@@ -68,7 +68,7 @@ def installed(run: Run, medium: str) -> str:
         facts = machine.result(*as_person("omar", "sealift", "install", "2"))
         run.require("an environment of vLLM is installed", "engine-vllm" in facts["environments"], facts)
         wanted = (ROOT / "systemd/variants/vllm.conf").read_text()
-        laid = [machine.root / _UNITS / f"sealift-engine-{stage}@.service.d" / _ADDITION for stage in _STAGES]
+        laid = [machine.root / _UNITS / f"{unit}.d" / _ADDITION for unit in dropins.ENGINE_UNITS.values()]
         run.require("both stages' units have the addition", all(path.read_text() == wanted for path in laid))
         again = machine.result(*as_person("omar", "sealift", "install", "2"))
         run.require("and again nothing changes for vLLM", again["changed"] is False, again)
@@ -104,10 +104,9 @@ def held(run: Run, digest: str) -> None:
         run.require("vLLM's processes are the unit's user's", len(found) >= _PROCESSES, found)
         wrong: list[object] = []
         for process in found:
-            lines = machine.shell(f"cat /proc/{process}/status").stdout.splitlines()
-            if not lines:  # it lived for a moment
+            status = machine.status_of(process)
+            if not status:  # it lived for a moment
                 continue
-            status = {key: value.strip() for key, _, value in (one.partition(":") for one in lines)}
             links = machine.run("cat", f"/proc/{process}/net/dev", shown=False).stdout.splitlines()[2:]
             kept = (status["NoNewPrivs"], status["Seccomp"], int(status["CapBnd"], 16))
             if kept != ("1", "2", 0) or [each.split(":")[0].strip() for each in links] != ["lo"]:

@@ -1,11 +1,24 @@
-"""The contract of every engine, kept by a real one: the tests that the fake passes, run against its socket."""
+"""What real engines are asked of: the contract, by the tests that the fake passes, and what only a model can show."""
 
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any, Final
 
+from appliance.serve.client import EngineClient
 from tests.engines import line
+
+PATIENCE_SECONDS: Final = 120.0
+QUESTION: Final[dict[str, Any]] = {
+    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+    "temperature": 0,
+}
+LONG: Final[dict[str, Any]] = {
+    "messages": [{"role": "user", "content": "Tell a long story about the sea."}],
+    "temperature": 0,
+}
 
 
 def keeps_the_contract(socket: Path) -> None:
@@ -21,3 +34,21 @@ def keeps_the_contract(socket: Path) -> None:
     )  # fmt: skip
     sys.stdout.write(done.stdout[-3000:])
     assert done.returncode == 0, done.stdout[-6000:]
+
+
+def knows_the_capital(client: EngineClient) -> None:
+    """Fail where the demo's model is not what answers."""
+    answer = client.chat({**QUESTION, "max_tokens": 24})
+    assert "Paris" in answer["choices"][0]["message"]["content"], answer
+
+
+def ends_when_its_caller_leaves(client: EngineClient) -> None:
+    """Fail where a generation goes on after its caller left."""
+    stream = client.chat_stream({**LONG, "max_tokens": 1800})
+    next(stream)
+    assert client.running() == 1
+    stream.close()
+    began = time.monotonic()
+    while client.running():
+        assert time.monotonic() - began < PATIENCE_SECONDS
+        time.sleep(0.01)

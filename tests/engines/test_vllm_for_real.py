@@ -21,14 +21,12 @@ import pytest
 
 from appliance.serve.client import EngineClient
 from examples.demo.conversation import PLAIN
-from tests.engines.contract import keeps_the_contract
+from tests.engines.contract import LONG, PATIENCE_SECONDS, keeps_the_contract
 from tests.engines.served import Served, by_the_line, the_short_way
 
 pytestmark = [pytest.mark.engines]
 
-PATIENCE_SECONDS: Final = 120.0
 ENDED_WITHIN_SECONDS: Final = 1.0
-LONG: Final = {"messages": [{"role": "user", "content": "Tell a long story about the sea."}], "temperature": 0}
 
 
 @pytest.fixture(

@@ -18,14 +18,17 @@ import pytest
 
 from appliance.gateway import gpus
 from appliance.serve.client import EngineClient
-from tests.engines.contract import keeps_the_contract
+from tests.engines.contract import (
+    PATIENCE_SECONDS,
+    ends_when_its_caller_leaves,
+    keeps_the_contract,
+    knows_the_capital,
+)
 from tests.support.engine_process import engine_site
 from tests.support.vllm_engine import START_SECONDS, launched, store_version
 
 PYTHON: Final = os.environ.get("SEALIFT_VLLM_PYTHON", "")
 MODEL: Final = os.environ.get("SEALIFT_VLLM_MODEL", "")
-PATIENCE_SECONDS: Final = 120.0
-LONG: Final = {"messages": [{"role": "user", "content": "Tell a long story about the sea."}], "temperature": 0}
 
 pytestmark = [
     pytest.mark.engines,
@@ -52,23 +55,13 @@ def test_it_keeps_the_contract_of_every_engine(engine: Path) -> None:
 
 
 def test_it_answers_what_it_was_asked(engine: Path) -> None:
-    question = [{"role": "user", "content": "What is the capital of France?"}]
     with EngineClient(engine, read_seconds=PATIENCE_SECONDS) as client:
-        answer = client.chat({"messages": question, "temperature": 0, "max_tokens": 24})
-
-    assert "Paris" in answer["choices"][0]["message"]["content"]
+        knows_the_capital(client)
 
 
 def test_a_caller_that_leaves_ends_the_generation(engine: Path) -> None:
     with EngineClient(engine, read_seconds=PATIENCE_SECONDS) as client:
-        stream = client.chat_stream({**LONG, "max_tokens": 1800})
-        next(stream)
-        assert client.running() == 1
-        stream.close()
-        began = time.monotonic()
-        while client.running():
-            assert time.monotonic() - began < PATIENCE_SECONDS
-            time.sleep(0.01)
+        ends_when_its_caller_leaves(client)
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is None, reason="no GPU")

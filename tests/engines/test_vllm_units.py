@@ -9,31 +9,20 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 from appliance.registry.descriptor import ModelDescriptor
-from appliance.serve.client import EngineClient
-from media.errors import SealiftError
 from tests.box.checkout import PYTHON, booted, journal, lay_down, lay_drop_ins, start
-from tests.box.machine import Machine
+from tests.box.engineunit import LIBRARIES, USER, EngineUnit, lay_environment
+from tests.engines.contract import PATIENCE_SECONDS, QUESTION, ends_when_its_caller_leaves, knows_the_capital
 from tests.engines.vllm_environment import model, packages
 from tests.support.installable import places_below, store_release
 from tests.support.vllm_engine import START_SECONDS, version_files
 
-LIBRARIES: Final = "/srv/engine"
 SITE: Final = f'format = 1\nsite = "demo"\n[engine]\nstart_seconds = {START_SECONDS}\n'
-QUESTION: Final = {
-    "messages": [{"role": "user", "content": "What is the capital of France?"}],
-    "temperature": 0,
-    "max_tokens": 24,
-}
-LONG: Final = {"messages": [{"role": "user", "content": "Tell a long story about the sea."}], "temperature": 0}
-PATIENCE_SECONDS: Final = 120.0
 OTHER: Final = "feedfacefeed"
 HEADER: Final = Path(f"/usr/include/{PYTHON.name}/Python.h")
 # As Triton does for each kernel on a GPU; here it is a module without one.
@@ -57,33 +46,8 @@ pytestmark = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
-    """The unit of a version in test."""
-
-    box: Machine
-    digest12: str
-
-    @property
-    def unit(self) -> str:
-        return f"sealift-engine-test@{self.digest12}.service"
-
-    def client(self) -> EngineClient:
-        """Reach the unit's socket, which lies in the box."""
-        socket = Path(f"/proc/{self.box.leader}/root/run/sealift/engine-test-{self.digest12}.sock")
-        return EngineClient(socket, read_seconds=PATIENCE_SECONDS)
-
-    def processes(self) -> list[dict[str, str]]:
-        """Return what the kernel tells of each process of the unit's user."""
-        return [self._status(process) for process in self.box.shell("pgrep -u sealift-engine-test").stdout.split()]
-
-    def _status(self, process: str) -> dict[str, str]:
-        lines = self.box.shell(f"cat /proc/{process}/status").stdout.splitlines()
-        return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
-
-
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineUnit]:
     files = version_files(model(tmp_path_factory.mktemp("safetensors") / "model"))
     digest12 = ModelDescriptor.from_bytes(files["data/models/small/descriptor.json"]).model_digest[:12]
 
@@ -91,14 +55,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         lay_down(root, SITE)
         lay_drop_ins(root, SITE, needed={"vllm"})
         store_release(places_below(root), files)
-        environment = root / "opt/sealift/engines" / digest12
-        own = environment / f"lib/{PYTHON.name}/site-packages"
-        for folder in (environment / "bin", own):
-            folder.mkdir(parents=True)
-        (environment / "bin/python").symlink_to(PYTHON)
-        (environment / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
         # Nothing of the server's environment: the lock has what the launcher and the door need.
-        (own / "checkout.pth").write_text(f"/srv/checkout\n{LIBRARIES}\n")
+        lay_environment(root, digest12, "/srv/checkout", LIBRARIES)
         (root / "opt/builds.py").write_text(BUILDS)
         other = root / f"etc/systemd/system/sealift-engine-test@{OTHER}.service.d"
         other.mkdir()
@@ -107,23 +65,21 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         (other / "90-own.conf").write_text("\n".join(["[Service]", *lines, f"ExecStart={command}\n"]))
 
     with booted("slvllm", lay, media={LIBRARIES: packages()}) as machine:
-        found = Engine(box=machine, digest12=digest12)
+        found = EngineUnit(box=machine, digest12=digest12, patience_seconds=PATIENCE_SECONDS)
         began = time.monotonic()
         start(machine, found.unit)
         sys.stdout.write(f"vLLM's unit is ready after {time.monotonic() - began:.1f} s\n")
         yield found
 
 
-def test_it_answers_behind_the_walls_of_its_unit(engine: Engine) -> None:
+def test_it_answers_behind_the_walls_of_its_unit(engine: EngineUnit) -> None:
     with engine.client() as client:
-        answer: dict[str, Any] = client.chat(QUESTION)
-
-    assert "Paris" in answer["choices"][0]["message"]["content"]
+        knows_the_capital(client)
 
 
-def test_each_of_its_processes_is_held_as_the_unit_says(engine: Engine) -> None:
-    held = engine.processes()
-    user = engine.box.shell("id -u sealift-engine-test").stdout.strip()
+def test_each_of_its_processes_is_held_as_the_unit_says(engine: EngineUnit) -> None:
+    held = [engine.box.status_of(process) for process in engine.box.shell(f"pgrep -u {USER}").stdout.split()]
+    user = engine.box.shell(f"id -u {USER}").stdout.strip()
 
     assert len(held) >= 3, [one["Name"] for one in held]  # the launcher, vLLM's server and its engine
     assert {tuple(one["Uid"].split()) for one in held} == {(user,) * 4}
@@ -133,22 +89,15 @@ def test_each_of_its_processes_is_held_as_the_unit_says(engine: Engine) -> None:
         assert links == ["lo"], one["Name"]
 
 
-def test_a_caller_that_leaves_ends_the_generation(engine: Engine) -> None:
+def test_a_caller_that_leaves_ends_the_generation(engine: EngineUnit) -> None:
     with engine.client() as client:
-        stream = client.chat_stream({**LONG, "max_tokens": 1800})
-        next(stream)
-        assert client.running() == 1
-        stream.close()
-        began = time.monotonic()
-        while client.running():
-            assert time.monotonic() - began < PATIENCE_SECONDS
-            time.sleep(0.01)
+        ends_when_its_caller_leaves(client)
 
 
 @pytest.mark.skipif(
     not HEADER.exists() or shutil.which("gcc") is None, reason="needs gcc and the headers of Debian's Python"
 )
-def test_triton_builds_and_loads_a_program_behind_the_same_walls(engine: Engine) -> None:
+def test_triton_builds_and_loads_a_program_behind_the_same_walls(engine: EngineUnit) -> None:
     unit = f"sealift-engine-test@{OTHER}.service"
 
     start(engine.box, unit)
@@ -156,27 +105,21 @@ def test_triton_builds_and_loads_a_program_behind_the_same_walls(engine: Engine)
     assert "built and loaded 7\n" in journal(engine.box, unit)
 
 
-def test_a_killed_one_is_back_by_itself_and_a_stop_leaves_nothing(engine: Engine) -> None:
+def test_a_killed_one_is_back_by_itself_and_a_stop_leaves_nothing(engine: EngineUnit) -> None:
     box = engine.box
-    main = box.shell(f"systemctl show -P MainPID {engine.unit}").stdout
+    main = engine.main
     box.shell(f"systemctl kill --signal=KILL {engine.unit}")
     began = time.monotonic()
 
     # Before anybody connects: systemd would start what lies behind the socket.
-    while box.shell(f"systemctl show -P MainPID {engine.unit}").stdout in {main, "0\n"}:
+    while engine.main in {main, "0"}:
         assert time.monotonic() - began < PATIENCE_SECONDS, journal(box, engine.unit)
         time.sleep(0.2)
-    while not answers(engine):
+    while not engine.answers(QUESTION):
         assert time.monotonic() - began < START_SECONDS, journal(box, engine.unit)
         time.sleep(1)
     stopped = box.shell(f"systemctl stop {engine.unit}")
 
     assert stopped.returncode == 0, stopped.stdout
     assert box.shell(f"systemctl show -P Result {engine.unit}").stdout.strip() == "success", journal(box, engine.unit)
-    assert box.shell("pgrep -u sealift-engine-test").stdout == ""
-
-
-def answers(engine: Engine) -> bool:
-    with suppress(SealiftError), engine.client() as client:
-        return bool(client.chat({**QUESTION, "max_tokens": 1}))
-    return False
+    assert box.shell(f"pgrep -u {USER}").stdout == ""
