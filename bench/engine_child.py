@@ -19,9 +19,11 @@ def _with_backends() -> Any:
     llama_cpp = importlib.import_module("llama_cpp")  # it is in this process's own environment alone
     package = Path(str(llama_cpp.__file__)).parent
     variants = package.parent / "bin"
-    if any(variants.glob("libggml-cpu-*.so")):
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    choice = importlib.import_module("media.processorchoice")
+    if library := choice.fitting(Path(sys.executable), package.parent).library:  # as the engine's own process does
         ggml = ctypes.CDLL(str(package / "lib/libggml.so.0"))
-        ggml.ggml_backend_load_all_from_path(ctypes.c_char_p(str(variants).encode()))
+        ggml.ggml_backend_load(ctypes.c_char_p(str(variants / library).encode()))
     return llama_cpp
 
 

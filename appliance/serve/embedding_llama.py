@@ -14,8 +14,9 @@ import llama_cpp
 import numpy as np
 
 from appliance.errors import EngineLoadError, EngineProtocolError
-from appliance.serve.llama_devices import load_backends
+from appliance.serve import llama_devices
 from media.embedding import EMBEDDING_BATCH_TOKENS, EmbeddingProfile, Pooling
+from media.llamaprofile import ON_PROCESSOR
 
 _POOLINGS: Final[dict[Pooling, int]] = {
     "mean": llama_cpp.LLAMA_POOLING_TYPE_MEAN,
@@ -38,11 +39,12 @@ class LlamaCppEmbedder:
     """
 
     def __init__(self, path: Path, profile: EmbeddingProfile, *, threads: int) -> None:
-        load_backends()
+        llama_devices.load_backends()
         llama_cpp.llama_backend_init()
         model_params = llama_cpp.llama_model_default_params()
-        model_params.n_gpu_layers = 0
+        devices = llama_devices.place(model_params, ON_PROCESSOR)
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_params)
+        del devices  # llama.cpp has read them
         if not self._model:
             raise _unloadable("the file is not a GGUF model this build understands")
         self.context_tokens = profile.n_ctx

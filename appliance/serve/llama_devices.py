@@ -1,46 +1,74 @@
-"""What llama.cpp computes on: the variant of its library that fits the processor, and where a model's layers lie."""
+"""What llama.cpp computes on: the library that fits the processor, those for GPUs, and where a model's layers lie."""
 
 import ctypes
+import sys
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import llama_cpp
 
 from appliance.errors import EngineLoadError
+from media import processorchoice
 from media.llamaprofile import LlamaSettings
 
-_GPU_DEVICE: Final = 1  # GGML_BACKEND_DEVICE_TYPE_GPU
+_GPU_LIBRARIES: Final = ("libggml-vulkan.so",)
+# GGML_BACKEND_DEVICE_TYPE_GPU and _IGPU: llama.cpp takes one of the latter, which share memory, where no other is.
+_GPU_DEVICE: Final = 1
+_SHARING_DEVICE: Final = 2
 
 
+@cache
 def load_backends() -> None:
-    """Register the CPU variant that fits this machine, when the wheel carries several.
+    """Register the library that fits this machine's processor, when the wheel carries several, and those for GPUs.
 
     The portable wheel keeps them in ``site-packages/bin``; a native wheel has its backend built in and nothing happens.
-    The library must be ``libggml.so.0``: the wheel holds copies, not links, and a second copy would get the backends.
+    ``libggml.so.0`` must be told: the wheel holds copies, not links, and a second copy would get the backends.
+
+    Raises:
+        EngineLoadError: None of them computes on this processor.
     """
-    package = Path(llama_cpp.__file__).parent
-    variants = package.parent / "bin"
-    if not any(variants.glob("libggml-cpu-*.so")):
+    packages = Path(llama_cpp.__file__).parent.parent
+    libraries = processorchoice.libraries_of(packages)
+    if not any(libraries.glob("libggml-cpu-*.so")):
         return
-    ggml = ctypes.CDLL(str(package / "lib/libggml.so.0"))
-    ggml.ggml_backend_load_all_from_path(ctypes.c_char_p(str(variants).encode()))
+    found = processorchoice.fitting(Path(sys.executable), packages)
+    if found.unfit:
+        sys.stderr.write(
+            f"llama.cpp: this processor claims to run {', '.join(found.unfit)} and does not; "
+            f"{found.library or 'none'} is used. A virtual machine may name what its host does not have\n"
+        )
+    if not found.library:
+        raise EngineLoadError(
+            what="llama.cpp computes nothing on this processor",
+            why="none of the libraries that the engine brings ran to its end",
+            fix="see `sealift doctor`; give the virtual machine its host's own processor",
+        )
+    ggml = _ggml()
+    for name in (found.library, *_GPU_LIBRARIES):
+        if (path := libraries / name).is_file():
+            ggml.ggml_backend_load(ctypes.c_char_p(str(path).encode()))
 
 
 def place(model_params: Any, settings: LlamaSettings) -> Any:
     """Say where layers lie; return what has to live until the model is loaded.
+
+    Where no layer is to lie on a GPU none is used: llama.cpp by itself would compute large steps on one that it finds.
 
     Raises:
         EngineLoadError: The profile asks for GPUs, and this build has no backend for one, or the machine too few.
     """
     model_params.n_gpu_layers = settings.n_gpu_layers
     if not settings.num_gpu:
-        return None
+        none = (ctypes.c_void_p * 1)(None)
+        model_params.devices = ctypes.addressof(none)
+        return none
     found = _gpus()
     if found < settings.num_gpu:
         raise EngineLoadError(
             what=f"the version's profile asks for {settings.num_gpu} GPU{'s' if settings.num_gpu > 1 else ''}",
             why=f"llama.cpp finds {found} here",
-            fix="see `sealift doctor`; carry an engine built for the GPU, or a version with n_gpu_layers 0",
+            fix="see `sealift doctor` and docs/operator/recipe.md: llama_cpp.backend, and the driver's part for it",
         )
     model_params.main_gpu = settings.main_gpu
     # One GPU holds all of its layers; several hold whole layers each.
@@ -55,9 +83,14 @@ def place(model_params: Any, settings: LlamaSettings) -> Any:
 def _gpus() -> int:
     if not llama_cpp.llama_supports_gpu_offload():
         return 0
-    ggml = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib/libggml.so.0"))
+    ggml = _ggml()
     ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
     ggml.ggml_backend_dev_get.argtypes, ggml.ggml_backend_dev_get.restype = [ctypes.c_size_t], ctypes.c_void_p
     ggml.ggml_backend_dev_type.argtypes, ggml.ggml_backend_dev_type.restype = [ctypes.c_void_p], ctypes.c_int
     devices = [ggml.ggml_backend_dev_get(at) for at in range(ggml.ggml_backend_dev_count())]
-    return sum(ggml.ggml_backend_dev_type(one) == _GPU_DEVICE for one in devices)
+    kinds = [ggml.ggml_backend_dev_type(one) for one in devices]
+    return kinds.count(_GPU_DEVICE) or min(1, kinds.count(_SHARING_DEVICE))
+
+
+def _ggml() -> ctypes.CDLL:
+    return ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib/libggml.so.0"))

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from bundler.artifact import Artifact
 from bundler.cache import Cache
 from bundler.enginetools import EngineTools
+from bundler.errors import BuildError
 from bundler.process import Progress, quiet
 from bundler.scanning import attachedload, sandbox
 from bundler.scanning.loads import MEMO, Load, facts_of, failed, limits_for, remembered
@@ -23,6 +24,7 @@ from bundler.sources.server import DISTRIBUTION
 from bundler.sources.wheels import ChosenWheel
 from bundler.target import Target, WheelTarget
 from bundler.wheelfile import parse_name
+from media import processorchoice
 from media.canonical import loads, mapping, text
 from media.clock import Clock
 from media.digest import sha256_hex
@@ -129,6 +131,23 @@ def _why_not(descriptor: dict[str, Any], weights: Artifact | None, wheels: Seque
     return "" if weights is not None else "it has no weights of its own"
 
 
+def _library_for_here(python: Path) -> str:
+    """Return which of the engine's libraries this machine's processor runs; a dash where there is one alone.
+
+    Raises:
+        BuildError: None of them computes here.
+    """
+    packages = next(python.parent.parent.glob("lib/python3*/site-packages"), Path())
+    found = processorchoice.fitting(python, packages)
+    if found.unfit and not found.library:
+        raise BuildError(
+            what="the engine that travels computes nothing on this machine's processor",
+            why=f"it ran none of {', '.join(found.unfit)} to its end, though it claims to have what they need",
+            fix="build where the processor is what it says: a virtual machine with its host's own, or another machine",
+        )
+    return found.library or "-"
+
+
 def _loaded(
     name: str,
     weights: Artifact,
@@ -150,10 +169,11 @@ def _loaded(
     ticks = clock.monotonic()
     threads = max(1, os.cpu_count() or 1)
     limits = limits_for(weights.length, threads)
+    python = engine.python(progress=progress)
     ended = sandbox.run(
-        engine.python(progress=progress),
+        python,
         _CHILD,
-        [_PLACE, str(threads), *([job] if job else [])],
+        [_PLACE, str(threads), _library_for_here(python), *([job] if job else [])],
         limits=limits,
         files={weights.file: _PLACE},
         at=level,

@@ -1,0 +1,76 @@
+"""Which of llama.cpp's libraries for processors a machine runs: the best that was tried, not the best that is claimed.
+
+llama.cpp asks the processor what it has and takes the library with most of it. On virtual machines the answer can be
+untrue: AMX that is named and ends whoever uses it. So each library computes once in a process of its own
+(`processortrial`), and one that ends it, or computes something else, is left out. A tenth of a second, at each start,
+since a machine may be moved to another processor.
+"""
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+_TRIAL: Final = "processortrial.py"
+_SECONDS: Final = 60
+_TRIES: Final = "tries "
+_FITS: Final = "fits "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitting:
+    """The libraries of an environment's wheel, tried.
+
+    Attributes:
+        library: The file name of the one that is used; empty where the wheel has one alone, or none computes here.
+        unfit: File names of those that the processor claims to run and does not, best first.
+    """
+
+    library: str = ""
+    unfit: tuple[str, ...] = ()
+
+
+def libraries_of(packages: Path) -> Path:
+    """Return the folder of an environment's packages where llama.cpp's libraries for processors lie."""
+    return packages / "bin"
+
+
+def fitting(python: Path, packages: Path) -> Fitting:
+    """Try the libraries, best first, until one computes.
+
+    Args:
+        python: The environment's interpreter.
+        packages: Its folder of packages (site-packages).
+    """
+    libraries = libraries_of(packages)
+    if not any(libraries.glob("libggml-cpu-*.so")):
+        return Fitting()
+    unfit: list[str] = []
+    while True:
+        lines, is_over = _tried(python, [libraries, packages / "llama_cpp" / "lib", *unfit])
+        fits = next((line.removeprefix(_FITS) for line in lines if line.startswith(_FITS)), "")
+        tried = [line.removeprefix(_TRIES) for line in lines if line.startswith(_TRIES)]
+        fresh = [name for name in tried if name not in (fits, *unfit)]
+        unfit += fresh
+        if fits or is_over or not fresh:
+            return Fitting(library=fits, unfit=tuple(unfit))
+
+
+def _tried(python: Path, arguments: Sequence[Path | str]) -> tuple[list[str], bool]:
+    """Return what a trial said, and whether it ended of its own accord: then it has tried all."""
+    # Its text, since a build runs this from our wheel, which is no folder.
+    program = resources.files(__package__).joinpath(_TRIAL).read_text()
+    with subprocess.Popen(
+        [python, "-I", "-c", program, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            out, _ = process.communicate(timeout=_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, _ = process.communicate()
+    return out.decode(errors="replace").splitlines(), process.returncode >= 0

@@ -1,0 +1,73 @@
+"""Which of llama.cpp's libraries is used: by a stand-in for the interpreter that tells of each, or is killed by it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from media import processorchoice
+from media.processorchoice import Fitting
+
+BEST, NEXT, LEAST = (f"libggml-cpu-{name}.so" for name in ("sapphirerapids", "zen4", "x64"))
+
+
+def environment(folder: Path, ends: dict[str, str], *, libraries: tuple[str, ...] = (BEST, NEXT, LEAST)) -> list[Path]:
+    """Lay down libraries and an interpreter; `ends` says of a library whether it is `killed`, `wrong` or `hangs`."""
+    packages = folder / "site-packages"
+    (packages / "bin").mkdir(parents=True)
+    for name in libraries:
+        (packages / "bin" / name).touch()
+    python = folder / "python"
+    python.write_text(
+        f"#!{sys.executable}\n"
+        "import os, signal, sys, time\n"
+        "flag, command, program, libraries, own, *without = sys.argv[1:]\n"
+        "assert (flag, command) == ('-I', '-c') and 'ggml_mul_mat' in program, sys.argv\n"
+        "assert own.endswith('llama_cpp/lib'), own\n"
+        f"for name in {[BEST, NEXT, LEAST]!r}:\n"
+        "    if name in without: continue\n"
+        "    print('tries', name, flush=True)\n"
+        f"    end = {ends!r}.get(name)\n"
+        "    if end == 'killed': os.kill(os.getpid(), signal.SIGILL)\n"
+        "    if end == 'hangs': time.sleep(600)\n"
+        "    if end is None: sys.exit(print('fits', name))\n"
+        "sys.exit(1)\n"
+    )
+    python.chmod(0o755)
+    return [python, packages]
+
+
+def test_the_best_library_is_taken_where_it_computes(tmp_path: Path) -> None:
+    assert processorchoice.fitting(*environment(tmp_path, {})) == Fitting(library=BEST)
+
+
+@pytest.mark.parametrize("end", ["killed", "wrong"])
+def test_one_that_ends_the_trial_or_computes_something_else_is_left_out(tmp_path: Path, end: str) -> None:
+    found = processorchoice.fitting(*environment(tmp_path, {BEST: end, NEXT: "killed"}))
+
+    assert found == Fitting(library=LEAST, unfit=(BEST, NEXT))
+
+
+def test_one_that_does_not_come_back_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processorchoice, "_SECONDS", 1)
+
+    found = processorchoice.fitting(*environment(tmp_path, {BEST: "hangs"}))
+
+    assert found == Fitting(library=NEXT, unfit=(BEST,))
+
+
+@pytest.mark.parametrize("end", ["killed", "wrong"])
+def test_where_none_computes_all_are_named_and_none_is_taken(tmp_path: Path, end: str) -> None:
+    found = processorchoice.fitting(*environment(tmp_path, dict.fromkeys((BEST, NEXT, LEAST), end)))
+
+    assert found == Fitting(unfit=(BEST, NEXT, LEAST))
+
+
+def test_a_wheel_with_one_library_alone_is_not_tried(tmp_path: Path) -> None:
+    assert processorchoice.fitting(*environment(tmp_path, {}, libraries=("libggml-cpu.so",))) == Fitting()
+
+
+def test_an_interpreter_that_says_nothing_ends_the_search(tmp_path: Path) -> None:
+    _, packages = environment(tmp_path, {})
+
+    assert processorchoice.fitting(Path("/bin/true"), packages) == Fitting()
