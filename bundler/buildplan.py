@@ -9,12 +9,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from bundler.cache import Cache
-from bundler.locks import locked_in, needed_of, update_lock
+from bundler.locks import LLAMA_CPP, locked_in, needed_of, update_lock
 from bundler.recipe import ModelSection, Recipe
 from bundler.recipe_sources import HttpFile, HubFiles, LocalFile, LocalFolder, PypiPackage
 from bundler.sources import llama_wheel, ospackages, wheels
 from bundler.sources.server import Checkout
 from bundler.workfolder import WorkFolder
+from media.enginepackages import VULKAN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +165,8 @@ def _wheels(recipe: Recipe, cache: Cache, checkout: Checkout) -> list[Item]:
         for program in recipe.programs
         for path, sha256 in sorted(program.files.items())
     ]
+    if recipe.llama_cpp.backend is not None and LLAMA_CPP in recipe.engines:
+        found.append(Item(what=VULKAN, origin="build", length=None))
     for needed in locks:
         for package in needed:
             name = f"{package.name} {package.version}"

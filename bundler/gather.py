@@ -16,13 +16,13 @@ from bundler.download import Line
 from bundler.enginedebs import require_packages
 from bundler.enginetools import EngineTools
 from bundler.errors import RecipeError
-from bundler.locks import ATTACHED, VLLM, locked_in, needed_of, update_lock
+from bundler.locks import ATTACHED, LLAMA_CPP, VLLM, locked_in, needed_of, update_lock
 from bundler.needs import Needs
 from bundler.process import Progress, quiet
 from bundler.recipe import Recipe
 from bundler.recipe_sources import PROGRAM
 from bundler.scanning import rendering
-from bundler.sources import evals, llama_wheel, ospackages, programs, server, wheels
+from bundler.sources import evals, llama_backend, llama_wheel, ospackages, programs, server, wheels
 from bundler.sources.onemodel import Kit, bring
 from bundler.sources.server import Checkout
 from bundler.sources.wheels import ChosenWheel, Fetch, Locked
@@ -30,6 +30,7 @@ from bundler.toolchain import Toolchain
 from bundler.wheelfile import read as read_wheel
 from bundler.wheelneeds import require_fit
 from media.clock import Clock
+from media.enginepackages import VULKAN
 
 _ALWAYS: Final = ("server", "host")
 _NOT_BY_UPDATE: Final = VLLM | {server.DISTRIBUTION, llama_wheel.PACKAGE}
@@ -179,8 +180,13 @@ def _environments(
     built = {llama_wheel.PACKAGE: _llama(shop, recipe, built_of)}
     found: list[tuple[str, tuple[ChosenWheel, ...], list[Material]]] = []
     for name in (*_ALWAYS, *recipe.engines):
-        chosen = _obtained(shop, recipe, needed_of(recipe, name, shop.checkout), built=built)
+        needed = needed_of(recipe, name, shop.checkout)
+        chosen = _obtained(shop, recipe, needed, built=built)
         made_of = [_downloaded(wheel) for wheel in chosen if wheel.name not in built] + built_of
+        if name == LLAMA_CPP and recipe.llama_cpp.backend is not None:
+            backend, material = _backend(shop, recipe, needed)
+            chosen += (backend,)
+            made_of.append(material)
         if name == ATTACHED:
             chosen += programs.wheels_of(recipe, cache=shop.cache)
             made_of += programs.materials(recipe)
@@ -215,9 +221,40 @@ def _own_wheel(shop: Workshop, recipe: Recipe) -> ChosenWheel:
     return shop.own_wheels[epoch]
 
 
-def _llama(shop: Workshop, recipe: Recipe, built_of: list[Material]) -> Callable[[Locked], Path]:
+def _tools(shop: Workshop) -> dict[str, str]:
     locked = wheels.parse_lock(shop.checkout.lock("build").read_text(), label="build.txt")
-    versions = {package.name: package.version for package in locked}
+    return {package.name: package.version for package in locked}
+
+
+def _backend(shop: Workshop, recipe: Recipe, needed: Sequence[Locked]) -> tuple[ChosenWheel, Material]:
+    """Return the wheel with llama.cpp's library for GPUs, made of the source that its engine is made of.
+
+    Raises:
+        RecipeError: The engine's lock has no such source.
+        SealiftError: It cannot be built.
+    """
+    package = next((each for each in needed if each.name == llama_wheel.PACKAGE), None)
+    if package is None:
+        raise RecipeError(
+            what="llama_cpp.backend: the lock of llama.cpp's environment has no source of it",
+            why=f"{llama_wheel.PACKAGE} is not locked there",
+            fix="lock it in locks.engine-llama-cpp, or take llama_cpp.backend out",
+        )
+    found = llama_backend.obtain(
+        package,
+        recipe.target,
+        cache=shop.cache,
+        toolchain=lambda: shop.toolchain,
+        tool_versions=_tools(shop),
+        clock=shop.clock,
+        progress=shop.progress,
+    )
+    wheel = ChosenWheel(name=VULKAN, version=package.version, file=found.file, sha256=found.sha256)
+    return wheel, found.material
+
+
+def _llama(shop: Workshop, recipe: Recipe, built_of: list[Material]) -> Callable[[Locked], Path]:
+    versions = _tools(shop)
 
     def obtain(package: Locked) -> Path:
         found = llama_wheel.obtain(
@@ -236,7 +273,7 @@ def _llama(shop: Workshop, recipe: Recipe, built_of: list[Material]) -> Callable
 
 
 def _wheel(wheel: ChosenWheel) -> Artifact:
-    is_made_here = wheel.name == server.DISTRIBUTION or wheel.name.startswith(PROGRAM)
+    is_made_here = wheel.name in (server.DISTRIBUTION, VULKAN) or wheel.name.startswith(PROGRAM)
     kind = "generic" if is_made_here else "pypi"
     return Artifact.of_file(
         wheel.file,

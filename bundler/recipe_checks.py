@@ -9,6 +9,7 @@ from bundler.recipe_lines import Key
 from bundler.recipe_sections import (
     DebsSection,
     Kind,
+    LlamaCppSection,
     ModelSection,
     ReleaseSection,
     SiteSection,
@@ -35,6 +36,8 @@ class Tables(Protocol):
     @property
     def programs(self) -> tuple[ProgramSection, ...]: ...  # noqa: D102
     @property
+    def llama_cpp(self) -> LlamaCppSection: ...  # noqa: D102
+    @property
     def debs(self) -> DebsSection | None: ...  # noqa: D102
     @property
     def update(self) -> UpdateSection | None: ...  # noqa: D102
@@ -54,6 +57,7 @@ def faults(recipe: Tables) -> Iterator[FaultError]:
     yield from _kind(recipe)
     yield from _safetensors(recipe)
     yield from _attached(recipe)
+    yield from _on_gpus(recipe)
     yield from _patients(recipe)
 
 
@@ -118,7 +122,7 @@ def _kind(recipe: Tables) -> Iterator[FaultError]:
         return
     if release.base is None:
         yield FaultError(("release", "base"), "it is missing", why="an update changes a release that the site has")
-    for key in ("models", "locks", "programs"):
+    for key in ("models", "locks", "programs", "llama_cpp"):
         if key in recipe.model_fields_set:
             yield FaultError(
                 (key,),
@@ -173,6 +177,27 @@ def _attached(recipe: Tables) -> Iterator[FaultError]:
                 why="the engine answers on one alone",
                 fix="say which: targets.gpu",
             )
+
+
+def _on_gpus(recipe: Tables) -> Iterator[FaultError]:
+    """Yield models of llama.cpp with layers on GPUs that nothing computes on, and a backend that no model uses."""
+    served = [(number, model) for number, model in enumerate(recipe.models) if model.engine == "llama.cpp"]
+    if recipe.llama_cpp.backend is not None and not served:
+        yield FaultError(("llama_cpp", "backend"), "no model is served by llama.cpp", why="nothing would use it")
+    for number, model in served:
+        table = model.runtime.llama_cpp
+        if table is None or not table.num_gpu:
+            continue
+        key = ("models", number, "runtime", "llama_cpp", "num_gpu")
+        if recipe.llama_cpp.backend is None:
+            yield FaultError(
+                key,
+                "llama.cpp is built for processors alone",
+                why="no layer would find a GPU",
+                fix='say what it computes on: [llama_cpp] backend = "vulkan"',
+            )
+        elif not any(target.gpu or target.probe for target in recipe.targets):
+            yield FaultError(key, "no target names a GPU", why="layers are to lie on one", fix="say which: targets.gpu")
 
 
 def _patients(recipe: Tables) -> Iterator[FaultError]:

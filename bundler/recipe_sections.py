@@ -194,6 +194,12 @@ class ModelSection(Section):
         return f"engine-{self.engine.replace('.', '-')}"
 
 
+class LlamaCppSection(Section):
+    """How llama.cpp is built for all models of the release: `backend` is what it computes on beside processors."""
+
+    backend: Literal["vulkan"] | None = None
+
+
 class DebsSection(Section):
     """Debian packages for the target, resolved against what the target has installed already."""
 

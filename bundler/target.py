@@ -17,7 +17,7 @@ ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 _FIX: Final = "see docs/operator/targets.md"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
-_GPU: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ()/+._-]{0,63}", re.ASCII)
+_GPU: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ()/+._-]{0,63}|[0-9a-f]{4}:[0-9a-f]{4}", re.ASCII)
 _PYTHON: Final = re.compile(r"3\.(1[1-9]|[2-9][0-9])", re.ASCII)
 _GLIBC: Final = re.compile(r"2\.[0-9]{1,2}", re.ASCII)
 _VERSION: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6}){1,3}", re.ASCII)
@@ -65,7 +65,7 @@ class Target:
         platform: Such as "linux_x86_64".
         glibc: The version it has; a wheel may need an older one.
         cpu_flags: What its processor has, sorted; all that is certain, where no probe ran.
-        gpu: What its driver calls the GPU; empty where there is none.
+        gpu: What its driver calls the GPU, or vendor and device ("1002:744c"); empty where there is none.
         gpu_count: How many of that name.
         gpu_memory_mib: Of each.
         driver: The GPU driver's version.

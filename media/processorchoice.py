@@ -1,9 +1,9 @@
 """Which of llama.cpp's libraries for processors a machine runs: the best that was tried, not the best that is claimed.
 
-llama.cpp asks the processor what it has and takes the library with most of it. On virtual machines the answer can be
-untrue: AMX that is named and ends whoever uses it. So each library computes once in a process of its own
-(`processortrial`), and one that ends it, or computes something else, is left out. A tenth of a second, at each start,
-since a machine may be moved to another processor.
+llama.cpp asks the processor what it has and takes the library with most of it. That may end whoever uses it: a virtual
+machine names what its host does not let it have, or a compiler built the library wrongly. So each library computes once
+in a process of its own (`processortrial`), and one that ends it, or computes something else, is left out. A tenth of a
+second, at each start, since a machine may be moved to another processor.
 """
 
 import subprocess
@@ -25,7 +25,7 @@ class Fitting:
 
     Attributes:
         library: The file name of the one that is used; empty where the wheel has one alone, or none computes here.
-        unfit: File names of those that the processor claims to run and does not, best first.
+        unfit: File names of those that are for this processor, by what it claims, and do not compute, best first.
     """
 
     library: str = ""
@@ -62,12 +62,16 @@ def _tried(python: Path, arguments: Sequence[Path | str]) -> tuple[list[str], bo
     """Return what a trial said, and whether it ended of its own accord: then it has tried all."""
     # Its text, since a build runs this from our wheel, which is no folder.
     program = resources.files(__package__).joinpath(_TRIAL).read_text()
-    with subprocess.Popen(
-        [python, "-I", "-c", program, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as process:
+    try:
+        started = subprocess.Popen(
+            [python, "-I", "-c", program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError:  # an environment that is not whole
+        return [], True
+    with started as process:
         try:
             out, _ = process.communicate(timeout=_SECONDS)
         except subprocess.TimeoutExpired:

@@ -1,8 +1,9 @@
 """Try which of llama.cpp's libraries for processors computes here. Stand-alone: its text is run by itself.
 
-What a processor says of itself is not always true: a hypervisor may name instructions that then end whoever uses them
-(llama.cpp's issues 28328 and 28756; AMX on some virtual machines). llama.cpp believes it and takes the library with
-most of them. Here each product of matrices that a model is made of is computed once, and compared with what it must be.
+llama.cpp takes the library that uses most of what a processor says of itself. A hypervisor may name instructions that
+then end whoever uses them (llama.cpp's issues 28328 and 28756), and a compiler may have built them wrongly (its request
+26954: tiles of AMX without their configuration; `bundler/sources/amx_tiles.h`). Here each product of matrices that a
+model is made of is computed once, and compared with what it must be.
 
 Arguments: the folder of the libraries, that of `libggml.so.0`, and file names not to try. Prints the file name that is
 tried now, then `fits` and the name. Ends with 1 where none fits; it is killed (SIGILL) by one whose instructions are

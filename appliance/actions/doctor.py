@@ -67,6 +67,7 @@ def doctor(
         lambda: _fit(config, machine),
         lambda: doctor_machine.gpu(config, machine),
         lambda: doctor_engines.packages(config),
+        lambda: doctor_engines.processor(config),
         lambda: doctor_engines.units(config),
         lambda: _names(config),
         lambda: tls_standing.findings(config, clock=clock),

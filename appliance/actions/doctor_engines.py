@@ -8,6 +8,7 @@ from appliance.config import Config
 from appliance.install import additions, dropins
 from appliance.install.supervisor import UNIT_FILES
 from appliance.serve import frommachine
+from media import processorchoice
 
 
 def packages(config: Config) -> Iterator[Finding]:
@@ -23,6 +24,22 @@ def packages(config: Config) -> Iterator[Finding]:
                 why="what no wheel brings, the engine takes from the machine; without it vLLM ends as it starts",
                 fix=f"install {needed}, best by a medium that brings them",
             )
+
+
+def processor(config: Config) -> Iterator[Finding]:
+    """Try llama.cpp's libraries for processors in each installed environment; only what does not compute is said."""
+    for environment in additions.environments(config.at):
+        for packages_of in environment.glob("lib/python3*/site-packages"):
+            found = processorchoice.fitting(environment / "bin/python", packages_of)
+            if found.unfit:
+                release, names = environment.parent.name, ", ".join(found.unfit)
+                yield Finding(
+                    name="engine processor",
+                    is_good=None if found.library else False,
+                    text=f"{release}: {names} does not compute here; {found.library or 'none'} is used",
+                    why="by what the processor claims it is the best; a virtual machine may name what its host lacks",
+                    fix="give a virtual machine its host's own processor; otherwise ask for a newer release",
+                )
 
 
 def units(config: Config, folder: Path = UNIT_FILES) -> Iterator[Finding]:

@@ -172,6 +172,8 @@ def _gpus(config: Config) -> Iterator[DropIn]:
             # By the bus, as nvidia-smi counts them: by itself CUDA puts the fastest first.
             visible = ",".join(map(str, cards))
             lines = ["Environment=CUDA_DEVICE_ORDER=PCI_BUS_ID", f"Environment=CUDA_VISIBLE_DEVICES={visible}"]
+            if all(isinstance(card, int) for card in cards):  # Vulkan's library of llama.cpp knows numbers alone
+                lines.append(f"Environment=GGML_VK_VISIBLE_DEVICES={visible}")
             yield _made(ENGINE_UNITS[stage], GPUS, "these cards are this stage's", lines)
 
 

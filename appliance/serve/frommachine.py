@@ -43,11 +43,11 @@ def fault(wheels: Collection[str], *, only_lasting: bool = False) -> str:
         wheels: Canonical names of what is installed in it.
         only_lasting: Leave out what may pass by itself, such as a trial that took too long.
     """
-    if enginepackages.takes_library(wheels):
+    for library in enginepackages.libraries(wheels):
         try:
-            ctypes.CDLL(enginepackages.LIBRARY)
+            ctypes.CDLL(library)
         except OSError:
-            return f"{enginepackages.LIBRARY} is not here"
+            return f"{library} is not here"
     return _fault_of_compiler(only_lasting=only_lasting) if enginepackages.builds_kernels(wheels) else ""
 
 

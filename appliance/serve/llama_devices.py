@@ -35,7 +35,7 @@ def load_backends() -> None:
     found = processorchoice.fitting(Path(sys.executable), packages)
     if found.unfit:
         sys.stderr.write(
-            f"llama.cpp: this processor claims to run {', '.join(found.unfit)} and does not; "
+            f"llama.cpp: {', '.join(found.unfit)} would be for this processor and does not compute here; "
             f"{found.library or 'none'} is used. A virtual machine may name what its host does not have\n"
         )
     if not found.library:

@@ -17,6 +17,8 @@ _CPUINFO: Final = Path("/proc/cpuinfo")
 _CPUINFO_BYTES: Final = 65536
 _NVIDIA: Final = Path("/proc/driver/nvidia")
 _NVIDIA_BYTES: Final = 4096
+_DRM: Final = Path("/sys/class/drm")
+_PCI: Final = re.compile(r"0x([0-9a-f]{4})\n?", re.ASCII)
 _DRIVER: Final = re.compile(r"^NVRM.*?\s([0-9]{1,4}(?:\.[0-9]{1,6}){1,3})\s", re.ASCII | re.MULTILINE)
 _MODEL: Final = re.compile(r"^Model:\s*(\S[^\n]{0,63})$", re.ASCII | re.MULTILINE)
 _NUMBER: Final = re.compile(r"[0-9]+")
@@ -43,7 +45,7 @@ class Machine:
             platform=f"linux_{platform.machine()}",
             glibc=platform.libc_ver()[1] or "0",
             cpu_flags=_cpu_flags(_CPUINFO),
-            gpus=_gpus(_NVIDIA),
+            gpus=_gpus(_NVIDIA) | _rendering(_DRM),
             driver=_driver(_NVIDIA),
         )
 
@@ -184,6 +186,16 @@ def _gpus(folder: Path) -> frozenset[str]:
     """Return what the driver calls this machine's GPUs; without a driver nothing runs on them."""
     texts = [_start_of(file) for file in sorted(folder.glob("gpus/*/information"))[:64]]
     return frozenset(found[1].strip() for text in texts if (found := _MODEL.search(text)))
+
+
+def _rendering(folder: Path) -> frozenset[str]:
+    """Return vendor and device, such as "1002:744c", of each PCI card that a driver of Linux itself lets compute."""
+    found = set()
+    for node in sorted(folder.glob("renderD*"))[:64]:
+        numbers = [_PCI.fullmatch(_start_of(node / "device" / name)) for name in ("vendor", "device")]
+        if all(numbers):
+            found.add(":".join(number[1] for number in numbers if number))
+    return frozenset(found)
 
 
 def _start_of(file: Path) -> str:

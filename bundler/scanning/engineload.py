@@ -142,8 +142,8 @@ def _library_for_here(python: Path) -> str:
     if found.unfit and not found.library:
         raise BuildError(
             what="the engine that travels computes nothing on this machine's processor",
-            why=f"it ran none of {', '.join(found.unfit)} to its end, though it claims to have what they need",
-            fix="build where the processor is what it says: a virtual machine with its host's own, or another machine",
+            why=f"none of {', '.join(found.unfit)} computed, though the processor claims what they need",
+            fix="build on another machine, or give the virtual machine its host's own processor",
         )
     return found.library or "-"
 

@@ -1,4 +1,4 @@
-"""The one wheel that is built here: llama-cpp-python, portable over x86-64 processors.
+"""llama-cpp-python, built here and portable over x86-64 processors; `llama_backend` builds what GPUs need beside it.
 
 Its authors publish source only. A build with the builder's own CPU flags dies with an illegal instruction on an older
 processor, so every CPU variant is built as a library that is chosen when the engine starts. Eight minutes on two
@@ -10,9 +10,11 @@ import hashlib
 import os
 import platform
 import re
+import shlex
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +33,7 @@ from media.clock import Clock
 PACKAGE: Final = "llama-cpp-python"
 CMAKE_ARGS: Final = "-DGGML_NATIVE=OFF -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON"
 _TOOLS: Final = ("cmake", "ninja", "scikit-build-core")
+_HEADER: Final = "amx_tiles.h"
 _STEP: Final = re.compile(r"\[(\d+)/(\d+)\]")
 _EPOCH: Final = "315532800"  # 1980-01-01, the oldest date a zip archive can hold
 _BETWEEN_LINES: Final = 5.0
@@ -55,8 +58,18 @@ class LlamaWheel:
         )
 
 
-def facts_of_build(package: Locked, *, tool_versions: dict[str, str]) -> dict[str, str]:
+def facts_of_build(package: Locked, *, tool_versions: Mapping[str, str]) -> dict[str, str]:
     """Return everything that decides the bytes of the wheel.
+
+    Raises:
+        SourceError: The lock pins more than one source archive.
+    """
+    facts = facts_of_any_build(package, cmake_args=CMAKE_ARGS, tool_versions=tool_versions)
+    return {**facts, "header": hashlib.sha256(_header()).hexdigest()[:16]}
+
+
+def facts_of_any_build(package: Locked, *, cmake_args: str, tool_versions: Mapping[str, str]) -> dict[str, str]:
+    """Return what decides whatever is built of the source here.
 
     Raises:
         SourceError: The lock pins more than one source archive.
@@ -70,7 +83,7 @@ def facts_of_build(package: Locked, *, tool_versions: dict[str, str]) -> dict[st
     return {
         "version": package.version,
         "source_sha256": min(package.hashes),
-        "cmake_args": CMAKE_ARGS,
+        "cmake_args": cmake_args,
         "compiler": _compiler(),
         "python_tag": f"py3-none-linux_{platform.machine()}",
         "libc": " ".join(platform.libc_ver()),
@@ -78,10 +91,10 @@ def facts_of_build(package: Locked, *, tool_versions: dict[str, str]) -> dict[st
     }
 
 
-def place(cache: Cache, facts: dict[str, str]) -> Path:
+def place(cache: Cache, facts: dict[str, str], *, name: str = PACKAGE) -> Path:
     """Return the cache folder of a wheel with these facts."""
     key = hashlib.sha256(dumps(facts)).hexdigest()[:16]
-    return cache.folder(PACKAGE, f"{facts['version']}-{key}")
+    return cache.folder(name, f"{facts['version']}-{key}")
 
 
 def obtain(
@@ -90,7 +103,7 @@ def obtain(
     *,
     cache: Cache,
     toolchain: Callable[[], Toolchain],
-    tool_versions: dict[str, str],
+    tool_versions: Mapping[str, str],
     clock: Clock,
     progress: Progress = quiet,
 ) -> LlamaWheel:
@@ -109,38 +122,44 @@ def obtain(
         SourceError: The source archive is not the locked one.
         BuildError: The build failed, or this machine's C library is newer than the target's.
     """
-    _require_older_libc(target)
+    require_older_libc(target)
     facts = facts_of_build(package, tool_versions=tool_versions)
     folder = place(cache, facts)
-    if found := _kept(folder, facts):
+    if found := kept(folder, facts):
         return found
     folder.mkdir(parents=True, exist_ok=True)
     progress(f"building {PACKAGE} {package.version} for every x86-64 processor; about 8 minutes, once")
     with cache.scratch() as scratch:
-        source = _source(package, cache, toolchain(), scratch)
+        source = source_of(package, cache, toolchain(), scratch)
         built = _build(source, toolchain(), scratch, clock=clock, progress=progress)
         return keep(built, folder, facts)
 
 
-def keep(wheel: Path, folder: Path, facts: dict[str, str]) -> LlamaWheel:
+def _header() -> bytes:
+    """Return what is included before each of its files: it puts a fault of the compiler right."""
+    return resources.files(__package__).joinpath(_HEADER).read_bytes()
+
+
+def keep(wheel: Path, folder: Path, facts: dict[str, str], *, name: str = PACKAGE) -> LlamaWheel:
     """Put a finished wheel and its facts into the cache.
 
     Raises:
         BuildError: It is not a wheel of the version that the facts name.
     """
     named = parse_name(wheel.name)
-    if (named.name, named.version) != (PACKAGE, facts["version"]):
+    if (named.name, named.version) != (name, facts["version"]):
         raise BuildError(what="the build made another wheel", why=wheel.name, fix="run with --debug and report it")
     folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / wheel.name
+    place_of = folder / wheel.name
     wheel.chmod(0o444)
-    wheel.replace(kept)
-    sha256 = file_sha256(kept)
-    (folder / "built.json").write_bytes(dumps({"facts": facts, "wheel": kept.name, "sha256": sha256}))
-    return LlamaWheel(file=kept, sha256=sha256, facts=facts)
+    wheel.replace(place_of)
+    sha256 = file_sha256(place_of)
+    (folder / "built.json").write_bytes(dumps({"facts": facts, "wheel": place_of.name, "sha256": sha256}))
+    return LlamaWheel(file=place_of, sha256=sha256, facts=facts)
 
 
-def _kept(folder: Path, facts: dict[str, str]) -> LlamaWheel | None:
+def kept(folder: Path, facts: dict[str, str]) -> LlamaWheel | None:
+    """Return the wheel that an earlier build left there, if it is unchanged and was made of the same."""
     memo: Any = Cache(root=folder).recall(".", "built")
     if not isinstance(memo, dict) or memo.get("facts") != facts or not isinstance(memo.get("wheel"), str):
         return None
@@ -150,7 +169,12 @@ def _kept(folder: Path, facts: dict[str, str]) -> LlamaWheel | None:
     return LlamaWheel(file=file, sha256=str(memo["sha256"]), facts=facts)
 
 
-def _source(package: Locked, cache: Cache, toolchain: Toolchain, scratch: Path) -> Path:
+def source_of(package: Locked, cache: Cache, toolchain: Toolchain, scratch: Path) -> Path:
+    """Return the locked source archive, from the cache or downloaded.
+
+    Raises:
+        SourceError: It cannot be had, or is not the locked one.
+    """
     wanted = min(package.hashes)
     if found := cache.find(wanted):
         return found
@@ -170,30 +194,37 @@ def _source(package: Locked, cache: Cache, toolchain: Toolchain, scratch: Path) 
 
 def _build(source: Path, toolchain: Toolchain, scratch: Path, *, clock: Clock, progress: Progress) -> Path:
     started = clock.monotonic()
-    last_shown = started
-
-    def show(line: str) -> None:
-        nonlocal last_shown
-        step = _STEP.search(line)
-        if step and clock.monotonic() - last_shown >= _BETWEEN_LINES:
-            last_shown = clock.monotonic()
-            progress(f"  {PACKAGE} [{step[1]}/{step[2]}] after {last_shown - started:.0f} s")
-
-    out = scratch / "wheel"
+    out, header = scratch / "wheel", scratch / _HEADER
+    header.write_bytes(_header())
     toolchain.pip(
         "wheel", "-v", "--no-deps", "--no-index", "--no-build-isolation", "--no-cache-dir", "-w", out, source,
         what=f"{PACKAGE} could not be built",
         fix="install g++ (apt-get install build-essential) and look at the last lines above",
         environment={
             "CMAKE_ARGS": CMAKE_ARGS,
+            "CXXFLAGS": f"-include {shlex.quote(str(header))}",
             "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1),
             "SOURCE_DATE_EPOCH": _EPOCH,
             "FORCE_CMAKE": "1",
         },
-        on_line=show,
+        on_line=steps_of(PACKAGE, clock=clock, progress=progress),
     )  # fmt: skip
     progress(f"  {PACKAGE} built in {clock.monotonic() - started:.0f} s")
     return next(out.iterdir())
+
+
+def steps_of(name: str, *, clock: Clock, progress: Progress) -> Progress:
+    """Return what reads a build's lines and tells, every few seconds, how many of its steps are done."""
+    started = last_shown = clock.monotonic()
+
+    def show(line: str) -> None:
+        nonlocal last_shown
+        step = _STEP.search(line)
+        if step and clock.monotonic() - last_shown >= _BETWEEN_LINES:
+            last_shown = clock.monotonic()
+            progress(f"  {name} [{step[1]}/{step[2]}] after {last_shown - started:.0f} s")
+
+    return show
 
 
 def _compiler() -> str:
@@ -204,7 +235,12 @@ def _compiler() -> str:
     return told.stdout.splitlines()[0].strip()
 
 
-def _require_older_libc(target: WheelTarget) -> None:
+def require_older_libc(target: WheelTarget) -> None:
+    """Pass where what is built here runs on the target.
+
+    Raises:
+        BuildError: The target is another kind of machine, or this one's C library is newer than its.
+    """
     if target.platform != f"linux_{platform.machine()}":
         raise BuildError(
             what=f"{PACKAGE} cannot be built here for {target.platform}",

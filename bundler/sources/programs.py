@@ -6,10 +6,7 @@ Refused here: a file that is not the pinned one, one for another kind of machine
 the target has.
 """
 
-import base64
-import hashlib
 import re
-import stat
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
@@ -22,13 +19,13 @@ from bundler.digests import file_sha256
 from bundler.errors import RecipeError, SourceError
 from bundler.recipe import Recipe
 from bundler.recipe_sources import ProgramSection
+from bundler.sources import wheelmaking
 from bundler.sources.weights import small_file
 from bundler.sources.wheels import ChosenWheel
 from bundler.target import Target
 from bundler.wheelfile import WheelFacts
 from media.digest import sha256_hex
 
-_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _ELF: Final = b"\x7fELF\x02\x01"
 _MACHINES: Final = {"x86_64": 62, "aarch64": 183}
 """e_machine of elf.h, by the name of the machine."""
@@ -100,30 +97,17 @@ def _place(facts: WheelFacts, member: str, packages: str) -> str:
 
 
 def _wheel(recipe: Recipe, program: ProgramSection, cache: Cache) -> ChosenWheel:
-    files = dict(sorted(_read(recipe, program)))
-    stem = f"{program.distribution.replace('-', '_')}-{program.version}"
-    tag = f"py3-none-{recipe.target.platform}"
-    content = {f"{stem}.data/data/{path}": data for path, data in files.items()}
-    content |= {
-        f"{stem}.dist-info/METADATA": (
-            f"Metadata-Version: 2.4\nName: {program.distribution}\nVersion: {program.version}\n"
-            f"Summary: {program.origin}\nLicense-Expression: {program.license}\nLicense-File: LICENSE\n"
-        ).encode(),
-        f"{stem}.dist-info/WHEEL": (
-            f"Wheel-Version: 1.0\nGenerator: sealift-bundler\nRoot-Is-Purelib: false\nTag: {tag}\n".encode()
-        ),
-        f"{stem}.dist-info/licenses/LICENSE": small_file(recipe.beside(program.license_path), program.license_path),
-    }
-    rows = [f"{path},sha256={_unpadded(data)},{len(data)}\n" for path, data in content.items()]
-    content[f"{stem}.dist-info/RECORD"] = f"{''.join(rows)}{stem}.dist-info/RECORD,,\n".encode()
+    files = {f"DATA/{path}": data for path, data in sorted(_read(recipe, program))}
+    about = wheelmaking.About(
+        distribution=program.distribution,
+        version=program.version,
+        platform=recipe.target.platform,
+        summary=program.origin,
+        license=program.license,
+        terms=small_file(recipe.beside(program.license_path), program.license_path),
+    )
     with cache.scratch() as scratch:
-        made = scratch / f"{stem}-{tag}.whl"
-        with zipfile.ZipFile(made, "w") as archive:
-            for path, data in content.items():
-                about = zipfile.ZipInfo(path, _EPOCH)
-                about.external_attr = (stat.S_IFREG | (0o755 if _is_run(path, stem) else 0o644)) << 16
-                archive.writestr(about, data, zipfile.ZIP_STORED)
-        wheelfile.read(made)
+        made = wheelmaking.make(about, files, scratch)
         sha256 = file_sha256(made)
         kept = cache.add(made, sha256=sha256, name=made.name)
     return ChosenWheel(name=program.distribution, version=program.version, file=kept, sha256=sha256)
@@ -170,11 +154,3 @@ def _require_runs(program: ProgramSection, name: str, data: bytes, machine: Targ
             why=f"2.{newest} instead of {machine.glibc}",
             fix="take a build for an older system, or one that is linked statically",
         )
-
-
-def _is_run(path: str, stem: str) -> bool:
-    return path.startswith(f"{stem}.data/data/bin/")
-
-
-def _unpadded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()

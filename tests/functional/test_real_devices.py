@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import pytest
 
+from media import processorchoice
+from media.processorchoice import Fitting
 from tests.support.real_engine import DEMO, ROOT
 
 pytestmark = pytest.mark.demo
@@ -35,12 +37,16 @@ print(json.dumps({"layers": params.n_gpu_layers, "refused": refused, "is_auto": 
 """
 
 
-def _told(settings: dict[str, Any]) -> dict[str, Any]:
+def _python() -> Path:
     pythons = sorted((DEMO / "appliance/opt/sealift/releases").glob("*/engine-llama-cpp/bin/python"))
     if not pythons:
         pytest.skip("there is no engine of the demo; run make demo")
+    return pythons[0]
+
+
+def _told(settings: dict[str, Any]) -> dict[str, Any]:
     done = subprocess.run(
-        [pythons[0], "-I", "-c", _PROGRAM, str(ROOT), json.dumps(settings)],
+        [_python(), "-I", "-c", _PROGRAM, str(ROOT), json.dumps(settings)],
         env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
         cwd=Path("/"),
         capture_output=True,
@@ -67,3 +73,23 @@ def test_a_profile_that_asks_for_gpus_is_refused_where_there_is_none(layers: int
 
 def test_whether_attention_is_fused_is_left_to_the_library_that_knows_model_and_device() -> None:
     assert _told({})["is_auto"] is True
+
+
+def test_each_library_for_processors_is_tried_by_computing_with_it(tmp_path: Path) -> None:
+    python = _python()
+    (packages,) = python.parent.parent.glob("lib/python3*/site-packages")
+    used = processorchoice.fitting(python, packages).library
+    alone: dict[str, Fitting] = {}
+    for library in sorted((packages / "bin").glob("libggml-cpu-*.so")):
+        place = tmp_path / library.stem
+        (place / "bin").mkdir(parents=True)
+        (place / "bin" / library.name).symlink_to(library)
+        (place / "llama_cpp").symlink_to(packages / "llama_cpp")
+        alone[library.name] = processorchoice.fitting(python, place)
+
+    assert alone[used] == Fitting(library=used)
+    assert alone["libggml-cpu-x64.so"] == Fitting(library="libggml-cpu-x64.so")
+    # Of each other one the processor says that it does not have what it needs, or it computes, or it was found out.
+    assert all(found in (Fitting(), Fitting(library=name), Fitting(unfit=(name,))) for name, found in alone.items()), (
+        alone
+    )

@@ -57,6 +57,10 @@ def test_numbers_of_the_sampling_become_decimal_text() -> None:
     assert (defaults.temperature, defaults.top_p) == ("0.25", "1")
 
 
+GPU = '\ngpu = "AMD Radeon PRO W7900"'
+BACKEND = '[llama_cpp]\nbackend = "vulkan"\n'
+
+
 @pytest.mark.parametrize(
     ("old", "new", "key"),
     [
@@ -107,9 +111,28 @@ def test_an_error_names_the_dotted_key(old: str, new: str, key: str) -> None:
     assert error.fix
 
 
+def on_gpus(said: str = "llama_cpp = { n_gpu_layers = -1, num_gpu = 1 }", *, more: str = BACKEND) -> str:
+    """Return a recipe whose model has layers on GPUs."""
+    text = recipe_text(more=more).replace("n_ctx = 256", f"n_ctx = 256, {said}")
+    return text.replace('profile = "single-cpu"', 'profile = "single-cpu"' + GPU)
+
+
+def test_layers_on_gpus_want_a_backend_and_a_machine_with_one() -> None:
+    alone = recipe_text(more=BACKEND)
+    nobodys = alone.replace('engine = "llama.cpp"', 'engine = "vllm"').replace("n_ctx = 256", "")
+    nobodys = nobodys.replace("context_tokens = 512", "context_tokens = 8192")
+
+    assert parsed(on_gpus()).llama_cpp.backend == "vulkan"
+    assert parsed(alone).llama_cpp.backend == "vulkan"  # for a version that comes later
+    assert "is built for processors alone" in str(refused(on_gpus(more="")))
+    assert "no target names a GPU" in str(refused(on_gpus().replace(GPU, "")))
+    assert "llama_cpp.backend" in str(refused(nobodys))
+    assert "llama_cpp.backend" in str(refused(alone.replace("vulkan", "rocm")))
+
+
 def test_layers_on_gpus_contradict_by_name_and_shares_become_decimal_text() -> None:
     said = "llama_cpp = { n_gpu_layers = 20, num_gpu = 2, main_gpu = 1, tensor_split = [0.6, 0.4], num_keep = 64 }"
-    text = recipe_text().replace("n_ctx = 256", f"n_ctx = 256, {said}")
+    text = on_gpus(said)
 
     table = parsed(text).models[0].runtime.llama_cpp
 

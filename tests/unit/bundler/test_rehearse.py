@@ -20,6 +20,7 @@ from bundler.rehearse import Rehearsal, rehearse, throwaway_medium
 from bundler.rehearsing.answers import models_of
 from bundler.workfolder import WorkFolder
 from media.clock import Clock, FixedClock
+from media.llamaprofile import LlamaSettings
 from tests.support.payload import recipe_folder
 from tests.support.recipes import security_update, server_alone
 from tests.support.workshop import NOON, candidate, workshop
@@ -354,5 +355,22 @@ def test_vllm_answers_in_a_rehearsal_where_it_is_the_build_for_processors(
     }.items():
         (work.candidate / name).parent.mkdir(parents=True, exist_ok=True)
         (work.candidate / name).write_bytes(content)
+
+    assert models_of(work) == answers
+
+
+@pytest.mark.parametrize(("layers", "gpus", "answers"), [(0, 0, ("ward",)), (20, 1, ())])
+def test_llama_cpp_answers_in_a_rehearsal_where_no_layer_lies_on_a_gpu(
+    tmp_path: Path, layers: int, gpus: int, answers: tuple[str, ...]
+) -> None:
+    work = WorkFolder(root=tmp_path)
+    descriptor = "data/models/ward/descriptor.json"
+    settings = LlamaSettings(n_gpu_layers=layers, num_gpu=gpus).to_json()
+    for name, content in {
+        descriptor: {"engine": "llama.cpp", "runtime": {"llama_cpp": settings}},
+        "data/release.json": {"models": [{"name": "ward", "descriptor": descriptor}]},
+    }.items():
+        (work.candidate / name).parent.mkdir(parents=True, exist_ok=True)
+        (work.candidate / name).write_text(json.dumps(content))
 
     assert models_of(work) == answers

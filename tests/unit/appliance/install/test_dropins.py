@@ -168,8 +168,12 @@ def test_engines_of_a_stage_see_the_cards_that_are_theirs_in_the_order_of_the_bu
             "[Service]",
             "Environment=CUDA_DEVICE_ORDER=PCI_BUS_ID",
             f"Environment=CUDA_VISIBLE_DEVICES={cards}",
+            *more,
         ]
-        for stage, cards in (("production", "0,2"), ("test", card))
+        for stage, cards, more in (
+            ("production", "0,2", ["Environment=GGML_VK_VISIBLE_DEVICES=0,2"]),  # which knows no other names of cards
+            ("test", card, []),
+        )
     }
     assert set(texts(site(rest="[engines.test]\ngpus = [1]"), dropins.GPUS)) == {"sealift-engine-test@.service"}
 

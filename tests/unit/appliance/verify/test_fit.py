@@ -65,6 +65,29 @@ def test_the_gpu_and_its_driver_are_what_the_driver_says(tmp_path: Path) -> None
     assert (fit._driver(tmp_path / "none"), fit._gpus(tmp_path / "none")) == ("", frozenset())
 
 
+def test_a_card_of_another_maker_is_known_by_vendor_and_device(tmp_path: Path) -> None:
+    for node, vendor, device in (
+        ("renderD128", "0x1002\n", "0x744c\n"),
+        ("renderD129", "0x1002\n", "0x744c\n"),  # the same kind once more
+        ("renderD130", "0x8086\n", "0x56a0\n"),
+        ("renderD131", "virtual\n", "0x0001\n"),
+        ("card0", "0x1a03\n", "0x2000\n"),  # shows a screen and computes nothing
+    ):
+        (tmp_path / node / "device").mkdir(parents=True)
+        (tmp_path / node / "device/vendor").write_text(vendor)
+        (tmp_path / node / "device/device").write_text(device)
+    (tmp_path / "renderD132").mkdir()  # no card of the bus
+
+    found = fit._rendering(tmp_path)
+
+    assert found == {"1002:744c", "8086:56a0"}
+    require_fit(terms(replace(WANTED, gpu="1002:744c")), replace(BOX, gpus=found))
+    with pytest.raises(TargetMismatchError) as caught:
+        require_fit(terms(replace(WANTED, gpu="1002:744d")), replace(BOX, gpus=found))
+    assert "GPU 1002:744c, 8086:56a0 expected 1002:744d" in caught.value.why
+    assert fit._rendering(tmp_path / "none") == frozenset()
+
+
 @pytest.mark.parametrize(
     ("driver", "gpu", "said"),
     [

@@ -61,7 +61,8 @@ def test_a_cached_wheel_that_was_changed_is_built_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"version": "0.3.37"}, {"source_sha256": "b" * 64}, {"cmake_args": ""}, {"cmake": "5"}]
+    "change",
+    [{"version": "0.3.37"}, {"source_sha256": "b" * 64}, {"cmake_args": ""}, {"cmake": "5"}, {"header": "0" * 16}],
 )
 def test_everything_that_decides_its_bytes_is_in_the_key(change: dict[str, str]) -> None:
     cache = Cache(root=Path("cache"))
@@ -109,6 +110,8 @@ def test_building_shows_how_far_it_is_and_keeps_the_wheel(tmp_path: Path) -> Non
         "arguments = sys.argv[1:]\n"
         "out = pathlib.Path(arguments[arguments.index('-d' if 'download' in arguments else '-w') + 1])\n"
         "out.mkdir()\n"
+        "header = __import__('os').environ.get('CXXFLAGS', '').removeprefix('-include ')\n"
+        "assert 'download' in arguments or 'ldtilecfg' in pathlib.Path(header).read_text()\n"
         "print('  [1/9] Building CXX object')\nprint('  [9/9] Linking')\n"
         f"shutil.copy({str(source)!r} if 'download' in arguments else {str(built)!r}, out)\n"
     )
