@@ -63,6 +63,7 @@ SHARDS: dict[str, list[list[str]]] = {
     "engines-build": [[*PYTEST, "-m", "engines_release", "tests/engines/test_vllm_made.py"]],
     # From the medium that the shard before left in build/engines, or one made now where its bytes have changed.
     "engines-serve": [[*PYTEST, "-m", "engines_release", "--ignore=tests/engines/test_vllm_made.py", "tests/engines"]],
+    "engines-vulkan": [[*PYTEST[:-1], "2400", "-m", "engines_vulkan", "tests/engines/test_llama_on_vulkan.py"]],
     "box": [[*BOXED, "-m", "box", "tests/box/test_box.py"]],
     # These six take the box that the shard before left in the cache, and make one where there is none.
     "box-faults": [[*BOXED, "-m", "box_faults"]],
@@ -84,7 +85,14 @@ BOXES_LANE = BOOTED - {"units-database", "box-database", "box-vllm", "hardware"}
 # The second is not yet seen to pass whole: see docs/status.md. The limit is for a machine that does other work, too.
 # The third takes eight minutes of what `units-database` tries in part; with it a run would come near its limit.
 # The fourth is vLLM as a site gets it: 168 wheels are carried, scanned, and installed on a booted box.
-ON_DEMAND = {"engines-build": 40 * 60, "engines-serve": 40 * 60, "box-database": 20 * 60, "box-vllm": 40 * 60}
+# The fifth builds for three minutes, and takes Debian 13's headers and Mesa's driver.
+ON_DEMAND = {
+    "engines-build": 40 * 60,
+    "engines-serve": 40 * 60,
+    "box-database": 20 * 60,
+    "box-vllm": 40 * 60,
+    "engines-vulkan": 20 * 60,
+}
 # Five to eleven minutes each; a second lane beside them, or a machine that is slower, must not be what decides.
 # The same for vLLM, which starts twice: where it was installed first, on two cores with other work for ten, it took 15.
 LONGER: dict[str, int] = dict.fromkeys({*BOOTED, "engines"}, 20 * 60)

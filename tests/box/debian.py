@@ -23,7 +23,7 @@ def debian(name: str, include: str, *, without: Sequence[str] = ()) -> Path:
         place.parent.mkdir(parents=True, exist_ok=True)
         # A name of its own: one that was cut may still have its /proc mounted, below which nothing is to be removed.
         partial = place.with_name(f"{name}.new-{os.getpid()}")
-        command = ["debootstrap", "--variant=minbase", f"--include={include}", "bookworm", str(partial), _mirror()]
+        command = ["debootstrap", "--variant=minbase", f"--include={include}", "bookworm", str(partial), mirror()]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         for folder in without:
             shutil.rmtree(partial / folder)
@@ -31,7 +31,7 @@ def debian(name: str, include: str, *, without: Sequence[str] = ()) -> Path:
     return place
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """Return the Debian mirror of this machine's own package sources."""
     folder = Path("/etc/apt")
     for path in (folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))):
