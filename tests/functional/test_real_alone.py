@@ -3,7 +3,7 @@
 Steps of another width may round otherwise on some processors (docs/api.md, ADR 8), which shows where two tokens are
 nearly as likely: so all answers must begin alike, and most be the same to their ends. In a context that all share,
 llama.cpp's attention takes another way for a step of 64 rows or more (`GGML_FA_TILE_Q`), whoever's rows they are; which
-steps are so wide depends on how fast the processor reads prompts, so there no step is let be.
+steps are so wide depends on how fast the processor reads prompts, so here none is.
 """
 
 from typing import Any
