@@ -125,8 +125,8 @@ def _warnings(fitting: list[Choice], *, is_cpu: bool, room: Room) -> list[str]:
             "measure it: `sealift capacity`."
         )
         said.append(
-            "On a processor IQ4_NL often gives several callers most; have it validated beside another level, and "
-            "`sealift models variants` says what each gives here."
+            "On a processor IQ4_NL often gives several callers most, on one with AMX (Xeons since Sapphire Rapids) "
+            "Q4_0, Q4_1 and Q8_0 do; have two validated, and `sealift models variants` says what each gives here."
         )
         if any(one.model.billions > _CPU_BILLIONS for one in fitting):
             said.append(
