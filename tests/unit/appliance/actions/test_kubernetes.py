@@ -41,7 +41,8 @@ def test_the_values_are_what_is_in_production_and_the_cpu_scales_by_its_use(tmp_
     image = (tmp_path / "out/images/Containerfile.engine").read_text()
     assert "--no-index --no-deps --require-hashes" in image
     assert image.endswith(
-        'USER 65532:65532\nRUN gpgv --version >/dev/null && python -I -c "import appliance.serve.launcher, llama_cpp"\n'
+        'USER 65532:65532\nRUN gpgv --version >/dev/null && python -I -c "import appliance.serve.launcher, llama_cpp"'
+        " && python -I -m appliance.serve.frommachine\n"
     )
 
 
