@@ -43,7 +43,7 @@ class LlamaCppEmbedder:
         llama_cpp.llama_backend_init()
         model_params = llama_cpp.llama_model_default_params()
         devices = llama_devices.place(model_params, ON_PROCESSOR)
-        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_params)
+        self._model = llama_devices.load(path, model_params)
         del devices  # llama.cpp has read them
         if not self._model:
             raise _unloadable("the file is not a GGUF model this build understands")

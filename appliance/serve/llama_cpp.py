@@ -73,7 +73,7 @@ class LlamaCppDecoder:
         llama_cpp.llama_backend_init()
         model_params = llama_cpp.llama_model_default_params()
         shares = llama_devices.place(model_params, settings)
-        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_params)
+        self._model = llama_devices.load(path, model_params)
         del shares  # llama.cpp has read them
         if not self._model:
             raise EngineLoadError(

@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -78,6 +79,17 @@ def place(model_params: Any, settings: LlamaSettings) -> Any:
     shares = (ctypes.c_float * places)(*settings.shares(places))
     model_params.tensor_split = ctypes.cast(shares, ctypes.POINTER(ctypes.c_float))
     return shares
+
+
+def load(path: Path, model_params: Any) -> Any:
+    """Load weights and return the model; null where llama.cpp does not read them.
+
+    On a thread that then ends, and takes the team of threads with it that OpenMP keeps for whoever ever computed:
+    weights are laid out for AMX by one. With a second team every barrier of a step sleeps (SCHED-4), and a step of one
+    token took nine times as long.
+    """
+    with ThreadPoolExecutor(1) as loading:
+        return loading.submit(llama_cpp.llama_model_load_from_file, str(path).encode(), model_params).result()
 
 
 def _gpus() -> int:

@@ -11,7 +11,7 @@ Rules:
     SCHED-3 A failure in one answer's sampling ends that answer only.
     SCHED-4 The decoder is called on this one thread only, calibration included: OpenMP keeps a team of threads for each
             thread that ever computed, and with more of them than cores every barrier sleeps instead of spinning, which
-            made single steps twice as long.
+            made single steps twice as long. For the same reason weights are loaded on a thread that ends.
     SCHED-5 A prompt that begins as one that is being read for the same salt waits for it, and shares what was read.
 """
 

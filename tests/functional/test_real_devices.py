@@ -10,7 +10,7 @@ import pytest
 
 from media import processorchoice
 from media.processorchoice import Fitting
-from tests.support.real_engine import DEMO, ROOT
+from tests.support.real_engine import DEMO, ROOT, told_by
 
 pytestmark = pytest.mark.demo
 
@@ -73,6 +73,30 @@ def test_a_profile_that_asks_for_gpus_is_refused_where_there_is_none(layers: int
 
 def test_whether_attention_is_fused_is_left_to_the_library_that_knows_model_and_device() -> None:
     assert _told({})["is_auto"] is True
+
+
+_LOADS: Final = """
+import os, sys
+
+sys.path.insert(0, sys.argv[1])
+import json
+from pathlib import Path
+
+from appliance.serve import llama_devices
+from appliance.serve.embedding_llama import LlamaCppEmbedder
+from appliance.serve.llama_cpp import LlamaCppDecoder
+from media.embedding import EmbeddingProfile
+
+before = len(os.listdir("/proc/self/task"))
+decoder = LlamaCppDecoder(Path(sys.argv[2]), n_ctx=256, n_batch=64, n_seq_max=1, threads=2)
+profile = EmbeddingProfile(dimensions=576, pooling="mean", n_ctx=256)
+embedder = LlamaCppEmbedder(Path(sys.argv[2]), profile, threads=2)
+print("FOUND " + json.dumps({"threads": len(os.listdir("/proc/self/task")) - before}))
+"""
+
+
+def test_no_thread_is_left_of_loading_weights_which_would_slow_each_step(tmp_path: Path) -> None:
+    assert told_by(_LOADS, tmp_path)["threads"] == 0
 
 
 def test_each_library_for_processors_is_tried_by_computing_with_it(tmp_path: Path) -> None:
