@@ -33,7 +33,7 @@ from media.clock import Clock
 from media.enginepackages import VULKAN
 
 _ALWAYS: Final = ("server", "host")
-_NOT_BY_UPDATE: Final = VLLM | {server.DISTRIBUTION, llama_wheel.PACKAGE}
+_NOT_BY_UPDATE: Final = VLLM | {server.DISTRIBUTION, llama_wheel.PACKAGE, VULKAN}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,8 @@ ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 _FIX: Final = "see docs/operator/targets.md"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
-_GPU: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ()/+._-]{0,63}|[0-9a-f]{4}:[0-9a-f]{4}", re.ASCII)
+_PCI: Final = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}", re.ASCII)
+_GPU: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9 ()/+._-]{{0,63}}|{_PCI.pattern}", re.ASCII)
 _PYTHON: Final = re.compile(r"3\.(1[1-9]|[2-9][0-9])", re.ASCII)
 _GLIBC: Final = re.compile(r"2\.[0-9]{1,2}", re.ASCII)
 _VERSION: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6}){1,3}", re.ASCII)
@@ -136,6 +137,8 @@ class Target:
                 raise _wrong(
                     f"{key}.{name}", f"the recipe says {value}, the probe {told[name]}", "both speak of one machine"
                 )
+        if _PCI.fullmatch(texts.get("gpu", "")) and texts["gpu"] not in {gpu.pci for gpu in probe.gpus}:
+            raise _wrong(f"{key}.gpu", f"the probed machine has no {texts['gpu']}", "both speak of one machine")
         if absent := sorted(set(flags) - set(probe.cpu_flags)):
             raise _wrong(
                 f"{key}.cpu_flags", f"the probed machine lacks {', '.join(absent)}", "both speak of one machine"

@@ -6,6 +6,7 @@ in a process of its own (`processortrial`), and one that ends it, or computes so
 second, at each start, since a machine may be moved to another processor.
 """
 
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +14,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from media.processortrial import NONE_FITS
+
 _TRIAL: Final = "processortrial.py"
 _SECONDS: Final = 60
 _TRIES: Final = "tries "
 _FITS: Final = "fits "
+_MEANT: Final = (0, NONE_FITS)
+_FAILED: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +31,8 @@ class Fitting:
     Attributes:
         library: The file name of the one that is used; empty where the wheel has one alone, or none computes here.
         unfit: File names of those that are for this processor, by what it claims, and do not compute, best first.
+
+    Both are empty where the trial itself failed, too: then llama.cpp chooses, as it would without us.
     """
 
     library: str = ""
@@ -49,17 +56,19 @@ def fitting(python: Path, packages: Path) -> Fitting:
         return Fitting()
     unfit: list[str] = []
     while True:
-        lines, is_over = _tried(python, [libraries, packages / "llama_cpp" / "lib", *unfit])
+        lines, code = _tried(python, [libraries, packages / "llama_cpp" / "lib", *unfit])
+        if code not in _MEANT and code >= 0:
+            return Fitting()
         fits = next((line.removeprefix(_FITS) for line in lines if line.startswith(_FITS)), "")
         tried = [line.removeprefix(_TRIES) for line in lines if line.startswith(_TRIES)]
         fresh = [name for name in tried if name not in (fits, *unfit)]
         unfit += fresh
-        if fits or is_over or not fresh:
+        if fits or code in _MEANT or not fresh:
             return Fitting(library=fits, unfit=tuple(unfit))
 
 
-def _tried(python: Path, arguments: Sequence[Path | str]) -> tuple[list[str], bool]:
-    """Return what a trial said, and whether it ended of its own accord: then it has tried all."""
+def _tried(python: Path, arguments: Sequence[Path | str]) -> tuple[list[str], int]:
+    """Return what a trial said, and the code that it ended with; it sees nothing of this process' environment."""
     # Its text, since a build runs this from our wheel, which is no folder.
     program = resources.files(__package__).joinpath(_TRIAL).read_text()
     try:
@@ -68,13 +77,14 @@ def _tried(python: Path, arguments: Sequence[Path | str]) -> tuple[list[str], bo
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env={"PATH": os.defpath},
         )
     except OSError:  # an environment that is not whole
-        return [], True
+        return [], _FAILED
     with started as process:
         try:
             out, _ = process.communicate(timeout=_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             out, _ = process.communicate()
-    return out.decode(errors="replace").splitlines(), process.returncode >= 0
+    return out.decode(errors="replace").splitlines(), process.returncode

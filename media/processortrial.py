@@ -5,26 +5,35 @@ then end whoever uses them (llama.cpp's issues 28328 and 28756), and a compiler 
 26954: tiles of AMX without their configuration; `bundler/sources/amx_tiles.h`). Here each product of matrices that a
 model is made of is computed once, and compared with what it must be.
 
+Weights and what they are multiplied with are waves of one set, each at right angles to all others: a product of like
+waves is half their length, and of others nothing, so that rows, columns or digits in a wrong place are seen.
+
 Arguments: the folder of the libraries, that of `libggml.so.0`, and file names not to try. Prints the file name that is
-tried now, then `fits` and the name. Ends with 1 where none fits; it is killed (SIGILL) by one whose instructions are
+tried now, then `fits` and the name. Ends with 3 where none fits; it is killed (SIGILL) by one whose instructions are
 not there, and the caller asks again without that one.
 """
 
 import ctypes
+import math
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 _F32 = 0
-# ggml.h: F16, BF16, Q4_0, Q4_1, Q5_0, Q8_0, IQ4_NL, Q4_K, Q5_K, Q6_K: what recipes quantize to, and what weights are.
-_TYPES = (1, 30, 2, 3, 6, 8, 20, 12, 13, 14)
+# ggml.h: F16, BF16, Q4_0, Q4_1, Q5_0, Q8_0, IQ4_NL, IQ4_XS, Q4_K, Q5_K, Q6_K: what recipes quantize to, and others.
+_TYPES = (1, 30, 2, 3, 6, 8, 20, 23, 12, 13, 14)
 _WIDTH, _ROWS = 256, 64
 # One answer's step, and a prompt's: other kernels.
 _COLUMNS = (1, 33)
-_TOLERANCE = 0.1
+_LIKE = _WIDTH / 2
+# Of a product; quantizing to four bits costs a sixth of it.
+_TOLERANCE = 0.06 * _WIDTH
 _BYTES = 2**20
+NONE_FITS = 3
+"""What it ends with where it tried all."""
 
 
 class _InitParams(ctypes.Structure):
@@ -94,8 +103,8 @@ def _is_right(
     weights = _matrix(ggml, weights_of, kind, _ROWS)
     if not ggml.call("ggml_backend_alloc_ctx_tensors_from_buft", weights_of, place):
         return True  # no memory of this kind here
-    ones = _matrix(ggml, rest_of, _F32, columns)
-    product = ctypes.c_void_p(ggml.call("ggml_mul_mat", rest_of, weights, ones))
+    right = _matrix(ggml, rest_of, _F32, columns)
+    product = ctypes.c_void_p(ggml.call("ggml_mul_mat", rest_of, weights, right))
     if not ggml.call("ggml_backend_dev_supports_op", device, product, returns=ctypes.c_bool):
         return True  # what is not done there is done elsewhere
     usual = ctypes.c_void_p(ggml.call("ggml_backend_dev_buffer_type", device))
@@ -103,13 +112,29 @@ def _is_right(
     ggml.call("ggml_build_forward_expand", graph, product, returns=None)
     ggml.call("ggml_backend_alloc_ctx_tensors_from_buft", rest_of, usual)
     _fill(ggml, weights, kind, _ROWS)
-    _fill(ggml, ones, _F32, columns)
+    _fill(ggml, right, _F32, columns)
     if ggml.call("ggml_backend_graph_compute", backend, graph, returns=ctypes.c_int) != 0:
         return False
     made = (ctypes.c_float * (_ROWS * columns))()
     size = ctypes.c_size_t(ctypes.sizeof(made))
     ggml.call("ggml_backend_tensor_get", product, made, ctypes.c_size_t(0), size, returns=None)
-    return all(abs(value - _WIDTH) <= _TOLERANCE * _WIDTH for value in made)
+    return is_product(list(made), columns)
+
+
+def is_product(made: Sequence[float], columns: int) -> bool:
+    """Return whether these are the products of the waves: for each column, those with the 64 rows."""
+    return all(
+        abs(made[column * _ROWS + row] - (_LIKE if row == column else 0)) <= _TOLERANCE
+        for column in range(columns)
+        for row in range(_ROWS)
+    )
+
+
+@cache
+def waves(rows: int) -> "array[float]":
+    """Return so many waves of 256 numbers each, one after the other."""
+    circle = [math.cos(2 * math.pi * at / _WIDTH) for at in range(_WIDTH)]
+    return array("f", [circle[(row + 1) * at % _WIDTH] for row in range(rows) for at in range(_WIDTH)])
 
 
 def _context(ggml: _Ggml) -> int:
@@ -122,15 +147,15 @@ def _matrix(ggml: _Ggml, context: ctypes.c_void_p, kind: int, rows: int) -> ctyp
 
 
 def _fill(ggml: _Ggml, matrix: ctypes.c_void_p, kind: int, rows: int) -> None:
-    """Fill a matrix with ones, in the type that it has."""
+    """Fill a matrix with waves, in the type that it has."""
     length = ggml.call("ggml_nbytes", matrix, returns=ctypes.c_size_t)
     data = ctypes.create_string_buffer(length)
-    ones = (ctypes.c_float * (_WIDTH * rows)).from_buffer(array("f", [1.0]) * (_WIDTH * rows))
+    exact = (ctypes.c_float * (_WIDTH * rows)).from_buffer(waves(rows))
     if kind == _F32:
-        ctypes.memmove(data, ones, length)
+        ctypes.memmove(data, exact, length)
     else:
         sizes = (ctypes.c_int64(0), ctypes.c_int64(rows), ctypes.c_int64(_WIDTH))
-        ggml.call("ggml_quantize_chunk", ctypes.c_int(kind), ones, data, *sizes, None, returns=ctypes.c_size_t)
+        ggml.call("ggml_quantize_chunk", ctypes.c_int(kind), exact, data, *sizes, None, returns=ctypes.c_size_t)
     ggml.call("ggml_backend_tensor_set", matrix, data, ctypes.c_size_t(0), ctypes.c_size_t(length), returns=None)
 
 
@@ -146,7 +171,7 @@ def main(arguments: list[str]) -> int:
         if computes(ggml, Path(libraries) / name):
             sys.stdout.write(f"fits {name}\n")
             return 0
-    return 1
+    return NONE_FITS
 
 
 if __name__ == "__main__":

@@ -174,6 +174,8 @@ def _gpus(config: Config) -> Iterator[DropIn]:
             lines = ["Environment=CUDA_DEVICE_ORDER=PCI_BUS_ID", f"Environment=CUDA_VISIBLE_DEVICES={visible}"]
             if all(isinstance(card, int) for card in cards):  # Vulkan's library of llama.cpp knows numbers alone
                 lines.append(f"Environment=GGML_VK_VISIBLE_DEVICES={visible}")
+                # By number it would take Mesa's driver for processors, too.
+                lines.append("Environment=VK_LOADER_DRIVERS_DISABLE=*lvp*")
             yield _made(ENGINE_UNITS[stage], GPUS, "these cards are this stage's", lines)
 
 

@@ -48,7 +48,7 @@ from media.errors import SealiftError
 # What the libraries of NVIDIA's and AMD's cards read: with a backend for GPUs llama.cpp may use one for large steps,
 # even where no layer lies on it.
 _VISIBLE: Final = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
-# Of llama.cpp itself; any number that is no card's ends it.
+# Of llama.cpp itself, which takes no number for none.
 _VISIBLE_BY_VULKAN: Final = "GGML_VK_VISIBLE_DEVICES"
 _MAX_TEMPLATE_BYTES: Final = 256 * 1024
 THREADS: Final = 64

@@ -10,6 +10,7 @@ from typing import Any, Final
 import llama_cpp
 
 from appliance.errors import EngineLoadError
+from appliance.serve import frommachine
 from media import processorchoice
 from media.llamaprofile import LlamaSettings
 
@@ -21,7 +22,7 @@ _SHARING_DEVICE: Final = 2
 
 @cache
 def load_backends() -> None:
-    """Register the library that fits this machine's processor, when the wheel carries several, and those for GPUs.
+    """Register the library that fits this machine's processor, when the wheel carries several.
 
     The portable wheel keeps them in ``site-packages/bin``; a native wheel has its backend built in and nothing happens.
     ``libggml.so.0`` must be told: the wheel holds copies, not links, and a second copy would get the backends.
@@ -39,16 +40,26 @@ def load_backends() -> None:
             f"llama.cpp: {', '.join(found.unfit)} would be for this processor and does not compute here; "
             f"{found.library or 'none'} is used. A virtual machine may name what its host does not have\n"
         )
-    if not found.library:
+    ggml = _ggml()
+    if found.library:
+        ggml.ggml_backend_load(ctypes.c_char_p(str(libraries / found.library).encode()))
+    elif not found.unfit:  # nothing could be tried
+        ggml.ggml_backend_load_all_from_path(ctypes.c_char_p(str(libraries).encode()))
+    else:
         raise EngineLoadError(
             what="llama.cpp computes nothing on this processor",
             why="none of the libraries that the engine brings ran to its end",
             fix="see `sealift doctor`; give the virtual machine its host's own processor",
         )
-    ggml = _ggml()
-    for name in (found.library, *_GPU_LIBRARIES):
+
+
+@cache
+def _load_for_gpus() -> None:
+    """Register the libraries for GPUs; their drivers run in this process then."""
+    libraries = processorchoice.libraries_of(Path(llama_cpp.__file__).parent.parent)
+    for name in _GPU_LIBRARIES:
         if (path := libraries / name).is_file():
-            ggml.ggml_backend_load(ctypes.c_char_p(str(path).encode()))
+            _ggml().ggml_backend_load(ctypes.c_char_p(str(path).encode()))
 
 
 def place(model_params: Any, settings: LlamaSettings) -> Any:
@@ -64,11 +75,13 @@ def place(model_params: Any, settings: LlamaSettings) -> Any:
         none = (ctypes.c_void_p * 1)(None)
         model_params.devices = ctypes.addressof(none)
         return none
+    _load_for_gpus()
     found = _gpus()
     if found < settings.num_gpu:
+        lacking = frommachine.fault(frommachine.own_wheels())
         raise EngineLoadError(
             what=f"the version's profile asks for {settings.num_gpu} GPU{'s' if settings.num_gpu > 1 else ''}",
-            why=f"llama.cpp finds {found} here",
+            why=f"llama.cpp finds {found} here" + (f": {lacking}" if lacking else ""),
             fix="see `sealift doctor` and docs/operator/recipe.md: llama_cpp.backend, and the driver's part for it",
         )
     model_params.main_gpu = settings.main_gpu

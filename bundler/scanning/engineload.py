@@ -132,7 +132,7 @@ def _why_not(descriptor: dict[str, Any], weights: Artifact | None, wheels: Seque
 
 
 def _library_for_here(python: Path) -> str:
-    """Return which of the engine's libraries this machine's processor runs; a dash where there is one alone.
+    """Return which of the engine's libraries this machine's processor runs; a dash where llama.cpp is to choose.
 
     Raises:
         BuildError: None of them computes here.

@@ -1,9 +1,8 @@
 """Load one GGUF file and decode one token. Stand-alone: run where llama-cpp-python is, in a sandbox.
 
-Arguments: the file, threads, the library for this processor (`-` where there is one alone), and `embedding` where it
-makes vectors and no answers. Prints one JSON line with what it
-can see around it, before the engine is imported, and one with what it did. Exits 3 where llama.cpp refuses the file, 4
-where it makes no context, 5 where it does not decode.
+Arguments: the file, threads, the library for this processor (`-` where llama.cpp is to choose), and `embedding` where
+it makes vectors and no answers. Prints one JSON line with what it can see around it, before the engine is imported, and
+one with what it did. Exits 3 where llama.cpp refuses the file, 4 where it makes no context, 5 where it does not decode.
 """
 
 import ctypes
@@ -51,9 +50,13 @@ def main(arguments: list[str]) -> int:
     log = llama_cpp.llama_log_callback(show)
     llama_cpp.llama_log_set(log, ctypes.c_void_p(0))
     package = Path(llama_cpp.__file__).parent
-    if library != "-":
+    variants = package.parent / "bin"
+    if any(variants.glob("libggml-cpu-*.so")):
         ggml = ctypes.CDLL(str(package / "lib/libggml.so.0"))
-        ggml.ggml_backend_load(ctypes.c_char_p(str(package.parent / "bin" / library).encode()))
+        if library == "-":  # nothing could be tried
+            ggml.ggml_backend_load_all_from_path(ctypes.c_char_p(str(variants).encode()))
+        else:
+            ggml.ggml_backend_load(ctypes.c_char_p(str(variants / library).encode()))
     llama_cpp.llama_backend_init()
     model_params = llama_cpp.llama_model_default_params()
     model_params.n_gpu_layers = 0

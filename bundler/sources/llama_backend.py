@@ -26,6 +26,7 @@ from bundler.sources.wheels import Locked
 from bundler.target import WheelTarget
 from bundler.toolchain import Toolchain
 from media.clock import Clock
+from media.digest import sha256_hex
 from media.enginepackages import VULKAN
 
 # Without rpath: the libraries that it needs are loaded before it, by their names, and no folder of this machine stays.
@@ -39,11 +40,12 @@ _SOURCE: Final = "vendor/llama.cpp"
 _LEAST_HEADERS: Final = (1, 3, 272)
 """Vulkan's headers that have VK_EXT_layer_settings, which llama.cpp names."""
 _HEADERS: Final = "include/vulkan/vulkan_core.h"
+_SPIRV: Final = "spirv/unified1/spirv.hpp"
 _COMPLETE: Final = re.compile(r"VK_HEADER_VERSION_COMPLETE VK_MAKE_API_VERSION\(\d+, (\d+), (\d+), VK_HEADER_VERSION\)")
 _PATCH: Final = re.compile(r"#define VK_HEADER_VERSION (\d+)")
 _FIX: Final = (
-    "install glslc, libvulkan-dev and spirv-headers (Debian 13's do, Debian 12's are too old), or unpack the Vulkan "
-    "SDK and name its folder in VULKAN_SDK"
+    "unpack the Vulkan SDK and name its folder in VULKAN_SDK; on Debian 13, for targets no older than it, its own "
+    "glslc, libvulkan-dev and spirv-headers do"
 )
 
 
@@ -116,8 +118,10 @@ def _vulkan() -> dict[str, str]:
         why = f"Vulkan's headers here are {spelled}, and llama.cpp names what came with {least}"
         raise BuildError(what="llama.cpp's library for GPUs cannot be built", why=why, fix=_FIX)
     told = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
-    first = next(iter(told.stdout.splitlines()), "")
-    return {"glslc": first.strip()[:80], "vulkan_headers": spelled}
+    said = ", ".join(line.strip() for line in told.stdout.splitlines() if line.strip())
+    spirv = headers.parents[1] / _SPIRV
+    digest = sha256_hex(spirv.read_bytes())[:16] if spirv.is_file() else "none"
+    return {"glslc": said[:200], "vulkan_headers": spelled, "spirv_headers": digest}
 
 
 def _unpacked(archive: Path, folder: Path) -> Path:

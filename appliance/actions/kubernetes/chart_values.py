@@ -82,8 +82,10 @@ def require_pods(descriptor: ModelDescriptor) -> None:
     """Refuse a version whose engine the chart has no pods for.
 
     Raises:
-        UsageError: It is an attached one.
+        UsageError: It is an attached one, or llama.cpp's with layers on a GPU.
     """
+    if descriptor.runtime.llama.num_gpu:
+        raise _cannot_run("llama.cpp serves on one node's CPU here, and this version has layers on a GPU")
     if descriptor.engine == "attached":
         raise _cannot_run("the chart has no pods for attached engines")
 

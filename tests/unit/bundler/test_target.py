@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundler.errors import RecipeError
+from bundler.probe.facts import Gpu
 from bundler.target import KEYS, Target
 from media.release import _machine
 from tests.support.probes import gpu_probe, probe
@@ -42,6 +43,17 @@ def test_a_card_may_be_named_by_vendor_and_device() -> None:
     target = Target.from_table({"profile": "gpu", "gpu": "1002:744c"}, key=KEY)
 
     assert target.signed()["gpu"] == "1002:744c"
+
+
+def test_a_probe_of_another_card_is_no_probe_of_this_machine() -> None:
+    amd = probe(gpus=(Gpu(name="", pci="1002:744c", count=1, memory_mib=0),))
+
+    found = Target.from_table({"profile": "gpu", "gpu": "1002:744c"}, key=KEY, probe=amd)
+
+    assert found.signed()["gpu"] == "1002:744c"
+    assert "gpu" not in Target.from_table({"profile": "gpu"}, key=KEY, probe=amd).signed()
+    with pytest.raises(RecipeError, match="gpu"):
+        Target.from_table({"profile": "gpu", "gpu": "1002:ffff"}, key=KEY, probe=amd)
 
 
 @pytest.mark.parametrize(
