@@ -11,6 +11,7 @@ import importlib
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,15 @@ def _with_backends() -> Any:
 def server(model: str, port: str, threads: str, context: str) -> None:
     """Serve with llama-cpp-python's packaged server; it answers one request at a time, so let it finish each."""
     _with_backends()
+    # As our engine does it (`appliance.serve.llama_devices.load`): else it would take nine times as long with AMX.
+    module = importlib.import_module("llama_cpp.llama_cpp")
+    plain = module.llama_model_load_from_file
+
+    def load(*arguments: Any) -> Any:
+        with ThreadPoolExecutor(1) as loading:
+            return loading.submit(plain, *arguments).result()
+
+    module.llama_model_load_from_file = load  # type: ignore[attr-defined] # what its classes call
     packaged = importlib.import_module("llama_cpp.server.__main__")
     sys.argv = ["llama_cpp.server", "--model", model, "--host", "127.0.0.1", "--port", port, "--n_threads", threads]
     sys.argv += [

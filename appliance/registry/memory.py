@@ -11,17 +11,21 @@ Rules, each measured with llama.cpp (the figures of SmolLM2 are in docs/operator
     MEM-5 Embeddings have weights and a context of their own beside all that, with places for one batch. The same file
           counts again: llama.cpp may lay it out anew in memory.
     MEM-6 So has a draft model: places for the longest conversation and a batch.
+    MEM-7 A processor with AMX has weights of some types laid out anew, with sums beside each block (llama.cpp's
+          ggml-cpu/amx/mmq.cpp): an eighth more at Q8_0.
 A need is an upper bound: what is refused for want of memory might have fitted barely, never the other way.
 """
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Self
 
 from appliance.errors import EngineLoadError
 from appliance.registry.descriptor import ModelDescriptor
+from appliance.verify.fit import Machine
 from media import gguf
 from media.embedding import EMBEDDING_BATCH_TOKENS
 from media.gguf import GgufHeader
@@ -35,6 +39,8 @@ ENGINE_SHARE: Final = 0.85
 """MemoryMax= of an engine's unit, of all memory; the rest is for ledger, gateway and system."""
 _VALUE_BYTES: Final = 2  # f16
 _SCORE_BYTES: Final = 4  # f32
+# By a tensor's type: bytes of a block, and those that its sums take.
+_SUMS: Final[Mapping[str, tuple[int, int]]] = {"Q8_0": (34, 4), "Q4_K": (144, 4), "Q5_K": (176, 4), "IQ4_XS": (136, 2)}
 _PARTS: Final = ("weights", "cache", "compute", "process")
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 
@@ -127,7 +133,24 @@ def need_of(descriptor: ModelDescriptor, path_of: Callable[[str], Path]) -> Need
     return need
 
 
-def need_of_header(header: GgufHeader, *, length: int, n_ctx: int, n_batch: int, cells: int | None = None) -> Need:
+@cache
+def has_amx() -> bool:
+    """Return whether this machine's processor says that it multiplies matrices of bytes by itself."""
+    return "amx_int8" in Machine.probe("").cpu_flags
+
+
+def _sums(header: GgufHeader) -> int:
+    """Return what MEM-7 adds to weights with this header."""
+    return sum(
+        tensor.length // _SUMS[tensor.type_name][0] * _SUMS[tensor.type_name][1]
+        for tensor in header.tensors
+        if tensor.type_name in _SUMS
+    )
+
+
+def need_of_header(
+    header: GgufHeader, *, length: int, n_ctx: int, n_batch: int, cells: int | None = None, amx: bool | None = None
+) -> Need:
     """Return what weights with this header take with a profile.
 
     Args:
@@ -136,6 +159,7 @@ def need_of_header(header: GgufHeader, *, length: int, n_ctx: int, n_batch: int,
         n_ctx: Tokens that all answers share.
         n_batch: Tokens of one step.
         cells: Places of the cache, where each answer has a context of its own.
+        amx: Whether the processor has it; None for what this machine says.
 
     Raises:
         EngineLoadError: The header lacks what must be known.
@@ -155,7 +179,7 @@ def need_of_header(header: GgufHeader, *, length: int, n_ctx: int, n_batch: int,
         places * n_batch * _VALUE_BYTES + 4 * n_batch * width * _SCORE_BYTES,
     )
     return Need(
-        weights=length,
+        weights=length + (_sums(header) if (has_amx() if amx is None else amx) else 0),
         cache=places * layers * cached_heads * (key + value) * _VALUE_BYTES,
         compute=max(moments) + scores,
         process=PROCESS_BYTES + vocabulary * TOKEN_BYTES,

@@ -1,5 +1,6 @@
 """What a version takes of memory, by the figures of a real header, and what a machine has."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from appliance.registry import memory
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.registry.memory import Need, need_of_header, room
 from media import canonical
-from media.gguf import GgufHeader
+from media.gguf import GgufHeader, Tensor
 from media.llamaprofile import LlamaSettings
 from tests.support.payload import gguf
 from tests.support.versions import version_files
@@ -55,6 +56,22 @@ def test_cache_and_buffer_are_what_llama_cpp_said_of_smollm2(
     assert (need.compute - kept_scores) / MIB == pytest.approx(buffer_mib, abs=0.05)
     assert need.weights == 98_362_432
     assert need.total == need.weights + need.cache + need.compute + need.process
+
+
+def test_weights_that_amx_lays_out_anew_take_their_sums_too() -> None:
+    def tensor(type_name: str, length: int) -> Tensor:
+        return Tensor(name="t", type_name=type_name, shape=(1,), offset=0, length=length)
+
+    kinds = (("Q8_0", 34_000), ("Q4_K", 144_000), ("Q5_K", 176_000), ("IQ4_XS", 136_000), ("Q4_1", 20_000), ("F32", 4))
+    whole = replace(header(), tensors=tuple(tensor(*kind) for kind in kinds))
+
+    without, with_amx = (
+        need_of_header(whole, length=510_004, n_ctx=1000, n_batch=24, amx=amx) for amx in (False, True)
+    )
+
+    assert without.weights == 510_004
+    assert with_amx.weights - without.weights == 4000 + 4000 + 4000 + 2000
+    assert with_amx.cache + with_amx.compute + with_amx.process == without.total - without.weights
 
 
 def test_a_version_that_embeds_takes_a_second_model_and_places_for_a_batch(tmp_path: Path) -> None:
