@@ -11,8 +11,9 @@ Rules, each measured with llama.cpp (the figures of SmolLM2 are in docs/operator
     MEM-5 Embeddings have weights and a context of their own beside all that, with places for one batch. The same file
           counts again: llama.cpp may lay it out anew in memory.
     MEM-6 So has a draft model: places for the longest conversation and a batch.
-    MEM-7 A processor with AMX has weights of some types laid out anew, with sums beside each block (llama.cpp's
-          ggml-cpu/amx/mmq.cpp): an eighth more at Q8_0.
+    MEM-7 A processor with AMX has weights laid out anew, some types with sums beside each block (llama.cpp's
+          ggml-cpu/amx/mmq.cpp): an eighth more at Q8_0. Where the table of words is also what scores them, it is
+          there twice: as it was, to be read from, and laid out anew.
 A need is an upper bound: what is refused for want of memory might have fitted barely, never the other way.
 """
 
@@ -41,6 +42,8 @@ _VALUE_BYTES: Final = 2  # f16
 _SCORE_BYTES: Final = 4  # f32
 # By a tensor's type: bytes of a block, and those that its sums take.
 _SUMS: Final[Mapping[str, tuple[int, int]]] = {"Q8_0": (34, 4), "Q4_K": (144, 4), "Q5_K": (176, 4), "IQ4_XS": (136, 2)}
+_LAID_OUT: Final = frozenset({*_SUMS, "Q4_0", "Q4_1", "Q6_K", "F16"})
+_TABLE, _SCORES = "token_embd.weight", "output.weight"
 _PARTS: Final = ("weights", "cache", "compute", "process")
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 
@@ -141,7 +144,10 @@ def has_amx() -> bool:
 
 def _sums(header: GgufHeader) -> int:
     """Return what MEM-7 adds to weights with this header."""
-    return sum(
+    named = {tensor.name: tensor for tensor in header.tensors}
+    table = named.get(_TABLE)
+    is_tied = table is not None and table.type_name in _LAID_OUT and _SCORES not in named
+    return (table.length if table is not None and is_tied else 0) + sum(
         tensor.length // _SUMS[tensor.type_name][0] * _SUMS[tensor.type_name][1]
         for tensor in header.tensors
         if tensor.type_name in _SUMS

@@ -59,8 +59,8 @@ def test_cache_and_buffer_are_what_llama_cpp_said_of_smollm2(
 
 
 def test_weights_that_amx_lays_out_anew_take_their_sums_too() -> None:
-    def tensor(type_name: str, length: int) -> Tensor:
-        return Tensor(name="t", type_name=type_name, shape=(1,), offset=0, length=length)
+    def tensor(type_name: str, length: int, name: str = "t") -> Tensor:
+        return Tensor(name=name, type_name=type_name, shape=(1,), offset=0, length=length)
 
     kinds = (("Q8_0", 34_000), ("Q4_K", 144_000), ("Q5_K", 176_000), ("IQ4_XS", 136_000), ("Q4_1", 20_000), ("F32", 4))
     whole = replace(header(), tensors=tuple(tensor(*kind) for kind in kinds))
@@ -71,6 +71,11 @@ def test_weights_that_amx_lays_out_anew_take_their_sums_too() -> None:
 
     assert without.weights == 510_004
     assert with_amx.weights - without.weights == 4000 + 4000 + 4000 + 2000
+    tied = replace(whole, tensors=(tensor("Q4_1", 20_000, "token_embd.weight"),))
+    apart = replace(tied, tensors=(*tied.tensors, tensor("Q4_1", 20_000, "output.weight")))
+    sizes = {"n_ctx": 1000, "n_batch": 24}
+    assert need_of_header(tied, length=1, amx=True, **sizes).weights == 20_001
+    assert need_of_header(apart, length=1, amx=True, **sizes).weights == 1
     assert with_amx.cache + with_amx.compute + with_amx.process == without.total - without.weights
 
 
