@@ -221,9 +221,16 @@ def _own_wheel(shop: Workshop, recipe: Recipe) -> ChosenWheel:
     return shop.own_wheels[epoch]
 
 
-def _tools(shop: Workshop) -> dict[str, str]:
+def _builder(shop: Workshop, recipe: Recipe) -> llama_wheel.Builder:
     locked = wheels.parse_lock(shop.checkout.lock("build").read_text(), label="build.txt")
-    return {package.name: package.version for package in locked}
+    return llama_wheel.Builder(
+        target=recipe.target,
+        cache=shop.cache,
+        toolchain=lambda: shop.toolchain,
+        tool_versions={package.name: package.version for package in locked},
+        clock=shop.clock,
+        progress=shop.progress,
+    )
 
 
 def _backend(shop: Workshop, recipe: Recipe, needed: Sequence[Locked]) -> tuple[ChosenWheel, Material]:
@@ -240,32 +247,16 @@ def _backend(shop: Workshop, recipe: Recipe, needed: Sequence[Locked]) -> tuple[
             why=f"{llama_wheel.PACKAGE} is not locked there",
             fix="lock it in locks.engine-llama-cpp, or take llama_cpp.backend out",
         )
-    found = llama_backend.obtain(
-        package,
-        recipe.target,
-        cache=shop.cache,
-        toolchain=lambda: shop.toolchain,
-        tool_versions=_tools(shop),
-        clock=shop.clock,
-        progress=shop.progress,
-    )
+    found = llama_backend.obtain(package, _builder(shop, recipe))
     wheel = ChosenWheel(name=VULKAN, version=package.version, file=found.file, sha256=found.sha256)
     return wheel, found.material
 
 
 def _llama(shop: Workshop, recipe: Recipe, built_of: list[Material]) -> Callable[[Locked], Path]:
-    versions = _tools(shop)
+    builder = _builder(shop, recipe)
 
     def obtain(package: Locked) -> Path:
-        found = llama_wheel.obtain(
-            package,
-            recipe.target,
-            cache=shop.cache,
-            toolchain=lambda: shop.toolchain,
-            tool_versions=versions,
-            clock=shop.clock,
-            progress=shop.progress,
-        )
+        found = llama_wheel.obtain(package, builder)
         built_of.append(found.material)
         return found.file
 

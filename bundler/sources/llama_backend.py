@@ -13,17 +13,14 @@ import shlex
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from bundler.cache import Cache
 from bundler.errors import BuildError, SourceError
-from bundler.process import Progress, quiet, run
+from bundler.process import Progress, run
 from bundler.sources import llama_wheel, wheelmaking
-from bundler.sources.llama_wheel import LlamaWheel
+from bundler.sources.llama_wheel import Builder, LlamaWheel
 from bundler.sources.wheels import Locked
-from bundler.target import WheelTarget
 from bundler.toolchain import Toolchain
 from media.clock import Clock
 from media.digest import sha256_hex
@@ -49,52 +46,34 @@ _FIX: Final = (
 )
 
 
-def obtain(
-    package: Locked,
-    target: WheelTarget,
-    *,
-    cache: Cache,
-    toolchain: Callable[[], Toolchain],
-    tool_versions: Mapping[str, str],
-    clock: Clock,
-    progress: Progress = quiet,
-) -> LlamaWheel:
-    """Return the wheel with the library for GPUs from the cache, or build it.
-
-    Args:
-        package: llama-cpp-python's line in the lock, of whose source it is made.
-        target: The machine it must run on.
-        cache: Where it is kept.
-        toolchain: Makes the build tools ready, when they are needed.
-        tool_versions: Their locked versions.
-        clock: For the elapsed time shown.
-        progress: Told how far the build is.
+def obtain(package: Locked, builder: Builder) -> LlamaWheel:
+    """Return the wheel with the library for GPUs from the cache, or build it of the source of llama-cpp-python's line.
 
     Raises:
         SourceError: The source archive is not the locked one, or not built as this expects.
         BuildError: What the build needs is not here, or it failed, or the target's C library is older than this one's.
     """
-    llama_wheel.require_older_libc(target)
-    facts = llama_wheel.facts_of_any_build(package, cmake_args=CMAKE_ARGS, tool_versions=tool_versions) | _vulkan()
-    folder = llama_wheel.place(cache, facts, name=VULKAN)
-    if found := llama_wheel.kept(folder, facts):
-        return found
-    progress(f"building llama.cpp's library for GPUs ({package.version}, Vulkan); about 3 minutes, once")
-    with cache.scratch() as scratch:
-        archive = llama_wheel.source_of(package, cache, toolchain(), scratch)
-        source = _unpacked(archive, scratch / "unpacked")
-        library = _build(source, toolchain(), scratch / "build", clock=clock, progress=progress)
+    llama_wheel.require_older_libc(builder.target)
+
+    def build(scratch: Path) -> Path:
+        builder.progress(f"building llama.cpp's library for GPUs ({package.version}, Vulkan); about 3 minutes, once")
+        tools = builder.toolchain()
+        source = _unpacked(llama_wheel.source_of(package, builder.cache, tools, scratch), scratch / "unpacked")
+        library = _build(source, tools, scratch / "build", clock=builder.clock, progress=builder.progress)
         about = wheelmaking.About(
             distribution=VULKAN,
             version=package.version,
-            platform=target.platform,
+            platform=builder.target.platform,
             summary="llama.cpp's library for GPUs that speak Vulkan, of the source of llama-cpp-python",
             license="MIT",
             terms=(source / "LICENSE").read_bytes(),
             requires=(f"{llama_wheel.PACKAGE}=={package.version}",),
         )
-        made = wheelmaking.make(about, {f"bin/{LIBRARY}": library.read_bytes()}, scratch)
-        return llama_wheel.keep(made, folder, facts, name=VULKAN)
+        return wheelmaking.make(about, {f"bin/{LIBRARY}": library.read_bytes()}, scratch)
+
+    versions = builder.tool_versions
+    facts = llama_wheel.facts_of_any_build(package, cmake_args=CMAKE_ARGS, tool_versions=versions) | _vulkan()
+    return builder.once(facts, VULKAN, build)
 
 
 def _vulkan() -> dict[str, str]:

@@ -58,6 +58,35 @@ class LlamaWheel:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builder:
+    """What wheels are built with of llama-cpp-python's source, and where they are kept.
+
+    Attributes:
+        target: The machine they must run on.
+        cache: Where they are kept.
+        toolchain: Makes the build tools ready, when they are needed.
+        tool_versions: Their locked versions.
+        clock: For the elapsed time shown.
+        progress: Told how far a build is.
+    """
+
+    target: WheelTarget
+    cache: Cache
+    toolchain: Callable[[], Toolchain]
+    tool_versions: Mapping[str, str]
+    clock: Clock
+    progress: Progress = quiet
+
+    def once(self, facts: dict[str, str], name: str, build: Callable[[Path], Path]) -> LlamaWheel:
+        """Return the wheel that was made of the same before, or have it built in a scratch folder and keep it."""
+        folder = place(self.cache, facts, name=name)
+        if found := kept(folder, facts):
+            return found
+        with self.cache.scratch() as scratch:
+            return keep(build(scratch), folder, facts, name=name)
+
+
 def facts_of_build(package: Locked, *, tool_versions: Mapping[str, str]) -> dict[str, str]:
     """Return everything that decides the bytes of the wheel.
 
@@ -97,42 +126,22 @@ def place(cache: Cache, facts: dict[str, str], *, name: str = PACKAGE) -> Path:
     return cache.folder(name, f"{facts['version']}-{key}")
 
 
-def obtain(
-    package: Locked,
-    target: WheelTarget,
-    *,
-    cache: Cache,
-    toolchain: Callable[[], Toolchain],
-    tool_versions: Mapping[str, str],
-    clock: Clock,
-    progress: Progress = quiet,
-) -> LlamaWheel:
-    """Return the wheel from the cache, or build it.
-
-    Args:
-        package: Its line in the lock.
-        target: The machine it must run on.
-        cache: Where it is kept.
-        toolchain: Makes the build tools ready, when they are needed.
-        tool_versions: Their locked versions.
-        clock: For the elapsed time shown.
-        progress: Told how far the build is.
+def obtain(package: Locked, builder: Builder) -> LlamaWheel:
+    """Return the wheel of a line in the lock from the cache, or build it.
 
     Raises:
         SourceError: The source archive is not the locked one.
         BuildError: The build failed, or this machine's C library is newer than the target's.
     """
-    require_older_libc(target)
-    facts = facts_of_build(package, tool_versions=tool_versions)
-    folder = place(cache, facts)
-    if found := kept(folder, facts):
-        return found
-    folder.mkdir(parents=True, exist_ok=True)
-    progress(f"building {PACKAGE} {package.version} for every x86-64 processor; about 8 minutes, once")
-    with cache.scratch() as scratch:
-        source = source_of(package, cache, toolchain(), scratch)
-        built = _build(source, toolchain(), scratch, clock=clock, progress=progress)
-        return keep(built, folder, facts)
+    require_older_libc(builder.target)
+
+    def build(scratch: Path) -> Path:
+        builder.progress(f"building {PACKAGE} {package.version} for every x86-64 processor; about 8 minutes, once")
+        tools = builder.toolchain()
+        source = source_of(package, builder.cache, tools, scratch)
+        return _build(source, tools, scratch, clock=builder.clock, progress=builder.progress)
+
+    return builder.once(facts_of_build(package, tool_versions=builder.tool_versions), PACKAGE, build)
 
 
 def _header() -> bytes:

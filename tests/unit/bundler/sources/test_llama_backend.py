@@ -76,12 +76,14 @@ def obtained(folder: Path, source: Path, *, target: Target = HERE, said: list[st
         cache.add(source, sha256=sha256, name=source.name)
     return llama_backend.obtain(
         Locked(name=llama_wheel.PACKAGE, version="0.3.36", marker=None, hashes=frozenset({sha256})),
-        target,
-        cache=cache,
-        toolchain=lambda: tools(folder / "tools"),
-        tool_versions=VERSIONS,
-        clock=FixedClock(NOON),
-        progress=(said if said is not None else []).append,
+        llama_wheel.Builder(
+            target=target,
+            cache=cache,
+            toolchain=lambda: tools(folder / "tools"),
+            tool_versions=VERSIONS,
+            clock=FixedClock(NOON),
+            progress=(said if said is not None else []).append,
+        ),
     )
 
 

@@ -24,14 +24,14 @@ def no_tools() -> Toolchain:
 
 
 def obtained(cache: Cache, *, target: WheelTarget = HERE) -> llama_wheel.LlamaWheel:
-    return llama_wheel.obtain(
-        LOCKED,
-        target,
+    builder = llama_wheel.Builder(
+        target=target,
         cache=cache,
         toolchain=no_tools,
         tool_versions=VERSIONS,
         clock=FixedClock(datetime(2026, 11, 20, tzinfo=UTC)),
     )
+    return llama_wheel.obtain(LOCKED, builder)
 
 
 def kept(folder: Path, cache: Cache) -> llama_wheel.LlamaWheel:
@@ -130,12 +130,14 @@ def test_building_shows_how_far_it_is_and_keeps_the_wheel(tmp_path: Path) -> Non
             marker=None,
             hashes=frozenset({"41cf6794ba4200b839c53531555f0f3998df4cbb01a4d5cb0b94e3ca5e23947d"}),
         ),
-        HERE,
-        cache=cache,
-        toolchain=lambda: Toolchain(folder=tmp_path / "tools", lock_sha256=""),
-        tool_versions=VERSIONS,
-        clock=Ticking(datetime(2026, 11, 20, tzinfo=UTC)),
-        progress=said.append,
+        llama_wheel.Builder(
+            target=HERE,
+            cache=cache,
+            toolchain=lambda: Toolchain(folder=tmp_path / "tools", lock_sha256=""),
+            tool_versions=VERSIONS,
+            clock=Ticking(datetime(2026, 11, 20, tzinfo=UTC)),
+            progress=said.append,
+        ),
     )
 
     assert made.file.is_file()
