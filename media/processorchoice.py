@@ -20,7 +20,6 @@ _TRIAL: Final = "processortrial.py"
 _SECONDS: Final = 60
 _TRIES: Final = "tries "
 _FITS: Final = "fits "
-_MEANT: Final = (0, NONE_FITS)
 _FAILED: Final = 1
 
 
@@ -57,13 +56,13 @@ def fitting(python: Path, packages: Path) -> Fitting:
     unfit: list[str] = []
     while True:
         lines, code = _tried(python, [libraries, packages / "llama_cpp" / "lib", *unfit])
-        if code not in _MEANT and code >= 0:
+        if code > 0 and code != NONE_FITS:
             return Fitting()
         fits = next((line.removeprefix(_FITS) for line in lines if line.startswith(_FITS)), "")
         tried = [line.removeprefix(_TRIES) for line in lines if line.startswith(_TRIES)]
         fresh = [name for name in tried if name not in (fits, *unfit)]
         unfit += fresh
-        if fits or code in _MEANT or not fresh:
+        if fits or code >= 0 or not fresh:
             return Fitting(library=fits, unfit=tuple(unfit))
 
 

@@ -146,8 +146,8 @@ def _sums(header: GgufHeader) -> int:
     """Return what MEM-7 adds to weights with this header."""
     named = {tensor.name: tensor for tensor in header.tensors}
     table = named.get(_TABLE)
-    is_tied = table is not None and table.type_name in _LAID_OUT and _SCORES not in named
-    return (table.length if table is not None and is_tied else 0) + sum(
+    twice = table.length if table is not None and table.type_name in _LAID_OUT and _SCORES not in named else 0
+    return twice + sum(
         tensor.length // _SUMS[tensor.type_name][0] * _SUMS[tensor.type_name][1]
         for tensor in header.tensors
         if tensor.type_name in _SUMS

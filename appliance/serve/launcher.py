@@ -48,8 +48,6 @@ from media.errors import SealiftError
 # What the libraries of NVIDIA's and AMD's cards read: with a backend for GPUs llama.cpp may use one for large steps,
 # even where no layer lies on it.
 _VISIBLE: Final = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
-# Of llama.cpp itself, which takes no number for none.
-_VISIBLE_BY_VULKAN: Final = "GGML_VK_VISIBLE_DEVICES"
 _MAX_TEMPLATE_BYTES: Final = 256 * 1024
 THREADS: Final = 64
 CALIBRATION_SECONDS: Final = 2.0
@@ -303,7 +301,7 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
                 why="another build would answer than the one that was validated",
                 fix="take `overflow` out of `engines.production` in the site file",
             )
-        os.environ.update({**dict.fromkeys(_VISIBLE, "-1"), _VISIBLE_BY_VULKAN: ""})
+        os.environ.update(dict.fromkeys(_VISIBLE, "-1"))
     if descriptor.engine == "vllm":
         _require_approved(descriptor, instance, config)
         version = vllm_process.prove(stored, descriptor)

@@ -5,6 +5,8 @@ promotes by two approvals. Downloads stay in the bundler's cache; everything els
 medium stays for whoever receives it next, as long as it is made from the same bytes.
 """
 
+import base64
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +15,7 @@ import tempfile
 import zipfile
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bundler.cache import Cache, default_root
 from bundler.recipe import Recipe
@@ -156,6 +158,18 @@ def send(demo: Demo, recipe: Path) -> Path:
             *("--seal", "DS-0001", "--condition", "seal unbroken", "--paper"),
         )
     return volume
+
+
+def release_of(demo: Demo) -> Path:
+    """Return the release on the volume that was written."""
+    return demo.out / _MEDIUM / "volume-1/release"
+
+
+def statement(demo: Demo, name: str) -> dict[str, Any]:
+    """Return what one of its signed statements says."""
+    envelope = json.loads((release_of(demo) / "attest" / f"{name}.dsse.json").read_bytes())
+    found: dict[str, Any] = json.loads(base64.b64decode(envelope["payload"]))["predicate"]
+    return found
 
 
 def receive(demo: Demo, volume: Path) -> None:

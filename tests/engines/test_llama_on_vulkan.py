@@ -22,7 +22,6 @@ from examples.demo.run import Demo, remove
 from media.enginepackages import VULKAN
 from tests.engines import line
 from tests.engines.contract import PATIENCE_SECONDS, knows_the_capital
-from tests.engines.test_vllm_made import release_of, statement
 from tests.support import vulkan_kit
 from tests.support.vllm_engine import launched
 
@@ -80,7 +79,7 @@ def installed() -> Iterator[Demo]:
 @pytest.fixture(scope="module")
 def version(installed: Demo) -> ModelDescriptor:
     return ModelDescriptor.from_bytes(
-        (release_of(installed) / f"data/models/{line.MODEL}/descriptor.json").read_bytes()
+        (line.release_of(installed) / f"data/models/{line.MODEL}/descriptor.json").read_bytes()
     )
 
 
@@ -97,9 +96,9 @@ def running(demo: Demo, version: ModelDescriptor) -> dict[str, Any]:
 
 
 def test_the_medium_brings_the_library_and_says_what_it_was_built_with(installed: Demo) -> None:
-    (wheel,) = (release_of(installed) / "data/wheels").glob(f"{VULKAN.replace('-', '_')}-*.whl")
-    requirements = (release_of(installed) / "data/server/requirements-engine-llama-cpp.txt").read_text()
-    notes = str(statement(installed, "provenance"))
+    (wheel,) = (line.release_of(installed) / "data/wheels").glob(f"{VULKAN.replace('-', '_')}-*.whl")
+    requirements = (line.release_of(installed) / "data/server/requirements-engine-llama-cpp.txt").read_text()
+    notes = str(line.statement(installed, "provenance"))
 
     assert f"{VULKAN}==" in requirements
     assert "vulkan_headers: 1.4." in notes
@@ -107,7 +106,7 @@ def test_the_medium_brings_the_library_and_says_what_it_was_built_with(installed
     content = wheel.read_bytes()
     assert str(line.ROOT).encode() not in content
     assert b"/scratch" not in content
-    assert statement(installed, "rehearsal")["level"] == "installed"  # no card is there to answer by
+    assert line.statement(installed, "rehearsal")["level"] == "installed"  # no card is there to answer by
 
 
 def test_layers_on_a_card_answer(installed: Demo, version: ModelDescriptor, monkeypatch: pytest.MonkeyPatch) -> None:

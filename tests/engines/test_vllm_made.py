@@ -3,13 +3,11 @@
 What is written stays in build/engines (1 GiB), for the tests of what serves from it.
 """
 
-import base64
 import json
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -36,18 +34,8 @@ def made() -> Iterator[Demo]:
         line.finish(demo)
 
 
-def release_of(demo: Demo) -> Path:
-    return demo.out / "media/volume-1/release"
-
-
-def statement(demo: Demo, name: str) -> dict[str, Any]:
-    envelope = json.loads((release_of(demo) / "attest" / f"{name}.dsse.json").read_bytes())
-    found: dict[str, Any] = json.loads(base64.b64decode(envelope["payload"]))["predicate"]
-    return found
-
-
 def test_vllm_answered_in_an_empty_network_before_anyone_signed(made: Demo) -> None:
-    said = statement(made, "rehearsal")
+    said = line.statement(made, "rehearsal")
 
     assert said["level"] == "answered-on-cpu"
     assert [one["name"] for one in said["models"]] == [line.MODEL]
@@ -55,7 +43,7 @@ def test_vllm_answered_in_an_empty_network_before_anyone_signed(made: Demo) -> N
 
 
 def test_what_the_scan_let_pass_is_what_the_recipe_allows_with_its_reasons(made: Demo) -> None:
-    said = statement(made, "scan")
+    said = line.statement(made, "scan")
     given = {one["reason"] for one in said["findings"]}
 
     assert said["result"] == "passed"
@@ -64,7 +52,7 @@ def test_what_the_scan_let_pass_is_what_the_recipe_allows_with_its_reasons(made:
 
 
 def test_every_wheel_of_the_lock_is_on_the_medium_and_those_left_out_are_not(made: Demo) -> None:
-    wheels = list((release_of(made) / "data/wheels").iterdir())
+    wheels = list((line.release_of(made) / "data/wheels").iterdir())
     locked = set(re.findall(r"--hash=sha256:([0-9a-f]{64})", LOCK.read_text()))
 
     assert len(locked) > 150

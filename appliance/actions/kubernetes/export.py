@@ -124,13 +124,14 @@ def _for_pods(config: Config) -> Config:
 def _containerfiles(descriptor: ModelDescriptor) -> dict[str, str]:
     # What a base lacks is said as an image is built, not when a pod's container ends.
     engine, library = ("llama-cpp", "llama_cpp") if descriptor.engine == "llama.cpp" else ("vllm", "torch")
-    tried = " && python -I -m appliance.serve.frommachine"
     return {
         f"{IMAGES}/Containerfile.server": _containerfile(
             "server", "appliance.gateway.application, appliance.audit.service"
         ),
         f"{IMAGES}/Containerfile.engine": _containerfile(
-            f"engine-{engine}", f"appliance.serve.launcher, {library}", also=tried
+            f"engine-{engine}",
+            f"appliance.serve.launcher, {library}",
+            also=" && python -I -m appliance.serve.frommachine",
         ),
     }
 
