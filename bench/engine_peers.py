@@ -95,7 +95,7 @@ def peers() -> Path:
         say("making an environment for the peers, once")
         run(sys.executable, "-m", "venv", "--clear", folder)
         pip = (folder / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-        run(*pip, "--require-hashes", "-r", _LOCK)
+        run(*pip, "--require-hashes", "--no-deps", "-r", _LOCK)
         names = ("diskcache", "jinja2", "markupsafe", "pyyaml")
         run(*pip, "--no-deps", "--no-index", wheel, *(shipped(f"wheels/{name}-*.whl")[0] for name in names))
         (folder / "made").touch()

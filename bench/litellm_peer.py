@@ -27,7 +27,7 @@ def environment() -> Path:
         say("making an environment for LiteLLM; this takes minutes, once")
         run(sys.executable, "-m", "venv", "--clear", folder)
         pip = (folder / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-        run(*pip, "--require-hashes", "-r", _LOCK)
+        run(*pip, "--require-hashes", "--no-deps", "-r", _LOCK)
         (folder / "made").touch()
     return folder
 

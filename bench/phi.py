@@ -46,7 +46,7 @@ def environment() -> Path:
         say("making an environment for Presidio; this takes a minute, once")
         run(sys.executable, "-m", "venv", "--clear", folder)
         pip = (folder / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-        run(*pip, "--require-hashes", "-r", _LOCK)
+        run(*pip, "--require-hashes", "--no-deps", "-r", _LOCK)
         (folder / "made").touch()
     return folder
 

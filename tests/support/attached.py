@@ -68,6 +68,7 @@ def environment(lock_file: Path = LOCK) -> Path:
                 *pip,
                 "--only-binary=:all:",
                 "--require-hashes",
+                "--no-deps",
                 "-r",
                 str(lock_file),
                 "--target",

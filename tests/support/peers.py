@@ -21,7 +21,7 @@ def peer_python(name: str) -> Path:
     if not (place / ".complete").exists():
         shutil.rmtree(place, ignore_errors=True)
         venv.create(place, with_pip=True)
-        wanted = ["install", "--quiet", "--require-hashes", "--only-binary=:all:", "-r", str(lock)]
+        wanted = ["install", "--quiet", "--require-hashes", "--no-deps", "--only-binary=:all:", "-r", str(lock)]
         done = subprocess.run(
             [str(place / "bin/python"), "-m", "pip", *wanted], capture_output=True, text=True, check=False
         )
