@@ -2,7 +2,8 @@
 
 A client may send its next lines before the first is answered; answers keep the order of a connection's lines. All
 records that are readable at the same moment go to the writer as one group. Questions run on a few threads of their
-own, so that a long search delays no record.
+own, so that a long search delays no record. Whoever made an answer sends it where nothing stands before it, so that no
+other thread is woken for that.
 """
 
 import selectors
@@ -14,10 +15,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Final
 
 from appliance.audit import requests
+from appliance.audit.conversation import Conversation, Slot
 from appliance.audit.introductions import Introductions
 from appliance.audit.log import Entry, Log
 from appliance.audit.rights import require_may_enter
@@ -29,39 +30,13 @@ from media.errors import SealiftError
 
 _READERS: Final = 4
 _CHUNK: Final = 256 * 1024
-_MAX_PENDING: Final = 2048
-_MAX_UNSENT_BYTES: Final = 16 * 1024 * 1024
 _TICK_SECONDS: Final = 0.5
 _STOP_SECONDS: Final = 5.0
 _PEERCRED: Final = struct.Struct("3i")
 
 
-@dataclass(slots=True)
-class _Slot:
-    """The place of one answer in its connection's order."""
-
-    answer: bytes | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Conversation:
-    peer: Peer
-    connection: socket.socket
-    refusal: bytes = b""
-    unread: bytearray = field(default_factory=bytearray)
-    slots: deque[_Slot] = field(default_factory=deque)
-    unsent: bytearray = field(default_factory=bytearray)
-    events: int = 0
-    ending: bool = False
-
-    def next_slot(self) -> _Slot:
-        slot = _Slot()
-        self.slots.append(slot)
-        return slot
-
-
 # Records of one conversation that are answered in one place.
-_Part = tuple[_Conversation, _Slot, list[Entry]]
+_Part = tuple[Conversation, Slot, list[Entry]]
 
 
 class Doors:
@@ -84,8 +59,8 @@ class Doors:
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
         self._waker.setblocking(False)
-        self._ready: deque[tuple[_Conversation, _Slot, bytes]] = deque()
-        self._conversations: set[_Conversation] = set()
+        self._ready: deque[Conversation] = deque()
+        self._conversations: set[Conversation] = set()
         self._group: list[_Part] = []
         self._introductions = Introductions()
         self._stopping = False
@@ -122,7 +97,7 @@ class Doors:
         while not self._is_done():
             self.pulse.beat()
             for key, events in self._selector.select(timeout=_TICK_SECONDS):
-                if isinstance(key.data, _Conversation):
+                if isinstance(key.data, Conversation):
                     self._serve(key.data, events)
                 elif key.data is None:
                     self._woken.recv(4096)
@@ -148,7 +123,7 @@ class Doors:
         connection.setblocking(False)
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
         pid, uid, gid = _PEERCRED.unpack(raw)
-        conversation = _Conversation(Peer(door=door, pid=pid, uid=uid, gid=gid), connection)
+        conversation = Conversation(Peer(door=door, pid=pid, uid=uid, gid=gid), connection)
         try:
             self._admit(conversation.peer)
         except SealiftError as error:
@@ -156,13 +131,13 @@ class Doors:
         self._conversations.add(conversation)
         self._watch(conversation)
 
-    def _serve(self, conversation: _Conversation, events: int) -> None:
+    def _serve(self, conversation: Conversation, events: int) -> None:
         if events & selectors.EVENT_WRITE:
             self._send(conversation)
         if events & selectors.EVENT_READ and not self._stopping:
             self._receive(conversation)
 
-    def _receive(self, conversation: _Conversation) -> None:
+    def _receive(self, conversation: Conversation) -> None:
         try:
             chunk = conversation.connection.recv(_CHUNK)
         except BlockingIOError:
@@ -185,7 +160,7 @@ class Doors:
             conversation.ending = True
         self._send(conversation)
 
-    def _take(self, conversation: _Conversation, untrusted_lines: Sequence[bytes]) -> None:
+    def _take(self, conversation: Conversation, untrusted_lines: Sequence[bytes]) -> None:
         """Give each line a place in the order of answers; records that follow each other share one."""
         entries: list[Entry] | None = None
         for untrusted_line in untrusted_lines:
@@ -207,13 +182,13 @@ class Doors:
                 conversation.next_slot().answer = requests.failed(error)
             entries = None
 
-    def _read(self, conversation: _Conversation, slot: _Slot, message: Mapping[str, object]) -> None:
+    def _read(self, conversation: Conversation, slot: Slot, message: Mapping[str, object]) -> None:
         try:
             answer = requests.ok(requests.read(self._log, message))
         except Exception as error:  # noqa: BLE001 - as above
             answer = requests.failed(error)
-        self._ready.append((conversation, slot, answer))
-        self._wake()
+        if not self._answered(conversation, slot, answer):
+            self._wake()
 
     def _submit(self) -> None:
         if not self._group:
@@ -223,47 +198,47 @@ class Doors:
 
     def _done(self, group: Sequence[_Part]) -> Callable[[Sequence[Outcome]], None]:
         def done(outcomes: Sequence[Outcome]) -> None:
-            start = 0
+            start, all_sent = 0, True
             for conversation, slot, entries in group:
                 end = start + len(entries)
                 answer = b"".join([requests.appended(outcome) for outcome in outcomes[start:end]])
-                self._ready.append((conversation, slot, answer))
+                all_sent &= self._answered(conversation, slot, answer)
                 start = end
-            self._wake()
+            if not all_sent:
+                self._wake()
 
         return done
+
+    def _answered(self, conversation: Conversation, slot: Slot, answer: bytes) -> bool:
+        """Give an answer, from any thread; return whether the loop need not be woken for it."""
+        slot.answer = answer
+        with suppress(OSError):
+            if conversation.flush() and not self._stopping:
+                return True
+        self._ready.append(conversation)
+        return False
 
     def _deliver(self) -> None:
         touched = set()
         while self._ready:
-            conversation, slot, answer = self._ready.popleft()
-            slot.answer = answer
-            touched.add(conversation)
+            touched.add(self._ready.popleft())
         for conversation in touched:
             if conversation in self._conversations:
                 self._send(conversation)
 
-    def _send(self, conversation: _Conversation) -> None:
-        slots = conversation.slots
-        while slots and slots[0].answer is not None:
-            conversation.unsent += slots.popleft().answer or b""
-        if conversation.unsent:
-            try:
-                sent = conversation.connection.send(conversation.unsent)
-                del conversation.unsent[:sent]
-            except BlockingIOError:
-                pass
-            except OSError:
-                self._close(conversation)
-                return
-        if conversation.ending and not slots and not conversation.unsent:
+    def _send(self, conversation: Conversation) -> None:
+        try:
+            conversation.flush()
+        except OSError:
+            self._close(conversation)
+            return
+        if conversation.ending and not conversation.slots and not conversation.unsent:
             self._close(conversation)
         else:
             self._watch(conversation)
 
-    def _watch(self, conversation: _Conversation) -> None:
-        full = len(conversation.slots) > _MAX_PENDING or len(conversation.unsent) > _MAX_UNSENT_BYTES
-        reading = not (conversation.ending or self._stopping or full)
+    def _watch(self, conversation: Conversation) -> None:
+        reading = not (conversation.ending or self._stopping or conversation.is_full)
         events = (selectors.EVENT_READ if reading else 0) | (selectors.EVENT_WRITE if conversation.unsent else 0)
         if events == conversation.events:
             return
@@ -275,14 +250,12 @@ class Doors:
             self._selector.register(conversation.connection, events, conversation)
         conversation.events = events
 
-    def _close(self, conversation: _Conversation) -> None:
+    def _close(self, conversation: Conversation) -> None:
         self._conversations.discard(conversation)
         if conversation.events:
             self._selector.unregister(conversation.connection)
             conversation.events = 0
-        conversation.slots.clear()
-        conversation.unsent.clear()
-        conversation.connection.close()
+        conversation.close()
 
 
 def _too_long() -> WireError:
