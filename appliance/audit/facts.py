@@ -81,6 +81,27 @@ def _from_hex(texts: Sequence[str]) -> list[bytes]:
         raise ProofError(what="a proof holds something that is not a hash", why="expected hex") from error
 
 
+class Sent(Protocol):
+    """A record on its way to the ledger; one thread's, which waits for it or gives it up."""
+
+    def fileno(self) -> int:
+        """Return what can be read when the ledger has answered; -1 where there is nothing to wait for."""
+        ...
+
+    def wait(self) -> Appended:
+        """Return where the record is durable, each time the same.
+
+        Raises:
+            LedgerUnavailableError: It could not be made durable; treat it as not recorded.
+            LedgerRefusedError: This door may not record the kind, or the body breaks its shape.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give up waiting; whether it is recorded is not known then. Does nothing after `wait`."""
+        ...
+
+
 class Ledger(Protocol):
     """The append-only record of everything that happened; what is not in it did not happen."""
 
@@ -132,6 +153,19 @@ class Ledger(Protocol):
 
     def consistency(self, old: int, new: int) -> ConsistencyProof:
         """Return the proof that the tree of `new` leaves extends the tree of `old` leaves."""
+        ...
+
+
+class SendingLedger(Ledger, Protocol):
+    """A ledger that is told of a record while whoever tells it goes on."""
+
+    def send(self, kind: str, body: Mapping[str, Any]) -> Sent:
+        """Begin to record; see `append`.
+
+        Raises:
+            LedgerUnavailableError: Nobody answers.
+            LedgerRefusedError: The body cannot be written.
+        """
         ...
 
 

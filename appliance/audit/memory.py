@@ -8,12 +8,13 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from appliance.audit.backend import Row
-from appliance.audit.facts import Appended, ConsistencyProof, InclusionProof, TreeHead
+from appliance.audit.facts import Appended, ConsistencyProof, InclusionProof, Sent, TreeHead
 from appliance.audit.leaf import Leaf, Via
 from appliance.audit.log import Entry, Log, Signer
 from appliance.audit.tree import Node
 from appliance.errors import LedgerDamagedError, LedgerUnavailableError
 from media.clock import Clock, FixedClock
+from media.errors import SealiftError
 
 
 class MemoryBackend:
@@ -96,6 +97,24 @@ class MemoryBackend:
         """Do nothing: memory needs no folding."""
 
 
+class _Known:
+    """A record whose fate is known."""
+
+    def __init__(self, outcome: Appended | SealiftError) -> None:
+        self._outcome = outcome
+
+    def fileno(self) -> int:
+        return -1
+
+    def wait(self) -> Appended:
+        if isinstance(self._outcome, SealiftError):
+            raise self._outcome
+        return self._outcome
+
+    def close(self) -> None:
+        pass
+
+
 class MemoryLedger:
     """A whole ledger in one object, with every right. Leaf 0 is ``ledger.opened``, as on a box.
 
@@ -122,6 +141,13 @@ class MemoryLedger:
     def vkey(self) -> str:
         """The verifier key of its checkpoints."""
         return self.log.vkey.to_text()
+
+    def send(self, kind: str, body: Mapping[str, Any]) -> Sent:
+        """Record at once; see `SendingLedger.send`."""
+        try:
+            return _Known(self.append(kind, body))
+        except SealiftError as error:
+            return _Known(error)
 
     def append(self, kind: str, body: Mapping[str, Any]) -> Appended:
         """Record; refuses while `available` is False, as a ledger that is down does."""

@@ -45,17 +45,25 @@ class _Connection:
             self._socket.close()
             raise
 
-    def exchange(self, lines: Sequence[bytes]) -> list[bytes]:
-        """Send lines and return the line that answers each.
+    def fileno(self) -> int:
+        """Return what can be read when there is an answer."""
+        return self._socket.fileno()
+
+    def send(self, lines: Sequence[bytes]) -> None:
+        """Send lines.
+
+        Raises:
+            OSError: Nobody takes them.
+        """
+        self._socket.sendall(b"".join(lines))
+
+    def answers(self, count: int) -> list[bytes]:
+        """Return the line that answers each line that was sent.
 
         Raises:
             ConnectionError: The other side closed before the last answer.
             OSError: It did not answer in time.
         """
-        self._socket.sendall(b"".join(lines))
-        return self._answers(len(lines))
-
-    def _answers(self, count: int) -> list[bytes]:
         parts: list[bytes] = []
         missing, size = count, 0
         while missing > 0:
@@ -70,6 +78,36 @@ class _Connection:
     def close(self) -> None:
         """Hang up."""
         self._socket.close()
+
+
+class Asked:
+    """Lines that were sent, and whose answers are still to be read: by one thread, once."""
+
+    def __init__(self, pool: "Pool", lines: Sequence[bytes]) -> None:
+        self._pool = pool
+        self._lines = lines
+        self._connection: _Connection | None = pool.sent(lines)
+
+    def fileno(self) -> int:
+        """Return what can be read when there is an answer; -1 after it was."""
+        return -1 if self._connection is None else self._connection.fileno()
+
+    def answers(self) -> list[bytes]:
+        """Return the line that answers each.
+
+        Raises:
+            LedgerUnavailableError: Nobody answers in time.
+        """
+        connection, self._connection = self._connection, None
+        if connection is None:
+            raise ValueError("the answers were read before")
+        return self._pool.answered(connection, self._lines)
+
+    def close(self) -> None:
+        """Give the answers up, and the connection with them: nobody else may read them."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 class Pool:
@@ -89,7 +127,7 @@ class Pool:
         """
         found: list[dict[str, Any] | SealiftError] = []
         for start in range(0, len(lines), MAX_IN_FLIGHT):
-            found += [_open(answer) for answer in self._exchange(lines[start : start + MAX_IN_FLIGHT])]
+            found += [opened(answer) for answer in Asked(self, lines[start : start + MAX_IN_FLIGHT]).answers()]
         return found
 
     def close(self) -> None:
@@ -97,7 +135,12 @@ class Pool:
         while self._idle:
             self._idle.pop().close()
 
-    def _exchange(self, lines: Sequence[bytes]) -> list[bytes]:
+    def sent(self, lines: Sequence[bytes]) -> _Connection:
+        """Return the connection on which lines were sent.
+
+        Raises:
+            LedgerUnavailableError: Nobody takes them.
+        """
         if self._owner != os.getpid():
             # A fork shares the parent's sockets: using them would mix two conversations.
             self.close()
@@ -105,18 +148,46 @@ class Pool:
         try:
             return self._send(self._idle_or_new(), lines)
         except ConnectionError:
-            # The service was started anew since, so every idle connection is dead.
-            self.close()
+            return self._send_anew(lines)
         except OSError as error:
             raise self._unavailable(error) from error
+
+    def answered(self, connection: _Connection, lines: Sequence[bytes]) -> list[bytes]:
+        """Return the answers to lines that were sent on a connection, which others may use from then on.
+
+        Raises:
+            LedgerUnavailableError: Nobody answers in time.
+        """
+        try:
+            return self._read(connection, len(lines))
+        except ConnectionError:
+            connection = self._send_anew(lines)
+        except OSError as error:
+            raise self._unavailable(error) from error
+        try:
+            return self._read(connection, len(lines))
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def _send(self, connection: _Connection, lines: Sequence[bytes]) -> _Connection:
+        try:
+            connection.send(lines)
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+    def _send_anew(self, lines: Sequence[bytes]) -> _Connection:
+        # The service was started anew since, so every idle connection is dead.
+        self.close()
         try:
             return self._send(self._connect(), lines)
         except OSError as error:
             raise self._unavailable(error) from error
 
-    def _send(self, connection: _Connection, lines: Sequence[bytes]) -> list[bytes]:
+    def _read(self, connection: _Connection, count: int) -> list[bytes]:
         try:
-            answers = connection.exchange(lines)
+            answers = connection.answers(count)
         except OSError:
             connection.close()
             raise
@@ -143,7 +214,8 @@ class Pool:
         )
 
 
-def _open(untrusted_answer: bytes) -> dict[str, Any] | SealiftError:
+def opened(untrusted_answer: bytes) -> dict[str, Any] | SealiftError:
+    """Return what an answer says, or the error that it stands for."""
     try:
         answer = requests.decode(untrusted_answer)
     except WireError as error:

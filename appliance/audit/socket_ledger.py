@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from appliance.audit import tree
-from appliance.audit.facts import Appended, ConsistencyProof, InclusionProof, TreeHead
+from appliance.audit.facts import Appended, ConsistencyProof, InclusionProof, Sent, TreeHead
 from appliance.audit.introductions import INTRODUCE, INTRODUCED, Introduced
 from appliance.audit.leaf import Leaf
 from appliance.audit.note import VerifierKey
-from appliance.audit.pipe import Pool, raise_errors
+from appliance.audit.pipe import Asked, Pool, opened, raise_errors
 from appliance.errors import LedgerRefusedError, LedgerUnavailableError
+from media.errors import SealiftError
 
 TIMEOUT_SECONDS: Final = 30.0
 
@@ -55,6 +56,35 @@ class _Keys:
 _keys: Final = _Keys()
 
 
+class _Sent:
+    """A record on its way; see `appliance.audit.facts.Sent`."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._outcome: Appended | SealiftError | None = None
+
+    def fileno(self) -> int:
+        return self._asked.fileno()
+
+    def wait(self) -> Appended:
+        if self._outcome is None:
+            self._outcome = self._told()
+        if isinstance(self._outcome, SealiftError):
+            raise self._outcome
+        return self._outcome
+
+    def close(self) -> None:
+        self._asked.close()
+
+    def _told(self) -> Appended | SealiftError:
+        try:
+            (answer,) = self._asked.answers()
+            told = opened(answer)
+            return told if isinstance(told, SealiftError) else _appended(told)
+        except SealiftError as error:
+            return error
+
+
 class SocketLedger:
     """A `Ledger` over a Unix socket. One object serves all threads of a process, also after a fork."""
 
@@ -64,6 +94,11 @@ class SocketLedger:
     def append(self, kind: str, body: Mapping[str, Any], *, key: str | None = None) -> Appended:
         """Record durably; see `Ledger.append`. A caller that retries over restarts of its own passes its own `key`."""
         return self.append_many([(kind, body)], keys=None if key is None else [key])[0]
+
+    def send(self, kind: str, body: Mapping[str, Any]) -> Sent:
+        """Begin to record; see `SendingLedger.send`."""
+        line = _line({"do": "append", "key": _keys.following(), "kind": kind, "body": body})
+        return _Sent(Asked(self._pool, [line]))
 
     def append_many(
         self, records: Sequence[tuple[str, Mapping[str, Any]]], *, keys: Sequence[str] | None = None

@@ -1,7 +1,7 @@
 """Answers one request that is already authenticated: the whole order of things on one screen.
 
 Read it strictly, find its route, protect identifiers, classify, take a place, let the engine begin, have the intent
-recorded, and only then read what the engine says. Before the intent a failure is a refusal; after it, an outcome.
+recorded, and only then let out what the engine says. Before the intent a failure is a refusal; after it, an outcome.
 """
 
 import json
@@ -140,6 +140,7 @@ class Answering:
             tokens=masked.tokens,
             characters=len(asked.prompt) + sum(len(one.content or "") for one in asked.messages),
             stream=asked.stream,
+            is_whole=not asked.stream,
             flagged=flagged,
             cache="hit" if before.result == "hit" else "",
             wish=wish,
@@ -270,7 +271,7 @@ class WholeResponse(Response):
 
 def _whole(exchange: Exchange, writer: Writer, asked: Asked) -> Response:
     try:
-        untrusted = exchange.call.answer()
+        untrusted = exchange.answer()
         assembly = exchange.assembly()
         assembly.expect(asked.answers, is_json=asked.response_format is not None)
         for part in parts_of(untrusted):
@@ -278,10 +279,11 @@ def _whole(exchange: Exchange, writer: Writer, asked: Asked) -> Response:
                 pass
         for _ in assembly.close():
             pass
+        text = json.dumps(writer.whole(assembly))
         exchange.succeed()
     except Exception as error:  # noqa: BLE001 - whatever happens, the outcome is recorded
         raise exchange.fail(error) from None
-    response = WholeResponse(json.dumps(writer.whole(assembly)), content_type="application/json")
+    response = WholeResponse(text, content_type="application/json")
     if assembly.usage is not None and assembly.usage.dropped_tokens:
         response.headers["x-sealift-dropped-tokens"] = str(assembly.usage.dropped_tokens)
     return response

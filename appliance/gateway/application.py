@@ -7,7 +7,7 @@ from typing import Final
 from flask import Flask
 
 from appliance.actions.retention.reviewdesk import GATEWAY_DOOR
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import Ledger, SendingLedger
 from appliance.config import Config, ReviewSection
 from appliance.gateway import feedback, health, ollama, openai, openapi
 from appliance.gateway.admission import Admission, MemoryDesk, bounds_of
@@ -88,7 +88,7 @@ def create_app(
     config: Config,
     *,
     routes: Routes,
-    ledger: Ledger,
+    ledger: SendingLedger,
     keys: KeyProvider,
     api_keys: ApiKeys,
     clock: Clock,

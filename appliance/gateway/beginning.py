@@ -1,7 +1,8 @@
 """From a request that is read and protected to an answer that begins: a place, the engine, the recorded intent.
 
 In this order, for every kind of request. The engine begins while the intent is being recorded and is cancelled where
-the record fails; whatever was taken is given back when a step fails.
+the record fails; whatever was taken is given back when a step fails. Of a whole answer no byte leaves before its
+outcome is recorded, so whoever asks for one waits for the intent where the engine is waited for (`Exchange.answer`).
 """
 
 from collections.abc import Callable, Mapping
@@ -64,6 +65,7 @@ class Question:
         cache: What a cache gave of the answer: `hit`, `part`; nothing where an engine makes all of it.
         start: Sends it; called when there is a place.
         keep: Told of a whole answer whose outcome is durable.
+        is_whole: Whether the answer is read by `Exchange.answer`, which waits for the intent.
         wish: What it asks of the queue, where that is known already.
     """
 
@@ -75,6 +77,7 @@ class Question:
     tokens: TokenMap
     characters: int
     stream: bool = False
+    is_whole: bool = False
     flagged: tuple[str, ...] = ()
     cache: str = ""
     start: Callable[[], EngineCall]
@@ -100,7 +103,8 @@ class Beginning:
 
         Raises:
             Problem: There is no place, or what was to answer does not any more.
-            LedgerUnavailableError: The intent is not recorded, so there is no answer.
+            LedgerUnavailableError: The intent is not recorded, so there is no answer; for what is read whole,
+                `Exchange.answer` may find that out.
             EngineUnavailableError: Nobody listens.
         """
         route = question.chosen.route
@@ -112,7 +116,7 @@ class Beginning:
             undo.callback(place.give_back)
             call = question.start()
             undo.callback(call.close)
-            sequence = self.witnesses.recorder.intent(
+            intent = self.witnesses.recorder.intent(
                 Intent(
                     request_id=come.request_id,
                     endpoint=question.endpoint,
@@ -131,6 +135,9 @@ class Beginning:
                     body=come.body,
                 )
             )
+            undo.callback(intent.give_up)
+            if not question.is_whole:
+                intent.wait()
             unwatch = self.watch.watch(come.environ, call.cancel)
             undo.pop_all()
         facts = Facts(
@@ -145,7 +152,7 @@ class Beginning:
         )
         exchange = Exchange(
             facts,
-            intent_sequence=sequence,
+            intent=intent,
             began=come.began,
             call=call,
             tokens=tokens,

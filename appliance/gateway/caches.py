@@ -202,6 +202,10 @@ class Remembered:
         """Give up what was not read; see `EngineCall`."""
         self._call.close()
 
+    def fileno(self) -> int:
+        """Return what can be read when the answer begins to come; see `EngineCall`."""
+        return self._call.fileno()
+
     def opened(self) -> None:
         """Wait until the request is accepted; see `EngineCall`."""
         self._call.opened()

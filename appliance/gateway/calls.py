@@ -22,6 +22,10 @@ class EngineCall(Protocol):
         """Give up what was not read."""
         ...
 
+    def fileno(self) -> int:
+        """Return what can be read when the answer begins to come; -1 where nothing has to be waited for."""
+        ...
+
     def opened(self) -> None:
         """Wait until the request is accepted."""
         ...
@@ -81,6 +85,10 @@ class Replayed:
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def fileno(self) -> int:
+        """Nothing has to be waited for; see `EngineCall`."""
+        return -1
 
     def opened(self) -> None:
         """It is accepted."""

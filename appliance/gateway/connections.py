@@ -71,6 +71,10 @@ class EngineConnection(http.client.HTTPConnection):
                 else:
                     self._socket.wait_at_most(seconds)
 
+    def fileno(self) -> int:
+        """Return what can be read when the engine says something; -1 where it is not connected."""
+        return -1 if self._socket is None else self._socket.fileno()
+
     def shut_down(self) -> None:
         """End both directions at once, from any thread: a read that waits returns."""
         if self._socket is not None:

@@ -4,9 +4,11 @@ The outcome is durable before the last byte leaves. The place, the watch on the 
 given back at the same moment.
 """
 
+import select
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from appliance.costs import CostSection
 from appliance.gateway.assembly import Assembly
@@ -15,13 +17,14 @@ from appliance.gateway.logs import Event, Log
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.problems import Problem, from_error
 from appliance.gateway.reading import Usage
-from appliance.gateway.record import Ending, Outcome, Recorder
+from appliance.gateway.record import Ending, Outcome, Recorder, Recording
 from appliance.gateway.samples import Samples
 from appliance.phi.vault import SealedTokens
 from media.clock import Clock
 from media.errors import SealiftError
 
 CALLER_LEFT: Final = 499
+_LOOK_MILLISECONDS: Final = 30_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +54,11 @@ class Witnesses:
 
 
 class Exchange:
-    """Made when the intent is durable.
+    """Made when the intent is durable, or is being recorded and `answer` is what reads.
 
     Args:
         facts: For metrics and the log.
-        intent_sequence: Where the intent stands in the ledger.
+        intent: The record of it.
         began: The clock's monotonic seconds when the request came.
         call: The engine's answer, or that of a cache.
         tokens: The request's tokens, encrypted until the answer begins.
@@ -68,7 +71,7 @@ class Exchange:
         self,
         facts: Facts,
         *,
-        intent_sequence: int,
+        intent: Recording,
         began: float,
         call: EngineCall,
         tokens: SealedTokens,
@@ -78,7 +81,7 @@ class Exchange:
     ) -> None:
         self.facts = facts
         self.call = call
-        self._sequence = intent_sequence
+        self._intent = intent
         self._began = began
         self._tokens = tokens
         self._release = release
@@ -88,8 +91,27 @@ class Exchange:
         self._assembly: Delivery | None = None
         self._ttft_seconds: float | None = None
         self._ended = False
+        self._is_refused = False
         self._started = witnesses.clock.monotonic()
         witnesses.metrics.began(facts.model)
+
+    def answer(self) -> dict[str, Any]:
+        """Return the engine's whole answer, as it came.
+
+        It is read when the intent is durable, or before where it is there sooner: it goes nowhere then until its
+        outcome is durable, which is recorded after the intent.
+
+        Raises:
+            LedgerUnavailableError: The intent is not recorded; all is given back, and this is a refusal.
+            SealiftError: Of the engine; see `appliance.gateway.upstream.Call.answer`.
+        """
+        if not _first_is(self.call.fileno(), before=self._intent.fileno()):
+            try:
+                self._intent.wait()
+            except BaseException:
+                self._refuse()
+                raise
+        return self.call.answer()
 
     def assembly(self) -> Assembly:
         """Open the request's tokens and begin the answer.
@@ -127,6 +149,8 @@ class Exchange:
 
     def fail(self, error: Exception) -> Problem:
         """Record that no whole answer could be given; return what the caller is told, if still there."""
+        if self._is_refused:
+            return from_error(error)
         if self.call.is_cancelled:
             self.abandon()
             return Problem(CALLER_LEFT, "caller_left", "The caller left.", recorded=True)
@@ -142,6 +166,16 @@ class Exchange:
         if not self._ended:
             self.call.cancel()
             self._end_anyhow("cancelled", status=CALLER_LEFT)
+
+    def _refuse(self) -> None:
+        """Give everything back: nothing was answered, and no record says that anything would be."""
+        self._ended = self._is_refused = True
+        self._release()
+        self.call.close()
+        self._witnesses.metrics.gave_up(self.facts.model)
+        self._witnesses.samples.ended(self.facts.request_id, None)
+        with suppress(SealiftError):
+            self._settle(0, "")
 
     def _end_anyhow(self, outcome: Outcome, *, status: int) -> None:
         try:
@@ -172,11 +206,18 @@ class Exchange:
         success = False
         self._pay(ending, usage)
         try:
-            self._witnesses.recorder.outcome(self.facts.request_id, self._sequence, ending)
+            self._record(ending, seconds=seconds)
             success = outcome == "ok"
         finally:
             self._witnesses.samples.ended(self.facts.request_id, ending.delivered if success else None)
             self._count(ending, assembly, seconds=seconds, success=success)
+
+    def _record(self, ending: Ending, *, seconds: float) -> None:
+        try:
+            recording = self._witnesses.recorder.outcome(self.facts.request_id, self._intent.wait(), ending)
+        finally:
+            self._measure(ending, seconds=seconds)  # while it becomes durable
+        recording.wait()
 
     def _pay(self, ending: Ending, usage: Usage | None) -> None:
         counted = None if usage is None else usage.prompt_tokens + usage.completion_tokens
@@ -196,15 +237,6 @@ class Exchange:
             seconds=seconds,
             ttft_seconds=self._ttft_seconds,
         )
-        self._witnesses.metrics.took(
-            facts.model,
-            seconds=seconds,
-            engine_seconds=self._witnesses.clock.monotonic() - self._started,
-            ttft_seconds=self._ttft_seconds,
-            tokens=ending.completion_tokens,
-        )
-        if ending.prompt_tokens is not None and ending.completion_tokens is not None:
-            self._spent(ending.prompt_tokens, ending.completion_tokens)
         if assembly is not None:
             self._witnesses.metrics.unknown_tokens(assembly.unknown_tokens)
             self._witnesses.metrics.cut(facts.model, assembly.cut if success else 0)
@@ -224,9 +256,30 @@ class Exchange:
             error=None if success else ending.outcome,
         )
 
+    def _measure(self, ending: Ending, *, seconds: float) -> None:
+        self._witnesses.metrics.took(
+            self.facts.model,
+            seconds=seconds,
+            engine_seconds=self._witnesses.clock.monotonic() - self._started,
+            ttft_seconds=self._ttft_seconds,
+            tokens=ending.completion_tokens,
+        )
+        if ending.prompt_tokens is not None and ending.completion_tokens is not None:
+            self._spent(ending.prompt_tokens, ending.completion_tokens)
+
     def _spent(self, prompt: int, completion: int) -> None:
         metrics, facts = self._witnesses.metrics, self.facts
         metrics.tokens(model=facts.model, prompt=prompt, completion=completion)
         cost = self._witnesses.prices.billionths(facts.model, prompt=prompt, answer=completion)
         if cost is not None:
             metrics.cost(department=facts.department, model=facts.model, billionths=cost)
+
+
+def _first_is(answer: int, *, before: int) -> bool:
+    """Wait for an answer and a record, and tell whether the answer alone is there."""
+    if answer < 0 or before < 0:
+        return False
+    poll = select.poll()
+    for one in (answer, before):
+        poll.register(one, select.POLLIN)
+    return [one for one, _ in poll.poll(_LOOK_MILLISECONDS)] == [answer]

@@ -7,14 +7,13 @@ Instances of a version are found by their sockets: `engine-production-DIGEST.soc
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from appliance.errors import EngineProtocolError, EngineUnavailableError
 from appliance.gateway.instances import Instance, Instances, Kind
 from appliance.gateway.metrics import Metrics
-from appliance.gateway.upstream import FAILURES, Call, Upstream, is_of_request
+from appliance.gateway.upstream import FAILURES, Call, Picked, Upstream, is_of_request
 from appliance.serve.client import EngineClient
 from media.clock import Clock
 
@@ -23,19 +22,6 @@ _FURTHER: Final = re.compile(r"-([2-9]|cpu|standby)")
 _KINDS: Final = {"cpu": Kind.OVERFLOW, "standby": Kind.STANDBY}
 _QUESTION_SECONDS: Final = 3.0  # longer than a short question can take
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picked:
-    """An instance that is to be asked; `is_trial` where the call finds out whether it is well again."""
-
-    upstream: Upstream
-    is_trial: bool
-
-    @property
-    def name(self) -> str:
-        """Of the instance."""
-        return self.upstream.name
 
 
 class Fleet:
@@ -278,6 +264,10 @@ class FleetCall:
         """Give up what was not read."""
         self._call.close()
         self._end()
+
+    def fileno(self) -> int:
+        """Return what can be read when the instance that is asked answers; -1 where the call is over."""
+        return self._call.fileno()
 
     def opened(self) -> None:
         """Wait until an instance accepts the request; one that does not is left for another that was not asked yet.

@@ -211,6 +211,11 @@ class Metrics:
         self._active.labels(model).inc()
         self._vllm.running.labels(model).inc()
 
+    def gave_up(self, model: str) -> None:
+        """Take back what `began` counted, of a request that is refused after all."""
+        self._active.labels(model).dec()
+        self._vllm.running.labels(model).dec()
+
     def ended(
         self,
         *,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import SendingLedger, Sent
 from appliance.errors import LedgerRefusedError, LedgerUnavailableError, WireError
 from appliance.gateway.arms import Caller, Chosen
 from appliance.gateway.classification import Decision
@@ -69,16 +69,18 @@ class Ending:
 
 
 class Recorder:
-    """Writes through one door of the ledger; a method returns when the record is durable."""
+    """Writes through one door of the ledger."""
 
-    def __init__(self, ledger: Ledger, *, keys: KeyProvider, clock: Clock, stage: Stage = Stage.PRODUCTION) -> None:
+    def __init__(
+        self, ledger: SendingLedger, *, keys: KeyProvider, clock: Clock, stage: Stage = Stage.PRODUCTION
+    ) -> None:
         self._stage = stage
         self._ledger = ledger
         self._keys = keys
         self._clock = clock
 
-    def intent(self, intent: Intent) -> int:
-        """Record that a request will be answered; return the sequence.
+    def intent(self, intent: Intent) -> "Recording":
+        """Begin to record that a request will be answered; no byte of an answer may leave before it is recorded.
 
         Raises:
             LedgerUnavailableError: It is not recorded, so it must not be answered.
@@ -118,13 +120,13 @@ class Recorder:
             body["cache"] = intent.cache
         if intent.certificate:
             body["certificate"] = intent.certificate
-        return self._append("request.intent", body)
+        return self._send("request.intent", body)
 
-    def outcome(self, request_id: str, intent_sequence: int, ending: Ending) -> None:
-        """Record how an answer ended.
+    def outcome(self, request_id: str, intent_sequence: int, ending: Ending) -> "Recording":
+        """Begin to record how an answer ended; its last byte may not leave before it is recorded.
 
         Raises:
-            LedgerUnavailableError: It is not recorded, so its last byte must not leave.
+            LedgerUnavailableError: It is not recorded.
             KeyMissingError: Its content cannot be hashed.
         """
         delivered = ending.delivered.encode(errors="surrogatepass")
@@ -141,7 +143,7 @@ class Recorder:
             "response_hmac": self._keys.hmac(CONTENT_KEY, delivered).hex(),
             **({"sampled": True} if ending.sampled else {}),
         }
-        self._append("request.outcome", body)
+        return self._send("request.outcome", body)
 
     def refused(self, refusal: "Refusal", *, repeated: int = 1) -> None:
         """Record a refusal; `repeated` when one record stands for several.
@@ -160,15 +162,45 @@ class Recorder:
             body |= {"arm": refusal.arm, "assigned": refusal.assigned}
         if refusal.model_digest:
             body["model_digest"] = refusal.model_digest
-        self._append("request.refused", body if repeated == 1 else {**body, "repeated": repeated})
+        self._send("request.refused", body if repeated == 1 else {**body, "repeated": repeated}).wait()
 
-    def _append(self, kind: str, body: Mapping[str, Any]) -> int:
+    def _send(self, kind: str, body: Mapping[str, Any]) -> "Recording":
         try:
-            return self._ledger.append(kind, stamped(body, self._stage)).sequence
+            return Recording(self._ledger.send(kind, stamped(body, self._stage)))
         except (WireError, LedgerRefusedError) as error:
-            raise LedgerUnavailableError(
-                what="the ledger took no record", why=type(error).__name__, fix="see `sealift status`"
-            ) from error
+            raise _not_taken(error) from error
+
+
+class Recording:
+    """A record that is being made; one thread's."""
+
+    def __init__(self, sent: Sent) -> None:
+        self._sent = sent
+
+    def fileno(self) -> int:
+        """Return what can be read when the ledger has answered; -1 where there is nothing to wait for."""
+        return self._sent.fileno()
+
+    def wait(self) -> int:
+        """Return where it is recorded, durably.
+
+        Raises:
+            LedgerUnavailableError: It is not.
+        """
+        try:
+            return self._sent.wait().sequence
+        except (WireError, LedgerRefusedError) as error:
+            raise _not_taken(error) from error
+
+    def give_up(self) -> None:
+        """Wait no longer."""
+        self._sent.close()
+
+
+def _not_taken(error: Exception) -> LedgerUnavailableError:
+    return LedgerUnavailableError(
+        what="the ledger took no record", why=type(error).__name__, fix="see `sealift status`"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import http.client
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,6 +73,19 @@ class Upstream:
         self._question.close()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picked:
+    """An instance that is to be asked; `is_trial` where the call finds out whether it is well again."""
+
+    upstream: Upstream
+    is_trial: bool
+
+    @property
+    def name(self) -> str:
+        """Of the instance."""
+        return self.upstream.name
+
+
 class Call:
     """One request and its answer. Use it in one thread; only `cancel` is for others."""
 
@@ -122,6 +136,11 @@ class Call:
             if self._response is not None:
                 # http.client forgets the response of an engine that will close, and that holds the socket open.
                 self._response.close()
+
+    def fileno(self) -> int:
+        """Return what can be read when the engine answers; -1 where the call is over."""
+        connection = self._connection
+        return -1 if connection is None else connection.fileno()
 
     def opened(self) -> None:
         """Wait until the engine accepts the request.

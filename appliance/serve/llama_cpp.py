@@ -237,8 +237,7 @@ class LlamaCppDecoder:
     def _find_likeliest(self) -> list[int]:
         """Return the likeliest token of each place of the batch; of all at once it costs little more than of one."""
         # llama.cpp puts the logits of those that want any one behind another.
-        count = sum(self._wants)
-        pointer = llama_cpp.llama_get_logits(self._context)
+        count, pointer = sum(self._wants), llama_cpp.llama_get_logits(self._context)
         address = ctypes.addressof(pointer.contents)
         seen, logits = self._logits_seen
         if address != seen or len(logits) < count:  # a view of them costs half of what it costs to read them
@@ -247,8 +246,7 @@ class LlamaCppDecoder:
         found: list[int] = logits[:count].argmax(axis=1).tolist()
         if count == len(self._wants):
             return found
-        rest = iter(found)
-        return [next(rest) if wants else -1 for wants in self._wants]
+        return [found.pop(0) if wants else -1 for wants in self._wants]
 
     def _draw(self, sampler: _Sampler, row: int, *, within_grammar: bool) -> int:
         candidates = self._candidates

@@ -1,10 +1,12 @@
 """A client of something that is no ledger, or one of another release: it never takes a record for written."""
 
+import select
 import socket
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
 
@@ -203,3 +205,47 @@ def test_answers_may_come_in_pieces_that_end_anywhere(impostor: tuple[Impostor, 
     found = ledger.append_many([("request.intent", intent(name)) for name in "abc"])
 
     assert [one.sequence for one in found] == [5, 5, 5]
+
+
+def test_a_record_that_was_sent_is_told_once_it_is_durable_and_each_time_the_same(site: LedgerSite) -> None:
+    with site.running() as log, closing(site.door("ledger-gateway")) as ledger:
+        sent = ledger.send("request.intent", intent("req_sent"))
+        assert select.select([sent], [], [], 5)[0]
+        found = sent.wait()
+        assert sent.wait() == found
+        assert sent.fileno() == -1
+        assert log.leaf(found.sequence).body["request_id"] == "req_sent"
+        sent.close()
+        # Its connection may be used again.
+        assert ledger.append("request.intent", intent("req_next")).sequence == found.sequence + 1
+
+
+def test_the_answer_to_a_record_that_was_given_up_is_nobody_elses(site: LedgerSite) -> None:
+    with site.running(), closing(site.door("ledger-gateway")) as ledger:
+        ledger.send("request.intent", intent("req_left")).close()
+        found = ledger.append("request.intent", intent("req_next"))
+        assert ledger.leaf(found.sequence).body["request_id"] == "req_next"
+
+
+def test_a_record_whose_ledger_began_anew_while_it_was_on_its_way_is_sent_again_with_its_own_key(
+    impostor: tuple[Impostor, SocketLedger],
+) -> None:
+    made, ledger = impostor
+    made.hang_up, made.answer = 1, b'{"ok":{"sequence":5,"leaf_hash":"00","time":"t"}}\n'
+    sent = ledger.send("request.intent", intent("req_again"))
+
+    assert sent.wait().sequence == 5
+    first, second = made.asked
+    assert first == second
+
+
+def test_a_record_that_was_sent_to_nobody_is_refused_and_stays_refused(
+    impostor: tuple[Impostor, SocketLedger],
+) -> None:
+    made, ledger = impostor
+    made.answer = b"never ends"
+    sent = ledger.send("request.intent", intent("req_lost"))
+
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailableError):
+            sent.wait()
