@@ -350,7 +350,9 @@ class StateRoutes:
             top_p=float(defaults.get("top_p", _TOP_P)),
             max_tokens=int(defaults.get("max_tokens", 0)),
             places=int(runtime.get("n_seq_max", 0)),
-            has_tools=descriptor.get("engine") in {"llama.cpp", "vllm"},
+            # vLLM reads calls only with a parser that fits the model's own form (--tool-call-parser), which no profile
+            # names: it refuses every request that asks for one.
+            has_tools=descriptor.get("engine") == "llama.cpp",
             engine=str(descriptor.get("engine") or ""),
             also=self._also(version) if line == FIRST_LINE else (),
             embedding=None if embedding is None else EmbeddingProfile.from_json(embedding, "runtime.embedding"),

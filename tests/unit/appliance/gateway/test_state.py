@@ -78,8 +78,32 @@ def test_defaults_are_those_of_the_descriptor(state: State) -> None:
     route = production_of(StateRoutes(state.places, state.clock))
 
     assert route is not None
-    assert (route.temperature, route.top_p, route.max_tokens, route.has_tools) == (0.35, 0.95, 256, True)
+    assert (route.temperature, route.top_p, route.max_tokens) == (0.35, 0.95, 256)
     assert route.places == 24
+
+
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [("llama.cpp", True), ("vllm", False), ("attached", False)],  # vLLM is started without a parser of calls
+)
+def test_functions_are_promised_of_llama_cpp_alone(state: State, engine: str, *, expected: bool) -> None:
+    state.happen("model.registered", model_digest=DIGEST_B, descriptor={"engine": engine})
+    state.happen("promotion.made", model_digest=DIGEST_B)
+
+    route = production_of(StateRoutes(state.places, state.clock))
+
+    assert route is not None
+    assert (route.engine, route.has_tools) == (engine, expected)
+
+
+def test_without_defaults_of_its_own_a_version_has_the_documents(state: State) -> None:
+    state.happen("model.registered", model_digest=DIGEST_B, descriptor={"engine": "llama.cpp"})
+    state.happen("promotion.made", model_digest=DIGEST_B)
+
+    route = production_of(StateRoutes(state.places, state.clock))
+
+    assert route is not None
+    assert (route.temperature, route.top_p, route.max_tokens) == (0.7, 1.0, 0)
 
 
 def test_a_stop_and_a_rollback_are_seen_within_a_second(state: State) -> None:
