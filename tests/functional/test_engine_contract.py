@@ -14,22 +14,30 @@ import pytest
 
 from appliance.errors import EngineRefusedError
 from appliance.serve.client import EngineClient
-from tests.support.engine import fake_engine
+from tests.support.engine import FakeEngine, Script, fake_engine
 
 REAL = os.environ.get("SEALIFT_ENGINE_SOCKET", "")
 ENGINES = ["fake", *(["real"] if REAL else [])]
 PATIENCE_SECONDS = 60.0
 CHAT = {"messages": [{"role": "user", "content": "Count from one to twenty in words, please."}]}
+STORY = {"messages": [{"role": "user", "content": "Tell a long story about the sea."}]}
 GREEDY = {"temperature": 0, "seed": 1, "max_tokens": 24}
 
 
 @pytest.fixture(params=ENGINES)
-def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineClient]:
+def fake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FakeEngine | None]:
+    """The fake that is asked; none where the engine is a real one."""
     if request.param == "real":
-        with EngineClient(Path(REAL), read_seconds=PATIENCE_SECONDS) as client:
-            yield client
+        yield None
         return
-    with fake_engine(tmp_path / "engine.sock") as engine, EngineClient(engine.path) as client:
+    with fake_engine(tmp_path / "engine.sock") as engine:
+        yield engine
+
+
+@pytest.fixture
+def client(fake: FakeEngine | None) -> Iterator[EngineClient]:
+    made = EngineClient(fake.path) if fake else EngineClient(Path(REAL), read_seconds=PATIENCE_SECONDS)
+    with made as client:
         yield client
 
 
@@ -41,6 +49,22 @@ def _text(answer: dict[str, Any]) -> str:
 def _streamed(events: list[dict[str, Any]]) -> str:
     choices = [choice for event in events for choice in event["choices"]]
     return "".join(one["delta"].get("content") or "" if "delta" in one else one["text"] for one in choices)
+
+
+def _running(client: EngineClient, fake: FakeEngine | None) -> int:
+    """Return how many answers are being made or wait; fail where a real engine does not say."""
+    if fake is not None:
+        return int(fake.started.is_set() and not fake.cancelled.is_set())
+    load = client.load()
+    assert load is not None
+    return sum(load)
+
+
+def _require_none_runs(client: EngineClient, fake: FakeEngine | None, *, within_seconds: float) -> None:
+    end = time.monotonic() + within_seconds
+    while _running(client, fake):
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_it_is_healthy_and_says_what_it_serves(client: EngineClient) -> None:
@@ -153,15 +177,32 @@ def test_a_malformed_request_is_refused(client: EngineClient, body: dict[str, An
     assert caught.value.http_status == 400
 
 
-def test_a_caller_that_leaves_frees_the_engine(client: EngineClient) -> None:
+def test_a_caller_that_leaves_frees_the_engine(client: EngineClient, fake: FakeEngine | None) -> None:
+    """Where nothing is cancelled, the answers go on for longer than this test waits.
+
+    A fake's answer is held for 20 seconds. How long a real engine's takes is measured.
+    """
+    body = {**STORY, "temperature": 0, "max_tokens": 512}
+    began = time.monotonic()
+    if fake is None:
+        list(client.chat_stream(body))
+    patience_seconds = 5.0 if fake else max(1.0, (time.monotonic() - began) / 2)
+
     for _ in range(3):
-        stream = client.chat_stream({**CHAT, "temperature": 0, "max_tokens": 512})
+        if fake:
+            fake.started.clear()
+            fake.cancelled.clear()
+            fake.script = Script(hold=threading.Event())
+        stream = client.chat_stream(body)
         next(stream)
+        assert fake is None or _running(client, fake) == 1
         stream.close()
 
-    began = time.monotonic()
+        _require_none_runs(client, fake, within_seconds=patience_seconds)
+
+    if fake:
+        fake.script = Script()
     assert _text(client.chat({**CHAT, **GREEDY, "max_tokens": 2}))
-    assert time.monotonic() - began < PATIENCE_SECONDS / 4
 
 
 def test_several_callers_are_answered_at_once(client: EngineClient) -> None:

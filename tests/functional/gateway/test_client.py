@@ -3,14 +3,16 @@
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 from werkzeug.serving import make_server
+from werkzeug.wrappers import Request, Response
 
 from appliance.cli.main import build
 from appliance.client import InferenceClient
@@ -29,19 +31,74 @@ class Site:
     url: str
 
 
+@dataclass(slots=True)
+class Service:
+    """What answers every question with one status, or not before it is told to; it counts them."""
+
+    status: int = 503
+    headers: Mapping[str, str] = field(default_factory=dict)
+    hold: threading.Event | None = None
+    sends_half: bool = False
+    asked: int = 0
+    url: str = ""
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        Request(environ).get_data()
+        self.asked += 1
+        if self.hold is not None and not self.sends_half:
+            self.hold.wait(20)
+        headers = {**self.headers, "x-request-id": "req_service"}
+        body = self._half() if self.sends_half else [b'{"error": {"code": "busy", "message": "wait"}}']
+        return Response(body, self.status, headers)(environ, start_response)
+
+    def _half(self) -> Iterator[bytes]:
+        yield b'{"choices": '
+        if self.hold is not None:
+            self.hold.wait(20)
+
+
 @pytest.fixture
 def site(rig: Rig) -> Iterator[Site]:
-    server = make_server("127.0.0.1", 0, rig.app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    with _served(rig.app) as url:
+        yield Site(rig, url)
+
+
+@contextmanager
+def _service(**options: Any) -> Iterator[Service]:
+    service = Service(**options)
+    with _served(service) as service.url:
+        try:
+            yield service
+        finally:
+            if service.hold is not None:
+                service.hold.set()
+
+
+@contextmanager
+def _served(app: Any) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    yield Site(rig, f"http://127.0.0.1:{server.server_port}/v1")
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def _client(site: Site, sleep: Callable[[float], Any] = lambda _: None, **options: Any) -> InferenceClient:
     return InferenceClient(site.url, site.rig.key, sleep=sleep, **options)
+
+
+def _failure(service: Service, waits: list[float], **options: Any) -> ServiceError:
+    """Ask, which must fail; return the error."""
+    with (
+        InferenceClient(service.url, "k", sleep=waits.append, **options) as client,
+        pytest.raises(ServiceError) as caught,
+    ):
+        client.complete("hello")
+    return caught.value
 
 
 def test_an_answer_names_its_record_its_version_and_its_tokens(site: Site) -> None:
@@ -103,6 +160,75 @@ def test_a_service_that_is_away_is_asked_three_times_with_growing_waits() -> Non
     assert waits == [2.0, 4.0]
 
 
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({}, 2.0),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "120"}, 120.0),
+        ({"retry-after": "121"}, 2.0),
+        ({"retry-after": "-1"}, 2.0),
+        ({"retry-after": "soon"}, 2.0),
+        ({"retry-after": "nan"}, 2.0),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "1500", "retry-after": "7"}, 1.5),
+    ],
+)
+def test_a_busy_service_is_asked_again_after_the_wait_that_it_asked_for(headers: dict[str, str], wait: float) -> None:
+    waits: list[float] = []
+    with _service(status=429, headers=headers) as service:
+        refused = _failure(service, waits, attempts=2)
+
+    assert (waits, service.asked) == ([wait], 2)
+    assert (refused.http_status, refused.service_code, refused.request_id) == (429, "busy", "req_service")
+
+
+def test_a_service_that_wants_no_more_questions_gets_none() -> None:
+    waits: list[float] = []
+    with _service(status=429, headers={"retry-after": "7", "x-should-retry": "false"}) as service:
+        refused = _failure(service, waits)
+
+    assert (waits, service.asked) == ([], 1)
+    assert not refused.may_be_asked_again
+
+
+@pytest.mark.parametrize(("attempts", "asked"), [(0, 1), (1, 1), (2, 2), (5, 5)])
+def test_a_question_is_asked_as_often_as_was_agreed(attempts: int, asked: int) -> None:
+    waits: list[float] = []
+    with _service() as service:
+        refused = _failure(service, waits, attempts=attempts)
+
+    assert (service.asked, len(waits)) == (asked, asked - 1)
+    assert refused.http_status == 503
+
+
+def test_the_waits_grow_to_30_seconds_and_no_further() -> None:
+    waits: list[float] = []
+    with _service() as service:
+        _failure(service, waits, attempts=8)
+
+    assert waits == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+
+
+def test_a_service_that_says_nothing_is_asked_again_and_then_reported() -> None:
+    waits: list[float] = []
+    with _service(hold=threading.Event()) as service:
+        silent = _failure(service, waits, timeout_seconds=0.2, attempts=2)
+
+    assert (silent.what, silent.why) == ("the service does not answer", "ReadTimeoutError")
+    assert (silent.http_status, silent.may_be_asked_again, waits) == (0, True, [2.0])
+
+
+def test_an_answer_that_stops_in_its_middle_is_reported_and_not_asked_for_again() -> None:
+    waits: list[float] = []
+    with _service(status=200, hold=threading.Event(), sends_half=True) as service:
+        broken = _failure(service, waits, timeout_seconds=1.0)
+
+    assert (broken.what, broken.why) == ("the answer broke off", "ReadTimeoutError")
+    assert (broken.request_id, service.asked, waits) == ("req_service", 1, [])
+
+
 def test_a_refusal_is_not_asked_again_and_says_why(site: Site) -> None:
     waits: list[float] = []
     with _client(site, waits.append) as client, pytest.raises(ServiceError) as refused:
@@ -136,6 +262,45 @@ def test_the_log_has_counts_and_no_text(site: Site, caplog: pytest.LogCaptureFix
     lines = [record.getMessage() for record in caplog.records if record.name == "sealift.client"]
     assert any("inference_complete" in line for line in lines)
     assert SECRET not in "".join(lines)
+
+
+def test_an_answer_that_was_cut_is_logged_as_a_warning_whole_or_streamed(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="sealift.client")
+    with _client(site) as client:
+        whole = client.complete(f"{SECRET} two three", max_tokens=2)
+        stream = client.stream_complete(f"{SECRET} two three", max_tokens=2)
+        assert "".join(stream) == whole.content == "You said:"
+
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert (whole.finish_reason, whole.is_cut, stream.answer.is_cut) == ("length", True, True)
+    assert [record.name for record in warnings] == ["sealift.client"] * 2
+    for answer, record in zip((whole, stream.answer), warnings, strict=True):
+        assert record.getMessage() == f"the answer was cut at max_tokens id={answer.request_id}"
+
+
+def test_an_answer_that_ended_by_itself_is_no_warning(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="sealift.client")
+    with _client(site) as client:
+        answer = client.complete("hello")
+
+    assert not answer.is_cut
+    assert [record.levelno for record in caplog.records if record.name == "sealift.client"] == [logging.INFO]
+
+
+def test_a_stop_text_ends_an_answer_whole_or_streamed(site: Site) -> None:
+    with _client(site) as client:
+        whole = client.complete("one END two", stop=(" END", "never said"))
+        asked = site.rig.engine.last["stop"]
+        stream = client.stream_complete("one END two", stop=[" END"])
+        streamed = "".join(stream)
+        client.complete("one END two")
+
+    assert (whole.content, streamed) == ("You said: one", "You said: one")
+    assert (whole.finish_reason, stream.answer.finish_reason) == ("stop", "stop")
+    assert asked == [" END", "never said"]
+    assert not site.rig.engine.last.get("stop")
 
 
 def test_run_prints_the_answer_and_where_it_is_recorded(site: Site, tmp_path: Path) -> None:

@@ -343,6 +343,23 @@ def test_a_cancelled_prefill_ends_within_a_step() -> None:
     scheduler.stop()
 
 
+def test_a_running_answer_gets_a_token_in_each_step_that_reads_a_long_prompt() -> None:
+    decoder = EchoDecoder(context_tokens=256, batch_tokens=8)
+    go = held(decoder, letters="B")
+    scheduler = Scheduler(decoder)
+    running = scheduler.submit(generation("abcdefghijklmnop"))
+    until(lambda: any(row.token == ord("B") for rows in decoder.steps for row in rows))
+    long = scheduler.submit(generation("z" * 40, max_tokens=1))
+    go.set()
+
+    assert (whole(running)[0], whole(long)[0]) == ("ABCDEFGHIJKLMNOP", "Z")
+    scheduler.stop()
+    reading = [rows for rows in decoder.steps if any(chr(row.token) == "z" for row in rows)]
+    assert [len(rows) for rows in reading] == [8, 8, 8, 8, 8, 6]  # five times seven letters and then five
+    assert "".join(chr(rows[0].token) for rows in reading) == "CDEFGH"
+    assert all(rows[0].wants_logits and {row.token for row in rows[1:]} == {ord("z")} for rows in reading)
+
+
 def test_steps_are_filled_up_or_taken_in_rounds_as_the_curve_says() -> None:
     micros = {1: 10, 2: 30, 3: 40, 4: 28}
     for prompts, widths in ((2, {1}), (3, {4}), (4, {4})):
