@@ -232,7 +232,7 @@ class BackupSection(Section):
 
 
 class AlertsSection(Section):
-    """Where alerts go besides the banner of the admin page and the console, which are always on."""
+    """Where alerts are sent besides the page's banner and the console; none of these tells while monitoring is off."""
 
     mail_relay: MaybeAddress = ""
     mail_port: Annotated[int, Field(ge=1, le=65535)] = 25

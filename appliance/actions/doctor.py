@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 
 from appliance.actions import (
+    alerting,
     census,
     censusnodes,
     disk_cipher,
@@ -86,6 +87,7 @@ def doctor(
         lambda: _failover(config, ledger, clock),
         lambda: _census(config, ledger, BelievedClock(config.at, clock)),
         lambda: doctor_services.units(config, supervisor),
+        lambda: alerting.findings(config, supervisor),
         _tools,
     )
     return [finding for look in looks for finding in look()], machine

@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from sqlalchemy import Engine
 
-from appliance.actions import capacity, keys
+from appliance.actions import alerting, capacity, keys
 from appliance.actions.doctor import doctor
 from appliance.actions.status import Status, status
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import StoreWriteError
+from appliance.install import watching
 from appliance.install.supervisor import Supervisor
 from appliance.paper.drawn import drawn, is_drawable
 from appliance.paper.form import Form, Section, Table
@@ -244,10 +245,11 @@ def _record(here: Surroundings, told: Status) -> tuple[bool, str]:
 
 
 def _alerts(here: Surroundings) -> tuple[bool, str]:
-    alerts = here.config.alerts
-    ways = [f"mail to {len(alerts.mail_to)} by {alerts.mail_relay}"] if alerts.mail_relay else []
-    ways += ["syslog"] if alerts.syslog else []
-    return bool(ways), "; ".join(ways) or "only the banner of the page and the console, where nobody may be looking"
+    named = watching.ways(here.config)
+    if faults := alerting.faults(here.config, here.supervisor):
+        told = f"named, and not told: {', '.join(named)}" if named else "nobody is named"
+        return False, "; ".join((*faults, told, alerting.fix(here.config)))
+    return bool(named), "; ".join(named) or "only the banner of the page and the console, where nobody may be looking"
 
 
 def _backups(here: Surroundings) -> tuple[bool, str]:

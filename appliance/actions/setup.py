@@ -27,6 +27,7 @@ from appliance.install.releases import InstalledReleases
 from appliance.install.supervisor import open_supervisor
 from appliance.install.tlsfacts import fingerprint_of
 from appliance.install.trial import NONE, Trials
+from appliance.install.watching import Watching
 from appliance.promote.client import PromoterClient
 from appliance.store.content import ContentStore, StoredRelease
 from media import durable
@@ -57,16 +58,22 @@ class Installs(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a setup will do: the site file's difference, what the playbook would change, the steps."""
+    """What a setup will do: the site file's difference, what the playbook would change, whether alerts are told."""
 
     config: Config
     site_file: str
     install: InstallFacts
+    watching: Watching
     steps: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
-        return {"site_file": self.site_file, "install": self.install.to_json(), "steps": list(self.steps)}
+        return {
+            "site_file": self.site_file,
+            "install": self.install.to_json(),
+            "alerts": self.watching.to_json(),
+            "steps": list(self.steps),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +88,7 @@ class SetupFacts:
     capacity: CapacityFacts | None
     enrolled: int
     changed: bool
+    watching: Watching
     codes: dict[str, str] = field(repr=False)
     capacity_missing: str = ""
 
@@ -96,6 +104,7 @@ class SetupFacts:
             "capacity": None if self.capacity is None else self.capacity.to_json(),
             "capacity_missing": self.capacity_missing,
             "enrolled": self.enrolled,
+            "alerts": self.watching.to_json(),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -109,7 +118,8 @@ class Setup:
 
     Args:
         answers: What was answered.
-        config: The site file's values that follow from it; `Answers.config`.
+        config: The site file's values that follow from it; `Answers.config` and `watching.decided`.
+        watching: Whether alerts will be told.
         clock: The clock.
         installer: Puts the release into place.
         measure: Measures a version, given its digest (empty: what is there) and seconds.
@@ -119,6 +129,7 @@ class Setup:
 
     answers: Answers
     config: Config
+    watching: Watching
     clock: Clock
     installer: Installs
     measure: Measure
@@ -139,6 +150,7 @@ class Setup:
             config=self.config,
             site_file=difference,
             install=self._preview(),
+            watching=self.watching,
             steps=tuple(step for step in STEPS if step not in left_out),
         )
 
@@ -196,6 +208,7 @@ class Setup:
             capacity_missing=missing,
             enrolled=enrolled,
             changed=changed or installed.changed or bool(codes),
+            watching=self.watching,
             codes=codes,
         )
         self._keep(facts)

@@ -17,9 +17,10 @@ from appliance.actions.setup import Plan, Setup, SetupFacts
 from appliance.cli import capacity
 from appliance.cli import context as shared
 from appliance.config import Config
-from appliance.install import answers, questions, sitefile
+from appliance.install import answers, questions, sitefile, watching
 from appliance.install.answers import Answers
 from appliance.install.questions import Prompt, Values
+from appliance.install.watching import Watching
 from appliance.verify.freshness import BUILT
 from media import durable
 from media.clock import to_text
@@ -54,9 +55,9 @@ def _setup(
         raise UsageError(what="--json asks no questions", why="stdout holds one document", fix="give --answers FILE")
     else:
         given = _ask_all(own, base, keep=not dry_run)
-    config = given.config(base)
+    config, watch = watching.decided(given, given.config(base), is_asked=answers_file is None)
     with _progress(own) as step:
-        setup = _setup_of(own, given, config, step)
+        setup = _setup_of(own, given, config, watch, step)
         plan = setup.plan()
     if dry_run:
         own.result({"plan": plan.to_json()}, _plan_text(plan))
@@ -66,11 +67,11 @@ def _setup(
         own.result({"done": False}, "nothing was changed; your answers are kept for the next time")
         return
     with _progress(own) as step:
-        facts = _setup_of(own, given, config, step).run()
+        facts = _setup_of(own, given, config, watch, step).run()
     own.result(facts.to_json(), _summary(facts, given))
 
 
-def _setup_of(own: shared.Context, given: Answers, config: Config, step: actions.Progress) -> Setup:
+def _setup_of(own: shared.Context, given: Answers, config: Config, watch: Watching, step: actions.Progress) -> Setup:
     # What runs from here on has the answers' values, as the site file will have them.
     inner = shared.Context(
         config_path=config.at.config_file, as_json=own.as_json, clock=own.clock, talk=own.talk, _config=config
@@ -89,6 +90,7 @@ def _setup_of(own: shared.Context, given: Answers, config: Config, step: actions
     return Setup(
         answers=given,
         config=config,
+        watching=watch,
         clock=own.clock,
         installer=installer,
         measure=measure,
@@ -169,6 +171,7 @@ def _plan_text(plan: Plan) -> str:
         + f"; host: {install.host}"
     )
     lines += [f"    {line}" for line in install.difference.splitlines() if line.startswith(("TASK", "changed:"))]
+    lines += [f"  {line}" for line in plan.watching.lines]
     return "\n".join([*lines, f"  steps: {', '.join(plan.steps)}"])
 
 
@@ -187,7 +190,16 @@ def _summary(facts: SetupFacts, given: Answers) -> str:
         lines += [f"  {line}" for line in capacity.lines_of(facts.capacity)]
     else:
         lines.append(f"  capacity: not measured ({facts.capacity_missing}); `sealift capacity` measures it")
+    lines += ["", *(f"  {line}" for line in facts.watching.lines)]
     lines += ["", "Next: each person runs `sealift people enrol` with the code, then `sealift validate` a model."]
-    if not given.backup.folder:
-        lines.append("Backups have no place yet: `sealift doctor` reminds you.")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_backup_lines(given.backup.folder)])
+
+
+def _backup_lines(folder: str) -> list[str]:
+    if not folder:
+        return ["Backups have no place yet: `sealift doctor` reminds you."]
+    return [
+        f"Backups go to {folder} once two things are done (docs/operator/backup.md):",
+        "  its disk has a line in /etc/fstab before it is plugged in: any other USB disk is never written to",
+        "  `sealift backup recipient` has said who can open backups: until then the timer makes none",
+    ]

@@ -93,7 +93,7 @@ class BackupAnswers(_Section):
 
 
 class AlertsAnswers(_Section):
-    """Where alerts go besides banner and console; relay and receivers come together."""
+    """Where alerts are sent besides the page and the console, once monitoring is on; relay and receivers together."""
 
     mail_relay: MaybeAddress = ""
     mail_port: int = Field(default=25, ge=1, le=65535)
@@ -107,6 +107,12 @@ class AlertsAnswers(_Section):
             message = "mail_relay and mail_to are given together or not at all"
             raise ValueError(message)
         return self
+
+
+class MonitoringAnswers(_Section):
+    """Whether the box is watched, without which nobody is told of anything; None is wherever the release carries it."""
+
+    enabled: bool | None = None
 
 
 class InstallAnswers(_Section):
@@ -135,6 +141,7 @@ class Answers(_Section):
     keys: KeysSection = KeysSection()
     backup: BackupAnswers = BackupAnswers()
     alerts: AlertsAnswers = AlertsAnswers()
+    monitoring: MonitoringAnswers = MonitoringAnswers()
     install: InstallAnswers = InstallAnswers()
     capacity: CapacityAnswers = CapacityAnswers()
 
@@ -166,6 +173,7 @@ class Answers(_Section):
             "time": {"servers": self.time.servers},
             "backup": self.backup.model_dump(),
             "alerts": self.alerts.model_dump(),
+            "monitoring": self.monitoring.model_dump(exclude_none=True),
             **({"limits": crowd(self.capacity.people).limits} if self.capacity.people else {}),
             **({"keys": self.keys.model_dump()} if "keys" in self.model_fields_set else {}),
         }

@@ -147,7 +147,8 @@ QUESTIONS: Final = (
             Prompt(
                 key="backup.folder",
                 text="Where do backups go",
-                help="A folder on another disk, for example a second USB disk's: /media/sealift-backup. Or none.",
+                help="A folder on another disk, for example a second USB disk's: /media/sealift-backup. Or none. "
+                "The disk needs a line in /etc/fstab: any other is never written to.",
             ),
         ),
     ),
@@ -157,7 +158,8 @@ QUESTIONS: Final = (
             Prompt(
                 key="alerts.mail_relay",
                 text="Which mail relay takes alerts",
-                help="Its address; none leaves the banner of the admin page and the console.",
+                help="Its address; none leaves the banner of the admin page and the console. All three tell only where "
+                "the release carries what watches the box; what will be done says whether it does.",
             ),
             Prompt(
                 key="alerts.mail_to",

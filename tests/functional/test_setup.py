@@ -152,6 +152,10 @@ def test_questions_lead_to_the_same_place_and_wrong_answers_are_asked_again(site
     assert "two different people are needed" in result.stderr
     assert "Iris Mora" in result.stdout
     assert "notes per hour" in result.stdout
+    # A relay was typed, and below a folder nothing is sent to it: said before people agree, and at the end.
+    assert "NO ALERTS" in result.stderr
+    assert "not sent: mail to 1 by 10.20.0.25" in result.stdout
+    assert "sealift backup recipient" in result.stdout
     found = configuration.load(site.config.at.config_file)
     assert found.network.management == ["10.20.9.0/24"]
     assert found.alerts.mail_to == ["duty@clinic.internal"]

@@ -42,8 +42,12 @@ def module(task: dict[str, Any]) -> str:
     return names[0] if names else "block"
 
 
-def test_every_play_stops_at_the_first_failure() -> None:
-    for play in load(ANSIBLE / "site.yml"):
+@pytest.mark.parametrize("book", ["site.yml", "uninstall.yml"])
+def test_every_play_stops_at_the_first_failure(book: str) -> None:
+    plays = load(ANSIBLE / book)
+
+    assert plays
+    for play in plays:
         assert play["any_errors_fatal"] is True
         assert play["max_fail_percentage"] == 0
         assert play["connection"] == "local"
@@ -165,6 +169,17 @@ def test_nothing_is_fetched() -> None:
 
     assert not re.search(r"https?://(?!gateway|admin|unix:|127\.0\.0\.1:|\{\{ sealift_hostname \}\}:9090)", text)
     assert "get_url" not in text
+
+
+def test_the_journal_has_limits_and_keeps_ninety_days() -> None:
+    settings = configparser.ConfigParser()
+    settings.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's names have capitals
+    settings.read(ANSIBLE / "roles/hardening/files/journald.conf")
+
+    journal = dict(settings["Journal"])
+    assert journal["Storage"] == "persistent"
+    assert journal["MaxRetentionSec"] == "90day"
+    assert (journal["SystemMaxUse"], journal["SystemKeepFree"]) == ("1G", "2G")
 
 
 def test_the_packet_filter_drops_what_nobody_named() -> None:

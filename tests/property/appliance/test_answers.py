@@ -27,7 +27,7 @@ PLACES = [
     *("format", "profile", "site.hostname", "site.name", "site.environment", "site.colour"),
     *("network.addresses", "network.clients", "network.management", "tls.authority", "time.servers"),
     *("time.confirmed_by", "people.names", "backup.folder", "alerts.mail_relay", "alerts.mail_to", "alerts.mail_port"),
-    *("install.serial", "capacity.seconds", "capacity.people"),
+    *("monitoring.enabled", "install.serial", "capacity.seconds", "capacity.people"),
 ]
 
 

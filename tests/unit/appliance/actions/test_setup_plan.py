@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 
 from appliance.actions.install import InstallFacts
-from appliance.actions.setup import Setup
+from appliance.actions.setup import Setup, SetupFacts
+from appliance.audit.memory import MemoryLedger
+from appliance.cli import setup as setup_command
 from appliance.errors import InstallError
-from appliance.install import answers
+from appliance.install import answers, sitefile
 from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.install.trial import NONE, Trial, Trials
+from appliance.install.watching import Watching
 from media.clock import SystemClock
 from tests.property.appliance.test_answers import GOOD
 from tests.support.installable import places_below, small_release, store_release
@@ -33,9 +36,25 @@ def setup_of(root: Path) -> Setup:
     return Setup(
         answers=given,
         config=config,
+        watching=Watching(is_on=False, why="the release does not carry prometheus", fix="build another"),
         clock=SystemClock(),
         installer=BareHost(),
         measure=lambda *_: pytest.fail("a plan measures nothing"),
+    )
+
+
+def facts_of(setup: Setup) -> SetupFacts:
+    return SetupFacts(
+        site="s",
+        urls={},
+        ca_fingerprint="",
+        release="r1",
+        serial=1,
+        capacity=None,
+        enrolled=0,
+        changed=True,
+        watching=setup.watching,
+        codes={},
     )
 
 
@@ -45,6 +64,44 @@ def test_on_a_bare_machine_the_plan_says_that_all_is_new(tmp_path: Path) -> None
     assert (plan.install.serial, plan.install.changed) == (1, True)
     assert "from nothing" in plan.install.host
     assert "no user sealift-ledger" in plan.install.difference
+
+
+def test_the_plan_says_before_anybody_agrees_that_nobody_will_be_told(tmp_path: Path) -> None:
+    plan = setup_of(tmp_path).plan()
+
+    assert plan.to_json()["alerts"]["is_on"] is False
+    assert "  NO ALERTS: no rule runs" in setup_command._plan_text(plan)
+    assert "  what helps: build another" in setup_command._plan_text(plan)
+
+
+@pytest.mark.parametrize(("folder", "is_told"), [("/media/sealift-backup", True), ("", False)])
+def test_the_summary_says_what_alerts_and_backups_still_need(tmp_path: Path, folder: str, *, is_told: bool) -> None:
+    setup = setup_of(tmp_path)
+    given = answers.from_values(GOOD | {"backup": {"folder": folder}})
+    facts = facts_of(setup)
+
+    text = setup_command._summary(facts, given)
+
+    assert "NO ALERTS: no rule runs" in text
+    assert facts.kept()["alerts"]["why"] == "the release does not carry prometheus"
+    assert ("/etc/fstab" in text, "sealift backup recipient" in text) == (is_told, is_told)
+    assert ("Backups have no place yet" in text) is not is_told
+
+
+def test_who_compared_the_clock_is_in_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup, ledger = setup_of(tmp_path), MemoryLedger(clock=SystemClock())
+    monkeypatch.setattr(ledger, "close", lambda: None, raising=False)
+    monkeypatch.setattr("appliance.actions.setup.open_ledger", lambda *_, **__: ledger)
+    monkeypatch.setattr("appliance.actions.clock.has_people", lambda *_: False)
+    sitefile.write(setup.config, setup.config.at.config_file)
+    facts = facts_of(setup)
+
+    setup._record(facts)
+
+    (confirmed,) = ledger.find(kind="clock.confirmed")
+    assert confirmed.body["by"] == "Gina Goods"
+    (done,) = ledger.find(kind="install.setup")
+    assert done.body["clock"]["confirmed_by"] == "Gina Goods"
 
 
 def switched_to_release_1(root: Path) -> None:

@@ -1,0 +1,117 @@
+"""Alerts are judged by what runs: a relay that nothing is sent to tells nobody."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from appliance.actions import alerting
+from appliance.actions.readiness import Surroundings, Verdict, readiness
+from appliance.config import Config
+from appliance.install.supervisor import UnitState
+from tests.support.floor import open_floor
+from tests.support.supervisor import FakeSupervisor
+
+RELAY = {"mail_relay": "10.0.0.25", "mail_to": ["duty@clinic.internal"]}
+RULES = json.dumps({"data": {"groups": [{"rules": [{"name": "DiskFull"}]}]}}).encode()
+
+
+def box(*, enabled: bool = True, alerts: dict[str, Any] | None = None) -> Config:
+    return Config.model_validate({"site": "s", "monitoring": {"enabled": enabled}, "alerts": alerts or {}})
+
+
+def running() -> FakeSupervisor:
+    supervisor = FakeSupervisor()
+    supervisor.start(alerting.UNIT)
+    return supervisor
+
+
+def good(_: int, path: str) -> bytes | None:
+    return RULES if "rules" in path else b"ready"
+
+
+def silent(_: int, __: str) -> bytes | None:
+    return None
+
+
+def test_what_runs_and_is_named_holds() -> None:
+    (found,) = alerting.findings(box(alerts=RELAY), running(), ask=good)
+
+    assert (found.is_good, found.text) == (True, "told on the page, the console, mail to 1 by 10.0.0.25")
+
+
+@pytest.mark.parametrize("alerts", [RELAY, {"syslog": "udp 10.0.0.6 514"}])
+def test_a_named_way_without_monitoring_is_bad_and_the_fix_is_named(alerts: dict[str, Any]) -> None:
+    (found,) = alerting.findings(box(enabled=False, alerts=alerts), running(), ask=good)
+
+    assert found.is_good is False
+    assert "monitoring is off: no rule runs" in found.text
+    assert "named, and not told" in found.text
+    assert "set monitoring.enabled and run `sealift install`" in found.fix
+    assert "examples/monitored.toml" in found.fix
+
+
+def test_off_and_nobody_named_is_only_noted() -> None:
+    (found,) = alerting.findings(box(enabled=False), running(), ask=good)
+
+    assert found.is_good is None
+
+
+def test_each_part_that_does_not_run_is_named() -> None:
+    (found,) = alerting.findings(box(), FakeSupervisor(), ask=silent)
+
+    assert found.is_good is False
+    assert found.text == (
+        f"Prometheus does not answer; Alertmanager does not answer; {alerting.UNIT} is {UnitState.INACTIVE}"
+    )
+
+
+@pytest.mark.parametrize("answer", [None, b"", b"[]", b'{"data": {"groups": []}}', b'{"data": {"groups": [{}]}}'])
+def test_prometheus_without_rules_is_found(answer: bytes | None) -> None:
+    def ask(_: int, path: str) -> bytes | None:
+        return answer if "rules" in path else b"ready"
+
+    assert alerting.faults(box(), running(), ask=ask) == ["Prometheus has no rules"]
+
+
+def test_loopback_is_asked_and_a_refusal_is_no_answer() -> None:
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/-/ready" else 503)
+            self.end_headers()
+            self.wfile.write(b"ready")
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+        assert alerting.asked(port, "/-/ready") == b"ready"
+        assert alerting.asked(port, "/other") is None
+        server.shutdown()
+    assert alerting.asked(port, "/-/ready") is None
+
+
+def test_the_go_live_report_goes_by_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_floor() as floor:
+        here = floor.here
+
+        def item(faults: list[str], alerts: dict[str, Any]) -> tuple[Verdict, str]:
+            monkeypatch.setattr(alerting, "faults", lambda *_, **__: faults)
+            config = here.config.model_copy(update={"alerts": box(alerts=alerts).alerts})
+            report = readiness(
+                Surroundings(
+                    config=config, ledger=here.ledger, state=here.state, clock=here.clock, supervisor=here.supervisor
+                )
+            )
+            (found,) = [one for one in report.items if one.id == "M22.7"]
+            return found.verdict, found.found
+
+        assert item([], RELAY) == (Verdict.HELD, "mail to 1 by 10.0.0.25")
+        assert item([], {})[0] is Verdict.NOT_HELD
+        verdict, text = item(["monitoring is off"], RELAY)
+        assert verdict is Verdict.NOT_HELD
+        assert "monitoring is off; named, and not told: mail to 1 by 10.0.0.25" in text
