@@ -61,7 +61,8 @@ class Answer:
         """Take one part; yield what may be delivered now."""
         if isinstance(part, Text):
             self._held += part.likelihoods
-            yield from self._said(replace(part, text=self._content.feed(part.text)))
+            text = self._content.feed(part.text)
+            yield from self._said(part if text == part.text else replace(part, text=text))
         elif isinstance(part, CallPiece):
             restorer = self._arguments.get(part.index)
             if restorer is None:
@@ -83,7 +84,8 @@ class Answer:
             offset = sum(len(one.token) for one in self.likelihoods) if likelihoods else 0
             self._text.append(piece.text)
             self.likelihoods += likelihoods
-            yield replace(piece, likelihoods=likelihoods, offset=offset)
+            has_any = likelihoods or piece.likelihoods
+            yield replace(piece, likelihoods=likelihoods, offset=offset) if has_any else piece
 
     def _called(self, piece: CallPiece) -> Iterator[CallPiece]:
         if piece.id or piece.name or piece.arguments:
