@@ -107,7 +107,7 @@ class Exchange:
         """
         if not _first_is(self.call.fileno(), before=self._intent.fileno()):
             try:
-                self._intent.wait()
+                self._intended()
             except BaseException:
                 self._refuse()
                 raise
@@ -169,7 +169,7 @@ class Exchange:
 
     def _refuse(self) -> None:
         """Give everything back: nothing was answered, and no record says that anything would be."""
-        self._ended = self._is_refused = True
+        self._ended = True
         self._release()
         self.call.close()
         self._witnesses.metrics.gave_up(self.facts.model)
@@ -214,10 +214,18 @@ class Exchange:
 
     def _record(self, ending: Ending, *, seconds: float) -> None:
         try:
-            recording = self._witnesses.recorder.outcome(self.facts.request_id, self._intent.wait(), ending)
+            recording = self._witnesses.recorder.outcome(self.facts.request_id, self._intended(), ending)
         finally:
             self._measure(ending, seconds=seconds)  # while it becomes durable
         recording.wait()
+
+    def _intended(self) -> int:
+        """Return where the intent is recorded; where it is not, what was read is no answer, and this is a refusal."""
+        try:
+            return self._intent.wait()
+        except SealiftError:
+            self._is_refused = True
+            raise
 
     def _pay(self, ending: Ending, usage: Usage | None) -> None:
         counted = None if usage is None else usage.prompt_tokens + usage.completion_tokens
