@@ -1,28 +1,107 @@
-"""What engines say of themselves and only they know: how full the memory of their conversations is (K10).
+"""What engines say of themselves and only they know: how full their KV cache is, what waits in them (K10).
 
-Asked at each scrape, with little patience; an engine that has no such figure has no series. What comes is untrusted.
+Every instance of a version is asked at each scrape, with little patience; one that has no such figure has no series. So
+far vLLM has them. What comes is untrusted: a closed list of names is looked for, and nothing else is passed on.
 """
 
 import http.client
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from appliance.errors import ApplianceError
 from appliance.gateway.connections import EngineConnection
+from appliance.gateway.enginesockets import engines_at
 from appliance.gateway.routing import Routes
 
 _SECONDS: Final = 1.0
 _MOST_BYTES: Final = 4 * 1024 * 1024
-# vLLM's name for it changed; both are read, and the documents' is told.
-_USE: Final = re.compile(
-    r"^vllm:(?:gpu_cache_usage_perc|kv_cache_usage_perc)(?:\{[^}\n]{0,1000}\})? ([0-9.eE+-]{1,32})$", re.MULTILINE
+_LABELS: Final = ("model_name", "engine")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One figure of vLLM's.
+
+    Attributes:
+        names: Under which its releases tell it.
+        told: Our name for it; vLLM's own where the gateway has no figure of that name.
+        says: What it is.
+        most: The highest that is believed.
+        kind: Of the family.
+        joins: Makes one of the values of all its series (one for each of vLLM's processes).
+    """
+
+    names: tuple[str, ...]
+    told: str
+    says: str
+    most: float = 2.0**63
+    kind: type[GaugeMetricFamily] | type[CounterMetricFamily] = CounterMetricFamily
+    joins: Callable[[Iterable[float]], float] = sum
+
+    def read(self, untrusted: str) -> float | None:
+        """Return its value in an engine's metrics; None where they do not tell it, or wrongly."""
+        names = "|".join(map(re.escape, self.names))
+        values = re.findall(rf"^(?:{names})(?:\{{[^}}\n]{{0,1000}}\}})? ([0-9.eE+-]{{1,32}})$", untrusted, re.MULTILINE)
+        try:
+            found = [float(value) for value in values]
+        except ValueError:
+            return None
+        return self.joins(found) if found and all(0 <= one <= self.most for one in found) else None
+
+
+# vLLM's name for the use of its cache changed; both are read, and the documents' is told.
+USE: Final = Figure(
+    names=("vllm:gpu_cache_usage_perc", "vllm:kv_cache_usage_perc"),
+    told="vllm:gpu_cache_usage_perc",
+    says="Part of the KV cache in use, 0 to 1, of the instance where it is fullest",
+    most=1.0,
+    kind=GaugeMetricFamily,
+    joins=max,
 )
+OWN: Final = (
+    Figure(
+        names=("vllm:num_requests_running",),
+        told="sealift_engine_requests_running",
+        says="Requests that an engine decodes",
+        kind=GaugeMetricFamily,
+    ),
+    Figure(
+        names=("vllm:num_requests_waiting",),
+        told="sealift_engine_requests_waiting",
+        says="Requests that wait in an engine",
+        kind=GaugeMetricFamily,
+    ),
+    Figure(
+        names=("vllm:num_preemptions_total",),
+        told="vllm:num_preemptions",
+        says="Answers that an engine put off for want of room in its KV cache",
+    ),
+    Figure(
+        names=("vllm:prefix_cache_queries_total",),
+        told="vllm:prefix_cache_queries",
+        says="Tokens of prompts that an engine looked for in what it had read before",
+    ),
+    Figure(
+        names=("vllm:prefix_cache_hits_total",),
+        told="vllm:prefix_cache_hits",
+        says="Tokens of prompts that an engine had read before",
+    ),
+    Figure(names=("vllm:prompt_tokens_total",), told="vllm:prompt_tokens", says="Tokens of prompts, by the engine"),
+    Figure(
+        names=("vllm:generation_tokens_total",),
+        told="vllm:generation_tokens",
+        says="Tokens of answers, by the engine",
+    ),
+)
+"""What is told of each instance by itself."""
 
 
 class EngineFigures(Collector):
@@ -31,29 +110,29 @@ class EngineFigures(Collector):
     def __init__(self, routes: Routes) -> None:
         self._routes = routes
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
+    def collect(self) -> Iterable[Metric]:
         """Return the figures of now."""
-        use = GaugeMetricFamily(
-            "vllm:gpu_cache_usage_perc", "Part of the KV cache in use, 0 to 1", labels=["model_name"]
-        )
+        said: list[tuple[str, Mapping[str, str]]] = []
         with suppress(ApplianceError):
             for route in self._routes.lines().routes:
-                found = cache_use(_asked(route.socket))
-                if found is not None:
-                    use.add_metric([route.name], found)
-        return (use,)
+                engines = engines_at(route.socket)
+                said.append((route.name, {word: _asked(path) for path, word in engines.items()}))
+        use = GaugeMetricFamily(USE.told, USE.says, labels=["model_name"])
+        for name, of_engines in said:
+            found = [value for text in of_engines.values() if (value := USE.read(text)) is not None]
+            if found:
+                use.add_metric([name], max(found))
+        return (use, *(_family(one, said) for one in OWN))
 
 
-def cache_use(untrusted: str) -> float | None:
-    """Return the part of the KV cache in use that an engine's metrics tell; None where they tell none."""
-    found = _USE.search(untrusted)
-    if found is None:
-        return None
-    try:
-        value = float(found[1])
-    except ValueError:
-        return None
-    return value if 0 <= value <= 1 else None
+def _family(figure: Figure, said: Sequence[tuple[str, Mapping[str, str]]]) -> Metric:
+    family = figure.kind(figure.told, figure.says, labels=_LABELS)
+    for name, of_engines in said:
+        for word, text in of_engines.items():
+            value = figure.read(text)
+            if value is not None:
+                family.add_metric([name, word], value)
+    return family
 
 
 def _asked(path: Path) -> str:

@@ -1,16 +1,15 @@
 """The engines of each version as one to ask: picks an instance for each call, and another before a caller heard a word.
 
-Instances of a version are found by their sockets: `engine-production-DIGEST.sock`, further ones `…-2.sock` to
-`…-9.sock`, `…-cpu.sock` for overflow and `…-standby.sock`. Which of them runs is not the gateway's to decide.
+Instances of a version are found by their sockets (`enginesockets`). Which of them runs is not the gateway's to decide.
 """
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from appliance.errors import EngineProtocolError, EngineUnavailableError
+from appliance.gateway.enginesockets import engines_at
 from appliance.gateway.instances import Instance, Instances, Kind
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.upstream import FAILURES, Call, Picked, Upstream, is_of_request
@@ -18,7 +17,6 @@ from appliance.serve.client import EngineClient
 from media.clock import Clock
 
 _FRESH_SECONDS: Final = 1.0
-_FURTHER: Final = re.compile(r"-([2-9]|cpu|standby)")
 _KINDS: Final = {"cpu": Kind.OVERFLOW, "standby": Kind.STANDBY}
 _QUESTION_SECONDS: Final = 3.0  # longer than a short question can take
 _T = TypeVar("_T")
@@ -207,11 +205,7 @@ class Fleet:
         if now - self._looked_at <= _FRESH_SECONDS and self._instances.known:
             return
         self._looked_at = now
-        found = {self._path.name: Kind.OWN}
-        for path in sorted(self._path.parent.glob(f"{self._path.stem}-*{self._path.suffix}")):
-            word = _FURTHER.fullmatch(path.stem.removeprefix(self._path.stem))
-            if word is not None:
-                found[path.name] = _KINDS.get(word[1], Kind.OWN)
+        found = {path.name: _KINDS.get(word, Kind.OWN) for path, word in engines_at(self._path).items()}
         self._instances.set([Instance(name=name, kind=kind) for name, kind in found.items()])
         has_overflow = Kind.OVERFLOW in found.values()
         for one in self._instances.known.values():  # of those known before, too: overflow starts after them

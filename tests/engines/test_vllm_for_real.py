@@ -156,6 +156,11 @@ def test_the_gateway_tells_what_only_vllm_knows_by_the_versions_own_name(served:
 
     assert re.search(rf'^vllm:gpu_cache_usage_perc\{{model_name="{name}"\}} [0-9.e-]+$', told, re.MULTILINE)
     assert f'vllm:time_to_first_token_seconds_count{{model_name="{name}"}}' in told
+    own = f'{{engine="1",model_name="{name}"}}'
+    assert re.search(rf"^sealift_engine_requests_running{re.escape(own)} [0-9.e-]+$", told, re.MULTILINE)
+    made = re.search(rf"^vllm:generation_tokens_total{re.escape(own)} ([0-9.e+-]+)$", told, re.MULTILINE)
+    assert made is not None
+    assert float(made[1]) > 0
 
 
 def test_its_processes_reach_nobody_and_log_no_prompt(served: Served) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions.observed import FACTS
+from appliance.gateway.enginefigures import OWN, USE
 from appliance.gateway.gpus import Gpu
 from appliance.gateway.metrics import Metrics
 from appliance.observe.completeness import LOGINS, OPEN, RECORDS
@@ -38,7 +39,8 @@ def offered() -> set[str]:
     """Return every name that a scrape can give."""
     metrics = Metrics(read_gpus=lambda: [Gpu(gpu_id="0", utilization_percent=1, memory_bytes=1, memory_total_bytes=1)])
     names = {"up", *FACTS, *NODE, f"{RECORDS}_total", f"{LOGINS}_total", OPEN}
-    for family in metrics.registry.collect():
+    of_engines = (one.kind(one.told, one.says) for one in (USE, *OWN))
+    for family in (*metrics.registry.collect(), *of_engines):
         suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))
         names |= {family.name + suffix for suffix in suffixes}
     return names
