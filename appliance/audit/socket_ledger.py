@@ -31,7 +31,8 @@ def _plain(value: object) -> object:
     raise TypeError(type(value).__name__)
 
 
-_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_plain)
+# What contains itself is too deep for it all the same; looking for that costs a third.
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False, default=_plain)
 
 
 class _Keys:

@@ -47,6 +47,7 @@ from media.errors import SealiftError
 
 # A token covers at least one byte of text; a chat template adds a few around each message.
 _TEMPLATE_TOKENS: Final = 32
+_ENCODER: Final = json.JSONEncoder(check_circular=False)
 _ROUTES: Final = {Endpoint.CHAT: "/v1/chat/completions", Endpoint.COMPLETIONS: "/v1/completions"}
 
 
@@ -279,7 +280,7 @@ def _whole(exchange: Exchange, writer: Writer, asked: Asked) -> Response:
                 pass
         for _ in assembly.close():
             pass
-        text = json.dumps(writer.whole(assembly))
+        text = _ENCODER.encode(writer.whole(assembly))
         exchange.succeed()
     except Exception as error:  # noqa: BLE001 - whatever happens, the outcome is recorded
         raise exchange.fail(error) from None

@@ -11,10 +11,13 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
+from weakref import WeakSet
 
 SILENCE_SECONDS: Final = 30
 _TIMEVAL: Final = struct.Struct("@ll")
 _BOUND: Final = _TIMEVAL.pack(SILENCE_SECONDS, 0)
+# Connections that have their bounds: one that is kept brings many requests.
+_bounded: "WeakSet[socket.socket]" = WeakSet()
 _GONE: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 
@@ -31,7 +34,8 @@ def bound_waits(environ: Mapping[str, Any]) -> None:
     reads, ends with an error instead of holding a thread for ever.
     """
     caller = caller_socket(environ)
-    if caller is not None:
+    if caller is not None and caller not in _bounded:
+        _bounded.add(caller)
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             caller.setsockopt(socket.SOL_SOCKET, option, _BOUND)
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from media.clock import Clock, to_text
 
 _NAME: Final = "sealift.gateway"
-_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
 
 class Event(StrEnum):

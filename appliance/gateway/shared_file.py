@@ -58,8 +58,11 @@ class SharedFile:
         Raises:
             StoreDamagedError: The file cannot be read or written.
         """
-        with self._usable() as connection:
-            return connection.execute(statement, values).rowcount
+        with self._lock:
+            try:
+                return self._opened().execute(statement, values).rowcount
+            except (sqlite3.Error, OSError) as error:
+                raise self._damaged(error) from error
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -76,13 +79,19 @@ class SharedFile:
         """Lend the connection to one thread at a time."""
         with self._lock:
             try:
-                if self._connection is None:
-                    self._connection = connected(
-                        self._file, settings=self._settings, busy_seconds=self._busy_seconds, prepare=self._prepare
-                    )
-                yield self._connection
+                yield self._opened()
             except (sqlite3.Error, OSError) as error:
-                raise StoreDamagedError(what=self._what, why=type(error).__name__, fix=self._fix) from error
+                raise self._damaged(error) from error
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = connected(
+                self._file, settings=self._settings, busy_seconds=self._busy_seconds, prepare=self._prepare
+            )
+        return self._connection
+
+    def _damaged(self, error: Exception) -> StoreDamagedError:
+        return StoreDamagedError(what=self._what, why=type(error).__name__, fix=self._fix)
 
 
 def connected(

@@ -26,7 +26,7 @@ _MAX_STREAM_BYTES: Final = 4 * MAX_ANSWER_BYTES
 _SILENT_SECONDS: Final = 300.0
 _DRAIN_SECONDS: Final = 0.2
 _WELL_SECONDS: Final = 1.0
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 _HEADERS: Final = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 
 

@@ -71,6 +71,7 @@ def faults(run: Run, stack: ExitStack) -> None:
 def upgraded(run: Run, stack: ExitStack) -> None:
     """The next release, through a full disk and a power failure, until it serves and is watched."""
     served = _serving(run, stack, RELEASES)
+    before = serve(run, served.key, chapter="An answer of the release before")
     _approve_next(run)
     full.releases_full(run)
     powercut.during_upgrade(run)
@@ -78,6 +79,8 @@ def upgraded(run: Run, stack: ExitStack) -> None:
     upgrade.go_forward(run)
     monitored.begin(run)
     serve(run, served.key, chapter="The next release serves")
+    proof = run.machine.result("sealift", "prove", before["request_id"])
+    run.require("an answer of the release before is proven by the next one", proof["ok"] is True, proof)
     monitored.targets_and_banner(run)
 
 

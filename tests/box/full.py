@@ -36,8 +36,9 @@ def state_full(run: Run, medium: str, served: Served) -> None:
         filled = fill(run, STATE)
         done = machine.run("sealift", "receive", medium, may_fail=True)
         run.require("receiving onto a full disk ends with 30", done.returncode == 30, done.stdout + done.stderr)
-        with load(run, served.key, callers=1):
-            pass
+        with load(run, served.key, callers=1) as asked:
+            for _ in range(3):
+                asked.answered_since(time.time())
         filled.empty()
         machine.run("sealift", "receive", medium)
 
@@ -46,7 +47,15 @@ def releases_full(run: Run) -> None:
     """Fill the disk of releases: an approved install stops with its number, and nothing was changed."""
     machine = run.machine
     with run.stage.chapter("The disk of releases is full"):
+        before = _in_use(run)
         filled = fill(run, RELEASES)
         done = machine.run(*as_person("omar", "sealift", "install", "2"), may_fail=True)
         run.require("installing onto a full disk ends with 30", done.returncode == 30, done.stdout + done.stderr)
         filled.empty()
+        run.require("an install that found no room left the release in use", _in_use(run) == before, _in_use(run))
+
+
+def _in_use(run: Run) -> str:
+    """Return the release in use, and the packages of Debian that are installed."""
+    words = ("sh", "-ec", "readlink /opt/sealift/current; dpkg-query -W | sha256sum")
+    return run.machine.run(*words, shown=False).stdout

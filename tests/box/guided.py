@@ -103,6 +103,10 @@ def finished(run: Run) -> dict[str, str]:
         kept = json.loads((machine.root / _SUMMARY).read_text())
         run.require("the authority has a fingerprint", kept["ca_fingerprint"] in spoken.said, kept)
         run.require("capacity was measured", kept["capacity"] is not None, kept["capacity_missing"])
+        ends_with = ("notes per hour", "B23", "B24", *kept["urls"].values())
+        missing = [one for one in ends_with if one not in spoken.said]
+        run.require("it ends with address, capacity and what was asked for", kept["urls"] and not missing, missing)
+        run.require("it says that nobody is told of trouble, and why", "NO ALERTS" in spoken.said, spoken.said)
         run.facts["notes_per_hour"] = kept["capacity"]["figures"]["notes_per_hour"]
         run.require("no code was written down", not any(code in json.dumps(kept) for code in codes.values()))
         told = json.loads(machine.run("sealift", "status", "--json", shown=False, may_fail=True).stdout)

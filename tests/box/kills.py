@@ -9,6 +9,7 @@ from tests.box.run import Run
 
 BACK_SECONDS = 10.0
 _TRIES = 1200
+_LAST_BYTES_SECONDS = 0.5
 _MOST_LEAVES = "1000"
 
 
@@ -18,7 +19,8 @@ def kill_each(run: Run, served: Served) -> None:
     units = [f"sealift-{name}.service" for name in ("ledger", "promoter", "jobs", "gateway", "admin")]
     seconds: dict[str, float] = {}
     with run.stage.chapter("SIGKILL of each service under load"), load(run, served.key) as asked:
-        for unit in (*units, engine, "nginx.service"):
+        first = (*units, engine, "nginx.service")
+        for unit in (*first, *(one for one in _running(run) if one not in first)):
             before, began = _main(run, unit), time.time()
             run.machine.run("systemctl", "kill", "--signal=KILL", unit, shown=False)
             _wait_for_another(run, unit, before)
@@ -34,7 +36,10 @@ def cut_cable(run: Run, served: Served) -> None:
     """Pull the cable while questions come in, and plug it in again."""
     with run.stage.chapter("The cable is cut and plugged in again"), load(run, served.key) as asked:
         run.facility.run("ip", "link", "set", "cable0", "down")
+        cut = time.time() + _LAST_BYTES_SECONDS
         time.sleep(3)  # long enough that questions are under way and none comes back
+        got = [one for one in asked.read() if one.ended > cut and one.status == 200]
+        run.require("nobody got an answer while the cable was cut", not got, got)
         run.facility.run("ip", "link", "set", "cable0", "up")
         asked.answered_since(time.time())
     require_recorded(run, asked.asked, "nothing acknowledged was lost by the cut")
@@ -50,6 +55,18 @@ def require_recorded(run: Run, asked: list[Asked], name: str) -> None:
     verified = run.machine.run("sealift", "audit", "verify", shown=False, may_fail=True)
     run.require("the ledger verifies afterwards", verified.returncode == 0, verified.stdout + verified.stderr)
     print(f"   {len(good)} of {len(asked)} questions were answered, each is recorded")
+
+
+def _running(run: Run) -> list[str]:
+    """Return every service of Sealift that runs and is to be brought back."""
+    words = ("list-units", "sealift-*.service", "--state=running", "--plain", "--no-legend")
+    told = run.machine.run("systemctl", *words, shown=False).stdout
+    names = [line.split()[0] for line in told.splitlines() if line.strip()]
+    kept = [
+        (name, run.machine.run("systemctl", "show", "-P", "Restart", name, shown=False).stdout.strip())
+        for name in names
+    ]
+    return sorted(name for name, restart in kept if restart != "no")
 
 
 def _main(run: Run, unit: str) -> str:

@@ -1,6 +1,7 @@
 """Who reaches what on the installed box: every user against every socket and every folder that is somebody's own."""
 
 import json
+from typing import Any
 
 from tests.box.run import Run
 
@@ -33,7 +34,7 @@ _PLACES = {
     "trust": "/var/lib/sealift/trust/state.json",
     "logs": "/var/lib/sealift/logs",
 }
-_EXPECTED = {
+EXPECTED = {
     "sealift-ledger": (set(), {"ledger"}),
     "sealift-promoter": ({"ledger-promoter"}, {"promotions"}),
     "sealift-gateway-test": ({"ledger-test", "engine-test"}, {"state"}),
@@ -64,6 +65,8 @@ _EXPECTED = {
     "sealift-alerts": (set(), set()),
     "sealift-siem": ({"ledger-siem"}, set()),
     "sealift-review": (set(), set()),
+    "sealift-standby": (set(), set()),
+    "sealift-backup": (set(), set()),
     "www-data": ({"gateway", "gateway-test", "admin"}, set()),
     "iris": ({"ledger-operator", "promoter-operator", "jobs-operator", "review-operator"}, set()),
     "nobody": (set(), set()),
@@ -73,10 +76,17 @@ _EXPECTED = {
 def who_reaches_what(run: Run) -> None:
     """Compare what every user reaches with what it should: no more and no less."""
     with run.stage.chapter("Who reaches what: every user against every socket and folder"):
-        for user, (doors, places) in _EXPECTED.items():
-            words = ("runuser", "-u", user, "--", "python3", "-I", "-c", _PROBE, *_PLACES.values())
-            told = json.loads(run.machine.run(*words, shown=False).stdout)
+        told = _asked(run, "root")
+        run.require("every place is there for root to read", set(told["reads"]) == set(_PLACES.values()), told)
+        for user, (doors, places) in EXPECTED.items():
+            told = _asked(run, user)
             found_doors = {door.rpartition("-")[0] if door.startswith("engine-") else door for door in told["doors"]}
             found_places = {name for name, path in _PLACES.items() if path in told["reads"]}
             print(f"   {user:<17} connects to {sorted(found_doors) or '-'}, reads {sorted(found_places) or '-'}")
             run.require(f"{user} reaches what it should", (found_doors, found_places) == (doors, places), told)
+
+
+def _asked(run: Run, user: str) -> dict[str, Any]:
+    words = ("runuser", "-u", user, "--", "python3", "-I", "-c", _PROBE, *_PLACES.values())
+    found: dict[str, Any] = json.loads(run.machine.run(*words, shown=False).stdout)
+    return found

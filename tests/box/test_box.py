@@ -65,6 +65,7 @@ def test_everything_held(facts: dict[str, Any]) -> None:
         "one approval is not enough",
         "the request is recorded",
         "the proof holds",
+        "every place is there for root to read",
         *(
             f"{user} reaches what it should"
             for user in (

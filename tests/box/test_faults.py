@@ -11,6 +11,7 @@ pytestmark = [pytest.mark.box, pytest.mark.timeout(1140)]
 FAULTS = (
     "every killed service is back within 10 seconds",
     "nothing acknowledged was lost by the kills",
+    "nobody got an answer while the cable was cut",
     "nothing acknowledged was lost by the cut",
     "nothing was answered without a record on a full disk",
     "the ledger verifies afterwards",
@@ -31,6 +32,8 @@ FAULTS = (
     "each person has a code",
     "the authority has a fingerprint",
     "capacity was measured",
+    "it ends with address, capacity and what was asked for",
+    "it says that nobody is told of trouble, and why",
     "no code was written down",
     "all units run after it",
     "a second setup measures nothing anew",
@@ -179,6 +182,8 @@ OPTIONAL = (
 UPGRADE = (
     "the next release changes the host",
     "installing onto a full disk ends with 30",
+    "an install that found no room left the release in use",
+    "an answer of the release before is proven by the next one",
     "the trial was noted before",
     "the boot recorded why",
     "the release before is in use again",

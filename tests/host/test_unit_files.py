@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.box.reach import EXPECTED
 from tests.support.unit_files import SYSTEMD, scratch_root, services, settings, values
 
 ROOT_STEP = "sealift-install@.service"
@@ -361,3 +362,10 @@ def test_only_the_production_engine_and_the_switch_read_promotions() -> None:
 
 def test_the_folders_of_data_are_no_python_packages() -> None:
     assert not list(SYSTEMD.rglob("__init__.py"))
+
+
+def test_the_booted_box_asks_of_every_user_what_it_reaches() -> None:
+    lines = [line.split() for line in (SYSTEMD / "sysusers.d/sealift.conf").read_text().splitlines()]
+    users = {line[1] for line in lines if line and line[0] == "u"}
+
+    assert users <= set(EXPECTED)
