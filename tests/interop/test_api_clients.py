@@ -43,6 +43,36 @@ except openai.AuthenticationError as error:
     found["refused"] = error.code
 print(json.dumps(found))
 """
+_LANGCHAIN_TOOLS = """
+import asyncio, json, sys
+from langchain_openai import ChatOpenAI
+from langchain_core.tools import tool
+from pydantic import BaseModel
+
+class LookUp(BaseModel):
+    city: str
+    days: int
+
+@tool
+def look_up(city: str, days: int) -> str:
+    \'\'\'Return the weather of a city for some days.\'\'\'
+    return ""
+
+url, key, model, what = sys.argv[1:]
+chat = ChatOpenAI(base_url=url, api_key=key, model=model, max_retries=0, temperature=0)
+if what == "calls":
+    bound = chat.bind_tools([look_up])
+    whole, later = bound.invoke("weather?"), asyncio.run(bound.ainvoke("weather?"))
+    pieces = list(bound.stream("weather?"))
+    joined = pieces[0]
+    for piece in pieces[1:]:
+        joined += piece
+    told = [[(call["name"], call["args"]) for call in one.tool_calls] for one in (whole, later, joined)]
+    print(json.dumps({"calls": told, "pieces": len(pieces)}))
+else:
+    made = chat.with_structured_output(LookUp, method="json_schema").invoke("weather?")
+    print(json.dumps(made.model_dump()))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +104,24 @@ def test_langchain_chats_streams_batches_and_embeds(server: Server, tmp_path: Pa
     assert found["documents"][0] == found["documents"][2] == found["query"]
     assert found["documents"][0] != found["documents"][1]
     assert found["refused"] == "invalid_api_key"
+
+
+def test_langchain_calls_functions_and_gets_the_callers_own_type(server: Server, tmp_path: Path) -> None:
+    words = ["python", "-c", _LANGCHAIN_TOOLS, f"{server.url}/v1", server.key, MODEL]
+    arguments = '{"city":"x","days":7}'
+    called = {"id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": arguments}}
+
+    server.engine.script = Script(text="", tool_calls=(called,))
+    calls = api_clients.run([*words, "calls"], folder=tmp_path, more={})
+    server.engine.script = Script(text=arguments)
+    typed = api_clients.run([*words, "type"], folder=tmp_path, more={})
+
+    assert calls.returncode == 0, calls.stderr[-2000:]
+    found = json.loads(calls.stdout)
+    assert found["calls"] == [[["look_up", {"city": "x", "days": 7}]]] * 3
+    assert found["pieces"] > 2
+    assert typed.returncode == 0, typed.stderr[-2000:]
+    assert json.loads(typed.stdout) == {"city": "x", "days": 7}
 
 
 def test_the_llm_command_answers_whole_and_streamed(server: Server, tmp_path: Path) -> None:

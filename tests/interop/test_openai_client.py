@@ -4,11 +4,14 @@ Whole and streamed answers, errors and headers are in tests/functional/gateway/t
 """
 
 import asyncio
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+from pydantic import BaseModel
 
 from tests.support.engine import DIMENSIONS, Script
 from tests.support.gateway import MODEL
@@ -81,3 +84,68 @@ def test_the_client_asks_again_only_where_that_may_help(
         client.with_options(max_retries=1).embeddings.create(model=MODEL, input="one more")
 
     assert len(server.engine.embedded) == attempts
+
+
+CALL: dict[str, Any] = {
+    "id": "call_1",
+    "type": "function",
+    "function": {"name": "LookUp", "arguments": '{"city":"x","days":7}'},
+}
+
+
+class LookUp(BaseModel):
+    city: str
+    days: int
+
+
+def test_functions_are_called_whole_streamed_and_asynchronously_through_the_server(
+    client: openai.OpenAI, server: Server
+) -> None:
+    server.engine.script = Script(text="", tool_calls=(CALL,))
+    tools = [openai.pydantic_function_tool(LookUp)]
+
+    whole = client.chat.completions.parse(model=MODEL, messages=messages("weather?"), tools=tools)
+    with client.chat.completions.stream(model=MODEL, messages=messages("weather?"), tools=tools) as stream:
+        deltas = [event for event in stream if event.type == "tool_calls.function.arguments.delta"]
+        streamed = stream.get_final_completion()
+
+    async def ask() -> Any:
+        async with openai.AsyncOpenAI(base_url=client.base_url, api_key=server.key, max_retries=0) as both:
+            return await both.chat.completions.parse(model=MODEL, messages=messages("weather?"), tools=tools)
+
+    assert len(deltas) > 1, "arguments come as they are made"
+    for answer in (whole, streamed, asyncio.run(ask())):
+        (call,) = answer.choices[0].message.tool_calls or []
+        assert call.function.parsed_arguments == LookUp(city="x", days=7)
+        assert answer.choices[0].finish_reason == "tool_calls"
+    assert server.engine.last["tools"][0]["function"]["name"] == "LookUp"
+
+
+def test_a_structured_answer_is_the_callers_own_type_through_the_server(client: openai.OpenAI, server: Server) -> None:
+    server.engine.script = Script(text='{"city": "x", "days": 7}')
+
+    answer = client.chat.completions.parse(model=MODEL, messages=messages("weather?"), response_format=LookUp)
+
+    assert answer.choices[0].message.parsed == LookUp(city="x", days=7)
+    assert server.engine.last["response_format"]["type"] == "json_schema"
+
+
+def test_the_client_waits_as_long_as_it_is_told_when_it_asked_too_often(tmp_path: Path) -> None:
+    with gateway_server(tmp_path, limits="requests_per_minute = 30") as site:
+        here: dict[str, Any] = {"base_url": f"{site.url}/v1", "api_key": site.key, "timeout": 30}
+        with openai.OpenAI(max_retries=0, **here) as once, openai.OpenAI(max_retries=1, **here) as twice:
+            with pytest.raises(openai.RateLimitError) as refused:
+                _ask_often(once)
+            began = time.monotonic()
+            answer = twice.chat.completions.create(model=MODEL, messages=messages("hello"))
+            waited = time.monotonic() - began
+
+    told = float(refused.value.response.headers["retry-after"])
+    assert 1 <= told <= 3
+    assert answer.choices[0].message.content == "You said: hello"
+    assert waited >= told - 1.2  # told in whole seconds; by itself the client would begin with half a second
+
+
+def _ask_often(client: openai.OpenAI) -> None:
+    for _ in range(40):
+        client.chat.completions.create(model=MODEL, messages=messages("hello"))
