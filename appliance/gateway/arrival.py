@@ -4,7 +4,7 @@ from typing import Any
 
 from appliance.gateway.answering import Arrival
 from appliance.gateway.beginning import Come
-from appliance.gateway.body import read_object
+from appliance.gateway.body import body_of, read_object
 from appliance.gateway.dialect import Dialect
 from appliance.gateway.identity import USER_HEADER
 from appliance.gateway.parameters import Endpoint
@@ -37,7 +37,7 @@ def arrival(endpoint: Endpoint, dialect: Dialect) -> Arrival:
 
 def _come() -> dict[str, Any]:
     request, noted = served()
-    body, environ = request.get_data(cache=False), request.environ
+    body, environ = body_of(request), request.environ
     return {
         "request_id": noted.request_id,
         "began": noted.began,

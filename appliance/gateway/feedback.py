@@ -11,7 +11,7 @@ from flask import Blueprint, Response, g, jsonify, request
 
 from appliance.audit.facts import Ledger
 from appliance.gateway.access import keyed
-from appliance.gateway.body import read_object
+from appliance.gateway.body import body_of, read_object
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.problems import Problem, invalid
 from appliance.gateway.record import stamped
@@ -31,7 +31,7 @@ def make_blueprint(ledger: Ledger, metrics: Metrics, stage: Stage = Stage.PRODUC
     @blueprint.post("/v1/feedback")
     @keyed
     def feedback() -> Response:
-        said = _read(read_object(request.get_data(cache=False)))
+        said = _read(read_object(body_of(request)))
         request_id, rating = said["request_id"], said["rating"]
         intent = next(iter(ledger.find(_INTENT, "request_id", request_id, limit=1)), None)
         if intent is None or intent.body.get("key_id") != g.key.key_id:

@@ -14,7 +14,7 @@ from appliance.gateway import problems
 from appliance.gateway.access import keyed
 from appliance.gateway.answering import Answering
 from appliance.gateway.arrival import arrival, come
-from appliance.gateway.body import read_object
+from appliance.gateway.body import body_of, read_object
 from appliance.gateway.embedding import Embeddings
 from appliance.gateway.embedding_reading import Wording, asks_nothing
 from appliance.gateway.ollama_reading import Ollama, model_of, only_loads
@@ -65,7 +65,7 @@ def make_blueprint(answering: Answering, embeddings: Embeddings, routes: Routes,
     @blueprint.post("/api/show")
     @keyed
     def show() -> Response:
-        route = _named(routes, read_object(request.get_data(cache=False)))
+        route = _named(routes, read_object(body_of(request)))
         abilities = ["completion", *(["tools"] if route.has_tools else []), *(["embedding"] if route.embedding else [])]
         listed = _listed(route)
         facts = {"general.version": route.version, "sealift.model_digest": route.model_digest}

@@ -13,7 +13,7 @@ from appliance.config import LimitsSection
 from appliance.gateway.access import keyed
 from appliance.gateway.batches import lines
 from appliance.gateway.batches.store import RUNS, Batch, BatchStore, File
-from appliance.gateway.body import read_object
+from appliance.gateway.body import body_of, read_object
 from appliance.gateway.problems import Problem, invalid
 
 PURPOSE: Final = "batch"
@@ -77,7 +77,7 @@ def _batches(blueprint: Blueprint, store: BatchStore) -> None:
     @blueprint.post("/v1/batches")
     @keyed
     def create() -> Response:
-        asked = read_object(request.get_data(cache=False))
+        asked = read_object(body_of(request))
         endpoint, hours, metadata = _read(asked)
         source = _file(store, str(asked.get("input_file_id")), param="input_file_id")
         if source.purpose != PURPOSE:
@@ -144,7 +144,7 @@ def _batch(store: BatchStore, batch_id: str) -> Batch:
 
 def _uploaded() -> tuple[str, bytes]:
     """Return name and content of a file that is handed in; it never touches a disk unencrypted."""
-    content = request.get_data(cache=False)
+    content = body_of(request)
     options: Mapping[str, str] = request.mimetype_params
     if request.mimetype != "multipart/form-data" or not options.get("boundary"):
         raise Problem(400, "invalid_multipart", "Send multipart/form-data with purpose and file.")

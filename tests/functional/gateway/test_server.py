@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +175,30 @@ def test_a_caller_that_stops_reading_does_not_hold_up_others(server: Server, cli
 
     assert client.chat.completions.create(model=MODEL, messages=_messages("hi")).choices
     connection.close()
+
+
+@pytest.mark.parametrize("is_chunked", [True, False])
+def test_a_body_without_an_end_is_refused_at_its_limit_and_harms_nobody(
+    server: Server, client: openai.OpenAI, *, is_chunked: bool
+) -> None:
+    piece = b" " * (64 << 10)
+    framed = b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece
+    told = b"transfer-encoding: chunked" if is_chunked else b"content-length: 100000000"
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: box\r\nauthorization: Bearer %b\r\n%b\r\n\r\n"
+    sent = 0
+    with socket.create_connection((host, int(port)), timeout=30) as caller:
+        caller.sendall(head % (server.key.encode(), told))
+        with suppress(ConnectionError):  # it hangs up on what it does not read
+            while sent < 100 << 20 and not select.select([caller], [], [], 0)[0]:
+                caller.sendall(framed)
+                sent += len(piece)
+        answer = caller.recv(4096)
+        other = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "hello"}])
+
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert sent < 32 << 20, "it was not read to its end"
+    assert other.choices[0].message.content == "You said: hello"
 
 
 def test_many_callers_at_once_get_their_own_answers(server: Server) -> None:
