@@ -107,6 +107,8 @@ def arguments(
         *("--tensor-parallel-size", str(settings.tensor_parallel_size)),
         *("--pipeline-parallel-size", str(settings.pipeline_parallel_size)),
         *("--gpu-memory-utilization", settings.gpu_memory_utilization),
+        # The gateway's classes: who is more urgent is let in first, and may take the place of another.
+        *("--scheduling-policy", "priority"),
         "--enable-chunked-prefill",
         *("--middleware", DOOR),
         *("--disable-uvicorn-access-log", "--uvicorn-log-level", "warning", "--disable-fastapi-docs"),

@@ -17,12 +17,14 @@ MAX_TOKENS: Final = 256
 _ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
 _SAMPLING: Final = (
     "temperature", "top_p", "max_tokens", "seed", "stop", "n", "presence_penalty", "frequency_penalty", "logit_bias",
-    "response_format", "stream", "cache_salt",
+    "response_format", "stream", "cache_salt", "priority",
 )  # fmt: skip
 _OF_CHAT: Final = (
     *_SAMPLING, "logprobs", "top_logprobs", "tools", "tool_choice", "parallel_tool_calls", "max_completion_tokens",
 )  # fmt: skip
 _OF_COMPLETION: Final = (*_SAMPLING, "logprobs", "prompt")
+_CLASSES: Final = range(3)
+"""The gateway's classes of urgency, the most urgent first; no number beyond them puts anybody before all others."""
 _JOINER: Final = "\u2060"
 _OF_MESSAGE: Final = ("role", "content", "name", "tool_calls", "tool_call_id")
 
@@ -177,6 +179,8 @@ def _common(untrusted: Mapping[str, Any], facts: Facts, allowed: Iterable[str]) 
         raise RefusedRequestError("invalid_value", "max_tokens is a whole number of at least 1")
     body["max_tokens"] = min(limit, facts.n_ctx)
     body["model"] = facts.model_digest
+    if type(body.get("priority")) is not int or body["priority"] not in _CLASSES:
+        body.pop("priority", None)
     if body.get("stream") is True:
         body["stream_options"] = {"include_usage": True}
     return body

@@ -52,6 +52,7 @@ def test_the_server_listens_on_a_unix_socket_under_the_versions_digest_behind_ou
     assert (value(arguments, "--quantization"), value(arguments, "--tensor-parallel-size")) == ("awq", "4")
     assert (value(arguments, "--max-model-len"), value(arguments, "--max-num-seqs")) == ("8192", "256")
     assert "--enable-chunked-prefill" in arguments
+    assert value(arguments, "--scheduling-policy") == "priority"
 
 
 def test_no_remote_code_is_trusted_and_no_request_is_logged() -> None:

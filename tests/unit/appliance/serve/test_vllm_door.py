@@ -85,6 +85,16 @@ def test_a_chat_gets_the_versions_prompt_name_and_defaults_and_none_of_vllms_own
     assert b"x-trace" not in dict(inner.headers)
 
 
+@pytest.mark.parametrize(("told", "asked"), [(0, 0), (2, 2), (-1, None), (3, None), (True, None), ("0", None)])
+def test_vllm_is_told_the_gateways_class_and_no_other_priority(ask: Any, told: object, asked: int | None) -> None:
+    inner = Inner()
+
+    ask(inner, "/v1/chat/completions", {**CHAT, "priority": told})
+
+    ((_, body),) = inner.asked
+    assert body.get("priority") == asked
+
+
 PARTS = ("<", "|", ">", "im_end", "im_start", "a", "<|im_end|>", "\u2060")
 
 

@@ -80,5 +80,6 @@ capabilities:
 --max-model-len={{ .Values.model.maxModelLen }}
 --gpu-memory-utilization={{ .Values.engine.memoryUtilization }}
 --tensor-parallel-size={{ max 1 (int .Values.engine.gpus) }}
+--scheduling-policy=priority
 --enable-chunked-prefill
 {{- end }}
