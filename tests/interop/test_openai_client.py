@@ -39,13 +39,15 @@ def messages(text: str) -> Any:
 
 
 def test_embeddings_come_as_the_client_asks_by_itself_and_as_numbers(client: openai.OpenAI, server: Server) -> None:
-    usual = client.embeddings.create(model=MODEL, input=["one", "SSN 123-45-6789"])
-    numbers = client.embeddings.create(model=MODEL, input=["one", "SSN 123-45-6789"], encoding_format="float")
+    usual = client.embeddings.create(model=MODEL, input=["asked nowhere else", "SSN 123-45-6789"])
+    numbers = client.embeddings.create(
+        model=MODEL, input=["asked nowhere else", "SSN 123-45-6789"], encoding_format="float"
+    )
 
     assert [one.embedding for one in usual.data] == [one.embedding for one in numbers.data]
     assert [len(one.embedding) for one in usual.data] == [DIMENSIONS] * 2
     assert usual.usage.total_tokens == usual.usage.prompt_tokens > 0
-    assert server.engine.embedded[0] == ["one", "SSN [SSN_1]"]
+    assert server.engine.embedded[0] == ["asked nowhere else", "SSN [SSN_1]"]
 
 
 def test_embeddings_that_are_refused_raise_the_clients_own_error(client: openai.OpenAI) -> None:
