@@ -18,7 +18,7 @@ from appliance.actions.planning import Planning
 from appliance.audit import pin
 from appliance.audit.client import Ledger, SocketLedger, open_ledger
 from appliance.config import Config
-from appliance.errors import PreflightError, UnknownReleaseError
+from appliance.errors import PreflightError
 from appliance.install import additions, carried, dropins, environments, plans, playbook, reading, setid
 from appliance.install.additions import Needs
 from appliance.install.carried import Whole
@@ -258,15 +258,7 @@ class Installer:
         return approval
 
     def _stored(self, serial: int | None) -> StoredRelease:
-        store = ContentStore(self.config.at.store)
-        if serial is not None:
-            return StoredRelease.load(store, serial)
-        held = store.releases()
-        if not held:
-            raise UnknownReleaseError(
-                what="the store holds no release", why="nothing was received here", fix="run `sealift receive MEDIUM`"
-            )
-        return held[-1]
+        return ContentStore(self.config.at.store).release(serial)
 
     def _change_host(self, host: Host, installed: InstalledRelease, ansible: Path, whole: Whole) -> bool:
         self.progress("changing the host as the release's playbook says")

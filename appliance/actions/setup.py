@@ -29,7 +29,7 @@ from appliance.install.tlsfacts import fingerprint_of
 from appliance.install.trial import NONE, Trials
 from appliance.install.watching import Watching
 from appliance.promote.client import PromoterClient
-from appliance.store.content import ContentStore, StoredRelease
+from appliance.store.content import ContentStore
 from media import durable
 from media.clock import Clock, to_text
 from media.errors import SealiftError
@@ -161,8 +161,7 @@ class Setup:
         except InstallError as error:
             if self._is_installed():
                 raise
-            store = ContentStore(self.config.at.store)
-            stored = store.releases()[-1] if self._serial is None else StoredRelease.load(store, self._serial)
+            stored = ContentStore(self.config.at.store).release(self._serial)
             return InstallFacts(
                 serial=stored.serial,
                 release=stored.release,

@@ -121,7 +121,7 @@ class EngineFigures(Collector):
         for name, of_engines in said:
             found = [value for text in of_engines.values() if (value := USE.read(text)) is not None]
             if found:
-                use.add_metric([name], max(found))
+                use.add_metric([name], USE.joins(found))
         return (use, *(_family(one, said) for one in OWN))
 
 

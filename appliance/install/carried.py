@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from appliance.errors import InstallError, UnknownReleaseError
 from appliance.install.environment_check import pins
+from appliance.install.maintainer import INDEX
 from appliance.install.releases import InstalledReleases
 from appliance.store.content import StoredFile, StoredRelease
 from media import canonical, wheelnames
@@ -23,7 +24,6 @@ _KINDS: Final = (FULL, SERVER, SECURITY_UPDATE)
 _ENGINE: Final = "engine-"
 _WHEELS: Final = "data/wheels/"
 _GROUPS: Final = {"data/host/ansible/": "playbooks", "data/host/systemd/": "units", "data/debs/": "Debian packages"}
-_INDEX: Final = "data/debs/Packages"
 _PACKAGE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{1,99}", re.ASCII)
 
 
@@ -146,11 +146,11 @@ def _files(stored: StoredRelease, base: Whole) -> tuple[dict[str, StoredFile], t
 
 
 def _packages(stored: StoredRelease) -> tuple[str, ...]:
-    if _INDEX not in stored.files:
+    if INDEX not in stored.files:
         return ()
     names = {
         line.removeprefix("Package: ")
-        for line in stored.read(_INDEX).decode(errors="replace").split("\n")
+        for line in stored.read(INDEX).decode(errors="replace").split("\n")
         if line.startswith("Package: ")
     }
     if strange := sorted(name for name in names if not _PACKAGE.fullmatch(name)):

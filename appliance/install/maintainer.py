@@ -8,14 +8,17 @@ import re
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
 from appliance.errors import InstallError
+from appliance.store.content import StoredRelease
 from media import canonical
 
+INDEX: Final = "data/debs/Packages"
+_INDEX_BYTES: Final = 64 * 1024 * 1024
 SCRIPTS: Final = ("preinst", "postinst", "prerm", "postrm", "config", "triggers")
 _SECONDS: Final = 60
 _MOST_BYTES: Final = 512 * 1024
@@ -97,11 +100,24 @@ def changes(debs: Path, wanted: Sequence[str]) -> tuple[Package, ...]:
 
 def files_of(index: str) -> dict[tuple[str, str], str]:
     """Return what a release's index of packages says: the file of each name and version, as it stands there."""
-    files = {}
-    for stanza in index.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in stanza.split("\n") if ": " in line and not line.startswith(" "))
-        files[fields.get("Package", ""), fields.get("Version", "")] = fields.get("Filename", "")
-    return files
+    return {
+        (fields.get("Package", ""), fields.get("Version", "")): fields.get("Filename", "") for fields in stanzas(index)
+    }
+
+
+def carried_files(stored: StoredRelease) -> dict[tuple[str, str], str]:
+    """Return what `files_of` says of the packages that a stored release carries, by its index.
+
+    Raises:
+        StoreDamagedError: The index is not what was signed.
+    """
+    return files_of(stored.read(INDEX, max_bytes=_INDEX_BYTES).decode(errors="replace"))
+
+
+def stanzas(text: str) -> Iterator[dict[str, str]]:
+    """Yield the fields of one line of each package that apt's or dpkg's lists tell of."""
+    for stanza in text.split("\n\n"):
+        yield dict(line.split(": ", 1) for line in stanza.split("\n") if ": " in line and not line.startswith(" "))
 
 
 def _simulate(debs: Path, wanted: Sequence[str]) -> dict[str, tuple[str, str]]:

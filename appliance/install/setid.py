@@ -15,12 +15,10 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from appliance.errors import InstallError, PreflightError
-from appliance.install.maintainer import Package, files_of
+from appliance.install.maintainer import Package, carried_files
 from appliance.store.content import StoredRelease
 
 _DEBS: Final = PurePosixPath("data/debs")
-_INDEX: Final = str(_DEBS / "Packages")
-_INDEX_BYTES: Final = 64 * 1024 * 1024
 _SECONDS: Final = 120
 _BITS: Final = 0o6000
 # A maintainer script that gives a file such a mode, in numbers or letters; a comment does nothing.
@@ -50,7 +48,7 @@ def require_possible(packages: Sequence[Package], stored: StoredRelease) -> None
     """
     if not packages or not is_forbidden():
         return
-    files = files_of(stored.read(_INDEX, max_bytes=_INDEX_BYTES).decode(errors="replace"))
+    files = carried_files(stored)
     found = [one.name for one in packages if _brings(one, stored, files.get((one.name, one.after), ""))]
     if found:
         raise PreflightError(

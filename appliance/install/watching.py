@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.config import Config
-from appliance.errors import ConfigError, UnknownReleaseError
+from appliance.errors import ConfigError
 from appliance.install import carried
 from appliance.install.answers import Answers
-from appliance.install.maintainer import files_of
+from appliance.install.maintainer import INDEX, carried_files, stanzas
 from appliance.install.playbook import WATCHERS
 from appliance.install.releases import InstalledReleases
 from appliance.store.content import ContentStore, StoredRelease
 
 RECIPE: Final = "examples/monitored.toml"
 BUILD: Final = f"have the release built from a recipe with these packages, as {RECIPE}, and receive it"
-_INDEX: Final = "data/debs/Packages"
-_INDEX_BYTES: Final = 64 * 1024 * 1024
 _STATUS: Final = Path("/var/lib/dpkg/status")
 _INSTALLED: Final = "install ok installed"
 
@@ -139,13 +137,7 @@ def missing(config: Config, serial: int) -> tuple[str, ...]:
         InstallError: It cannot be installed here.
         StoreDamagedError: A file in the store is not what was signed.
     """
-    store = ContentStore(config.at.store)
-    held = store.releases()
-    if not serial and not held:
-        raise UnknownReleaseError(
-            what="the store holds no release", why="nothing was received here", fix="run `sealift receive MEDIUM`"
-        )
-    stored = StoredRelease.load(store, serial) if serial else held[-1]
+    stored = ContentStore(config.at.store).release(serial or None)
     have = packages(carried.complete(stored, InstalledReleases(config.at)).stored) | installed()
     return tuple(name for name in WATCHERS if name not in have)
 
@@ -156,10 +148,7 @@ def packages(stored: StoredRelease) -> frozenset[str]:
     Raises:
         StoreDamagedError: Its index is not what was signed.
     """
-    if _INDEX not in stored.files:
-        return frozenset()
-    index = stored.read(_INDEX, max_bytes=_INDEX_BYTES).decode(errors="replace")
-    return frozenset(name for name, _ in files_of(index))
+    return frozenset(name for name, _ in carried_files(stored)) if INDEX in stored.files else frozenset()
 
 
 def installed(status: Path = _STATUS) -> frozenset[str]:
@@ -168,9 +157,4 @@ def installed(status: Path = _STATUS) -> frozenset[str]:
         text = status.read_text(errors="replace")
     except OSError:
         return frozenset()
-    found = set()
-    for stanza in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in stanza.split("\n") if ": " in line and not line.startswith(" "))
-        if fields.get("Status") == _INSTALLED:
-            found.add(fields.get("Package", ""))
-    return frozenset(found)
+    return frozenset(one.get("Package", "") for one in stanzas(text) if one.get("Status") == _INSTALLED)

@@ -103,6 +103,22 @@ class ContentStore:
                 found.append(StoredRelease.load(self, serial))
         return tuple(found)
 
+    def release(self, serial: int | None = None) -> "StoredRelease":
+        """Return the stored release of a serial; the newest where none is named.
+
+        Raises:
+            UnknownReleaseError: There is none.
+            StoreDamagedError: The record of the one that is named does not read.
+        """
+        if serial is not None:
+            return StoredRelease.load(self, serial)
+        held = self.releases()
+        if not held:
+            raise UnknownReleaseError(
+                what="the store holds no release", why="nothing was received here", fix="run `sealift receive MEDIUM`"
+            )
+        return held[-1]
+
     @contextmanager
     def locked(self, *, descriptor: int | None = None) -> Iterator[int]:
         """Hold the store against any other receive; yields the descriptor that a child may inherit.
