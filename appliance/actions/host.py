@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from appliance.config import Config
-from appliance.errors import InstallError, PrivilegeError
+from appliance.errors import PrivilegeError
 from appliance.install import health, maintainer, planunit, playbook
+from appliance.install.account import PlayFailedError, PlayResult
 from appliance.install.maintainer import Package
 from appliance.install.plans import Plan
-from appliance.install.playbook import Play, PlayResult
+from appliance.install.playbook import Play
 from appliance.install.supervisor import UNIT_FILES, SystemdSupervisor, open_supervisor, serving
 from media.clock import Clock
 
@@ -60,8 +61,8 @@ class Box:
             supervisor.forget_failures()
         try:
             result = play.run(ansible)
-        except InstallError as error:
-            playbook.keep_log(self._config, f"{error.what}: {error.why}")
+        except PlayFailedError as error:
+            playbook.keep_log(self._config, error.account)
             raise
         playbook.keep_log(self._config, result.text)
         return result

@@ -6,7 +6,6 @@ The playbook comes from the release that is being installed, as data; the Ansibl
 
 import json
 import os
-import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -15,11 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.config import Config
-from appliance.errors import InstallError, PreflightError
-from appliance.install import dropins
+from appliance.errors import PreflightError
+from appliance.install import account, dropins
+from appliance.install.account import PlayFailedError, PlayResult
 from appliance.install.additions import NOTHING, Needs
 from appliance.install.environments import proof_of
-from appliance.install.maintainer import Package
 
 PACKAGES: Final = ("gpg", "gpg-agent", "libgomp1", "nftables", "nginx-light", "python3-venv")
 WATCHERS: Final = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
@@ -55,23 +54,7 @@ _PLAYBOOK_SECONDS: Final = 1800
 # Check mode writes nothing; without this Ansible refuses to compare a file whose folder it could not write to, and who
 # makes a plan may write to none.
 _READING: Final = {"ANSIBLE_UNSAFE_WRITES": "1"}
-_RECAP: Final = re.compile(r"^localhost\s+: ok=\d+ +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", re.MULTILINE)
-_TEXT: Final = r'((?:[^"\\]|\\.){1,300})'
-_REASONS: Final = tuple(
-    re.compile(pattern, re.MULTILINE)
-    for pattern in (rf'"stderr": "{_TEXT}', rf'"msg": "{_TEXT}', r"^\[ERROR\]: (.{1,300})")
-)
-_HEADING: Final = re.compile(r"(?:TASK|RUNNING HANDLER) \[([^\]]{1,200})\]")
 _UNIT_SUFFIXES: Final = (".service", ".socket", ".target", ".timer")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlayResult:
-    """How many tasks changed something, Ansible's own account of it, and in a preview the packages it would put in."""
-
-    changed: int
-    text: str
-    packages: tuple[Package, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +123,7 @@ class Play:
         """Run the playbook, or only show what it would change.
 
         Raises:
-            InstallError: A task failed; `what` names it.
+            PlayFailedError: A task failed; `what` names it.
             PreflightError: There is no Ansible.
         """
         with tempfile.TemporaryDirectory(prefix="sealift-play-") as scratch:
@@ -164,8 +147,8 @@ class Play:
                     fix="run the bootstrap from the medium",
                 ) from error
             except subprocess.TimeoutExpired as error:
-                raise _failed("a task", "it did not end in time") from error
-        return _result(done.stdout + done.stderr, code=done.returncode)
+                raise PlayFailedError(what="a task", why="it did not end in time", account=_told(error)) from error
+        return account.read(done.stdout + done.stderr, code=done.returncode)
 
     def _environment(self, scratch: Path) -> Mapping[str, str]:
         return {
@@ -205,33 +188,6 @@ def keep_log(config: Config, text: str) -> None:
         stream.write(text + "\n")
 
 
-def _result(text: str, *, code: int) -> PlayResult:
-    recap = _RECAP.search(text)
-    if code != 0 or recap is None or (recap[2], recap[3]) != ("0", "0"):
-        raise _failed(_failed_task(text), _reason(text))
-    return PlayResult(changed=int(recap[1]), text=text)
-
-
-def _failed_task(text: str) -> str:
-    heading = ""
-    for line in text.splitlines():
-        if found := _HEADING.match(line):
-            heading = found[1]
-        elif heading and line.startswith(("fatal:", "failed:")):
-            return f"the task '{heading}'"
-    return "the playbook"
-
-
-def _reason(text: str) -> str:
-    for pattern in _REASONS:
-        if found := pattern.findall(text):
-            return str(found[-1])
-    return "see the install log"
-
-
-def _failed(what: str, why: str) -> InstallError:
-    return InstallError(
-        what=f"{what} failed on this host",
-        why=why,
-        fix="read install.log in the state folder's logs, then run it again",
-    )
+def _told(error: subprocess.TimeoutExpired) -> str:
+    # As far as it came; subprocess leaves it as bytes here, also where text was asked for.
+    return b"".join(part for part in (error.stdout, error.stderr) if isinstance(part, bytes)).decode(errors="replace")

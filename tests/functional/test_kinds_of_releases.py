@@ -8,10 +8,11 @@ import pytest
 
 from appliance.actions.install import Installer, InstallFacts
 from appliance.config import Config, PlacesSection
+from appliance.install.account import PlayResult
 from appliance.install.environments import site_packages
 from appliance.install.maintainer import Package
 from appliance.install.plans import Plan
-from appliance.install.playbook import Play, PlayResult
+from appliance.install.playbook import Play
 from appliance.store.content import StoredRelease
 from appliance.verify.trust import PINNED_ROOT
 from bundler import statement

@@ -16,10 +16,11 @@ from appliance.audit.spool import Spool
 from appliance.config import Config, PlacesSection
 from appliance.errors import HostChangeError, InstallError, PreflightError, StoreWriteError, UnknownReleaseError
 from appliance.install import additions, plans
+from appliance.install.account import PlayResult
 from appliance.install.additions import Needs
 from appliance.install.maintainer import Package
 from appliance.install.plans import Plan
-from appliance.install.playbook import Play, PlayResult
+from appliance.install.playbook import Play
 from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.install.trial import Trials
 from media.clock import FixedClock, SystemClock

@@ -1,5 +1,6 @@
 """Running the release's playbook: what Ansible is given, and how its endings are told apart, with a stand-in for it."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from appliance.config import Config, NetworkSection, PlacesSection, TlsSection
 from appliance.errors import InstallError, PreflightError
 from appliance.install import playbook
+from appliance.install.account import PlayFailedError
 from appliance.install.additions import Needs
 from appliance.install.playbook import Play
 
@@ -109,6 +111,40 @@ def test_a_failed_task_is_named(play: Play, tmp_path: Path) -> None:
 
     assert "nginx : Configure the web server" in caught.value.what
     assert caught.value.why == "failed to validate"
+
+
+def test_a_package_that_fails_is_named_with_what_dpkg_said_of_it(play: Play, tmp_path: Path) -> None:
+    fatal = {
+        "rc": 100,
+        "stderr": "E: Sub-process /usr/bin/dpkg returned an error code (1)",
+        "stdout": (
+            "Setting up nginx (1.22) ...\ndpkg: error processing package nginx (--configure):\n"
+            " installed nginx package post-installation script subprocess returned error exit status 1\n"
+            "Errors were encountered while processing:\n nginx"
+        ),
+    }
+    (tmp_path / "account").write_text(
+        f"TASK [packages : Install] ****\nfatal: [localhost]: FAILED! => {json.dumps(fatal)}\n"
+    )
+    ansible = stand_in(tmp_path, f"cat {tmp_path}/account; echo '{RECAP.format(changed=0, failed=1)}'; exit 2")
+
+    with pytest.raises(PlayFailedError) as caught:
+        play.run(ansible)
+
+    assert caught.value.why.startswith("E: Sub-process /usr/bin/dpkg returned")
+    assert "nginx: installed nginx package post-installation script subprocess returned error" in caught.value.why
+    assert (tmp_path / "account").read_text() in caught.value.account
+
+
+def test_what_was_said_before_the_time_was_up_is_kept(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playbook, "_PLAYBOOK_SECONDS", 0.5)
+
+    with pytest.raises(PlayFailedError) as caught:
+        play.run(stand_in(tmp_path, "echo it began; exec sleep 60"))
+
+    assert caught.value.account == "it began\n"
 
 
 @pytest.mark.parametrize("body", ["exit 4", "echo nothing", f'echo "{RECAP.format(changed=1, failed=1)}"'])

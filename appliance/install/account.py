@@ -1,0 +1,74 @@
+"""Reads Ansible's own account of a run: how much it changed, or which task failed and why."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from appliance.errors import InstallError
+from appliance.install.maintainer import Package
+
+_RECAP: Final = re.compile(r"^localhost\s+: ok=\d+ +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", re.MULTILINE)
+_TEXT: Final = r'((?:[^"\\]|\\.){1,300})'
+_REASONS: Final = tuple(
+    re.compile(pattern, re.MULTILINE)
+    for pattern in (rf'"stderr": "{_TEXT}', rf'"msg": "{_TEXT}', r"^\[ERROR\]: (.{1,300})")
+)
+# apt says only that dpkg failed; which package it was stands where dpkg wrote it, among what it did before.
+_PACKAGE: Final = re.compile(
+    r"dpkg: error processing (?:package|archive) ([^\s\"\\]{1,200})[^\"\\]{0,100}\\n ([^\"\\]{1,300})"
+)
+_HEADING: Final = re.compile(r"(?:TASK|RUNNING HANDLER) \[([^\]]{1,200})\]")
+
+
+class PlayFailedError(InstallError):
+    """A task of a playbook failed; `account` is Ansible's whole text, for the install log alone."""
+
+    def __init__(self, *, what: str, why: str, account: str) -> None:
+        super().__init__(
+            what=f"{what} failed on this host",
+            why=why,
+            fix="read install.log in the state folder's logs, then run it again",
+        )
+        self.account = account
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlayResult:
+    """How many tasks changed something, Ansible's own account of it, and in a preview the packages it would put in."""
+
+    changed: int
+    text: str
+    packages: tuple[Package, ...] = ()
+
+
+def read(text: str, *, code: int) -> PlayResult:
+    """Return what a run changed.
+
+    Args:
+        text: Ansible's standard output and error.
+        code: The exit status.
+
+    Raises:
+        PlayFailedError: A task failed, or the account does not say that none did; `what` names the task.
+    """
+    recap = _RECAP.search(text)
+    if code != 0 or recap is None or (recap[2], recap[3]) != ("0", "0"):
+        raise PlayFailedError(what=_failed_task(text), why=_reason(text), account=text)
+    return PlayResult(changed=int(recap[1]), text=text)
+
+
+def _failed_task(text: str) -> str:
+    heading = ""
+    for line in text.splitlines():
+        if found := _HEADING.match(line):
+            heading = found[1]
+        elif heading and line.startswith(("fatal:", "failed:")):
+            return f"the task '{heading}'"
+    return "the playbook"
+
+
+def _reason(text: str) -> str:
+    packages = [f"{name}: {said}" for name, said in _PACKAGE.findall(text)]
+    said = [str(found[-1]) for pattern in _REASONS if (found := pattern.findall(text))][:1]
+    # What failed for want of another stands behind that other; all say the same in the log.
+    return "; ".join([*said, *packages[:2]]) or "see the install log"
