@@ -16,9 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from appliance.actions import censusnodes, nodes, scrub, teststage, units
 from appliance.actions import clock as clock_action
 from appliance.actions.backups import standing
-from appliance.audit.client import OfflineLedger, SocketLedger, open_ledger
+from appliance.actions.statusledger import StatusLedger
+from appliance.audit.client import SocketLedger
 from appliance.audit.postgres_opening import has_writer
-from appliance.audit.rights import ACTIONS, OPERATOR
 from appliance.config import Config
 from appliance.errors import LedgerUnavailableError, UnitError
 from appliance.install.releases import InstalledReleases
@@ -79,32 +79,37 @@ class Status:
 
 def status(config: Config, *, clock: Clock, supervisor: Supervisor | None = None) -> Status:
     """Ask every part; never raises for one that is down."""
+    ledger = StatusLedger(config, clock=clock)
     asked: dict[str, Callable[[], Part]] = {
         "release": lambda: _release(config),
-        "production": lambda: _production(config, clock),
+        "production": lambda: _production(config, ledger),
         "rollout": lambda: _rollout(config),
-        "window": lambda: _window(config, clock),
-        **({"census": lambda: _census(config, clock)} if config.database.node else {}),
+        "window": lambda: _window(clock, ledger),
+        **({"census": lambda: _census(config, ledger)} if config.database.node else {}),
         "test stage": lambda: _test_stage(config, supervisor or open_supervisor(config)),
-        "reviews": lambda: _reviews(config, clock),
+        "reviews": lambda: _reviews(ledger),
         "units": lambda: _units(config, supervisor or open_supervisor(config)),
         "addresses": lambda: _addresses(config),
         "store": lambda: _store(config, clock),
-        "ledger": lambda: _ledger(config, clock),
-        "backup": lambda: _backup(config, clock),
+        "ledger": lambda: _ledger(config, ledger),
+        "backup": lambda: _backup(config, clock, ledger),
         "clock": lambda: _clock(config, clock),
         "egress": lambda: _egress(config),
     }
-    parts = []
-    for name, ask in asked.items():
-        try:
-            parts.append(ask())
-        except SealiftError as error:
-            parts.append(Part(name=name, is_good=False, text=error.what, fields={"why": error.why, "fix": error.fix}))
-        except PermissionError:
-            # An operator sees what an operator may; that says nothing of the part.
-            parts.append(Part(name=name, is_good=None, text="this user may not look", fields={}))
-    return Status(parts=tuple(parts))
+    try:
+        return Status(parts=tuple(_part(name, ask) for name, ask in asked.items()))
+    finally:
+        ledger.close()
+
+
+def _part(name: str, ask: Callable[[], Part]) -> Part:
+    try:
+        return ask()
+    except SealiftError as error:
+        return Part(name=name, is_good=False, text=error.what, fields={"why": error.why, "fix": error.fix})
+    except PermissionError:
+        # An operator sees what an operator may; that says nothing of the part.
+        return Part(name=name, is_good=None, text="this user may not look", fields={})
 
 
 def _release(config: Config) -> Part:
@@ -130,10 +135,10 @@ def _store(config: Config, clock: Clock) -> Part:
     return Part(name="store", is_good=found.is_good, text=found.text, fields=found.fields)
 
 
-def _production(config: Config, clock: Clock) -> Part:
+def _production(config: Config, asked: StatusLedger) -> Part:
     production = PromoterFolder(config.at.promoter).production()
     if production.has_further:
-        return _lines(config, production, clock)
+        return _lines(config, production, asked)
     digest = production.current
     if digest is None:
         return Part(name="production", is_good=None, text="nothing is promoted", fields={"model_digest": None})
@@ -146,9 +151,9 @@ def _production(config: Config, clock: Clock) -> Part:
     )
 
 
-def _lines(config: Config, production: Production, clock: Clock) -> Part:
+def _lines(config: Config, production: Production, asked: StatusLedger) -> Part:
     """Return what each of several lines serves; the fields of line 1 stand where they stand for a site with one."""
-    names = _names(config, production, clock)
+    names = _names(production, asked)
     fields: dict[str, Any] = {"model_digest": None}
     words, shown = [], []
     for line in production.lines.values():
@@ -166,18 +171,12 @@ def _lines(config: Config, production: Production, clock: Clock) -> Part:
     return Part(name="production", is_good=is_good, text=text, fields=fields | {"lines": shown})
 
 
-def _names(config: Config, production: Production, clock: Clock) -> dict[int, str]:
+def _names(production: Production, asked: StatusLedger) -> dict[int, str]:
     """Return the name of each line's model; nothing where the ledger does not answer, which is told elsewhere."""
     try:
-        ledger = _open_ledger(config, clock)
+        return {line.number: name_of(asked.ask(), line.newest or "") for line in production.lines.values()}
     except SealiftError:
         return {}
-    try:
-        return {line.number: name_of(ledger, line.newest or "") for line in production.lines.values()}
-    except SealiftError:
-        return {}
-    finally:
-        ledger.close()
 
 
 def _rollout(config: Config) -> Part:
@@ -194,12 +193,8 @@ def _rollout(config: Config) -> Part:
     return Part(name="rollout", is_good=None, text=text, fields=fields)
 
 
-def _window(config: Config, clock: Clock) -> Part:
-    ledger = _open_ledger(config, clock)
-    try:
-        found = windows.opened(ledger)
-    finally:
-        ledger.close()
+def _window(clock: Clock, asked: StatusLedger) -> Part:
+    found = windows.opened(asked.ask())
     if found is None:
         return Part(name="window", is_good=None, text="no maintenance window is open", fields={"open": None})
     is_over = found.seconds_left(clock.now()) == 0
@@ -210,18 +205,9 @@ def _window(config: Config, clock: Clock) -> Part:
     return Part(name="window", is_good=not is_over, text=text, fields={"open": found.to_json()})
 
 
-def _census(config: Config, clock: Clock) -> Part:
-    ledger = _open_ledger(config, clock)
-    try:
-        is_good, text = censusnodes.standing(ledger, config.database.node)
-    finally:
-        ledger.close()
+def _census(config: Config, asked: StatusLedger) -> Part:
+    is_good, text = censusnodes.standing(asked.ask(), config.database.node)
     return Part(name="census", is_good=is_good, text=text, fields={})
-
-
-def _open_ledger(config: Config, clock: Clock) -> SocketLedger | OfflineLedger:
-    is_operator = os.access(config.at.socket(OPERATOR), os.W_OK) and not os.access(config.at.socket(ACTIONS), os.W_OK)
-    return open_ledger(config, OPERATOR if is_operator else ACTIONS, clock=clock)
 
 
 def _test_stage(config: Config, supervisor: Supervisor) -> Part:
@@ -247,13 +233,10 @@ def _test_stage(config: Config, supervisor: Supervisor) -> Part:
     return Part(name=name, is_good=not down if found else None, text=text, fields=fields)
 
 
-def _reviews(config: Config, clock: Clock) -> Part:
-    ledger = _open_ledger(config, clock)
-    try:
-        found = open_reviews(ledger)
-        stopped = sorted(" ".join(caller) for caller in stopped_callers(ledger))
-    finally:
-        ledger.close()
+def _reviews(asked: StatusLedger) -> Part:
+    ledger = asked.ask()
+    found = open_reviews(ledger)
+    stopped = sorted(" ".join(caller) for caller in stopped_callers(ledger))
     words = [f"{one.person} {one.what} at {one.sequence}" for one in found]
     text = f"to be looked at by a second person: {'; '.join(words)}" if words else "nothing waits for a second person"
     text += f"; stopped: {', '.join(stopped)}" if stopped else ""
@@ -315,14 +298,11 @@ def _addresses(config: Config) -> Part:
     return Part(name="addresses", is_good=None, text=text, fields=found)
 
 
-def _ledger(config: Config, clock: Clock) -> Part:
-    ledger = _open_ledger(config, clock)
-    try:
-        head = ledger.head()
-        is_live = isinstance(ledger, SocketLedger)
-        compared = nodes.keys(config, ledger)
-    finally:
-        ledger.close()
+def _ledger(config: Config, asked: StatusLedger) -> Part:
+    ledger = asked.ask()
+    head = ledger.head()
+    is_live = isinstance(ledger, SocketLedger)
+    compared = nodes.keys(config, ledger)
     # A node that waits is as it should be: it goes on when the one that records ends.
     try:
         among, found = nodes.said(config)
@@ -354,12 +334,8 @@ def _ledger(config: Config, clock: Clock) -> Part:
     )
 
 
-def _backup(config: Config, clock: Clock) -> Part:
-    ledger = open_ledger(config, "ledger-actions", clock=clock)
-    try:
-        found = standing.standing(config, ledger, clock=clock)
-    finally:
-        ledger.close()
+def _backup(config: Config, clock: Clock, asked: StatusLedger) -> Part:
+    found = standing.standing(config, asked.ask_as_actions(), clock=clock)
     drilled = f"drilled {found.drilled_at}" if found.drilled_at else "never drilled"
     text = "; ".join(found.faults) or f"newest of {found.made_at}, {drilled}"
     # A demo has nothing to lose.

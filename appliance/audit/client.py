@@ -6,7 +6,7 @@ Callers code against `Ledger` and its facts, which are re-exported here.
 from appliance.audit.facts import Appended, ConsistencyProof, InclusionProof, Ledger, TreeHead
 from appliance.audit.leaf import Leaf, Via
 from appliance.audit.offline import OfflineLedger
-from appliance.audit.socket_ledger import SocketLedger
+from appliance.audit.socket_ledger import TIMEOUT_SECONDS, SocketLedger
 from appliance.config import Config
 from appliance.errors import LedgerUnavailableError
 from media.clock import Clock, SystemClock
@@ -26,7 +26,12 @@ __all__ = [
 
 
 def open_ledger(
-    config: Config, door: str, *, spool: bool = False, clock: Clock | None = None
+    config: Config,
+    door: str,
+    *,
+    spool: bool = False,
+    clock: Clock | None = None,
+    patience_seconds: float = TIMEOUT_SECONDS,
 ) -> SocketLedger | OfflineLedger:
     """Return the ledger through its door, or read-only from its file when nobody answers there.
 
@@ -35,11 +40,15 @@ def open_ledger(
         door: One of `appliance.audit.rights.DOORS`.
         spool: While nobody answers, keep facts of receiving for the ledger's next start instead of failing.
         clock: For the times of spooled facts.
+        patience_seconds: How long nobody may answer at the door; later questions have the usual time.
     """
-    through_door = SocketLedger(config.at.socket(door))
+    first = SocketLedger(config.at.socket(door), timeout_seconds=patience_seconds)
     try:
-        through_door.head()
+        first.head()
     except LedgerUnavailableError:
-        through_door.close()
+        first.close()
         return OfflineLedger(config.at, clock=clock or SystemClock(), spool=spool)
-    return through_door
+    if patience_seconds == TIMEOUT_SECONDS:
+        return first
+    first.close()
+    return SocketLedger(config.at.socket(door))

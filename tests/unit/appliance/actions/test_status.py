@@ -1,11 +1,15 @@
 """The status of an appliance on which parts are absent, and of one with a release installed."""
 
+import socket
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from appliance.actions.status import ONE_SHOT, status
+from appliance.actions.statusledger import StatusLedger
+from appliance.audit.client import SocketLedger, TreeHead
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config, PlacesSection, ServiceSection
 from appliance.install.releases import InstalledRelease, InstalledReleases
@@ -136,3 +140,33 @@ def test_each_line_of_production_is_shown_and_line_1_where_it_always_was(tmp_pat
     found = status(site.config, clock=site.clock, supervisor=FakeSupervisor()).to_json()["production"]
     assert (found["good"], found["model_digest"]) == (True, None)
     assert found["text"].startswith("line 1 is stopped; line 2 ")
+
+
+def test_a_ledger_that_takes_callers_in_and_answers_none_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = config(tmp_path)
+    door = here.at.socket("ledger-actions")
+    door.parent.mkdir(parents=True)
+    waited: list[float] = []
+    real = SocketLedger.head
+
+    def counted(self: SocketLedger) -> TreeHead:
+        began = time.monotonic()
+        try:
+            return real(self)
+        finally:
+            waited.append(time.monotonic() - began)
+
+    monkeypatch.setattr(SocketLedger, "head", counted)
+    monkeypatch.setattr(StatusLedger.__init__, "__kwdefaults__", {"patience_seconds": 0.3})
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(door))
+        silent.listen()
+
+        found = status(here, clock=CLOCK, supervisor=FakeSupervisor())
+
+    assert len(waited) == 1
+    assert 0.3 <= waited[0] < 5
+    assert found.part("ledger").is_good is False
+    assert found.part("window").is_good is False
