@@ -3,7 +3,7 @@
     upgrade   the next release: a full disk, a power failure, monitoring
     changes   a change of the host that two people approve; a release that does not answer goes back by itself
     faults    SIGKILL of every service, a cut cable, full disks, an old disk image, uninstall; and beside it a bare box:
-              the guided install at a terminal, through a power failure
+              the guided install at a terminal, through a power failure; and dpkg cut off in the states it can leave
     clocks    a clock that jumps while it runs, and across a restart and a boot: fifty years ahead, 1970, ten years on
     windows   production rests for a maintenance window: broken off, a power failure, its command killed; then what is
               asked of a box that serves: report, origin, export, keys of scripts, a second engine
@@ -26,6 +26,7 @@ from pathlib import Path
 from examples.demo.stage import Stage
 from tests.box import (
     clocks,
+    cutpackages,
     database,
     evidenced,
     full,
@@ -66,6 +67,7 @@ def faults(run: Run, stack: ExitStack) -> None:
     removed.uninstall(run)
     run.machine.stop()
     guided.first_install(run, served)
+    cutpackages.packages_are_finished(run)
 
 
 def upgraded(run: Run, stack: ExitStack) -> None:

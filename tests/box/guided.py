@@ -48,6 +48,7 @@ seconds = 30
 # Nobody is asked how long capacity is measured; here it is as long as answers of before said.
 _BEFORE = "[capacity]\nseconds = 30\n"
 _SETUP = ("sealift", "setup")
+_LOG = "/var/lib/sealift/logs/install.log"
 _SUMMARY = "var/lib/sealift/setup/summary.json"
 _CODE = re.compile(r"^ {4}(.+?) {2,}(\S+)$", re.MULTILINE)
 _DPKG_WORKS = "usr/sbin/nginx"  # unpacked, and not yet configured
@@ -93,7 +94,9 @@ def finished(run: Run) -> dict[str, str]:
     machine = run.machine
     with run.stage.chapter("The same command again: every answer is offered, and the install is finished"):
         spoken = at_terminal(machine, _SETUP, (*((question, "") for question, _ in TALK), AGREED))
-        run.require("a first install that was cut off is finished by the same command", spoken.code == 0, spoken.said)
+        log = machine.run("tail", "-c", "9000", _LOG, shown=False, may_fail=True).stdout
+        said = f"{spoken.said}\n{log}"
+        run.require("a first install that was cut off is finished by the same command", spoken.code == 0, said)
         run.require("every question was asked", not spoken.unasked, spoken.unasked)
         offered = [typed for _, typed in TALK if f"[{typed}]" not in spoken.said]
         run.require("what was typed before is offered", not offered, offered)

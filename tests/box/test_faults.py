@@ -42,6 +42,9 @@ FAULTS = (
     "doctor finds what is so, and no more",
     "it is not ready before a promotion",
     "the report is written",
+    "packages that were cut off are finished by the same play",
+    "each is whole",
+    "then nothing is left to put in",
 )
 CLOCKS = (
     "nobody sets the clock alone",
