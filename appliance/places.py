@@ -55,6 +55,11 @@ class Places:
         return self.etc / "collector-ca.pem"
 
     @property
+    def mail_authority(self) -> Path:
+        """The certificate authority of the site's mail relay, PEM, as the site's people put it."""
+        return self.etc / "mail-ca.pem"
+
+    @property
     def siem_now(self) -> Path:
         """How the forwarder to the collector stands in this boot; anybody may read."""
         return self.run / "siem"

@@ -15,13 +15,16 @@ from appliance.config import Config, NetworkSection
 from appliance.errors import ConfigError
 from appliance.registry.crowds import MOST_PEOPLE, crowd
 from appliance.sections import (
+    KeysSection,
+)
+from appliance.sitevalues import (
     Address,
     Folder,
-    KeysSection,
     MailAddress,
     MaybeAddress,
     MaybeDestination,
     MaybeMail,
+    MaybeServer,
     Network,
 )
 
@@ -97,6 +100,7 @@ class AlertsAnswers(_Section):
 
     mail_relay: MaybeAddress = ""
     mail_port: int = Field(default=25, ge=1, le=65535)
+    mail_server: MaybeServer = ""
     mail_from: MaybeMail = ""
     mail_to: list[MailAddress] = []
     syslog: MaybeDestination = ""
@@ -105,6 +109,9 @@ class AlertsAnswers(_Section):
     def _whole(self) -> "AlertsAnswers":
         if bool(self.mail_relay) != bool(self.mail_to):
             message = "mail_relay and mail_to are given together or not at all"
+            raise ValueError(message)
+        if self.mail_server and not self.mail_relay:
+            message = "mail_server names the certificate of mail_relay, which is not given"
             raise ValueError(message)
         return self
 

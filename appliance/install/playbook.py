@@ -44,6 +44,7 @@ VARIABLES: Final = (
     "sealift_boxes",
     "sealift_gateways",
     "sealift_alerts",
+    "sealift_mail_authority",
     "sealift_retention_days",
     "sealift_usb",
     "sealift_drop_ins",
@@ -110,6 +111,7 @@ class Play:
             list(self.config.standby.callers),
             self.config.service.gateways,
             self.config.alerts.model_dump(),
+            str(self.config.at.mail_authority),
             monitoring.retention_days,
             list(self.config.media.usb),
             [

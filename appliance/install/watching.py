@@ -63,7 +63,8 @@ class Watching:
 def ways(config: Config) -> tuple[str, ...]:
     """Return where a site file has alerts sent besides the page and the console."""
     alerts = config.alerts
-    mail = (f"mail to {len(alerts.mail_to)} by {alerts.mail_relay}",) if alerts.mail_relay else ()
+    by = f"{alerts.mail_relay}, over TLS as {alerts.mail_server}" if alerts.mail_server else alerts.mail_relay
+    mail = (f"mail to {len(alerts.mail_to)} by {by}",) if alerts.mail_relay else ()
     return (*mail, *(("syslog",) if alerts.syslog else ()))
 
 

@@ -49,7 +49,7 @@ def ask(job: dict[str, Any]) -> dict[str, Any]:
     with client:
         raw = client.chat.completions.with_raw_response.create(**common)
         streamed = [
-            event.choices[0].delta.content or ""
+            (time.monotonic(), event.choices[0].delta.content or "")
             for event in client.chat.completions.create(**common, stream=True)
             if event.choices
         ]
@@ -58,8 +58,9 @@ def ask(job: dict[str, Any]) -> dict[str, Any]:
         "request_id": raw.headers["x-request-id"],
         "model_digest": raw.headers["x-model-version"],
         "text": answer.choices[0].message.content,
-        "streamed": "".join(streamed),
+        "streamed": "".join(text for _, text in streamed),
         "pieces": len(streamed),
+        "came_over_seconds": round(streamed[-1][0] - streamed[0][0], 4),
     }
 
 
@@ -206,11 +207,35 @@ def post(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def figures(job: dict[str, Any]) -> dict[str, Any]:
+    """Read the port of the network of operations as a Grafana or a Prometheus there does; try to change something."""
+    trusted = ssl.create_default_context(cafile=job["authority"])
+
+    def answer(method: str, path: str) -> tuple[int, str]:
+        line = http.client.HTTPSConnection(job["address"], 9090, context=trusted, timeout=30)
+        line.request(method, path)
+        came = line.getresponse()
+        text = came.read().decode()
+        line.close()
+        return came.status, text
+
+    parts = ("gateway", "gateway-test", "host", "node")
+    told = {part: answer("GET", f"/metrics/{part}") for part in parts}
+    asked = answer("GET", "/api/v1/query?query=sealift_unit_up")
+    tried = [answer(*one)[0] for one in job["refused"]]
+    return {
+        "status": {part: status for part, (status, _) in told.items()},
+        "figures": {part: text.count("\n# TYPE ") for part, (_, text) in told.items()},
+        "series": len(json.loads(asked[1])["data"]["result"]) if asked[0] == 200 else 0,
+        "refused": tried,
+    }
+
+
 def main() -> None:
     """Do what the job says."""
     job = json.load(sys.stdin)
     doings = {"ask": ask, "look": look, "banners": banners, "load": load, "knock": knock, "post": post}
-    doings |= {"listed": listed, "verify": page.verify, "report": page.report, "automation": page.automation}
+    doings |= {"listed": listed, "figures": figures, "verify": page.verify, "report": page.report, "automation": page.automation}
     print(json.dumps(doings[job["do"]](job)))
 
 

@@ -9,6 +9,8 @@ from tests.box.run import Run
 _PAUSE = 2.0
 _RULE = "RecordsIncomplete"
 _TARGETS = {"gateway", "gateway-test", "host", "node"}
+# What Prometheus takes from those who may: to end itself, read its files anew, delete series.
+_REFUSED = [("POST", "/-/quit"), ("POST", "/-/reload"), ("POST", "/api/v1/admin/tsdb/delete_series?match[]=up")]
 _FACT = "/var/lib/sealift/spool/000001-0badbeef.json"
 _READ = """
 import urllib.request
@@ -27,6 +29,10 @@ def targets_and_banner(run: Run) -> None:
     with run.stage.chapter("Monitoring in the booted box"):
         looks.wait(lambda: _up(run) == _TARGETS, lambda: "a target is not scraped", pause=_PAUSE)
         run.require("every target is scraped", _up(run) == _TARGETS)
+        seen = run.workstation("figures", refused=_REFUSED)
+        read = set(seen["status"].values()) == {200} and min(seen["figures"].values()) > 2 and seen["series"] > 2
+        run.require("the network of operations reads every figure at port 9090", read, seen)
+        run.require("and changes nothing there", all(status in {403, 404, 405} for status in seen["refused"]), seen)
         looks.wait(lambda: _RULE in _told(run), lambda: "no alert reached the box's own list", pause=_PAUSE)
         banners = run.workstation("banners", person="iris", password=password_of("iris"))["banners"]
         print(f"   {banners}")

@@ -63,6 +63,8 @@ def test_everything_held(facts: dict[str, Any]) -> None:
         "sealift-install@1.service ends with 0",
         "the unit changed nothing",
         "one approval is not enough",
+        "the streamed answer came in pieces and is the same",
+        "and each as it was made",
         "the request is recorded",
         "the proof holds",
         "every place is there for root to read",

@@ -196,6 +196,8 @@ UPGRADE = (
     "nothing is left of the return",
     "and again changes nothing",
     "every target is scraped",
+    "the network of operations reads every figure at port 9090",
+    "and changes nothing there",
     "a rule that fires shows on the page",
     "and in the journal",
 )

@@ -3,24 +3,28 @@
 import json
 import re
 import shutil
+import ssl
 import subprocess
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import jinja2
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from appliance.actions import alerts
 from appliance.actions.alerts import Alert
 from appliance.config import AlertsSection
 from appliance.observe.alerts import create_alerts_app
 from media.clock import SystemClock
+from tests.support import tls
 from tests.support.mailrelay import mail_relay
 from tests.support.monitoring import FILES, RULES, rules
 
@@ -37,16 +41,20 @@ _BOTH: Final = AlertsSection(
     mail_to=["it-duty@hospital.internal", "night@hospital.internal"],
     syslog="udp 127.0.0.1 514",
 )
+_SECURED: Final = AlertsSection(**{**_BOTH.model_dump(), "mail_server": "relay.hospital.internal"})
 _IPV6: Final = AlertsSection(mail_relay="fd00::25", mail_to=["it-duty@hospital.internal"])
 
 
-def rendered(name: str, given: AlertsSection) -> str:
+def rendered(name: str, given: AlertsSection, *, authority: Path = Path("/etc/sealift/mail-ca.pem")) -> str:
     """Render as Ansible does."""
     surroundings = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - YAML
     surroundings.filters["to_json"] = json.dumps
     template = surroundings.from_string(next(_ROLES.glob(f"monitoring*/templates/{name}")).read_text())
     return template.render(
-        sealift_alerts=given.model_dump(), sealift_hostname="sealift.internal", sealift_retention_days=90
+        sealift_alerts=given.model_dump(),
+        sealift_hostname="sealift.internal",
+        sealift_mail_authority=str(authority),
+        sealift_retention_days=90,
     )
 
 
@@ -144,10 +152,43 @@ def test_an_alert_arrives_as_mail_and_as_a_banner_and_leaves_when_it_ends(tmp_pa
     ]
 
 
-@pytest.mark.parametrize("given", [AlertsSection(), _BOTH, _IPV6], ids=["page only", "all", "ipv6"])
+def relay_certificate(folder: Path, by: tls.Authority) -> ssl.SSLContext:
+    key = ec.generate_private_key(ec.SECP256R1())
+    began = datetime.now(UTC) - timedelta(hours=1)  # Alertmanager goes by this machine's clock
+    certificate = by.issue(key.public_key(), names=("relay.hospital.internal",), begins=began)
+    (folder / "relay.pem").write_bytes(tls.pem(certificate) + tls.key_pem(key))
+    offered = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    offered.load_cert_chain(folder / "relay.pem")
+    return offered
+
+
+@pytest.mark.parametrize("shown", ["what was asked for", "another authority's", "none"])
+def test_where_the_relays_certificate_is_named_no_mail_leaves_without_it(tmp_path: Path, shown: str) -> None:
+    trusted, other = tls.authority(), tls.authority("Somebody Else")
+    (tmp_path / "ca.pem").write_bytes(tls.pem(trusted.certificate))
+    offered = relay_certificate(tmp_path, trusted if shown == "what was asked for" else other)
+    alert = {"labels": {"alertname": "BackupOld"}, "annotations": {"summary": "s", "description": "d", "runbook": "r"}}
+    log = tmp_path / "am.log"
+    with mail_relay(None if shown == "none" else offered) as relay:
+        text = rendered("alertmanager.yml.j2", _SECURED, authority=tmp_path / "ca.pem")
+        text = text.replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
+        with alertmanager(tmp_path, text, free_port()) as address:
+            assert opened(f"{address}/api/v2/alerts", [alert])
+            wait(lambda: len(relay.mails) == 2 or "receiver=mail" in log.read_text())
+
+    if shown == "what was asked for":
+        assert relay.secured == [True, True]
+    else:
+        assert relay.mails == []
+        said = "certificate signed by unknown authority" if shown == "another authority's" else "STARTTLS"
+        assert said in log.read_text()
+
+
+@pytest.mark.parametrize("given", [AlertsSection(), _BOTH, _IPV6, _SECURED], ids=["page only", "all", "ipv6", "tls"])
 def test_alertmanager_accepts_every_form_of_its_configuration(tmp_path: Path, given: AlertsSection) -> None:
     config = tmp_path / "alertmanager.yml"
-    config.write_text(rendered("alertmanager.yml.j2", given))
+    (tmp_path / "ca.pem").write_bytes(tls.pem(tls.authority().certificate))
+    config.write_text(rendered("alertmanager.yml.j2", given, authority=tmp_path / "ca.pem"))
 
     done = subprocess.run(["amtool", "check-config", config], capture_output=True, text=True, check=False)
 

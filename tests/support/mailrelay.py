@@ -1,6 +1,7 @@
-"""A mail relay on loopback that keeps what it is given: enough of SMTP (RFC 5321) for one sender."""
+"""A mail relay on loopback that keeps what it is given: enough of SMTP (RFC 5321, 3207 for TLS) for one sender."""
 
 import socketserver
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,28 +15,45 @@ class Relay:
     port: int
     mails: list[str] = field(default_factory=list)
     receivers: list[str] = field(default_factory=list)
+    secured: list[bool] = field(default_factory=list)
     arrived: threading.Event = field(default_factory=threading.Event)
 
 
 @contextmanager
-def mail_relay() -> Iterator[Relay]:
-    """Run one."""
+def mail_relay(tls: ssl.SSLContext | None = None) -> Iterator[Relay]:
+    """Run one, which offers STARTTLS where it has a certificate."""
 
     class Conversation(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             self.wfile.write(b"220 relay\r\n")
             while line := self.rfile.readline().decode().strip():
                 word = line.split(" ", maxsplit=1)[0].upper()
+                if word == "EHLO" and tls is not None:
+                    self.wfile.write(b"250-relay\r\n250 STARTTLS\r\n")
+                    continue
+                if word == "STARTTLS" and tls is not None:
+                    self.wfile.write(b"220 go on\r\n")
+                    try:
+                        self.request = tls.wrap_socket(self.request, server_side=True)
+                    except OSError:  # the sender does not want this certificate
+                        return
+                    self.rfile, self.wfile = self.request.makefile("rb"), self.request.makefile("wb", buffering=0)
+                    continue
                 if word == "DATA":
                     self.wfile.write(b"354 go on\r\n")
                     lines = []
                     while (text := self.rfile.readline().decode()).strip() != "." and text:
                         lines.append(text)
+                    relay.secured.append(isinstance(self.request, ssl.SSLSocket))
                     relay.mails.append("".join(lines))
                     relay.arrived.set()
                 if word == "RCPT":
                     relay.receivers.append(line)
                 self.wfile.write(b"221 bye\r\n" if word == "QUIT" else b"250 relay\r\n")
+
+        def finish(self) -> None:
+            super().finish()
+            self.request.close()  # what became of the connection is not the server's own any more
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Conversation) as server:
         relay = Relay(port=server.server_address[1])

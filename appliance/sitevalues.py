@@ -1,0 +1,103 @@
+"""What values of a site file look like: networks, addresses, destinations, names, paths; each checked as it is read."""
+
+import re
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+_DESTINATION = re.compile(r"(tcp|udp) (\S{2,45}) ([0-9]{1,5})")
+_SERVER = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_PLAIN_PATH = re.compile(r"(/[A-Za-z0-9+_][A-Za-z0-9._+-]{0,127}){1,16}")
+_VARIABLE = re.compile(r"(?!LD_|GCONV|GLIBC|PYTHON|SEALIFT|PATH=|HOME=|TMPDIR=)([A-Z][A-Z0-9_]{1,63})=(.+)")
+_MAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _network(text: str) -> str:
+    return str(ip_network(_without_zone(text)))
+
+
+def _address(text: str) -> str:
+    return str(ip_address(_without_zone(text)))
+
+
+def _without_zone(text: str) -> str:
+    # Python takes any text after a % for the zone of an IPv6 address; here it would reach the packet filter's rules.
+    if "%" in text:
+        message = "an address has no zone here"
+        raise ValueError(message)
+    return text
+
+
+def _destination(text: str) -> str:
+    found = _DESTINATION.fullmatch(text)
+    if found is None or not 1 <= int(found[3]) <= 65535:
+        message = "expected PROTOCOL ADDRESS PORT, e.g. udp 10.0.0.5 123"
+        raise ValueError(message)
+    return f"{found[1]} {_address(found[2])} {int(found[3])}"
+
+
+def _folder(text: str) -> str:
+    if text and (not text.startswith("/") or ".." in Path(text).parts or not text.isprintable()):
+        message = "expected an absolute path, e.g. /media/sealift-backup, or nothing"
+        raise ValueError(message)
+    return text
+
+
+def _server_name(text: str) -> str:
+    if not _SERVER.fullmatch(text):
+        message = "expected the name in the server's certificate, e.g. db1.hospital.internal"
+        raise ValueError(message)
+    return text
+
+
+def _mail(text: str) -> str:
+    if not _MAIL.fullmatch(text):
+        message = "expected a mail address, e.g. it-duty@hospital.internal"
+        raise ValueError(message)
+    return text
+
+
+def _plain_path(text: str) -> str:
+    # It is written into units, where blanks, quotes and percent signs mean something.
+    if not _PLAIN_PATH.fullmatch(text):
+        message = "expected an absolute path of letters, digits and ._+-, e.g. /usr/lib/softhsm/libsofthsm2.so"
+        raise ValueError(message)
+    return text
+
+
+def _device(text: str) -> str:
+    if not _plain_path(text).startswith("/dev/"):
+        message = "expected a device, e.g. /dev/hsm0"
+        raise ValueError(message)
+    return text
+
+
+def _variable(text: str) -> str:
+    found = _VARIABLE.fullmatch(text)
+    if found is None:
+        message = "expected NAME=/path, e.g. YUBIHSM_PKCS11_CONF=/etc/yubihsm_pkcs11.conf"
+        raise ValueError(message)
+    _plain_path(found[2])
+    return text
+
+
+def _optional(check: Callable[[str], str]) -> AfterValidator:
+    return AfterValidator(lambda text: check(text) if text else text)
+
+
+MaybeAddress = Annotated[str, _optional(_address)]
+MaybeMail = Annotated[str, _optional(_mail)]
+MaybeDestination = Annotated[str, _optional(_destination)]
+MaybeServer = Annotated[str, _optional(_server_name)]
+MaybePath = Annotated[str, _optional(_plain_path)]
+MaybeDevice = Annotated[str, _optional(_device)]
+Variable = Annotated[str, AfterValidator(_variable)]
+Folder = Annotated[str, AfterValidator(_folder)]
+MailAddress = Annotated[str, AfterValidator(_mail)]
+Network = Annotated[str, AfterValidator(_network)]
+Address = Annotated[str, AfterValidator(_address)]
+Destination = Annotated[str, AfterValidator(_destination)]
