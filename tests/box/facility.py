@@ -235,7 +235,8 @@ def main() -> None:
     """Do what the job says."""
     job = json.load(sys.stdin)
     doings = {"ask": ask, "look": look, "banners": banners, "load": load, "knock": knock, "post": post}
-    doings |= {"listed": listed, "figures": figures, "verify": page.verify, "report": page.report, "automation": page.automation}
+    doings |= {"listed": listed, "figures": figures, "verify": page.verify, "report": page.report}
+    doings |= {"automation": page.automation}
     print(json.dumps(doings[job["do"]](job)))
 
 
