@@ -6,8 +6,11 @@
     engine alone   the same weights by llama-cpp-python in a fresh process of the same environment in the same box:
                    started, loaded, asked the same; no proof of bytes, no record, no web server
     back           the first good answer after every process of the engine (the gateway, the ledger) was killed
+    fail-over      two boxes in network name spaces, a lease of 3 seconds: from the last answer of the one whose cable
+                   is cut to the first of the other, by the service address; with a witness and without
 
 Restart and engine alone take turns. The box that serves is the one of `make box` (tests/box/prepared.py).
+ONLY=failover measures the last alone.
 """
 
 import json
@@ -24,7 +27,7 @@ from typing import Final
 
 from bench.measuring import OUT, Row, Samples, interleaved, machine, say, timed, write
 from examples.demo.stage import Stage
-from tests.box import prepared
+from tests.box import pair, prepared
 from tests.box.box import first_trust, promote, serve
 from tests.box.load import load
 from tests.box.machine import Machine, base_image, install_tools
@@ -35,6 +38,8 @@ ROUNDS: Final = int(os.environ.get("ROUNDS", "5"))
 TIMES: Final = 1.2
 PLUS_SECONDS: Final = 3.0
 BACK_SECONDS: Final = 10.0
+FAIL_OVER_SECONDS: Final = 10.0
+ONLY: Final = os.environ.get("ONLY", "")
 _ALONE: Final = """
 import sys
 from appliance.serve.llama_devices import load_backends
@@ -121,6 +126,29 @@ def weights_of(run: Run) -> str:
     return told.split()[1]
 
 
+def fail_over(folder: Path, *, witness: bool) -> Row:
+    """Return the row of the longest of several fail-overs, each by a pair of its own."""
+    seconds = []
+    for number in range(ROUNDS):
+        place = folder / f"pair-{witness}-{number}"
+        place.mkdir()
+        with pair.plant(witness=witness) as here:
+            here.begin()
+            seconds.append(pair.move_by_a_cut_cable(here, place))
+            if here.both:
+                message = "both boxes permitted serving at once"
+                raise RuntimeError(message)
+    return Row(
+        name=f"fail-over over a cut cable, {'with a witness' if witness else 'no witness'}, longest",
+        ours=max(seconds),
+        peer=None,
+        unit="s",
+        goal=f"under {FAIL_OVER_SECONDS:g} s",
+        met=max(seconds) < FAIL_OVER_SECONDS,
+        more={"runs": seconds, "median": statistics.median(seconds)},
+    )
+
+
 def within(ours: Samples, peer: Samples) -> Row:
     """Return the row of the restart: at most the peer's time by `TIMES`, and `PLUS_SECONDS`."""
     return Row(
@@ -143,51 +171,54 @@ def main() -> int:
     install_tools()
     OUT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="slbb", dir=OUT) as folder:
-        with boxed(Path(folder) / "serving", f"slb{os.getpid()}") as run:
-            served = prepared.take(run)
-            run.machine.boot()
-            run.facility.create()
-            run.facility.plug_in(run.machine.leader)
-            wait_for_engine(run)
-            weights = weights_of(run)
-            contestants = {
-                "restart": lambda: restart(run, served),
-                "engine alone": lambda: alone(run, served, weights),
-            }
-            found = interleaved(contestants, rounds=ROUNDS, before=lambda: wait_for_engine(run))
-            units = {name: f"sealift-{name}.service" for name in ("ledger", "gateway")}
-            units["engine"] = f"sealift-engine-production@{served.digest[:12]}.service"
-            killed = {name: [back(run, served, unit) for _ in range(ROUNDS)] for name, unit in units.items()}
-        with boxed(Path(folder) / "bare", f"slc{os.getpid()}") as run:
-            shutil.copytree(prepared.cache() / "media", run.out / "media", dirs_exist_ok=True)
-            minutes = bare_to_answer(run, served)
-            chapters = dict(run.stage.times)
+        rows = () if ONLY == "failover" else booted(Path(folder))
+        moved = [fail_over(Path(folder), witness=witness) for witness in (False, True)]
+    return write("box" if rows else "failover", (*rows, *moved, machine()))
+
+
+def booted(folder: Path) -> tuple[Row, ...]:
+    """Measure what needs a booted Debian."""
+    with boxed(folder / "serving", f"slb{os.getpid()}") as run:
+        served = prepared.take(run)
+        run.machine.boot()
+        run.facility.create()
+        run.facility.plug_in(run.machine.leader)
+        wait_for_engine(run)
+        weights = weights_of(run)
+        contestants = {
+            "restart": lambda: restart(run, served),
+            "engine alone": lambda: alone(run, served, weights),
+        }
+        found = interleaved(contestants, rounds=ROUNDS, before=lambda: wait_for_engine(run))
+        units = {name: f"sealift-{name}.service" for name in ("ledger", "gateway")}
+        units["engine"] = f"sealift-engine-production@{served.digest[:12]}.service"
+        killed = {name: [back(run, served, unit) for _ in range(ROUNDS)] for name, unit in units.items()}
+    with boxed(folder / "bare", f"slc{os.getpid()}") as run:
+        shutil.copytree(prepared.cache() / "media", run.out / "media", dirs_exist_ok=True)
+        minutes = bare_to_answer(run, served)
+        chapters = dict(run.stage.times)
     worst = {name: max(seconds) for name, seconds in killed.items()}
     say(json.dumps(chapters, indent=1))
-    return write(
-        "box",
-        (
+    return (
+        Row(
+            name="bare Debian to the first proven answer",
+            ours=minutes,
+            peer=None,
+            unit="min",
+            more={"seconds": chapters},
+        ),
+        within(found["restart"], found["engine alone"]),
+        *(
             Row(
-                name="bare Debian to the first proven answer",
-                ours=minutes,
+                name=f"answers again after the {name} was killed, longest",
+                ours=seconds,
                 peer=None,
-                unit="min",
-                more={"seconds": chapters},
-            ),
-            within(found["restart"], found["engine alone"]),
-            *(
-                Row(
-                    name=f"answers again after the {name} was killed, longest",
-                    ours=seconds,
-                    peer=None,
-                    unit="s",
-                    goal=f"under {BACK_SECONDS:g} s",
-                    met=seconds < BACK_SECONDS,
-                    more={"runs": killed[name], "median": statistics.median(killed[name])},
-                )
-                for name, seconds in worst.items()
-            ),
-            machine(),
+                unit="s",
+                goal=f"under {BACK_SECONDS:g} s",
+                met=seconds < BACK_SECONDS,
+                more={"runs": killed[name], "median": statistics.median(killed[name])},
+            )
+            for name, seconds in worst.items()
         ),
     )
 

@@ -22,7 +22,7 @@ from appliance.config import Config, PlacesSection
 from appliance.standby.pairing import Relation
 from tests.box.checkout import SEALIFT, booted, journal, lay_down, lay_drop_ins
 from tests.box.machine import Machine
-from tests.box.test_two_boxes import introduce, run
+from tests.box.pair import introduce, run
 
 pytestmark = [pytest.mark.box, pytest.mark.timeout(840)]
 

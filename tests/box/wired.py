@@ -18,7 +18,7 @@ import pytest
 from appliance.postgres.connecting import AUTHORITY, ROLES
 from tests.box.checkout import SEALIFT, journal, lay_down, lay_drop_ins, lay_program, require_debian
 from tests.box.machine import Machine
-from tests.box.test_two_boxes import run
+from tests.box.pair import run
 from tests.interop.test_postgresql_tls import NAME, SECRET, Authority
 from tests.support.postgres import PostgresServer, postgres_server
 
