@@ -177,8 +177,9 @@ def _import(context: typer.Context, peer: Peer, folder: Folder, dry_run: DryRun 
     """Take a bundle of the other box: prove it, grow its mirror, then take over what it decided."""
     own = shared.of(context)
     envelope, leaves = keeping.read(folder)
+    documents = keeping.read_evidence(folder)
     with ledger_of(own) as ledger:
-        grown = keeping.grow(own.config, envelope, leaves, peer=peer, ledger=ledger, dry_run=dry_run)
+        grown = keeping.grow(own.config, envelope, leaves, documents, peer=peer, ledger=ledger, dry_run=dry_run)
     text = f"{'would hold' if dry_run else 'holds'} {grown.size} records of {peer}, {grown.before} before"
     if grown.missing:
         text += f"\n  releases to receive and install here: serial {', '.join(map(str, grown.missing))}"

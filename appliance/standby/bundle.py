@@ -2,6 +2,7 @@
 
     bundle.dsse.json   who made it for whom, where its records begin, the checkpoint, and the digest of the other file
     leaves.jsonl       each line the exact bytes of one ledger record
+    evidence.jsonl     beside it, where there is any: documents that records name by their digest; nobody signs them
 
 Promises: a bundle is for one box and signed by one box; what it holds is proven against that box's own checkpoint, and
 each record that takes effect is judged anew.
@@ -29,6 +30,7 @@ TYPE: Final = "sealift/standby-bundle"
 PAYLOAD_TYPE: Final = "application/vnd.sealift.standby-bundle+json"
 ENVELOPE_NAME: Final = "bundle.dsse.json"
 LEAVES_NAME: Final = "leaves.jsonl"
+EVIDENCE_NAME: Final = "evidence.jsonl"
 MOST_BYTES: Final = 2**30
 _PAGE: Final = 500
 _FIELDS: Final = (

@@ -1,10 +1,10 @@
 """What a paired box sends over the network lies here until root's timer proves it: nothing is opened, nothing believed.
 
-One bundle for each peer at a time, in two files of bounded size; an unfinished one is begun anew by its first part.
+One bundle for each peer at a time, in files of bounded size; an unfinished one is begun anew by its first part.
 
     have{}                                   -> {size}     how many records of the caller the mirror here holds
     put{name,offset,data}                    -> {size}     appends to an unfinished file; offset 0 begins it
-    done{}                                   -> {taken}    both files are there: the timer may look
+    done{}                                   -> {taken}    envelope and leaves are there: the timer may look
 """
 
 import base64
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.errors import WireError
-from appliance.standby.bundle import ENVELOPE_NAME, LEAVES_NAME
+from appliance.standby.bundle import ENVELOPE_NAME, EVIDENCE_NAME, LEAVES_NAME
 from appliance.standby.card import require_name
 from media import canonical
 from media.durable import sync_folder
@@ -24,6 +24,7 @@ from media.durable import sync_folder
 MOST_BYTES: Final = 256 * 2**20
 HAVE: Final = "have"
 _MESSAGES: Final = frozenset({"have", "put", "done"})
+_NAMES: Final = (ENVELOPE_NAME, LEAVES_NAME, EVIDENCE_NAME)
 _MOST_DATA: Final = 2 * 2**20
 
 
@@ -69,7 +70,7 @@ class Inbox:
             return 0
 
     def _put(self, peer: str, untrusted: Mapping[str, Any]) -> int:
-        name = canonical.one_of(untrusted.get("name"), (ENVELOPE_NAME, LEAVES_NAME), "name")
+        name = canonical.one_of(untrusted.get("name"), _NAMES, "name")
         offset = canonical.integer(untrusted.get("offset"), "offset", maximum=MOST_BYTES)
         try:
             data = base64.b64decode(
@@ -95,7 +96,7 @@ class Inbox:
             return False
         self._let_group_in(making)
         # The sender sends no more of what is taken: a power cut must not leave half of it under its final name.
-        for name in (ENVELOPE_NAME, LEAVES_NAME):
+        for name in (one for one in _NAMES if (making / one).exists()):
             with (making / name).open("rb") as stream:
                 os.fsync(stream.fileno())
         sync_folder(making)

@@ -87,6 +87,10 @@ class Listener:
                 stream.flush()
 
 
+class PeerRefusedError(WireError):
+    """The other box answered, and does not do what it was asked."""
+
+
 class PeerLine:
     """A connection to one paired box, opened at the first call and again after it broke. One call at a time."""
 
@@ -106,7 +110,8 @@ class PeerLine:
 
         Raises:
             PairingRefusedError: Another box answers at this address.
-            WireError: Nobody answers in time, or not by the protocol, or the box refused.
+            PeerRefusedError: The box refused.
+            WireError: Nobody answers in time, or not by the protocol.
         """
         line = json.dumps({"do": do, **fields}, separators=(",", ":")).encode() + b"\n"
         with self._lock:
@@ -125,7 +130,7 @@ class PeerLine:
         answer = _decode(untrusted)
         if not isinstance(answer.get("ok"), dict):
             refusal = canonical.mapping(answer.get("error", {}), "error")
-            raise WireError(
+            raise PeerRefusedError(
                 what=f"the box {self._name} refused", why=str(refusal.get("what", ""))[:200], fix="see its journal"
             )
         return canonical.mapping(answer["ok"], "ok")

@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from appliance.audit.client import open_ledger
+from appliance.audit.rights import ACTIONS
 from appliance.errors import GateFailedError, PairingRefusedError
 from appliance.promote.standing import require_promoted
+from appliance.registry import evidence
+from appliance.standby.carried import origin_of
 from tests.support.promoting import bring, enrol_all, homes, medium_of, serve
 from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
 from tests.support.versions import short_folder
@@ -84,6 +88,13 @@ def test_a_standby_serves_what_the_primary_promoted_by_its_own_promoter(
     assert (after["promotions"], after["keys"], after["waits"]) == (1, 1, "")
     assert require_promoted(second.config.at, digest).people == ("Eva Rossi", "Finn Olsen")
     assert {unit.name for unit in second.supervisor.units()} == {f"sealift-engine-production@{digest[:12]}.service"}
+    # What its tests found came along: document and results, as an answer's proof needs them there.
+    found = evidence.folder(first.config.at)
+    here = {path.name: path.read_bytes() for path in evidence.folder(second.config.at).glob("*.json")}
+    assert here
+    assert all((found / name).read_bytes() == content for name, content in here.items())
+    with contextlib.closing(open_ledger(second.config, ACTIONS)) as ledger:
+        assert any(origin_of(leaf.body) for leaf in ledger.find("gate.result", limit=100))
     (known,) = as_json(two, "keys", "list")["keys"]
     assert known["key_id"] == key["key_id"]
     (told,) = as_json(two, "standby", "status")["boxes"]

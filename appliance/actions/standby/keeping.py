@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions.pinned import plain_bytes
-from appliance.actions.standby import pepper
+from appliance.actions.standby import evidenced, pepper
 from appliance.audit import rotating
 from appliance.audit.facts import EVERY, Ledger
+from appliance.audit.offline import OfflineLedger
 from appliance.config import Config
 from appliance.errors import StoreWriteError
 from appliance.keys.provider import KeyProvider
 from appliance.standby import bundle, mirror, peerkeys
-from appliance.standby.bundle import ENVELOPE_NAME, LEAVES_NAME, Bundle
+from appliance.standby.bundle import ENVELOPE_NAME, EVIDENCE_NAME, LEAVES_NAME, Bundle
 from appliance.standby.pairing import Paired, Relation, require_paired
 from media import durable
-from media.clock import Clock
+from media.clock import Clock, FixedClock
 from media.errors import MissingFileError
 
 EXPORTED: Final = "standby.exported"
@@ -36,6 +37,7 @@ class Made:
 
     envelope: bytes
     leaves: bytes
+    evidence: bytes
     start: int
     size: int
 
@@ -95,13 +97,15 @@ def make(config: Config, peer: str, *, since: int | None, ledger: Ledger, keys: 
         at=clock.now().replace(microsecond=0),
         signer=rotating.in_force(ledger, keys),
     )
-    return Made(envelope=envelope, leaves=leaves, start=since, size=since + leaves.count(b"\n"))
+    documents = evidenced.of(config, ledger, since=since)
+    return Made(envelope=envelope, leaves=leaves, evidence=documents, start=since, size=since + leaves.count(b"\n"))
 
 
 def grow(
     config: Config,
     untrusted_envelope: bytes,
     untrusted_leaves: bytes,
+    untrusted_evidence: bytes = b"",
     *,
     peer: str,
     ledger: Ledger,
@@ -113,6 +117,7 @@ def grow(
         config: The site file.
         untrusted_envelope: Who made it and what it holds.
         untrusted_leaves: The records.
+        untrusted_evidence: Documents that came beside them.
         peer: The box that it must be of.
         ledger: This box's own; records what came.
         dry_run: Verify signature and binding; change nothing.
@@ -137,6 +142,10 @@ def grow(
             )
         signed = copy.grow(opened.bundle.start, opened.leaves, opened.bundle.checkpoint, known)
     peerkeys.record(ledger, pair.peer, news)
+    if untrusted_evidence:
+        evidenced.keep(
+            config.at, untrusted_evidence, OfflineLedger.of_folder(folder, clock=FixedClock(at=opened.bundle.at))
+        )
     done = "kept"
     if pair.relation is Relation.STANDBY and not pair.is_first and opened.bundle.sealed:
         done = pepper.adopt(config, opened.bundle.sealed, pair, ledger=ledger)
@@ -161,12 +170,13 @@ def write(folder: Path, made: Made) -> Mapping[str, Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         durable.replace(folder / LEAVES_NAME, made.leaves, mode=0o644)
+        durable.replace(folder / EVIDENCE_NAME, made.evidence, mode=0o644)
         durable.replace(folder / ENVELOPE_NAME, made.envelope, mode=0o644)
     except OSError as error:
         raise StoreWriteError(
             what="the bundle cannot be written", why=error.strerror or "", fix="name another folder"
         ) from error
-    return {name: folder / name for name in (ENVELOPE_NAME, LEAVES_NAME)}
+    return {name: folder / name for name in (ENVELOPE_NAME, LEAVES_NAME, EVIDENCE_NAME)}
 
 
 def read(folder: Path) -> tuple[bytes, bytes]:
@@ -176,6 +186,13 @@ def read(folder: Path) -> tuple[bytes, bytes]:
         MissingFileError: One is not there, is a link, or is too large.
     """
     return _plain(folder / ENVELOPE_NAME, bundle.MOST_BYTES), _plain(folder / LEAVES_NAME, bundle.MOST_BYTES)
+
+
+def read_evidence(folder: Path) -> bytes:
+    """Return the documents beside a bundle; nothing where a release of before made it."""
+    if not (folder / EVIDENCE_NAME).exists():
+        return b""
+    return _plain(folder / EVIDENCE_NAME, evidenced.MOST_BYTES)
 
 
 def _plain(path: Path, most: int) -> bytes:

@@ -7,6 +7,7 @@ and taken over in the same turn.
 import base64
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +19,10 @@ from appliance.config import Config
 from appliance.keys.opening import folder_of
 from appliance.keys.provider import KeyProvider
 from appliance.standby import channel, vouched
-from appliance.standby.bundle import ENVELOPE_NAME, LEAVES_NAME
+from appliance.standby.bundle import ENVELOPE_NAME, EVIDENCE_NAME, LEAVES_NAME
 from appliance.standby.inbox import HAVE
 from appliance.standby.pairing import require_paired
-from appliance.standby.peers import PeerLine
+from appliance.standby.peers import PeerLine, PeerRefusedError
 from media import canonical
 from media.clock import Clock
 
@@ -67,10 +68,10 @@ def send(config: Config, peer: str, *, ledger: Ledger, keys: KeyProvider, clock:
         if not _is_news(ledger, has):
             return Sent(start=has, size=has)
         made = keeping.make(config, peer, since=has, ledger=ledger, keys=keys, clock=clock)
+        with suppress(PeerRefusedError):  # a release of before takes no documents; the records go there all the same
+            _put(line, EVIDENCE_NAME, made.evidence)
         for name, content in ((LEAVES_NAME, made.leaves), (ENVELOPE_NAME, made.envelope)):
-            for offset in range(0, max(len(content), 1), _PART):
-                data = base64.b64encode(content[offset : offset + _PART]).decode()
-                line.call("put", name=name, offset=offset, data=data)
+            _put(line, name, content)
         line.call("done")
     finally:
         line.close()
@@ -89,12 +90,18 @@ def take_in(config: Config, peer: str, *, ledger: Ledger) -> Grown | None:
         return None
     try:
         envelope, leaves = keeping.read(ready)
-        grown = keeping.grow(config, envelope, leaves, peer=peer, ledger=ledger)
+        grown = keeping.grow(config, envelope, leaves, keeping.read_evidence(ready), peer=peer, ledger=ledger)
     finally:
         shutil.rmtree(ready)
     (folder / f"{peer}.{HAVE}").write_text(f"{grown.size}\n")
     (folder / f"{peer}.{HAVE}").chmod(0o644)
     return grown
+
+
+def _put(line: PeerLine, name: str, content: bytes) -> None:
+    for offset in range(0, max(len(content), 1), _PART):
+        data = base64.b64encode(content[offset : offset + _PART]).decode()
+        line.call("put", name=name, offset=offset, data=data)
 
 
 def inbox_of(config: Config) -> Path:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from appliance.actions import production
 from appliance.actions.production import Surroundings
+from appliance.actions.standby import evidenced
 from appliance.audit.client import OfflineLedger
 from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.leaf import Leaf
@@ -134,6 +135,7 @@ def _take(leaf: Leaf, box: BoxCard, copy: Ledger, *, ledger: Ledger, promoter: P
         terms = leaf.body.get("terms")
         about = terms.get("version") if isinstance(terms, dict) else leaf.body.get("model_digest")
         evidence = list(_evidence(copy, str(about), leaf.sequence))
+        evidenced.record(evidence, box, peerkeys.known(ledger, box), ledger=ledger)
     return promoter.carry(box.name, record, evidence)
 
 

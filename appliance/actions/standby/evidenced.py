@@ -1,0 +1,99 @@
+"""What gates found for a promotion, brought to the box that stands by: documents beside a bundle, results as records.
+
+    of       the documents that records from `since` on name, and the newest few, one in each line
+    keep     those that a proven record of the other box names by their digest; nothing else is believed of them
+    record   each result, before the promotion that rests on it, marked with where it was proven
+
+So an answer of the standby leads to its tests there as it does on the first box. A bundle of a release of before comes
+without documents, and one of before leaves them aside.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from appliance.audit.facts import EVERY, Ledger
+from appliance.audit.succession import Keys
+from appliance.config import Config, Places
+from appliance.errors import ProofError
+from appliance.registry import evidence
+from appliance.standby import carried
+from appliance.standby.card import BoxCard
+from appliance.standby.carried import Carried
+from media import canonical
+from media.digest import sha256_hex
+from media.errors import SealiftError
+
+GATE: Final = "gate.result"
+MOST_BYTES: Final = 64 * 1024 * 1024
+_NAMED: Final = "evidence_digest"
+# Sent each time: what a bundle of a release of before, or one that was lost, did not bring.
+_NEWEST: Final = 2
+_REGISTERED: Final = "model.registered"
+
+
+def of(config: Config, ledger: Ledger, *, since: int) -> bytes:
+    """Return the documents that go with the records from `since` on, one in each line."""
+    lines: list[bytes] = []
+    total = 0
+    for digest in _digests(ledger, since):
+        try:
+            line = canonical.dumps(evidence.read(config.at, digest)) + b"\n"
+        except (OSError, ProofError):
+            continue  # what this box has lost, or may not read, it cannot give; `sealift prove` says so here
+        total += len(line)
+        if total > MOST_BYTES:
+            break
+        lines.append(line)
+    return b"".join(lines)
+
+
+def keep(places: Places, untrusted_lines: bytes, mirror: Ledger) -> int:
+    """Keep each document whose digest a record of the mirror names; return how many there were.
+
+    Args:
+        places: Of this box.
+        untrusted_lines: What came beside a bundle.
+        mirror: The proven records of the box that sent it.
+    """
+    kept = 0
+    for line in untrusted_lines[:MOST_BYTES].split(b"\n"):
+        digest = sha256_hex(line)
+        if not line or not mirror.find(kind=GATE, field=_NAMED, value=digest, limit=1):
+            continue
+        try:
+            document = canonical.mapping(canonical.loads_canonical(line, max_bytes=evidence.MAX_BYTES), "evidence")
+        except SealiftError:
+            continue  # a result may name anything; what is no document is none
+        fields = {key: document[key] for key in document if key not in {"format", "type"}}
+        kept += int(evidence.store(places, fields) == digest)
+    return kept
+
+
+def record(results: Iterable[Carried], box: BoxCard, keys: Keys, *, ledger: Ledger) -> None:
+    """Record results of the other box's gates as they are proven there; none twice, none of a version unknown here.
+
+    Raises:
+        LedgerUnavailableError: This box's ledger does not answer.
+        ProofError: One is not proven.
+    """
+    here = {
+        int(leaf.body[carried.FIELD]["sequence"])
+        for leaf in ledger.find(kind=GATE, field=f"{carried.FIELD}.origin", value=box.origin, limit=EVERY)
+    }
+    for result in results:
+        leaf = result.require(box, keys)
+        if leaf.kind != GATE or leaf.sequence in here:
+            continue
+        if ledger.find(kind=_REGISTERED, field="model_digest", value=str(leaf.body.get("model_digest")), limit=1):
+            ledger.append(GATE, carried.marked(leaf, box))
+
+
+def _digests(ledger: Ledger, since: int) -> Iterator[str]:
+    found: dict[str, None] = {}
+    for leaf in ledger.find(kind=GATE, limit=EVERY):
+        digest = str(leaf.body.get(_NAMED, ""))
+        if leaf.sequence >= since or digest in found or len(found) < _NEWEST:
+            found.setdefault(digest)
+        else:
+            break
+    yield from (digest for digest in found if digest)
