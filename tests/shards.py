@@ -65,12 +65,13 @@ SHARDS: dict[str, list[list[str]]] = {
     "engines-serve": [[*PYTEST, "-m", "engines_release", "--ignore=tests/engines/test_vllm_made.py", "tests/engines"]],
     "engines-vulkan": [[*PYTEST[:-1], "2400", "-m", "engines_vulkan", "tests/engines/test_llama_on_vulkan.py"]],
     "box": [[*BOXED, "-m", "box", "tests/box/test_box.py"]],
-    # These six take the box that the shard before left in the cache, and make one where there is none.
+    # These seven take the box that the shard before left in the cache, and make one where there is none.
     "box-faults": [[*BOXED, "-m", "box_faults"]],
     "box-time": [[*BOXED, "-m", "box_time"]],
     "box-upgrade": [[*BOXED, "-m", "box_upgrade"]],
     "box-changes": [[*BOXED, "-m", "box_changes"]],
     "box-optional": [[*BOXED, "-m", "box_optional"]],
+    "box-pair": [[*BOXED, "-m", "box_pair"]],
     "box-database": [[*BOXED, "-m", "box_database"]],
     "box-vllm": [[*PYTEST[:-1], "2340", "-m", "box_vllm"]],
     # A whole computer, emulated: its programs take some twenty times as long.
@@ -78,7 +79,7 @@ SHARDS: dict[str, list[list[str]]] = {
     "units": [[*BOXED, "-m", "box", *_without([*BOXES, *DATABASES])]],
     "units-database": [[*BOXED, "-m", "box", *DATABASES]],
 }
-BOOTED = {"box", "box-faults", "box-time", "box-upgrade", "box-changes", "box-optional", "units"}
+BOOTED = {"box", "box-faults", "box-time", "box-upgrade", "box-changes", "box-optional", "box-pair", "units"}
 BOOTED |= {"units-database", "box-database", "box-vllm", "hardware"}
 # One lane has the boxes that boot, but for three, which go with the rest: so both need about the same time.
 BOXES_LANE = BOOTED - {"units-database", "box-database", "box-vllm", "hardware"}

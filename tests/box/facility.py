@@ -150,7 +150,7 @@ def ask_shortly(job: dict[str, Any]) -> tuple[int, str]:
         "temperature": 0,
         "max_tokens": job.get("tokens", 8),
     }
-    line = http.client.HTTPSConnection(job["address"], context=trusted, timeout=30)
+    line = http.client.HTTPSConnection(job["address"], context=trusted, timeout=job.get("timeout", 30))
     headers = {"Authorization": f"Bearer {job['key']}", "Content-Type": "application/json"}
     try:
         line.request("POST", "/v1/chat/completions", body=json.dumps(body), headers=headers)

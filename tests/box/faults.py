@@ -9,6 +9,7 @@
               asked of a box that serves: report, origin, export, keys of scripts, a second engine
     optional  what a site may add: overflow and a standby of production, a second model beside the first, an attached
               engine, scripts that ask, a list of names; uninstall
+    pair      a second box stands by, is kept current, and answers when the cable of the first is cut
     vllm      a release that brings vLLM, from its medium to production, beside the engine before
     database  records go to a PostgreSQL server of the facility and back, by what two people approve
 
@@ -36,6 +37,7 @@ from tests.box import (
     oldimage,
     operators,
     optional,
+    paired,
     powercut,
     prepared,
     removed,
@@ -123,6 +125,17 @@ def optional_parts(run: Run, stack: ExitStack) -> None:
     optional.all_of_it(run, _serving(run, stack), NEXT)
 
 
+def pair(run: Run, stack: ExitStack) -> None:
+    """A second box stands by, and answers when the cable of the first is cut."""
+    served = prepared.take(run)
+    for point in run.machine.media:
+        (run.machine.root / point.lstrip("/")).mkdir(parents=True, exist_ok=True)
+    with run.stage.chapter("Boot the box that serves"):
+        run.machine.boot()
+        wait_for_engine(run)
+    paired.all_of_it(run, served, stack)
+
+
 def databases(run: Run, stack: ExitStack) -> None:
     """Records of a box go to a server of the facility, and back."""
     database.all_of_it(run, stack, _serving(run, stack).key, NEXT)
@@ -140,6 +153,7 @@ PARTS: dict[str, Callable[[Run, ExitStack], None]] = {
     "clocks": clock_jumps,
     "windows": windows,
     "optional": optional_parts,
+    "pair": pair,
     "database": databases,
     "vllm": vllm,
 }

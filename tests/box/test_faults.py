@@ -243,6 +243,21 @@ DATABASE = (
     "an answer from before is proven, records without a server",
     "the printed checkpoint is of these records, without a server",
 )
+PAIR = (
+    "a box that serves takes the settings of a lease",
+    "a box that is to stand by is installed",
+    "each box knows the other",
+    "one box serves, the other would follow",
+    "nothing waits on the standby",
+    "a drill says that it could take over",
+    "callers are answered by the other box within ten seconds",
+    "an answer of the other box is proven there",
+    "by the same version",
+    "one box serves after it",
+    "an answer of before is proven by the box that gave it",
+    "each answer is recorded by the one box that gave it",
+    "both boxes answered",
+)
 VLLM = (
     "the plan shows what vLLM's units get",
     "an environment of vLLM is installed",
@@ -264,6 +279,7 @@ PARTS: dict[str, tuple[pytest.MarkDecorator | tuple[pytest.MarkDecorator, ...], 
     "optional": (pytest.mark.box_optional, OPTIONAL),
     "upgrade": (pytest.mark.box_upgrade, UPGRADE),
     "changes": (pytest.mark.box_changes, CHANGES),
+    "pair": (pytest.mark.box_pair, PAIR),
     "database": (pytest.mark.box_database, DATABASE),
     # Whoever makes a release of vLLM first waits longest.
     "vllm": ((pytest.mark.box_vllm, pytest.mark.timeout(2340)), VLLM),
