@@ -7,6 +7,7 @@ question are answered by the other one, which has a ledger of its own.
 
 import shutil
 import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -174,6 +175,12 @@ def _cut(pair: Paired, served: Served) -> None:
         after = run.workstation("ask", key=served.key, **question)
         proof = pair.two.machine.result("sealift", "prove", after["request_id"])
         run.require("an answer of the other box is proven there", proof["ok"] is True, proof)
+        pair.two.machine.run("sealift", "prove", after["request_id"], "--out", "/root/proof.json", shown=False)
+        checker = run.machine.media["/media/sealift-1"] / "release/check/verify.py"
+        words = [sys.executable, "-I", str(checker), "proof", str(pair.two.machine.root / "root/proof.json")]
+        elsewhere = subprocess.run(words, capture_output=True, text=True, check=False)
+        print(elsewhere.stdout)
+        run.require("and elsewhere, by its file alone", elsewhere.returncode == 0, elsewhere.stdout + elsewhere.stderr)
         run.require("by the same version", after["model_digest"] == before["model_digest"] == served.digest, after)
     with run.stage.chapter("The cable is whole again: the box that served stands by, and proves what it answered"):
         run.facility.run("ip", "link", "set", "to-one", "up")

@@ -252,6 +252,7 @@ PAIR = (
     "a drill says that it could take over",
     "callers are answered by the other box within ten seconds",
     "an answer of the other box is proven there",
+    "and elsewhere, by its file alone",
     "by the same version",
     "one box serves after it",
     "an answer of before is proven by the box that gave it",
