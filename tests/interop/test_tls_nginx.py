@@ -81,6 +81,13 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
     server.server_close()
 
 
+@pytest.fixture
+def stack() -> Iterator[contextlib.ExitStack]:
+    """What a test opens, closed also where it fails."""
+    with contextlib.ExitStack() as opened:
+        yield opened
+
+
 Start = Callable[[str], tuple[Here, Running]]
 
 
@@ -421,10 +428,12 @@ def test_the_facilitys_chain_is_shown_to_callers_that_know_its_root_alone(start:
     assert all(ask(web, context(box, authority=trusted))[0] == 200 for _ in range(5))
 
 
-def test_a_caller_that_streams_through_a_rotation_loses_nothing(start: Start, gateway: Gateway) -> None:
+def test_a_caller_that_streams_through_a_rotation_loses_nothing(
+    start: Start, gateway: Gateway, stack: contextlib.ExitStack
+) -> None:
     box, web = start("off")
     before = web.shown()
-    streams = [connect(web, context(box)) for _ in range(8)]
+    streams = [stack.enter_context(connect(web, context(box))) for _ in range(8)]
     for line in streams:
         line.sendall(f"GET /stream HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
     told = [read_until(line, b"data: 0\n\n") for line in streams]
@@ -437,8 +446,7 @@ def test_a_caller_that_streams_through_a_rotation_loses_nothing(start: Start, ga
     assert [ask(web, context(box))[0] for _ in range(8)] == [200] * 8
     gateway.go_on.set()
     for line, head in zip(streams, told, strict=True):
-        with line:
-            rest = head + read_all(line)
+        rest = head + read_all(line)
         assert [f"data: {number}\n\n".encode() in rest for number in range(200)] == [True] * 200
         assert b"data: [DONE]" in rest
 
