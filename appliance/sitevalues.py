@@ -47,26 +47,22 @@ def _folder(text: str) -> str:
     return text
 
 
-def _server_name(text: str) -> str:
-    if not _SERVER.fullmatch(text):
-        message = "expected the name in the server's certificate, e.g. db1.hospital.internal"
-        raise ValueError(message)
-    return text
+def _of_form(pattern: re.Pattern[str], expected: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            message = f"expected {expected}"
+            raise ValueError(message)
+        return text
+
+    return check
 
 
-def _mail(text: str) -> str:
-    if not _MAIL.fullmatch(text):
-        message = "expected a mail address, e.g. it-duty@hospital.internal"
-        raise ValueError(message)
-    return text
-
-
-def _plain_path(text: str) -> str:
-    # It is written into units, where blanks, quotes and percent signs mean something.
-    if not _PLAIN_PATH.fullmatch(text):
-        message = "expected an absolute path of letters, digits and ._+-, e.g. /usr/lib/softhsm/libsofthsm2.so"
-        raise ValueError(message)
-    return text
+_server_name = _of_form(_SERVER, "the name in the server's certificate, e.g. db1.hospital.internal")
+_mail = _of_form(_MAIL, "a mail address, e.g. it-duty@hospital.internal")
+# It is written into units, where blanks, quotes and percent signs mean something.
+_plain_path = _of_form(
+    _PLAIN_PATH, "an absolute path of letters, digits and ._+-, e.g. /usr/lib/softhsm/libsofthsm2.so"
+)
 
 
 def _device(text: str) -> str:

@@ -21,13 +21,11 @@ class StatusLedger:
     Args:
         config: The site file.
         clock: For the ledger's file.
-        patience_seconds: How long the first question may take.
     """
 
-    def __init__(self, config: Config, *, clock: Clock, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, config: Config, *, clock: Clock) -> None:
         self._config = config
         self._clock = clock
-        self._patience_seconds = patience_seconds
         self._opened: dict[str, SocketLedger | OfflineLedger] = {}
 
     def ask(self) -> SocketLedger | OfflineLedger:
@@ -48,7 +46,5 @@ class StatusLedger:
 
     def _through(self, door: str) -> SocketLedger | OfflineLedger:
         if door not in self._opened:
-            self._opened[door] = open_ledger(
-                self._config, door, clock=self._clock, patience_seconds=self._patience_seconds
-            )
+            self._opened[door] = open_ledger(self._config, door, clock=self._clock, patience_seconds=PATIENCE_SECONDS)
         return self._opened[door]

@@ -68,7 +68,7 @@ def _failed_task(text: str) -> str:
 
 
 def _reason(text: str) -> str:
-    packages = [f"{name}: {said}" for name, said in _PACKAGE.findall(text)]
-    said = [str(found[-1]) for pattern in _REASONS if (found := pattern.findall(text))][:1]
-    # What failed for want of another stands behind that other; all say the same in the log.
-    return "; ".join([*said, *packages[:2]]) or "see the install log"
+    said = next((str(found[-1]) for pattern in _REASONS if (found := pattern.findall(text))), "")
+    # What failed for want of another stands behind that other; the log has all of them.
+    packages = [f"{name}: {why}" for name, why in _PACKAGE.findall(text)[:2]]
+    return "; ".join(filter(None, (said, *packages))) or "see the install log"

@@ -9,22 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from appliance.config import Config, NetworkSection
 from appliance.errors import ConfigError
 from appliance.registry.crowds import MOST_PEOPLE, crowd
-from appliance.sections import (
-    KeysSection,
-)
+from appliance.sections import AlertsSection, KeysSection
 from appliance.sitevalues import (
     Address,
     Folder,
-    MailAddress,
-    MaybeAddress,
-    MaybeDestination,
-    MaybeMail,
-    MaybeServer,
     Network,
 )
 
@@ -95,27 +88,6 @@ class BackupAnswers(_Section):
     folder: Folder = ""
 
 
-class AlertsAnswers(_Section):
-    """Where alerts are sent besides the page and the console, once monitoring is on; relay and receivers together."""
-
-    mail_relay: MaybeAddress = ""
-    mail_port: int = Field(default=25, ge=1, le=65535)
-    mail_server: MaybeServer = ""
-    mail_from: MaybeMail = ""
-    mail_to: list[MailAddress] = []
-    syslog: MaybeDestination = ""
-
-    @model_validator(mode="after")
-    def _whole(self) -> "AlertsAnswers":
-        if bool(self.mail_relay) != bool(self.mail_to):
-            message = "mail_relay and mail_to are given together or not at all"
-            raise ValueError(message)
-        if self.mail_server and not self.mail_relay:
-            message = "mail_server names the certificate of mail_relay, which is not given"
-            raise ValueError(message)
-        return self
-
-
 class MonitoringAnswers(_Section):
     """Whether the box is watched, without which nobody is told of anything; None is wherever the release carries it."""
 
@@ -147,7 +119,7 @@ class Answers(_Section):
     tls: TlsAnswers = TlsAnswers()
     keys: KeysSection = KeysSection()
     backup: BackupAnswers = BackupAnswers()
-    alerts: AlertsAnswers = AlertsAnswers()
+    alerts: AlertsSection = AlertsSection()
     monitoring: MonitoringAnswers = MonitoringAnswers()
     install: InstallAnswers = InstallAnswers()
     capacity: CapacityAnswers = CapacityAnswers()

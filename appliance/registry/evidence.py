@@ -29,12 +29,20 @@ def store(places: Places, document: Mapping[str, Any]) -> str:
     Raises:
         MalformedError: It holds something that has no canonical form.
     """
-    content = canonical.dumps({"format": FORMAT, "type": TYPE, **document})
-    digest = sha256(content).hexdigest()
-    place = folder(places) / f"{digest}.json"
-    place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    durable.replace(place, content, mode=0o644)
-    return digest
+    return _write(places, canonical.dumps({"format": FORMAT, "type": TYPE, **document}))
+
+
+def keep(places: Places, untrusted: bytes, digest: str) -> bool:
+    """Keep a document of another box under its digest; False, and nothing is written, where it is none of this format.
+
+    Raises:
+        LimitExceededError, MalformedError: It is not canonical JSON of an object, or too large.
+    """
+    document = canonical.mapping(canonical.loads_canonical(untrusted, max_bytes=MAX_BYTES), "evidence")
+    if (document.get("format"), document.get("type")) != (FORMAT, TYPE) or sha256(untrusted).hexdigest() != digest:
+        return False
+    _write(places, untrusted)
+    return True
 
 
 def read(places: Places, digest: str) -> dict[str, Any]:
@@ -43,14 +51,31 @@ def read(places: Places, digest: str) -> dict[str, Any]:
     Raises:
         ProofError: It is gone, or not what its name says.
     """
+    return canonical.mapping(canonical.loads_canonical(content(places, digest), max_bytes=MAX_BYTES), "evidence")
+
+
+def content(places: Places, digest: str) -> bytes:
+    """Return the exact bytes of the document with this digest.
+
+    Raises:
+        ProofError: It is gone, or not what its name says.
+    """
     try:
         with (folder(places) / f"{canonical.sha256_hex(digest, 'evidence digest')}.json").open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            found = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise _lost(digest, error.strerror or "it cannot be read") from error
-    if sha256(content).hexdigest() != digest:
+    if sha256(found).hexdigest() != digest:
         raise _lost(digest, "its bytes have another digest")
-    return canonical.mapping(canonical.loads_canonical(content, max_bytes=MAX_BYTES), "evidence")
+    return found
+
+
+def _write(places: Places, content: bytes) -> str:
+    digest = sha256(content).hexdigest()
+    place = folder(places) / f"{digest}.json"
+    place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    durable.replace(place, content, mode=0o644)
+    return digest
 
 
 def _lost(digest: str, why: str) -> ProofError:

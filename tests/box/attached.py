@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.box import beside, looks
 from tests.box.box import MODEL, serve
 from tests.box.load import load
-from tests.box.operators import as_person, signing
+from tests.box.operators import as_person, both_approve, signing
 from tests.box.prepared import Served
 from tests.box.run import ROOT, Run
 from tests.box.sender import RECIPE
@@ -51,8 +51,7 @@ def installed(run: Run, medium: str) -> str:
     with run.stage.chapter("A release that brings an attached engine is installed from its medium's wheels"):
         machine.run("sealift", "receive", medium)
         plan = machine.result(*as_person("iris", "sealift", "install", "2", "--plan", "--as", "iris"))
-        for person in ("iris", "omar"):
-            machine.run(*as_person(person, "sealift", "host", "approve", plan["plan"], *signing(person)))
+        both_approve(machine, plan)
         facts = machine.result(*as_person("omar", "sealift", "install", "2"))
         run.require("an attached engine's environment is installed", "engine-attached" in facts["environments"], facts)
         listed = machine.result("sealift", "models", "list")["versions"]

@@ -10,20 +10,11 @@ import shutil
 
 from appliance.install.playbook import PACKAGES
 from tests.box.machine import Machine, base_image
+from tests.box.oneroleplay import MAIN, SITE_PACKAGES, play_of, site_packages
 from tests.box.powercut import cut_when
 from tests.box.run import ROOT, Run
-from tests.support.peers import peer_python
 
-_SITE = "/srv/site-packages"
 _FOLDER = "/srv/ansible"
-_PLAY = """
-- hosts: appliance
-  connection: local
-  gather_facts: false
-  any_errors_fatal: true
-  roles: [{ role: packages }]
-"""
-_ANSIBLE = f"import sys; sys.path.insert(0, {_SITE!r}); from ansible.cli.playbook import main; main()"
 _LOG = "var/log/dpkg.log"
 _STATUS = "var/lib/dpkg/status"
 # A unit was switched on, its program not set up yet.
@@ -38,12 +29,11 @@ _UNFINISHED = {
 
 def packages_are_finished(run: Run) -> None:
     """Cut the power in the middle of the packages, and let the same play put all of them in."""
-    (packages,) = peer_python("host").parents[1].glob("lib/python3*/site-packages")
     medium = run.machine.media["/media/sealift-1"]
     machine = Machine(
         root=run.out / "cut",
         name=f"{run.machine.name}c",
-        media={"/media/sealift-1": medium, _SITE: packages},
+        media={"/media/sealift-1": medium, SITE_PACKAGES: site_packages()},
         log=run.out / "cut.log",
     )
     try:
@@ -68,14 +58,14 @@ def packages_are_finished(run: Run) -> None:
 def _lay(machine: Machine) -> None:
     folder = machine.root / _FOLDER.lstrip("/")
     shutil.copytree(ROOT / "ansible", folder)
-    (folder / "site.yml").write_text(_PLAY)
+    (folder / "site.yml").write_text(play_of("packages"))
     release = "/media/sealift-1/release/data"
     values = {"sealift_source": release, "sealift_release_folder": release, "sealift_packages": list(PACKAGES)}
     (folder / "values.yml").write_text(json.dumps(values))
 
 
 def _play(machine: Machine) -> str:
-    words = shlex.join(["python3", "-I", "-c", _ANSIBLE, "site.yml", "--extra-vars", "@values.yml"])
+    words = shlex.join(["python3", "-I", "-c", MAIN, "site.yml", "--extra-vars", "@values.yml"])
     return machine.shell(f"cd {_FOLDER}; ANSIBLE_CONFIG=ansible.cfg ANSIBLE_NOCOLOR=1 {words}").stdout
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 BOX_ADDRESS = "10.77.0.2"
 FACILITY_ADDRESS = "10.77.0.1"
+_BRIDGE = "bridge0"
 _WATCH = """
 table inet watch {
     counter from_box { }
@@ -38,15 +39,22 @@ class Facility:
         # The cable of a box that was shut down may still be on its way out.
         subprocess.run(["ip", "-n", self.name, "link", "delete", "cable0"], check=False, capture_output=True)
         _run("ip", "link", "add", cable, "type", "veth", "peer", "name", "cable0", "netns", self.name)
-        _run("ip", "link", "set", cable, "netns", str(leader))
         self.run("ip", "address", "add", f"{FACILITY_ADDRESS}/24", "dev", "cable0")
         self.run("ip", "link", "set", "cable0", "up")
-        inside = ("nsenter", "-t", str(leader), "-n", "ip")
-        _run(*inside, "link", "set", cable, "name", "facility0")
-        _run(*inside, "address", "add", f"{BOX_ADDRESS}/24", "dev", "facility0")
-        _run(*inside, "link", "set", "facility0", "up")
-        # A default route, so that an attempt to leave is stopped by the packet filter and not for want of a way.
-        _run(*inside, "route", "add", "default", "via", FACILITY_ADDRESS)
+        _end_in_box(cable, leader, BOX_ADDRESS)
+
+    def lay_switch(self) -> None:
+        """Lay a switch into the facility, for several boxes in the place of one cable."""
+        self.run("ip", "link", "add", _BRIDGE, "type", "bridge")
+        self.run("ip", "address", "add", f"{FACILITY_ADDRESS}/24", "dev", _BRIDGE)
+        self.run("ip", "link", "set", _BRIDGE, "up")
+
+    def plug_into_switch(self, leader: int, name: str, address: str) -> None:
+        """Lay a cable from a box to the switch, whose end there is `to-NAME`."""
+        cable = f"sl{os.getpid()}{name}"
+        _run("ip", "link", "add", cable, "type", "veth", "peer", "name", f"to-{name}", "netns", self.name)
+        self.run("ip", "link", "set", f"to-{name}", "master", _BRIDGE, "up")
+        _end_in_box(cable, leader, address)
 
     def run(self, *words: str | Path, feed: str | None = None, seconds: float = 300) -> str:
         """Run a command of this machine in the facility and return what it printed."""
@@ -60,6 +68,17 @@ class Facility:
     def remove(self) -> None:
         """Remove the name space, and the cable with it."""
         subprocess.run(["ip", "netns", "delete", self.name], check=False, capture_output=True)
+
+
+def _end_in_box(cable: str, leader: int, address: str) -> None:
+    """Put a cable's end into the box whose first process is `leader`, with an address and the way to the facility."""
+    _run("ip", "link", "set", cable, "netns", str(leader))
+    inside = ("nsenter", "-t", str(leader), "-n", "ip")
+    _run(*inside, "link", "set", cable, "name", "facility0")
+    _run(*inside, "address", "add", f"{address}/24", "dev", "facility0")
+    _run(*inside, "link", "set", "facility0", "up")
+    # A default route, so that an attempt to leave is stopped by the packet filter and not for want of a way.
+    _run(*inside, "route", "add", "default", "via", FACILITY_ADDRESS)
 
 
 def _run(*words: str | Path, feed: str | None = None, seconds: float = 60) -> str:

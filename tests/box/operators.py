@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 from examples.demo.people import SitePerson
@@ -69,6 +70,12 @@ def as_person(person: str, *words: str) -> tuple[str, ...]:
 def signing(person: str) -> tuple[str, ...]:
     """Return the options with which this person signs."""
     return ("--as", person, "--gnupg-home", f"/home/{person}/sealift/gnupg", "--yes")
+
+
+def both_approve(machine: Machine, plan: Mapping[str, Any]) -> None:
+    """Let the two people of the site approve what a plan changes on the host."""
+    for person in ("iris", "omar"):
+        machine.run(*as_person(person, "sealift", "host", "approve", plan["plan"], *signing(person)))
 
 
 def ask(machine: Machine, user: str, door: str, **message: Any) -> dict[str, Any]:

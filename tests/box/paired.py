@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +19,14 @@ from tests.box import looks
 from tests.box.box import SITE_FILE, first_trust
 from tests.box.load import Asked, load
 from tests.box.machine import Machine, base_image
-from tests.box.network import BOX_ADDRESS, FACILITY_ADDRESS
-from tests.box.operators import as_person, signing
+from tests.box.network import BOX_ADDRESS
+from tests.box.operators import as_person, both_approve
 from tests.box.prepared import Served
 from tests.box.run import Run
 
 OTHER_ADDRESS = "10.77.0.3"
 SERVICE_ADDRESS = "10.77.0.100"
 GOAL_SECONDS = 10.0
-_BRIDGE = "bridge0"
 _NAMES = {"one": BOX_ADDRESS, "two": OTHER_ADDRESS}
 _BY = ("--by", "Iris Mora", "--by", "Omar Haddad")
 _UNITS = ("sealift-standby.socket", "sealift-standby.service")
@@ -54,8 +54,9 @@ class Paired:
 
 def all_of_it(run: Run, served: Served, stack: ExitStack) -> None:
     """Make a pair of the box that serves and a bare one; cut a cable under callers."""
-    _lay_switch(run)
-    _plug(run, run.machine, "one")
+    run.facility.create()
+    run.facility.lay_switch()
+    run.facility.plug_into_switch(run.machine.leader, "one", _NAMES["one"])
     _let_two_people_change(run)
     second = Machine(
         root=run.out / "second",
@@ -93,8 +94,7 @@ def _let_two_people_change(run: Run) -> None:
     with run.stage.chapter("Two people approve what a lease changes on the box that serves"):
         (machine.root / "etc/sealift/sealift.toml").write_text(_site_file("one"))
         plan = machine.result(*as_person("iris", "sealift", "install", "1", "--plan", "--as", "iris"))
-        for person in ("iris", "omar"):
-            machine.run(*as_person(person, "sealift", "host", "approve", plan["plan"], *signing(person)))
+        both_approve(machine, plan)
         done = machine.result(*as_person("omar", "sealift", "install", "1"))
         run.require("a box that serves takes the settings of a lease", done["changed"] is True, done)
 
@@ -106,7 +106,7 @@ def _install_second(other: Run, served: Served) -> None:
     first_trust(other, served.sealed(other))
     with other.stage.chapter("It is installed from the same medium, with a lease from the start"):
         (other.machine.root / "etc/sealift/sealift.toml").write_text(_site_file("two"))
-        _plug(other, other.machine, "two")
+        other.facility.plug_into_switch(other.machine.leader, "two", _NAMES["two"])
         done = other.machine.result("sealift", "install")
         other.require("a box that is to stand by is installed", done["host"] == "changed", done)
 
@@ -208,7 +208,7 @@ def _lease(run: Run) -> dict[str, Any]:
     return dict(run.machine.result("sealift", "standby", "lease"))
 
 
-def _wait(holds: Any, run: Run) -> None:
+def _wait(holds: Callable[[], bool], run: Run) -> None:
     looks.wait(holds, lambda: looks.journal(run, "sealift-standby"))
 
 
@@ -217,26 +217,3 @@ def _carry(pair: Paired, ending: str) -> None:
         for other in pair.boxes.values():
             if other is not run:
                 shutil.copy(run.machine.root / f"root/{name}{ending}", other.machine.root / "root")
-
-
-def _lay_switch(run: Run) -> None:
-    run.facility.create()
-    run.facility.run("ip", "link", "add", _BRIDGE, "type", "bridge")
-    run.facility.run("ip", "address", "add", f"{FACILITY_ADDRESS}/24", "dev", _BRIDGE)
-    run.facility.run("ip", "link", "set", _BRIDGE, "up")
-
-
-def _plug(run: Run, machine: Machine, name: str) -> None:
-    inside, outside = f"{machine.name[-8:]}i", f"to-{name}"
-    _do("ip", "link", "add", inside, "type", "veth", "peer", "name", outside, "netns", run.facility.name)
-    _do("ip", "link", "set", inside, "netns", str(machine.leader))
-    run.facility.run("ip", "link", "set", outside, "master", _BRIDGE, "up")
-    within = ("nsenter", "-t", str(machine.leader), "-n", "ip")
-    _do(*within, "link", "set", inside, "name", "facility0")
-    _do(*within, "address", "add", f"{_NAMES[name]}/24", "dev", "facility0")
-    _do(*within, "link", "set", "facility0", "up")
-    _do(*within, "route", "add", "default", "via", FACILITY_ADDRESS)
-
-
-def _do(*words: str) -> None:
-    subprocess.run(words, check=True, capture_output=True)

@@ -14,28 +14,14 @@ import pytest
 
 from tests.box.checkout import CHECKOUT, PYTHON, SERVER, booted, journal, lay_down, lay_program, start
 from tests.box.machine import Machine
-from tests.support.peers import peer_python
+from tests.box.oneroleplay import MAIN, SITE_PACKAGES, play_of, site_packages
 
 pytestmark = [pytest.mark.box, pytest.mark.timeout(840)]
 
 UNITS = "etc/systemd/system"
 GATEWAYS = ("sealift-gateway", "sealift-gateway-test")
 RELEASES = "srv/releases"
-# What the environment of the host has on a box, with Debian's own interpreter.
-ANSIBLE = "/srv/ansible"
-PLAYBOOK = f"""#!{PYTHON} -I
-import sys
-sys.path.insert(0, {ANSIBLE!r})
-from ansible.cli.playbook import main
-main()
-"""
-PLAY = """
-- hosts: appliance
-  connection: local
-  gather_facts: false
-  any_errors_fatal: true
-  roles: [{ role: units }]
-"""
+PLAYBOOK = f"#!{PYTHON} -I\n{MAIN}\n"
 INSTALL = f"""
 import sys
 from pathlib import Path
@@ -63,8 +49,7 @@ ASKING = (
 
 @pytest.fixture
 def box() -> Iterator[Machine]:
-    (packages,) = peer_python("host").parents[1].glob("lib/python3*/site-packages")
-    with booted("sldoor", lay, media={ANSIBLE: packages}) as machine:
+    with booted("sldoor", lay, media={SITE_PACKAGES: site_packages()}) as machine:
         # The role makes the command a link; this machine's own /usr is read-only here.
         machine.run("mount", "-t", "tmpfs", "tmpfs", "/usr/local/bin", shown=False)
         yield machine
@@ -78,7 +63,7 @@ def lay(root: Path) -> None:
         release = root / RELEASES / serial
         shutil.copytree(CHECKOUT / "systemd", release / "systemd")
         shutil.copytree(CHECKOUT / "ansible", release / "ansible")
-        (release / "ansible/site.yml").write_text(PLAY)
+        (release / "ansible/site.yml").write_text(play_of("units"))
     playbook = root / RELEASES / "ansible-playbook"
     playbook.write_text(PLAYBOOK)
     playbook.chmod(0o755)

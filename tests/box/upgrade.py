@@ -9,7 +9,7 @@ from typing import Any
 
 from examples.demo.people import password_of
 from tests.box.machine import Machine
-from tests.box.operators import accepted, as_person, signing
+from tests.box.operators import accepted, as_person, both_approve
 from tests.box.run import Run, wait_for_engine
 from tests.box.sender import make_release
 
@@ -56,8 +56,7 @@ def approve_next(run: Run) -> str:
     machine = run.machine
     plan = machine.result(*as_person("iris", "sealift", "install", "2", "--plan", "--as", "iris"))
     run.require("the next release changes the host", plan["changes_host"] is True, plan)
-    for person in ("iris", "omar"):
-        machine.run(*as_person(person, "sealift", "host", "approve", plan["plan"], *signing(person)))
+    both_approve(machine, plan)
     return str(plan["plan"])
 
 

@@ -13,7 +13,7 @@ from examples.demo.people import password_of
 from tests.box import looks
 from tests.box.box import MODEL, serve
 from tests.box.load import load
-from tests.box.operators import as_person, signing
+from tests.box.operators import as_person, both_approve, signing
 from tests.box.prepared import Served
 from tests.box.run import ROOT, Run
 from tests.box.sender import RECIPE
@@ -63,8 +63,7 @@ def installed(run: Run, medium: str) -> str:
         machine.run("sealift", "receive", medium)
         plan = machine.result(*as_person("iris", "sealift", "install", "2", "--plan", "--as", "iris"))
         run.require("the plan shows what vLLM's units get", _ADDITION in plan["difference"], plan)
-        for person in ("iris", "omar"):
-            machine.run(*as_person(person, "sealift", "host", "approve", plan["plan"], *signing(person)))
+        both_approve(machine, plan)
         facts = machine.result(*as_person("omar", "sealift", "install", "2"))
         run.require("an environment of vLLM is installed", "engine-vllm" in facts["environments"], facts)
         wanted = (ROOT / "systemd/variants/vllm.conf").read_text()

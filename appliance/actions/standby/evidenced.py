@@ -8,7 +8,8 @@ So an answer of the standby leads to its tests there as it does on the first box
 without documents, and one of before leaves them aside.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 from appliance.audit.facts import EVERY, Ledger
@@ -19,11 +20,10 @@ from appliance.registry import evidence
 from appliance.standby import carried
 from appliance.standby.card import BoxCard
 from appliance.standby.carried import Carried
-from media import canonical
+from appliance.standby.report import GATE
 from media.digest import sha256_hex
-from media.errors import SealiftError
+from media.errors import LimitExceededError, MalformedError
 
-GATE: Final = "gate.result"
 MOST_BYTES: Final = 64 * 1024 * 1024
 _NAMED: Final = "evidence_digest"
 # Sent each time: what a bundle of a release of before, or one that was lost, did not bring.
@@ -37,8 +37,8 @@ def of(config: Config, ledger: Ledger, *, since: int) -> bytes:
     total = 0
     for digest in _digests(ledger, since):
         try:
-            line = canonical.dumps(evidence.read(config.at, digest)) + b"\n"
-        except (OSError, ProofError):
+            line = evidence.content(config.at, digest) + b"\n"
+        except ProofError:
             continue  # what this box has lost, or may not read, it cannot give; `sealift prove` says so here
         total += len(line)
         if total > MOST_BYTES:
@@ -60,12 +60,8 @@ def keep(places: Places, untrusted_lines: bytes, mirror: Ledger) -> int:
         digest = sha256_hex(line)
         if not line or not mirror.find(kind=GATE, field=_NAMED, value=digest, limit=1):
             continue
-        try:
-            document = canonical.mapping(canonical.loads_canonical(line, max_bytes=evidence.MAX_BYTES), "evidence")
-        except SealiftError:
-            continue  # a result may name anything; what is no document is none
-        fields = {key: document[key] for key in document if key not in {"format", "type"}}
-        kept += int(evidence.store(places, fields) == digest)
+        with suppress(LimitExceededError, MalformedError):  # a result may name anything; what is no document is none
+            kept += int(evidence.keep(places, line, digest))
     return kept
 
 
@@ -88,12 +84,9 @@ def record(results: Iterable[Carried], box: BoxCard, keys: Keys, *, ledger: Ledg
             ledger.append(GATE, carried.marked(leaf, box))
 
 
-def _digests(ledger: Ledger, since: int) -> Iterator[str]:
-    found: dict[str, None] = {}
-    for leaf in ledger.find(kind=GATE, limit=EVERY):
-        digest = str(leaf.body.get(_NAMED, ""))
-        if leaf.sequence >= since or digest in found or len(found) < _NEWEST:
-            found.setdefault(digest)
-        else:
-            break
-    yield from (digest for digest in found if digest)
+def _digests(ledger: Ledger, since: int) -> list[str]:
+    """Return what results name, the newest first, each once."""
+    results = ledger.find(kind=GATE, limit=EVERY)
+    named = [(leaf.sequence, str(digest)) for leaf in results if (digest := leaf.body.get(_NAMED))]
+    newest = list(dict.fromkeys(digest for _, digest in named))[:_NEWEST]
+    return list(dict.fromkeys([*newest, *(digest for sequence, digest in named if sequence >= since)]))

@@ -21,7 +21,6 @@ from appliance.standby import carried, peerkeys, report, vouched
 from appliance.standby.carried import Carried
 from appliance.standby.pairing import Relation, require_paired
 from appliance.standby.report import GATE, PAYLOAD_TYPE, Report
-from media import canonical
 from media.clock import Clock, from_text
 from media.digest import sha256_hex
 
@@ -69,7 +68,7 @@ def make(config: Config, peer: str, model_digest: str, *, ledger: Ledger, keys: 
     if pair.is_first:
         raise vouched.refused(f"{peer} tests for this box, not this box for it")
     validated = require_validated(ledger, model_digest, in_force(ledger))
-    document = evidence.read(config.at, validated.evidence_digest)
+    document = evidence.content(config.at, validated.evidence_digest)
     body = {"peer": peer, "model_digest": model_digest, "evidence_digest": validated.evidence_digest}
     ledger.append(EXPORTED, body)
     ledger.checkpoint()  # covers the results, so that each has a proof
@@ -82,7 +81,7 @@ def make(config: Config, peer: str, model_digest: str, *, ledger: Ledger, keys: 
         weights_digest=validated.weights_digest,
         policy_digest=validated.policy_digest,
         evidence_digest=validated.evidence_digest,
-        evidence=canonical.dumps(document),
+        evidence=document,
         gates=tuple(_results(ledger, model_digest, validated.evidence_digest)),
         at=clock.now().replace(microsecond=0),
         succession=peerkeys.shown(ledger),
@@ -123,9 +122,7 @@ def accept(config: Config, peer: str, untrusted: bytes, *, ledger: Ledger, clock
             model_digest=found.model_digest, evidence_digest=found.evidence_digest, gates=gates, sequence=-1
         )
     peerkeys.record(ledger, pair.peer, news)
-    document = canonical.mapping(canonical.loads_canonical(found.evidence, max_bytes=evidence.MAX_BYTES), "evidence")
-    stored = evidence.store(config.at, {key: document[key] for key in document if key not in {"format", "type"}})
-    if stored != found.evidence_digest:
+    if not evidence.keep(config.at, found.evidence, found.evidence_digest):
         raise vouched.refused("its evidence is not a document of this format")
     body = {"peer": peer, "origin": pair.peer.origin, "report_sha256": sha256_hex(untrusted)}
     done = ledger.append(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from appliance.actions import statusledger
 from appliance.actions.status import ONE_SHOT, status
-from appliance.actions.statusledger import StatusLedger
 from appliance.audit.client import SocketLedger, TreeHead
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config, PlacesSection, ServiceSection
@@ -159,7 +159,7 @@ def test_a_ledger_that_takes_callers_in_and_answers_none_is_waited_for_once(
             waited.append(time.monotonic() - began)
 
     monkeypatch.setattr(SocketLedger, "head", counted)
-    monkeypatch.setattr(StatusLedger.__init__, "__kwdefaults__", {"patience_seconds": 0.3})
+    monkeypatch.setattr(statusledger, "PATIENCE_SECONDS", 0.3)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(door))
         silent.listen()
