@@ -13,9 +13,10 @@ _REASONS: Final = tuple(
     re.compile(pattern, re.MULTILINE)
     for pattern in (rf'"stderr": "{_TEXT}', rf'"msg": "{_TEXT}', r"^\[ERROR\]: (.{1,300})")
 )
-# apt says only that dpkg failed; which package it was stands where dpkg wrote it, among what it did before.
+# apt says only that dpkg failed; which package it was stands where dpkg wrote it, among what it did before. apt gives
+# dpkg a terminal of its own, which ends lines by two characters.
 _PACKAGE: Final = re.compile(
-    r"dpkg: error processing (?:package|archive) ([^\s\"\\]{1,200})[^\"\\]{0,100}\\n ([^\"\\]{1,300})"
+    r"dpkg: error processing (?:package|archive) ([^\s\"\\]{1,200})[^\"\\]{0,100}(?:\\r)?\\n ([^\"\\]{1,300})"
 )
 _HEADING: Final = re.compile(r"(?:TASK|RUNNING HANDLER) \[([^\]]{1,200})\]")
 

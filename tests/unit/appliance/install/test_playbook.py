@@ -113,7 +113,8 @@ def test_a_failed_task_is_named(play: Play, tmp_path: Path) -> None:
     assert caught.value.why == "failed to validate"
 
 
-def test_a_package_that_fails_is_named_with_what_dpkg_said_of_it(play: Play, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["a pipe", "apt's terminal"])
+def test_a_package_that_fails_is_named_with_what_dpkg_said_of_it(play: Play, tmp_path: Path, end: str) -> None:
     fatal = {
         "rc": 100,
         "stderr": "E: Sub-process /usr/bin/dpkg returned an error code (1)",
@@ -121,7 +122,7 @@ def test_a_package_that_fails_is_named_with_what_dpkg_said_of_it(play: Play, tmp
             "Setting up nginx (1.22) ...\ndpkg: error processing package nginx (--configure):\n"
             " installed nginx package post-installation script subprocess returned error exit status 1\n"
             "Errors were encountered while processing:\n nginx"
-        ),
+        ).replace("\n", end),
     }
     (tmp_path / "account").write_text(
         f"TASK [packages : Install] ****\nfatal: [localhost]: FAILED! => {json.dumps(fatal)}\n"
