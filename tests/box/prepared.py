@@ -1,18 +1,24 @@
 """A box that serves, made once for many tests: kept in the cache under a digest of everything it is made from.
 
 `make box` leaves its own there when all of it held; where there is none, the shortest way to one is gone here.
+`python -m tests.box.prepared FOLDER` makes one in a folder and keeps none: a later release's tests run that in the
+source of this one, for a box of before (root).
 """
 
+import argparse
 import json
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from examples.demo.stage import Stage
 from tests.box.box import first_trust, promote
-from tests.box.machine import base_image
-from tests.box.run import Run
+from tests.box.machine import Machine, base_image, install_tools
+from tests.box.network import Facility
+from tests.box.run import ROOT, Run
 from tests.box.sender import RECIPE, Sealed, make_release
 from tests.support.sources import digest_of
 
@@ -20,7 +26,8 @@ _SOURCES = (
     *("appliance", "bundler", "media", "systemd", "ansible", "requirements", "examples/box.toml"),
     *(f"tests/box/{name}.py" for name in ("box", "machine", "operators", "sender", "sheet")),
 )
-_PARTS = ("machine", "media", "ceremony")
+PARTS = ("machine", "media", "ceremony")
+SERVED = "served.json"
 _KEPT_OTHERS = 2
 
 
@@ -45,28 +52,42 @@ def cache() -> Path:
 
 def keep(run: Run, served: Served) -> None:
     """Leave a stopped box, its medium, its ceremony and its people in the cache; all but the newest others go."""
-    place = cache()
-    others = [path for path in place.parent.glob("served-*") if path != place]
+    (run.out / SERVED).write_text(json.dumps(asdict(served)))
+    keep_in(cache(), run.out)
+
+
+def keep_in(place: Path, out: Path) -> None:
+    """Leave what lies in a folder in one of the cache, called KIND-DIGEST; all but the newest others of its kind go."""
+    others = [path for path in place.parent.glob(f"{place.name.split('-')[0]}-*") if path != place]
     for old in [place, *sorted(others, key=lambda path: path.stat().st_mtime)[:-_KEPT_OTHERS]]:
         shutil.rmtree(old, ignore_errors=True)
-    partial = place.with_name(f"new-served-{os.getpid()}")  # another run may be making one
+    partial = place.with_name(f"new-{place.name}-{os.getpid()}")  # another run may be making one
     partial.mkdir()
-    for part in _PARTS:
-        _copy(run.out / part, partial / part)
-    (partial / "served.json").write_text(json.dumps(asdict(served)))
+    for part in (*PARTS, SERVED):
+        _copy(out / part, partial / part)
     partial.rename(place)
 
 
 def take(run: Run) -> Served:
     """Put a box that serves into the run's folder, not started; made now where the cache has none of these bytes."""
     place = cache()
-    if not (place / "served.json").exists():
-        _make(run)
-    else:
-        for part in _PARTS:
-            shutil.rmtree(run.out / part, ignore_errors=True)
-            _copy(place / part, run.out / part)
-    return Served(**json.loads((place / "served.json").read_text()))
+    if not (place / SERVED).exists():
+        keep(run, make(run))
+        return taken(place)
+    return take_from(place, run)
+
+
+def take_from(place: Path, run: Run) -> Served:
+    """Put a box that is kept in a folder of the cache into the run's folder, not started."""
+    for part in PARTS:
+        shutil.rmtree(run.out / part, ignore_errors=True)
+        _copy(place / part, run.out / part)
+    return taken(place)
+
+
+def taken(place: Path) -> Served:
+    """Return what is known of the box in a folder."""
+    return Served(**json.loads((place / SERVED).read_text()))
 
 
 def copy_of_machine(place: Path) -> None:
@@ -74,7 +95,8 @@ def copy_of_machine(place: Path) -> None:
     _copy(cache() / "machine", place)
 
 
-def _make(run: Run) -> None:
+def make(run: Run) -> Served:
+    """Make one in the run's folder, the shortest way, and stop it."""
     with run.stage.chapter("No box of these bytes is kept: one is made, which takes minutes"):
         sealed = make_release(run.stage, run.out, recipe=RECIPE, ceremony=run.out / "ceremony")
         run.machine.create(base_image())
@@ -84,7 +106,7 @@ def _make(run: Run) -> None:
         run.machine.result("sealift", "install")
     key = promote(run)
     run.machine.stop()
-    keep(run, Served(key=key, digest=str(run.facts["promoted"]), sheet=sealed.sheet, code=sealed.code))
+    return Served(key=key, digest=str(run.facts["promoted"]), sheet=sealed.sheet, code=sealed.code)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -93,3 +115,30 @@ def _copy(source: Path, target: Path) -> None:
 
 def _digest() -> str:
     return digest_of(*_SOURCES, more=str(base_image().stat().st_ino).encode())
+
+
+def main() -> int:
+    """Make one in a folder of its own and write what to know of it there."""
+    parser = argparse.ArgumentParser(prog="python -m tests.box.prepared", description="A box that serves (root).")
+    parser.add_argument("folder", type=Path, help="a folder that is not there yet")
+    out = parser.parse_args().folder.resolve()
+    if os.geteuid() != 0:
+        print("error: the box is a container of its own, and only root can start one", file=sys.stderr)
+        return 55
+    install_tools()
+    media = {"/media/sealift-1": out / "media/volume-1"}
+    media["/media/sealift-1"].mkdir(parents=True)
+    name = f"slm{os.getpid()}"
+    machine = Machine(root=out / "machine", name=name, media=media, log=out / "console.log")
+    stage = Stage(ROOT, tools=Path(sys.executable).parent, environment={})
+    run = Run(out=out, stage=stage, machine=machine, facility=Facility(name=name))
+    try:
+        with run.summary():
+            (out / SERVED).write_text(json.dumps(asdict(make(run))))
+    finally:
+        machine.stop()
+    return 0 if run.facts["ok"] else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
