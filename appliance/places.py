@@ -60,6 +60,11 @@ class Places:
         return self.etc / "mail-ca.pem"
 
     @property
+    def syslog_authority(self) -> Path:
+        """The certificate authority of the site's syslog collector for alerts, PEM, as the site's people put it."""
+        return self.etc / "syslog-ca.pem"
+
+    @property
     def siem_now(self) -> Path:
         """How the forwarder to the collector stands in this boot; anybody may read."""
         return self.run / "siem"

@@ -153,7 +153,8 @@ class BackupSection(Section):
 class AlertsSection(Section):
     """Where alerts are sent besides the page's banner and the console; none of these tells while monitoring is off.
 
-    `mail_server` is the name in the relay's certificate: where it is given, no mail leaves without TLS.
+    `mail_server` and `syslog_server` are the names in the certificates of relay and collector: where one is given,
+    nothing leaves for it without TLS.
     """
 
     mail_relay: MaybeAddress = ""
@@ -162,6 +163,7 @@ class AlertsSection(Section):
     mail_from: MaybeMail = ""
     mail_to: list[MailAddress] = []
     syslog: MaybeDestination = ""
+    syslog_server: MaybeServer = ""
 
     @model_validator(mode="after")
     def _whole(self) -> "AlertsSection":
@@ -170,6 +172,9 @@ class AlertsSection(Section):
             raise ValueError(message)
         if self.mail_server and not self.mail_relay:
             message = "mail_server names the certificate of mail_relay, which is not given"
+            raise ValueError(message)
+        if self.syslog_server and not self.syslog.startswith("tcp "):
+            message = "syslog_server names the certificate of a collector that syslog gives as tcp ADDRESS PORT"
             raise ValueError(message)
         return self
 

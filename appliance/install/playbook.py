@@ -45,6 +45,7 @@ VARIABLES: Final = (
     "sealift_gateways",
     "sealift_alerts",
     "sealift_mail_authority",
+    "sealift_syslog_authority",
     "sealift_retention_days",
     "sealift_usb",
     "sealift_drop_ins",
@@ -112,6 +113,7 @@ class Play:
             self.config.service.gateways,
             self.config.alerts.model_dump(),
             str(self.config.at.mail_authority),
+            str(self.config.at.syslog_authority),
             monitoring.retention_days,
             list(self.config.media.usb),
             [

@@ -65,7 +65,8 @@ def ways(config: Config) -> tuple[str, ...]:
     alerts = config.alerts
     by = f"{alerts.mail_relay}, over TLS as {alerts.mail_server}" if alerts.mail_server else alerts.mail_relay
     mail = (f"mail to {len(alerts.mail_to)} by {by}",) if alerts.mail_relay else ()
-    return (*mail, *(("syslog",) if alerts.syslog else ()))
+    secured = f", over TLS as {alerts.syslog_server}" if alerts.syslog_server else ""
+    return (*mail, *((f"syslog{secured}",) if alerts.syslog else ()))
 
 
 def decided(

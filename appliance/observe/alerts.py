@@ -1,11 +1,12 @@
 """Takes Alertmanager's webhook on loopback: banner file, console and journal, and the site's syslog collector.
 
 Standard error is the journal and the console (the unit says so); its lines bear a priority that the journal
-understands. The collector gets RFC 5424 over the protocol that the site file names; one that does not answer is noted
-and costs nothing else.
+understands. The collector gets RFC 5424 over the protocol that the site file names, over TLS alone (RFC 5425) where its
+certificate is named; one that does not answer, or shows another certificate, is noted and costs nothing else.
 """
 
 import socket
+import ssl
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -65,8 +66,16 @@ def to_console(alert: Alert) -> None:
     sys.stderr.flush()
 
 
-def to_syslog(destination: str, *, host: str, clock: Clock) -> Say:
-    """Return what sends an alert to a collector, ``PROTOCOL ADDRESS PORT`` as in the site file."""
+def to_syslog(destination: str, *, host: str, clock: Clock, server: str = "", authority: Path | None = None) -> Say:
+    """Return what sends an alert to a collector.
+
+    Args:
+        destination: ``PROTOCOL ADDRESS PORT`` as in the site file.
+        host: What the message calls this box.
+        clock: The clock.
+        server: The name in the collector's certificate; with it nothing is sent without TLS.
+        authority: Who vouches for that certificate, PEM; read for each alert, so that it can be renewed.
+    """
     protocol, address, port = destination.split()
 
     def send(alert: Alert) -> None:
@@ -78,10 +87,34 @@ def to_syslog(destination: str, *, host: str, clock: Clock) -> Say:
             with socket.socket(family, kind) as line:
                 line.settimeout(_SECONDS)
                 line.connect((address, int(port)))
-                # Over TCP a message bears its length (RFC 6587).
-                line.sendall(message if protocol == "udp" else f"{len(message)} ".encode() + message)
-        except OSError as error:
+                # Over TCP a message bears its length (RFC 6587, and RFC 5425 for TLS).
+                framed = message if protocol == "udp" else f"{len(message)} ".encode() + message
+                if server:
+                    _send_sealed(line, framed, server=server, authority=authority)
+                else:
+                    line.sendall(framed)
+        except (OSError, ValueError) as error:
             with suppress(OSError):
-                sys.stderr.write(f"<4>the syslog collector did not take an alert: {error.strerror or 'no answer'}\n")
+                sys.stderr.write(f"<4>the syslog collector did not take an alert: {_why(error)}\n")
 
     return send
+
+
+def _send_sealed(line: socket.socket, message: bytes, *, server: str, authority: Path | None) -> None:
+    try:
+        context = ssl.create_default_context(cafile=None if authority is None else str(authority))
+    except (OSError, ssl.SSLError) as error:
+        reason = "the certificate authority for it does not read"
+        raise ValueError(reason) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    with context.wrap_socket(line, server_hostname=server) as sealed:
+        sealed.sendall(message)
+        # Until the other side ends it, too, it may not have read everything.
+        with suppress(ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            sealed.unwrap()
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not to be trusted ({error.verify_message})"
+    return (error.strerror or "no answer") if isinstance(error, OSError) else str(error)

@@ -13,7 +13,15 @@ def make() -> Flask:
     config, clock = load_site(), SystemClock()
     say: list[Say] = [to_console]
     if config.alerts.syslog:
-        say.append(to_syslog(config.alerts.syslog, host=config.service.hostname, clock=clock))
+        say.append(
+            to_syslog(
+                config.alerts.syslog,
+                host=config.service.hostname,
+                clock=clock,
+                server=config.alerts.syslog_server,
+                authority=config.at.syslog_authority,
+            )
+        )
     return create_alerts_app(unit.directory("STATE"), say=tuple(say), clock=clock)
 
 

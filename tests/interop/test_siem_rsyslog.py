@@ -1,4 +1,4 @@
-"""The forwarder and a real rsyslog over TLS: each record once, in every format, also while the collector is away."""
+"""The forwarder and a real rsyslog over TLS: each record once, in every format, also after it was away; alerts."""
 
 import json
 import re
@@ -20,10 +20,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from appliance import config as configuration
+from appliance.actions.alerts import Alert
 from appliance.audit.memory import MemoryLedger
 from appliance.errors import CollectorError
+from appliance.observe.alerts import to_syslog
 from appliance.observe.siem import Forwarder, sender
 from appliance.observe.siemformats import FORMATS
+from media.clock import SystemClock
 from tests.support.tls import key_pem, name_of, pem
 
 RSYSLOGD = shutil.which("rsyslogd") or "/usr/sbin/rsyslogd"
@@ -56,9 +59,16 @@ input(type="imtcp" address="127.0.0.1" port="0" listenPortFileName="{folder}/por
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
+    certificate = _of_itself(key)
+    for name, data in (("ca.pem", pem(certificate)), ("cert.pem", pem(certificate)), ("key.pem", key_pem(key))):
+        (tmp_path / name).write_bytes(data)
+    return tmp_path
+
+
+def _of_itself(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     now = datetime.now(tz=UTC)
     names = x509.SubjectAlternativeName([x509.DNSName(NAME), x509.IPAddress(ip_address("127.0.0.1"))])
-    certificate = (
+    return (
         x509.CertificateBuilder()
         .subject_name(name_of(NAME))
         .issuer_name(name_of(NAME))
@@ -70,9 +80,6 @@ def folder(tmp_path: Path) -> Path:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    for name, data in (("ca.pem", pem(certificate)), ("cert.pem", pem(certificate)), ("key.pem", key_pem(key))):
-        (tmp_path / name).write_bytes(data)
-    return tmp_path
 
 
 @contextmanager
@@ -259,3 +266,80 @@ def test_a_collector_that_asks_for_a_certificate_takes_records_of_a_box_that_has
 
         assert forwarder(ledger, folder, port, client=own).turn() == 4
         wait_for(lambda: len(sequences(folder)) == 4)
+
+
+ALERT = Alert(
+    name="BackupOld",
+    severity="critical",
+    summary="the newest backup is 3 days old",
+    help="sealift backup make",
+    instance="",
+    until=datetime(2026, 11, 25, tzinfo=UTC),
+)
+
+
+def tell(folder: Path, port: int, *, server: str = NAME, authority: str = "ca.pem") -> None:
+    to_syslog(f"tcp 127.0.0.1 {port}", host="box", clock=SystemClock(), server=server, authority=folder / authority)(
+        ALERT
+    )
+
+
+def test_an_alert_reaches_the_collector_over_tls(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with collector(folder) as port:
+        tell(folder, port)
+        wait_for(lambda: lines(folder, "parsed.log"))
+
+    found = json.loads(lines(folder, "parsed.log")[0])
+    assert (found["pri"], found["app"], found["msgid"]) == ("130", "sealift", "BackupOld")
+    assert ALERT.line in lines(folder, "raw.log")[0]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("server", "authority", "why"),
+    [
+        ("other.hospital.example", "ca.pem", "Hostname mismatch"),
+        (NAME, "other.pem", "self-signed certificate"),
+        (NAME, "absent.pem", "authority for it does not read"),
+        (NAME, "key.pem", "authority for it does not read"),
+    ],
+)
+def test_no_alert_leaves_for_a_collector_that_nobody_vouches_for(
+    folder: Path, capsys: pytest.CaptureFixture[str], server: str, authority: str, why: str
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    (folder / "other.pem").write_bytes(pem(_of_itself(key)))
+    with collector(folder) as port:
+        tell(folder, port, server=server, authority=authority)
+        tell(folder, port)
+        wait_for(lambda: lines(folder, "raw.log"))
+
+    said = capsys.readouterr().err
+    assert said.startswith("<4>the syslog collector did not take an alert: ")
+    assert why in said
+    assert str(folder) not in said
+    assert len(lines(folder, "raw.log")) == 1
+
+
+def test_no_alert_is_told_in_the_clear_to_a_collector_that_speaks_no_tls(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as plain:
+        plain.bind(("127.0.0.1", 0))
+        plain.listen(1)
+        plain.settimeout(10)
+        heard: list[bytes] = []
+
+        def refuse() -> None:
+            line, _ = plain.accept()
+            with line:
+                heard.append(line.recv(4096))
+                line.sendall(b"what?\n")
+
+        listening = threading.Thread(target=refuse)
+        listening.start()
+        tell(folder, plain.getsockname()[1])
+        listening.join(10)
+
+    assert b"BackupOld" not in heard[0]
+    assert "did not take an alert" in capsys.readouterr().err

@@ -44,3 +44,12 @@ def test_anything_else_in_network_is_refused_by_its_key(line: str) -> None:
         parse(f'site = "s"\n[network]\n{line}\n'.encode())
 
     assert caught.value.what.startswith(f"network.{line.split(maxsplit=1)[0]}")
+
+
+@pytest.mark.parametrize("collector", ["", 'syslog = "udp 10.0.0.6 514"\n'])
+def test_the_name_in_a_collectors_certificate_needs_a_collector_that_can_speak_tls(collector: str) -> None:
+    with pytest.raises(ConfigError, match="syslog_server names the certificate"):
+        parse(f'site = "s"\n[alerts]\n{collector}syslog_server = "log.hospital.internal"\n'.encode())
+
+    given = parse(b'site = "s"\n[alerts]\nsyslog = "tcp 10.0.0.6 6514"\nsyslog_server = "log.hospital.internal"\n')
+    assert given.alerts.syslog_server == "log.hospital.internal"
