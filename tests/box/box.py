@@ -18,7 +18,7 @@ from typing import Any
 
 from examples.demo.people import SitePerson, make_person
 from examples.demo.stage import Stage
-from tests.box import confined, looks, operators
+from tests.box import confined, heldstill, looks, operators
 from tests.box.machine import Machine, base_image, install_tools
 from tests.box.network import BOX_ADDRESS, FACILITY_ADDRESS, Facility
 from tests.box.reach import who_reaches_what
@@ -187,6 +187,7 @@ def whole(run: Run) -> tuple[Sealed, str]:
     who_reaches_what(run)
     confined.units_hold(run, digest)
     confined.processes_held(run, digest)
+    heldstill.units_hold(run)
     confined.hung_service_comes_back(run)
     operators.stop_test_engine(run, digest)
     operators.developers_try(run, digest, key)

@@ -67,6 +67,9 @@ _STATE = (
     "trust",
     "receipts",
     "plans",
+    "proofs",
+    "reports",
+    "scrub",
 )
 _WRITES = {name: f"/var/lib/sealift/{name}" for name in _STATE} | {
     "etc": "/etc/sealift",
@@ -83,8 +86,8 @@ _PRODUCTION, _TEST = "sealift-engine-production@{}.service", "sealift-engine-tes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _May:
-    """What one unit reaches; `doors` None means every one, which is what root as owner of the sockets can."""
+class May:
+    """What one unit reaches, by names; `doors` None means every one, which is what root as owner of the sockets can."""
 
     doors: frozenset[str] | None = frozenset()
     reads: frozenset[str] = frozenset()
@@ -93,80 +96,85 @@ class _May:
     has_network: bool = False
 
 
-def _of(*names: str) -> frozenset[str]:
+def of(*names: str) -> frozenset[str]:
+    """Return names as a set."""
     return frozenset(names)
 
 
 _EXPECTED = {
-    "sealift-ledger.service": _May(
-        reads=_of("ledger"), writes=_of("ledger", "spool"), secrets=_of("ledger-checkpoint", "ledger-mldsa")
+    "sealift-ledger.service": May(
+        reads=of("ledger"), writes=of("ledger", "spool"), secrets=of("ledger-checkpoint", "ledger-mldsa")
     ),
-    "sealift-promoter.service": _May(
-        doors=_of("ledger-promoter"), reads=_of("promotions"), writes=_of("promoter"), secrets=_of()
+    "sealift-promoter.service": May(
+        doors=of("ledger-promoter"), reads=of("promotions"), writes=of("promoter"), secrets=of()
     ),
     # Root without a capability: what is root's by owner, the folder of sockets among it, and no more.
-    "sealift-jobs.service": _May(
-        doors=None, reads=_of("promotions", "state", "store", "tls key"), writes=_of("engines", "exporting", "run")
+    "sealift-jobs.service": May(
+        doors=None, reads=of("promotions", "state", "store", "tls key"), writes=of("engines", "exporting", "run")
     ),
     # Its group reaches the door of media too, which refuses this user by its number.
-    "sealift-review.service": _May(
-        doors=_of("ledger-actions", "jobs-receive"), writes=_of("review"), secrets=_of("retention")
+    "sealift-review.service": May(
+        doors=of("ledger-actions", "jobs-receive"), writes=of("review"), secrets=of("retention")
     ),
-    "sealift-gateway.service": _May(
-        doors=_of("ledger-gateway", "engine-production", "review-gateway"),
-        reads=_of("state"),
-        writes=_of("gateway"),
-        secrets=_of("api-key-pepper", "identity-hmac", "content-hmac", "phi-map"),
+    "sealift-gateway.service": May(
+        doors=of("ledger-gateway", "engine-production", "review-gateway"),
+        reads=of("state"),
+        writes=of("gateway"),
+        secrets=of("api-key-pepper", "identity-hmac", "content-hmac", "phi-map"),
     ),
-    "sealift-gateway-test.service": _May(
-        doors=_of("ledger-test", "engine-test"),
-        reads=_of("state"),
-        writes=_of("gateway-test"),
-        secrets=_of("test-api-key-pepper", "test-identity-hmac", "test-content-hmac", "test-phi-map"),
+    "sealift-gateway-test.service": May(
+        doors=of("ledger-test", "engine-test"),
+        reads=of("state"),
+        writes=of("gateway-test"),
+        secrets=of("test-api-key-pepper", "test-identity-hmac", "test-content-hmac", "test-phi-map"),
     ),
-    "sealift-admin.service": _May(
-        doors=_of(
+    "sealift-admin.service": May(
+        doors=of(
             *("ledger-admin", "promoter-admin", "jobs-admin", "review-admin", "gateway-admin", "gateway-test-admin")
         ),
-        reads=_of("state"),
-        writes=_of("admin", "registry"),
-        secrets=_of("session"),
+        reads=of("state"),
+        writes=of("admin", "registry"),
+        secrets=of("session"),
     ),
     # Its groups reach the doors of actions and of media too, which refuse this user by its number.
-    "sealift-metrics.service": _May(
-        doors=_of("ledger-metrics", "ledger-actions", "jobs-receive"), reads=_of("state", "store", "trust")
+    "sealift-metrics.service": May(
+        doors=of("ledger-metrics", "ledger-actions", "jobs-receive"), reads=of("state", "store", "trust")
     ),
-    "sealift-alerts.service": _May(writes=_of("alerts"), has_network=True),
-    _PRODUCTION: _May(reads=_of("promotions", "store")),
-    _TEST: _May(reads=_of("store")),
+    "sealift-alerts.service": May(writes=of("alerts"), has_network=True),
+    _PRODUCTION: May(reads=of("promotions", "store")),
+    _TEST: May(reads=of("store")),
 }
 
 
 def units_hold(run: Run, digest: str) -> None:
-    """Ask from inside every unit what it reaches: no more and no less than it should."""
-    machine = run.machine
+    """Ask from inside every unit that runs what it reaches: no more and no less than it should."""
     wrong: list[object] = []
     with run.stage.chapter("What each unit reaches, asked from inside it"):
-        names = machine.run("sh", "-c", "cd /run/sealift && ls -d *.sock", shown=False).stdout.split()
-        doors = [door.removesuffix(".sock") for door in names]
-        secrets = machine.run("sh", "-c", "ls -d /run/credentials/sealift-*/* || true", shown=False).stdout.split()
         for template, may in _EXPECTED.items():
             name = template.format(digest[:12])
-            machine.run("systemctl", "start", name, shown=False)
-            told = _inside(machine, _main_pid(machine, name), doors=doors, secrets=secrets)
-            found = {key: set(told[key]) for key in ("doors", "reads", "writes", "secrets", "links")}
-            found["doors"] = {_plain(door) for door in found["doors"]}
-            wanted = {
-                "doors": {_plain(door) for door in doors} if may.doors is None else set(may.doors),
-                "reads": set(may.reads),
-                "writes": set(may.writes),
-                "secrets": {f"/run/credentials/{name}/{secret}" for secret in may.secrets},
-                "links": found["links"] if may.has_network else {"lo"},
-            }
-            print(f"   {template[8:30]:<23} {', '.join(sorted(found['doors'])) or '-'}")
-            print(f"   {'':<23} reads {told['reads']}, writes {told['writes']}")
-            wrong += [(name, key, sorted(found[key] ^ wanted[key])) for key in found if found[key] != wanted[key]]
+            run.machine.run("systemctl", "start", name, shown=False)
+            wrong += differences(run.machine, name, may)
         run.require("every unit reaches what it should, from inside", not wrong, wrong)
+
+
+def differences(machine: Machine, name: str, may: May) -> list[tuple[str, str, list[str]]]:
+    """Ask from inside a unit that runs what it reaches, and print that; return what differs from what it may."""
+    listed = machine.run("sh", "-c", "cd /run/sealift && ls -d *.sock", shown=False).stdout.split()
+    doors = [door.removesuffix(".sock") for door in listed]
+    secrets = machine.run("sh", "-c", "ls -d /run/credentials/sealift-*/* || true", shown=False).stdout.split()
+    told = _inside(machine, _main_pid(machine, name), doors=doors, secrets=secrets)
+    found = {key: set(told[key]) for key in ("doors", "reads", "writes", "secrets", "links")}
+    found["doors"] = {_plain(door) for door in found["doors"]}
+    wanted = {
+        "doors": {_plain(door) for door in doors} if may.doors is None else set(may.doors),
+        "reads": set(may.reads),
+        "writes": set(may.writes),
+        "secrets": {f"/run/credentials/{name}/{secret}" for secret in may.secrets},
+        "links": found["links"] if may.has_network else {"lo"},
+    }
+    print(f"   {name[8:30]:<23} {', '.join(sorted(found['doors'])) or '-'}")
+    print(f"   {'':<23} reads {told['reads']}, writes {told['writes']}")
+    return [(name, key, sorted(found[key] ^ wanted[key])) for key in found if found[key] != wanted[key]]
 
 
 def processes_held(run: Run, digest: str) -> None:

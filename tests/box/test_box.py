@@ -77,6 +77,7 @@ def test_everything_held(facts: dict[str, Any]) -> None:
             )
         ),
         "every unit reaches what it should, from inside",
+        "every unit that runs now and then reaches what it should",
         "no process has privileges, capabilities or a core file",
         "when memory is short engines go first",
         "a loaded engine has put on a filter of its own",

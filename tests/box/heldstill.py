@@ -1,0 +1,102 @@
+"""What the units reach that run now and then: each is started with a program that does nothing.
+
+Its sandbox, user, groups and credentials are those of the unit; only what it runs, and when, is another's.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from tests.box.confined import May, differences, of
+from tests.box.machine import Machine
+from tests.box.run import Run
+
+_STILL = """[Unit]
+ConditionPathExists=
+[Service]
+Type=exec
+ExecCondition=
+ExecStartPre=
+ExecStart=
+ExecStart=/usr/bin/sleep 120
+WatchdogSec=0
+Restart=no
+"""
+_RUNS = "active\n"
+# Both doors open for the group of those who receive; they refuse each user but their own by its number.
+_RECEIVERS = of("jobs-receive", "ledger-actions")
+_SWITCHES = May(
+    doors=of("engine-production", "jobs-switch", "ledger-switch", "promoter-judge"),
+    reads=of("promotions", "state"),
+    writes=of("registry"),
+)
+_BACKUP = May(
+    doors=_RECEIVERS,
+    reads=of("state", "store", "trust"),
+    secrets=of("api-key-pepper", "content-hmac", "identity-hmac", "passwords"),
+)
+# `sealift-export@` is left out: it mounts the medium that it writes to, and no machine here has one to plug in.
+EXPECTED: Mapping[str, May] = {
+    "sealift-announce.service": May(has_network=True),
+    "sealift-backup.service": _BACKUP,
+    "sealift-canary.service": _SWITCHES,
+    "sealift-clock.service": May(doors=_RECEIVERS, reads=of("promotions", "trust")),
+    "sealift-drill.service": _BACKUP,
+    "sealift-evidence@probe.service": May(doors=_RECEIVERS, reads=of("state", "store"), writes=of("receipts")),
+    "sealift-gpus.service": May(),
+    "sealift-inspect@probe.service": May(doors=_RECEIVERS, reads=of("state")),
+    "sealift-network.service": May(doors=_RECEIVERS, has_network=True),
+    "sealift-plan@probe.service": May(reads=of("store"), writes=of("plans")),
+    "sealift-prove@probe.service": May(
+        doors=_RECEIVERS, reads=of("promotions", "state", "store", "trust"), writes=of("proofs")
+    ),
+    "sealift-receive@probe.service": May(
+        doors=_RECEIVERS,
+        reads=of("state", "store", "trust"),
+        writes=of("receipts", "registry", "spool", "store", "trust"),
+    ),
+    "sealift-report@probe.service": May(doors=_RECEIVERS, reads=of("state", "store", "trust"), writes=of("reports")),
+    # Root without a capability has every door, as the owner of the sockets; what it may not see is hidden from it.
+    "sealift-retention.service": May(doors=None, reads=of("keys"), writes=of("exporting", "run", "units")),
+    "sealift-scrub.service": May(doors=_RECEIVERS, reads=of("state", "store", "trust"), writes=of("scrub", "spool")),
+    "sealift-siem.service": May(doors=of("ledger-siem"), has_network=True),
+    "sealift-switch@probe.service": _SWITCHES,
+    "sealift-tls@probe.service": May(
+        doors=None, reads=of("state", "tls key", "trust"), writes=of("exporting", "run", "spool"), has_network=True
+    ),
+    "sealift-try-nftables@probe.service": May(),
+    "sealift-try-nginx@probe.service": May(secrets=of("server.key")),
+    "sealift-validate@probe.service": May(
+        doors=of("jobs-bench", "ledger-bench"), reads=of("state", "store"), writes=of("registry")
+    ),
+}
+
+
+def units_hold(run: Run, expected: Mapping[str, May] = EXPECTED) -> None:
+    """Ask from inside units that do nothing just now what they reach: no more and no less than they should."""
+    wrong: list[object] = []
+    with run.stage.chapter("What each unit reaches that runs now and then, asked from inside it"):
+        with _held_still(run.machine, tuple(expected)):
+            for name, may in expected.items():
+                run.machine.run("systemctl", "restart", name, shown=False)
+                wrong += differences(run.machine, name, may)
+                run.machine.run("systemctl", "stop", name, shown=False)
+        run.require("every unit that runs now and then reaches what it should", not wrong, wrong)
+
+
+@contextmanager
+def _held_still(machine: Machine, names: Sequence[str]) -> Iterator[None]:
+    ran = [
+        name
+        for name in names
+        if machine.run("systemctl", "is-active", name, shown=False, may_fail=True).stdout == _RUNS
+    ]
+    folders = " ".join(f"/run/systemd/system/{name}.d" for name in names)
+    script = f"for folder in {folders}; do mkdir -p $folder; cp /run/still.conf $folder/zz-still.conf; done"
+    machine.run("sh", "-c", "cat > /run/still.conf", feed=_STILL, shown=False)
+    machine.run("sh", "-c", f"{script}; systemctl daemon-reload", shown=False)
+    try:
+        yield
+    finally:
+        machine.run("sh", "-c", f"rm -r {folders} /run/still.conf; systemctl daemon-reload", shown=False)
+        for name in ran:
+            machine.run("systemctl", "restart", name, shown=False)
