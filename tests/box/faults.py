@@ -2,6 +2,7 @@
 
     upgrade   the next release: a full disk, a power failure, monitoring
     changes   a change of the host that two people approve; a release that does not answer goes back by itself
+    released  a box that the release before made: this one is tried, goes back, is installed, and has its data
     faults    SIGKILL of every service, a cut cable, full disks, an old disk image, uninstall; and beside it a bare box:
               the guided install at a terminal, through a power failure; and dpkg cut off in the states it can leave
     clocks    a clock that jumps while it runs, and across a restart and a boot: fifty years ahead, 1970, ten years on
@@ -40,6 +41,7 @@ from tests.box import (
     paired,
     powercut,
     prepared,
+    released,
     removed,
     upgrade,
     vllm_release,
@@ -97,6 +99,19 @@ def changes(run: Run, stack: ExitStack) -> None:
     serve(run, served.key, chapter="The release before serves")
 
 
+def released_before(run: Run, stack: ExitStack) -> None:
+    """What the release before has on a box, by its own code: this one tried and gone again, then installed."""
+    served = released.take(run)
+    _boot(run, stack)
+    before = serve(run, served.key, chapter="An answer of the release before")
+    _approve_next(run)
+    upgrade.go_back(run)
+    between = serve(run, served.key, chapter="The release before serves on what this one left")
+    upgrade.approve_anew(run)
+    upgrade.go_forward(run)
+    released.goes_on(run, served, [before, between])
+
+
 def clock_jumps(run: Run, stack: ExitStack) -> None:
     """A clock that is wrong while it runs and when it comes up, and that two people put right."""
     served = prepared.take(run)
@@ -149,6 +164,7 @@ def vllm(run: Run, stack: ExitStack) -> None:
 PARTS: dict[str, Callable[[Run, ExitStack], None]] = {
     "upgrade": upgraded,
     "changes": changes,
+    "released": released_before,
     "faults": faults,
     "clocks": clock_jumps,
     "windows": windows,

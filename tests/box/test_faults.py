@@ -223,6 +223,20 @@ CHANGES = (
     "the return is recorded",
     "the page says that the box went back",
 )
+RELEASED = (
+    "the next release changes the host",
+    "an install that does not answer ends with 51",
+    "the release before is in use again",
+    "the return is recorded",
+    "the next release is installed",
+    "nothing is left of the return",
+    "and again changes nothing",
+    "an answer of the release before is proven by this one",
+    "what its ledger says is the same to this one",
+    "who enrolled there logs in here",
+    "who enrolled there promotes here",
+    "it is another version",
+)
 DATABASE = (
     "the plan says who gets which password, and to what address",
     "and no password",
@@ -280,6 +294,7 @@ PARTS: dict[str, tuple[pytest.MarkDecorator | tuple[pytest.MarkDecorator, ...], 
     "optional": (pytest.mark.box_optional, OPTIONAL),
     "upgrade": (pytest.mark.box_upgrade, UPGRADE),
     "changes": (pytest.mark.box_changes, CHANGES),
+    "released": (pytest.mark.box_released, RELEASED),
     "pair": (pytest.mark.box_pair, PAIR),
     "database": (pytest.mark.box_database, DATABASE),
     # Whoever makes a release of vLLM first waits longest.

@@ -1,9 +1,11 @@
 """What the playbook promises, read from its files; and that Ansible itself accepts it, where it is installed."""
 
+import ast
 import configparser
 import re
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,27 @@ def test_what_is_done_in_turns_has_an_order_so_that_a_plan_is_the_same_in_the_ne
         for expression in re.findall(r"\{\{.*?\}\}", yaml.safe_dump(task, width=10_000)):
             for found in of_sets.finditer(expression):
                 assert "| sort" in expression[found.end() :], (file, task["name"], expression)
+
+
+def test_roles_ask_for_nothing_without_a_default_that_the_last_version_does_not_give() -> None:
+    """Scenario: an upgrade runs the new release's playbook by the code of the version before it."""
+    (last,) = (ANSIBLE.parent / "tests/corpus/releases").glob("sealift-*.tar.xz")
+    with tarfile.open(last) as archive:
+        source = archive.extractfile("appliance/install/playbook.py")
+        assert source is not None
+        (given,) = (
+            ast.literal_eval(line.value)
+            for line in ast.parse(source.read()).body
+            if isinstance(line, ast.AnnAssign) and ast.unparse(line.target) == "VARIABLES" and line.value is not None
+        )
+
+    assert len(given) > 20
+    for role in ROLES:
+        options = load(role / "meta/argument_specs.yml")["argument_specs"]["main"].get("options", {})
+        new = {name: option for name, option in options.items() if name not in given}
+        defaults = load(role / "defaults/main.yml") if new else {}
+        assert {name: option["default"] for name, option in new.items()} == {name: defaults[name] for name in new}
+        assert not any(option.get("required") for option in new.values())
 
 
 def test_every_command_says_when_it_changed_something_and_uses_no_shell() -> None:
