@@ -2,7 +2,9 @@
 
     upgrade   the next release: a full disk, a power failure, monitoring
     changes   a change of the host that two people approve; a release that does not answer goes back by itself
-    released  a box that the release before made: this one is tried, goes back, is installed, and has its data
+    before    a box that the version before makes by its own source, kept for the next two
+    released  this release is installed there, and goes on with records, people, keys and the version in production
+    returned  this release does not answer there, and the version before goes on with what it left
     faults    SIGKILL of every service, a cut cable, full disks, an old disk image, uninstall; and beside it a bare box:
               the guided install at a terminal, through a power failure; and dpkg cut off in the states it can leave
     clocks    a clock that jumps while it runs, and across a restart and a boot: fifty years ahead, 1970, ten years on
@@ -99,17 +101,29 @@ def changes(run: Run, stack: ExitStack) -> None:
     serve(run, served.key, chapter="The release before serves")
 
 
+def made_before(run: Run, _: ExitStack) -> None:
+    """A box by the version before, so that whoever takes it next need not wait for it."""
+    run.require("the version before made a box that serves", bool(released.take(run).digest))
+
+
 def released_before(run: Run, stack: ExitStack) -> None:
-    """What the release before has on a box, by its own code: this one tried and gone again, then installed."""
-    served = released.take(run)
-    _boot(run, stack)
-    before = serve(run, served.key, chapter="An answer of the release before")
+    """What the version before has on a box; this release is installed there by that one's code."""
+    served = _of_before(run, stack)
+    before = serve(run, served.key, chapter="An answer of the version before")
+    _approve_next(run)
+    upgrade.go_forward(run)
+    released.goes_on(run, served, before)
+
+
+def returned_before(run: Run, stack: ExitStack) -> None:
+    """This release is tried on a box of the version before and does not answer: that one takes it back."""
+    served = _of_before(run, stack)
     _approve_next(run)
     upgrade.go_back(run)
-    between = serve(run, served.key, chapter="The release before serves on what this one left")
+    answer = serve(run, served.key, chapter="The version before serves on what this release left")
     upgrade.approve_anew(run)
     upgrade.go_forward(run)
-    released.goes_on(run, served, [before, between])
+    released.goes_on(run, served, answer)
 
 
 def clock_jumps(run: Run, stack: ExitStack) -> None:
@@ -164,7 +178,9 @@ def vllm(run: Run, stack: ExitStack) -> None:
 PARTS: dict[str, Callable[[Run, ExitStack], None]] = {
     "upgrade": upgraded,
     "changes": changes,
+    "before": made_before,
     "released": released_before,
+    "returned": returned_before,
     "faults": faults,
     "clocks": clock_jumps,
     "windows": windows,
@@ -181,6 +197,12 @@ def _approve_next(run: Run) -> None:
         run.machine.run("sealift", "receive", NEXT)
         upgrade.monitor(run)
         upgrade.approve_next(run)
+
+
+def _of_before(run: Run, stack: ExitStack) -> Served:
+    served = released.take(run)
+    _boot(run, stack)
+    return served
 
 
 def _serving(run: Run, stack: ExitStack, *small: str) -> Served:

@@ -223,15 +223,13 @@ CHANGES = (
     "the return is recorded",
     "the page says that the box went back",
 )
+BEFORE = ("the version before made a box that serves",)
 RELEASED = (
     "the next release changes the host",
-    "an install that does not answer ends with 51",
-    "the release before is in use again",
-    "the return is recorded",
     "the next release is installed",
     "nothing is left of the return",
     "and again changes nothing",
-    "an answer of the release before is proven by this one",
+    "an answer of the version before is proven by this release",
     "what its ledger says is the same to this one",
     "who enrolled there logs in here",
     "who enrolled there promotes here",
@@ -294,7 +292,12 @@ PARTS: dict[str, tuple[pytest.MarkDecorator | tuple[pytest.MarkDecorator, ...], 
     "optional": (pytest.mark.box_optional, OPTIONAL),
     "upgrade": (pytest.mark.box_upgrade, UPGRADE),
     "changes": (pytest.mark.box_changes, CHANGES),
+    "before": (pytest.mark.box_before, BEFORE),
     "released": (pytest.mark.box_released, RELEASED),
+    "returned": (
+        pytest.mark.box_returned,
+        (*RELEASED, "an install that does not answer ends with 51", "the return is recorded"),
+    ),
     "pair": (pytest.mark.box_pair, PAIR),
     "database": (pytest.mark.box_database, DATABASE),
     # Whoever makes a release of vLLM first waits longest.
