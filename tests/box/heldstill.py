@@ -66,7 +66,7 @@ EXPECTED: Mapping[str, May] = {
     "sealift-try-nftables@probe.service": May(),
     "sealift-try-nginx@probe.service": May(secrets=of("server.key")),
     "sealift-validate@probe.service": May(
-        doors=of("jobs-bench", "ledger-bench"), reads=of("state", "store"), writes=of("registry")
+        doors=of("engine-test", "jobs-bench", "ledger-bench"), reads=of("state", "store"), writes=of("registry")
     ),
 }
 
