@@ -10,6 +10,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ from flask import Flask, request
 
 from appliance.actions import alerts
 from appliance.actions.alerts import Alert, Told
+from appliance.observe import sealed
 from media.clock import Clock, to_text
 from media.errors import MediaError
 
@@ -66,15 +68,27 @@ def to_console(alert: Alert) -> None:
     sys.stderr.flush()
 
 
-def to_syslog(destination: str, *, host: str, clock: Clock, server: str = "", authority: Path | None = None) -> Say:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certified:
+    """What a collector has to show before anything is sent.
+
+    Args:
+        server: The name in its certificate.
+        authority: Who vouches for that certificate, PEM; read for each alert, so that it can be renewed.
+    """
+
+    server: str
+    authority: Path
+
+
+def to_syslog(destination: str, *, host: str, clock: Clock, certified: Certified | None = None) -> Say:
     """Return what sends an alert to a collector.
 
     Args:
         destination: ``PROTOCOL ADDRESS PORT`` as in the site file.
         host: What the message calls this box.
         clock: The clock.
-        server: The name in the collector's certificate; with it nothing is sent without TLS.
-        authority: Who vouches for that certificate, PEM; read for each alert, so that it can be renewed.
+        certified: What the collector has to show; with it nothing is sent without TLS.
     """
     protocol, address, port = destination.split()
 
@@ -89,10 +103,10 @@ def to_syslog(destination: str, *, host: str, clock: Clock, server: str = "", au
                 line.connect((address, int(port)))
                 # Over TCP a message bears its length (RFC 6587, and RFC 5425 for TLS).
                 framed = message if protocol == "udp" else f"{len(message)} ".encode() + message
-                if server:
-                    _send_sealed(line, framed, server=server, authority=authority)
-                else:
+                if certified is None:
                     line.sendall(framed)
+                else:
+                    _send_sealed(line, framed, certified)
         except (OSError, ValueError) as error:
             with suppress(OSError):
                 sys.stderr.write(f"<4>the syslog collector did not take an alert: {_why(error)}\n")
@@ -100,18 +114,15 @@ def to_syslog(destination: str, *, host: str, clock: Clock, server: str = "", au
     return send
 
 
-def _send_sealed(line: socket.socket, message: bytes, *, server: str, authority: Path | None) -> None:
+def _send_sealed(line: socket.socket, message: bytes, certified: Certified) -> None:
     try:
-        context = ssl.create_default_context(cafile=None if authority is None else str(authority))
-    except (OSError, ssl.SSLError) as error:
+        context = sealed.vouched_by(certified.authority)
+    except OSError as error:
         reason = "the certificate authority for it does not read"
         raise ValueError(reason) from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    with context.wrap_socket(line, server_hostname=server) as sealed:
-        sealed.sendall(message)
-        # Until the other side ends it, too, it may not have read everything.
-        with suppress(ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            sealed.unwrap()
+    with context.wrap_socket(line, server_hostname=certified.server, suppress_ragged_eofs=False) as secured:
+        secured.sendall(message)
+        sealed.end(secured)
 
 
 def _why(error: Exception) -> str:

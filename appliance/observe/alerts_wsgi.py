@@ -3,7 +3,7 @@
 from flask import Flask
 
 from appliance import unit
-from appliance.observe.alerts import Say, create_alerts_app, to_console, to_syslog
+from appliance.observe.alerts import Certified, Say, create_alerts_app, to_console, to_syslog
 from appliance.observe.site import load_site
 from media.clock import SystemClock
 
@@ -12,14 +12,15 @@ def make() -> Flask:
     """Build the application from the site file and the unit's state directory."""
     config, clock = load_site(), SystemClock()
     say: list[Say] = [to_console]
-    if config.alerts.syslog:
+    named = config.alerts
+    if named.syslog:
+        certified = Certified(server=named.syslog_server, authority=config.at.syslog_authority)
         say.append(
             to_syslog(
-                config.alerts.syslog,
+                named.syslog,
                 host=config.service.hostname,
                 clock=clock,
-                server=config.alerts.syslog_server,
-                authority=config.at.syslog_authority,
+                certified=certified if named.syslog_server else None,
             )
         )
     return create_alerts_app(unit.directory("STATE"), say=tuple(say), clock=clock)

@@ -32,6 +32,7 @@ from appliance.audit.rights import SIEM
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.config import Config
 from appliance.errors import CollectorError, LedgerUnavailableError
+from appliance.observe import sealed
 from appliance.observe.siemformats import FORMATS, Encode
 from appliance.watchdog.loops import Pulse, Watchdog
 from media import canonical, durable
@@ -205,8 +206,7 @@ def sender(config: Config, *, authority: Path, client: Path | None = None) -> Se
 
     def send(batch: bytes) -> None:
         try:
-            context = ssl.create_default_context(cafile=str(authority))
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context = sealed.vouched_by(authority)
             if client is not None:
                 context.load_cert_chain(client)
             plain = socket.create_connection((chosen.address, chosen.port), timeout=_CONNECT_SECONDS)
@@ -215,7 +215,7 @@ def sender(config: Config, *, authority: Path, client: Path | None = None) -> Se
                     _require_accepted(line)
                     judged[0] = monotonic()
                 line.sendall(batch)
-                _end(line)
+                sealed.end(line)
         except (OSError, ValueError) as error:
             why = type(error).__name__ if not isinstance(error, OSError) else error.strerror or type(error).__name__
             raise CollectorError(
@@ -243,24 +243,6 @@ def _require_accepted(line: ssl.SSLSocket) -> None:
         line.settimeout(_CONNECT_SECONDS)
         return
     raise ConnectionRefusedError(111, "it does not take this box's certificate")
-
-
-def _end(line: ssl.SSLSocket) -> None:
-    """Say that no more comes, and wait until the other side says so too and has ended the connection in order.
-
-    Who ends a connection in order has read it to the end. Who refuses this box, for its certificate, says good-bye as
-    politely, but without having read: then the kernel there answers what is unread with a reset, which comes after.
-
-    Raises:
-        OSError: The other side broke off, or did not read all.
-    """
-    try:
-        plain = line.unwrap()
-        plain.shutdown(socket.SHUT_WR)  # else one that waits for this side's end would wait for ever
-        while plain.recv(4096):
-            pass
-    except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-        return  # it closed the connection itself: in order, for a reset is another error
 
 
 def run(config: Config, folder: Path, ledger: Ledger, ending: threading.Event, pulse: Pulse) -> None:

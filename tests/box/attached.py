@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.box import beside, looks
 from tests.box.box import MODEL, serve
 from tests.box.load import load
-from tests.box.operators import as_person, both_approve, signing
+from tests.box.operators import as_person, both_approve, both_promote
 from tests.box.prepared import Served
 from tests.box.run import ROOT, Run
 from tests.box.sender import RECIPE
@@ -64,10 +64,7 @@ def serves(run: Run, served: Served, digest: str) -> None:
     """Promote the version that passed its gates, and look at its unit: proven, held, killed, stopped."""
     machine, name = run.machine, f"{MODEL}:{VERSION}"
     with run.stage.chapter("Two people bring an attached engine to production"):
-        machine.run(*as_person("iris", "sealift", "promote", name, "--as", "iris"))
-        for person in ("iris", "omar"):
-            machine.run(*as_person(person, "sealift", "approve", name, *signing(person)))
-        told = machine.result(*as_person("omar", "sealift", "promote", name, "--as", "omar"))
+        told = both_promote(machine, name)
         run.require("an attached engine serves", (told["step"], told["model_digest"]) == ("serving", digest), told)
     unit = f"sealift-engine-production@{digest[:12]}.service"
     proven(run, served)

@@ -12,7 +12,7 @@ from examples.demo.people import password_of
 from tests.box import looks
 from tests.box.box import MODEL
 from tests.box.load import load
-from tests.box.operators import as_person, signing
+from tests.box.operators import as_person, both_promote
 from tests.box.prepared import Served
 from tests.box.run import ROOT, Run
 
@@ -55,10 +55,7 @@ def opened(run: Run) -> str:
         machine.result(*as_person("iris", "sealift", "validate", NAME))
         unsaid = machine.run(*as_person("iris", "sealift", "promote", NAME, "--as", "iris"), may_fail=True)
         run.require("a model of another name takes no place unsaid", unsaid.returncode != 0, unsaid.stdout)
-        machine.run(*as_person("iris", "sealift", "promote", NAME, "--beside", "--as", "iris"), may_fail=True)
-        for person in ("iris", "omar"):
-            machine.run(*as_person(person, "sealift", "approve", NAME, *signing(person)))
-        told = machine.result(*as_person("omar", "sealift", "promote", NAME, "--as", "omar"))
+        told = both_promote(machine, NAME, beside=True)
         run.require("a second model serves beside the first", told["step"] == "serving", told)
     return str(told["model_digest"])
 

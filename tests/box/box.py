@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from examples.demo.people import SitePerson, make_person
-from examples.demo.stage import Stage
 from tests.box import confined, heldstill, looks, operators
 from tests.box.machine import Machine, base_image, install_tools
-from tests.box.network import BOX_ADDRESS, FACILITY_ADDRESS, Facility
+from tests.box.network import BOX_ADDRESS, FACILITY_ADDRESS
 from tests.box.reach import who_reaches_what
 from tests.box.run import HOSTNAME, ROOT, Run, wait_for_engine
 from tests.box.sender import RECIPE, Sealed, make_release
@@ -249,12 +248,9 @@ def main() -> int:
     out = arguments.out.resolve()
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    stage = Stage(ROOT, tools=Path(sys.executable).parent, environment={})
-    name = f"sealift-box-{os.getpid()}"
     media = {"/media/sealift-1": out / "media/volume-1"}
-    machine = Machine(root=out / "machine", name=name, media=media, log=out / "console.log")
-    media["/media/sealift-1"].mkdir(parents=True)
-    run = Run(out=out, stage=stage, machine=machine, facility=Facility(name=name))
+    run = Run.of(out, name=f"sealift-box-{os.getpid()}", media=media)
+    machine = run.machine
     try:
         with run.summary():
             sealed, key = whole(run)

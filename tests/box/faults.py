@@ -27,7 +27,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from examples.demo.stage import Stage
 from tests.box import (
     clocks,
     cutpackages,
@@ -51,8 +50,7 @@ from tests.box import (
 )
 from tests.box.box import serve
 from tests.box.disks import LEDGER, RELEASES, STATE, small_disks
-from tests.box.machine import Machine, install_tools
-from tests.box.network import Facility
+from tests.box.machine import install_tools
 from tests.box.prepared import Served
 from tests.box.run import ROOT, Run, wait_for_engine
 
@@ -237,12 +235,8 @@ def main() -> int:
     out = (arguments.out or ROOT / f"build/box-{arguments.part}").resolve()
     shutil.rmtree(out, ignore_errors=True)
     media = {"/media/sealift-1": out / "media/volume-1", NEXT: out / "release-2/media/volume-1"}
-    for folder in media.values():
-        folder.mkdir(parents=True)
-    name = f"sl{arguments.part[0]}{os.getpid()}"
-    machine = Machine(root=out / "machine", name=name, media=media, log=out / "console.log")
-    stage = Stage(ROOT, tools=Path(sys.executable).parent, environment={})
-    run = Run(out=out, stage=stage, machine=machine, facility=Facility(name=name))
+    run = Run.of(out, name=f"sl{arguments.part[0]}{os.getpid()}", media=media)
+    machine = run.machine
     stack = ExitStack()
     try:
         with run.summary():

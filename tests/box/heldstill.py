@@ -35,7 +35,7 @@ _BACKUP = May(
     secrets=of("api-key-pepper", "content-hmac", "identity-hmac", "passwords"),
 )
 # `sealift-export@` is left out: it mounts the medium that it writes to, and no machine here has one to plug in.
-EXPECTED: Mapping[str, May] = {
+_EXPECTED: Mapping[str, May] = {
     "sealift-announce.service": May(has_network=True),
     "sealift-backup.service": _BACKUP,
     "sealift-canary.service": _SWITCHES,
@@ -71,12 +71,12 @@ EXPECTED: Mapping[str, May] = {
 }
 
 
-def units_hold(run: Run, expected: Mapping[str, May] = EXPECTED) -> None:
+def units_hold(run: Run) -> None:
     """Ask from inside units that do nothing just now what they reach: no more and no less than they should."""
     wrong: list[object] = []
     with run.stage.chapter("What each unit reaches that runs now and then, asked from inside it"):
-        with _held_still(run.machine, tuple(expected)):
-            for name, may in expected.items():
+        with _held_still(run.machine, tuple(_EXPECTED)):
+            for name, may in _EXPECTED.items():
                 run.machine.run("systemctl", "restart", name, shown=False)
                 wrong += differences(run.machine, name, may)
                 run.machine.run("systemctl", "stop", name, shown=False)

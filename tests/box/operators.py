@@ -78,6 +78,15 @@ def both_approve(machine: Machine, plan: Mapping[str, Any]) -> None:
         machine.run(*as_person(person, "sealift", "host", "approve", plan["plan"], *signing(person)))
 
 
+def both_promote(machine: Machine, name: str, *, beside: bool = False) -> dict[str, Any]:
+    """Let the two people of the site bring a validated version to production; return what the promotion told."""
+    place = ("--beside",) if beside else ()
+    machine.run(*as_person("iris", "sealift", "promote", name, *place, "--as", "iris"))
+    for person in ("iris", "omar"):
+        machine.run(*as_person(person, "sealift", "approve", name, *signing(person)))
+    return machine.result(*as_person("omar", "sealift", "promote", name, "--as", "omar"))
+
+
 def ask(machine: Machine, user: str, door: str, **message: Any) -> dict[str, Any]:
     """Speak to a door as a user of the box, past every command of ours."""
     words = ("runuser", "-u", user, "--", _PYTHON, "-I", "-c", _ASK, door, json.dumps(message))

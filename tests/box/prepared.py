@@ -14,11 +14,9 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from examples.demo.stage import Stage
 from tests.box.box import first_trust, promote
-from tests.box.machine import Machine, base_image, install_tools
-from tests.box.network import Facility
-from tests.box.run import ROOT, Run
+from tests.box.machine import base_image, install_tools
+from tests.box.run import Run
 from tests.box.sender import RECIPE, Sealed, make_release
 from tests.support.sources import digest_of
 
@@ -40,6 +38,15 @@ class Served:
     sheet: str
     code: str
 
+    @classmethod
+    def read(cls, folder: Path) -> "Served":
+        """Return what lies in a folder."""
+        return cls(**json.loads((folder / SERVED).read_text()))
+
+    def write(self, folder: Path) -> None:
+        """Leave it in a folder."""
+        (folder / SERVED).write_text(json.dumps(asdict(self)))
+
     def sealed(self, run: Run) -> Sealed:
         """Return the medium that it was installed from."""
         return Sealed(volume=run.out / "media/volume-1", sheet=self.sheet, code=self.code)
@@ -47,12 +54,18 @@ class Served:
 
 def cache() -> Path:
     """Return where boxes that serve are kept."""
-    return base_image().parent / f"served-{_digest()}"
+    return cache_of("served", *_SOURCES)
+
+
+def cache_of(kind: str, *sources: str) -> Path:
+    """Return where boxes are kept that are made from these files of the checkout and the base image."""
+    digest = digest_of(*sources, more=str(base_image().stat().st_ino).encode())
+    return base_image().parent / f"{kind}-{digest}"
 
 
 def keep(run: Run, served: Served) -> None:
     """Leave a stopped box, its medium, its ceremony and its people in the cache; all but the newest others go."""
-    (run.out / SERVED).write_text(json.dumps(asdict(served)))
+    served.write(run.out)
     keep_in(cache(), run.out)
 
 
@@ -73,7 +86,7 @@ def take(run: Run) -> Served:
     place = cache()
     if not (place / SERVED).exists():
         keep(run, make(run))
-        return taken(place)
+        return Served.read(place)
     return take_from(place, run)
 
 
@@ -82,12 +95,7 @@ def take_from(place: Path, run: Run) -> Served:
     for part in PARTS:
         shutil.rmtree(run.out / part, ignore_errors=True)
         _copy(place / part, run.out / part)
-    return taken(place)
-
-
-def taken(place: Path) -> Served:
-    """Return what is known of the box in a folder."""
-    return Served(**json.loads((place / SERVED).read_text()))
+    return Served.read(place)
 
 
 def copy_of_machine(place: Path) -> None:
@@ -113,10 +121,6 @@ def _copy(source: Path, target: Path) -> None:
     subprocess.run(["cp", "-a", "--reflink=auto", source, target], check=True)
 
 
-def _digest() -> str:
-    return digest_of(*_SOURCES, more=str(base_image().stat().st_ino).encode())
-
-
 def main() -> int:
     """Make one in a folder of its own and write what to know of it there."""
     parser = argparse.ArgumentParser(prog="python -m tests.box.prepared", description="A box that serves (root).")
@@ -126,17 +130,13 @@ def main() -> int:
         print("error: the box is a container of its own, and only root can start one", file=sys.stderr)
         return 55
     install_tools()
-    media = {"/media/sealift-1": out / "media/volume-1"}
-    media["/media/sealift-1"].mkdir(parents=True)
-    name = f"slm{os.getpid()}"
-    machine = Machine(root=out / "machine", name=name, media=media, log=out / "console.log")
-    stage = Stage(ROOT, tools=Path(sys.executable).parent, environment={})
-    run = Run(out=out, stage=stage, machine=machine, facility=Facility(name=name))
+    out.mkdir(parents=True)
+    run = Run.of(out, name=f"slm{os.getpid()}", media={"/media/sealift-1": out / "media/volume-1"})
     try:
         with run.summary():
-            (out / SERVED).write_text(json.dumps(asdict(make(run))))
+            make(run).write(out)
     finally:
-        machine.stop()
+        run.machine.stop()
     return 0 if run.facts["ok"] else 1
 
 

@@ -4,7 +4,6 @@ Kept in the cache under a digest of the source. What stands in `tests/corpus/rel
 release's tag; docs/releasing.md says when it is changed.
 """
 
-import hashlib
 import os
 import sqlite3
 import subprocess
@@ -16,21 +15,21 @@ from typing import Any
 from examples.demo.people import password_of
 from tests.box import prepared
 from tests.box.box import MODEL, serve
-from tests.box.machine import base_image
-from tests.box.operators import as_person, signing
+from tests.box.operators import as_person, both_promote
 from tests.box.prepared import SERVED, Served
 from tests.box.run import ROOT, Run
+from tests.support.sources import last_version
 
-SOURCE = ROOT / "tests/corpus/releases/sealift-0.1.0.tar.xz"
 # What this release's own commands run under says nothing to those of another.
 _OURS = ("VIRTUAL_ENV", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
 
 
 def take(run: Run) -> Served:
     """Put a box of the release before into the run's folder, not started; made now where the cache has none."""
-    place = base_image().parent / f"released-{_digest()}"
+    version = last_version()
+    place = prepared.cache_of("released", str(version.relative_to(ROOT)))
     if not (place / SERVED).exists():
-        _make(run, place)
+        _make(run, version, place)
     return prepared.take_from(place, run)
 
 
@@ -43,16 +42,14 @@ def goes_on(run: Run, served: Served, answer: dict[str, Any]) -> None:
         run.require("an answer of the version before is proven by this release", proof["ok"] is True, proof)
         written = _rows(run)
         machine.run("sealift", "state", "rebuild", shown=False)
-        run.require("what its ledger says is the same to this one", _rows(run) == written, written ^ _rows(run))
+        made = _rows(run)
+        run.require("what its ledger says is the same to this one", made == written, written ^ made)
         page = run.workstation("banners", person="iris", password=password_of("iris"))
         run.require("who enrolled there logs in here", "banners" in page, page)
     serve(run, served.key, chapter="Its key is answered, its version serves")
     with run.stage.chapter("Its two people promote a version that this release brought"):
         machine.result(*as_person("iris", "sealift", "validate", MODEL))
-        machine.run(*as_person("iris", "sealift", "promote", MODEL, "--as", "iris"))
-        for person in ("iris", "omar"):
-            machine.run(*as_person(person, "sealift", "approve", MODEL, *signing(person)))
-        told = machine.result(*as_person("omar", "sealift", "promote", MODEL, "--as", "omar"))
+        told = both_promote(machine, MODEL)
         run.require("who enrolled there promotes here", told["step"] == "serving", told)
         run.require("it is another version", told["model_digest"] != served.digest, told)
     serve(run, served.key, chapter="What it brought serves")
@@ -65,11 +62,11 @@ def _rows(run: Run) -> set[str]:
         return {line for line in opened.iterdump() if not line.startswith('INSERT INTO "applied"')}
 
 
-def _make(run: Run, place: Path) -> None:
+def _make(run: Run, version: Path, place: Path) -> None:
     source, made = run.out / "before", run.out / "made-before"
     environment = {name: value for name, value in os.environ.items() if name not in _OURS}
-    with run.stage.chapter(f"No box of {SOURCE.name} is kept: one is made by it"):
-        with tarfile.open(SOURCE) as archive:
+    with run.stage.chapter(f"No box of {version.name} is kept: one is made by it"):
+        with tarfile.open(version) as archive:
             archive.extractall(source, filter="data")
         for words in (
             ["make", "--no-print-directory", "install"],
@@ -77,9 +74,3 @@ def _make(run: Run, place: Path) -> None:
         ):
             subprocess.run(words, cwd=source, env=environment, check=True)
         prepared.keep_in(place, made)
-
-
-def _digest() -> str:
-    summed = hashlib.sha256(SOURCE.read_bytes())
-    summed.update(str(base_image().stat().st_ino).encode())
-    return summed.hexdigest()[:16]

@@ -29,6 +29,21 @@ class Run:
     facility: Facility
     facts: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, out: Path, *, name: str, media: dict[str, Path]) -> "Run":
+        """Return a run in a folder that is there, with a machine that is not made yet.
+
+        Args:
+            out: Where it lies.
+            name: Of the machine and of the facility's network.
+            media: Folders that are plugged in, made here, by their mount points.
+        """
+        for folder in media.values():
+            folder.mkdir(parents=True)
+        machine = Machine(root=out / "machine", name=name, media=media, log=out / "console.log")
+        stage = Stage(ROOT, tools=Path(sys.executable).parent, environment={})
+        return cls(out=out, stage=stage, machine=machine, facility=Facility(name=name))
+
     def require(self, name: str, holds_now: bool, detail: object = "") -> None:  # noqa: FBT001 - reads as an assertion
         """Note a fact and end the run when it does not hold."""
         self.facts[name] = holds_now

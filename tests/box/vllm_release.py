@@ -13,7 +13,7 @@ from examples.demo.people import password_of
 from tests.box import looks
 from tests.box.box import MODEL, serve
 from tests.box.load import load
-from tests.box.operators import as_person, both_approve, signing
+from tests.box.operators import as_person, both_approve, both_promote
 from tests.box.prepared import Served
 from tests.box.run import ROOT, Run
 from tests.box.sender import RECIPE
@@ -86,10 +86,7 @@ def promoted(run: Run, digest: str) -> None:
         run.facts["vllm_validated_seconds"] = round(time.monotonic() - began, 1)
         run.require("vLLM's version passed every gate", judged["passed"] is True, judged)
     with run.stage.chapter("Two people bring vLLM to production"):
-        machine.run(*as_person("iris", "sealift", "promote", _NAME, "--as", "iris"), may_fail=True)
-        for person in ("iris", "omar"):
-            machine.run(*as_person(person, "sealift", "approve", _NAME, *signing(person)))
-        told = machine.result(*as_person("omar", "sealift", "promote", _NAME, "--as", "omar"))
+        told = both_promote(machine, _NAME)
         run.require("vLLM serves", (told["step"], told["model_digest"]) == ("serving", digest), told)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.sources import last_version
+
 yaml = pytest.importorskip("yaml")
 
 ANSIBLE = Path(__file__).resolve().parents[2] / "ansible"
@@ -103,8 +105,7 @@ def test_what_is_done_in_turns_has_an_order_so_that_a_plan_is_the_same_in_the_ne
 
 def test_roles_ask_for_nothing_without_a_default_that_the_last_version_does_not_give() -> None:
     """Scenario: an upgrade runs the new release's playbook by the code of the version before it."""
-    (last,) = (ANSIBLE.parent / "tests/corpus/releases").glob("sealift-*.tar.xz")
-    with tarfile.open(last) as archive:
+    with tarfile.open(last_version()) as archive:
         source = archive.extractfile("appliance/install/playbook.py")
         assert source is not None
         (given,) = (

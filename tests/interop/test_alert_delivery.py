@@ -54,7 +54,6 @@ def rendered(name: str, given: AlertsSection, *, authority: Path = Path("/etc/se
         sealift_alerts=given.model_dump(),
         sealift_hostname="sealift.internal",
         sealift_mail_authority=str(authority),
-        sealift_syslog_authority="/etc/sealift/syslog-ca.pem",
         sealift_retention_days=90,
     )
 

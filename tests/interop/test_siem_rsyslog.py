@@ -23,7 +23,7 @@ from appliance import config as configuration
 from appliance.actions.alerts import Alert
 from appliance.audit.memory import MemoryLedger
 from appliance.errors import CollectorError
-from appliance.observe.alerts import to_syslog
+from appliance.observe.alerts import Certified, to_syslog
 from appliance.observe.siem import Forwarder, sender
 from appliance.observe.siemformats import FORMATS
 from media.clock import SystemClock
@@ -279,9 +279,8 @@ ALERT = Alert(
 
 
 def tell(folder: Path, port: int, *, server: str = NAME, authority: str = "ca.pem") -> None:
-    to_syslog(f"tcp 127.0.0.1 {port}", host="box", clock=SystemClock(), server=server, authority=folder / authority)(
-        ALERT
-    )
+    certified = Certified(server=server, authority=folder / authority)
+    to_syslog(f"tcp 127.0.0.1 {port}", host="box", clock=SystemClock(), certified=certified)(ALERT)
 
 
 def test_an_alert_reaches_the_collector_over_tls(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

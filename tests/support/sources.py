@@ -8,6 +8,12 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 
+def last_version() -> Path:
+    """Return the source of the version before, as its tag has it (docs/releasing.md); that source itself has none."""
+    (kept,) = (ROOT / "tests/corpus/releases").glob("sealift-*.tar.xz")
+    return kept
+
+
 def digest_of(*names: str, more: bytes = b"") -> str:
     """Return 16 characters over the files below these names, those that git ignores left out.
 
