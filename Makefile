@@ -46,7 +46,7 @@ fast: $(STAMP)
 	@$(BIN)/python -m pytest -q -n 3 --dist loadfile $(addprefix --ignore=tests/,browser engines fault hardware interop) -m "not slow and not demo and not box and not browser and not fault and not interop and not engines and not hardware"
 
 test-deep: $(STAMP)  ## The slow shards, or one: make test-deep SHARD=demo
-	@$(BIN)/python tests/shards.py $(SHARD)
+	@$(BIN)/python -m tests.shards $(SHARD)
 
 bench: $(addprefix bench-,$(BENCHES))  ## All benchmarks; each writes build/bench/NAME.json
 

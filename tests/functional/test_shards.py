@@ -1,12 +1,15 @@
-"""The deep shards' runner: which shards run by themselves and beside which, and that nothing outlives its shard."""
+"""The deep shards' runner: which run and when, what a slow machine puts off, and that nothing outlives its shard."""
 
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 from tests import shards
+from tests.running import end_with_all_below
+from tests.turns import Shard, Turns
 
 # A process that gives its child an environment of its own, as an engine's launcher gives vLLM.
 _PARENT = """
@@ -24,13 +27,81 @@ def is_running(process: int) -> bool:
         return False
 
 
-def test_a_real_vllm_serves_in_each_run_and_beside_the_booted_boxes() -> None:
-    every = [name for name in shards.SHARDS if name not in shards.ON_DEMAND]
-    boxes, rest = shards.lanes(every)
+def one_after_another(turns: Turns, seconds: dict[str, float], clock: list[float]) -> list[str]:
+    """Return the shards in the order in which one runner gets them, each taking its seconds."""
+    ran = []
+    while (name := turns.next()) is not None:
+        clock[0] += seconds[name]
+        turns.ended(name, passed=True)
+        ran.append(name)
+    return ran
 
-    assert "engines" in rest
-    assert set(boxes) <= shards.BOOTED
-    assert sorted([*boxes, *rest, *shards.FIRST]) == sorted(every)
+
+def test_each_run_boots_boxes_and_serves_by_a_real_vllm_in_that_order() -> None:
+    every = shards.wanted_of([])
+
+    assert {"box", "box-faults", "box-upgrade", "demo", "fault", "interop", "engines", "browser"} <= set(every)
+    assert not any(shards.SHARDS[name].on_demand for name in every)
+    for name in every:
+        assert all(every.index(before) < every.index(name) for before in shards.SHARDS[name].after)
+        assert shards.SHARDS[name].limit <= 20
+
+
+def test_of_the_shards_that_boot_boxes_one_runs_at_a_time_and_a_shard_waits_for_the_one_whose_remains_it_takes() -> (
+    None
+):
+    turns = Turns(
+        {
+            "box": Shard([], 1, alone=True),
+            "box-faults": Shard([], 1, alone=True, after=("box",)),
+            "demo": Shard([], 1),
+            "demo-tests": Shard([], 1, after=("demo",)),
+        }
+    )
+
+    assert [turns.next(), turns.next()] == ["box", "demo"]
+    turns.ended("demo", passed=False)
+    assert turns.next() == "demo-tests"
+    turns.ended("box", passed=True)
+    assert turns.next() == "box-faults"
+
+
+def test_a_second_runner_waits_while_its_shard_may_still_come() -> None:
+    turns = Turns({"box": Shard([], 1, alone=True), "box-time": Shard([], 1, alone=True)})
+    assert turns.next() == "box"
+    got: list[str | None] = []
+    second = threading.Thread(target=lambda: got.append(turns.next()))
+    second.start()
+    second.join(0.2)
+    assert not got
+
+    turns.ended("box", passed=True)
+    second.join(30)
+
+    assert got == ["box-time"]
+
+
+def test_on_a_slow_machine_the_last_shards_are_put_off_and_named_where_a_shorter_one_still_runs() -> None:
+    clock = [0.0]
+    known = {"first": 10.0, "second": 10.0, "long": 20.0, "short": 2.0}
+    held = {name: Shard([], minutes) for name, minutes in known.items()}
+    turns = Turns(held, until=45 * 60, clock=lambda: clock[0])
+
+    # Twice as slow as what is known: after 40 minutes there is time for 5, and the short one needs 4.
+    ran = one_after_another(turns, {name: minutes * 120 for name, minutes in known.items()}, clock)
+
+    assert ran == ["first", "second", "short"]
+    assert turns.put_off == ["long"]
+    assert turns.passed == {"first": True, "second": True, "short": True}
+
+
+def test_on_a_quick_machine_none_is_put_off() -> None:
+    clock = [0.0]
+    held = {name: Shard([], 20.0) for name in ("first", "second", "third")}
+    turns = Turns(held, until=45 * 60, clock=lambda: clock[0])
+
+    assert one_after_another(turns, dict.fromkeys(held, 600.0), clock) == ["first", "second", "third"]
+    assert turns.put_off == []
 
 
 def test_what_a_shard_that_is_out_of_time_runs_is_ended_with_all_that_it_started() -> None:
@@ -38,7 +109,7 @@ def test_what_a_shard_that_is_out_of_time_runs_is_ended_with_all_that_it_started
         assert left.stdout is not None
         child = int(left.stdout.readline())
 
-        shards._end_with_all_below(left.pid)
+        end_with_all_below(left.pid)
 
     began = time.monotonic()
     while is_running(child):
