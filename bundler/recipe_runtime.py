@@ -8,6 +8,7 @@ from bundler.recipe_fields import Line, Many, Number, Section
 from media.attachedprofile import AttachedSettings, Dialect, faults
 from media.embedding import MOST_TOKENS, Pooling
 from media.llamaprofile import LlamaSettings
+from media.vllmprofile import VllmSettings
 
 Argument = Annotated[str, Field(max_length=200, pattern=r"^[\x20-\x7e]*$")]
 
@@ -42,6 +43,12 @@ class VllmSection(Section):
     gpu_memory_utilization: Number = "0.90"
     quantization: Annotated[str, Field(max_length=40)] = ""
     enforce_eager: bool = False
+    tool_call_parser: Annotated[str, Field(max_length=40)] = ""
+
+    @property
+    def settings(self) -> VllmSettings:
+        """The same for the descriptor."""
+        return VllmSettings(**self.model_dump())
 
 
 class LlamaSection(Section):

@@ -9,7 +9,7 @@ from bundler.recipe_runtime import ENGINES_OWN, RuntimeSection, VllmSection
 from bundler.recipe_sources import CompanionSection, ModelSource, QuantizeSection, ReferenceSection
 from media.llamaprofile import ON_PROCESSOR
 from media.llamaprofile import faults as llama_faults
-from media.vllmprofile import VllmSettings, faults
+from media.vllmprofile import faults
 
 Package = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]{1,99}$")]
 Level = Literal["installed", "answered-on-cpu", "answered-on-target"]
@@ -129,7 +129,7 @@ class ModelSection(Section):
             | {"vllm": self.runtime.vllm or VllmSection()}
         )
         object.__setattr__(self, "runtime", runtime)  # the model is frozen once it is made
-        settings = VllmSettings(**(runtime.vllm or VllmSection()).model_dump())
+        settings = (runtime.vllm or VllmSection()).settings
         found = faults(settings, n_ctx=runtime.n_ctx, n_batch=runtime.n_batch, n_seq_max=runtime.n_seq_max)
         if fault := next(found, None):
             message = f"runtime: {fault}"

@@ -5,6 +5,7 @@ recipe and the appliance both ask here, so what a site would refuse is never sig
 all that is signed.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal, InvalidOperation
@@ -15,8 +16,10 @@ from media.errors import MalformedError
 
 TENSOR_PARALLEL: Final = (1, 2, 4, 8)
 PIPELINE_PARALLEL: Final = (1, 2, 4)
+_NEWER: Final = ("tool_call_parser",)
 QUANTIZATIONS: Final = ("awq", "awq_marlin", "fp8", "gptq", "gptq_marlin", "squeezellm")
 """Methods that weights may be quantized by; none is said for weights of 16 bits."""
+_PARSER: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}", re.ASCII)
 _MEMORY: Final = (Decimal("0.7"), Decimal("0.95"))
 
 
@@ -30,6 +33,8 @@ class VllmSettings:
         gpu_memory_utilization: Share of a GPU's memory, as decimal text.
         quantization: The method of quantized weights; empty to read it from the weights' own configuration.
         enforce_eager: Compile no graphs: starts sooner, answers slower.
+        tool_call_parser: Which of vLLM's readers knows the form in which the model calls functions, such as hermes;
+            empty for a model that calls none.
     """
 
     tensor_parallel_size: int = 1
@@ -37,10 +42,12 @@ class VllmSettings:
     gpu_memory_utilization: str = "0.90"
     quantization: str = ""
     enforce_eager: bool = False
+    tool_call_parser: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as a descriptor has them."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """Return the fields as a descriptor has them; the newer one only where it says something (older readers)."""
+        said = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in said.items() if value or name not in _NEWER}
 
     @classmethod
     def from_json(cls, untrusted: Any, what: str) -> "VllmSettings":
@@ -50,7 +57,8 @@ class VllmSettings:
             MalformedError: It has other fields, or of other types.
         """
         said: Mapping[str, Any] = canonical.mapping(untrusted, what)
-        canonical.exact_keys(said, tuple(field.name for field in fields(cls)), what=what)
+        required = tuple(field.name for field in fields(cls) if field.name not in _NEWER)
+        canonical.exact_keys(said, required, _NEWER, what=what)
         eager = said["enforce_eager"]
         if not isinstance(eager, bool):
             raise MalformedError(what=f"{what}.enforce_eager is not true or false", why="", fix="build it again")
@@ -60,6 +68,7 @@ class VllmSettings:
             gpu_memory_utilization=canonical.text(said["gpu_memory_utilization"], f"{what}.gpu_memory_utilization"),
             quantization=canonical.text(said["quantization"], f"{what}.quantization", may_be_empty=True),
             enforce_eager=eager,
+            **{name: canonical.text(said[name], f"{what}.{name}") for name in _NEWER if name in said},
         )
 
 
@@ -87,6 +96,8 @@ def faults(settings: VllmSettings, *, n_ctx: int, n_batch: int, n_seq_max: int) 
             yield f"{name} is {value}; allowed are {', '.join(map(str, allowed))}"
     if settings.quantization and settings.quantization not in QUANTIZATIONS:
         yield f"quantization is {settings.quantization[:40]}; allowed are {', '.join(QUANTIZATIONS)}"
+    if settings.tool_call_parser and not _PARSER.fullmatch(settings.tool_call_parser):
+        yield f"tool_call_parser is {settings.tool_call_parser[:40]!r}; it is one word, as vLLM names it"
     try:
         share = Decimal(settings.gpu_memory_utilization)
     except InvalidOperation:

@@ -30,7 +30,7 @@ from appliance.gateway.engine_body import caller_fields, engine_body, with_lengt
 from appliance.gateway.exchange import Exchange, Witnesses
 from appliance.gateway.fleet import Fleet
 from appliance.gateway.fleets import Upstreams
-from appliance.gateway.formats import require_kept
+from appliance.gateway.formats import require_kept, require_one_form
 from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.protection import protected
 from appliance.gateway.quotas import Quotas
@@ -113,9 +113,9 @@ class Answering:
         asked = with_length(asked, route, self.limits)
         if asked.tools and not route.has_tools:
             raise problems.invalid("tools", "The engine does not call functions.", code="unsupported_parameter")
+        require_one_form(asked.response_format, asked.tools, has_calls=asked.tool_choice != "none")
         if route.engine == "llama.cpp":
-            has_calls = asked.tool_choice != "none"
-            require_kept(asked.response_format, asked.tools, has_calls=has_calls)
+            require_kept(asked.response_format, asked.tools)
         flagged = require_unsuspicious(
             asked, injection=Suspicion(self.policy.injection), code=Suspicion(self.policy.code)
         )

@@ -103,16 +103,24 @@ def read_logprobs(given: Mapping[str, Any], *, endpoint: str) -> int | None:
     return top if value else None
 
 
-def require_kept(
+def require_one_form(
     response_format: ResponseFormat | None, tools: tuple[Mapping[str, Any], ...], *, has_calls: bool
 ) -> None:
+    """Refuse what asks for two forms of one answer: an engine would keep one of them alone.
+
+    Raises:
+        Problem: A form is asked for, and functions that may be called.
+    """
+    if response_format is not None and tools and has_calls:
+        raise invalid("response_format", "Not together with tools.", code="unsupported_parameter")
+
+
+def require_kept(response_format: ResponseFormat | None, tools: tuple[Mapping[str, Any], ...]) -> None:
     """Refuse what llama.cpp's engine would not keep, by name.
 
     Raises:
         Problem: A schema has words that are not kept, or would cost too much.
     """
-    if response_format is not None and tools and has_calls:
-        raise invalid("response_format", "Not together with tools.", code="unsupported_parameter")
     if response_format is not None and response_format.schema is not None:
         _require_schema(response_format.schema, "response_format")
     for place, tool in enumerate(tools):

@@ -350,9 +350,7 @@ class StateRoutes:
             top_p=float(defaults.get("top_p", _TOP_P)),
             max_tokens=int(defaults.get("max_tokens", 0)),
             places=int(runtime.get("n_seq_max", 0)),
-            # vLLM reads calls only with a parser that fits the model's own form (--tool-call-parser), which no profile
-            # names: it refuses every request that asks for one.
-            has_tools=descriptor.get("engine") == "llama.cpp",
+            has_tools=_has_tools(descriptor, runtime),
             engine=str(descriptor.get("engine") or ""),
             also=self._also(version) if line == FIRST_LINE else (),
             embedding=None if embedding is None else EmbeddingProfile.from_json(embedding, "runtime.embedding"),
@@ -360,6 +358,13 @@ class StateRoutes:
 
     def _also(self, _version: Any) -> tuple[str, ...]:
         return (ALIAS, *self._aliases)
+
+
+def _has_tools(descriptor: Mapping[str, Any], runtime: Mapping[str, Any]) -> bool:
+    """Tell whether a version calls functions: vLLM reads calls only by a parser that fits the model's own form."""
+    if descriptor.get("engine") == "vllm":
+        return bool(runtime.get("vllm", {}).get("tool_call_parser"))
+    return descriptor.get("engine") == "llama.cpp"
 
 
 def _rules(connection: Connection, stands: Mapping[int, Standing]) -> dict[int, dict[str, Rule]]:

@@ -21,7 +21,7 @@ from typing import Final
 
 from appliance.config import Places
 from appliance.errors import InstallError, NoSpaceError
-from appliance.install import carried, environment_check
+from appliance.install import carried, compiling, environment_check
 from appliance.install.carried import Whole
 from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.store.content import StoredRelease
@@ -238,15 +238,19 @@ def _build_all(
         tools = _Tools(pip=_interpreter_with_pip(work), wheels=wheels[0].parent, work=work, proves=proves)
         # Few and long jobs: a thread each, the work is done by the processes they wait for.
         with ThreadPoolExecutor(max_workers=len(requirements)) as pool:
-            jobs = {
-                name: pool.submit(_build_one, folder / name, content, tools) for name, content in requirements.items()
-            }
-            for name, job in jobs.items():
-                job.result()
-                progress(f"environment {name}: {len(environment_check.pins(requirements[name]))} packages, all checked")
+            environments = {folder / name: content for name, content in requirements.items()}
+            installs = [pool.submit(_install_one, each, content, tools) for each, content in environments.items()]
+            for install in installs:
+                install.result()
+            packages = [site_packages(environment) for environment in environments]
+            # A process of its own: it keeps every core busy for a while.
+            tools.run(sys.executable, "-I", "-m", compiling.__name__, *packages, why="what the environments compile to")
+            checks = {each: pool.submit(_check_one, each, content, tools) for each, content in environments.items()}
+            for environment, check in checks.items():
+                progress(f"environment {environment.name}: {check.result()} packages, all checked")
 
 
-def _build_one(environment: Path, requirements: bytes, tools: _Tools) -> None:
+def _install_one(environment: Path, requirements: bytes, tools: _Tools) -> None:
     name = environment.name
     listed = tools.work / f"requirements-{name}.txt"
     listed.write_bytes(requirements)
@@ -258,13 +262,15 @@ def _build_one(environment: Path, requirements: bytes, tools: _Tools) -> None:
     tools.run(*pip, "install", "--quiet", *exact, "--no-cache-dir", "--no-compile", "--requirement", listed, why=why)
     asked = tools.run(*pip, "check", why=why, codes=(0, 1))
     environment_check.require_whole(asked, environment_check.left_out(requirements), environment=name)
-    packages = site_packages(environment)
-    # Some packages bring files in the syntax of a newer Python, which nobody imports: they stay uncompiled.
-    tools.run(python, "-I", "-m", "compileall", "-q", "-j", "0", packages, why=why, codes=(0, 1))
+
+
+def _check_one(environment: Path, requirements: bytes, tools: _Tools) -> int:
+    name = environment.name
     expected = environment_check.pins(requirements)
-    environment_check.require_exact(packages, expected, environment=name)
+    environment_check.require_exact(site_packages(environment), expected, environment=name)
     if tools.proves and _OURS in expected:
-        tools.run(python, "-I", "-c", proof_of(name), why=why)
+        tools.run(environment / "bin/python", "-I", "-c", proof_of(name), why=f"the environment {name}")
+    return len(expected)
 
 
 def _interpreter_with_pip(work: Path) -> Path:

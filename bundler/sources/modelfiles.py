@@ -4,6 +4,7 @@ The chat template is taken out of the weights here, once, and travels as a file 
 that hides in a model file. The SHA-256 of the descriptor is the model digest, so whatever changes answers is in it.
 """
 
+import re
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ from media.digest import sha256_hex
 from media.embedding import MOST_DIMENSIONS, ROLE, EmbeddingProfile
 
 _SMALL_BYTES: Final = 64 * 2**20
+# A template that tells of functions does so by this variable (Hugging Face, "Tool use" of chat templates).
+_TOLD_OF_TOOLS: Final = re.compile(rb"\btools\b")
 
 
 def gather(
@@ -140,7 +143,7 @@ def _own(model: ModelSection, pinned: PinnedModel, program_sha256: str) -> dict[
     runtime = model.runtime
     found: dict[str, Any] = _embedding(model, pinned)
     if runtime.vllm is not None:
-        found["vllm"] = runtime.vllm.model_dump()
+        found["vllm"] = runtime.vllm.settings.to_json()
     if runtime.llama_cpp is not None:
         found["llama_cpp"] = runtime.llama_cpp.settings.to_json()
     if runtime.attached is not None:
@@ -243,12 +246,18 @@ def _template(recipe: Recipe, model: ModelSection, pinned: PinnedModel) -> bytes
         _require_agreement(model, header)
         found = header.chat_template.encode() or None
     if model.chat_template is not None:
-        return small_file(recipe.beside(model.chat_template), model.chat_template)
+        found = small_file(recipe.beside(model.chat_template), model.chat_template)
     if found is None:
         raise RecipeError(
             what=f"models.{model.name}.chat_template: the weights carry none",
             why="an engine without a template would guess how messages are joined",
             fix="give the publisher's template as a file beside the recipe",
+        )
+    if model.runtime.vllm is not None and model.runtime.vllm.tool_call_parser and not _TOLD_OF_TOOLS.search(found):
+        raise RecipeError(
+            what=f"models.{model.name}.runtime.vllm.tool_call_parser: the chat template never names `tools`",
+            why="the model would not be told which functions it may call",
+            fix="give a template that tells it as models.chat_template, or leave the parser out",
         )
     return found
 

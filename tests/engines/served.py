@@ -22,6 +22,7 @@ from appliance import config as configuration
 from appliance.wire import Line
 from bundler.recipe import Recipe
 from examples.demo.conversation import Answered, ask
+from media.vllmprofile import VllmSettings
 from tests.engines import line
 from tests.engines.vllm_environment import interpreter, model
 from tests.support.commands import Run, as_json
@@ -34,6 +35,7 @@ from tests.support.vllm_engine import START_SECONDS, VllmSupervisor, version_fil
 
 _KEY: Final = ("keys", "create", "--department", "ward", "--owner", "test", "--phi", "tokenise")
 _PATIENCE_SECONDS: Final = 120.0
+_SETTINGS: Final = VllmSettings(tool_call_parser="hermes").to_json()
 # Loopback is up, as in a unit with PrivateNetwork=: vLLM's own processes meet there.
 _EMPTY: Final = ("sh", "-ec", 'ip link set lo up; exec "$@"', "sh")
 
@@ -111,7 +113,7 @@ def promoted(
     with ExitStack() as stack:
         homes = stack.enter_context(homes_of_people())
         root = stack.enter_context(short_folder())
-        medium = make_medium(root / "m", files=version_files(folder))
+        medium = make_medium(root / "m", files=version_files(folder, settings=_SETTINGS))
         (root / "site").mkdir()
         made: list[VllmSupervisor] = []
 

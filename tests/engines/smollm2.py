@@ -31,6 +31,14 @@ _LAYER: Final = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+# The model's own template tells of no functions; this goes before it, in the words of the Hermes models.
+_TOLD_OF_TOOLS: Final = """{% if tools is defined and tools %}{{ '<|im_start|>system
+You can call these functions:
+<tools>
+' }}{% for tool in tools %}{{ tool | tojson }}{{ '
+' }}{% endfor %}{{ '</tools>
+Call one by {"name": NAME, "arguments": ARGUMENTS} between <tool_call> and </tool_call>.<|im_end|>
+' }}{% endif %}"""
 _WHOLE: Final = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
 
 
@@ -217,7 +225,7 @@ def convert(weights: Path, folder: Path) -> None:
     }
     for name, content in documents.items():
         (folder / name).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
-    (folder / "chat_template.jinja").write_text(metadata["tokenizer.chat_template"])
+    (folder / "chat_template.jinja").write_text(_TOLD_OF_TOOLS + metadata["tokenizer.chat_template"])
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageFunctionToolCall
 
 from appliance.serve.client import EngineClient
 from examples.demo.conversation import PLAIN
@@ -27,6 +28,22 @@ from tests.engines.served import Served, by_the_line, the_short_way
 pytestmark = [pytest.mark.engines]
 
 ENDED_WITHIN_SECONDS: Final = 1.0
+WEATHER: Final = {
+    "type": "function",
+    "function": {
+        "name": "temperature_of",
+        "description": "How warm it is in a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "maxLength": 24},
+                "unit": {"type": "string", "enum": ["celsius", "kelvin"]},
+            },
+            "required": ["city", "unit"],
+            "additionalProperties": False,
+        },
+    },
+}
 
 
 @pytest.fixture(
@@ -107,6 +124,60 @@ def test_the_official_client_reads_an_answer_as_it_is_made(served: Served) -> No
     assert "".join(pieces) == served.answered.text
     assert events[-1].usage is not None
     assert kept["request.outcome"]["completion_tokens"] == events[-1].usage.completion_tokens
+
+
+def test_a_function_that_must_be_called_is_called_as_its_schema_says_whole_and_streamed(served: Served) -> None:
+    asked_for: dict[str, Any] = {
+        "model": "production",
+        "messages": [{"role": "user", "content": "How warm is it in Paris?"}],
+        "tools": [WEATHER],
+        "temperature": 0,
+        "max_tokens": 128,
+    }
+    with openai.OpenAI(base_url=f"{served.gateway}/v1", api_key=served.key, max_retries=0) as client:
+        raw = client.chat.completions.with_raw_response.create(
+            **asked_for, tool_choice={"type": "function", "function": {"name": "temperature_of"}}
+        )
+        named = raw.parse().choices[0].message
+        pieces = [
+            call
+            for event in client.chat.completions.create(**asked_for, tool_choice="required", stream=True)
+            if event.choices
+            for call in event.choices[0].delta.tool_calls or ()
+        ]
+        assert named.tool_calls is not None
+        call = named.tool_calls[0]
+        assert isinstance(call, ChatCompletionMessageFunctionToolCall)
+        told = [
+            *asked_for["messages"],
+            {"role": "assistant", "tool_calls": [call.model_dump()]},
+            {"role": "tool", "tool_call_id": call.id, "content": "21 degrees"},
+        ]
+        after = client.chat.completions.create(**{**asked_for, "messages": told}, tool_choice="none")
+    kept = served.recorded(raw.headers["x-request-id"])
+    streamed = "".join(piece.function.arguments or "" for piece in pieces if piece.index == 0 and piece.function)
+
+    for name, arguments in (
+        (call.function.name, call.function.arguments),
+        (pieces[0].function.name if pieces[0].function else None, streamed),
+    ):
+        assert name == "temperature_of"
+        read = json.loads(arguments)
+        assert (set(read), read["unit"] in {"celsius", "kelvin"}) == ({"city", "unit"}, True)
+    assert pieces[0].id
+    assert kept["request.outcome"]["outcome"] == "ok"
+    assert after.choices[0].message.content
+    assert not after.choices[0].message.tool_calls
+
+
+def test_where_the_model_decides_it_is_told_of_the_functions(served: Served) -> None:
+    question = {"messages": [{"role": "user", "content": "How warm is it in Paris?"}], "max_tokens": 1}
+    used = []
+    for more in ({}, {"tools": [WEATHER]}):
+        with asked(served, {**question, **more}) as answer:
+            used.append(json.load(answer)["usage"]["prompt_tokens"])
+
+    assert used[1] > used[0] + 50
 
 
 def test_it_keeps_the_contract_of_every_engine(served: Served) -> None:

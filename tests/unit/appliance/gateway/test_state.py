@@ -18,6 +18,7 @@ from appliance.phi.policy import PhiMode
 from appliance.state.database import FILE_NAME, open_state
 from appliance.state.projection import catch_up
 from media.clock import FixedClock, to_text
+from media.vllmprofile import VllmSettings
 from tests.support.gateway import production_of, site_file
 from tests.support.ledger import DIGEST_A, DIGEST_B, bodies
 
@@ -83,11 +84,19 @@ def test_defaults_are_those_of_the_descriptor(state: State) -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "expected"),
-    [("llama.cpp", True), ("vllm", False), ("attached", False)],  # vLLM is started without a parser of calls
+    ("engine", "runtime", "expected"),
+    [
+        ("llama.cpp", {}, True),
+        ("vllm", {}, False),
+        ("vllm", {"vllm": VllmSettings().to_json()}, False),
+        ("vllm", {"vllm": VllmSettings(tool_call_parser="hermes").to_json()}, True),
+        ("attached", {}, False),
+    ],
 )
-def test_functions_are_promised_of_llama_cpp_alone(state: State, engine: str, *, expected: bool) -> None:
-    state.happen("model.registered", model_digest=DIGEST_B, descriptor={"engine": engine})
+def test_functions_are_promised_of_llama_cpp_and_of_vllm_with_a_reader_of_calls(
+    state: State, engine: str, runtime: dict[str, Any], *, expected: bool
+) -> None:
+    state.happen("model.registered", model_digest=DIGEST_B, descriptor={"engine": engine, "runtime": runtime})
     state.happen("promotion.made", model_digest=DIGEST_B)
 
     route = production_of(StateRoutes(state.places, state.clock))

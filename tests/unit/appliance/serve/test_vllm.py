@@ -55,6 +55,20 @@ def test_the_server_listens_on_a_unix_socket_under_the_versions_digest_behind_ou
     assert value(arguments, "--scheduling-policy") == "priority"
 
 
+def test_calls_of_functions_are_read_where_the_profile_says_in_which_form_the_model_makes_them() -> None:
+    assert "--enable-auto-tool-choice" not in vector(version())
+
+    arguments = vector(version(tool_call_parser="hermes"))
+
+    assert "--enable-auto-tool-choice" in arguments
+    assert value(arguments, "--tool-call-parser") == "hermes"
+
+
+def test_a_profile_without_a_reader_of_calls_is_read_by_releases_that_know_none() -> None:
+    assert "tool_call_parser" not in VllmSettings().to_json()
+    assert VllmSettings.from_json(VllmSettings().to_json(), "settings") == VllmSettings()
+
+
 def test_no_remote_code_is_trusted_and_no_request_is_logged() -> None:
     arguments = vector(version())
 
@@ -101,6 +115,8 @@ def test_its_processes_see_nothing_of_ours_and_reach_nobody(monkeypatch: pytest.
         ({}, {"gpu_memory_utilization": "0.69"}),
         ({}, {"gpu_memory_utilization": "much"}),
         ({}, {"quantization": "bitsandbytes"}),
+        ({}, {"tool_call_parser": "her mes"}),
+        ({}, {"tool_call_parser": "--trust-remote-code"}),
     ],
     ids=str,
 )

@@ -9,7 +9,7 @@ from appliance.registry.descriptor import ModelDescriptor
 from bundler.cache import Cache
 from bundler.errors import RecipeError, SourceError
 from bundler.recipe import Recipe
-from bundler.recipe_runtime import AttachedSection
+from bundler.recipe_runtime import AttachedSection, VllmSection
 from bundler.sources import modelfiles, weights
 from bundler.sources.wheels import Fetch
 from bundler.target import WheelTarget
@@ -267,6 +267,21 @@ def test_the_template_of_a_folder_is_the_recipes_or_the_tokenizers(tmp_path: Pat
         gathered(
             folder_recipe(tmp_path / "3", {**FOLDER, "tokenizer_config.json": b"{}"}), Cache(root=tmp_path / "cache")
         )
+
+
+def test_a_reader_of_calls_travels_with_a_template_that_tells_of_functions_and_with_no_other(tmp_path: Path) -> None:
+    def recipe(folder: Path, template: str) -> Recipe:
+        made = folder_recipe(folder, FOLDER, more=template)
+        runtime = made.models[0].runtime.model_copy(update={"vllm": VllmSection(tool_call_parser="hermes")})
+        return made.model_copy(update={"models": (made.models[0].model_copy(update={"runtime": runtime}),)})
+
+    brought = gathered(recipe(tmp_path / "1", "{% if tools %}{{ tools }}{% endif %}"), Cache(root=tmp_path / "cache"))
+
+    vllm = ModelDescriptor.from_bytes(brought["descriptor.json"]).runtime.vllm
+    assert vllm is not None
+    assert vllm.tool_call_parser == "hermes"
+    with pytest.raises(RecipeError, match="never names `tools`"):
+        gathered(recipe(tmp_path / "2", "{{ messages }}"), Cache(root=tmp_path / "cache"))
 
 
 @pytest.mark.parametrize(
