@@ -37,6 +37,9 @@ KILLS = _files("fault", "window*", "ledger*")
 MEDIA = _files("fault", "*medi*", "*contents")
 POWER = _files("fault", "powercut*", "receive*")
 SERVERS = _files("interop", "postgresql*")
+# Of what others' programs say of ours: those that run the whole line first, or engines of others.
+LINES = _files("interop", "attached*", "api_clients", "batches*", "lm_eval", "model_signing", "o*", "pod*", "token*")
+CONTAINERS = _files("functional", "demo_containers")
 # And of booted boxes: the whole line and what follows from it, and units that reach a server.
 BOXES = _files("box", "box", "faults")
 DATABASES = _files("box", "database*", "moved*")
@@ -65,7 +68,8 @@ SHARDS: dict[str, Shard] = {
     "box": _boots(12, "-m", "box", "tests/box/test_box.py", after=()),
     "demo": Shard([[sys.executable, "-m", "examples.demo.run"]], 9),
     # With what the demo left in build/demo.
-    "demo-tests": Shard(_pytest("-m", "demo"), 17, 20, after=("demo",)),
+    "demo-tests": Shard(_pytest("-m", "demo", *_without(CONTAINERS)), 11, after=("demo",)),
+    "demo-containers": Shard(_pytest("-m", "demo", *CONTAINERS), 6, after=("demo", "demo-tests")),
     # These take the box that `box` left in the cache, and make one where there is none.
     "box-faults": _boots(17, "-m", "box_faults"),
     "browser": Shard(_pytest("-m", "browser"), 4),
@@ -74,14 +78,16 @@ SHARDS: dict[str, Shard] = {
     "fault-media": Shard(_pytest("-m", "fault", *MEDIA), 7),
     "fault-power": Shard(_pytest("-m", "fault", *POWER), 7),
     "box-upgrade": _boots(12, "-m", "box_upgrade"),
-    "interop": Shard(_pytest("-m", "interop", *_without(SERVERS)), 20, 20),
+    "interop": Shard(_pytest("-m", "interop", *_without([*SERVERS, *LINES])), 9),
+    "interop-lines": Shard(_pytest("-m", "interop", *LINES), 12),
     "interop-server": Shard(_pytest("-m", "interop", *SERVERS), 10),
     # vLLM from the cache: two minutes more, and 1.1 GiB, where no run before installed it.
     "engines": Shard(_pytest("-m", "engines and not engines_release", "tests/engines"), 12, 20),
     # The version before makes a box by its own source; this release is installed there, or goes back.
     "box-before": _boots(8, "-m", "box_before"),
     "box-released": _boots(13, "-m", "box_released", after=("box-before",)),
-    "slow": Shard([[*PYTEST, "-n", "2", "--dist", "loadfile", "-m", "slow"]], 16, 20),
+    "slow": Shard(_pytest("-n", "2", "--dist", "loadfile", "-m", "slow", "tests/functional"), 12),
+    "slow-others": Shard(_pytest("-n", "2", "--dist", "loadfile", "-m", "slow", "--ignore=tests/functional"), 6),
     "box-time": _boots(15, "-m", "box_time"),
     "units": _boots(12, "-m", "box", *_without([*BOXES, *DATABASES]), after=()),
     "units-database": Shard([[*BOXED, "-m", "box", *DATABASES]], 10, 20, needs_root=True),
