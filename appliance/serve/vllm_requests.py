@@ -120,7 +120,10 @@ def chat(untrusted: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     Raises:
         RefusedRequestError: Messages, or their roles, are none.
     """
-    return {**_common(untrusted, facts, _OF_CHAT), "messages": messages(untrusted, facts)}
+    body = {**_common(untrusted, facts, _OF_CHAT), "messages": messages(untrusted, facts)}
+    if body.get("tool_choice") not in (None, "none", "auto") and isinstance(body.get("tools"), list):
+        body["tools"] = [_held(tool) for tool in body["tools"]]
+    return body
 
 
 def completion(untrusted: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
@@ -184,6 +187,17 @@ def _common(untrusted: Mapping[str, Any], facts: Facts, allowed: Iterable[str]) 
     if body.get("stream") is True:
         body["stream_options"] = {"include_usage": True}
     return body
+
+
+def _held(tool: Any) -> Any:
+    """Return a function that must be called, its arguments held to its schema.
+
+    vLLM holds them where a function is strict alone, and without that a small model's call may be none.
+    """
+    function = tool.get("function") if isinstance(tool, dict) else None
+    if not isinstance(function, dict) or not function.get("parameters"):
+        return tool
+    return {**tool, "function": {"strict": True, **{k: v for k, v in function.items() if v is not None}}}
 
 
 def _deep(value: Any, controls: Iterable[str]) -> Any:

@@ -63,6 +63,31 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
     return asked
 
 
+@pytest.mark.parametrize(
+    ("choice", "strict"),
+    [
+        ("required", True),
+        ({"type": "function", "function": {"name": "f"}}, True),
+        ("auto", None),
+        ("none", None),
+        (None, None),
+    ],
+)
+def test_a_function_that_must_be_called_is_held_to_its_schema_and_what_the_caller_said_of_it_stays(
+    ask: Callable[..., tuple[int, dict[str, Any]]], *, choice: Any, strict: bool | None
+) -> None:
+    inner = Inner()
+    told = {"name": "f", "parameters": {"type": "object"}}
+    tools = [{"type": "function", "function": {**told, **more}} for more in ({}, {"strict": False})]
+    bare = {"type": "function", "function": {"name": "g"}}
+
+    ask(inner, "/v1/chat/completions", {**CHAT, "tools": [*tools, bare], "tool_choice": choice})
+
+    asked = inner.asked[0][1]["tools"]
+    assert [tool["function"].get("strict") for tool in asked] == [strict, False, None]
+    assert asked[0]["function"] == told | ({} if strict is None else {"strict": strict})
+
+
 def test_a_chat_gets_the_versions_prompt_name_and_defaults_and_none_of_vllms_own_fields(ask: Any) -> None:
     inner = Inner()
     more = {
