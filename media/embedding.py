@@ -17,6 +17,7 @@ MOST_DIMENSIONS: Final = 65_536
 MOST_TOKENS: Final = 65_536
 EMBEDDING_BATCH_TOKENS: Final = 256
 """Tokens that are read at once, where one text has no more: a batch holds answers up for as long as it takes."""
+EMBEDDING_BATCH_TEXTS: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,19 +106,21 @@ def for_people(config: Config, version: Version, people: int, *, room: Room | No
         asked=asked,
         at_once=descriptor.runtime.n_seq_max * engines,
         request_tokens=descriptor.runtime.request_tokens,
-        needs_bytes=_needs(stored, descriptor, -(-asked.tokens // engines)),
+        needs_bytes=_needs(stored, descriptor, asked, engines),
         room=memory.room() if room is None else room,
         engines=engines,
     )
 
 
-def _needs(stored: StoredRelease, descriptor: ModelDescriptor, tokens: int) -> int | None:
+def _needs(stored: StoredRelease, descriptor: ModelDescriptor, asked: Crowd, engines: int) -> int | None:
+    tokens, answers = (-(-all_of_them // engines) for all_of_them in (asked.tokens, asked.answers_at_once))
     weights = descriptor.gguf
     if weights is None:
         return None
     try:
         header = gguf.read(stored.path_of(weights.path))
         batch = descriptor.runtime.n_batch
-        return memory.need_of_header(header, length=weights.length, n_ctx=tokens, n_batch=batch).total
+        need = memory.need_of_header(header, length=weights.length, n_ctx=tokens, n_batch=batch, answers=answers)
     except (SealiftError, OSError):
         return None
+    return need.total

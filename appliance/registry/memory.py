@@ -14,6 +14,8 @@ Rules, each measured with llama.cpp (the figures of SmolLM2 are in docs/operator
     MEM-7 A processor with AMX has weights laid out anew, some types with sums beside each block (llama.cpp's
           ggml-cpu/amx/mmq.cpp): an eighth more at Q8_0. Where the table of words is also what scores them, it is
           there twice: as it was, to be read from, and laid out anew.
+    MEM-8 A recurrent or hybrid model keeps a state of fixed size for each answer, and one for padding, beside or in
+          place of keys and values (appliance/registry/states.py).
 A need is an upper bound: what is refused for want of memory might have fitted barely, never the other way.
 """
 
@@ -26,9 +28,10 @@ from typing import Any, Final, Self
 
 from appliance.errors import EngineLoadError
 from appliance.registry.descriptor import ModelDescriptor
+from appliance.registry.states import STATE_BYTES, state_of
 from appliance.verify.fit import Machine
 from media import gguf
-from media.embedding import EMBEDDING_BATCH_TOKENS
+from media.embedding import EMBEDDING_BATCH_TEXTS, EMBEDDING_BATCH_TOKENS
 from media.gguf import GgufHeader
 from media.llamaprofile import own_cells
 
@@ -125,14 +128,23 @@ def need_of(descriptor: ModelDescriptor, path_of: Callable[[str], Path]) -> Need
         return None
     header = gguf.read(path_of(weights.path))
     cells = None if runtime.llama.kv_unified else own_cells(runtime.request_tokens) * (runtime.n_seq_max + 1)
-    need = need_of_header(header, length=weights.length, n_ctx=runtime.n_ctx, n_batch=runtime.n_batch, cells=cells)
+    need = need_of_header(
+        header,
+        length=weights.length,
+        n_ctx=runtime.n_ctx,
+        n_batch=runtime.n_batch,
+        cells=cells,
+        answers=runtime.n_seq_max,
+    )
     own, profile, draft = descriptor.embedding_weights, runtime.embedding, descriptor.draft_weights
     if own is not None and profile is not None:
         at_once = max(profile.n_ctx, EMBEDDING_BATCH_TOKENS)
         need += need_of_header(gguf.read(path_of(own.path)), length=own.length, n_ctx=0, n_batch=at_once)
     if draft is not None:
         header = gguf.read(path_of(draft.path))
-        need += need_of_header(header, length=draft.length, n_ctx=runtime.request_tokens, n_batch=runtime.n_batch)
+        need += need_of_header(
+            header, length=draft.length, n_ctx=runtime.request_tokens, n_batch=runtime.n_batch, answers=1
+        )
     return need
 
 
@@ -155,7 +167,14 @@ def _sums(header: GgufHeader) -> int:
 
 
 def need_of_header(
-    header: GgufHeader, *, length: int, n_ctx: int, n_batch: int, cells: int | None = None, amx: bool | None = None
+    header: GgufHeader,
+    *,
+    length: int,
+    n_ctx: int,
+    n_batch: int,
+    cells: int | None = None,
+    answers: int = EMBEDDING_BATCH_TEXTS,
+    amx: bool | None = None,
 ) -> Need:
     """Return what weights with this header take with a profile.
 
@@ -165,17 +184,20 @@ def need_of_header(
         n_ctx: Tokens that all answers share.
         n_batch: Tokens of one step.
         cells: Places of the cache, where each answer has a context of its own.
+        answers: How many are made at once, each with a state of its own where the model has one.
         amx: Whether the processor has it; None for what this machine says.
 
     Raises:
         EngineLoadError: The header lacks what must be known.
     """
     layers, width = _whole(header, "block_count"), _whole(header, "embedding_length")
-    heads = _whole(header, "attention.head_count")
+    state = state_of(header)
+    # A model of states alone has no heads, and says 0 or nothing.
+    heads = _whole(header, "attention.head_count", otherwise=0 if state.values else None)
     cached_heads = _whole(header, "attention.head_count_kv", otherwise=heads)
     key = _whole(header, "attention.key_length", otherwise=width // max(1, heads))
     value = _whole(header, "attention.value_length", otherwise=key)
-    forward = _whole(header, "feed_forward_length", otherwise=4 * width)
+    forward = max(_whole(header, "feed_forward_length", otherwise=4 * width), 2 * state.inner)
     vocabulary = header.arrays.get("tokenizer.ggml.tokens") or _whole(header, "vocab_size")
     places = n_ctx + n_batch if cells is None else cells
     scores = n_batch * vocabulary * _SCORE_BYTES
@@ -186,7 +208,8 @@ def need_of_header(
     )
     return Need(
         weights=length + (_sums(header) if (has_amx() if amx is None else amx) else 0),
-        cache=places * layers * cached_heads * (key + value) * _VALUE_BYTES,
+        cache=places * layers * cached_heads * (key + value) * _VALUE_BYTES
+        + (answers + 1) * layers * state.values * STATE_BYTES,
         compute=max(moments) + scores,
         process=PROCESS_BYTES + vocabulary * TOKEN_BYTES,
     )
@@ -251,8 +274,8 @@ def _limit(file: Path) -> int | None:
 
 
 def _whole(header: GgufHeader, name: str, *, otherwise: int | None = None) -> int:
-    found: Any = header.metadata.get(f"{header.architecture}.{name}", otherwise)
-    if type(found) is not int or found <= 0:
+    found: Any = header.metadata.get(f"{header.architecture}.{name}") or otherwise
+    if type(found) is not int or found < 0:
         raise EngineLoadError(
             what="what the version takes of memory cannot be computed",
             why=f"its weights do not say {header.architecture or 'architecture'}.{name}",

@@ -15,7 +15,7 @@ import numpy as np
 
 from appliance.errors import EngineLoadError, EngineProtocolError
 from appliance.serve import llama_devices
-from media.embedding import EMBEDDING_BATCH_TOKENS, EmbeddingProfile, Pooling
+from media.embedding import EMBEDDING_BATCH_TEXTS, EMBEDDING_BATCH_TOKENS, EmbeddingProfile, Pooling
 from media.llamaprofile import ON_PROCESSOR
 
 _POOLINGS: Final[dict[Pooling, int]] = {
@@ -23,7 +23,6 @@ _POOLINGS: Final[dict[Pooling, int]] = {
     "cls": llama_cpp.LLAMA_POOLING_TYPE_CLS,
     "last": llama_cpp.LLAMA_POOLING_TYPE_LAST,
 }
-_BATCH_TEXTS: Final = 32
 
 
 class LlamaCppEmbedder:
@@ -49,13 +48,13 @@ class LlamaCppEmbedder:
             raise _unloadable("the file is not a GGUF model this build understands")
         self.context_tokens = profile.n_ctx
         self.batch_tokens = max(profile.n_ctx, EMBEDDING_BATCH_TOKENS)
-        self.batch_texts = _BATCH_TEXTS
+        self.batch_texts = EMBEDDING_BATCH_TEXTS
         self.dimensions = int(llama_cpp.llama_model_n_embd(self._model))
         if self.dimensions != profile.dimensions:
             raise _unloadable(f"its vectors have {self.dimensions} numbers, the profile says {profile.dimensions}")
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = params.n_batch = params.n_ubatch = self.batch_tokens
-        params.n_seq_max = _BATCH_TEXTS
+        params.n_seq_max = EMBEDDING_BATCH_TEXTS
         params.kv_unified = True
         params.n_threads = params.n_threads_batch = threads
         params.embeddings = True

@@ -135,6 +135,30 @@ def test_weights_that_do_not_say_how_they_are_built_are_refused(missing: str) ->
         need_of_header(header(**{missing: None}), length=1, n_ctx=1000, n_batch=24)
 
 
+MAMBA: dict[str, int | None] = {  # of 130 million parameters
+    "block_count": 24, "embedding_length": 768, "feed_forward_length": 0, "attention__head_count": 0,
+    "attention__head_count_kv": None, "ssm__conv_kernel": 4, "ssm__inner_size": 1536, "ssm__state_size": 16,
+}  # fmt: skip
+
+
+def test_a_recurrent_model_keeps_a_state_for_each_answer_and_nothing_for_each_token() -> None:
+    few = need_of_header(header(**MAMBA), length=1, n_ctx=1000, n_batch=24, answers=7)
+    more = need_of_header(header(**MAMBA), length=1, n_ctx=50_000, n_batch=24, answers=15)
+
+    # llama.cpp names the same sum: of 24 layers, 3 taps and 16 numbers for each of 1,536, for 8 sequences.
+    assert few.cache == 8 * 24 * (3 * 1536 + 16 * 1536) * 4
+    assert more.cache == 2 * few.cache
+
+
+def test_a_hybrid_model_keeps_both() -> None:
+    plain = need_of_header(header(), length=1, n_ctx=1000, n_batch=24, answers=4)
+    hybrid = need_of_header(header(shortconv__l_cache=3), length=1, n_ctx=1000, n_batch=24, answers=4)
+    rwkv = need_of_header(header(wkv__head_size=64), length=1, n_ctx=1000, n_batch=24, answers=4)
+
+    assert hybrid.cache - plain.cache == 5 * 30 * 2 * 576 * 4
+    assert rwkv.cache - plain.cache == 5 * 30 * (64 + 2) * 576 * 4
+
+
 def test_a_recorded_need_reads_as_it_was_written_and_anything_else_is_none() -> None:
     need = Need(weights=1, cache=2, compute=3, process=4)
 

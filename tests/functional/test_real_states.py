@@ -1,0 +1,122 @@
+"""Recurrent and hybrid models in the engine that `make demo` shipped: their memory is a state that no part is taken of.
+
+The models have random weights (tests/support/tiny_models.py), so nearly every token is a surprise, and an answer from a
+memory that held a token too much or too few would be another one.
+"""
+
+from typing import Any
+
+import pytest
+
+from tests.support.real_engine import told_by
+
+pytestmark = pytest.mark.demo
+
+PROGRAM = """
+import json, sys, threading
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from appliance.registry.memory import need_of_header
+from appliance.serve.engine import Generation, Sampling
+from appliance.serve.llama_cpp import LlamaCppDecoder
+from appliance.serve.scheduler import Scheduler
+from media import gguf
+from tests.support import tiny_models
+
+source = Path(sys.argv[2])
+found = {}
+for kind in ("recurrent", "hybrid"):
+    path = source.with_name(f"{kind}.gguf")
+    path.write_bytes(getattr(tiny_models, kind)(source))
+    need = need_of_header(gguf.read(path), length=path.stat().st_size, n_ctx=1024, n_batch=48, answers=3)
+    decoder = LlamaCppDecoder(path, n_ctx=1024, n_batch=48, n_seq_max=3, threads=1)
+    scheduler = Scheduler(decoder)
+
+    def submit(text, *, salt="", priority=2, tokens=16):
+        return scheduler.submit(
+            Generation(
+                tokens=text if isinstance(text, list) else decoder.tokenize(text, special=False),
+                sampling=Sampling(temperature=0),
+                max_tokens=tokens,
+                salt=salt,
+                priority=priority,
+                top_logprobs=0,
+            )
+        )
+
+    def words(piece):
+        return [likely.token.hex() for likely in piece.likelihoods]
+
+    def told(answer):
+        return [word for piece in answer.pieces() for word in words(piece)]
+
+    def cached(ask):
+        before = scheduler.counts.cached_tokens
+        return {"told": ask(), "cached": scheduler.counts.cached_tokens - before}
+
+    long = "The night nurse wrote down who slept and who did not. " * 12
+    texts = ["the sea", "a lighthouse in winter", long, "bread"]
+    own = {"alone": [told(submit(text)) for text in texts]}
+    answers = [submit(text) for text in texts]
+    own["together"] = [told(answer) for answer in answers]
+
+    opening = decoder.tokenize(long, special=False)
+    goes_on, turns_off = [*opening, *opening[5:9]], [*opening[:-6], *opening[2:12]]
+    own["fresh"] = [told(submit(one)) for one in (goes_on, turns_off)]
+    told(submit(opening, salt="ward", tokens=1))
+    own["goes on"] = cached(lambda: told(submit(goes_on, salt="ward")))
+    own["turns off"] = cached(lambda: told(submit(turns_off, salt="ward")))
+
+    begun_alike = [submit(one, salt="other ward") for one in (goes_on, turns_off)]
+    own["begun alike"] = [told(answer) for answer in begun_alike]
+
+    # Three that are not urgent have all places; what is urgent takes one, and all end as they would alone.
+    own["patient alone"] = [told(submit(text, tokens=48)) for text in texts[:3]]
+    patient = [submit(text, tokens=48).pieces() for text in texts[:3]]
+    begun = [words(next(pieces)) for pieces in patient]
+    own["urgent"] = told(submit(texts[3], priority=0))
+    own["patient"] = [
+        [*first, *(word for piece in pieces for word in words(piece))]
+        for first, pieces in zip(begun, patient, strict=True)
+    ]
+    own["preempted"] = scheduler.counts.preempted
+    own["cache"] = need.cache
+    scheduler.stop()
+    found[kind] = own
+print("FOUND " + json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return told_by(PROGRAM, tmp_path_factory.mktemp("states"))
+
+
+@pytest.fixture(params=["recurrent", "hybrid"])
+def own(found: Any, request: pytest.FixtureRequest) -> Any:
+    return found[request.param]
+
+
+def test_an_answer_is_the_same_alone_and_beside_others(own: Any) -> None:
+    assert own["together"] == own["alone"]
+    assert len({str(told) for told in own["alone"]}) == 4
+    assert all(len(set(told)) > 4 for told in own["alone"])
+
+
+def test_a_conversation_that_goes_on_is_read_from_where_it_was(own: Any) -> None:
+    assert own["goes on"]["told"] == own["fresh"][0]
+    assert own["goes on"]["cached"] > 100
+
+
+def test_one_that_turns_off_is_read_again_since_no_part_of_a_state_can_be_taken(own: Any) -> None:
+    assert own["turns off"] == {"told": own["fresh"][1], "cached": 0}
+
+
+def test_two_at_once_that_begin_alike_do_not_share_a_state(own: Any) -> None:
+    assert own["begun alike"] == own["fresh"]
+
+
+def test_an_answer_that_had_to_wait_for_an_urgent_one_ends_as_it_would_have(own: Any) -> None:
+    assert own["preempted"] >= 1
+    assert own["urgent"] == own["alone"][3]
+    assert own["patient"] == own["patient alone"]
