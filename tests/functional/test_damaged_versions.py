@@ -4,20 +4,13 @@ The model is the demo's. What is spoiled is made part of a release again, so tha
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from appliance.actions import validate
-from appliance.actions.gating.bench import Verdict
-from appliance.registry import catalog
 from media import gguf, gguf_vocabulary
-from media.clock import SystemClock
-from tests.support.floor import Floor, nothing_leaks, open_floor
-from tests.support.real_engine import RealSupervisor, shipped_tasks, shipped_template, shipped_weights
-from tests.support.versions import store_version
+from tests.support.real_bench import Bench, open_bench
+from tests.support.real_engine import shipped_weights
 
 pytestmark = pytest.mark.demo
 
@@ -27,33 +20,6 @@ LLAMA3 = (
 )
 
 
-@dataclass
-class Bench:
-    """A site with the real engine."""
-
-    floor: Floor
-    supervisor: RealSupervisor
-    weights: bytes
-    serial: int = 0
-
-    def judge(self, gate: str, **version: Any) -> Verdict:
-        """Bring a version and run one gate of it."""
-        self.serial += 1
-        site = self.floor.site
-        settings = {"weights": self.weights, "template": shipped_template(), "tasks": shipped_tasks(), "n_ctx": 2048}
-        stored, descriptor = store_version(site.config, serial=self.serial, n_seq_max=4, **{**settings, **version})
-        catalog.register(site.ledger, self.floor.state, stored)
-        here = validate.Surroundings(
-            config=site.config,
-            ledger=site.ledger,
-            state=self.floor.state,
-            supervisor=self.supervisor,
-            clock=SystemClock(),
-            leaks=nothing_leaks,
-        )
-        return validate.validate(here, descriptor.model_digest, only=gate).verdicts[-1]
-
-
 @pytest.fixture(scope="module")
 def weights() -> bytes:
     return shipped_weights()
@@ -61,12 +27,8 @@ def weights() -> bytes:
 
 @pytest.fixture
 def bench(weights: bytes) -> Iterator[Bench]:
-    with open_floor() as floor:
-        supervisor = RealSupervisor(floor.site.config)
-        try:
-            yield Bench(floor=floor, supervisor=supervisor, weights=weights)
-        finally:
-            supervisor.close()
+    with open_bench(weights) as opened:
+        yield opened
 
 
 def garbled(weights: bytes) -> bytes:

@@ -4,10 +4,12 @@ The models have random weights (tests/support/tiny_models.py), so nearly every t
 memory that held a token too much or too few would be another one.
 """
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.real_bench import open_bench
 from tests.support.real_engine import told_by
 
 pytestmark = pytest.mark.demo
@@ -88,13 +90,23 @@ print("FOUND " + json.dumps(found))
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return told_by(PROGRAM, tmp_path_factory.mktemp("states"))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("states")
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> Any:
+    return told_by(PROGRAM, folder)
 
 
 @pytest.fixture(params=["recurrent", "hybrid"])
-def own(found: Any, request: pytest.FixtureRequest) -> Any:
-    return found[request.param]
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def own(found: Any, kind: str) -> Any:
+    return found[kind]
 
 
 def test_an_answer_is_the_same_alone_and_beside_others(own: Any) -> None:
@@ -120,3 +132,13 @@ def test_an_answer_that_had_to_wait_for_an_urgent_one_ends_as_it_would_have(own:
     assert own["preempted"] >= 1
     assert own["urgent"] == own["alone"][3]
     assert own["patient"] == own["patient alone"]
+
+
+@pytest.mark.usefixtures("found")
+def test_a_version_of_such_a_model_passes_the_gates_about_how_it_is_served(folder: Path, kind: str) -> None:
+    with open_bench((folder / f"{kind}.gguf").read_bytes()) as bench:
+        for gate in ("fit", "load", "template", "restart", "privacy"):
+            verdict = bench.judge(gate)
+            assert verdict.passed, verdict
+            if gate == "restart":
+                assert verdict.figures["same_answer"] is True
