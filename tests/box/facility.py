@@ -18,8 +18,6 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import openai
-
 from tests.box import page
 
 QUESTION = "What is the capital of France? Answer in one sentence."
@@ -36,6 +34,8 @@ _CHROMIUM_OPTIONS = (
 
 def ask(job: dict[str, Any]) -> dict[str, Any]:
     """Ask one question, and the same one streamed; of production, or of the stage below a `path`."""
+    import openai  # takes seconds of a slow machine, and most jobs ask without it
+
     trusted = ssl.create_default_context(cafile=job["authority"])
     client = openai.OpenAI(
         base_url=f"https://{job['address']}{job.get('path', '')}/v1",
