@@ -44,7 +44,7 @@ def test_each_run_boots_boxes_and_serves_by_a_real_vllm_in_that_order() -> None:
     assert not any(shards.SHARDS[name].on_demand for name in every)
     for name in every:
         assert all(every.index(before) < every.index(name) for before in shards.SHARDS[name].after)
-        assert shards.SHARDS[name].limit <= 20
+        assert shards.SHARDS[name].limit <= (25 if name == shards.FIRST else 20)
 
 
 def test_of_the_shards_that_boot_boxes_one_runs_at_a_time_and_a_shard_waits_for_the_one_whose_remains_it_takes() -> (
@@ -64,6 +64,14 @@ def test_of_the_shards_that_boot_boxes_one_runs_at_a_time_and_a_shard_waits_for_
     assert turns.next() == "demo-tests"
     turns.ended("box", passed=True)
     assert turns.next() == "box-faults"
+
+
+def test_one_that_boots_boxes_always_runs_since_those_take_longest_in_all() -> None:
+    turns = Turns({"box": Shard([], 1, alone=True), "demo": Shard([], 1), "box-time": Shard([], 1, alone=True)})
+
+    assert [turns.next(), turns.next()] == ["box", "demo"]
+    turns.ended("box", passed=True)
+    assert turns.next() == "box-time"
 
 
 def test_a_second_runner_waits_while_its_shard_may_still_come() -> None:
