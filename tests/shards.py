@@ -79,10 +79,10 @@ SHARDS: dict[str, Shard] = {
     "fault-power": Shard(_pytest("-m", "fault", *POWER), 7),
     "interop-lines": Shard(_pytest("-m", "interop", *LINES), 12),
     # vLLM from the cache: two minutes more, and 1.1 GiB, where no run before installed it.
-    "engines": Shard(_pytest("-m", "engines and not engines_release", "tests/engines"), 12, 20),
+    "engines": Shard(_pytest("-m", "engines and not engines_release", "tests/engines"), 14, 20),
     # The version before makes a box by its own source; this release is installed there, or goes back.
     "box-before": _boots(8, "-m", "box_before"),
-    "box-released": _boots(13, "-m", "box_released", after=("box-before",)),
+    "box-released": _boots(15, "-m", "box_released", after=("box-before",)),
     "interop": Shard(_pytest("-m", "interop", *_without([*SERVERS, *LINES])), 9),
     "demo-containers": Shard(_pytest("-m", "demo", *CONTAINERS), 5, after=("demo", "demo-tests")),
     "fault-media": Shard(_pytest("-m", "fault", *MEDIA), 8),
