@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Self, get_args
 
 from media import canonical
 
-Dialect = Literal["llama-server", "sglang"]
+Dialect = Literal["llama-server", "openai", "sglang"]
 DIALECTS: Final[tuple[Dialect, ...]] = get_args(Dialect)
 """Whose words beside OpenAI's it understands: counting tokens, a shape for the answer, what it keeps of a prompt,
 how likely a text is."""
@@ -56,7 +56,7 @@ class AttachedSettings:
     @property
     def is_counted_here(self) -> bool:
         """Whether the launcher counts tokens itself: the peer has no way to leave control tokens out of a text."""
-        return self.dialect == "sglang"
+        return self.dialect != "llama-server"
 
     def to_json(self) -> dict[str, Any]:
         """Return the table as a descriptor has it."""

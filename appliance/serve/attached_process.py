@@ -25,6 +25,7 @@ from appliance.serve.application import Serving, create_engine_app
 from appliance.serve.asking import RefusedError
 from appliance.serve.attached import AttachedScheduler, AttachedTokens
 from appliance.serve.attached_dialect import Dialect, LlamaServer
+from appliance.serve.attached_openai import OpenAI
 from appliance.serve.attached_peer import Address, Peer
 from appliance.serve.attached_sglang import Sglang
 from appliance.serve.attached_tokens import LocalTokens
@@ -289,7 +290,8 @@ def dialect_of(proven: ProvenPeer, peer: Peer) -> Dialect:
     model = proven.descriptor.model_digest
     if not proven.settings.is_counted_here:
         return LlamaServer(peer, model=model)
-    return Sglang(peer, LocalTokens(proven.read(TOKENIZER)), model=model)
+    tokens = LocalTokens(proven.read(TOKENIZER))
+    return OpenAI(peer, tokens) if proven.settings.dialect == "openai" else Sglang(peer, tokens, model=model)
 
 
 def _of_the_site(config: Config) -> Address:

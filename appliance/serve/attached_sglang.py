@@ -16,19 +16,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from appliance.errors import EngineLoadError, EngineRefusedError
+from appliance.serve import attached_older as older
 from appliance.serve import attached_words as words
 from appliance.serve.asking import RefusedError
 from appliance.serve.attached_peer import Peer
 from appliance.serve.attached_tokens import LocalTokens
 from appliance.serve.attached_words import Part
-from appliance.serve.engine import Generation, Likelihood, Sampling
+from appliance.serve.engine import Generation
 from appliance.serve.events import broken
 
 GENERATE: Final = "/generate"
 SETTINGS: Final = ("/server_info", "/get_server_info")
 """Newer and older releases' name for the same."""
-_SEEDS: Final = 2**31
-_MOST_PENALTY: Final = 2.0
 _NEEDED: Final[Mapping[str, tuple[bool, str]]] = {
     "disable_radix_cache": (True, "it keeps the prompts of ended answers"),
     "enable_deterministic_inference": (True, "it does not honour a seed"),
@@ -91,32 +90,12 @@ class Sglang:
         Raises:
             RefusedError: A penalty is beyond what it takes, or likelihoods would not be the model's own (SGL-2).
         """
-        sampling = generation.sampling
-        for name in ("frequency_penalty", "presence_penalty", "repeat_penalty"):
-            if getattr(sampling, name) > _MOST_PENALTY:
-                raise RefusedError("invalid_value", f"{name} is at most {_MOST_PENALTY:g} here", param=name)
-        if generation.top_logprobs is not None and _is_changed(sampling):
-            raise RefusedError(
-                "unsupported_parameter",
-                "this engine tells likelihoods at temperature 0 or 1 alone, without bias, penalties or a shape",
-                param="logprobs",
-            )
+        older.require_askable(generation)
 
     def question(self, generation: Generation, *, index: int) -> dict[str, Any]:
         """Return what it is asked; every value is said, since its defaults may be the weights' publisher's."""
         sampling = generation.sampling
-        is_greedy = sampling.top_p <= 0  # the likeliest token alone; SGLang takes no share of 0
-        body = words.asked_of_all(generation, index=index, model=self._model, seeds=_SEEDS) | {
-            "min_tokens": 0,
-            "n": 1,
-            "echo": False,
-            "top_p": 1.0 if is_greedy else min(sampling.top_p, 1.0),
-            "top_k": 1 if is_greedy else sampling.top_k or -1,
-            "repetition_penalty": sampling.repeat_penalty,
-            "ignore_eos": False,
-            "skip_special_tokens": True,
-            "no_stop_trim": False,
-        }
+        body = older.asked(generation, index=index, model=self._model, every_token=-1) | {"no_stop_trim": False}
         if sampling.grammar:
             body["json_schema"] = sampling.grammar
         if generation.top_logprobs is not None:
@@ -129,7 +108,7 @@ class Sglang:
         Raises:
             EngineProtocolError: It reports a failure, or breaks OpenAI's form.
         """
-        return words.part_of(untrusted, top=top, name=self._peer.name, likelihoods_of=_likelihoods)
+        return words.part_of(untrusted, top=top, name=self._peer.name, likelihoods_of=older.likelihoods)
 
     def likelihood(self, prompt: Sequence[int], continuation: Sequence[int]) -> float:
         """Return how likely a continuation is: one question, which makes no token.
@@ -167,45 +146,11 @@ class Sglang:
             return self._peer.look(older)
 
 
-def _is_changed(sampling: Sampling) -> bool:
-    """Return whether anything but the model decides how likely SGLang says that a drawn token was."""
-    return (
-        sampling.temperature not in {0, 1}
-        or bool(sampling.logit_bias or sampling.grammar)
-        or (sampling.repeat_penalty, sampling.frequency_penalty, sampling.presence_penalty) != (1, 0, 0)
-    )
-
-
 def _of_token(untrusted: object, token: int, name: str) -> float:
     """Return the likelihood of ``[LOGPROB, NUMBER, TEXT]``."""
     if not isinstance(untrusted, list) or len(untrusted) < 2 or type(untrusted[1]) is not int or untrusted[1] != token:
         raise broken(name, "it tells how likely another token was than it was asked")
     return words.logprob_of(untrusted[0], name)
-
-
-def _likelihoods(untrusted: object, top: int, name: str) -> tuple[Likelihood, ...]:
-    if untrusted is None:
-        return ()
-    fields = untrusted if isinstance(untrusted, dict) else {}
-    tokens, logprobs, tops = (fields.get(key) or [] for key in ("tokens", "token_logprobs", "top_logprobs"))
-    if not all(isinstance(one, list) for one in (tokens, logprobs, tops)) or len(tokens) != len(logprobs):
-        raise broken(name, "it does not say of each token how likely it was")
-    if tops and len(tops) != len(tokens):
-        raise broken(name, "it does not say of each token what else was likely")
-    return tuple(
-        Likelihood(
-            token=words.piece_of(token, name),
-            logprob=words.logprob_of(logprob, name),
-            top=_top(tops[at], top, name) if tops else (),
-        )
-        for at, (token, logprob) in enumerate(zip(tokens, logprobs, strict=True))
-    )
-
-
-def _top(untrusted: object, top: int, name: str) -> tuple[tuple[bytes, float], ...]:
-    others = untrusted if isinstance(untrusted, dict) else {}
-    found = [(words.piece_of(token, name), words.logprob_of(logprob, name)) for token, logprob in others.items()]
-    return tuple(sorted(found, key=lambda pair: -pair[1])[:top])
 
 
 def _unfit(why: str, fix: str) -> EngineLoadError:

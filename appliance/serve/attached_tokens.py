@@ -56,6 +56,13 @@ class LocalTokens:
             raise RefusedError("invalid_value", "a text would become a control token")
         return found
 
+    def text_of(self, token: int) -> str | None:
+        """Return the text of one token; None for a control token, and for one that is no whole letter."""
+        if token in self._controls:
+            return None
+        found = str(self._whole.decode([token], skip_special_tokens=False))
+        return None if "\ufffd" in found else found
+
 
 def _fields(source: str) -> dict[str, Any]:
     try:

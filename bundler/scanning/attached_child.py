@@ -97,17 +97,35 @@ def _answers_sglang(path: str) -> int:
     return len(told) if numbers and is_whole and all(math.isfinite(number) for number in numbers) else 0
 
 
+def _answers_openai(path: str) -> int:
+    """Return the number of tokens of a text after which one more was answered with a finite likelihood; 0 for none."""
+    status, said = _ask(path, "/v1/models")
+    named = json.loads(said).get("data") if status == 200 else None
+    if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], dict):
+        return 0
+    asked = {"model": named[0].get("id"), "prompt": _TEXT, "max_tokens": 1, "temperature": 0, "logprobs": 1}
+    answer = _told(path, "/v1/completions", asked)
+    usage = answer.get("usage")
+    count = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and _has_likelihoods(answer) else 0
+
+
+def _has_likelihoods(answer: dict[str, object]) -> bool:
+    numbers = re.findall(r'"(?:logprob|token_logprobs)": \[?(-?[0-9.e+-]+)', json.dumps(answer.get("choices")))
+    return bool(numbers) and all(math.isfinite(float(number)) for number in numbers)
+
+
 def _answers(path: str, dialect: str) -> int:
     """Return the number of tokens of a text after which one more was answered with a finite likelihood; 0 for none."""
     if dialect == "sglang":
         return _answers_sglang(path)
+    if dialect == "openai":
+        return _answers_openai(path)
     tokens = _told(path, "/tokenize", {"content": _TEXT, "prompt": _TEXT, "add_special": False}).get("tokens")
     if not isinstance(tokens, list) or not tokens:
         return 0
     asked = {"prompt": tokens, "max_tokens": 1, "temperature": 0, "seed": 0, "logprobs": 1}
-    said = _told(path, "/v1/completions", asked)
-    numbers = re.findall(r'"(?:logprob|token_logprobs)": \[?(-?[0-9.e+-]+)', json.dumps(said.get("choices")))
-    return len(tokens) if numbers and all(math.isfinite(float(number)) for number in numbers) else 0
+    return len(tokens) if _has_likelihoods(_told(path, "/v1/completions", asked)) else 0
 
 
 def _code(peer: "subprocess.Popen[bytes]", *, otherwise: int) -> int:

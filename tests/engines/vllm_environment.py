@@ -8,6 +8,7 @@ at no PYTHONPATH, imports our door from it.
 import fcntl
 import os
 import shutil
+import site
 import subprocess
 import sys
 import venv
@@ -29,6 +30,16 @@ def interpreter(folder: Path) -> Path:
     (own,) = folder.glob("lib/python3*/site-packages")
     (own / "checkout.pth").write_text(f"{line.ROOT}\n{packages()}\n")
     return folder / "bin/python"
+
+
+def attachable(folder: Path) -> Path:
+    """Return an interpreter, made as `interpreter`, that also finds what the launcher of an attached engine needs."""
+    python = interpreter(folder)
+    if not folder.exists():  # a named one has what it needs
+        return python
+    (own,) = folder.glob("lib/python3*/site-packages")
+    (own / "launcher.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    return python
 
 
 def packages() -> Path:

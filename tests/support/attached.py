@@ -102,26 +102,26 @@ def files_of(
     return files
 
 
-def store(config: Config, files: Mapping[str, bytes]) -> ModelDescriptor:
-    """Lay the release into the store of a site; return its descriptor."""
+def store(config: Config, files: Mapping[str, bytes], *, name: str = "tiny") -> ModelDescriptor:
+    """Lay the release into the store of a site; return the descriptor of the model of that name."""
     store_release(config.at, dict(files))
-    return ModelDescriptor.from_bytes(files[_DESCRIPTOR])
+    return ModelDescriptor.from_bytes(files[f"data/models/{name}/descriptor.json"])
 
 
 @contextmanager
 def launched(
-    config: Config, descriptor: ModelDescriptor, *, python: Path = Path(sys.executable)
+    config: Config, descriptor: ModelDescriptor, *, python: Path = Path(sys.executable), seconds: float = 120
 ) -> Iterator[tuple[Path, "subprocess.Popen[bytes]"]]:
     """Run the launcher of a version in test until the block ends; yield its socket once it is ready, and its process.
 
-    Its own words, and with them an engine's last ones, are in the file ``log`` of the run folder.
+    It may take so many `seconds`. Its own words, and with them an engine's last ones, are in the run folder's ``log``.
     """
     name = f"test-{descriptor.model_digest[:12]}"
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices,
         (config.at.run / "log").open("wb") as log,
     ):
-        notices.settimeout(120)
+        notices.settimeout(seconds)
         notices.bind(str(config.at.run / "notify"))
         process = subprocess.Popen(
             [python, "-I", "-m", "appliance.serve.launcher", "--config", config.at.config_file, "--instance", name],

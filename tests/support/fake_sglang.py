@@ -76,12 +76,16 @@ class FakeSglang:
     left: threading.Event = field(default_factory=threading.Event)
 
 
-class _Server(QuietServer):
-    peer: FakeSglang
+class Server(QuietServer):
+    """Has the peer whose words it speaks."""
+
+    peer: Any
 
 
-class _Handler(QuietHandler, BaseHTTPRequestHandler):
-    server: _Server
+class Handler(QuietHandler, BaseHTTPRequestHandler):
+    """Answers one connection."""
+
+    server: Server
 
     def address_string(self) -> str:
         return "peer"
@@ -100,18 +104,19 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         peer.asked.append((self.path, body))
         known = {"/v1/completions": _COMPLETION, "/generate": _GENERATE}.get(self.path)
-        fault = "no such route" if known is None else next(_faults(body, known), "")
+        fault = "no such route" if known is None else next(_faults_of(body, known), "")
         try:
             if fault:
                 self.send_json({"object": "error", "message": fault, "type": "BadRequest", "code": 400}, 400)
             elif self.path == "/generate":
                 self.send_json(_scored(body, peer) if peer.scored is None else peer.scored)
             else:
-                self._stream(body, peer)
+                self.stream(body, peer)
         except OSError:
             peer.left.set()
 
-    def _stream(self, body: dict[str, Any], peer: FakeSglang) -> None:
+    def stream(self, body: dict[str, Any], peer: Any) -> None:
+        """Send an answer as events, or what the peer has in its place."""
         self.send_response(200)
         self.send_header("content-type", "text/event-stream; charset=utf-8")
         self.send_header("transfer-encoding", "chunked")
@@ -119,7 +124,7 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
         deadline = time.monotonic() + 20
         while peer.hold is not None and not peer.hold.wait(0.005) and time.monotonic() < deadline:
             self._require_caller()
-        for event in _events(body) if peer.events is None else peer.events:
+        for event in events_of(body) if peer.events is None else peer.events:
             self._require_caller()
             data = event if isinstance(event, bytes) else b"data: " + json.dumps(event).encode() + b"\n\n"
             if data:
@@ -133,19 +138,24 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
             raise BrokenPipeError
 
 
-def _faults(body: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[str]:
+def faults(body: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a server refuses that knows these fields alone, of these types."""
     for name, value in body.items():
         if name not in known:
-            yield f"{name}: SGLang has no such field"
+            yield f"{name}: no such field"
         elif not isinstance(value, known[name]) or (isinstance(value, bool) and known[name] is not bool):
             yield f"{name}: of another type"
-    yield from _of_sampling(body)
-    if "sampling_params" in body:
-        yield from _faults(body["sampling_params"], _SAMPLING)
     if "prompt" in body and not (body["prompt"] and all(type(one) is int for one in body["prompt"])):
         yield "Prompt cannot be empty"
     if body.get("stream_options") and not body.get("stream"):
         yield "stream_options without stream"
+
+
+def _faults_of(body: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[str]:
+    yield from faults(body, known)
+    yield from _of_sampling(body)
+    if "sampling_params" in body:
+        yield from faults(body["sampling_params"], _SAMPLING)
 
 
 def _of_sampling(body: Mapping[str, Any]) -> Iterator[str]:
@@ -173,7 +183,8 @@ def _scored(body: dict[str, Any], peer: FakeSglang) -> dict[str, Any]:
     return {"text": "", "output_ids": [], "meta_info": {**meta, "completion_tokens": 0, "input_token_logprobs": told}}
 
 
-def _events(body: dict[str, Any]) -> Iterator[Any]:
+def events_of(body: dict[str, Any]) -> Iterator[Any]:
+    """Yield the events of an answer: the prompt from its end to its beginning."""
     prompt = body["prompt"]
     said = "".join(chr(token) if 32 <= token < 127 else " " for token in reversed(prompt)).strip() or "."
     cuts = [said.index(stop) for stop in body.get("stop", []) if stop in said]
@@ -203,7 +214,7 @@ def _events(body: dict[str, Any]) -> Iterator[Any]:
 def fake_sglang(path: Path, **settings: Any) -> Iterator[FakeSglang]:
     """Run a peer on a Unix socket until the block ends."""
     peer = FakeSglang(path=path, **settings)
-    server = _Server(str(path), _Handler)
+    server = Server(str(path), Handler)
     server.peer = peer
     with serving(server):
         try:

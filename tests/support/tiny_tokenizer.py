@@ -99,6 +99,11 @@ class _Tokenizer:
             text = text[len(name) or 1 :]
         return _Encoding(found)
 
+    def decode(self, ids: list[int], *, skip_special_tokens: bool) -> str:
+        assert not skip_special_tokens
+        names = {number: content for content, number in self._added.items()}
+        return b"".join(names[one].encode() if one in names else bytes([one]) for one in ids).decode(errors="replace")
+
 
 def library() -> ModuleType:
     """Return the stand-in, to be laid into `sys.modules`."""

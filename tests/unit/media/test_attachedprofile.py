@@ -9,7 +9,7 @@ from appliance.errors import GateFailedError
 from appliance.promote.levels import require_content_addressed
 from appliance.registry.descriptor import ModelDescriptor
 from media import canonical
-from media.attachedprofile import AttachedSettings, faults
+from media.attachedprofile import DIALECTS, AttachedSettings, faults
 from media.errors import MalformedError
 from tests.support import attached
 
@@ -22,7 +22,9 @@ MODULE = replace(PROGRAM, program="", program_sha256="", module="xllamacpp.serve
 _VALUES = {"{socket}": "/s", "{model}": "/m", "{n_ctx}": "1", "{n_batch}": "2", "{n_seq_max}": "3", "{threads}": "4"}
 
 
-@pytest.mark.parametrize("settings", [PROGRAM, MODULE, AttachedSettings(), replace(MODULE, dialect="sglang")])
+@pytest.mark.parametrize(
+    "settings", [PROGRAM, MODULE, AttachedSettings(), *(replace(MODULE, dialect=one) for one in DIALECTS)]
+)
 def test_a_profile_comes_back_as_it_was_written(settings: AttachedSettings) -> None:
     assert not list(faults(settings))
     assert AttachedSettings.from_json(settings.to_json(), "attached") == settings

@@ -32,9 +32,12 @@ answers = {"/tokenize": {"tokens": [1, 2]}, "/v1/completions": {"choices": [{"te
     "prompt_tokens": 2, "completion_tokens": 1, "input_token_logprobs": [
     [None, 1, None], [None if order == "silent" else -0.5, 2, None]]}}}
 if order == "sglang": del answers["/tokenize"], answers["/v1/completions"]
+if order == "openai":
+    answers = {"/v1/completions": {"usage": {"prompt_tokens": 2}, "choices": [{"text": "a", "logprobs": {
+        "tokens": ["a"], "token_logprobs": [-0.5]}}]}}
 class Door(http.server.BaseHTTPRequestHandler):
     def address_string(self): return ""
-    def do_GET(self): self.say({})
+    def do_GET(self): self.say({"data": [{"id": "m"}] if order == "openai" else []})
     def do_POST(self):
         self.rfile.read(int(self.headers["content-length"]))
         if order == "late-crash": os.abort()
@@ -113,6 +116,17 @@ def test_sglang_is_asked_for_the_likelihoods_of_a_prompt(tmp_path: Path, python:
     assert loaded(tmp_path / "1", python, "sglang", sglang).loaded
     with pytest.raises(ScanError, match="could not decode a token"):
         loaded(tmp_path / "2", python, "silent", sglang)
+
+
+def test_a_server_of_openais_completions_is_asked_under_the_name_that_it_has_for_the_model(
+    tmp_path: Path, python: Path
+) -> None:
+    openai = replace(SETTINGS, dialect="openai")
+
+    assert loaded(tmp_path / "1", python, "openai", openai).loaded
+    for order in ("load", "silent"):
+        with pytest.raises(ScanError, match="could not decode a token"):
+            loaded(tmp_path / order, python, order, openai)
 
 
 @pytest.mark.parametrize(

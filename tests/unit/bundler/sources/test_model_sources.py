@@ -13,7 +13,7 @@ from bundler.recipe_runtime import AttachedSection, VllmSection
 from bundler.sources import modelfiles, weights
 from bundler.sources.wheels import Fetch
 from bundler.target import WheelTarget
-from media.attachedprofile import Dialect
+from media.attachedprofile import DIALECTS, Dialect
 from tests.support.file_server import file_server
 from tests.support.payload import gguf, recipe_folder, recipe_text, safetensors, sha256, wheel
 
@@ -319,10 +319,11 @@ def test_the_file_that_the_launcher_counts_by_must_travel(tmp_path: Path) -> Non
     cache = Cache(root=tmp_path / "cache")
 
     assert gathered(attached_recipe(tmp_path / "1", other, "llama-server"), cache)
-    assert gathered(attached_recipe(tmp_path / "2", FOLDER, "sglang"), cache)
-    with pytest.raises(RecipeError, match="no model for an attached engine") as caught:
-        gathered(attached_recipe(tmp_path / "3", other, "sglang"), cache)
-    assert "no tokenizer.json" in caught.value.why
+    for dialect in (one for one in DIALECTS if one != "llama-server"):
+        assert gathered(attached_recipe(tmp_path / dialect, FOLDER, dialect), cache)
+        with pytest.raises(RecipeError, match="no model for an attached engine") as caught:
+            gathered(attached_recipe(tmp_path / f"{dialect}-without", other, dialect), cache)
+        assert "no tokenizer.json" in caught.value.why
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""A launcher that counts tokens itself, with the library `tokenizers`, before a peer in SGLang's words.
+"""A launcher that counts tokens itself, with the library `tokenizers`, before peers in others' words.
 
-The launcher, its environment and the library are real; the peer is a fake after SGLang's published sources, because no
-real one was at hand.
+The launcher, its environment and the library are real; the peers are fakes after the published sources of SGLang
+and TensorRT-LLM, because neither was at hand.
 """
 
 import json
@@ -18,12 +18,7 @@ from tests.support import attached
 from tests.support.engine_process import ROOT, engine_site
 from tests.support.tiny_tokenizer import CONTROL, MARK, tokenizer
 
-SUPERVISED = {
-    **attached.SUPERVISED,
-    "module": "tests.support.fake_sglang",
-    "arguments": ["--socket", "{socket}", "--model", "{model}"],
-    "dialect": "sglang",
-}
+PEERS = {"sglang": "tests.support.fake_sglang", "openai": "tests.support.fake_trtllm"}
 TEMPLATE = b"{% for message in messages %}{{ message.role }}: {{ message.content }}<end>{% endfor %}<tool>"
 _SEVERAL = """
 import json, sys
@@ -35,10 +30,16 @@ print(json.dumps([tokens.tokenize(sys.argv[2], special=special) for special in (
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Path]:
+@pytest.fixture(scope="module", params=sorted(PEERS))
+def engine(request: pytest.FixtureRequest) -> Iterator[Path]:
+    supervised = {
+        **attached.SUPERVISED,
+        "module": PEERS[request.param],
+        "arguments": ["--socket", "{socket}", "--model", "{model}"],
+        "dialect": request.param,
+    }
     with engine_site() as site:
-        files = attached.files_of(SUPERVISED, tokenizer=tokenizer(), template=TEMPLATE, n_ctx=2048, n_seq_max=4)
+        files = attached.files_of(supervised, tokenizer=tokenizer(), template=TEMPLATE, n_ctx=2048, n_seq_max=4)
         descriptor = attached.store(site, files)
         python = attached.environment(attached.TOKENIZERS)
         with attached.launched(site, descriptor, python=python) as (socket, _):

@@ -1,0 +1,95 @@
+"""What servers that follow vLLM have in common: its words for sampling, and OpenAI's older form of likelihoods.
+
+Of SGLang, vLLM and TensorRT-LLM the sources were read; what differs between them is the dialects' own.
+"""
+
+from typing import Any, Final
+
+from appliance.serve import attached_words as words
+from appliance.serve.asking import RefusedError
+from appliance.serve.engine import Generation, Likelihood, Sampling
+from appliance.serve.events import broken
+
+SEEDS: Final = 2**31
+"""How many seeds all of them take."""
+_MOST_PENALTY: Final = 2.0
+
+
+def require_askable(generation: Generation) -> None:
+    """Pass when all of them can do what is wanted.
+
+    Raises:
+        RefusedError: A penalty is beyond what they take, or likelihoods might not be the model's own.
+    """
+    sampling = generation.sampling
+    for name in ("frequency_penalty", "presence_penalty", "repeat_penalty"):
+        if getattr(sampling, name) > _MOST_PENALTY:
+            raise RefusedError("invalid_value", f"{name} is at most {_MOST_PENALTY:g} here", param=name)
+    if generation.top_logprobs is not None and _is_changed(sampling):
+        raise RefusedError(
+            "unsupported_parameter",
+            "this engine tells likelihoods at temperature 0 or 1 alone, without bias, penalties or a shape",
+            param="logprobs",
+        )
+
+
+def asked(generation: Generation, *, index: int, model: str, every_token: int) -> dict[str, Any]:
+    """Return what each of them is asked for one of a generation's answers; every value is said, so no default decides.
+
+    Args:
+        generation: What is wanted.
+        index: Which of its answers.
+        model: The name that the peer has for it.
+        every_token: The peer's `top_k` for no limit.
+    """
+    sampling = generation.sampling
+    is_greedy = sampling.top_p <= 0  # the likeliest token alone; they take no share of 0
+    return words.asked_of_all(generation, index=index, model=model, seeds=SEEDS) | {
+        "min_tokens": 0,
+        "n": 1,
+        "echo": False,
+        "top_p": 1.0 if is_greedy else min(sampling.top_p, 1.0),
+        "top_k": 1 if is_greedy else sampling.top_k or every_token,
+        "repetition_penalty": sampling.repeat_penalty,
+        "ignore_eos": False,
+        "skip_special_tokens": True,
+    }
+
+
+def likelihoods(untrusted: object, top: int, name: str) -> tuple[Likelihood, ...]:
+    """Return what a choice says of likelihoods, in the form that OpenAI's completions have them.
+
+    Raises:
+        EngineProtocolError: It is of another form.
+    """
+    if untrusted is None:
+        return ()
+    fields = untrusted if isinstance(untrusted, dict) else {}
+    tokens, logprobs, tops = (fields.get(key) or [] for key in ("tokens", "token_logprobs", "top_logprobs"))
+    if not all(isinstance(one, list) for one in (tokens, logprobs, tops)) or len(tokens) != len(logprobs):
+        raise broken(name, "it does not say of each token how likely it was")
+    if tops and len(tops) != len(tokens):
+        raise broken(name, "it does not say of each token what else was likely")
+    return tuple(
+        Likelihood(
+            token=words.piece_of(token, name),
+            logprob=words.logprob_of(logprob, name),
+            top=_top(tops[at], top, name) if tops else (),
+        )
+        for at, (token, logprob) in enumerate(zip(tokens, logprobs, strict=True))
+    )
+
+
+def _top(untrusted: object, top: int, name: str) -> tuple[tuple[bytes, float], ...]:
+    others = untrusted if isinstance(untrusted, dict) else {}
+    found = [(words.piece_of(token, name), words.logprob_of(logprob, name)) for token, logprob in others.items()]
+    return tuple(sorted(found, key=lambda pair: -pair[1])[:top])
+
+
+def _is_changed(sampling: Sampling) -> bool:
+    """Return whether anything but the model decides how likely a peer says that a drawn token was."""
+    return (
+        sampling.temperature not in {0, 1}
+        or bool(sampling.logit_bias or sampling.grammar)
+        or (sampling.repeat_penalty, sampling.frequency_penalty, sampling.presence_penalty) != (1, 0, 0)
+    )

@@ -1,0 +1,189 @@
+"""OpenAI's completions by tokens, with vLLM's words where OpenAI has none: vLLM, TensorRT-LLM's `trtllm-serve`, others.
+
+Such a server has no route that says how it is set up, so what the contract of an engine needs is tried when it starts.
+Tokens are counted here (`attached_tokens`): what follows OpenAI takes a prompt as numbers, and says nothing of control
+tokens in texts.
+
+Rules:
+    OPENAI-1 How likely a forced text is, is had a token at a time: a bias makes it the only choice, the answer must be
+             that token's text, and what is told must be from before the bias (`AttachedScheduler.require_unbiased`).
+    OPENAI-2 It takes a prompt as long as the version's context whole, and keeps none of an ended answer: the second
+             time it is asked it may say of no token that it knew it. One that says nothing of that is believed to be
+             set up as the release says.
+    OPENAI-3 A shape that it does not keep is refused, not asked for in vain.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from appliance.errors import EngineLoadError, EngineRefusedError
+from appliance.serve import attached_older as older
+from appliance.serve import attached_words as words
+from appliance.serve.asking import RefusedError
+from appliance.serve.attached_peer import Peer
+from appliance.serve.attached_tokens import LocalTokens
+from appliance.serve.attached_words import Part
+from appliance.serve.engine import Generation, Likelihood
+from appliance.serve.events import broken
+
+MODELS: Final = "/v1/models"
+_BIAS: Final = 100.0
+_SENTENCE: Final = "Nobody had told the keeper of the lighthouse that the harbour would close. "
+_SHORT_TOKENS: Final = 640
+"""Of the prompt that is said again: more than the pages of 16 to 256 tokens by which servers keep what they read."""
+_SHAPED: Final = "xylophone"
+
+
+class OpenAI:
+    """A server that speaks OpenAI's completions.
+
+    Args:
+        peer: Who answers.
+        tokens: The version's vocabulary.
+    """
+
+    def __init__(self, peer: Peer, tokens: LocalTokens) -> None:
+        self._peer = peer
+        self._tokens = tokens
+        self._model = ""
+        self._keeps_shapes = False
+
+    @property
+    def vocabulary_tokens(self) -> int:
+        """How many tokens there are."""
+        return self._tokens.vocabulary_tokens
+
+    def require_fit(self, *, context_tokens: int) -> None:
+        """Pass when the peer did what OPENAI-2 asks of it; learn its name for the model, and whether it keeps shapes.
+
+        Raises:
+            EngineLoadError: It serves several models, has too little room, or kept a prompt.
+            EngineProtocolError, EngineRefusedError, EngineUnavailableError: It did not answer.
+        """
+        self._model = self._only_model()
+        sentence = self._tokens.tokenize(_SENTENCE, special=False)
+        prompt = (sentence * (context_tokens // len(sentence) + 1))[: context_tokens - 1]
+        try:
+            self._read_of(prompt)
+        except EngineRefusedError as error:
+            raise _unfit(
+                f"it refuses a prompt of {len(prompt)} tokens (status {error.http_status})",
+                "give it as much context as the version's n_ctx, or n_ctx less",
+            ) from error
+        if self._read_of(prompt[:_SHORT_TOKENS]):
+            raise _unfit(
+                "it keeps the prompts of ended answers",
+                "start it without: vLLM with --no-enable-prefix-caching, TensorRT-LLM with enable_block_reuse: false",
+            )
+        self._keeps_shapes = self._shape_is_kept(sentence)
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Return the tokens of a text; control tokens are recognised only when `special`.
+
+        Raises:
+            RefusedError: The vocabulary does not have it.
+        """
+        return self._tokens.tokenize(text, special=special)
+
+    def require_askable(self, generation: Generation) -> None:
+        """Pass when such servers can do what is wanted, and this one keeps shapes, where one is wanted (OPENAI-3).
+
+        Raises:
+            RefusedError: They cannot.
+        """
+        older.require_askable(generation)
+        if generation.sampling.grammar and not self._keeps_shapes:
+            raise RefusedError(
+                "unsupported_parameter",
+                "this engine does not keep to a shape of the answer; it was tried",
+                param="response_format",
+            )
+
+    def question(self, generation: Generation, *, index: int) -> dict[str, Any]:
+        """Return what it is asked; every value is said, since its defaults may be the weights' publisher's."""
+        body = older.asked(generation, index=index, model=self._model, every_token=0)
+        if generation.sampling.grammar:
+            body["response_format"] = _shape(json.loads(generation.sampling.grammar))
+        if generation.top_logprobs is not None:
+            body["logprobs"] = max(1, generation.top_logprobs)  # some take none for a wish to hear nothing
+        return body
+
+    def part_of(self, untrusted: Mapping[str, Any], *, top: int | None) -> Part:
+        """Return what an event says; likelihoods are in OpenAI's older form.
+
+        Raises:
+            EngineProtocolError: It reports a failure, or breaks OpenAI's form.
+        """
+        return words.part_of(untrusted, top=top, name=self._peer.name, likelihoods_of=older.likelihoods)
+
+    def likelihood(self, prompt: Sequence[int], continuation: Sequence[int]) -> float:
+        """Return how likely a continuation is: one question for each of its tokens (OPENAI-1).
+
+        Raises:
+            RefusedError: The prompt is empty.
+            EngineProtocolError, EngineRefusedError, EngineUnavailableError: The peer did not say.
+        """
+        if not prompt:
+            raise RefusedError("empty_prompt", "the prompt is empty")
+        return sum(self._forced([*prompt, *continuation[:at]], token).logprob for at, token in enumerate(continuation))
+
+    def _forced(self, prompt: Sequence[int], token: int) -> Likelihood:
+        name = self._peer.name
+        said = self._asked(prompt, logprobs=1, logit_bias={str(token): _BIAS})
+        part = words.part_of(said, top=1, name=name, likelihoods_of=older.likelihoods)
+        text = self._tokens.text_of(token)
+        # At the beginning of an answer some leave a word's space out.
+        if len(part.likelihoods) != 1 or (text is not None and part.text.strip() != text.strip()):
+            raise broken(name, "it did not say the token that it was made to say")
+        return part.likelihoods[0]
+
+    def _only_model(self) -> str:
+        listed = self._peer.look(MODELS).get("data")
+        names = [one.get("id") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+        if len(names) != 1 or not isinstance(names[0], str) or not 0 < len(names[0]) <= 4096:
+            raise _unfit("it does not name exactly one model", "start it with the version's model alone")
+        return names[0]
+
+    def _read_of(self, prompt: Sequence[int]) -> int:
+        """Let it read a prompt; return of how many tokens it says that it knew them."""
+        said = self._asked(prompt)
+        part = words.part_of(said, top=None, name=self._peer.name)
+        words.require_counted(part, prompt=len(prompt), most=1, name=self._peer.name)
+        details = said["usage"].get("prompt_tokens_details")
+        known = details.get("cached_tokens") if isinstance(details, dict) else None
+        return known if type(known) is int else 0
+
+    def _shape_is_kept(self, prompt: Sequence[int]) -> bool:
+        shape = _shape({"type": "string", "enum": [_SHAPED]})
+        try:
+            said = words.part_of(
+                self._asked(prompt, max_tokens=8, response_format=shape), top=None, name=self._peer.name
+            ).text.strip()
+        except EngineRefusedError:
+            return False
+        return bool(said) and json.dumps(_SHAPED).startswith(said)
+
+    def _asked(self, prompt: Sequence[int], **more: Any) -> dict[str, Any]:
+        """Ask for the likeliest token after a prompt."""
+        body = {
+            "model": self._model,
+            "prompt": list(prompt),
+            "max_tokens": 1,
+            "temperature": 0,
+            "top_p": 1.0,
+            "top_k": 1,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "seed": 0,
+            "stream": False,
+        }
+        return self._peer.ask(words.COMPLETIONS, body | more)
+
+
+def _shape(schema: object) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+
+
+def _unfit(why: str, fix: str) -> EngineLoadError:
+    return EngineLoadError(what="the attached engine is not set up as its contract needs it", why=why, fix=fix)

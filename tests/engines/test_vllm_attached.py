@@ -1,0 +1,138 @@
+"""vLLM's own published server as an attached engine: nothing of it is ours, and it is known by OpenAI's words alone.
+
+It stands for what has no dialect of its own. The same version was promoted with vLLM's engine unit elsewhere
+(`test_vllm_for_real`); here it is started by the attached engine's launcher, on its own socket.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from appliance.serve.client import EngineClient
+from media import canonical
+from tests.engines.vllm_environment import attachable, model
+from tests.support import attached
+from tests.support.engine_process import ROOT, engine_site
+from tests.support.vllm_engine import version_files
+
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
+
+_SERVER: Final = (
+    *("--model", "{model}", "--uds", "{socket}", "--max-model-len", "{n_ctx}", "--max-num-seqs", "{n_seq_max}"),
+    *("--enforce-eager", "--generation-config", "vllm", "--disable-log-stats", "--enable-prompt-tokens-details"),
+    *("--gpu-memory-utilization", "0.2"),
+)
+_NO_PROMPTS_KEPT: Final = "--no-enable-prefix-caching"
+_SHAPE: Final[dict[str, Any]] = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "city",
+        "schema": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return model(tmp_path_factory.mktemp("model") / "smollm2")
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return attachable(tmp_path_factory.mktemp("python") / "env")
+
+
+def files_of(folder: Path, *arguments: str) -> dict[str, bytes]:
+    """Return a release with the model for a server of these arguments."""
+    files = version_files(folder)
+    name = "data/models/small/descriptor.json"
+    fields = canonical.mapping(canonical.loads(files[name]), "descriptor")
+    settings = {
+        **attached.SUPERVISED,
+        "module": "vllm.entrypoints.openai.api_server",
+        "arguments": list(arguments),
+        "dialect": "openai",
+    }
+    fields["runtime"] = {**fields["runtime"], "n_ctx": 1024, "n_seq_max": 4, "attached": settings}
+    files[name] = canonical.dumps({**fields, "engine": "attached"})
+    return files
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path, python: Path) -> Iterator[Path]:
+    with engine_site() as site:
+        files = files_of(folder, *_SERVER, _NO_PROMPTS_KEPT)
+        descriptor = attached.store(site, files, name="small")
+        with attached.launched(site, descriptor, python=python, seconds=300) as (socket, _):
+            yield socket
+
+
+def test_it_keeps_the_contract_of_every_engine(engine: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/functional/test_engine_contract.py",
+         "-k", "real", "--timeout", "120"],
+        cwd=ROOT,
+        env={**os.environ, "SEALIFT_ENGINE_SOCKET": str(engine)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert "skipped" not in done.stdout
+
+
+def test_it_answers_in_the_shape_that_was_asked_for(engine: Path) -> None:
+    with EngineClient(engine, read_seconds=120) as client:
+        asked = [{"role": "user", "content": "What is the capital of France?"}]
+        answer = client.chat({"messages": asked, "temperature": 0, "max_tokens": 32, "response_format": _SHAPE})
+
+    assert canonical.loads(answer["choices"][0]["message"]["content"].encode()) in ({"city": "Paris"}, {"city": "Rome"})
+
+
+def test_what_it_says_of_likelihoods_is_the_models_own(engine: Path) -> None:
+    with EngineClient(engine, read_seconds=120) as client:
+        told = client.chat(
+            {
+                "messages": [{"role": "user", "content": "What is the capital of France?"}],
+                "temperature": 0,
+                "max_tokens": 8,
+                "logprobs": True,
+                "top_logprobs": 2,
+            }
+        )["choices"][0]["logprobs"]["content"]
+        scores = client.score("The capital of France is", [" Paris", " Lyon", " xylophone"])
+        paris, lyon, nonsense = (one.log_likelihood for one in scores)
+
+    assert len(told) == 8
+    assert all(one["top_logprobs"][0]["logprob"] == pytest.approx(one["logprob"], abs=0.02) for one in told)
+    assert -2 < paris < 0
+    assert nonsense < lyon < paris
+
+
+def test_one_that_keeps_prompts_is_not_used(folder: Path, python: Path) -> None:
+    with engine_site() as site:
+        files = files_of(folder, *_SERVER, "--enable-prefix-caching")
+        descriptor = attached.store(site, files, name="small")
+        name = f"test-{descriptor.model_digest[:12]}"
+        done = subprocess.run(
+            [python, "-I", "-m", "appliance.serve.launcher", "--config", site.at.config_file, "--instance", name],
+            env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    assert done.returncode != 0
+    assert _NO_PROMPTS_KEPT in done.stderr

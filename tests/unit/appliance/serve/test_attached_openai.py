@@ -1,0 +1,332 @@
+"""An attached engine that speaks OpenAI's completions: what it is asked, what is tried of it, and when it is not used.
+
+The peer is a fake after the published sources of TensorRT-LLM's server; vLLM's is asked for real in tests/engines.
+"""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from appliance import config as configuration
+from appliance.config import Config
+from appliance.errors import EngineLoadError, EngineProtocolError
+from appliance.serve import attached_process
+from appliance.serve.asking import RefusedError
+from appliance.serve.attached import AttachedScheduler
+from appliance.serve.attached_openai import OpenAI
+from appliance.serve.attached_peer import Address, Peer
+from appliance.serve.attached_tokens import LocalTokens
+from appliance.serve.engine import Generation, Sampling
+from appliance.serve.instance import Instance
+from appliance.serve.launcher import prove
+from appliance.store.content import ContentStore
+from tests.support import attached, hostile_frames, tiny_tokenizer
+from tests.support.engine_process import engine_site
+from tests.support.fake_trtllm import FakeTrtllm, fake_trtllm
+from tests.support.tiny_tokenizer import CONTROL, tokenizer
+
+PATIENCE_SECONDS = 20.0
+PLACES = 2
+CONTEXT = 512
+SOMEBODYS = {**attached.SOMEBODYS, "dialect": "openai"}
+TEMPLATE = b"{% for message in messages %}{{ message.role }}: {{ message.content }}<end>{% endfor %}"
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+SHAPE = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def library() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "tokenizers", tiny_tokenizer.library())
+        yield
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Config]:
+    with engine_site() as made:
+        text = made.at.config_file.read_text() + f'[engine]\nattached = "unix:{made.at.run / "peer"}"\n'
+        yield configuration.parse(text.encode())
+
+
+@pytest.fixture(scope="module")
+def peer(site: Config) -> Iterator[FakeTrtllm]:
+    with fake_trtllm(site.at.run / "peer") as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def well_behaved(peer: FakeTrtllm) -> Iterator[None]:
+    yield
+    if peer.hold is not None:
+        peer.hold.set()
+    peer.hold = peer.events = peer.told = None
+    peer.models, peer.room, peer.keeps_prompts, peer.keeps_shapes = ("tiny",), 65536, False, True
+    peer.minds_bias, peer.is_certain = True, False
+    peer.asked.clear()
+
+
+@pytest.fixture(scope="module")
+def descriptor(site: Config) -> Any:
+    files = attached.files_of(SOMEBODYS, tokenizer=tokenizer(), n_seq_max=PLACES, template=TEMPLATE)
+    return attached.store(site, files)
+
+
+def load(site: Config, descriptor: Any) -> attached_process.LoadedPeer:
+    instance = Instance(stage="test", digest_prefix=descriptor.model_digest[:12])
+    found = prove(ContentStore(site.at.store), instance, site)
+    assert isinstance(found, attached_process.ProvenPeer)
+    return attached_process.load(found, stage="test", threads=1, config=site)
+
+
+@pytest.fixture(scope="module")
+def engine(site: Config, peer: FakeTrtllm, descriptor: Any) -> FlaskClient:
+    del peer
+    client: FlaskClient = load(site, descriptor).app.test_client()
+    return client
+
+
+@pytest.fixture(scope="module")
+def dialect(peer: FakeTrtllm) -> OpenAI:
+    made = OpenAI(Peer(Address(path=str(peer.path))), LocalTokens(tokenizer().decode()))
+    made.require_fit(context_tokens=CONTEXT)
+    return made
+
+
+@pytest.fixture(scope="module")
+def scheduler(peer: FakeTrtllm, dialect: OpenAI) -> AttachedScheduler:
+    return AttachedScheduler(Peer(Address(path=str(peer.path))), dialect, context_tokens=CONTEXT, places=PLACES)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    ends = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < ends
+        time.sleep(0.005)
+
+
+def chat(engine: FlaskClient, text: str = "abcd", **more: Any) -> tuple[int, dict[str, Any]]:
+    said = {"messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 32, **more}
+    answer = engine.post("/v1/chat/completions", json=said)
+    return answer.status_code, answer.get_json()
+
+
+def test_a_prompt_goes_out_as_tokens_that_were_counted_here(engine: FlaskClient, peer: FakeTrtllm) -> None:
+    status, answer = chat(engine, "a<end>b", seed=-1, stop=["x"])
+
+    route, asked = peer.asked[-1]
+    assert (status, route) == (200, "/v1/completions")
+    assert asked["prompt"] == [*b"user: a<end>b", CONTROL]
+    assert answer["usage"]["prompt_tokens"] == len(asked["prompt"])
+    assert (asked["model"], asked["seed"], asked["stop"], asked["temperature"]) == ("tiny", 2**31 - 1, ["x"], 0)
+
+
+def test_values_are_said_as_such_servers_take_them(dialect: OpenAI) -> None:
+    sampling = Sampling(temperature=0.5, top_p=0, top_k=40, repeat_penalty=1.25, logit_bias=((65, -3.0),))
+    asked = dialect.question(Generation(tokens=[65], max_tokens=8, sampling=sampling), index=3)
+    wide = dialect.question(Generation(tokens=[65], max_tokens=8, sampling=Sampling(top_p=2)), index=0)
+
+    assert (asked["top_p"], asked["top_k"], asked["seed"]) == (1, 1, 3)
+    assert (asked["repetition_penalty"], asked["logit_bias"]) == (1.25, {"65": -3.0})
+    assert (wide["top_p"], wide["top_k"], wide["min_p"]) == (1, 0, 0)
+    assert not {"stop", "logit_bias", "response_format", "logprobs"} & wide.keys()
+
+
+def test_it_is_tried_with_a_prompt_as_long_as_the_context_and_with_its_beginning_again(
+    dialect: OpenAI, peer: FakeTrtllm
+) -> None:
+    dialect.require_fit(context_tokens=2048)
+
+    long, again = (one["prompt"] for _, one in peer.asked[:2])
+    assert (len(long), len(again)) == (2047, 640)
+    assert long[:640] == again
+
+
+def test_a_shape_is_handed_on_where_it_is_kept(engine: FlaskClient, peer: FakeTrtllm) -> None:
+    assert chat(engine, response_format=SHAPE)[0] == 200
+
+    asked = peer.asked[-1][1]["response_format"]
+    assert asked["json_schema"]["schema"]["properties"] == SCHEMA["properties"]
+
+
+@pytest.mark.parametrize("keeps", [False, None], ids=["it says something else", "it refuses"])
+def test_a_shape_that_is_not_kept_is_refused(
+    site: Config, peer: FakeTrtllm, descriptor: Any, *, keeps: bool | None
+) -> None:
+    peer.keeps_shapes = keeps
+    found: FlaskClient = load(site, descriptor).app.test_client()
+
+    status, answer = chat(found, response_format=SHAPE)
+    assert (status, answer["error"]["param"]) == (400, "response_format")
+    assert chat(found)[0] == 200
+
+
+def test_likelihoods_are_told_where_they_are_the_models_own(engine: FlaskClient, peer: FakeTrtllm) -> None:
+    status, answer = chat(engine, logprobs=True, top_logprobs=1)
+
+    told = answer["choices"][0]["logprobs"]["content"]
+    assert (status, peer.asked[-1][1]["logprobs"]) == (200, 1)
+    assert len(told) == answer["usage"]["completion_tokens"]
+    assert [one["logprob"] for one in told[0]["top_logprobs"]] == [-0.25]
+    status, answer = chat(engine, logprobs=True)
+    assert (status, peer.asked[-1][1]["logprobs"]) == (200, 1)
+    assert answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"] == []
+    assert chat(engine, logprobs=True, temperature=0.5)[1]["error"]["param"] == "logprobs"
+
+
+def test_continuations_are_scored_a_token_at_a_time(scheduler: AttachedScheduler, peer: FakeTrtllm) -> None:
+    likely, unlikely = scheduler.score([65, 66], [[65], [67, 68]])
+
+    asked = [one for _, one in peer.asked]
+    assert (likely, unlikely) == (-0.5, -10.0)
+    assert [one["prompt"] for one in asked] == [[65, 66], [65, 66], [65, 66, 67]]
+    assert [one["logit_bias"] for one in asked] == [{"65": 100.0}, {"67": 100.0}, {"68": 100.0}]
+    assert {one["temperature"] for one in asked} == {0}
+
+
+def test_a_control_token_and_half_a_letter_can_be_scored(scheduler: AttachedScheduler) -> None:
+    assert scheduler.score([65], [[CONTROL], ["é".encode()[0]]]) == [-5.0, -5.0]
+
+
+def test_nothing_can_be_scored_after_nothing(engine: FlaskClient) -> None:
+    answer = engine.post("/sealift/v1/score", json={"prompt": "", "continuations": ["a"]})
+
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (400, "empty_prompt")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"tokens": [], "token_logprobs": []},
+        {"tokens": ["A", "A"], "token_logprobs": [-1.0, -1.0]},
+        {"tokens": ["A"], "token_logprobs": [None]},
+        {"tokens": ["A"], "token_logprobs": [0.5]},
+        {"tokens": ["A"], "token_logprobs": ["x"]},
+        {"tokens": [5], "token_logprobs": [-1.0]},
+        {"tokens": ["A"], "token_logprobs": [-(10**400)]},
+    ],
+    ids=lambda told: str(told)[:60],
+)
+def test_likelihoods_of_no_form_are_a_broken_contract(dialect: OpenAI, peer: FakeTrtllm, told: Any) -> None:
+    peer.told = told
+
+    with pytest.raises(EngineProtocolError, match="broke its contract"):
+        dialect.likelihood([66], [65])
+
+
+def test_one_that_says_another_token_than_it_was_made_to_is_a_broken_contract(
+    dialect: OpenAI, peer: FakeTrtllm
+) -> None:
+    peer.minds_bias = False
+
+    with pytest.raises(EngineProtocolError) as caught:
+        dialect.likelihood([66], [65])
+    assert "made to say" in caught.value.why
+
+
+_SAID = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(said=_SAID | st.fixed_dictionaries({}, optional={
+    "tokens": _SAID | st.lists(_SAID, max_size=2),
+    "token_logprobs": _SAID | st.lists(_SAID, max_size=2),
+    "top_logprobs": _SAID,
+}))  # fmt: skip
+def test_a_hostile_answer_about_likelihoods_is_a_share_or_a_broken_contract(
+    dialect: OpenAI, peer: FakeTrtllm, said: Any
+) -> None:
+    peer.told = said if said is not None else False
+    try:
+        found = dialect.likelihood([65], [65])
+    except EngineProtocolError:
+        return
+    assert found <= 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"models": ()}, "the version's model alone"),
+        ({"models": ("a", "b")}, "the version's model alone"),
+        ({"models": (5,)}, "the version's model alone"),
+        ({"room": 511}, "n_ctx"),
+        ({"keeps_prompts": True}, "--no-enable-prefix-caching"),
+    ],
+    ids=str,
+)
+def test_one_that_is_set_up_otherwise_is_not_used(
+    site: Config, peer: FakeTrtllm, descriptor: Any, changed: dict[str, Any], named: str
+) -> None:
+    for name, value in changed.items():
+        setattr(peer, name, value)
+
+    with pytest.raises(EngineLoadError, match="not set up") as caught:
+        load(site, descriptor)
+    assert named in caught.value.fix
+
+
+def test_one_that_tells_likelihoods_after_the_bias_or_that_minds_none_is_refused(
+    site: Config, peer: FakeTrtllm, descriptor: Any
+) -> None:
+    peer.is_certain = True
+    with pytest.raises(EngineLoadError, match="cannot be validated"):
+        load(site, descriptor)
+    peer.is_certain, peer.minds_bias = False, False
+    with pytest.raises(EngineLoadError, match="does not answer as it should"):
+        load(site, descriptor)
+
+
+def test_a_broken_answer_is_an_error_that_quotes_nobody(engine: FlaskClient, peer: FakeTrtllm) -> None:
+    for events in ((), ({"error": {"message": "it quotes a prompt"}}, b"data: [DONE]\n\n")):
+        peer.events = events
+        status, answer = chat(engine)
+        assert status == 500
+        assert "quotes" not in json.dumps(answer)
+    peer.events = None
+    assert chat(engine)[0] == 200
+
+
+def test_a_caller_who_leaves_ends_its_work(scheduler: AttachedScheduler, peer: FakeTrtllm) -> None:
+    peer.hold = threading.Event()
+    peer.left.clear()
+    handle = scheduler.submit(Generation(tokens=[1, 2, 3], max_tokens=8))
+    until(lambda: scheduler.running == 1)
+
+    handle.cancel()
+
+    until(peer.left.is_set)
+    until(lambda: scheduler.running == 0)
+
+
+def test_nothing_is_queued_that_it_cannot_do(scheduler: AttachedScheduler) -> None:
+    with pytest.raises(RefusedError):
+        scheduler.submit(Generation(tokens=[65], max_tokens=8, sampling=Sampling(repeat_penalty=3)))
+    assert scheduler.waiting == scheduler.running == 0
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(frames=hostile_frames.STREAMS)
+def test_hostile_frames_end_in_an_error_or_an_answer_and_never_hang(
+    scheduler: AttachedScheduler, peer: FakeTrtllm, frames: tuple[Any, ...]
+) -> None:
+    peer.events = frames
+    asked = Generation(tokens=[65, 66], max_tokens=8, sampling=Sampling(seed=1, temperature=1), top_logprobs=2)
+
+    pieces = list(scheduler.submit(asked).pieces())
+
+    assert pieces[-1].finish_reason in {"stop", "length", "error"}
+    assert all(one.finish_reason is None for one in pieces[:-1])
+    assert scheduler.running == 0
