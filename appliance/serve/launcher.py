@@ -275,12 +275,15 @@ def main() -> NoReturn:
     arguments = parser.parse_args()
     notifier = unit.Notifier()
     refusal = Refusal()
+    master = os.getpid()
     try:
         _serve(arguments.config, arguments.instance, refusal, notifier)
     except SealiftError as error:
         tell(error, notifier.tell)
         raise SystemExit(error.exit_code) from error
     except SystemExit as ended:
+        if os.getpid() != master:
+            raise  # a worker: by gunicorn's own number its master knows that another would not load either
         if refusal.code:
             with suppress(OSError):
                 notifier.tell(f"STATUS={refusal.status}")

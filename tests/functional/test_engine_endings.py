@@ -96,3 +96,25 @@ def test_a_worker_that_memory_kills_again_and_again_ends_the_unit(site: Config) 
     assert told.count(signal.Signals.SIGKILL.name) == MOST_WORKERS
     assert "the engine's process was killed again and again" in told
     assert time.monotonic() - began < 30
+
+
+_REFUSED = """
+from appliance.errors import EngineLoadError
+from appliance.serve import launcher
+
+def refused(*arguments, **options):
+    raise EngineLoadError(what="it is not loaded", why="no card is found", fix="look for the card")
+
+launcher.load = refused
+launcher.main()
+"""
+
+
+def test_what_is_refused_is_not_tried_again(site: Config) -> None:
+    _, descriptor = store_version(site)
+
+    code, told = ended(begin(site, f"test-{descriptor.model_digest[:12]}", ("-c", _REFUSED)))
+
+    assert code == EngineLoadError.exit_code, told
+    assert told.count("(no card is found)") == 1
+    assert "again and again" not in told
