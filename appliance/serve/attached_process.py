@@ -156,6 +156,7 @@ class PeerProcess:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             umask=0o077,
+            start_new_session=True,
         )
         self._said = b""
         self._listens = True
@@ -204,13 +205,15 @@ class PeerProcess:
         threading.Thread(target=wait, name="attached-ended", daemon=True).start()
 
     def end(self) -> None:
-        """End it, and remove its folder."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if self._process.poll() is not None:
-                break
-            self._process.send_signal(number)
+        """End it with the processes that it started, and remove its folder."""
+        if self._process.poll() is None:
+            self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_END_SECONDS)
+        # Where it ended without them, they hold the weights in memory still.
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
         self._folder.cleanup()
 
     def _read(self) -> None:

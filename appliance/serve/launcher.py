@@ -12,6 +12,7 @@ Rules:
 """
 
 import argparse
+import atexit
 import os
 import signal
 from collections.abc import Callable
@@ -210,6 +211,8 @@ def _attach(proven: ProvenPeer, *, stage: str, threads: int, config: Config) -> 
     if peer.process is not None:
         # Without it there is nobody to answer: the worker ends, and the one that replaces it starts another.
         peer.process.on_end(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        # A unit takes all its processes down; where there is none, what the peer started would stay.
+        atexit.register(peer.process.end)
     return Loaded(app=peer.app, turns=peer.turns, calls=attached_process.CALLS)
 
 

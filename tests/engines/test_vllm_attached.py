@@ -73,8 +73,31 @@ def engine(folder: Path, python: Path) -> Iterator[Path]:
     with engine_site() as site:
         files = files_of(folder, *_SERVER, _NO_PROMPTS_KEPT)
         descriptor = attached.store(site, files, name="small")
-        with attached.launched(site, descriptor, python=python, seconds=300) as (socket, _):
+        with attached.launched(site, descriptor, python=python, seconds=300) as (socket, launcher):
             yield socket
+            started = descendants(launcher.pid)
+        # vLLM's own processes are no children of the launcher's worker, and hold the weights.
+        assert len(started) > 3
+        assert not [name for pid, name in started.items() if running(pid) == name]
+
+
+def running(pid: int) -> str:
+    """Return the name and the beginning of a process that has not ended; empty for none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")
+    except OSError:
+        return ""
+    state, *rest = fields[2].split()
+    return "" if state in "ZX" else f"{fields[0]} {rest[18]}"
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Return the processes below one, with what `running` says of each."""
+    found: dict[int, str] = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (int(one) for one in (task / "children").read_text().split()):
+            found |= {child: running(child)} | descendants(child)
+    return found
 
 
 def test_it_keeps_the_contract_of_every_engine(engine: Path) -> None:
