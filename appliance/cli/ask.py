@@ -29,6 +29,22 @@ Temperature = Annotated[
     float | None, typer.Option("--temperature", min=0.0, max=2.0, help="The version's own if absent.")
 ]
 TopP = Annotated[float | None, typer.Option("--top-p", min=0.0, max=1.0, help="The version's own if absent.")]
+TopK = Annotated[
+    int | None,
+    typer.Option(
+        "--top-k", min=0, max=1000, help="The likeliest to draw from; 0 for all. The version's own if absent."
+    ),
+]
+MinP = Annotated[
+    float | None,
+    typer.Option("--min-p", min=0.0, max=1.0, help="How likely, against the likeliest, a token must be to be drawn."),
+]
+RepeatPenalty = Annotated[
+    float | None,
+    typer.Option(
+        "--repeat-penalty", min=0.01, max=2.0, help="Above 1, less is said again. The version's own if absent."
+    ),
+]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Where the answer is cut.")]
 
 
@@ -63,6 +79,9 @@ def asker(
     system: System = "",
     temperature: Temperature = None,
     top_p: TopP = None,
+    top_k: TopK = None,
+    min_p: MinP = None,
+    repeat_penalty: RepeatPenalty = None,
     max_tokens: MaxTokens = 1024,
 ) -> Asker:
     """Return what asks, as the options have it.
@@ -71,6 +90,7 @@ def asker(
         UsageError: There is no key, or it cannot be read.
     """
     given = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
+    given |= {"top_k": top_k, "min_p": min_p, "repetition_penalty": repeat_penalty}
     client = InferenceClient(url, _key(key_file), model=model, ca_file=ca_file)
     parameters = {name: value for name, value in given.items() if value is not None}
     return Asker(client=client, system=system, parameters=parameters)

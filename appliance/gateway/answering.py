@@ -123,6 +123,7 @@ class Answering:
         masked_asked, masked = protected(asked, mode=arrival.key.phi_mode, detector=self.detector)
         self.witnesses.metrics.found(arrival.key.department, masked.counts)
         upstream = self.upstreams.to(route.socket, places=route.places)
+        _require_taken(asked, upstream)
         prompt = self._fitting(masked_asked, upstream)
         body = engine_body(masked_asked, route)
         wish = arrival.wish or wish_of(arrival.environ, tier=arrival.key.tier, limits=self.limits)
@@ -260,6 +261,25 @@ class Answering:
                 param="messages" if messages else "prompt",
             )
         return count
+
+
+def _require_taken(asked: Asked, upstream: Fleet) -> None:
+    """Pass when the engine honours what the request says beyond OpenAI's words.
+
+    Raises:
+        Problem: It does not, or does not say so: another's engine, or one of a release from before.
+    """
+    if not asked.beyond_openai:
+        return
+    try:
+        takes = upstream.ask(lambda engine: engine.status().takes)
+    except EngineRefusedError as error:
+        if error.http_status != 404:
+            raise
+        takes = frozenset()
+    for name in asked.beyond_openai:
+        if name not in takes:
+            raise problems.invalid(name, "The engine does not take it.", code="unsupported_parameter")
 
 
 class WholeResponse(Response):

@@ -53,6 +53,7 @@ def engine_body(asked: Asked, route: Route) -> dict[str, Any]:
         "tool_choice": asked.tool_choice,
         "parallel_tool_calls": asked.parallel_tool_calls,
     }
+    body |= asked.beyond_openai
     return body | {name: value for name, value in optional.items() if value is not None}
 
 

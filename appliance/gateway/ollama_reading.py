@@ -18,7 +18,10 @@ from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.problems import invalid
 
 _OPTIONS: Final = {
-    name: name for name in ("frequency_penalty", "presence_penalty", "seed", "stop", "temperature", "top_p")
+    **{name: name for name in ("frequency_penalty", "presence_penalty", "seed", "stop", "temperature", "top_p")},
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "repeat_penalty": "repetition_penalty",
 }
 _NO_LIMIT: Final = frozenset({-1, -2})  # of num_predict: until the model ends, until the context is full
 # How a model is loaded is decided when it is promoted, so these are without effect here and named as such.
@@ -28,15 +31,12 @@ _LOADING: Final = frozenset(
 )
 # What changes answers and is not offered here, with the values that ask for nothing.
 _NEUTRAL_OPTIONS: Final[Mapping[str, tuple[Any, ...]]] = {
-    "min_p": (0,),
     "mirostat": (0,),
     "mirostat_eta": (0,),
     "mirostat_tau": (0,),
     "penalize_newline": (False,),
-    "repeat_last_n": (0,),
-    "repeat_penalty": (1,),
+    "repeat_last_n": (64,),
     "tfs_z": (1,),
-    "top_k": (0,),
     "typical_p": (1,),
 }
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
@@ -117,6 +117,9 @@ def _options(given: Mapping[str, Any], limits: LimitsSection) -> tuple[dict[str,
         raise invalid("options", "An object.")
     words: dict[str, Any] = {}
     ignored: list[str] = []
+    # Ollama's way to say that nothing counts as repeated; its usual 64 are what llama.cpp's engine looks back.
+    if type(options.get("repeat_last_n")) is int and options["repeat_last_n"] == 0:
+        options = {**options, "repeat_last_n": None, "repeat_penalty": 1}
     for name, value in options.items():
         if value is None:
             continue

@@ -48,8 +48,10 @@ _HONOURED: Final = frozenset(
         "frequency_penalty",
         "logit_bias",
         "logprobs",
+        "min_p",
         "n",
         "presence_penalty",
+        "repetition_penalty",
         "response_format",
         "top_logprobs",
         "max_completion_tokens",
@@ -65,9 +67,11 @@ _HONOURED: Final = frozenset(
         "temperature",
         "tool_choice",
         "tools",
+        "top_k",
         "top_p",
     }
 )
+_MOST_TOP_K: Final = 1000
 _ONLY: Final = {
     "messages": "chat",
     "max_completion_tokens": "chat",
@@ -117,6 +121,7 @@ class Asked:
     seed: int | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
+    beyond_openai: Mapping[str, float] = field(default_factory=dict)
     answers: int = 1
     logit_bias: Mapping[str, float] = field(default_factory=dict)
     logprobs: int | None = None
@@ -170,6 +175,7 @@ def read(untrusted: Mapping[str, Any], *, endpoint: Endpoint, limits: LimitsSect
         seed=_seed(given),
         frequency_penalty=_number(given, "frequency_penalty", low=-2.0, high=2.0),
         presence_penalty=_number(given, "presence_penalty", low=-2.0, high=2.0),
+        beyond_openai=_beyond_openai(given),
         answers=read_answers(given),
         logit_bias=_biases(given),
         logprobs=read_logprobs(given, endpoint=endpoint.value),
@@ -232,6 +238,19 @@ def _number(given: Mapping[str, Any], name: str, *, high: float, low: float = 0.
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise invalid(name, f"A number from {low:g} to {high:g}.")
     return float(value)
+
+
+def _beyond_openai(given: Mapping[str, Any]) -> dict[str, float]:
+    """Return vLLM's words that came, for engines that say that they take them."""
+    found: dict[str, float] = {}
+    if (top_k := given.get("top_k")) is not None:
+        if type(top_k) is not int or not -1 <= top_k <= _MOST_TOP_K:
+            raise invalid("top_k", f"A whole number from 1 to {_MOST_TOP_K}; 0 or -1 for all.")
+        found["top_k"] = max(top_k, 0)
+    for name, low, high in (("min_p", 0.0, 1.0), ("repetition_penalty", 0.01, 2.0)):
+        if (number := _number(given, name, low=low, high=high)) is not None:
+            found[name] = number
+    return found
 
 
 def _seed(given: Mapping[str, Any]) -> int | None:

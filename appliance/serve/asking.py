@@ -176,8 +176,9 @@ class Reader:
             sampling=Sampling(
                 temperature=number(body, "temperature", serving.temperature, low=0),
                 top_p=number(body, "top_p", serving.top_p, low=0),
-                top_k=serving.top_k,
-                repeat_penalty=serving.repeat_penalty,
+                top_k=integer(body, "top_k", serving.top_k, low=0),
+                min_p=number(body, "min_p", 0.0, low=0),
+                repeat_penalty=number(body, "repetition_penalty", serving.repeat_penalty, low=0.01),
                 frequency_penalty=number(body, "frequency_penalty", 0.0, low=-2),
                 presence_penalty=number(body, "presence_penalty", 0.0, low=-2),
                 seed=integer(body, "seed", secrets.randbits(31), low=-(2**63)),

@@ -79,7 +79,7 @@ def asked_of_all(generation: Generation, *, index: int, model: str, seeds: int) 
         "prompt": list(generation.tokens),
         "max_tokens": generation.max_tokens,
         "temperature": sampling.temperature,
-        "min_p": 0.0,
+        "min_p": sampling.min_p,
         "frequency_penalty": sampling.frequency_penalty,
         "presence_penalty": sampling.presence_penalty,
         "seed": (sampling.seed + index) % seeds,

@@ -35,13 +35,17 @@ _JSON: Final = {"content-type": "application/json"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStatus:
-    """What an engine says it is serving. `model_digest` and `weights_digest` were computed by its launcher."""
+    """What an engine says it is serving. `model_digest` and `weights_digest` were computed by its launcher.
+
+    `takes` names which words beyond OpenAI's it honours; those of a release from before honour none.
+    """
 
     model_digest: str
     weights_digest: str
     stage: str
     state: str
     n_ctx: int
+    takes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,11 +109,20 @@ class EngineClient:
         """
         untrusted = self._ask("GET", "/sealift/v1/status", None)
         texts = [untrusted.get(field) for field in ("model_digest", "weights_digest", "stage", "state")]
-        n_ctx = untrusted.get("n_ctx")
+        n_ctx, takes = untrusted.get("n_ctx"), untrusted.get("takes", [])
+        if not isinstance(takes, list):
+            raise broken(self._name, "its status lacks a field")
         if not all(isinstance(text, str) for text in texts) or not isinstance(n_ctx, int):
             raise broken(self._name, "its status lacks a field")
         digest, weights, stage, state = (str(text) for text in texts)
-        return EngineStatus(model_digest=digest, weights_digest=weights, stage=stage, state=state, n_ctx=n_ctx)
+        return EngineStatus(
+            model_digest=digest,
+            weights_digest=weights,
+            stage=stage,
+            state=state,
+            n_ctx=n_ctx,
+            takes=frozenset(one for one in takes if isinstance(one, str)),
+        )
 
     def running(self) -> int:
         """Return how many requests the engine is at."""

@@ -2,14 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
+BEYOND_OPENAI: Final = ("top_k", "min_p", "repetition_penalty")
+"""vLLM's words for how a token is drawn, where OpenAI has none. An engine that takes them says so in its status; one of
+a release from before passes over them in silence, so it is not asked with them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How the next token is drawn. Temperature 0 is greedy and deterministic; top_k 0 leaves all tokens in.
+    """How the next token is drawn. Temperature 0 is greedy and deterministic; top_k 0 and min_p 0 leave all tokens in.
 
     Attributes:
         logit_bias: Tokens with what is added to their logits before anything else is done with them.
@@ -19,6 +24,7 @@ class Sampling:
     temperature: float = 0.7
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
     repeat_penalty: float = 1.0
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0

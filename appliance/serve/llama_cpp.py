@@ -23,14 +23,12 @@ from appliance.errors import EngineLoadError, EngineProtocolError
 from appliance.serve import llama_devices
 from appliance.serve.engine import Constraint, Likelihood, Row, Sampling
 from appliance.serve.grammar import grammar_text
+from appliance.serve.llama_chain import chain_of, is_plain
 from appliance.serve.schema import SchemaRefusedError
 from media.llamaprofile import ON_PROCESSOR, LlamaSettings, own_cells
 
-_MIN_KEEP: Final = 1
-_LAST_TOKENS: Final = 64  # llama.cpp's own window for what counts as repeated
 # JSON has no control characters in texts; the converter's own rule lets them in.
 _CHARACTER: Final = r'[^"\\\x00-\x1F\x7F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F])'
-_GREEDY_BELOW: Final = 1e-4  # dividing logits by less overflows and draws garbage
 _QUIET: Final = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
 
 
@@ -156,27 +154,8 @@ class LlamaCppDecoder:
 
     def begin(self, sequence: int, sampling: Sampling) -> None:
         """Make the sequence's sampler chain; see `Decoder`."""
-        chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        if sampling.logit_bias:
-            biases = (llama_cpp.llama_logit_bias * len(sampling.logit_bias))(*sampling.logit_bias)
-            added = llama_cpp.llama_sampler_init_logit_bias(self._vocab_size, len(biases), biases)
-            llama_cpp.llama_sampler_chain_add(chain, added)
-        repeat = (sampling.repeat_penalty, sampling.frequency_penalty, sampling.presence_penalty)
-        if repeat != (1.0, 0.0, 0.0):
-            penalties = llama_cpp.llama_sampler_init_penalties(self._vocab_size, _LAST_TOKENS, *repeat)
-            llama_cpp.llama_sampler_chain_add(chain, penalties)
-        if sampling.temperature < _GREEDY_BELOW:
-            llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_greedy())
-        else:
-            if sampling.top_k > 0:
-                llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_top_k(sampling.top_k))
-            if sampling.top_p < 1:
-                llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_top_p(sampling.top_p, _MIN_KEEP))
-            llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_temp(sampling.temperature))
-            llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_dist(sampling.seed & 0xFFFFFFFF))
-        is_plain = sampling.temperature < _GREEDY_BELOW and repeat == (1.0, 0.0, 0.0)
-        is_plain = is_plain and not sampling.grammar and not sampling.logit_bias
-        self._samplers[sequence] = sampler = _Sampler(chain=chain, is_plain=is_plain)
+        chain = chain_of(sampling, tokens=self._vocab_size)
+        self._samplers[sequence] = sampler = _Sampler(chain=chain, is_plain=is_plain(sampling))
         if sampling.grammar:
             text = sampling.grammar.encode()
             sampler.grammar = llama_cpp.llama_sampler_init_grammar(self._vocab, text, b"root")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.serve import vllm_requests as requests
+from appliance.serve.engine import BEYOND_OPENAI
 from appliance.serve.vllm_requests import Facts, RefusedRequestError
 
 FACTS: Final = "SEALIFT_VLLM_FACTS"
@@ -119,6 +120,7 @@ class Door:
             "stage": facts.stage,
             "state": "stopping" if self._closing else "ready",
             "n_ctx": facts.n_ctx,
+            "takes": BEYOND_OPENAI,
             "running": self._running,
             "waiting": 0,
         }

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from appliance.serve.engine import BEYOND_OPENAI
 from media.errors import MalformedError
 
 MAX_TOKENS: Final = 256
@@ -17,7 +18,7 @@ MAX_TOKENS: Final = 256
 _ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
 _SAMPLING: Final = (
     "temperature", "top_p", "max_tokens", "seed", "stop", "n", "presence_penalty", "frequency_penalty", "logit_bias",
-    "response_format", "stream", "cache_salt", "priority",
+    "response_format", "stream", "cache_salt", "priority", *BEYOND_OPENAI,
 )  # fmt: skip
 _OF_CHAT: Final = (
     *_SAMPLING, "logprobs", "top_logprobs", "tools", "tool_choice", "parallel_tool_calls", "max_completion_tokens",

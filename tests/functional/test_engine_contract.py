@@ -14,6 +14,7 @@ import pytest
 
 from appliance.errors import EngineRefusedError
 from appliance.serve.client import EngineClient
+from appliance.serve.engine import BEYOND_OPENAI
 from tests.support.engine import FakeEngine, Script, fake_engine
 
 REAL = os.environ.get("SEALIFT_ENGINE_SOCKET", "")
@@ -115,6 +116,15 @@ def test_the_limit_of_tokens_is_kept_and_named_as_the_reason(client: EngineClien
 
     assert answer["usage"]["completion_tokens"] == 3
     assert answer["choices"][0]["finish_reason"] == "length"
+
+
+def test_where_one_token_alone_may_be_drawn_it_is_the_likeliest(client: EngineClient) -> None:
+    likeliest = _text(client.chat({**CHAT, **GREEDY}))
+    warm = {**CHAT, **GREEDY, "temperature": 1.5}
+
+    assert client.status().takes == set(BEYOND_OPENAI)
+    assert _text(client.chat({**warm, "top_k": 1})) == likeliest
+    assert _text(client.chat({**warm, "min_p": 1})) == likeliest
 
 
 def test_a_stop_text_ends_the_answer_and_is_not_part_of_it(client: EngineClient) -> None:

@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+from appliance.serve.engine import BEYOND_OPENAI
 from tests.support.unix_http import QuietHandler, QuietServer, serving
 
 MODEL_DIGEST = "ab" * 32
@@ -71,6 +72,7 @@ class FakeEngine:
     cancelled: threading.Event = field(default_factory=threading.Event)
     started: threading.Event = field(default_factory=threading.Event)
     is_ready: bool = True
+    takes: tuple[str, ...] | None = BEYOND_OPENAI
     model_digest: str = MODEL_DIGEST
     weights_digest: str = WEIGHTS_DIGEST
 
@@ -123,6 +125,7 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
                         "stage": "production",
                         "state": "ready",
                         "n_ctx": engine.n_ctx,
+                        **({} if engine.takes is None else {"takes": list(engine.takes)}),
                     }
                 )
             case _:

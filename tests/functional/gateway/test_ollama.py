@@ -12,6 +12,7 @@ from appliance.config import LimitsSection
 from appliance.gateway.ollama_reading import Ollama
 from appliance.gateway.parameters import Endpoint
 from appliance.gateway.problems import Problem
+from appliance.serve.engine import BEYOND_OPENAI
 from tests.support.engine import MODEL_DIGEST, Script
 from tests.support.gateway import MODEL, Rig
 
@@ -68,6 +69,26 @@ def test_a_raw_prompt_is_passed_as_it_is(rig: Rig) -> None:
     assert rig.bodies("request.intent")[-1]["endpoint"] == "completions"
 
 
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        ({"top_k": 40, "min_p": 0.05, "repeat_penalty": 1.1}, {"top_k": 40, "min_p": 0.05, "repetition_penalty": 1.1}),
+        ({"repeat_penalty": 1.1, "repeat_last_n": 64}, {"repetition_penalty": 1.1}),
+        ({"repeat_penalty": 1.1, "repeat_last_n": 0}, {"repetition_penalty": 1.0}),
+        ({"top_k": 0}, {"top_k": 0}),
+        ({}, {}),
+    ],
+    ids=str,
+)
+def test_how_a_token_is_drawn_is_said_in_the_engines_words(
+    rig: Rig, options: dict[str, float], sent: dict[str, float]
+) -> None:
+    response = _ask(rig, "/api/chat", messages=USER, options=options, stream=False)
+
+    assert response.status_code == 200
+    assert {name: rig.engine.last[name] for name in BEYOND_OPENAI if name in rig.engine.last} == sent
+
+
 @pytest.mark.parametrize(("options", "sent"), [({}, 256), ({"num_predict": 9}, 9), ({"num_predict": -1}, 4096)])
 def test_the_versions_length_holds_where_num_predict_is_not_given(rig: Rig, options: dict[str, int], sent: int) -> None:
     rig.promote(max_tokens=256)
@@ -90,6 +111,8 @@ def test_options_are_honoured_and_those_of_loading_are_named(rig: Rig) -> None:
     ("body", "code", "param"),
     [
         ({"options": {"mirostat": 2}}, "unsupported_parameter", "options.mirostat"),
+        ({"options": {"repeat_last_n": 128}}, "unsupported_parameter", "options.repeat_last_n"),
+        ({"options": {"repeat_penalty": 3}}, "invalid_value", "repetition_penalty"),
         ({"options": {"temperatur": 1}}, "unknown_parameter", "options.temperatur"),
         ({"options": {"temperature": 3}}, "invalid_value", "temperature"),
         ({"options": []}, "invalid_value", "options"),

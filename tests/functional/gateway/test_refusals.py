@@ -187,6 +187,12 @@ WRONG: list[tuple[dict[str, Any], str | None, str]] = [
     ),
     ({"frequency_penalty": 2.5}, "frequency_penalty", "invalid_value"),
     ({"presence_penalty": "x"}, "presence_penalty", "invalid_value"),
+    ({"top_k": 1001}, "top_k", "invalid_value"),
+    ({"top_k": -2}, "top_k", "invalid_value"),
+    ({"top_k": True}, "top_k", "invalid_value"),
+    ({"min_p": 1.1}, "min_p", "invalid_value"),
+    ({"repetition_penalty": 0}, "repetition_penalty", "invalid_value"),
+    ({"repetition_penalty": 2.1}, "repetition_penalty", "invalid_value"),
     ({"functions": []}, "functions", "unsupported_parameter"),
     ({"tempreature": 1}, "tempreature", "unknown_parameter"),
     ({"prompt": "x"}, "prompt", "unknown_parameter"),
@@ -310,6 +316,29 @@ def test_tools_are_refused_where_the_engine_calls_none(rig: Rig) -> None:
     response = rig.ask({**CHAT, "tools": [{"type": "function", "function": {"name": "f"}}]})
 
     assert (_error(response)["code"], _error(response)["param"]) == ("unsupported_parameter", "tools")
+
+
+@pytest.mark.parametrize("takes", [None, ("top_k",)], ids=["a release from before", "it knows fewer"])
+def test_an_engine_that_would_pass_over_a_word_is_not_asked_with_it(rig: Rig, takes: tuple[str, ...] | None) -> None:
+    rig.engine.takes = takes
+
+    response = rig.ask({**CHAT, "repetition_penalty": 1.1})
+
+    assert (_error(response)["code"], _error(response)["param"]) == ("unsupported_parameter", "repetition_penalty")
+    assert rig.engine.asked == []
+    assert rig.ask(CHAT).status_code == 200
+
+
+def test_an_engine_of_others_that_has_no_status_is_not_asked_with_words_beyond_openais(
+    rig: Rig, tmp_path: Path
+) -> None:
+    with scripted_server(tmp_path / "foreign.sock", {}) as foreign:
+        rig.promote(socket=foreign.path)
+
+        response = rig.ask({**CHAT, "min_p": 0.1})
+        running(rig.app).upstreams.close()
+
+    assert (_error(response)["code"], _error(response)["param"]) == ("unsupported_parameter", "min_p")
 
 
 def test_a_body_that_is_too_large_is_refused(rig: Rig) -> None:
