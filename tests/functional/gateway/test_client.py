@@ -314,6 +314,16 @@ def test_run_prints_the_answer_and_where_it_is_recorded(site: Site, tmp_path: Pa
     assert json.loads(as_json.stdout)["model_version"] == MODEL_DIGEST
 
 
+def test_how_a_token_is_drawn_is_said_from_the_command_line(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEALIFT_KEY", site.rig.key)
+    said = ["--top-k", "40", "--min-p", "0.05", "--repeat-penalty", "1.1"]
+    done = CliRunner().invoke(build(), ["run", "hello", "--url", site.url, *said])
+
+    asked = site.rig.engine.last
+    assert done.exit_code == 0, done.output
+    assert (asked["top_k"], asked["min_p"], asked["repetition_penalty"]) == (40, 0.05, 1.1)
+
+
 def test_chat_sends_what_was_said_before_until_it_begins_anew(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEALIFT_KEY", site.rig.key)
     done = CliRunner().invoke(build(), ["chat", "--url", site.url], input="one\ntwo\n/new\nthree\n/bye\n")
