@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ from appliance.audit.verify import verify
 from appliance.errors import LedgerUnavailableError
 from appliance.keys.files import FileKeys
 from media.clock import SystemClock
+from tests.support.engine import Script
 from tests.support.gateway import DEPARTMENT, MODEL
 from tests.support.gateway_server import Server, gateway_server
 from tests.support.postgres import PostgresServer
@@ -174,6 +176,62 @@ def test_a_key_has_one_allowance_on_both_and_no_answer_where_it_cannot_be_counte
             urllib.request.urlopen(f"{nodes[0].url}/readyz", timeout=60)  # noqa: S310 - our own loopback
         with unready.value as answer:
             assert "limits" in answer.read().decode()
+
+
+def streamed(node: Server) -> tuple[int, int]:
+    """Return the tokens of a streamed answer as it is told at its end, or 0 and the status of a refusal."""
+    body = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "hello"}],
+        "max_tokens": 1000,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    headers = {"Authorization": f"Bearer {node.key}", "Content-Type": "application/json"}
+    asked = urllib.request.Request(  # noqa: S310 - our own loopback
+        f"{node.url}/v1/chat/completions", data=json.dumps(body).encode(), headers=headers
+    )
+    try:
+        with urllib.request.urlopen(asked, timeout=60) as answer:  # noqa: S310
+            *_, last, done = [line for line in answer.read().decode().split("\n\n") if line]
+    except urllib.error.HTTPError as error:
+        with error:
+            return 0, error.code
+    assert done == "data: [DONE]"
+    return int(json.loads(last.removeprefix("data: "))["usage"]["total_tokens"]), 200
+
+
+def test_streams_that_run_at_once_on_both_share_what_is_left_and_give_back_what_they_did_not_use(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    limits = "requests_per_minute = 1000000\ntokens_per_day = 3500"
+    with two_nodes(postgres, tmp_path, limits=limits) as nodes, ThreadPoolExecutor(4) as pool:
+        database = nodes[0].site.config.database.name
+
+        def spent() -> int:
+            rows = postgres.admin("SELECT tokens FROM sealift_limits.spent", database)
+            return max((int(tokens) for (tokens,) in rows), default=0)
+
+        holds = [threading.Event() for _ in nodes]
+        for node, hold in zip(nodes, holds, strict=True):
+            node.engine.script = Script(hold=hold)
+        running = [pool.submit(streamed, node) for node in (*nodes, nodes[0])]
+        deadline = time.monotonic() + 60
+        while spent() < 3000:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        refused = [streamed(node) for node in nodes]
+        for hold in holds:
+            hold.set()
+        used = [stream.result(60) for stream in running]
+
+        assert refused == [(0, 429), (0, 429)]
+        assert {status for _, status in used} == {200}
+        while spent() > sum(tokens for tokens, _ in used):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert spent() == sum(tokens for tokens, _ in used) < 1000
+        assert [streamed(node)[1] for node in nodes] == [200, 200]
 
 
 def ready(node: Server) -> str:
