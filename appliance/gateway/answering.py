@@ -31,7 +31,7 @@ from appliance.gateway.exchange import Exchange, Witnesses
 from appliance.gateway.fleet import Fleet
 from appliance.gateway.fleets import Upstreams
 from appliance.gateway.formats import require_kept, require_one_form
-from appliance.gateway.parameters import Asked, Endpoint
+from appliance.gateway.parameters import ASK_FOR_NOTHING, Asked, Endpoint
 from appliance.gateway.protection import protected
 from appliance.gateway.quotas import Quotas
 from appliance.gateway.reading import parts_of
@@ -269,7 +269,8 @@ def _require_taken(asked: Asked, upstream: Fleet) -> None:
     Raises:
         Problem: It does not, or does not say so: another's engine, or one of a release from before.
     """
-    if not asked.beyond_openai:
+    wanted = [name for name, value in asked.beyond_openai.items() if value != ASK_FOR_NOTHING[name]]
+    if not wanted:
         return
     try:
         takes = upstream.ask(lambda engine: engine.status().takes)
@@ -277,7 +278,7 @@ def _require_taken(asked: Asked, upstream: Fleet) -> None:
         if error.http_status != 404:
             raise
         takes = frozenset()
-    for name in asked.beyond_openai:
+    for name in wanted:
         if name not in takes:
             raise problems.invalid(name, "The engine does not take it.", code="unsupported_parameter")
 
