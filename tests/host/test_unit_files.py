@@ -1,7 +1,10 @@
 """What the units promise, read from the files and from systemd's own tools."""
 
+import re
 import shutil
 import subprocess
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -369,3 +372,30 @@ def test_the_booted_box_asks_of_every_user_what_it_reaches() -> None:
     users = {line[1] for line in lines if line and line[0] == "u"}
 
     assert users <= set(EXPECTED)
+
+
+@pytest.mark.parametrize("stage", ["test", "production"])
+def test_an_engine_has_five_minutes_and_more_to_load_its_model(stage: str) -> None:
+    (limit,) = values(SYSTEMD / f"sealift-engine-{stage}@.service", "TimeoutStartSec")
+    assert int(limit) >= 300
+
+
+@pytest.mark.parametrize(
+    ("timer", "months", "days"),
+    [("drill", set(range(1, 13)), 31), ("report", {1, 4, 7, 10}, 92), ("backup", set(range(1, 13)), 1)],
+)
+def test_what_is_due_by_the_calendar_comes_as_often_as_it_says(timer: str, months: set[int], days: int) -> None:
+    (calendar,) = values(SYSTEMD / f"sealift-{timer}.timer", "OnCalendar")
+    told = subprocess.run(
+        ["systemd-analyze", "calendar", "--iterations=13", "--base-time=2026-01-01 00:00:00 UTC", calendar],
+        env={"TZ": "UTC", "LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    turns = [
+        datetime.fromisoformat(found) for found in re.findall(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}(?= UTC)", told)
+    ]
+
+    assert {one.month for one in turns} <= months
+    assert all(0 < (after - before).days <= days for before, after in pairwise(turns))

@@ -38,14 +38,14 @@ def decoder() -> EchoDecoder:
 
 
 @pytest.fixture
-def engine(decoder: EchoDecoder) -> Iterator[FlaskClient]:
+def engine(request: pytest.FixtureRequest, decoder: EchoDecoder) -> Iterator[FlaskClient]:
     scheduler = Scheduler(decoder)
     serving = Serving(
         model_digest="ab" * 32,
         weights_digest="cd" * 32,
         stage="test",
         name="echo",
-        system_prompt="",
+        system_prompt=getattr(request, "param", ""),
         n_ctx=2048,
         temperature=0,
         top_p=1,
@@ -64,6 +64,20 @@ def events(response: Any) -> list[Mapping[str, Any]]:
     lines = [line.removeprefix("data: ") for line in response.get_data(as_text=True).split("\n\n") if line]
     assert lines[-1] == "[DONE]"
     return [json.loads(line) for line in lines[:-1]]
+
+
+@pytest.mark.parametrize("engine", ["be brief. "], indirect=True)
+def test_a_versions_own_prompt_goes_before_every_conversation(engine: FlaskClient) -> None:
+    first = chat(engine, "abc").json
+    counted = engine.post(
+        "/sealift/v1/tokenize",
+        json={"messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "y"}]},
+    ).json
+
+    # The decoder says the letters of its prompt again in capitals.
+    assert first["choices"][0]["message"]["content"] == "BEBRIEFABC"
+    assert first["usage"]["prompt_tokens"] == len("be brief. abc")
+    assert counted == {"tokens": len("be brief. xy")}
 
 
 def test_an_answer_follows_its_schema(engine: FlaskClient) -> None:

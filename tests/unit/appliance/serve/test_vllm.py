@@ -93,6 +93,7 @@ def test_its_processes_see_nothing_of_ours_and_reach_nobody(monkeypatch: pytest.
 
     assert not told.keys() & {"CREDENTIALS_DIRECTORY", "HTTPS_PROXY", "SEALIFT_CONFIG", "NOTIFY_SOCKET"}
     assert (told["VLLM_NO_USAGE_STATS"], told["HF_HUB_OFFLINE"], told["CUDA_VISIBLE_DEVICES"]) == ("1", "1", "1")
+    assert told["TRANSFORMERS_OFFLINE"] == "1"
     assert told["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert told["PYTORCH_CUDA_ALLOC_CONF"] == "max_split_size_mb:512"
     assert told["VLLM_CPU_KVCACHE_SPACE"] == "2"

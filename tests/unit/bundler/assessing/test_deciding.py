@@ -27,6 +27,7 @@ def _side(text: str) -> tuple[str, bool]:
         'format = 1\ndata = "health"\n',
         f'{PUBLIC}regulations = ["ITAR"]\n',
         f'{PUBLIC}place = "air-gapped"\n',
+        f'{PUBLIC}place = "edge"\n',
         f'{PUBLIC}place = "on-premises"\nskill = "none"\nuse = "prototype"\nkeeps_it_running = "provider"\n',
     ],
 )
@@ -47,6 +48,36 @@ def test_a_million_tokens_a_day_of_proprietary_data_stay() -> None:
 def test_a_large_bill_speaks_for_own_machines_even_where_use_is_seasonal() -> None:
     reasons = decide(read_facts(f'{PUBLIC}use = "seasonal"\nprovider_dollars_per_month = 60000\n')).reasons
     assert next(one.side for one in reasons if one.factor == "cost at scale") == "own"
+
+
+def _of(text: str, factor: str) -> str:
+    return next(one.side for one in decide(read_facts(text)).reasons if one.factor == factor)
+
+
+@pytest.mark.parametrize(
+    ("said", "factor", "side"),
+    [
+        *((f'changes = ["{one}"]', "customization", "own") for one in ("fine-tunes", "quantization", "merging")),
+        ('changes = ["experimental"]\nmodels_change_often = true', "customization", "own"),
+        ("models_change_often = true", "customization", "provider"),
+        ("several_providers = true", "customization", "provider"),
+        ("longest_answer_ms = 49", "latency", "own"),
+        ("longest_answer_ms = 50", "latency", "own"),
+        ("longest_answer_ms = 500", "latency", "either"),
+        ('skill = "good"', "expertise", "own"),
+        ('keeps_it_running = "provider"', "uptime", "provider"),
+    ],
+)
+def test_each_trigger_speaks_for_its_side(said: str, factor: str, side: str) -> None:
+    assert _of(f"{PUBLIC}{said}\n", factor) == side
+
+
+def test_less_than_50_milliseconds_want_a_network_of_ones_own() -> None:
+    reasons = [decide(read_facts(f"{PUBLIC}longest_answer_ms = {one}\n")).reasons for one in (49, 50)]
+    under, over = (next(one.why for one in found if one.factor == "latency") for found in reasons)
+
+    assert "under 50 ms" in under
+    assert "under 50 ms" not in over
 
 
 def test_eight_factors_are_told_each_with_a_reason() -> None:
