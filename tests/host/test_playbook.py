@@ -227,6 +227,8 @@ def test_the_web_server_offers_only_current_tls_and_does_not_buffer_answers() ->
 
     assert re.findall(r"ssl_protocols ([^;]+);", text) == ["TLSv1.2 TLSv1.3"]
     assert "proxy_buffering off;" in text
+    assert "proxy_cache off;" in text
+    assert all(f"proxy_set_header {name} $remote_addr;" in text for name in ("X-Forwarded-For", "X-Real-IP"))
     assert "access_log off;" in text
     assert set(re.findall(r"listen (?:\[::\]:)?([0-9]+) ([^;]+);", text)) == {
         ("443", "ssl http2"),
