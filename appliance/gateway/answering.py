@@ -7,7 +7,7 @@ recorded, and only then let out what the engine says. Before the intent a failur
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -123,7 +123,7 @@ class Answering:
         masked_asked, masked = protected(asked, mode=arrival.key.phi_mode, detector=self.detector)
         self.witnesses.metrics.found(arrival.key.department, masked.counts)
         upstream = self.upstreams.to(route.socket, places=route.places)
-        _require_taken(asked, upstream)
+        masked_asked = _taken(masked_asked, upstream)
         prompt = self._fitting(masked_asked, upstream)
         body = engine_body(masked_asked, route)
         wish = arrival.wish or wish_of(arrival.environ, tier=arrival.key.tier, limits=self.limits)
@@ -263,24 +263,26 @@ class Answering:
         return count
 
 
-def _require_taken(asked: Asked, upstream: Fleet) -> None:
-    """Pass when the engine honours what the request says beyond OpenAI's words.
+def _taken(asked: Asked, upstream: Fleet) -> Asked:
+    """Return a request without the words beyond OpenAI's that ask for nothing and that the engine does not take.
 
     Raises:
-        Problem: It does not, or does not say so: another's engine, or one of a release from before.
+        Problem: It does not take one that asks for something: another's engine, or one of a release from before.
     """
-    wanted = [name for name, value in asked.beyond_openai.items() if value != ASK_FOR_NOTHING[name]]
-    if not wanted:
-        return
+    if not asked.beyond_openai:
+        return asked
     try:
         takes = upstream.ask(lambda engine: engine.status().takes)
     except EngineRefusedError as error:
         if error.http_status != 404:
             raise
         takes = frozenset()
-    for name in wanted:
-        if name not in takes:
+    for name, value in asked.beyond_openai.items():
+        if name not in takes and value != ASK_FOR_NOTHING[name]:
             raise problems.invalid(name, "The engine does not take it.", code="unsupported_parameter")
+    return replace(
+        asked, beyond_openai={name: asked.beyond_openai[name] for name in asked.beyond_openai if name in takes}
+    )
 
 
 class WholeResponse(Response):

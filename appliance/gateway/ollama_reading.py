@@ -118,8 +118,9 @@ def _options(given: Mapping[str, Any], limits: LimitsSection) -> tuple[dict[str,
     words: dict[str, Any] = {}
     ignored: list[str] = []
     # Ollama's way to say that nothing counts as repeated; its usual 64 are what llama.cpp's engine looks back.
-    if type(options.get("repeat_last_n")) is int and options["repeat_last_n"] == 0:
-        options = {**options, "repeat_last_n": None, "repeat_penalty": 1}
+    if _is_neutral(options.get("repeat_last_n"), (0,)):
+        is_number = _is_number(options.get("repeat_penalty"))  # what is none is refused all the same
+        options = {**options, "repeat_last_n": None, **({"repeat_penalty": 1} if is_number else {})}
     for name, value in options.items():
         if value is None:
             continue
@@ -214,6 +215,10 @@ def _call(untrusted: object, call_id: str) -> Any:
 
 def _is_neutral(value: object, neutral: tuple[Any, ...]) -> bool:
     return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in neutral)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _shown(name: str) -> str:

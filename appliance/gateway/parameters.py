@@ -73,7 +73,7 @@ _HONOURED: Final = frozenset(
 )
 _MOST_TOP_K: Final = 1000
 ASK_FOR_NOTHING: Final[Mapping[str, float]] = {"top_k": 0, "min_p": 0, "repetition_penalty": 1}
-"""Values of words beyond OpenAI's with which any engine can be asked: Ollama's clients send them of themselves."""
+"""Values of words beyond OpenAI's that may be left out for an engine that does not take them."""
 _ONLY: Final = {
     "messages": "chat",
     "max_completion_tokens": "chat",

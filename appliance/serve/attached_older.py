@@ -22,8 +22,12 @@ def require_askable(generation: Generation) -> None:
         RefusedError: A penalty is beyond what they take, or likelihoods might not be the model's own.
     """
     sampling = generation.sampling
-    for name in ("frequency_penalty", "presence_penalty", "repeat_penalty"):
-        if getattr(sampling, name) > _MOST_PENALTY:
+    for name, value in (
+        ("frequency_penalty", sampling.frequency_penalty),
+        ("presence_penalty", sampling.presence_penalty),
+        ("repetition_penalty", sampling.repeat_penalty),
+    ):
+        if value > _MOST_PENALTY:
             raise RefusedError("invalid_value", f"{name} is at most {_MOST_PENALTY:g} here", param=name)
     if generation.top_logprobs is not None and _is_changed(sampling):
         raise RefusedError(

@@ -8,8 +8,7 @@ Rules:
     OPENAI-1 How likely a forced text is, is had a token at a time: a bias makes it the only choice, the answer must be
              that token's text, and what is told must be from before the bias (`AttachedScheduler.require_unbiased`).
     OPENAI-2 It takes a prompt as long as the version's context whole, and keeps none of an ended answer: the second
-             time it is asked it may say of no token that it knew it. One that says nothing of that is believed to be
-             set up as the release says.
+             time it is asked it says that it knew no token of it. One that says nothing of that is not used.
     OPENAI-3 A shape that it does not keep is refused, not asked for in vain.
 """
 
@@ -33,6 +32,8 @@ _SENTENCE: Final = "Nobody had told the keeper of the lighthouse that the harbou
 _SHORT_TOKENS: Final = 640
 """Of the prompt that is said again: more than the pages of 16 to 256 tokens by which servers keep what they read."""
 _SHAPED: Final = "xylophone"
+_SHAPED_TOKENS: Final = 24
+"""More than it has letters, quotes and an end."""
 
 
 class OpenAI:
@@ -63,6 +64,8 @@ class OpenAI:
         """
         self._model = self._only_model()
         sentence = self._tokens.tokenize(_SENTENCE, special=False)
+        if not sentence:
+            raise _unfit("its vocabulary has no English letters", "choose another version")
         prompt = (sentence * (context_tokens // len(sentence) + 1))[: context_tokens - 1]
         try:
             self._read_of(prompt)
@@ -140,29 +143,37 @@ class OpenAI:
 
     def _only_model(self) -> str:
         listed = self._peer.look(MODELS).get("data")
-        names = [one.get("id") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+        rows = listed if isinstance(listed, list) else []
+        names = [one.get("id") if isinstance(one, dict) else None for one in rows]
         if len(names) != 1 or not isinstance(names[0], str) or not 0 < len(names[0]) <= 4096:
             raise _unfit("it does not name exactly one model", "start it with the version's model alone")
         return names[0]
 
     def _read_of(self, prompt: Sequence[int]) -> int:
-        """Let it read a prompt; return of how many tokens it says that it knew them."""
+        """Let it read a prompt; return of how many tokens it says that it knew them.
+
+        Raises:
+            EngineLoadError: It does not say.
+        """
         said = self._asked(prompt)
         part = words.part_of(said, top=None, name=self._peer.name)
         words.require_counted(part, prompt=len(prompt), most=1, name=self._peer.name)
         details = said["usage"].get("prompt_tokens_details")
         known = details.get("cached_tokens") if isinstance(details, dict) else None
-        return known if type(known) is int else 0
+        if type(known) is not int or known < 0:
+            raise _unfit(
+                "it does not say how much of a prompt it knew (usage.prompt_tokens_details.cached_tokens)",
+                "let it say so: vLLM with --enable-prompt-tokens-details",
+            )
+        return known
 
     def _shape_is_kept(self, prompt: Sequence[int]) -> bool:
         shape = _shape({"type": "string", "enum": [_SHAPED]})
         try:
-            said = words.part_of(
-                self._asked(prompt, max_tokens=8, response_format=shape), top=None, name=self._peer.name
-            ).text.strip()
+            said = self._asked(prompt, max_tokens=_SHAPED_TOKENS, response_format=shape)
         except EngineRefusedError:
             return False
-        return bool(said) and json.dumps(_SHAPED).startswith(said)
+        return words.part_of(said, top=None, name=self._peer.name).text.strip() == json.dumps(_SHAPED)
 
     def _asked(self, prompt: Sequence[int], **more: Any) -> dict[str, Any]:
         """Ask for the likeliest token after a prompt."""

@@ -7,8 +7,10 @@ thread may break: that is how a generation is cancelled, also before its first b
 
 import http.client
 import json
+import math
 import re
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -21,7 +23,6 @@ from appliance.serve.events import DONE, EventReader, broken, json_object, refus
 
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 MAX_STREAM_BYTES: Final = 256 * 1024 * 1024
-_WHOLE_SECONDS: Final = 300.0
 _READ_BYTES: Final = 65536
 _UNIX: Final = re.compile(r"unix:(/[^\x00\s]{1,106})")
 _LOOPBACK: Final = re.compile(r"(?:(127\.[0-9.]{5,11})|\[(::1)\]):([0-9]{1,5})")
@@ -141,10 +142,19 @@ class Peer:
         address: Where it listens.
         silence_seconds: The longest silence of an answer; whether it is well meanwhile is for others to ask.
         look_seconds: How long it may take to say that it is well.
+        whole_seconds: How long a whole answer may take, from the question to its last byte.
     """
 
-    def __init__(self, address: Address, *, silence_seconds: float = 3600.0, look_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        silence_seconds: float = 3600.0,
+        look_seconds: float = 5.0,
+        whole_seconds: float = 300.0,
+    ) -> None:
         self._address = address
+        self._whole_seconds = min(silence_seconds, whole_seconds)
         self._silence_seconds = silence_seconds
         self._look_seconds = look_seconds
 
@@ -170,7 +180,7 @@ class Peer:
         Raises:
             EngineRefusedError, EngineProtocolError, EngineUnavailableError: As `PeerStream.events`.
         """
-        return self._whole("POST", route, _encoded(body), seconds=min(self._silence_seconds, _WHOLE_SECONDS))
+        return self._whole("POST", route, _encoded(body))
 
     def look(self, route: str) -> dict[str, Any]:
         """Return what it says of itself.
@@ -178,17 +188,18 @@ class Peer:
         Raises:
             EngineRefusedError, EngineProtocolError, EngineUnavailableError: As `PeerStream.events`.
         """
-        return self._whole("GET", route, None, seconds=min(self._silence_seconds, _WHOLE_SECONDS))
+        return self._whole("GET", route, None)
 
     def stream(self, route: str, body: Mapping[str, Any]) -> PeerStream:
         """Return a question that is not asked yet."""
         return PeerStream(self._address, route, body, seconds=self._silence_seconds)
 
-    def _whole(self, method: str, route: str, body: bytes | None, *, seconds: float) -> dict[str, Any]:
-        with closing(_Connection(self._address, seconds=seconds)) as connection:
+    def _whole(self, method: str, route: str, body: bytes | None) -> dict[str, Any]:
+        until = time.monotonic() + self._whole_seconds
+        with closing(_Connection(self._address, seconds=self._whole_seconds)) as connection:
             response = _sent(connection, method, route, body, name=self.name)
             with closing(response):
-                untrusted = _whole(response, self.name)
+                untrusted = _whole(response, self.name, until=until)
                 if response.status != 200:
                     raise refused(self.name, response.status, untrusted)
         return json_object(untrusted, name=self.name)
@@ -208,9 +219,11 @@ def _sent(
         raise unreachable(name, error) from error
 
 
-def _whole(response: http.client.HTTPResponse, name: str) -> bytes:
+def _whole(response: http.client.HTTPResponse, name: str, *, until: float = math.inf) -> bytes:
     parts, size = [], 0
     while part := _some(response, name):
+        if time.monotonic() > until:
+            raise unreachable(name, TimeoutError("an answer does not end"))
         size += len(part)
         if size > MAX_ANSWER_BYTES:
             raise broken(name, f"an answer is longer than {MAX_ANSWER_BYTES} bytes")

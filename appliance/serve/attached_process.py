@@ -5,6 +5,7 @@ descriptor, and it is given links to the others, so what runs and what it reads 
 socket in a private folder. What it writes is read by nobody once it has heard a prompt.
 """
 
+import mmap
 import os
 import signal
 import subprocess
@@ -128,10 +129,38 @@ def prove(stored: StoredRelease, descriptor: ModelDescriptor) -> ProvenPeer:
     return ProvenPeer(descriptor=descriptor, settings=settings, files=files, template=text, program=program)
 
 
+def end_group(leader: int) -> None:
+    """End whatever is left of a process's group at once."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+class PeerGroup:
+    """Which peer a worker started, in memory that the launcher has, too.
+
+    A unit takes all its processes down when it ends. Where there is none, or where one worker replaces another, what a
+    killed worker's peer started would stay, with the weights in memory.
+    """
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+
+    def note(self, leader: int) -> None:
+        """Note the leader of a group, in the worker that started it."""
+        self._memory[:8] = leader.to_bytes(8, "little")
+
+    def end(self) -> None:
+        """End what is left of the group that was noted last, once; for when its worker has ended."""
+        leader = int.from_bytes(self._memory[:8], "little")
+        self._memory[:8] = bytes(8)
+        if leader:
+            end_group(leader)
+
+
 class PeerProcess:
     """A supervised peer: a process of its own with a folder of its own."""
 
-    def __init__(self, proven: ProvenPeer, *, threads: int) -> None:
+    def __init__(self, proven: ProvenPeer, *, threads: int, group: "PeerGroup | None" = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="sealift-attached-", ignore_cleanup_errors=True)
         folder = Path(self._folder.name)
         runtime, socket = proven.descriptor.runtime, folder / "peer.sock"
@@ -158,6 +187,8 @@ class PeerProcess:
             umask=0o077,
             start_new_session=True,
         )
+        if group is not None:
+            group.note(self._process.pid)
         self._said = b""
         self._listens = True
         self._reader = threading.Thread(target=self._read, name="attached-said", daemon=True)
@@ -172,7 +203,7 @@ class PeerProcess:
         """Wait until it says that it is well.
 
         Raises:
-            EngineLoadError: It ended before, or was not in time.
+            EngineUnavailableError: It ended before, or was not in time; another try may find it otherwise.
         """
         until = time.monotonic() + seconds
         while not peer.is_well():
@@ -180,14 +211,14 @@ class PeerProcess:
                 self._reader.join(_END_SECONDS)
                 # It has heard no prompt yet, so its last words hold none.
                 sys.stderr.write(self._said.decode(errors="replace") + "\n")
-                raise EngineLoadError(
+                raise EngineUnavailableError(
                     what="the attached engine ended before it was ready",
                     why=f"exit {self._process.returncode}",
                     fix="see the journal of the engine's unit; `sealift doctor` names what is short",
                 )
             if time.monotonic() > until:
                 self.end()
-                raise EngineLoadError(
+                raise EngineUnavailableError(
                     what="the attached engine was not ready in time",
                     why=f"after {seconds:.0f} seconds",
                     fix="give it longer: engine.start_seconds in the site file",
@@ -211,8 +242,7 @@ class PeerProcess:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_END_SECONDS)
         # Where it ended without them, they hold the weights in memory still.
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        end_group(self._process.pid)
         self._process.wait()
         self._folder.cleanup()
 
@@ -232,31 +262,40 @@ class LoadedPeer:
     process: PeerProcess | None
 
 
-def load(proven: ProvenPeer, *, stage: str, threads: int, config: Config) -> LoadedPeer:
+def load(
+    proven: ProvenPeer, *, stage: str, threads: int, config: Config, group: "PeerGroup | None" = None
+) -> LoadedPeer:
     """Start the version's program, or find the socket that the site file names, and ask whether it keeps its contract.
 
     Raises:
-        EngineLoadError: It does not start, does not answer as it should, or may not serve this stage.
+        EngineLoadError: It does not answer as it should, or may not serve this stage.
+        EngineUnavailableError: It did not start, or went away; its unit tries again.
     """
     descriptor = proven.descriptor
     require_content_addressed(descriptor, stage)
-    process = PeerProcess(proven, threads=threads) if proven.settings.is_content_addressed else None
-    peer = Peer(_of_the_site(config) if process is None else process.address)
+    process = PeerProcess(proven, threads=threads, group=group) if proven.settings.is_content_addressed else None
+    seconds = config.engine.start_seconds
+    peer = Peer(_of_the_site(config) if process is None else process.address, whole_seconds=seconds)
     try:
         if process is not None:
-            process.until_well(peer, seconds=config.engine.start_seconds)
+            process.until_well(peer, seconds=seconds)
         return _load(proven, peer, process, stage=stage)
-    except (EngineLoadError, EngineProtocolError, EngineRefusedError, EngineUnavailableError, RefusedError) as error:
-        if process is not None:
-            process.end()
-        if isinstance(error, EngineLoadError):
-            raise
+    except (EngineProtocolError, EngineRefusedError, RefusedError) as error:
+        _end(process)
         why, fix = (
             (error.message, "choose another version")
             if isinstance(error, RefusedError)
             else (f"{error.what}: {error.why}", error.fix)
         )
         raise EngineLoadError(what="the attached engine does not answer as it should", why=why, fix=fix) from error
+    except BaseException:
+        _end(process)
+        raise
+
+
+def _end(process: PeerProcess | None) -> None:
+    if process is not None:
+        process.end()
 
 
 def _load(proven: ProvenPeer, peer: Peer, process: PeerProcess | None, *, stage: str) -> LoadedPeer:
@@ -272,6 +311,12 @@ def _load(proven: ProvenPeer, peer: Peer, process: PeerProcess | None, *, stage:
         is_running=lambda: process is None or process.is_running,
     )
     prompt, unlikely = (tokens.tokenize(text, special=False) for text in _PROBE)
+    if not prompt or not unlikely:
+        raise EngineLoadError(
+            what="the vocabulary has no English letters",
+            why="nothing can be tried with it",
+            fix="choose another version",
+        )
     scheduler.require_unbiased(prompt, unlikely[-1])
     app = create_engine_app(
         Serving.of(descriptor, stage=stage),

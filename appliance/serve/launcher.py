@@ -32,7 +32,7 @@ from appliance.registry.carriers import carrier
 from appliance.registry.descriptor import ModelDescriptor, ModelFile
 from appliance.serve import attached_process, debugging, engine_filter, vllm_process
 from appliance.serve.application import Serving, create_engine_app
-from appliance.serve.attached_process import ProvenPeer
+from appliance.serve.attached_process import PeerGroup, ProvenPeer
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.drafting import Drafter
 from appliance.serve.embedding import Embedding
@@ -206,12 +206,12 @@ def load(loadable: Loadable, *, stage: str, threads: int, on_processor: bool = F
     return Loaded(app=app, turns=scheduler.turns)
 
 
-def _attach(proven: ProvenPeer, *, stage: str, threads: int, config: Config) -> Loaded:
-    peer = attached_process.load(proven, stage=stage, threads=threads, config=config)
+def _attach(proven: ProvenPeer, *, stage: str, threads: int, config: Config, group: PeerGroup) -> Loaded:
+    peer = attached_process.load(proven, stage=stage, threads=threads, config=config, group=group)
     if peer.process is not None:
         # Without it there is nobody to answer: the worker ends, and the one that replaces it starts another.
         peer.process.on_end(lambda: os.kill(os.getpid(), signal.SIGTERM))
-        # A unit takes all its processes down; where there is none, what the peer started would stay.
+        # It has time to end well; what is left of it, the master ends.
         atexit.register(peer.process.end)
     return Loaded(app=peer.app, turns=peer.turns, calls=attached_process.CALLS)
 
@@ -315,7 +315,7 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
         vllm_process.serve(version, stage=instance.stage, name=name, config=config, threads=threads, notifier=notifier)
         return
     proven = Proven(prove(store, instance, config), lambda: prove(store, instance, config), say=notifier.tell)
-    watch = WorkerWatch(announces=True)
+    watch, group, master = WorkerWatch(announces=True), PeerGroup(), os.getpid()
     patience = unit.watchdog_seconds() / TURNS_PER_LIMIT
 
     def make() -> Any:
@@ -324,7 +324,7 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
             on_processor, until = instance.is_on_processor, config.engine.debug_until
             loaded = load(taken, stage=instance.stage, threads=threads, on_processor=on_processor, debug_until=until)
         else:
-            loaded = _attach(taken, stage=instance.stage, threads=threads, config=config)
+            loaded = _attach(taken, stage=instance.stage, threads=threads, config=config, group=group)
         watch.probe = lambda: loaded.turns(patience)
         engine_filter.put_on(but=loaded.calls)
         watch.loaded()
@@ -339,6 +339,7 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
         "umask": 0o007,
         "workers": 1,
         "pre_fork": before_fork,
+        "child_exit": lambda _server, _worker: group.end(),
         "when_ready": watch.when_ready,
         "post_worker_init": watch.post_worker_init,
         "worker_class": "gthread",
@@ -351,7 +352,11 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
         "control_socket_disable": True,
         "proc_name": f"sealift-engine {instance.stage}",
     }
-    _EngineServer(lambda: refusal.guarded(make), options).run()
+    try:
+        _EngineServer(lambda: refusal.guarded(make), options).run()
+    finally:
+        if os.getpid() == master:
+            group.end()
 
 
 if __name__ == "__main__":

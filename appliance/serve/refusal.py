@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from appliance.errors import EngineLoadError
+from appliance.errors import EngineUnavailableError
 from media.errors import SealiftError
 
 
@@ -33,7 +33,8 @@ class Refusal:
             tell(error)
             raise
         except MemoryError:
-            self._note(EngineLoadError.exit_code, f"{EngineLoadError.code}: memory is short")
+            # Worth another try: its unit starts again, a bounded number of times.
+            self._note(EngineUnavailableError.exit_code, f"{EngineUnavailableError.code}: memory is short")
             raise
 
     @property

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 _TEXT = "Sealift 1"
+_TOKENS = [3, 5, 7, 9]
 _NO_NEW_PRIVILEGES = 39
 _MODULE = """
 import runpy, sys
@@ -74,7 +75,7 @@ def _is_well(path: str) -> bool:
         return False
 
 
-def _told(path: str, route: str, body: object) -> dict[str, object]:
+def _told(path: str, route: str, body: object = None) -> dict[str, object]:
     status, said = _ask(path, route, body)
     value = json.loads(said) if status == 200 else None
     return value if isinstance(value, dict) else {}
@@ -99,15 +100,15 @@ def _answers_sglang(path: str) -> int:
 
 def _answers_openai(path: str) -> int:
     """Return the number of tokens of a text after which one more was answered with a finite likelihood; 0 for none."""
-    status, said = _ask(path, "/v1/models")
-    named = json.loads(said).get("data") if status == 200 else None
+    named = _told(path, "/v1/models").get("data")
     if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], dict):
         return 0
-    asked = {"model": named[0].get("id"), "prompt": _TEXT, "max_tokens": 1, "temperature": 0, "logprobs": 1}
+    # By their numbers, as the launcher will ask: the first ones of any vocabulary.
+    asked = {"model": named[0].get("id"), "prompt": _TOKENS, "max_tokens": 1, "temperature": 0, "logprobs": 1}
     answer = _told(path, "/v1/completions", asked)
     usage = answer.get("usage")
     count = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-    return count if isinstance(count, int) and _has_likelihoods(answer) else 0
+    return count if count == len(_TOKENS) and type(count) is int and _has_likelihoods(answer) else 0
 
 
 def _has_likelihoods(answer: dict[str, object]) -> bool:
@@ -156,7 +157,7 @@ def main(arguments: list[str]) -> int:
                     return _code(peer, otherwise=3)
                 time.sleep(_PAUSE)
             count = _answers(place, dialect)
-        except (OSError, ValueError, http.client.HTTPException):
+        except (OSError, ValueError, RecursionError, http.client.HTTPException):
             count = 0
         if not count:
             return _code(peer, otherwise=5)

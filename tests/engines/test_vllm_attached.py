@@ -75,29 +75,10 @@ def engine(folder: Path, python: Path) -> Iterator[Path]:
         descriptor = attached.store(site, files, name="small")
         with attached.launched(site, descriptor, python=python, seconds=300) as (socket, launcher):
             yield socket
-            started = descendants(launcher.pid)
+            started = attached.descendants(launcher.pid)
         # vLLM's own processes are no children of the launcher's worker, and hold the weights.
         assert len(started) > 3
-        assert not [name for pid, name in started.items() if running(pid) == name]
-
-
-def running(pid: int) -> str:
-    """Return the name and the beginning of a process that has not ended; empty for none."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")
-    except OSError:
-        return ""
-    state, *rest = fields[2].split()
-    return "" if state in "ZX" else f"{fields[0]} {rest[18]}"
-
-
-def descendants(pid: int) -> dict[int, str]:
-    """Return the processes below one, with what `running` says of each."""
-    found: dict[int, str] = {}
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (int(one) for one in (task / "children").read_text().split()):
-            found |= {child: running(child)} | descendants(child)
-    return found
+        assert not [name for pid, name in started.items() if attached.running(pid) == name]
 
 
 def test_it_keeps_the_contract_of_every_engine(engine: Path) -> None:

@@ -6,14 +6,19 @@ and TensorRT-LLM, because neither was at hand.
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from appliance.serve.client import EngineClient
+from media.errors import SealiftError
 from tests.support import attached
 from tests.support.engine_process import ROOT, engine_site
 from tests.support.tiny_tokenizer import CONTROL, MARK, tokenizer
@@ -30,20 +35,26 @@ print(json.dumps([tokens.tokenize(sys.argv[2], special=special) for special in (
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 
-@pytest.fixture(scope="module", params=sorted(PEERS))
-def engine(request: pytest.FixtureRequest) -> Iterator[Path]:
+@contextmanager
+def launched(dialect: str, *arguments: str) -> Iterator[tuple[Path, "subprocess.Popen[bytes]"]]:
     supervised = {
         **attached.SUPERVISED,
-        "module": PEERS[request.param],
-        "arguments": ["--socket", "{socket}", "--model", "{model}"],
-        "dialect": request.param,
+        "module": PEERS[dialect],
+        "arguments": ["--socket", "{socket}", "--model", "{model}", *arguments],
+        "dialect": dialect,
     }
     with engine_site() as site:
         files = attached.files_of(supervised, tokenizer=tokenizer(), template=TEMPLATE, n_ctx=2048, n_seq_max=4)
         descriptor = attached.store(site, files)
         python = attached.environment(attached.TOKENIZERS)
-        with attached.launched(site, descriptor, python=python) as (socket, _):
-            yield socket
+        with attached.launched(site, descriptor, python=python) as found:
+            yield found
+
+
+@pytest.fixture(scope="module", params=sorted(PEERS))
+def engine(request: pytest.FixtureRequest) -> Iterator[Path]:
+    with launched(request.param) as (socket, _):
+        yield socket
 
 
 def test_it_keeps_the_contract_of_every_engine(engine: Path) -> None:
@@ -81,3 +92,34 @@ def test_the_library_itself_reads_control_tokens_in_our_text_alone(tmp_path: Pat
     ours, users = json.loads(done.stdout)
     assert ours == [*"é".encode(), CONTROL, *b"x", MARK]
     assert users == list(text.encode())
+
+
+@pytest.mark.parametrize("ends", ["asked to stop", "its worker is killed"])
+def test_nothing_is_left_of_a_peer_whose_launcher_ended_in_the_middle_of_an_answer(ends: str) -> None:
+    with launched("openai", "--busy") as (socket, launcher), EngineClient(socket, read_seconds=60) as client:
+        waiting = threading.Thread(target=_ask, args=(client,), daemon=True)
+        waiting.start()
+        _until(lambda: client.running() == 1)
+        started = attached.descendants(launcher.pid)
+        assert any("(sleep" in name for name in started.values()), started
+        if ends == "its worker is killed":
+            os.kill(next(iter(started)), signal.SIGKILL)
+            _until(lambda: not _left(started))
+    _until(lambda: not _left(started))
+    waiting.join(60)
+
+
+def _ask(client: EngineClient) -> None:
+    with suppress(SealiftError):
+        list(client.chat_stream({"messages": [{"role": "user", "content": "a"}], "max_tokens": 8}))
+
+
+def _left(started: dict[int, str]) -> list[str]:
+    return [name for pid, name in started.items() if attached.running(pid) == name]
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 40
+    while not holds():
+        assert time.monotonic() < ends
+        time.sleep(0.05)

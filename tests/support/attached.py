@@ -135,3 +135,22 @@ def launched(
         finally:
             process.terminate()
             process.wait(timeout=60)
+
+
+def running(pid: int) -> str:
+    """Return the name and the beginning of a process that has not ended; empty for none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")
+    except OSError:
+        return ""
+    state, *rest = fields[2].split()
+    return "" if state in "ZX" else f"{fields[0]} {rest[18]}"
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Return the processes below one, with what `running` says of each."""
+    found: dict[int, str] = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (int(one) for one in (task / "children").read_text().split()):
+            found |= {child: running(child)} | descendants(child)
+    return found

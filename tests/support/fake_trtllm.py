@@ -7,6 +7,7 @@ requests have the fields of `CompletionRequest` alone, others are refused; it na
 
 import argparse
 import json
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ class FakeTrtllm:
         models: The names that it has for what it serves.
         room: Tokens of a prompt that it takes.
         keeps_prompts: Say the second time that it knew a prompt.
+        tells_known: Say this of the tokens that it knew of a prompt, in place of their number.
         keeps_shapes: Whether it answers as a schema wants; None to refuse to be asked.
         minds_bias: Whether a bias decides what it says.
         is_certain: Say of every token that it was certain, as one does that counts the bias.
@@ -56,6 +58,7 @@ class FakeTrtllm:
     room: int = 65536
     keeps_prompts: bool = False
     keeps_shapes: bool | None = True
+    tells_known: Any = None
     minds_bias: bool = True
     is_certain: bool = False
     told: Any = None
@@ -114,7 +117,8 @@ def _whole(body: dict[str, Any], peer: FakeTrtllm) -> dict[str, Any]:
         likely = -0.5 if forced and forced[0] in body["prompt"] else -5.0
         said = {"tokens": [choice["text"]], "token_logprobs": [0.0 if peer.is_certain else likely], "text_offset": [0]}
         choice["logprobs"] = said if peer.told is None else peer.told
-    details = {"cached_tokens": len(body["prompt"]) if knew and peer.keeps_prompts else 0}
+    known = len(body["prompt"]) if knew and peer.keeps_prompts else 0
+    details = {"cached_tokens": known} if peer.tells_known is None else peer.tells_known
     usage = {**counted["usage"], "completion_tokens": 1, "prompt_tokens_details": details}
     return {"id": "cmpl-x", "object": "text_completion", "choices": [choice], "usage": usage}
 
@@ -134,11 +138,14 @@ def fake_trtllm(path: Path, **settings: Any) -> Iterator[FakeTrtllm]:
 
 
 def main() -> None:
-    """Serve until this process is ended."""
+    """Serve until this process is ended; `--busy` with a process of its own, and streams that never begin."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--busy", action="store_true")
     known, _ = parser.parse_known_args()
-    with fake_trtllm(known.socket):
+    if known.busy:
+        subprocess.Popen(["sleep", "120"])
+    with fake_trtllm(known.socket, hold=threading.Event() if known.busy else None):
         threading.Event().wait()
 
 

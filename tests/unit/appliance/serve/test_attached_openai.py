@@ -67,7 +67,7 @@ def well_behaved(peer: FakeTrtllm) -> Iterator[None]:
     yield
     if peer.hold is not None:
         peer.hold.set()
-    peer.hold = peer.events = peer.told = None
+    peer.hold = peer.events = peer.told = peer.tells_known = None
     peer.models, peer.room, peer.keeps_prompts, peer.keeps_shapes = ("tiny",), 65536, False, True
     peer.minds_bias, peer.is_certain = True, False
     peer.asked.clear()
@@ -262,6 +262,11 @@ def test_a_hostile_answer_about_likelihoods_is_a_share_or_a_broken_contract(
         ({"models": ()}, "the version's model alone"),
         ({"models": ("a", "b")}, "the version's model alone"),
         ({"models": (5,)}, "the version's model alone"),
+        ({"tells_known": {}}, "--enable-prompt-tokens-details"),
+        ({"tells_known": 5}, "--enable-prompt-tokens-details"),
+        ({"tells_known": {"cached_tokens": True}}, "--enable-prompt-tokens-details"),
+        ({"tells_known": {"cached_tokens": -1}}, "--enable-prompt-tokens-details"),
+        ({"tells_known": {"cached_tokens": "0"}}, "--enable-prompt-tokens-details"),
         ({"room": 511}, "n_ctx"),
         ({"keeps_prompts": True}, "--no-enable-prefix-caching"),
     ],

@@ -33,7 +33,7 @@ answers = {"/tokenize": {"tokens": [1, 2]}, "/v1/completions": {"choices": [{"te
     [None, 1, None], [None if order == "silent" else -0.5, 2, None]]}}}
 if order == "sglang": del answers["/tokenize"], answers["/v1/completions"]
 if order == "openai":
-    answers = {"/v1/completions": {"usage": {"prompt_tokens": 2}, "choices": [{"text": "a", "logprobs": {
+    answers = {"/v1/completions": {"usage": {"prompt_tokens": 4}, "choices": [{"text": "a", "logprobs": {
         "tokens": ["a"], "token_logprobs": [-0.5]}}]}}
 class Door(http.server.BaseHTTPRequestHandler):
     def address_string(self): return ""
