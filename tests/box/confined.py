@@ -70,6 +70,8 @@ _STATE = (
     "proofs",
     "reports",
     "scrub",
+    "standby",
+    "mirrors",
 )
 _WRITES = {name: f"/var/lib/sealift/{name}" for name in _STATE} | {
     "etc": "/etc/sealift",
@@ -77,6 +79,7 @@ _WRITES = {name: f"/var/lib/sealift/{name}" for name in _STATE} | {
     "engines": "/opt/sealift/engines",
     "releases": "/opt/sealift/releases",
     "run": "/run/sealift",
+    "lease": "/run/sealift/lease",
     "arrived": "/run/sealift/arrived",
     "exporting": "/run/sealift/exporting",
     "units": "/etc/systemd/system",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.box import looks
+from tests.box import heldstill, looks
 from tests.box.box import SITE_FILE, first_trust
 from tests.box.load import Asked, load
 from tests.box.machine import Machine, base_image
@@ -72,6 +72,8 @@ def all_of_it(run: Run, served: Served, stack: ExitStack) -> None:
     _hold_lease(pair)
     _keep_current(pair, served)
     _cut(pair, served)
+    # It holds the mirror of the other one.
+    heldstill.units_of_a_pair_hold(other)
 
 
 def _site_file(name: str) -> str:

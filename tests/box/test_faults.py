@@ -270,6 +270,7 @@ PAIR = (
     "an answer of before is proven by the box that gave it",
     "each answer is recorded by the one box that gave it",
     "both boxes answered",
+    "every unit of a pair reaches what it should",
 )
 VLLM = (
     "the plan shows what vLLM's units get",
