@@ -48,6 +48,8 @@ _STEPS: Final = frozenset(
 ) | {"sealift-validate@", "sealift-try-nftables@", "sealift-try-nginx@"}
 ONE_SHOT: Final = _BY_TIMER | _STEPS
 _LEASE: Final = "sealift-standby.service"
+# Wanted with the metrics, and kept by its own condition where the machine has no card.
+_CARDS: Final = "sealift-gpus.service"
 _AT_WORK: Final = frozenset({UnitState.ACTIVE, UnitState.STARTING, UnitState.STOPPING})
 _AT_REST: Final = frozenset({UnitState.INACTIVE, UnitState.STOPPING})
 
@@ -251,7 +253,8 @@ def _units(config: Config, supervisor: Supervisor) -> Part:
     found = tuple(
         one
         for one in supervisor.units()
-        if one.state is not UnitState.INACTIVE or not (_is_one_shot(one.name) or (one.name == _LEASE and not is_paired))
+        if one.state is not UnitState.INACTIVE
+        or not (_is_one_shot(one.name) or one.name == _CARDS or (one.name == _LEASE and not is_paired))
     )
     lines = _stopped_lines(config)
     idle = ((one.name, engine_of(one.name)) for one in found if one.state in _AT_REST)
