@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from appliance.actions import censusnodes, nodes, scrub, teststage, units
+from appliance.actions import censusnodes, filesystems, nodes, scrub, teststage, units
 from appliance.actions import clock as clock_action
 from appliance.actions.backups import standing
 from appliance.actions.statusledger import StatusLedger
@@ -93,6 +93,7 @@ def status(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
         "units": lambda: _units(config, supervisor or open_supervisor(config)),
         "addresses": lambda: _addresses(config),
         "store": lambda: _store(config, clock),
+        "disks": lambda: _disks(config),
         "ledger": lambda: _ledger(config, ledger),
         "backup": lambda: _backup(config, clock, ledger),
         "clock": lambda: _clock(config, clock),
@@ -135,6 +136,18 @@ def _release(config: Config) -> Part:
 def _store(config: Config, clock: Clock) -> Part:
     found = scrub.standing(config, clock=clock)
     return Part(name="store", is_good=found.is_good, text=found.text, fields=found.fields)
+
+
+def _disks(config: Config) -> Part:
+    found = filesystems.file_systems(config)
+    full = [one.place for one in found if one.is_full]
+    text = ", ".join(f"{one.place} {one.free / 2**30:.1f} GiB" for one in found) + " free"
+    return Part(
+        name="disks",
+        is_good=not full,
+        text=f"full: {', '.join(full)}; {text}" if full else text,
+        fields={"free": {one.place: one.free for one in found}, "full": full},
+    )
 
 
 def _production(config: Config, asked: StatusLedger) -> Part:
