@@ -46,6 +46,25 @@ FAULTS = (
     "each is whole",
     "then nothing is left to put in",
 )
+DISKS = (
+    "answers go on while the machine's own file system is full",
+    "doctor names the file system that is full",
+    "and so does the status",
+    "an engine's process that is killed then is replaced",
+    "with room doctor starts what could not, and all is well",
+    "nothing acknowledged was lost on a full file system",
+    "a backup lands on its own disk",
+    "a backup onto a full disk ends with 30",
+    "and so does its unit",
+    "what is there is the backup before, and nothing half",
+    "the status says that the disk of backups is full",
+    "and that the unit failed",
+    "doctor names the disk of backups",
+    "monitoring is told both",
+    "with room there is a backup again",
+    "the backups that are there are as recorded, and open",
+    "nothing is told of it any more",
+)
 CLOCKS = (
     "nobody sets the clock alone",
     "two people answer for the clock",
@@ -288,6 +307,7 @@ VLLM = (
 )
 PARTS: dict[str, tuple[pytest.MarkDecorator | tuple[pytest.MarkDecorator, ...], tuple[str, ...]]] = {
     "faults": (pytest.mark.box_faults, FAULTS),
+    "disks": (pytest.mark.box_disks, DISKS),
     "clocks": (pytest.mark.box_time, CLOCKS),
     "windows": (pytest.mark.box_time, (*WINDOWS, *EVIDENCED)),
     "optional": (pytest.mark.box_optional, OPTIONAL),
