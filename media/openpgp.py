@@ -1,20 +1,20 @@
 """Detached OpenPGP signatures, verified by gpgv and judged by its status lines (TRUST-10 to TRUST-22).
 
-Rules: the shape is fixed first (`media.packets`); gpgv gets a keyring made here from the trusted certificates, an empty
-home and no other option than to ignore the clock; its exit code proves nothing (it is 0 for a revoked key), so its
-status, read from a pipe of its own, must hold exactly one NEWSIG, GOODSIG and VALIDSIG that agree with the packet, and
-no line that is not known to be harmless.
+Rules: the shape is fixed first (`media.packets`); gpgv gets a keyring made here from the trusted certificates, no home
+and no other option than to ignore the clock, all of it in memory; its exit code proves nothing (it is 0 for a revoked
+key), so its status, read from a pipe of its own, must hold exactly one NEWSIG, GOODSIG and VALIDSIG that agree with the
+packet, and no line that is not known to be harmless.
 """
 
 import hashlib
 import os
 import subprocess
-import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from threading import Timer
+from typing import BinaryIO, Final
 
 from media import limits, packets
 from media.errors import BadSignatureError, CannotVerifyError, LimitExceededError, MalformedError
@@ -38,6 +38,7 @@ _WHY = {
     b"NODATA": "there is no signature",
 }
 _SECONDS = 60
+_NO_HOME: Final = "/proc/self/fdinfo/home"  # never there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,36 +176,41 @@ def _owner(packet: SignaturePacket, certificates: Sequence[Certificate]) -> Cert
 
 
 def _run_gpgv(signature: bytes, data: bytes, keyring: bytes) -> tuple[bytes, int]:
-    with tempfile.TemporaryDirectory(prefix="gpgv-") as folder:
-        home = Path(folder) / "home"
-        home.mkdir(mode=0o700)
-        for name, content in (("keyring", keyring), ("signature", signature), ("data", data)):
-            (Path(folder) / name).write_bytes(content)
+    with ExitStack() as stack:
+        given = [stack.enter_context(_in_memory(content)) for content in (keyring, signature, data)]
         read_end, write_end = os.pipe()
-        with os.fdopen(read_end, "rb") as status:
-            try:
-                process = _start_gpgv(Path(folder), write_end)
-            finally:
-                os.close(write_end)
-            watch = Timer(_SECONDS, process.kill)
-            watch.start()
-            try:
-                with process:  # waits; nothing else is read from gpgv, so neither can wait for the other
-                    lines = status.read()
-            finally:
-                watch.cancel()
-            return lines, process.returncode
+        status = stack.enter_context(os.fdopen(read_end, "rb"))
+        try:
+            process = _start_gpgv([file.fileno() for file in given], write_end)
+        finally:
+            os.close(write_end)
+        watch = Timer(_SECONDS, process.kill)
+        watch.start()
+        try:
+            with process:  # waits; nothing else is read from gpgv, so neither can wait for the other
+                lines = status.read()
+        finally:
+            watch.cancel()
+        return lines, process.returncode
 
 
-def _start_gpgv(folder: Path, write_end: int) -> subprocess.Popen[bytes]:
-    command = ["gpgv", "--homedir", "home", "--keyring", str(folder / "keyring"), "--ignore-time-conflict"]
-    command += ["--status-fd", str(write_end), "signature", "data"]
+def _in_memory(content: bytes) -> BinaryIO:
+    # No folder: an approval must verify on a full disk too, or what serves would be taken for what nobody approved.
+    file = os.fdopen(os.memfd_create("gpgv"), "w+b", buffering=0)
+    file.write(content)
+    return file
+
+
+def _start_gpgv(given: Sequence[int], status: int) -> subprocess.Popen[bytes]:
+    keyring, signature, data = (f"/proc/self/fd/{descriptor}" for descriptor in given)
+    command = ["gpgv", "--homedir", _NO_HOME, "--keyring", keyring, "--ignore-time-conflict"]
+    command += ["--status-fd", str(status), signature, data]
     try:
         return subprocess.Popen(
             command,
-            cwd=folder,
+            cwd="/",
             env={"LC_ALL": "C", "PATH": os.environ.get("PATH", "/usr/bin:/bin")},
-            pass_fds=(write_end,),
+            pass_fds=(*given, status),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

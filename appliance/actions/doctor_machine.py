@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from appliance.actions import listening, nettest
+from appliance.actions import filesystems, listening, nettest
+from appliance.actions.filesystems import existing
 from appliance.actions.findings import Finding
 from appliance.config import Config
 from appliance.verify.fit import Machine
@@ -25,22 +25,25 @@ _PROBE_BYTES: Final = 16 * 2**20
 _COMMITS: Final = 8
 _SLOWEST_MIB: Final = 20
 _SLOWEST_COMMIT_MILLIS: Final = 50
-_LEAST_FREE_BYTES: Final = 4 * 2**30
+_WHY_ROOM: Final = {
+    "system": "on a full one what runs goes on, but no unit starts: systemd makes a folder for each there",
+    "backup": "the next backup finds no room, and a lost disk would be a lost ledger since the one before",
+}
+_THEN_MEND: Final = {"system": "; then `sealift doctor --mend` starts what could not"}
 _RUNTIME: Final = re.compile(r"nvidia_cuda_runtime(?:_cu[0-9]+)?-([0-9]+)\.[0-9.]+\.dist-info")
 # The oldest driver that runs each major CUDA by minor-version compatibility (NVIDIA's release notes).
 OLDEST_DRIVER: Final[Mapping[int, tuple[int, ...]]] = {11: (450, 80, 2), 12: (525, 60, 13), 13: (580,)}
 
 
 def room(config: Config) -> Iterator[Finding]:
-    """Whether state and releases have room."""
-    for name, path in (("state", config.at.state), ("releases", config.at.releases)):
-        free = shutil.disk_usage(existing(path)).free
+    """Whether each file system that the box needs has room."""
+    for found in filesystems.file_systems(config):
         yield Finding(
-            name=f"room for {name}",
-            is_good=free >= _LEAST_FREE_BYTES,
-            text=f"{free / 2**30:.1f} GiB free",
-            why="a full disk stops records, and without a record there is no answer",
-            fix=f"make {_LEAST_FREE_BYTES >> 30} GiB free",
+            name=f"room for {found.place}",
+            is_good=not found.is_short,
+            text=f"{found.free / 2**30:.1f} GiB free",
+            why=_WHY_ROOM.get(found.place, "a full disk stops records, and without a record there is no answer"),
+            fix=f"make {found.least / 2**30:.1f} GiB free{_THEN_MEND.get(found.place, '')}",
         )
 
 
@@ -237,11 +240,6 @@ def cards(config: Config, folder: Path = CARDS) -> Iterator[Finding]:
         why="an isolated machine has no way out that does not need a cable",
         fix="take the card out, or switch it off in the firmware",
     )
-
-
-def existing(path: Path) -> Path:
-    """Return the path, or the nearest folder above it that is there."""
-    return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 def is_up(card: Path) -> bool:

@@ -10,13 +10,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
 from math import inf
-from pathlib import Path
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from appliance.actions import censusnodes, forwarding, ledger_room, nettest, rollout_observed, scrub, tls_standing
+from appliance.actions import (
+    censusnodes,
+    filesystems,
+    forwarding,
+    ledger_room,
+    nettest,
+    rollout_observed,
+    scrub,
+    tls_standing,
+)
 from appliance.actions.backups.standing import standing as backups
 from appliance.actions.recorded import RECEIVED
 from appliance.actions.retention import overdue
@@ -239,14 +247,10 @@ def _spool(config: Config) -> Iterator[Sample]:
 
 
 def _disks(config: Config) -> Iterator[Sample]:
-    places = {"state": config.at.state, "releases": config.at.releases}
-    if config.backup.folder:
-        places["backup"] = Path(config.backup.folder)
-    for place, path in places.items():
-        if path.is_dir():  # a backup's disk may be in a safe, where it belongs
-            usage = shutil.disk_usage(path)
-            yield _sample("sealift_disk_size_bytes", usage.used + usage.free, place=place)
-            yield _sample("sealift_disk_available_bytes", usage.free, place=place)
+    for place, path in filesystems.places(config).items():
+        usage = shutil.disk_usage(path)
+        yield _sample("sealift_disk_size_bytes", usage.used + usage.free, place=place)
+        yield _sample("sealift_disk_available_bytes", usage.free, place=place)
 
 
 def _clock(config: Config, clock: Clock) -> Iterator[Sample]:

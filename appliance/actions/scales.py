@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from appliance.actions import gpus
-from appliance.actions.doctor_machine import CARDS, card_mbit, existing
+from appliance.actions.doctor_machine import CARDS, card_mbit
+from appliance.actions.filesystems import existing
 from appliance.actions.gpus import GpuNow
 from appliance.registry import memory
 from appliance.registry.known_models import tables

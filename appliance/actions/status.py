@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from appliance.actions import censusnodes, nodes, scrub, teststage, units
+from appliance.actions import censusnodes, filesystems, nodes, scrub, teststage, units
 from appliance.actions import clock as clock_action
 from appliance.actions.backups import standing
 from appliance.actions.statusledger import StatusLedger
@@ -48,6 +48,8 @@ _STEPS: Final = frozenset(
 ) | {"sealift-validate@", "sealift-try-nftables@", "sealift-try-nginx@"}
 ONE_SHOT: Final = _BY_TIMER | _STEPS
 _LEASE: Final = "sealift-standby.service"
+# Wanted with the metrics, and kept by its own condition where the machine has no card.
+_CARDS: Final = "sealift-gpus.service"
 _AT_WORK: Final = frozenset({UnitState.ACTIVE, UnitState.STARTING, UnitState.STOPPING})
 _AT_REST: Final = frozenset({UnitState.INACTIVE, UnitState.STOPPING})
 
@@ -91,6 +93,7 @@ def status(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
         "units": lambda: _units(config, supervisor or open_supervisor(config)),
         "addresses": lambda: _addresses(config),
         "store": lambda: _store(config, clock),
+        "disks": lambda: _disks(config),
         "ledger": lambda: _ledger(config, ledger),
         "backup": lambda: _backup(config, clock, ledger),
         "clock": lambda: _clock(config, clock),
@@ -133,6 +136,18 @@ def _release(config: Config) -> Part:
 def _store(config: Config, clock: Clock) -> Part:
     found = scrub.standing(config, clock=clock)
     return Part(name="store", is_good=found.is_good, text=found.text, fields=found.fields)
+
+
+def _disks(config: Config) -> Part:
+    found = filesystems.file_systems(config)
+    full = [one.place for one in found if one.is_full]
+    text = ", ".join(f"{one.place} {one.free / 2**30:.1f} GiB" for one in found) + " free"
+    return Part(
+        name="disks",
+        is_good=not full,
+        text=f"full: {', '.join(full)}; {text}" if full else text,
+        fields={"free": {one.place: one.free for one in found}, "full": full},
+    )
 
 
 def _production(config: Config, asked: StatusLedger) -> Part:
@@ -251,7 +266,8 @@ def _units(config: Config, supervisor: Supervisor) -> Part:
     found = tuple(
         one
         for one in supervisor.units()
-        if one.state is not UnitState.INACTIVE or not (_is_one_shot(one.name) or (one.name == _LEASE and not is_paired))
+        if one.state is not UnitState.INACTIVE
+        or not (_is_one_shot(one.name) or one.name == _CARDS or (one.name == _LEASE and not is_paired))
     )
     lines = _stopped_lines(config)
     idle = ((one.name, engine_of(one.name)) for one in found if one.state in _AT_REST)

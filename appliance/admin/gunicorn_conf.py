@@ -22,6 +22,8 @@ umask = 0o007
 limit_request_line = 4094
 limit_request_fields = 60
 preload_app = False
+# What tells that a worker lives is a file in memory: a service that starts on a full disk answers all the same.
+worker_tmp_dir = "/dev/shm"  # noqa: S108 - a file of this process alone, without a name
 control_socket_disable = True
 
 _watch: Final = WorkerWatch()

@@ -97,9 +97,9 @@ def verify(
         notes: Checkpoints from outside (printed, sent with a receipt) that the tree must contain.
         progress: Called with leaves done and leaves in all.
     """
-    head = ledger.head()
     walk = _Walk(origin=ledger.leaf(0).origin)
     own = _own_checkpoint(ledger, walk)
+    head = ledger.head()  # after what is signed now: others go on recording meanwhile
     keys = _keys(ledger, pinned, walk)
     outside, inside = (
         [one for text in texts if keys and (one := _read_note(text, keys, walk)) is not None] for texts in (notes, own)

@@ -59,6 +59,8 @@ errorlog = "-"
 loglevel = "error"
 proc_name = f"sealift-{_name}"
 preload_app = False
+# What tells that a worker lives is a file in memory: a service that starts on a full disk answers all the same.
+worker_tmp_dir = "/dev/shm"  # noqa: S108 - a file of this process alone, without a name
 control_socket_disable = True
 
 _watch: Final = WorkerWatch()

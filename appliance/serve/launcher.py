@@ -350,6 +350,7 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
         "errorlog": "-",
         "loglevel": "warning",
         "control_socket_disable": True,
+        "worker_tmp_dir": "/dev/shm",  # noqa: S108 - as the gateway's: no room on a disk is needed to start
         "proc_name": f"sealift-engine {instance.stage}",
     }
     try:

@@ -70,6 +70,8 @@ _STATE = (
     "proofs",
     "reports",
     "scrub",
+    "standby",
+    "mirrors",
 )
 _WRITES = {name: f"/var/lib/sealift/{name}" for name in _STATE} | {
     "etc": "/etc/sealift",
@@ -77,6 +79,7 @@ _WRITES = {name: f"/var/lib/sealift/{name}" for name in _STATE} | {
     "engines": "/opt/sealift/engines",
     "releases": "/opt/sealift/releases",
     "run": "/run/sealift",
+    "lease": "/run/sealift/lease",
     "arrived": "/run/sealift/arrived",
     "exporting": "/run/sealift/exporting",
     "units": "/etc/systemd/system",
@@ -201,13 +204,13 @@ def processes_held(run: Run, digest: str) -> None:
         run.require("when memory is short engines go first", in_order, scores)
         for name in engines:
             master = _main_pid(machine, name)
-            worker = _worker_of(machine, master)
+            worker = worker_of(machine, master)
             filters = [int(machine.status_of(pid)["Seccomp_filters"]) for pid in (master, worker)]
             cores = machine.status_of(worker)["Cpus_allowed_list"]
             print(f"   {name[8:30]:<23} filters {filters}, cores {cores}")
             run.require("a loaded engine has put on a filter of its own", filters[1] == filters[0] + 1, filters)
             run.require("an engine leaves a core", not cores.startswith("0"), cores)
-        worker = _worker_of(machine, _main_pid(machine, "sealift-gateway.service"))
+        worker = worker_of(machine, _main_pid(machine, "sealift-gateway.service"))
         asked = f"grep -h Cpus_allowed_list /proc/{worker}/task/*/status"
         threads = [line.split()[1] for line in machine.run("sh", "-c", asked, shown=False).stdout.splitlines()]
         print(f"   {'gateway':<23} {len(threads)} threads, cores {sorted(set(threads))}")
@@ -237,7 +240,8 @@ def hung_service_comes_back(run: Run) -> None:
         machine.run("systemctl", "restart", unit)
 
 
-def _worker_of(machine: Machine, master: int) -> int:
+def worker_of(machine: Machine, master: int) -> int:
+    """Return the process that a unit's first one began to do its work."""
     return int(machine.run("cat", f"/proc/{master}/task/{master}/children", shown=False).stdout.split()[0])
 
 

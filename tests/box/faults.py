@@ -5,6 +5,7 @@
     before    a box that the version before makes by its own source, kept for the next two
     released  this release is installed there, and goes on with records, people, keys and the version in production
     returned  this release does not answer there, and the version before goes on with what it left
+    disks     the machine's own file system runs full, and the one that backups go to
     faults    SIGKILL of every service, a cut cable, full disks, an old disk image, uninstall; and beside it a bare box:
               the guided install at a terminal, through a power failure; and dpkg cut off in the states it can leave
     clocks    a clock that jumps while it runs, and across a restart and a boot: fifty years ahead, 1970, ten years on
@@ -28,6 +29,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.box import (
+    backupdisk,
     clocks,
     cutpackages,
     database,
@@ -49,7 +51,7 @@ from tests.box import (
     windowed,
 )
 from tests.box.box import serve
-from tests.box.disks import LEDGER, RELEASES, STATE, small_disks
+from tests.box.disks import BACKUP, LEDGER, RELEASES, STATE, SYSTEM, small_disks
 from tests.box.machine import install_tools
 from tests.box.prepared import Served
 from tests.box.run import ROOT, Run, wait_for_engine
@@ -72,6 +74,13 @@ def faults(run: Run, stack: ExitStack) -> None:
     run.machine.stop()
     guided.first_install(run, served)
     cutpackages.packages_are_finished(run)
+
+
+def disks(run: Run, stack: ExitStack) -> None:
+    """File systems run full that hold neither records nor state: the machine's own, and that of backups."""
+    served = _serving(run, stack, RELEASES, STATE, BACKUP, SYSTEM)
+    full.system_full(run, served)
+    backupdisk.backup_full(run)
 
 
 def upgraded(run: Run, stack: ExitStack) -> None:
@@ -180,6 +189,7 @@ PARTS: dict[str, Callable[[Run, ExitStack], None]] = {
     "released": released_before,
     "returned": returned_before,
     "faults": faults,
+    "disks": disks,
     "clocks": clock_jumps,
     "windows": windows,
     "optional": optional_parts,

@@ -1,16 +1,24 @@
 """Each file system of the box runs full: nothing is answered unrecorded, nothing that runs is harmed."""
 
+import json
 import time
+from typing import Any
 
-from tests.box.disks import LEDGER, RELEASES, STATE, fill
+from tests.box import looks
+from tests.box.confined import worker_of
+from tests.box.disks import LEDGER, RELEASES, STATE, SYSTEM, fill
 from tests.box.kills import require_recorded
-from tests.box.load import load
+from tests.box.load import Load, load
 from tests.box.machine import BoxError
 from tests.box.operators import as_person
 from tests.box.prepared import Served
 from tests.box.run import Run
 
 _REFUSAL_SECONDS = 120.0
+_WELL_SECONDS = 30.0
+_PAGE = "sealift-admin.service"
+# As long as systemd tries a start anew, a second apart.
+_TRIES_SECONDS = 10.0
 
 
 def ledger_full(run: Run, served: Served) -> None:
@@ -53,6 +61,65 @@ def releases_full(run: Run) -> None:
         run.require("installing onto a full disk ends with 30", done.returncode == 30, done.stdout + done.stderr)
         filled.empty()
         run.require("an install that found no room left the release in use", _in_use(run) == before, _in_use(run))
+
+
+def system_full(run: Run, served: Served) -> None:
+    """Fill what is left of the machine, which holds neither records nor state: answers go on, and it is told.
+
+    An engine's process that ends meanwhile is replaced. A whole unit may find no room for its sandbox until there is
+    some again; then doctor starts it.
+    """
+    machine, engine = run.machine, f"sealift-engine-production@{served.digest[:12]}.service"
+    with run.stage.chapter("The machine's own file system is full"), load(run, served.key) as asked:
+        filled, began = fill(run, SYSTEM), time.time()
+        for _ in range(5):
+            asked.answered_since(time.time())
+        refused = [one for one in asked.read() if one.began > began and one.status != 200]
+        run.require("answers go on while the machine's own file system is full", not refused, refused)
+        found = findings(run)["room for system"]
+        run.require("doctor names the file system that is full", found["is_good"] is False, found)
+        told = status(run)["disks"]
+        run.require("and so does the status", told["full"] == ["system"], told)
+        seconds = _replaced(run, asked, engine)
+        run.require("an engine's process that is killed then is replaced", seconds < _WELL_SECONDS, seconds)
+        machine.run("systemctl", "kill", "--signal=KILL", _PAGE)
+        time.sleep(_TRIES_SECONDS)
+        filled.empty()
+        room = time.time()
+        machine.run("sealift", "doctor", "--mend", shown=False, may_fail=True)
+        asked.answered_since(room)
+        looks.wait(lambda: _is_well(run), lambda: str(status(run)), seconds=_WELL_SECONDS)
+        run.facts["well_after_room_seconds"] = round(time.time() - room, 1)
+        run.require("with room doctor starts what could not, and all is well", looks.is_active(run, _PAGE))
+    require_recorded(run, asked.asked, "nothing acknowledged was lost on a full file system")
+
+
+def _replaced(run: Run, asked: Load, unit: str) -> float:
+    """Kill the process that does a unit's work; return after how many seconds another one had somebody answered."""
+    main = int(looks.main_process(run, unit))
+    before, began = worker_of(run.machine, main), time.time()
+    run.machine.shell(f"kill -9 {before}")
+    asked.answered_since(time.time() + 1)
+    after = worker_of(run.machine, main)
+    run.require("it is another process of the same unit", after != before, (before, after))
+    return time.time() - began
+
+
+def findings(run: Run) -> dict[str, Any]:
+    """Return what doctor found, by name."""
+    looked = run.machine.run("sealift", "doctor", "--json", shown=False, may_fail=True)
+    return {one["name"]: one for one in json.loads(looked.stdout)["findings"]}
+
+
+def status(run: Run) -> dict[str, Any]:
+    """Return the parts of the status."""
+    told: dict[str, Any] = json.loads(run.machine.run("sealift", "status", "--json", shown=False, may_fail=True).stdout)
+    return told
+
+
+def _is_well(run: Run) -> bool:
+    told = status(run)
+    return told["units"]["good"] is True and not told["disks"]["full"]
 
 
 def _in_use(run: Run) -> str:

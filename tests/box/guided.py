@@ -1,19 +1,23 @@
 """The guided install on a bare box: questions at a terminal, power lost in its middle, the same again, then a file.
 
 What a person types the first time is offered the second time; what an unattended file says in the same words finds
-nothing left to do.
+nothing left to do. As the profile `single-cpu` has it, backups go to a second disk, which is one of its own here.
 """
 
 import json
 import re
+from contextlib import ExitStack
 
+from tests.box import looks
 from tests.box.box import first_trust
+from tests.box.disks import BACKUP, new_disk
 from tests.box.machine import Machine, base_image
 from tests.box.network import BOX_ADDRESS
 from tests.box.powercut import cut_when
 from tests.box.prepared import Served
 from tests.box.run import HOSTNAME, Run
 from tests.box.terminal import Spoken, at_terminal
+from tests.support.backups import recipient
 
 NAMES = ("Iris Mora", "Omar Haddad")
 TALK = (
@@ -26,7 +30,7 @@ TALK = (
     ("Who has compared that with another clock? Name", "Gina Goods"),
     ("Name of the first person", NAMES[0]),
     ("Name of the second person", NAMES[1]),
-    ("Where do backups go", "none"),
+    ("Where do backups go", BACKUP),
     ("Which mail relay takes alerts", "none"),
 )
 AGREED = ("Do all this now?", "y")
@@ -42,6 +46,8 @@ confirmed_by = "Gina Goods"
 servers = ["10.77.0.2"]
 [people]
 names = {json.dumps(NAMES)}
+[backup]
+folder = "{BACKUP}"
 [capacity]
 seconds = 30
 """
@@ -59,18 +65,24 @@ def first_install(run: Run, served: Served) -> None:
     machine = Machine(
         root=run.out / "fresh", name=f"{run.machine.name}g", media=run.machine.media, log=run.out / "fresh.log"
     )
+    stack = ExitStack()
     bare = Run(out=run.out, stage=run.stage, machine=machine, facility=run.facility, facts=run.facts)
     try:
-        with run.stage.chapter("A bare box"):
+        with run.stage.chapter("A bare box with a second disk"):
             machine.create(base_image())
+            second = run.out / "second-disk"
+            new_disk(run, stack, second, mib=256)
+            machine.disks = {BACKUP: second}
             machine.boot()
         first_trust(bare, served.sealed(run))
         cut_off(bare)
         codes = finished(bare)
         from_a_file(bare, codes)
+        backed_up(bare)
         looked_at(bare)
     finally:
         machine.stop()
+        stack.close()
 
 
 def cut_off(run: Run) -> None:
@@ -110,6 +122,7 @@ def finished(run: Run) -> dict[str, str]:
         missing = [one for one in ends_with if one not in spoken.said]
         run.require("it ends with address, capacity and what was asked for", kept["urls"] and not missing, missing)
         run.require("it says that nobody is told of trouble, and why", "NO ALERTS" in spoken.said, spoken.said)
+        run.require("it says what backups still need", f"Backups go to {BACKUP}" in spoken.said, spoken.said)
         run.facts["notes_per_hour"] = kept["capacity"]["figures"]["notes_per_hour"]
         run.require("no code was written down", not any(code in json.dumps(kept) for code in codes.values()))
         told = json.loads(machine.run("sealift", "status", "--json", shown=False, may_fail=True).stdout)
@@ -130,6 +143,25 @@ def from_a_file(run: Run, codes: dict[str, str]) -> None:
         run.require("then nothing is left to do", not plan["site_file"] and not plan["install"]["changed"], plan)
 
 
+def backed_up(run: Run) -> None:
+    """Choose who can open backups; the units that timers start make one and bring it back."""
+    machine = run.machine
+    with run.stage.chapter("A backup to the second disk, and its drill"), recipient() as offline:
+        (machine.root / "root/backup-key.gpg").write_bytes(offline.certificate())
+        by = [word for name in NAMES for word in ("--by", name)]
+        machine.run("sealift", "backup", "recipient", "/root/backup-key.gpg", *by)
+        timers = [looks.is_active(run, f"sealift-{name}.timer") for name in ("backup", "drill")]
+        run.require("timers make backups and bring them back", all(timers), timers)
+        for name in ("backup", "drill"):
+            machine.run("systemctl", "start", f"sealift-{name}.service")
+        (made,) = machine.result("sealift", "backup", "list")["backups"]
+        on_disk = machine.disks[BACKUP] / str(made["name"])
+        opened = offline.gpg.run("--decrypt", str(on_disk))
+        run.require("a backup lies on the second disk and opens with the key alone", b"manifest.json" in opened)
+        verified = machine.result("sealift", "backup", "verify", f"{BACKUP}/{made['name']}")
+        run.require("it is the one on record", verified["sha256"] == made["sha256"], verified)
+
+
 def looked_at(run: Run) -> None:
     """Let doctor and the go-live report say what they find."""
     machine = run.machine
@@ -137,10 +169,14 @@ def looked_at(run: Run) -> None:
         looked = machine.run("sealift", "doctor", "--json", shown=False, may_fail=True)
         findings = {one["name"]: one for one in json.loads(looked.stdout)["findings"]}
         bad = {name: one["text"] for name, one in findings.items() if one["is_good"] is False}
-        # The facility's cable is not plugged in, and nobody chose a place for backups.
-        run.require("doctor finds what is so, and no more", set(bad) <= {"addresses", "backup"}, bad)
+        # The facility's cable is not plugged in.
+        run.require("doctor finds what is so, and no more", set(bad) <= {"addresses"}, bad)
+        run.require("backups are on another disk", "another file system" in findings["backup"]["text"], findings)
         told = machine.run("sealift", "readiness", "--out", "/root/report.html", "--json", shown=False, may_fail=True)
-        run.require("it is not ready before a promotion", json.loads(told.stdout)["ready"] is False)
+        report = json.loads(told.stdout)
+        run.require("it is not ready before a promotion", report["ready"] is False)
+        backups = next(one for one in report["items"] if one["id"] == "M22.8")
+        run.require("a lost machine would come back, it says", backups["verdict"] == "held", backups)
         run.require("the report is written", (machine.root / "root/report.html").stat().st_size > 2000)
 
 

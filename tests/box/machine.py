@@ -61,6 +61,7 @@ class Machine:
         media: What is plugged in read-only, by mount point in the box.
         disks: File systems of their own, by mount point in the box.
         log: Where its console goes.
+        tmp_on_disk: Whether its folder for temporary files lies on its disk, as a machine's does; else in memory.
         counts_anew: Whether its monotonic seconds begin anew at each boot, as a machine's do; else they are this one's.
     """
 
@@ -69,6 +70,7 @@ class Machine:
     media: Mapping[str, Path]
     log: Path
     disks: Mapping[str, Path] = field(default_factory=dict)
+    tmp_on_disk: bool = False
     counts_anew: bool = False
     _nspawn: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
     _leader: int = 0
@@ -104,6 +106,7 @@ class Machine:
                 stdout=console,
                 stderr=console,
                 start_new_session=True,
+                env={**os.environ, "SYSTEMD_NSPAWN_TMPFS_TMP": str(int(not self.tmp_on_disk))},
             )
         while time.monotonic() - began < _BOOT_SECONDS:
             if self._find_leader():

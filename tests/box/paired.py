@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.box import looks
+from tests.box import heldstill, looks
 from tests.box.box import SITE_FILE, first_trust
 from tests.box.load import Asked, load
 from tests.box.machine import Machine, base_image
@@ -30,6 +30,7 @@ GOAL_SECONDS = 10.0
 _NAMES = {"one": BOX_ADDRESS, "two": OTHER_ADDRESS}
 _BY = ("--by", "Iris Mora", "--by", "Omar Haddad")
 _UNITS = ("sealift-standby.socket", "sealift-standby.service")
+_TIMER = "sealift-standby-sync.timer"
 _AUTHORITY = "etc/sealift/tls/ca.crt"
 
 
@@ -72,6 +73,8 @@ def all_of_it(run: Run, served: Served, stack: ExitStack) -> None:
     _hold_lease(pair)
     _keep_current(pair, served)
     _cut(pair, served)
+    # It holds the mirror of the other one.
+    heldstill.units_of_a_pair_hold(other)
 
 
 def _site_file(name: str) -> str:
@@ -113,6 +116,8 @@ def _install_second(other: Run, served: Served) -> None:
 
 def _introduce(pair: Paired) -> None:
     with pair.one.stage.chapter("The two boxes are introduced: cards, codes that two people type, halves"):
+        # Else it may take over in its own minute what is asked for below.
+        pair.two.machine.run("systemctl", "stop", _TIMER)
         codes = {}
         for name, run in pair.boxes.items():
             card = run.machine.result("sealift", "standby", "card", "--name", name, "--to", f"/root/{name}.card")
@@ -144,6 +149,7 @@ def _keep_current(pair: Paired, served: Served) -> None:
     with pair.one.stage.chapter("The second box takes over people, keys and what is in production"):
         one.run("systemctl", "start", "sealift-standby-sync.service")
         taken = two.result("sealift", "standby", "sync")
+        two.run("systemctl", "start", _TIMER)
         two.run("systemctl", "restart", "sealift-gateway.service")
         is_whole = taken["taken"]["waits"] == "" and taken["grown"]["missing_releases"] == []
         pair.two.require("nothing waits on the standby", is_whole, taken)

@@ -34,17 +34,42 @@ FAULTS = (
     "capacity was measured",
     "it ends with address, capacity and what was asked for",
     "it says that nobody is told of trouble, and why",
+    "it says what backups still need",
     "no code was written down",
     "all units run after it",
     "a second setup measures nothing anew",
     "its codes are new",
     "then nothing is left to do",
+    "timers make backups and bring them back",
+    "a backup lies on the second disk and opens with the key alone",
+    "it is the one on record",
     "doctor finds what is so, and no more",
+    "backups are on another disk",
     "it is not ready before a promotion",
+    "a lost machine would come back, it says",
     "the report is written",
     "packages that were cut off are finished by the same play",
     "each is whole",
     "then nothing is left to put in",
+)
+DISKS = (
+    "answers go on while the machine's own file system is full",
+    "doctor names the file system that is full",
+    "and so does the status",
+    "an engine's process that is killed then is replaced",
+    "with room doctor starts what could not, and all is well",
+    "nothing acknowledged was lost on a full file system",
+    "a backup lands on its own disk",
+    "a backup onto a full disk ends with 30",
+    "and so does its unit",
+    "what is there is the backup before, and nothing half",
+    "the status says that the disk of backups is full",
+    "and that the unit failed",
+    "doctor names the disk of backups",
+    "monitoring is told both",
+    "with room there is a backup again",
+    "the backups that are there are as recorded, and open",
+    "nothing is told of it any more",
 )
 CLOCKS = (
     "nobody sets the clock alone",
@@ -270,6 +295,7 @@ PAIR = (
     "an answer of before is proven by the box that gave it",
     "each answer is recorded by the one box that gave it",
     "both boxes answered",
+    "every unit of a pair reaches what it should",
 )
 VLLM = (
     "the plan shows what vLLM's units get",
@@ -287,6 +313,7 @@ VLLM = (
 )
 PARTS: dict[str, tuple[pytest.MarkDecorator | tuple[pytest.MarkDecorator, ...], tuple[str, ...]]] = {
     "faults": (pytest.mark.box_faults, FAULTS),
+    "disks": (pytest.mark.box_disks, DISKS),
     "clocks": (pytest.mark.box_time, CLOCKS),
     "windows": (pytest.mark.box_time, (*WINDOWS, *EVIDENCED)),
     "optional": (pytest.mark.box_optional, OPTIONAL),

@@ -7,6 +7,7 @@ The very bytes that are encrypted are also read as a restore reads them, in a th
 down but the records, which hold no prompt, no answer and no secret.
 """
 
+import errno
 import hashlib
 import io
 import os
@@ -35,8 +36,6 @@ from media.errors import SealiftError
 
 DOOR: Final = "ledger-actions"
 MADE: Final = "backup.made"
-FAILED: Final = "backup.failed"
-_ENOSPC: Final = 28
 _CHUNK: Final = 1024 * 1024
 
 
@@ -157,7 +156,7 @@ def _make(
         beside.rename(folder / name)
         durable.sync_folder(folder)
     except OSError as error:
-        raise _unwritable(error) from error
+        raise _unwritable(error, folder) from error
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
@@ -177,19 +176,22 @@ def _write(beside: Path, config: Config, ledger: Ledger, prepared: Draft) -> Man
     beside.unlink(missing_ok=True)
     with os.fdopen(os.open(beside, flags, 0o640), "wb", buffering=0) as out:
         with recipient.encrypting(config.at.backup_recipient, out.fileno()) as process, proving() as prover:
+            manifest: Manifest | None = None
             if process.stdin is None:
                 raise BrokenPipeError
             try:
-                with io.BufferedWriter(_Both(process.stdin, prover.stream), _CHUNK) as both:
+                # One of the two readers ended early: they say below which, and why.
+                with suppress(BrokenPipeError), io.BufferedWriter(_Both(process.stdin, prover.stream), _CHUNK) as both:
                     manifest = archive.write(both, ledger, prepared)
             finally:
-                prover.stream.close()
+                with suppress(BrokenPipeError):
+                    prover.stream.close()
                 with suppress(BrokenPipeError):
                     process.stdin.close()
-            proven = prover.result()
             if process.wait() != 0:
                 raise _gpg_failed(beside)
-        if proven.manifest != manifest or dict(proven.files) != dict(prepared.files):
+            proven = prover.result()
+        if manifest is None or proven.manifest != manifest or dict(proven.files) != dict(prepared.files):
             raise archive.damaged("what was read back is not what was written")
         os.fsync(out.fileno())
     return manifest
@@ -287,13 +289,8 @@ def _read_back(file: Path) -> tuple[int, str]:
 
 
 def _gpg_failed(beside: Path) -> SealiftError:
-    free = os.statvfs(beside.parent)
-    if free.f_bavail * free.f_frsize < _CHUNK:
-        return NoSpaceError(
-            what="the backup disk is full",
-            why=f"{free.f_bavail * free.f_frsize} bytes are free",
-            fix="make room or lower backup.keep; the backups before are untouched",
-        )
+    if (free := _free(beside.parent)) < _CHUNK:
+        return _full(free)
     return StoreWriteError(
         what="the backup could not be encrypted or written",
         why="gpg ended with an error",
@@ -301,13 +298,32 @@ def _gpg_failed(beside: Path) -> SealiftError:
     )
 
 
-def _unwritable(error: OSError) -> SealiftError:
-    if error.errno == _ENOSPC:
+def _unwritable(error: OSError, folder: Path) -> SealiftError:
+    free = _free(folder)
+    if error.errno == errno.ENOSPC and free < _CHUNK:
+        return _full(free)
+    # Whoever looks for a folder for temporary files in vain names none.
+    if error.errno == errno.ENOSPC or (error.errno == errno.ENOENT and error.filename is None):
         return NoSpaceError(
-            what="the backup disk is full", why="0 bytes are free", fix="make room; the backups before are untouched"
+            what="there is no room for temporary files",
+            why="the backup disk has room, the machine's own file system has none",
+            fix="make room there: `sealift doctor`; the backups before are untouched",
         )
     return StoreWriteError(
         what="the backup could not be written",
         why=error.strerror or type(error).__name__,
         fix="check the disk; the backups before are untouched",
+    )
+
+
+def _free(folder: Path) -> int:
+    facts = os.statvfs(folder)
+    return facts.f_bavail * facts.f_frsize
+
+
+def _full(free: int) -> NoSpaceError:
+    return NoSpaceError(
+        what="the backup disk is full",
+        why=f"{free} bytes are free",
+        fix="make room or lower backup.keep; the backups before are untouched",
     )

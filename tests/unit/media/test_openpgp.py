@@ -2,6 +2,7 @@
 
 import os
 import stat
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -335,6 +336,14 @@ def test_a_missing_gpgv_is_no_verdict(
         openpgp.verify_detached(signature, _DATA, [certificate])
 
     assert caught.value.fix == "Install Debian's package gpgv and try again."
+
+
+def test_a_signature_is_judged_where_no_temporary_file_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: _Keys, signature: bytes, certificate: bytes
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not there"))
+
+    assert openpgp.verify_detached(signature, _DATA, [certificate]).fingerprint == keys.good
 
 
 def test_a_gpgv_that_dies_is_no_verdict(

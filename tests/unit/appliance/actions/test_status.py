@@ -83,8 +83,10 @@ def test_a_version_that_developers_have_is_shown_and_one_that_does_not_run_is_to
     assert status(here, clock=CLOCK, supervisor=supervisor).part("test stage").is_good is None
 
 
-@pytest.mark.parametrize("resting", ["sealift-scrub.service", "sealift-settle.service", "sealift-standby.service"])
-def test_a_service_that_a_timer_a_boot_or_a_pair_starts_may_rest_but_not_fail(tmp_path: Path, resting: str) -> None:
+@pytest.mark.parametrize("resting", [f"sealift-{name}.service" for name in ("scrub", "settle", "standby", "gpus")])
+def test_a_service_that_a_timer_a_boot_a_pair_or_a_card_starts_may_rest_but_not_fail(
+    tmp_path: Path, resting: str
+) -> None:
     supervisor = FakeSupervisor()
     supervisor.start("sealift-ledger.service")
     supervisor.start(resting)

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from appliance.audit import note, pin
-from appliance.audit.client import Leaf
+from appliance.audit.client import Leaf, TreeHead
 from appliance.audit.memory import MemoryLedger
 from appliance.audit.note import VerifierKey
 from appliance.audit.offline import OfflineLedger
@@ -28,6 +28,20 @@ class Forged(MemoryLedger):
     def leaves(self, start: int, limit: int, *, kinds: Collection[str] | None = None) -> list[Leaf]:
         found = super().leaves(start, limit, kinds=kinds)
         return [self.lie[1] if self.lie and leaf.sequence == self.lie[0] else leaf for leaf in found]
+
+
+class Busy(MemoryLedger):
+    """A ledger that others go on writing to: a record follows whatever is asked."""
+
+    def head(self) -> TreeHead:
+        found = super().head()
+        self.append("release.refused", {"error": "wrong-site"})
+        return found
+
+    def checkpoint(self) -> str:
+        found = super().checkpoint()
+        self.append("release.refused", {"error": "wrong-site"})
+        return found
 
 
 def history(kind: type[MemoryLedger] = MemoryLedger) -> MemoryLedger:
@@ -50,6 +64,12 @@ def test_a_ledger_that_nobody_touched_verifies_in_every_part() -> None:
     assert (done.size, done.root, done.remarks) == (ledger.head().size, ledger.head().root, ())
     assert done.chain == ledger.leaf(done.size - 1).chain
     assert seen[-1] == (done.size, done.size)
+
+
+def test_records_that_are_added_meanwhile_are_no_contradiction() -> None:
+    ledger = history(Busy)
+
+    assert verify(ledger, pinned=key_of(ledger)).findings == ()
 
 
 def test_it_says_how_much_a_checkpoint_from_outside_covers() -> None:

@@ -63,7 +63,7 @@ def test_status_shows_every_part_even_of_nothing(config_path: Path) -> None:
     assert "✗ release" in shown.stdout
     assert "· production" in shown.stdout
     known = {"release", "production", "test stage", "rollout", "window", "reviews", "clock", "units", "addresses"}
-    assert set(facts) == known | {"store", "ledger", "backup", "egress"}
+    assert set(facts) == known | {"store", "disks", "ledger", "backup", "egress"}
 
 
 def test_the_doctor_ends_with_its_own_code_and_one_document(config_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Making a backup: what is in it, what never is, and what happens when it cannot be made."""
 
+import errno
 import json
 import os
 import shutil
@@ -19,9 +20,11 @@ from appliance.errors import (
     BackupDamagedError,
     ConflictError,
     LedgerUnavailableError,
+    NoSpaceError,
     PreflightError,
     StoreWriteError,
 )
+from appliance.promote.passwords import PASSWORDS
 from appliance.timekeeping import record
 from media.clock import FixedClock, SystemClock, to_text
 from tests.support.backups import Recipient
@@ -31,6 +34,7 @@ from tests.support.promotion import site_config
 from tests.unit.appliance.actions.backups.conftest import BackedUp
 
 NOW = datetime(2027, 3, 4, 8, 0, tzinfo=UTC)
+LARGE = 2**21
 AHEAD = NOW + timedelta(days=50 * 365)
 
 
@@ -168,6 +172,34 @@ def test_a_disk_that_fills_up_leaves_the_backup_before(site: BackedUp, monkeypat
     assert sorted(path.name for path in site.disk.iterdir()) == [first.file.name, f"{first.file.name}.json"]
 
 
+def test_a_disk_that_fills_up_before_all_is_written_is_not_told_as_a_broken_pipe(
+    site: BackedUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (site.config.at.promoter / PASSWORDS).write_bytes(bytes(LARGE))  # more than waits in a pipe
+    real = recipient.encrypting
+    monkeypatch.setattr(recipient, "encrypting", lambda whose, _: real(whose, os.open("/dev/full", os.O_WRONLY)))
+
+    with pytest.raises(StoreWriteError) as told:
+        site.make()
+
+    assert told.value.why == "gpg ended with an error"
+    assert list(site.disk.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space"), FileNotFoundError(errno.ENOENT, "No usable temporary directory")]
+)
+def test_no_room_for_temporary_files_is_not_told_as_a_full_backup_disk(
+    site: BackedUp, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    def nowhere(*_: object) -> object:
+        raise error
+
+    monkeypatch.setattr(recipient, "encrypting", nowhere)
+    with pytest.raises(NoSpaceError, match="temporary files"):
+        site.make()
+
+
 def test_two_backups_do_not_run_at_once_and_what_a_kill_left_goes(site: BackedUp) -> None:
     left = site.disk / f".sealift-demo-x{shelf.SUFFIX}.unfinished"
     left.write_bytes(b"half")
@@ -177,11 +209,12 @@ def test_two_backups_do_not_run_at_once_and_what_a_kill_left_goes(site: BackedUp
     assert not left.exists()
 
 
+@pytest.mark.parametrize("content", [b"x", bytes(LARGE)])
 def test_records_that_do_not_prove_are_never_encrypted_as_a_backup(
-    site: BackedUp, monkeypatch: pytest.MonkeyPatch
+    site: BackedUp, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     with monkeypatch.context() as fault:
-        fault.setattr(contents, "gather", lambda *_, **__: {"site/../other": b"x"})
+        fault.setattr(contents, "gather", lambda *_, **__: {"site/../other": content})
         with pytest.raises(BackupDamagedError):
             site.make()
 
