@@ -18,6 +18,7 @@ from tests.box.box import MODEL, serve
 from tests.box.operators import as_person, both_promote
 from tests.box.prepared import SERVED, Served
 from tests.box.run import ROOT, Run
+from tests.box.scripted import policy_of_site
 from tests.support.sources import last_version
 
 # What this release's own commands run under says nothing to those of another.
@@ -47,6 +48,8 @@ def goes_on(run: Run, served: Served, answer: dict[str, Any]) -> None:
         page = run.workstation("banners", person="iris", password=password_of("iris"))
         run.require("who enrolled there logs in here", "banners" in page, page)
     serve(run, served.key, chapter="Its key is answered, its version serves")
+    # The version before measured its own at another time, beside other work of this machine.
+    policy_of_site(run)
     with run.stage.chapter("Its two people promote a version that this release brought"):
         machine.result(*as_person("iris", "sealift", "validate", MODEL))
         told = both_promote(machine, MODEL)
