@@ -49,6 +49,14 @@ class ServiceSection(Section):
     tls: bool = False
 
 
+class ModelLimitsSection(Section):
+    """What holds for one model in place of the site's own numbers; 0 where the site's holds."""
+
+    message_characters: int = Field(default=0, ge=0)
+    input_tokens: int = Field(default=0, ge=0)
+    max_tokens: int = Field(default=0, ge=0)
+
+
 class LimitsSection(Section):
     """Defaults of requirements E13-E19 and the rate of a key."""
 
@@ -69,6 +77,23 @@ class LimitsSection(Section):
     tokens_per_month: int = Field(default=0, ge=0)
     test_requests_per_minute: int = Field(default=120, ge=1)
     test_concurrent_requests: int = Field(default=4, ge=1, le=64)
+    models: dict[Annotated[str, Field(min_length=1, max_length=100)], ModelLimitsSection] = {}
+
+    def of(self, model: str) -> "LimitsSection":
+        """Return the limits of one model, by its own name."""
+        found = self.models.get(model)
+        return self if found is None else self._with([found])
+
+    def widest(self) -> "LimitsSection":
+        """Return what a request is read by before it is known which model answers: the widest of all models'."""
+        return self._with([ModelLimitsSection(**self._sizes()), *self.models.values()]) if self.models else self
+
+    def _with(self, found: list[ModelLimitsSection]) -> "LimitsSection":
+        said = {name: max(getattr(one, name) for one in found) for name in ModelLimitsSection.model_fields}
+        return self.model_copy(update={name: number for name, number in said.items() if number})
+
+    def _sizes(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in ModelLimitsSection.model_fields}
 
     def in_test(self) -> "LimitsSection":
         """Return what the test stage's gateway keeps: its own rate and places, never more than production's."""

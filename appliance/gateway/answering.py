@@ -31,6 +31,7 @@ from appliance.gateway.exchange import Exchange, Witnesses
 from appliance.gateway.fleet import Fleet
 from appliance.gateway.fleets import Upstreams
 from appliance.gateway.formats import require_kept, require_one_form
+from appliance.gateway.modellimits import within
 from appliance.gateway.parameters import ASK_FOR_NOTHING, Asked, Endpoint
 from appliance.gateway.protection import protected
 from appliance.gateway.quotas import Quotas
@@ -87,7 +88,7 @@ class Answering:
             Problem: The request is refused, or could not be answered.
             SealiftError: Likewise; `problems.from_error` says which.
         """
-        asked = arrival.dialect.read(arrival.untrusted, endpoint=arrival.endpoint, limits=self.limits)
+        asked = arrival.dialect.read(arrival.untrusted, endpoint=arrival.endpoint, limits=self.limits.widest())
         lines = self.routes.lines()
         self.caches.follow(lines)
         meant = lines.meant(asked.model)
@@ -110,7 +111,8 @@ class Answering:
 
     def _answer(self, arrival: Arrival, asked: Asked, caller: Caller, chosen: Chosen, serving: Serving) -> Response:
         route = chosen.route
-        asked = with_length(asked, route, self.limits)
+        limits = self.limits.of(route.name)
+        asked = with_length(within(asked, limits) if self.limits.models else asked, route, limits)
         if asked.tools and not route.has_tools:
             raise problems.invalid("tools", "The engine does not call functions.", code="unsupported_parameter")
         require_one_form(asked.response_format, asked.tools, has_calls=asked.tool_choice != "none")
@@ -124,7 +126,7 @@ class Answering:
         self.witnesses.metrics.found(arrival.key.department, masked.counts)
         upstream = self.upstreams.to(route.socket, places=route.places)
         masked_asked = _taken(masked_asked, upstream)
-        prompt = self._fitting(masked_asked, upstream)
+        prompt = _fitting(masked_asked, upstream, limits.input_tokens)
         body = engine_body(masked_asked, route)
         wish = arrival.wish or wish_of(arrival.environ, tier=arrival.key.tier, limits=self.limits)
         of_caller = caller_fields(route, key_id=arrival.key.key_id, keys=self.keys, priority=wish.priority)
@@ -233,34 +235,35 @@ class Answering:
             asked=body,
         )
 
-    def _fitting(self, asked: Asked, upstream: Fleet) -> int:
-        """Return how many tokens a prompt has at most; the engine counts only where its length alone does not tell.
 
-        Raises:
-            Problem: They are above the input limit.
-        """
-        messages = [message.to_engine() for message in asked.messages]
-        texts = [asked.prompt, *(message.content or "" for message in asked.messages)]
-        texts += [json.dumps(list(asked.tools), ensure_ascii=False)] if asked.tools else []
-        at_most = sum(len(text.encode()) for text in texts) + _TEMPLATE_TOKENS * (len(messages) + 1)
-        if at_most <= self.limits.input_tokens:
+def _fitting(asked: Asked, upstream: Fleet, most: int) -> int:
+    """Return how many tokens a prompt has at most; the engine counts only where its length alone does not tell.
+
+    Raises:
+        Problem: They are above the input limit.
+    """
+    messages = [message.to_engine() for message in asked.messages]
+    texts = [asked.prompt, *(message.content or "" for message in asked.messages)]
+    texts += [json.dumps(list(asked.tools), ensure_ascii=False)] if asked.tools else []
+    at_most = sum(len(text.encode()) for text in texts) + _TEMPLATE_TOKENS * (len(messages) + 1)
+    if at_most <= most:
+        return at_most
+    try:
+        count = upstream.ask(
+            lambda engine: engine.tokenize(messages=messages) if messages else engine.tokenize(prompt=asked.prompt)
+        )
+    except EngineRefusedError as error:
+        if error.http_status == 404:  # a foreign engine cannot count for us, and keeps its own context limit
             return at_most
-        try:
-            count = upstream.ask(
-                lambda engine: engine.tokenize(messages=messages) if messages else engine.tokenize(prompt=asked.prompt)
-            )
-        except EngineRefusedError as error:
-            if error.http_status == 404:  # a foreign engine cannot count for us, and keeps its own context limit
-                return at_most
-            raise
-        if count > self.limits.input_tokens:
-            raise problems.Problem(
-                400,
-                "context_length_exceeded",
-                f"The request has {count} tokens; the limit is {self.limits.input_tokens}.",
-                param="messages" if messages else "prompt",
-            )
-        return count
+        raise
+    if count > most:
+        raise problems.Problem(
+            400,
+            "context_length_exceeded",
+            f"The request has {count} tokens; the limit is {most}.",
+            param="messages" if messages else "prompt",
+        )
+    return count
 
 
 def _taken(asked: Asked, upstream: Fleet) -> Asked:

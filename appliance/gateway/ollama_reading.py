@@ -83,7 +83,12 @@ class Ollama:
             words |= _prompt(given, is_raw=endpoint is Endpoint.COMPLETIONS)
         asked = parameters.read(words, endpoint=endpoint, limits=limits)
         ignored += [name for name in ("keep_alive",) if name in given]
-        return replace(asked, ignored=tuple(sorted({*asked.ignored, *ignored})))
+        longest = given.get("options", {}).get("num_predict")
+        return replace(
+            asked,
+            is_unbounded=type(longest) is int and longest in _NO_LIMIT,
+            ignored=tuple(sorted({*asked.ignored, *ignored})),
+        )
 
     def writer(self, about: About) -> Writer:
         """Return what writes one answer."""

@@ -84,8 +84,8 @@ def _known(path: str, limits: LimitsSection, names: list[str]) -> tuple[Schema, 
     anything = schemas.open_object()
     chat, completions = Endpoint.CHAT, Endpoint.COMPLETIONS
     return {
-        "/v1/chat/completions": (schemas.question(chat, limits, names), schemas.answer(chat)),
-        "/v1/completions": (schemas.question(completions, limits, names), schemas.answer(completions)),
+        "/v1/chat/completions": (schemas.question(chat, limits.widest(), names), schemas.answer(chat)),
+        "/v1/completions": (schemas.question(completions, limits.widest(), names), schemas.answer(completions)),
         "/v1/embeddings": (schemas.texts_to_embed(limits, names), schemas.vectors()),
         "/v1/feedback": (schemas.rating(), anything),
         "/v1/models": (anything, schemas.models()),

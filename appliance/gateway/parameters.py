@@ -104,6 +104,7 @@ class Asked:
 
     Attributes:
         max_tokens: How many tokens an answer may have; the site's number where `names_length` is false.
+        is_unbounded: Whether the caller asked for as many as there may be, whatever that is.
         answers: How many answers are wanted.
         logit_bias: What is added to the logits of tokens of the served model's own vocabulary, by number.
         logprobs: With how many alternatives each token is told; None where no probabilities are wanted.
@@ -118,6 +119,7 @@ class Asked:
     include_usage: bool = False
     max_tokens: int
     names_length: bool = True
+    is_unbounded: bool = False
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None

@@ -56,7 +56,7 @@ class Counting:
 
     def quotas(self, **limits: int) -> Quotas:
         """Return the counters, as one more process has them."""
-        self.made.append(self.make(LimitsSection(**limits)))
+        self.made.append(self.make(LimitsSection.model_validate(limits)))
         return self.made[-1]
 
     def wait(self, seconds: float) -> None:
@@ -96,7 +96,7 @@ def _clock() -> FixedClock:
 
 
 def _quotas(folder: Path, clock: FixedClock, **limits: int) -> FileQuotas:
-    return FileQuotas(folder / "gateway/limits.db", LimitsSection(**limits), clock)
+    return FileQuotas(folder / "gateway/limits.db", LimitsSection.model_validate(limits), clock)
 
 
 def test_two_gateways_spend_one_allowance(counting: Counting) -> None:
