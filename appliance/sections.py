@@ -82,18 +82,17 @@ class LimitsSection(Section):
     def of(self, model: str) -> "LimitsSection":
         """Return the limits of one model, by its own name."""
         found = self.models.get(model)
-        return self if found is None else self._with([found])
+        if found is None:
+            return self
+        return self.model_copy(update={name: number for name, number in found.model_dump().items() if number})
 
     def widest(self) -> "LimitsSection":
         """Return what a request is read by before it is known which model answers: the widest of all models'."""
-        return self._with([ModelLimitsSection(**self._sizes()), *self.models.values()]) if self.models else self
-
-    def _with(self, found: list[ModelLimitsSection]) -> "LimitsSection":
-        said = {name: max(getattr(one, name) for one in found) for name in ModelLimitsSection.model_fields}
-        return self.model_copy(update={name: number for name, number in said.items() if number})
-
-    def _sizes(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name in ModelLimitsSection.model_fields}
+        if not self.models:
+            return self
+        all_of_them = (self, *self.models.values())
+        sizes = {name: max(getattr(one, name) for one in all_of_them) for name in ModelLimitsSection.model_fields}
+        return self.model_copy(update=sizes)
 
     def in_test(self) -> "LimitsSection":
         """Return what the test stage's gateway keeps: its own rate and places, never more than production's."""

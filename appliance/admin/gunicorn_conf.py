@@ -4,7 +4,7 @@ import socket
 import struct
 from typing import Any, Final
 
-from appliance.watchdog.workers import WorkerWatch
+from appliance.watchdog.workers import HEARTBEATS, WorkerWatch
 
 _SILENCE: Final = struct.pack("@ll", 15, 0)
 
@@ -22,8 +22,7 @@ umask = 0o007
 limit_request_line = 4094
 limit_request_fields = 60
 preload_app = False
-# What tells that a worker lives is a file in memory: a service that starts on a full disk answers all the same.
-worker_tmp_dir = "/dev/shm"  # noqa: S108 - a file of this process alone, without a name
+worker_tmp_dir = HEARTBEATS
 control_socket_disable = True
 
 _watch: Final = WorkerWatch()

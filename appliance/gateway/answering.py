@@ -5,11 +5,11 @@ recorded, and only then let out what the engine says. Before the intent a failur
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from flask import Response
 from werkzeug.datastructures import Headers
@@ -43,11 +43,13 @@ from appliance.gateway.suspicion import Suspicion, require_unsuspicious
 from appliance.keys.provider import KeyProvider
 from appliance.phi.detect import Detector
 from appliance.registry.router import ALIAS, Query
+from appliance.serve.client import EngineClient
 from media.clock import from_text
 from media.errors import SealiftError
 
 # A token covers at least one byte of text; a chat template adds a few around each message.
 _TEMPLATE_TOKENS: Final = 32
+_T = TypeVar("_T")
 _ENCODER: Final = json.JSONEncoder(check_circular=False)
 _ROUTES: Final = {Endpoint.CHAT: "/v1/chat/completions", Endpoint.COMPLETIONS: "/v1/completions"}
 
@@ -248,14 +250,12 @@ def _fitting(asked: Asked, upstream: Fleet, most: int) -> int:
     at_most = sum(len(text.encode()) for text in texts) + _TEMPLATE_TOKENS * (len(messages) + 1)
     if at_most <= most:
         return at_most
-    try:
-        count = upstream.ask(
-            lambda engine: engine.tokenize(messages=messages) if messages else engine.tokenize(prompt=asked.prompt)
-        )
-    except EngineRefusedError as error:
-        if error.http_status == 404:  # a foreign engine cannot count for us, and keeps its own context limit
-            return at_most
-        raise
+    count = _told(
+        upstream,
+        lambda engine: engine.tokenize(messages=messages) if messages else engine.tokenize(prompt=asked.prompt),
+    )
+    if count is None:  # it cannot count for us, and keeps its own context limit
+        return at_most
     if count > most:
         raise problems.Problem(
             400,
@@ -274,18 +274,21 @@ def _taken(asked: Asked, upstream: Fleet) -> Asked:
     """
     if not asked.beyond_openai:
         return asked
-    try:
-        takes = upstream.ask(lambda engine: engine.status().takes)
-    except EngineRefusedError as error:
-        if error.http_status != 404:
-            raise
-        takes = frozenset()
+    takes = _told(upstream, lambda engine: engine.status().takes) or frozenset()
     for name, value in asked.beyond_openai.items():
         if name not in takes and value != ASK_FOR_NOTHING[name]:
             raise problems.invalid(name, "The engine does not take it.", code="unsupported_parameter")
-    return replace(
-        asked, beyond_openai={name: asked.beyond_openai[name] for name in asked.beyond_openai if name in takes}
-    )
+    return replace(asked, beyond_openai={name: said for name, said in asked.beyond_openai.items() if name in takes})
+
+
+def _told(upstream: Fleet, question: Callable[[EngineClient], _T]) -> _T | None:
+    """Return what an engine says of itself; None from another's, which does not know the question."""
+    try:
+        return upstream.ask(question)
+    except EngineRefusedError as error:
+        if error.http_status != 404:
+            raise
+        return None
 
 
 class WholeResponse(Response):

@@ -18,7 +18,7 @@ from appliance.gateway.logs import Event, Log
 from appliance.gateway.onecore import keep_to_one_core
 from appliance.gateway.settings import load_config, require_keys
 from appliance.stages import Stage
-from appliance.watchdog.workers import WorkerWatch
+from appliance.watchdog.workers import HEARTBEATS, WorkerWatch
 from media.clock import SystemClock
 from media.errors import SealiftError
 
@@ -59,8 +59,7 @@ errorlog = "-"
 loglevel = "error"
 proc_name = f"sealift-{_name}"
 preload_app = False
-# What tells that a worker lives is a file in memory: a service that starts on a full disk answers all the same.
-worker_tmp_dir = "/dev/shm"  # noqa: S108 - a file of this process alone, without a name
+worker_tmp_dir = HEARTBEATS
 control_socket_disable = True
 
 _watch: Final = WorkerWatch()

@@ -71,14 +71,23 @@ def read_messages(untrusted: object, *, max_characters: int, has_tools: bool) ->
     return messages, any(one.get("name") is not None for one in untrusted)
 
 
+def require_short(value: str, *, param: str, max_characters: int) -> None:
+    """Pass a text that is no longer than it may be.
+
+    Raises:
+        Problem: It is.
+    """
+    if len(value) > max_characters:
+        raise invalid(param, f"At most {max_characters} characters.", code="string_above_max_length")
+
+
 def read_text(value: str, *, param: str, max_characters: int) -> str:
     """Return a text without control characters.
 
     Raises:
         Problem: It is too long, or holds half a surrogate pair.
     """
-    if len(value) > max_characters:
-        raise invalid(param, f"At most {max_characters} characters.", code="string_above_max_length")
+    require_short(value, param=param, max_characters=max_characters)
     if _SURROGATE.search(value):
         raise invalid(param, "The text is not valid Unicode.", code="invalid_encoding")
     return _CONTROL.sub("", value)

@@ -18,9 +18,8 @@ from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.problems import invalid
 
 _OPTIONS: Final = {
-    **{name: name for name in ("frequency_penalty", "presence_penalty", "seed", "stop", "temperature", "top_p")},
-    "top_k": "top_k",
-    "min_p": "min_p",
+    **{name: name for name in ("frequency_penalty", "min_p", "presence_penalty", "seed", "stop", "temperature")},
+    **{name: name for name in ("top_k", "top_p")},
     "repeat_penalty": "repetition_penalty",
 }
 _NO_LIMIT: Final = frozenset({-1, -2})  # of num_predict: until the model ends, until the context is full

@@ -3,38 +3,81 @@
 Of SGLang, vLLM and TensorRT-LLM the sources were read; what differs between them is the dialects' own.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
+from appliance.errors import EngineLoadError
 from appliance.serve import attached_words as words
 from appliance.serve.asking import RefusedError
+from appliance.serve.attached_peer import Peer
+from appliance.serve.attached_tokens import LocalTokens
+from appliance.serve.attached_words import Part
 from appliance.serve.engine import Generation, Likelihood, Sampling
 from appliance.serve.events import broken
 
-SEEDS: Final = 2**31
+_SEEDS: Final = 2**31
 """How many seeds all of them take."""
 _MOST_PENALTY: Final = 2.0
 
 
-def require_askable(generation: Generation) -> None:
-    """Pass when all of them can do what is wanted.
+class CountedHere:
+    """The part of a dialect (`attached_dialect.Dialect`) that is the same for all whose tokens are counted here.
 
-    Raises:
-        RefusedError: A penalty is beyond what they take, or likelihoods might not be the model's own.
+    Args:
+        peer: Who answers.
+        tokens: The version's vocabulary.
     """
-    sampling = generation.sampling
-    for name, value in (
-        ("frequency_penalty", sampling.frequency_penalty),
-        ("presence_penalty", sampling.presence_penalty),
-        ("repetition_penalty", sampling.repeat_penalty),
-    ):
-        if value > _MOST_PENALTY:
-            raise RefusedError("invalid_value", f"{name} is at most {_MOST_PENALTY:g} here", param=name)
-    if generation.top_logprobs is not None and _is_changed(sampling):
-        raise RefusedError(
-            "unsupported_parameter",
-            "this engine tells likelihoods at temperature 0 or 1 alone, without bias, penalties or a shape",
-            param="logprobs",
-        )
+
+    def __init__(self, peer: Peer, tokens: LocalTokens) -> None:
+        self._peer = peer
+        self._tokens = tokens
+
+    @property
+    def vocabulary_tokens(self) -> int:
+        """How many tokens there are."""
+        return self._tokens.vocabulary_tokens
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Return the tokens of a text; control tokens are recognised only when `special`.
+
+        Raises:
+            RefusedError: The vocabulary does not have it.
+        """
+        return self._tokens.tokenize(text, special=special)
+
+    def require_askable(self, generation: Generation) -> None:
+        """Pass when all of them can do what is wanted.
+
+        Raises:
+            RefusedError: A penalty is beyond what they take, or likelihoods might not be the model's own.
+        """
+        sampling = generation.sampling
+        for name, value in (
+            ("frequency_penalty", sampling.frequency_penalty),
+            ("presence_penalty", sampling.presence_penalty),
+            ("repetition_penalty", sampling.repeat_penalty),
+        ):
+            if value > _MOST_PENALTY:
+                raise RefusedError("invalid_value", f"{name} is at most {_MOST_PENALTY:g} here", param=name)
+        if generation.top_logprobs is not None and _is_changed(sampling):
+            raise RefusedError(
+                "unsupported_parameter",
+                "this engine tells likelihoods at temperature 0 or 1 alone, without bias, penalties or a shape",
+                param="logprobs",
+            )
+
+    def part_of(self, untrusted: Mapping[str, Any], *, top: int | None) -> Part:
+        """Return what an event says; likelihoods are in OpenAI's older form.
+
+        Raises:
+            EngineProtocolError: It reports a failure, or breaks OpenAI's form.
+        """
+        return words.part_of(untrusted, top=top, name=self._peer.name, likelihoods_of=_likelihoods)
+
+
+def unfit(why: str, fix: str) -> EngineLoadError:
+    """Return the error of a peer that is set up otherwise than an engine's contract needs it."""
+    return EngineLoadError(what="the attached engine is not set up as its contract needs it", why=why, fix=fix)
 
 
 def asked(generation: Generation, *, index: int, model: str, every_token: int) -> dict[str, Any]:
@@ -48,7 +91,7 @@ def asked(generation: Generation, *, index: int, model: str, every_token: int) -
     """
     sampling = generation.sampling
     is_greedy = sampling.top_p <= 0  # the likeliest token alone; they take no share of 0
-    return words.asked_of_all(generation, index=index, model=model, seeds=SEEDS) | {
+    return words.asked_of_all(generation, index=index, model=model, seeds=_SEEDS) | {
         "min_tokens": 0,
         "n": 1,
         "echo": False,
@@ -60,12 +103,7 @@ def asked(generation: Generation, *, index: int, model: str, every_token: int) -
     }
 
 
-def likelihoods(untrusted: object, top: int, name: str) -> tuple[Likelihood, ...]:
-    """Return what a choice says of likelihoods, in the form that OpenAI's completions have them.
-
-    Raises:
-        EngineProtocolError: It is of another form.
-    """
+def _likelihoods(untrusted: object, top: int, name: str) -> tuple[Likelihood, ...]:
     if untrusted is None:
         return ()
     fields = untrusted if isinstance(untrusted, dict) else {}

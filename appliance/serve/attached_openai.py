@@ -13,16 +13,15 @@ Rules:
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
-from appliance.errors import EngineLoadError, EngineRefusedError
+from appliance.errors import EngineRefusedError
 from appliance.serve import attached_older as older
 from appliance.serve import attached_words as words
 from appliance.serve.asking import RefusedError
 from appliance.serve.attached_peer import Peer
 from appliance.serve.attached_tokens import LocalTokens
-from appliance.serve.attached_words import Part
 from appliance.serve.engine import Generation, Likelihood
 from appliance.serve.events import broken
 
@@ -36,7 +35,7 @@ _SHAPED_TOKENS: Final = 24
 """More than it has letters, quotes and an end."""
 
 
-class OpenAI:
+class OpenAI(older.CountedHere):
     """A server that speaks OpenAI's completions.
 
     Args:
@@ -45,15 +44,9 @@ class OpenAI:
     """
 
     def __init__(self, peer: Peer, tokens: LocalTokens) -> None:
-        self._peer = peer
-        self._tokens = tokens
+        super().__init__(peer, tokens)
         self._model = ""
         self._keeps_shapes = False
-
-    @property
-    def vocabulary_tokens(self) -> int:
-        """How many tokens there are."""
-        return self._tokens.vocabulary_tokens
 
     def require_fit(self, *, context_tokens: int) -> None:
         """Pass when the peer did what OPENAI-2 asks of it; learn its name for the model, and whether it keeps shapes.
@@ -65,29 +58,21 @@ class OpenAI:
         self._model = self._only_model()
         sentence = self._tokens.tokenize(_SENTENCE, special=False)
         if not sentence:
-            raise _unfit("its vocabulary has no English letters", "choose another version")
+            raise older.unfit("its vocabulary has no English letters", "choose another version")
         prompt = (sentence * (context_tokens // len(sentence) + 1))[: context_tokens - 1]
         try:
             self._read_of(prompt)
         except EngineRefusedError as error:
-            raise _unfit(
+            raise older.unfit(
                 f"it refuses a prompt of {len(prompt)} tokens (status {error.http_status})",
                 "give it as much context as the version's n_ctx, or n_ctx less",
             ) from error
         if self._read_of(prompt[:_SHORT_TOKENS]):
-            raise _unfit(
+            raise older.unfit(
                 "it keeps the prompts of ended answers",
                 "start it without: vLLM with --no-enable-prefix-caching, TensorRT-LLM with enable_block_reuse: false",
             )
         self._keeps_shapes = self._shape_is_kept(sentence)
-
-    def tokenize(self, text: str, *, special: bool) -> list[int]:
-        """Return the tokens of a text; control tokens are recognised only when `special`.
-
-        Raises:
-            RefusedError: The vocabulary does not have it.
-        """
-        return self._tokens.tokenize(text, special=special)
 
     def require_askable(self, generation: Generation) -> None:
         """Pass when such servers can do what is wanted, and this one keeps shapes, where one is wanted (OPENAI-3).
@@ -95,7 +80,7 @@ class OpenAI:
         Raises:
             RefusedError: They cannot.
         """
-        older.require_askable(generation)
+        super().require_askable(generation)
         if generation.sampling.grammar and not self._keeps_shapes:
             raise RefusedError(
                 "unsupported_parameter",
@@ -112,14 +97,6 @@ class OpenAI:
             body["logprobs"] = max(1, generation.top_logprobs)  # some take none for a wish to hear nothing
         return body
 
-    def part_of(self, untrusted: Mapping[str, Any], *, top: int | None) -> Part:
-        """Return what an event says; likelihoods are in OpenAI's older form.
-
-        Raises:
-            EngineProtocolError: It reports a failure, or breaks OpenAI's form.
-        """
-        return words.part_of(untrusted, top=top, name=self._peer.name, likelihoods_of=older.likelihoods)
-
     def likelihood(self, prompt: Sequence[int], continuation: Sequence[int]) -> float:
         """Return how likely a continuation is: one question for each of its tokens (OPENAI-1).
 
@@ -134,7 +111,7 @@ class OpenAI:
     def _forced(self, prompt: Sequence[int], token: int) -> Likelihood:
         name = self._peer.name
         said = self._asked(prompt, logprobs=1, logit_bias={str(token): _BIAS})
-        part = words.part_of(said, top=1, name=name, likelihoods_of=older.likelihoods)
+        part = self.part_of(said, top=1)
         text = self._tokens.text_of(token)
         # At the beginning of an answer some leave a word's space out.
         if len(part.likelihoods) != 1 or (text is not None and part.text.strip() != text.strip()):
@@ -146,7 +123,7 @@ class OpenAI:
         rows = listed if isinstance(listed, list) else []
         names = [one.get("id") if isinstance(one, dict) else None for one in rows]
         if len(names) != 1 or not isinstance(names[0], str) or not 0 < len(names[0]) <= 4096:
-            raise _unfit("it does not name exactly one model", "start it with the version's model alone")
+            raise older.unfit("it does not name exactly one model", "start it with the version's model alone")
         return names[0]
 
     def _read_of(self, prompt: Sequence[int]) -> int:
@@ -156,12 +133,12 @@ class OpenAI:
             EngineLoadError: It does not say.
         """
         said = self._asked(prompt)
-        part = words.part_of(said, top=None, name=self._peer.name)
+        part = self.part_of(said, top=None)
         words.require_counted(part, prompt=len(prompt), most=1, name=self._peer.name)
         details = said["usage"].get("prompt_tokens_details")
         known = details.get("cached_tokens") if isinstance(details, dict) else None
         if type(known) is not int or known < 0:
-            raise _unfit(
+            raise older.unfit(
                 "it does not say how much of a prompt it knew (usage.prompt_tokens_details.cached_tokens)",
                 "let it say so: vLLM with --enable-prompt-tokens-details",
             )
@@ -173,7 +150,7 @@ class OpenAI:
             said = self._asked(prompt, max_tokens=_SHAPED_TOKENS, response_format=shape)
         except EngineRefusedError:
             return False
-        return words.part_of(said, top=None, name=self._peer.name).text.strip() == json.dumps(_SHAPED)
+        return self.part_of(said, top=None).text.strip() == json.dumps(_SHAPED)
 
     def _asked(self, prompt: Sequence[int], **more: Any) -> dict[str, Any]:
         """Ask for the likeliest token after a prompt."""
@@ -194,7 +171,3 @@ class OpenAI:
 
 def _shape(schema: object) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
-
-
-def _unfit(why: str, fix: str) -> EngineLoadError:
-    return EngineLoadError(what="the attached engine is not set up as its contract needs it", why=why, fix=fix)

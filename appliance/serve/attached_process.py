@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -160,7 +160,7 @@ class PeerGroup:
 class PeerProcess:
     """A supervised peer: a process of its own with a folder of its own."""
 
-    def __init__(self, proven: ProvenPeer, *, threads: int, group: "PeerGroup | None" = None) -> None:
+    def __init__(self, proven: ProvenPeer, *, threads: int, group: PeerGroup | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="sealift-attached-", ignore_cleanup_errors=True)
         folder = Path(self._folder.name)
         runtime, socket = proven.descriptor.runtime, folder / "peer.sock"
@@ -217,7 +217,6 @@ class PeerProcess:
                     fix="see the journal of the engine's unit; `sealift doctor` names what is short",
                 )
             if time.monotonic() > until:
-                self.end()
                 raise EngineUnavailableError(
                     what="the attached engine was not ready in time",
                     why=f"after {seconds:.0f} seconds",
@@ -262,9 +261,7 @@ class LoadedPeer:
     process: PeerProcess | None
 
 
-def load(
-    proven: ProvenPeer, *, stage: str, threads: int, config: Config, group: "PeerGroup | None" = None
-) -> LoadedPeer:
+def load(proven: ProvenPeer, *, stage: str, threads: int, config: Config, group: PeerGroup | None = None) -> LoadedPeer:
     """Start the version's program, or find the socket that the site file names, and ask whether it keeps its contract.
 
     Raises:
@@ -277,25 +274,20 @@ def load(
     seconds = config.engine.start_seconds
     peer = Peer(_of_the_site(config) if process is None else process.address, whole_seconds=seconds)
     try:
-        if process is not None:
-            process.until_well(peer, seconds=seconds)
-        return _load(proven, peer, process, stage=stage)
+        with ExitStack() as undone:
+            if process is not None:
+                undone.callback(process.end)
+                process.until_well(peer, seconds=seconds)
+            loaded = _load(proven, peer, process, stage=stage)
+            undone.pop_all()
+            return loaded
     except (EngineProtocolError, EngineRefusedError, RefusedError) as error:
-        _end(process)
         why, fix = (
             (error.message, "choose another version")
             if isinstance(error, RefusedError)
             else (f"{error.what}: {error.why}", error.fix)
         )
         raise EngineLoadError(what="the attached engine does not answer as it should", why=why, fix=fix) from error
-    except BaseException:
-        _end(process)
-        raise
-
-
-def _end(process: PeerProcess | None) -> None:
-    if process is not None:
-        process.end()
 
 
 def _load(proven: ProvenPeer, peer: Peer, process: PeerProcess | None, *, stage: str) -> LoadedPeer:

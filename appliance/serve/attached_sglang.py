@@ -15,13 +15,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from appliance.errors import EngineLoadError, EngineRefusedError
+from appliance.errors import EngineRefusedError
 from appliance.serve import attached_older as older
 from appliance.serve import attached_words as words
 from appliance.serve.asking import RefusedError
 from appliance.serve.attached_peer import Peer
 from appliance.serve.attached_tokens import LocalTokens
-from appliance.serve.attached_words import Part
 from appliance.serve.engine import Generation
 from appliance.serve.events import broken
 
@@ -38,7 +37,7 @@ _ROOMS: Final = ("max_total_num_tokens", "max_req_input_len")
 """Of all answers at once, and of one question: what is longer SGLang cuts, or lets wait."""
 
 
-class Sglang:
+class Sglang(older.CountedHere):
     """SGLang's own server.
 
     Args:
@@ -48,14 +47,8 @@ class Sglang:
     """
 
     def __init__(self, peer: Peer, tokens: LocalTokens, *, model: str) -> None:
-        self._peer = peer
-        self._tokens = tokens
+        super().__init__(peer, tokens)
         self._model = model
-
-    @property
-    def vocabulary_tokens(self) -> int:
-        """How many tokens there are."""
-        return self._tokens.vocabulary_tokens
 
     def require_fit(self, *, context_tokens: int) -> None:
         """Pass when the peer says that it is set up as SGL-3 has it, with room for `context_tokens`.
@@ -68,29 +61,13 @@ class Sglang:
         for name, (wanted, why) in _NEEDED.items():
             if said.get(name) is not wanted:
                 flag = f"--{name.replace('_', '-')}"
-                raise _unfit(why, f"start it {'with' if wanted else 'without'} {flag}")
+                raise older.unfit(why, f"start it {'with' if wanted else 'without'} {flag}")
         for name in _ROOMS:
             room = said.get(name)
             if type(room) is not int or room < context_tokens:
-                raise _unfit(
+                raise older.unfit(
                     f"its {name} is below the version's n_ctx, {context_tokens}", "give it more, or n_ctx less"
                 )
-
-    def tokenize(self, text: str, *, special: bool) -> list[int]:
-        """Return the tokens of a text; control tokens are recognised only when `special`.
-
-        Raises:
-            RefusedError: The vocabulary does not have it.
-        """
-        return self._tokens.tokenize(text, special=special)
-
-    def require_askable(self, generation: Generation) -> None:
-        """Pass when SGLang can do what is wanted.
-
-        Raises:
-            RefusedError: A penalty is beyond what it takes, or likelihoods would not be the model's own (SGL-2).
-        """
-        older.require_askable(generation)
 
     def question(self, generation: Generation, *, index: int) -> dict[str, Any]:
         """Return what it is asked; every value is said, since its defaults may be the weights' publisher's."""
@@ -101,14 +78,6 @@ class Sglang:
         if generation.top_logprobs is not None:
             body["logprobs"] = generation.top_logprobs
         return body
-
-    def part_of(self, untrusted: Mapping[str, Any], *, top: int | None) -> Part:
-        """Return what an event says; likelihoods are in OpenAI's older form.
-
-        Raises:
-            EngineProtocolError: It reports a failure, or breaks OpenAI's form.
-        """
-        return words.part_of(untrusted, top=top, name=self._peer.name, likelihoods_of=older.likelihoods)
 
     def likelihood(self, prompt: Sequence[int], continuation: Sequence[int]) -> float:
         """Return how likely a continuation is: one question, which makes no token.
@@ -137,13 +106,13 @@ class Sglang:
         return math.fsum(_of_token(entry, token, name) for entry, token in zip(told[1:], continuation, strict=True))
 
     def _settings(self) -> dict[str, Any]:
-        newer, older = SETTINGS
+        newest, before = SETTINGS
         try:
-            return self._peer.look(newer)
+            return self._peer.look(newest)
         except EngineRefusedError as error:
             if error.http_status != 404:
                 raise
-            return self._peer.look(older)
+            return self._peer.look(before)
 
 
 def _of_token(untrusted: object, token: int, name: str) -> float:
@@ -151,7 +120,3 @@ def _of_token(untrusted: object, token: int, name: str) -> float:
     if not isinstance(untrusted, list) or len(untrusted) < 2 or type(untrusted[1]) is not int or untrusted[1] != token:
         raise broken(name, "it tells how likely another token was than it was asked")
     return words.logprob_of(untrusted[0], name)
-
-
-def _unfit(why: str, fix: str) -> EngineLoadError:
-    return EngineLoadError(what="the attached engine is not set up as its contract needs it", why=why, fix=fix)

@@ -110,9 +110,8 @@ class EngineClient:
         untrusted = self._ask("GET", "/sealift/v1/status", None)
         texts = [untrusted.get(field) for field in ("model_digest", "weights_digest", "stage", "state")]
         n_ctx, takes = untrusted.get("n_ctx"), untrusted.get("takes", [])
-        if not isinstance(takes, list):
-            raise broken(self._name, "its status lacks a field")
-        if not all(isinstance(text, str) for text in texts) or not isinstance(n_ctx, int):
+        is_whole = all(isinstance(text, str) for text in texts) and isinstance(takes, list)
+        if not is_whole or not isinstance(n_ctx, int):
             raise broken(self._name, "its status lacks a field")
         digest, weights, stage, state = (str(text) for text in texts)
         return EngineStatus(

@@ -42,7 +42,7 @@ from appliance.serve.scheduler import Scheduler
 from appliance.serve.weights import HashedFile
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.watchdog.loops import TURNS_PER_LIMIT
-from appliance.watchdog.workers import WorkerWatch
+from appliance.watchdog.workers import HEARTBEATS, WorkerWatch
 from media.clock import SystemClock
 from media.errors import SealiftError
 
@@ -350,7 +350,7 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
         "errorlog": "-",
         "loglevel": "warning",
         "control_socket_disable": True,
-        "worker_tmp_dir": "/dev/shm",  # noqa: S108 - as the gateway's: no room on a disk is needed to start
+        "worker_tmp_dir": HEARTBEATS,
         "proc_name": f"sealift-engine {instance.stage}",
     }
     try:

@@ -22,6 +22,8 @@ from typing import Any, Final
 from appliance import unit
 from appliance.watchdog.loops import TURNS_PER_LIMIT, Probe
 
+HEARTBEATS: Final = "/dev/shm"  # noqa: S108 - files of a master and its worker alone, without a name
+"""Where gunicorn's own sign of life lies: in memory, so that a service starts on a full disk, too."""
 _MOMENT: Final = struct.Struct("@q")
 _LOADED: Final = 1
 _ANNOUNCED: Final = 2
