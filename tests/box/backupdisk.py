@@ -4,7 +4,6 @@ from pathlib import Path
 
 from tests.box import looks
 from tests.box.disks import BACKUP, fill
-from tests.box.full import findings, status
 from tests.box.run import Run
 from tests.support.backups import Recipient, recipient
 
@@ -58,10 +57,11 @@ def _tried(run: Run, offline: Recipient) -> None:
     run.require("and so does its unit", by_unit.returncode != 0, looks.journal(run, _UNIT))
     run.require("what is there is the backup before, and nothing half", _kept(run) == first, _files(run))
     _require_opens(run, offline, first[0])
-    told, units = status(run)["disks"], status(run)["units"]
+    looked = machine.told("sealift", "status")
+    told, units = looked["disks"], looked["units"]
     run.require("the status says that the disk of backups is full", told["full"] == ["backup"], told)
     run.require("and that the unit failed", _UNIT in units["text"], units)
-    found = {name: one["text"] for name, one in findings(run).items() if one["is_good"] is False}
+    found = {name: one["text"] for name, one in looks.findings(run).items() if one["is_good"] is False}
     run.require("doctor names the disk of backups", {"room for backup", "unit"} <= set(found), found)
     figures = _figures(run)
     run.require("monitoring is told both", figures[_RUNS] == 0 and figures[_ROOM] < _A_BLOCK, figures)
@@ -70,7 +70,7 @@ def _tried(run: Run, offline: Recipient) -> None:
     second = _kept(run)
     run.require("with room there is a backup again", len(second) == 2 and second[0] == first[0], second)
     _require_opens(run, offline, second[1])
-    figures, told = _figures(run), status(run)
+    figures, told = _figures(run), machine.told("sealift", "status")
     is_well = figures.get(_RUNS) != 0 and figures[_ROOM] > _A_BLOCK and told["units"]["good"] is True
     run.require("nothing is told of it any more", is_well and not told["disks"]["full"], (figures, told["units"]))
 

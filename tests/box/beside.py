@@ -3,7 +3,6 @@
 The second is the demo's own sibling of the first, made at another level; the release that brings it is `attached`'s.
 """
 
-import json
 import re
 import time
 from typing import Any
@@ -91,7 +90,7 @@ def held(run: Run, units: list[str]) -> None:
 def watched(run: Run, units: list[str]) -> None:
     """Doctor, status and figures take the second engine for what it is, and miss it when it is gone."""
     with run.stage.chapter("Doctor, status and figures know both lines, and say which one is without its engine"):
-        told = status(run)
+        told = run.machine.told("sealift", "status")
         run.require("the status is content with two lines", told["production"]["good"] is True, told["production"])
         run.require("and misses no unit", told["units"]["good"] is True, told["units"])
         run.require("doctor is content with two lines", not _of_production(run), _of_production(run))
@@ -161,14 +160,6 @@ def stopped(run: Run, served: Served, units: list[str]) -> None:
         run.require("its version would come back and take nobody's place", "nothing goes away" in plan[0], plan)
 
 
-def status(run: Run) -> dict[str, Any]:
-    """Return what the status says."""
-    found: dict[str, Any] = json.loads(
-        run.machine.run("sealift", "status", "--json", shown=False, may_fail=True).stdout
-    )
-    return found
-
-
 def _digest12(unit: str) -> str:
     return unit.partition("@")[2][:12]
 
@@ -183,7 +174,5 @@ def _served(run: Run) -> dict[str, float]:
 
 
 def _of_production(run: Run) -> list[dict[str, Any]]:
-    told = run.machine.run("sealift", "doctor", "--json", shown=False, may_fail=True).stdout
-    return [
-        one for one in json.loads(told)["findings"] if one["name"] in {"production", "unit"} and one["is_good"] is False
-    ]
+    found = run.machine.told("sealift", "doctor")["findings"]
+    return [one for one in found if one["name"] in {"production", "unit"} and one["is_good"] is False]

@@ -218,8 +218,7 @@ def _enrol(machine: Machine, person: SitePerson, code: str) -> None:
 
 
 def _egress(machine: Machine) -> int:
-    told = json.loads(machine.run("sealift", "status", "--json", shown=False, may_fail=True).stdout)
-    return int(told["egress"]["refused_packets"])
+    return int(machine.told("sealift", "status")["egress"]["refused_packets"])
 
 
 def _links(machine: Machine) -> list[str]:

@@ -1,8 +1,6 @@
 """Each file system of the box runs full: nothing is answered unrecorded, nothing that runs is harmed."""
 
-import json
 import time
-from typing import Any
 
 from tests.box import looks
 from tests.box.confined import worker_of
@@ -76,9 +74,9 @@ def system_full(run: Run, served: Served) -> None:
             asked.answered_since(time.time())
         refused = [one for one in asked.read() if one.began > began and one.status != 200]
         run.require("answers go on while the machine's own file system is full", not refused, refused)
-        found = findings(run)["room for system"]
+        found = looks.findings(run)["room for system"]
         run.require("doctor names the file system that is full", found["is_good"] is False, found)
-        told = status(run)["disks"]
+        told = machine.told("sealift", "status")["disks"]
         run.require("and so does the status", told["full"] == ["system"], told)
         seconds = _replaced(run, asked, engine)
         run.require("an engine's process that is killed then is replaced", seconds < _WELL_SECONDS, seconds)
@@ -88,7 +86,7 @@ def system_full(run: Run, served: Served) -> None:
         room = time.time()
         machine.run("sealift", "doctor", "--mend", shown=False, may_fail=True)
         asked.answered_since(room)
-        looks.wait(lambda: _is_well(run), lambda: str(status(run)), seconds=_WELL_SECONDS)
+        looks.wait(lambda: _is_well(run), lambda: str(machine.told("sealift", "status")), seconds=_WELL_SECONDS)
         run.facts["well_after_room_seconds"] = round(time.time() - room, 1)
         run.require("with room doctor starts what could not, and all is well", looks.is_active(run, _PAGE))
     require_recorded(run, asked.asked, "nothing acknowledged was lost on a full file system")
@@ -105,20 +103,8 @@ def _replaced(run: Run, asked: Load, unit: str) -> float:
     return time.time() - began
 
 
-def findings(run: Run) -> dict[str, Any]:
-    """Return what doctor found, by name."""
-    looked = run.machine.run("sealift", "doctor", "--json", shown=False, may_fail=True)
-    return {one["name"]: one for one in json.loads(looked.stdout)["findings"]}
-
-
-def status(run: Run) -> dict[str, Any]:
-    """Return the parts of the status."""
-    told: dict[str, Any] = json.loads(run.machine.run("sealift", "status", "--json", shown=False, may_fail=True).stdout)
-    return told
-
-
 def _is_well(run: Run) -> bool:
-    told = status(run)
+    told = run.machine.told("sealift", "status")
     return told["units"]["good"] is True and not told["disks"]["full"]
 
 

@@ -125,7 +125,7 @@ def finished(run: Run) -> dict[str, str]:
         run.require("it says what backups still need", f"Backups go to {BACKUP}" in spoken.said, spoken.said)
         run.facts["notes_per_hour"] = kept["capacity"]["figures"]["notes_per_hour"]
         run.require("no code was written down", not any(code in json.dumps(kept) for code in codes.values()))
-        told = json.loads(machine.run("sealift", "status", "--json", shown=False, may_fail=True).stdout)
+        told = machine.told("sealift", "status")
         run.require("all units run after it", told["units"]["good"] is True, told["units"])
     return codes
 
@@ -166,14 +166,12 @@ def looked_at(run: Run) -> None:
     """Let doctor and the go-live report say what they find."""
     machine = run.machine
     with run.stage.chapter("Doctor and the go-live report"):
-        looked = machine.run("sealift", "doctor", "--json", shown=False, may_fail=True)
-        findings = {one["name"]: one for one in json.loads(looked.stdout)["findings"]}
+        findings = looks.findings(run)
         bad = {name: one["text"] for name, one in findings.items() if one["is_good"] is False}
         # The facility's cable is not plugged in.
         run.require("doctor finds what is so, and no more", set(bad) <= {"addresses"}, bad)
         run.require("backups are on another disk", "another file system" in findings["backup"]["text"], findings)
-        told = machine.run("sealift", "readiness", "--out", "/root/report.html", "--json", shown=False, may_fail=True)
-        report = json.loads(told.stdout)
+        report = machine.told("sealift", "readiness", "--out", "/root/report.html")
         run.require("it is not ready before a promotion", report["ready"] is False)
         backups = next(one for one in report["items"] if one["id"] == "M22.8")
         run.require("a lost machine would come back, it says", backups["verdict"] == "held", backups)

@@ -18,6 +18,11 @@ def records(run: Run, kind: str) -> list[dict[str, Any]]:
     return found
 
 
+def findings(run: Run) -> dict[str, Any]:
+    """Return what doctor found, by name."""
+    return {one["name"]: one for one in run.machine.told("sealift", "doctor")["findings"]}
+
+
 def is_active(run: Run, unit: str) -> bool:
     """Tell whether a unit runs."""
     return run.machine.run("systemctl", "is-active", unit, shown=False, may_fail=True).stdout.strip() == "active"

@@ -149,6 +149,11 @@ class Machine:
         found: dict[str, Any] = json.loads(self.run(*words, "--json", shown=False).stdout)
         return found
 
+    def told(self, *words: str) -> dict[str, Any]:
+        """Return the JSON of one of our commands that looks at the box; that something is wrong there is no error."""
+        found: dict[str, Any] = json.loads(self.run(*words, "--json", shown=False, may_fail=True).stdout)
+        return found
+
     def shell(self, script: str, *, feed: str | None = None) -> "subprocess.CompletedProcess[str]":
         """Run a script in one shell of the box, as a person at its console would; stderr goes along with stdout."""
         return self._enter(["bash", "-c", f"exec 2>&1\n{script}"], feed=feed)

@@ -80,8 +80,8 @@ class Run:
 
 def wait_for_engine(run: Run) -> None:
     """Wait until the engine of the version in production is active again."""
-    digest = json.loads(run.machine.run("sealift", "status", "--json", shown=False, may_fail=True).stdout)
-    unit = f"sealift-engine-production@{digest['production']['model_digest'][:12]}.service"
+    digest = run.machine.told("sealift", "status")["production"]["model_digest"]
+    unit = f"sealift-engine-production@{digest[:12]}.service"
     for _ in range(_ENGINE_TRIES):
         state = run.machine.run("systemctl", "is-active", unit, shown=False, may_fail=True).stdout.strip()
         if state == "active":

@@ -1,6 +1,5 @@
 """The next release on a box that serves: received by the code of the one before, refused when it does not answer."""
 
-import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -114,6 +113,5 @@ def go_forward(run: Run) -> None:
 
 
 def _release(machine: Machine) -> dict[str, Any]:
-    told = json.loads(machine.run("sealift", "status", "--json", shown=False, may_fail=True).stdout)
-    found: dict[str, Any] = told["release"]
+    found: dict[str, Any] = machine.told("sealift", "status")["release"]
     return found

@@ -6,7 +6,6 @@ It stands for what has no dialect of its own. The same version was promoted with
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +15,10 @@ import pytest
 
 from appliance.serve.client import EngineClient
 from media import canonical
+from tests.engines.contract import keeps_the_contract
 from tests.engines.vllm_environment import attachable, model
 from tests.support import attached
-from tests.support.engine_process import ROOT, engine_site
+from tests.support.engine_process import engine_site
 from tests.support.vllm_engine import version_files
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
@@ -86,18 +86,7 @@ def engine(folder: Path, python: Path) -> Iterator[Path]:
 
 
 def test_it_keeps_the_contract_of_every_engine(engine: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/functional/test_engine_contract.py",
-         "-k", "real", "--timeout", "120"],
-        cwd=ROOT,
-        env={**os.environ, "SEALIFT_ENGINE_SOCKET": str(engine)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )  # fmt: skip
-
-    assert done.returncode == 0, done.stdout[-6000:]
-    assert "skipped" not in done.stdout
+    keeps_the_contract(engine, seconds=120)
 
 
 def test_it_answers_in_the_shape_that_was_asked_for(engine: Path) -> None:

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +18,9 @@ import pytest
 
 from appliance.serve.client import EngineClient
 from media.errors import SealiftError
+from tests.engines.contract import keeps_the_contract
 from tests.support import attached
-from tests.support.engine_process import ROOT, engine_site
+from tests.support.engine_process import engine_site
 from tests.support.tiny_tokenizer import CONTROL, MARK, tokenizer
 
 PEERS = {"sglang": "tests.support.fake_sglang", "openai": "tests.support.fake_trtllm"}
@@ -58,18 +58,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 
 def test_it_keeps_the_contract_of_every_engine(engine: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/functional/test_engine_contract.py",
-         "-k", "real", "--timeout", "120"],
-        cwd=ROOT,
-        env={**os.environ, "SEALIFT_ENGINE_SOCKET": str(engine)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )  # fmt: skip
-
-    assert done.returncode == 0, done.stdout[-6000:]
-    assert "skipped" not in done.stdout
+    keeps_the_contract(engine, seconds=120)
 
 
 def test_a_template_has_control_tokens_and_a_user_none(engine: Path) -> None:

@@ -3,9 +3,7 @@
 The launcher starts it from an environment that a file of hashes names, stands by it, and translates.
 """
 
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from appliance.serve.client import EngineClient
+from tests.engines.contract import keeps_the_contract
 from tests.support import attached
-from tests.support.engine_process import ROOT, engine_site
+from tests.support.engine_process import engine_site
 from tests.support.real_engine import shipped_tasks
 
 PATIENCE_SECONDS = 120.0
@@ -64,18 +63,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def test_it_keeps_the_contract_of_every_engine(engine: tuple[Path, "subprocess.Popen[bytes]", Path]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/functional/test_engine_contract.py",
-         "-k", "real", "--timeout", "300"],
-        cwd=ROOT,
-        env={**os.environ, "SEALIFT_ENGINE_SOCKET": str(engine[0])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )  # fmt: skip
-
-    assert done.returncode == 0, done.stdout[-6000:]
-    assert "skipped" not in done.stdout
+    keeps_the_contract(engine[0], seconds=300)
 
 
 def test_it_answers_what_it_was_asked(client: EngineClient) -> None:

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from tests.support.unix_http import QuietHandler, QuietServer, serving
+from tests.support.unix_http import PeerServer, QuietHandler, peering
 
 CONTROL = 300
 """The one control token, which is spelled ``<end>``."""
@@ -54,12 +54,8 @@ class FakePeer:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-class _Server(QuietServer):
-    peer: FakePeer
-
-
 class _Handler(QuietHandler, BaseHTTPRequestHandler):
-    server: _Server
+    server: PeerServer
 
     def address_string(self) -> str:
         return "peer"
@@ -157,15 +153,8 @@ def _events(body: dict[str, Any], peer: FakePeer) -> Iterator[Any]:
 @contextmanager
 def fake_peer(path: Path, **settings: Any) -> Iterator[FakePeer]:
     """Run a peer on a Unix socket until the block ends."""
-    peer = FakePeer(path=path, **settings)
-    server = _Server(str(path), _Handler)
-    server.peer = peer
-    with serving(server):
-        try:
-            yield peer
-        finally:
-            if peer.hold is not None:
-                peer.hold.set()
+    with peering(FakePeer(path=path, **settings), _Handler) as peer:
+        yield peer
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from tests.support.unix_http import QuietHandler, QuietServer, serving
+from tests.support.unix_http import PeerServer, QuietHandler, peering
 
 _NUMBER = (int, float)
 _COMPLETION: Mapping[str, Any] = {
@@ -76,16 +76,10 @@ class FakeSglang:
     left: threading.Event = field(default_factory=threading.Event)
 
 
-class Server(QuietServer):
-    """Has the peer whose words it speaks."""
-
-    peer: Any
-
-
 class Handler(QuietHandler, BaseHTTPRequestHandler):
     """Answers one connection."""
 
-    server: Server
+    server: PeerServer
 
     def address_string(self) -> str:
         return "peer"
@@ -213,15 +207,8 @@ def events_of(body: dict[str, Any]) -> Iterator[Any]:
 @contextmanager
 def fake_sglang(path: Path, **settings: Any) -> Iterator[FakeSglang]:
     """Run a peer on a Unix socket until the block ends."""
-    peer = FakeSglang(path=path, **settings)
-    server = Server(str(path), Handler)
-    server.peer = peer
-    with serving(server):
-        try:
-            yield peer
-        finally:
-            if peer.hold is not None:
-                peer.hold.set()
+    with peering(FakeSglang(path=path, **settings), Handler) as peer:
+        yield peer
 
 
 def main() -> None:

@@ -16,8 +16,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from tests.support.fake_sglang import Handler, Server, events_of, faults
-from tests.support.unix_http import serving
+from tests.support.fake_sglang import Handler, events_of, faults
+from tests.support.unix_http import peering
 
 _NUMBER = (int, float)
 _COMPLETION: Mapping[str, Any] = {
@@ -126,15 +126,8 @@ def _whole(body: dict[str, Any], peer: FakeTrtllm) -> dict[str, Any]:
 @contextmanager
 def fake_trtllm(path: Path, **settings: Any) -> Iterator[FakeTrtllm]:
     """Run a peer on a Unix socket until the block ends."""
-    peer = FakeTrtllm(path=path, **settings)
-    server = Server(str(path), _Handler)
-    server.peer = peer
-    with serving(server):
-        try:
-            yield peer
-        finally:
-            if peer.hold is not None:
-                peer.hold.set()
+    with peering(FakeTrtllm(path=path, **settings), _Handler) as peer:
+        yield peer
 
 
 def main() -> None:

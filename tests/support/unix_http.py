@@ -7,7 +7,15 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
-from typing import Any
+from typing import Any, Protocol, TypeVar
+
+
+class _Held(Protocol):
+    path: Path
+    hold: threading.Event | None
+
+
+_Peer = TypeVar("_Peer", bound=_Held)
 
 
 class QuietServer(ThreadingMixIn, UnixStreamServer):
@@ -37,6 +45,25 @@ class QuietHandler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(content)))
         self.end_headers()
         self.wfile.write(content[: int(len(content) * keep)])
+
+
+class PeerServer(QuietServer):
+    """Has the peer whose words its handler speaks."""
+
+    peer: Any
+
+
+@contextmanager
+def peering(peer: _Peer, handler: type[BaseHTTPRequestHandler]) -> Iterator[_Peer]:
+    """Run a peer on its Unix socket until the block ends; who waits for its first token then waits no more."""
+    server = PeerServer(str(peer.path), handler)
+    server.peer = peer
+    with serving(server):
+        try:
+            yield peer
+        finally:
+            if peer.hold is not None:
+                peer.hold.set()
 
 
 @contextmanager

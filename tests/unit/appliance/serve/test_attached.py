@@ -6,7 +6,7 @@ The peer is a fake in llama-server's words; the real one is in tests/interop.
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import pytest
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 
-from appliance import config as configuration
 from appliance.config import Config
 from appliance.errors import EngineLoadError
 from appliance.serve import attached_process
@@ -22,22 +21,17 @@ from appliance.serve.attached import LOOK_SECONDS, AttachedScheduler
 from appliance.serve.attached_dialect import LlamaServer
 from appliance.serve.attached_peer import Address, Peer
 from appliance.serve.engine import Generation, Sampling
-from appliance.serve.instance import Instance
-from appliance.serve.launcher import prove
-from appliance.store.content import ContentStore
 from tests.support import attached, hostile_frames
-from tests.support.engine_process import engine_site
+from tests.support.attached_inside import chat, load, proven, site_of_a_peer, until
 from tests.support.fake_peer import CONTROL, FakePeer, fake_peer
 
-PATIENCE_SECONDS = 20.0
 PLACES = 2
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Config]:
-    with engine_site() as made:
-        text = made.at.config_file.read_text() + f'[engine]\nattached = "unix:{made.at.run / "peer"}"\n'
-        yield configuration.parse(text.encode())
+    with site_of_a_peer() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -62,18 +56,10 @@ def descriptor(site: Config) -> Any:
     return attached.store(site, attached.files_of(attached.SOMEBODYS, n_seq_max=PLACES, template=template))
 
 
-def proven(site: Config, descriptor: Any) -> attached_process.ProvenPeer:
-    instance = Instance(stage="test", digest_prefix=descriptor.model_digest[:12])
-    found = prove(ContentStore(site.at.store), instance, site)
-    assert isinstance(found, attached_process.ProvenPeer)
-    return found
-
-
 @pytest.fixture(scope="module")
 def engine(site: Config, peer: FakePeer, descriptor: Any) -> FlaskClient:
     del peer
-    loaded = attached_process.load(proven(site, descriptor), stage="test", threads=1, config=site)
-    client: FlaskClient = loaded.app.test_client()
+    client: FlaskClient = load(site, descriptor).app.test_client()
     return client
 
 
@@ -81,19 +67,6 @@ def engine(site: Config, peer: FakePeer, descriptor: Any) -> FlaskClient:
 def scheduler(peer: FakePeer) -> AttachedScheduler:
     told = Peer(Address(path=str(peer.path)))
     return AttachedScheduler(told, LlamaServer(told, model="m"), context_tokens=512, places=PLACES)
-
-
-def until(holds: Callable[[], bool]) -> None:
-    ends = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < ends
-        time.sleep(0.005)
-
-
-def chat(engine: FlaskClient, text: str = "abcd", **more: Any) -> tuple[int, dict[str, Any]]:
-    said = {"messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 32, **more}
-    answer = engine.post("/v1/chat/completions", json=said)
-    return answer.status_code, answer.get_json()
 
 
 def streamed(engine: FlaskClient, **more: Any) -> list[Any]:

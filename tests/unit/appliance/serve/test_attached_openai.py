@@ -5,9 +5,7 @@ The peer is a fake after the published sources of TensorRT-LLM's server; vLLM's 
 
 import json
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,25 +13,18 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance import config as configuration
 from appliance.config import Config
 from appliance.errors import EngineLoadError, EngineProtocolError
-from appliance.serve import attached_process
-from appliance.serve.asking import RefusedError
 from appliance.serve.attached import AttachedScheduler
 from appliance.serve.attached_openai import OpenAI
 from appliance.serve.attached_peer import Address, Peer
 from appliance.serve.attached_tokens import LocalTokens
 from appliance.serve.engine import Generation, Sampling
-from appliance.serve.instance import Instance
-from appliance.serve.launcher import prove
-from appliance.store.content import ContentStore
-from tests.support import attached, hostile_frames, tiny_tokenizer
-from tests.support.engine_process import engine_site
+from tests.support import attached, tiny_tokenizer
+from tests.support.attached_inside import chat, load, site_of_a_peer
 from tests.support.fake_trtllm import FakeTrtllm, fake_trtllm
 from tests.support.tiny_tokenizer import CONTROL, tokenizer
 
-PATIENCE_SECONDS = 20.0
 PLACES = 2
 CONTEXT = 512
 SOMEBODYS = {**attached.SOMEBODYS, "dialect": "openai"}
@@ -51,9 +42,8 @@ def library() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Config]:
-    with engine_site() as made:
-        text = made.at.config_file.read_text() + f'[engine]\nattached = "unix:{made.at.run / "peer"}"\n'
-        yield configuration.parse(text.encode())
+    with site_of_a_peer() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +69,6 @@ def descriptor(site: Config) -> Any:
     return attached.store(site, files)
 
 
-def load(site: Config, descriptor: Any) -> attached_process.LoadedPeer:
-    instance = Instance(stage="test", digest_prefix=descriptor.model_digest[:12])
-    found = prove(ContentStore(site.at.store), instance, site)
-    assert isinstance(found, attached_process.ProvenPeer)
-    return attached_process.load(found, stage="test", threads=1, config=site)
-
-
 @pytest.fixture(scope="module")
 def engine(site: Config, peer: FakeTrtllm, descriptor: Any) -> FlaskClient:
     del peer
@@ -103,19 +86,6 @@ def dialect(peer: FakeTrtllm) -> OpenAI:
 @pytest.fixture(scope="module")
 def scheduler(peer: FakeTrtllm, dialect: OpenAI) -> AttachedScheduler:
     return AttachedScheduler(Peer(Address(path=str(peer.path))), dialect, context_tokens=CONTEXT, places=PLACES)
-
-
-def until(holds: Callable[[], bool]) -> None:
-    ends = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < ends
-        time.sleep(0.005)
-
-
-def chat(engine: FlaskClient, text: str = "abcd", **more: Any) -> tuple[int, dict[str, Any]]:
-    said = {"messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 32, **more}
-    answer = engine.post("/v1/chat/completions", json=said)
-    return answer.status_code, answer.get_json()
 
 
 def test_a_prompt_goes_out_as_tokens_that_were_counted_here(engine: FlaskClient, peer: FakeTrtllm) -> None:
@@ -302,36 +272,3 @@ def test_a_broken_answer_is_an_error_that_quotes_nobody(engine: FlaskClient, pee
         assert "quotes" not in json.dumps(answer)
     peer.events = None
     assert chat(engine)[0] == 200
-
-
-def test_a_caller_who_leaves_ends_its_work(scheduler: AttachedScheduler, peer: FakeTrtllm) -> None:
-    peer.hold = threading.Event()
-    peer.left.clear()
-    handle = scheduler.submit(Generation(tokens=[1, 2, 3], max_tokens=8))
-    until(lambda: scheduler.running == 1)
-
-    handle.cancel()
-
-    until(peer.left.is_set)
-    until(lambda: scheduler.running == 0)
-
-
-def test_nothing_is_queued_that_it_cannot_do(scheduler: AttachedScheduler) -> None:
-    with pytest.raises(RefusedError):
-        scheduler.submit(Generation(tokens=[65], max_tokens=8, sampling=Sampling(repeat_penalty=3)))
-    assert scheduler.waiting == scheduler.running == 0
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(frames=hostile_frames.STREAMS)
-def test_hostile_frames_end_in_an_error_or_an_answer_and_never_hang(
-    scheduler: AttachedScheduler, peer: FakeTrtllm, frames: tuple[Any, ...]
-) -> None:
-    peer.events = frames
-    asked = Generation(tokens=[65, 66], max_tokens=8, sampling=Sampling(seed=1, temperature=1), top_logprobs=2)
-
-    pieces = list(scheduler.submit(asked).pieces())
-
-    assert pieces[-1].finish_reason in {"stop", "length", "error"}
-    assert all(one.finish_reason is None for one in pieces[:-1])
-    assert scheduler.running == 0
