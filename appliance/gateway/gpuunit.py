@@ -17,6 +17,7 @@ from typing import Final
 
 from appliance import config as configuration
 from appliance import unit
+from appliance.config import Places
 from appliance.errors import StoreWriteError
 from appliance.gateway import gpufigures, gpus
 from appliance.gateway.gpufigures import GpuFigures
@@ -43,22 +44,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error.what}: {error.why}\n")
         return error.exit_code
     read = gpus.open_reader()
-    unit.notify("READY=1")
     if read is gpus.no_gpus:
+        unit.notify("READY=1")
         _log.info("nvidia-smi is not installed: nothing is told of GPUs")
         return 0
     try:
-        while not done.is_set():
-            figures = GpuFigures.of(read(), clock=SystemClock())
-            gpufigures.publish(places, figures)
-            unit.notify(f"STATUS={len(figures.gpus)} GPUs\nWATCHDOG=1")
-            done.wait(LOOK_SECONDS)
+        state = _tell(read, places)
+        # Whoever waits for this unit finds the first figures.
+        unit.notify("READY=1")
+        unit.notify(state)
+        while not done.wait(LOOK_SECONDS):
+            unit.notify(_tell(read, places))
         unit.notify("STOPPING=1")
         gpufigures.withdraw(places)
     except OSError as error:
         _log.error("the figures cannot be written (%s)", error.strerror)
         return StoreWriteError.exit_code
     return 0
+
+
+def _tell(read: gpus.GpuReader, places: Places) -> str:
+    """Read once, show what was read, and return what systemd is told of it."""
+    figures = GpuFigures.of(read(), clock=SystemClock())
+    gpufigures.publish(places, figures)
+    return f"STATUS={len(figures.gpus)} GPUs\nWATCHDOG=1"
 
 
 if __name__ == "__main__":

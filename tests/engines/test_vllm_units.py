@@ -1,9 +1,12 @@
-"""vLLM as the unit that systemd starts: a real one on the processor behind the unit's walls and `variants/vllm.conf`.
+"""vLLM as the unit that systemd starts: a real one behind the unit's walls and `variants/vllm.conf`.
 
-The box is a bare Debian 12 with this machine's /usr; the additions to its units are those that an install lays down for
-an environment with vLLM. What a release brings and people decide is shown without systemd (`test_vllm_for_real`).
+It answers on the processor; where the machine has a card and the named environment vLLM's build for it, on the card,
+with `variants/gpu.conf` and the unit that reads the cards. The box is a bare Debian 12 with this machine's /usr; the
+additions to its units are those that an install lays down for an environment with vLLM. What a release brings and
+people decide is shown without systemd (`test_vllm_for_real`).
 """
 
+import json
 import os
 import shutil
 import sys
@@ -15,6 +18,7 @@ from typing import Final
 import pytest
 
 from appliance.registry.descriptor import ModelDescriptor
+from tests.box import cards
 from tests.box.checkout import PYTHON, booted, journal, lay_down, lay_drop_ins, start
 from tests.box.engineunit import LIBRARIES, USER, EngineUnit, lay_environment
 from tests.engines.contract import PATIENCE_SECONDS, QUESTION, ends_when_its_caller_leaves, knows_the_capital
@@ -53,7 +57,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineUnit]:
 
     def lay(root: Path) -> None:
         lay_down(root, SITE)
-        lay_drop_ins(root, SITE, needed={"vllm"})
+        lay_drop_ins(root, SITE, needed={"vllm", "gpu"} if cards.any_here() else {"vllm"})
         store_release(places_below(root), files)
         # Nothing of the server's environment: the lock has what the launcher and the door need.
         lay_environment(root, digest12, "/srv/checkout", LIBRARIES)
@@ -65,6 +69,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineUnit]:
         (other / "90-own.conf").write_text("\n".join(["[Service]", *lines, f"ExecStart={command}\n"]))
 
     with booted("slvllm", lay, media={LIBRARIES: packages()}) as machine:
+        cards.lend(machine)
         found = EngineUnit(box=machine, digest12=digest12, patience_seconds=PATIENCE_SECONDS)
         began = time.monotonic()
         start(machine, found.unit)
@@ -103,6 +108,16 @@ def test_triton_builds_and_loads_a_program_behind_the_same_walls(engine: EngineU
     start(engine.box, unit)
 
     assert "built and loaded 7\n" in journal(engine.box, unit)
+
+
+@pytest.mark.skipif(not cards.any_here(), reason="no GPU")
+def test_the_card_is_read_by_the_unit_that_may_and_holds_the_weights(engine: EngineUnit) -> None:
+    start(engine.box, "sealift-gpus.service")
+    told = engine.box.shell("cat /run/sealift/gpus/gpus.json")
+
+    (card, *_) = json.loads(told.stdout)["gpus"]
+    assert 2**30 < card["memory_bytes"] <= card["memory_total_bytes"], journal(engine.box, "sealift-gpus")
+    assert card["power_milliwatts"] > 0
 
 
 def test_a_killed_one_is_back_by_itself_and_a_stop_leaves_nothing(engine: EngineUnit) -> None:

@@ -20,6 +20,7 @@ from bundler.cache import Cache, default_root
 from tests.engines import line
 
 _LOCK: Final = line.HERE / "engine-vllm.txt"
+_WHERE: Final = "from importlib.util import find_spec; print(next(iter(find_spec('vllm').submodule_search_locations)))"
 
 
 def interpreter(folder: Path) -> Path:
@@ -44,6 +45,9 @@ def attachable(folder: Path) -> Path:
 
 def packages() -> Path:
     """Return the folder of packages with vLLM, where an interpreter of this version finds them."""
+    if named := os.environ.get("SEALIFT_VLLM_PYTHON"):
+        told = subprocess.run([named, "-I", "-c", _WHERE], capture_output=True, text=True, check=True)
+        return Path(told.stdout.strip()).parent
     (found,) = _packages().glob("lib/python3*/site-packages")
     return found
 
