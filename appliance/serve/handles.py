@@ -1,7 +1,6 @@
 """A caller's end of a generation."""
 
 import queue
-import threading
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -15,33 +14,21 @@ class Handle:
 
     Args:
         answers: How many answers there are.
-        is_whole: Whether pieces are kept back until an answer ends. Every token that wakes a thread takes a core from
-            those that decode, and the interpreter from the scheduler.
     """
 
-    def __init__(self, answers: int = 1, *, is_whole: bool = False) -> None:
-        self._pieces: queue.SimpleQueue[list[Piece | Exception]] = queue.SimpleQueue()
-        self._cancelled = threading.Event()
+    def __init__(self, answers: int = 1) -> None:
+        self._pieces: queue.SimpleQueue[Piece | Exception] = queue.SimpleQueue()
         self._answers = answers
-        self._is_whole = is_whole
-        self._kept: list[Piece | Exception] = []
+        self.is_cancelled = False
+        """Whether `cancel` was called; asked of every answer in every step."""
 
     def cancel(self) -> None:
         """Ask the scheduler to stop within one step; safe at any time and more than once."""
-        self._cancelled.set()
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether `cancel` was called."""
-        return self._cancelled.is_set()
+        self.is_cancelled = True
 
     def put(self, piece: Piece | Exception) -> None:
         """Deliver from the scheduler's thread."""
-        self._kept.append(piece)
-        if self._is_whole and isinstance(piece, Piece) and piece.finish_reason is None:
-            return
-        kept, self._kept = self._kept, []
-        self._pieces.put(kept)
+        self._pieces.put(piece)
 
     def pieces(self, has_left: Callable[[], bool] = lambda: False) -> Iterator[Piece]:
         """Yield what is final until each answer had a piece with a finish reason; leaving the loop early cancels.
@@ -59,13 +46,12 @@ class Handle:
                     yield Piece(text="", completion_tokens=0, finish_reason="cancelled")
                     return
                 try:
-                    pieces = self._pieces.get(timeout=_LOOK_SECONDS)
+                    piece = self._pieces.get(timeout=_LOOK_SECONDS)
                 except queue.Empty:
                     continue
-                for piece in pieces:
-                    if isinstance(piece, Exception):
-                        raise piece
-                    left -= piece.finish_reason is not None
-                    yield piece
+                if isinstance(piece, Exception):
+                    raise piece
+                left -= piece.finish_reason is not None
+                yield piece
         finally:
             self.cancel()

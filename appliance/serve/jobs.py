@@ -1,7 +1,7 @@
 """One answer in the making: what its sequence must hold, what it holds, and what was said of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from appliance.errors import EngineUnavailableError
@@ -29,6 +29,8 @@ class Job:
         turn: The step it was last part of.
         since: The step in which it began to wait.
         preempted: How often it gave its place away.
+        said, likelihoods: What was said of an answer that nobody reads as it is made, and how likely it was. Every
+            token that wakes a thread takes a core from those that decode, and the interpreter from the scheduler.
     """
 
     handle: Handle
@@ -51,6 +53,8 @@ class Job:
     since: int = 0
     preempted: int = 0
     ended: bool = False
+    said: list[str] = field(default_factory=list)
+    likelihoods: list[Likelihood] = field(default_factory=list)
 
     @property
     def need(self) -> int:
@@ -65,7 +69,7 @@ class Job:
     @property
     def is_reading(self) -> bool:
         """Whether these are more than the newest one."""
-        return self.unread > 1
+        return len(self.tokens) - self.held > 1  # asked of every answer in every step
 
     @property
     def may_begin(self) -> bool:
@@ -83,7 +87,14 @@ class Job:
         ]
 
     def say(self, text: str, reason: FinishReason | None = None, likelihoods: Sequence[Likelihood] = ()) -> None:
-        """Deliver a piece."""
+        """Deliver a piece; of an answer that is asked for as a whole, all of it once it ends."""
+        if not self.generation.is_streamed:
+            self.said.append(text)
+            if likelihoods:
+                self.likelihoods.extend(likelihoods)
+            if reason is None:
+                return
+            text, likelihoods = "".join(self.said), self.likelihoods
         self.handle.put(
             Piece(
                 text=text,
@@ -113,7 +124,7 @@ def require_fits(generation: Generation, request_tokens: int) -> None:
 
 def jobs_of(generation: Generation, number: int) -> tuple[Handle, list[Job]]:
     """Return the answers that a generation asks for, and the caller's end of them."""
-    handle = Handle(generation.answers, is_whole=not generation.is_streamed)
+    handle = Handle(generation.answers)
     jobs: list[Job] = []
     for index in range(generation.answers):
         jobs.append(

@@ -110,6 +110,7 @@ class LlamaCppDecoder:
             np.ctypeslib.as_array(column, shape=(n_batch,)) for column in (batch.token, batch.pos, batch.logits)
         )
         self._sequence_cells = [batch.seq_id[at] for at in range(n_batch)]
+        self._of_cells: tuple[int, ...] = ()
         np.ctypeslib.as_array(batch.n_seq_id, shape=(n_batch,))[:] = 1
         self._samplers: dict[int, _Sampler] = {}
         self._place_of: Sequence[int] = range(n_batch)
@@ -172,8 +173,10 @@ class LlamaCppDecoder:
         tokens, positions, wanted = self._columns
         tokens[:count], positions[:count], sequences, self._wants = zip(*rows, strict=True)
         wanted[:count] = self._wants
-        for cell, sequence in zip(self._sequence_cells, sequences, strict=False):
-            cell[0] = sequence
+        if sequences != self._of_cells[:count]:  # as of every step but those in which somebody comes or goes
+            for cell, sequence in zip(self._sequence_cells, sequences, strict=False):
+                cell[0] = sequence
+            self._of_cells = sequences
         self._uncopied.clear()
         self._likeliest.clear()
         code = llama_cpp.llama_decode(self._context, self._batch)

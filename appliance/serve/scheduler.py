@@ -278,8 +278,10 @@ class Scheduler:
 
     def _step(self) -> None:
         self.counts.steps += 1
-        going = [job for job in self._active if not job.is_reading]
-        reading = [job for job in self._active if job.is_reading]
+        going: list[Job] = []
+        reading: list[Job] = []
+        for job in self._active:
+            (reading if job.is_reading else going).append(job)
         guesses = [] if reading else self._guesses(going)
         width = min(len(going), self._decoder.batch_tokens) if reading else self._plan.rows(len(going))
         # Rounds take turns: who waited longest for a step is first.
@@ -344,14 +346,12 @@ class Scheduler:
         if sequence is None or room <= 0:
             return 0
         job.turn = self.counts.steps
-        begin, end = job.held, min(job.held + room, len(job.tokens))
-        last = len(job.tokens) - 1
-        for position in range(begin, end):
-            if position == last:
-                sampled.append((job, len(rows)))
-            row = Row(token=job.tokens[position], position=position, sequence=sequence, wants_logits=position == last)
-            rows.append(row)
-        job.held = end
+        tokens, begin = job.tokens, job.held
+        last = len(tokens) - 1
+        job.held = end = min(begin + room, last + 1)
+        if end > last:
+            sampled.append((job, len(rows) + last - begin))
+        rows.extend([Row(tokens[at], at, sequence, at == last) for at in range(begin, end)])
         self._shares.charge(job.salt, end - begin)
         return end - begin
 

@@ -15,7 +15,9 @@ class Speech:
     """
 
     def __init__(self, stop: tuple[str, ...]) -> None:
-        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._is_between = True
+        """Whether no bytes of a character wait for the rest of it."""
         self._stops = StopBuffer(stop)
         self._read = 0
         self._said = 0
@@ -25,7 +27,11 @@ class Speech:
         """Take a token; return the text that is final now, and whether a stop text was met."""
         if likelihood is not None:
             self._held.append((self._read, likelihood))
-        text = self._decode(token)
+        if self._is_between and token.isascii():  # nearly every token of most answers
+            text = token.decode("ascii")
+        else:
+            text = self._decoder.decode(token)
+            self._is_between = not self._decoder.getstate()[0]
         self._read += len(text)
         said, stopped = self._stops.add(text)
         self._said += len(said)
@@ -33,7 +39,7 @@ class Speech:
 
     def end(self) -> tuple[str, bool]:
         """Return the rest of the text, and whether a stop text was in it after all."""
-        text, stopped = self._stops.add(self._decode(b"", True))
+        text, stopped = self._stops.add(self._decoder.decode(b"", True))
         said = text if stopped else text + self._stops.flush()
         self._said += len(said)
         return said, stopped
@@ -44,6 +50,8 @@ class Speech:
         Args:
             all_of_them: Also those that made no text, because the answer has ended without a stop text.
         """
+        if not self._held:
+            return ()
         found = []
         while self._held and (all_of_them or self._held[0][0] < self._said):
             found.append(self._held.popleft()[1])

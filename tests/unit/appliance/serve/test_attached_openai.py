@@ -71,8 +71,8 @@ def descriptor(site: Config) -> Any:
 
 @pytest.fixture(scope="module")
 def engine(site: Config, peer: FakeTrtllm, descriptor: Any) -> FlaskClient:
-    del peer
     client: FlaskClient = load(site, descriptor).app.test_client()
+    peer.asked.clear()
     return client
 
 
@@ -80,6 +80,7 @@ def engine(site: Config, peer: FakeTrtllm, descriptor: Any) -> FlaskClient:
 def dialect(peer: FakeTrtllm) -> OpenAI:
     made = OpenAI(Peer(Address(path=str(peer.path))), LocalTokens(tokenizer().decode()))
     made.require_fit(context_tokens=CONTEXT)
+    peer.asked.clear()  # whoever comes first looks at what it asks itself
     return made
 
 
@@ -112,7 +113,6 @@ def test_values_are_said_as_such_servers_take_them(dialect: OpenAI) -> None:
 def test_it_is_tried_with_a_prompt_as_long_as_the_context_and_with_its_beginning_again(
     dialect: OpenAI, peer: FakeTrtllm
 ) -> None:
-    peer.asked.clear()  # of the dialect's own beginning, where this test is the first of its module
     dialect.require_fit(context_tokens=2048)
 
     long, again = (one["prompt"] for _, one in peer.asked[:2])

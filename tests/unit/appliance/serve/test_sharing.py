@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from appliance.serve.engine import Generation, Piece, Row
+from appliance.serve.engine import Generation, Row
 from appliance.serve.handles import Handle
 from appliance.serve.scheduler import Scheduler
 from media.clock import SystemClock
@@ -106,15 +106,16 @@ def test_a_model_that_gives_no_part_is_not_waited_for_twice() -> None:
     scheduler.stop()
 
 
-def test_an_answer_wanted_whole_comes_in_one_piece_of_news() -> None:
-    handle = Handle(is_whole=True)
-    for text in ("a", "b"):
-        handle.put(Piece(text=text, completion_tokens=1))
-    left = iter([False, True])
+def test_an_answer_wanted_whole_comes_in_one_piece() -> None:
+    decoder = EchoDecoder(context_tokens=2048, sequences=8)
+    scheduler = Scheduler(decoder)
+    pieces = {way: list(scheduler.submit(asked("abc", is_streamed=way)).pieces()) for way in (True, False)}
+    scheduler.stop()
 
-    assert [piece.finish_reason for piece in handle.pieces(lambda: next(left))] == ["cancelled"]  # nothing had come
-    handle.put(Piece(text="c", completion_tokens=3, finish_reason="stop"))
-    assert [piece.text for piece in handle.pieces()] == ["a", "b", "c"]
+    (whole,) = pieces[False]
+    assert (whole.text, whole.finish_reason) == ("ABC", pieces[True][-1].finish_reason)
+    assert len(pieces[True]) > 1
+    assert whole.completion_tokens == pieces[True][-1].completion_tokens
 
 
 def test_streamed_and_whole_answers_say_the_same() -> None:
