@@ -1,0 +1,74 @@
+"""Freezes what a box left, for the tests of later versions: `python -m tests.corpus.make_box ROOT FOLDER`.
+
+ROOT is the root of the file system of a box that the version's own harness installed and promoted on (`made/machine` of
+``python -m tests.box.prepared made``), turned off; FOLDER a new one below tests/corpus/box, named by the version. No
+key, no password and nothing of a caller is taken along. Run in the version's own checkout: its site files' keys are
+listed.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.config import Config
+from media.digest import sha256_hex
+
+KEPT: Final = (
+    *("etc/sealift/sealift.toml", "etc/sealift/ledger.pub", "etc/sealift/release.conf", "etc/sealift/trust/*.json"),
+    *("var/lib/sealift/ledger/ledger.db", "var/lib/sealift/ledger/ledger.lock", "var/lib/sealift/registry/state.db"),
+    *("var/lib/sealift/registry/evidence/*.json", "var/lib/sealift/registry/reviews/*.json"),
+    *("var/lib/sealift/promoter/people.json", "var/lib/sealift/promoter/promotions/*.json"),
+    *("var/lib/sealift/promoter/requests/*.json", "var/lib/sealift/trust/*.json", "var/lib/sealift/clock/*.json"),
+    *("var/lib/sealift/receipts/*.json", "var/lib/sealift/review/review.db"),
+)
+SITE_FILE_KEYS: Final = "site-file-keys.json"
+LISTED: Final = "SHA256SUMS"
+
+
+def site_file_keys() -> set[str]:
+    """Return each key that a site file of this checkout may have, with the tables around it."""
+    schema = Config.model_json_schema()
+    found: set[str] = set()
+
+    def walk(node: dict[str, Any], path: str, above: frozenset[str]) -> None:
+        if "$ref" in node:
+            name = node["$ref"].rpartition("/")[2]
+            if name not in above:
+                walk(schema["$defs"][name], path, above | {name})
+        for one in (each for word in ("anyOf", "allOf", "oneOf") for each in node.get(word, [])):
+            walk(one, path, above)
+        if isinstance(node.get("items"), dict):
+            walk(node["items"], f"{path}[]", above)
+        if isinstance(node.get("additionalProperties"), dict):
+            walk(node["additionalProperties"], f"{path}.*", above)
+        for name, one in node.get("properties", {}).items():
+            place = f"{path}.{name}" if path else name
+            found.add(place)
+            walk(one, place, above)
+
+    walk(schema, "", frozenset())
+    return found
+
+
+def listing(folder: Path) -> dict[str, str]:
+    """Return the digest of each file below a folder but of the list itself, by path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LISTED)
+    return {str(path.relative_to(folder)): sha256_hex(path.read_bytes()) for path in files}
+
+
+def main() -> None:
+    """Freeze it."""
+    root, folder = map(Path, sys.argv[1:])
+    folder.mkdir(parents=True)
+    for path in sorted(path for pattern in KEPT for path in root.glob(pattern)):
+        place = folder / path.relative_to(root)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+    (folder / SITE_FILE_KEYS).write_text(json.dumps(sorted(site_file_keys()), indent=1) + "\n")
+    (folder / LISTED).write_text("".join(f"{digest}  {name}\n" for name, digest in listing(folder).items()))
+
+
+if __name__ == "__main__":
+    main()
