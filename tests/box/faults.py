@@ -6,6 +6,7 @@
     released  this release is installed there, and goes on with records, people, keys and the version in production
     returned  this release does not answer there, and the version before goes on with what it left
     disks     the machine's own file system runs full, and the one that backups go to
+    security  a security update of what Debian's archive has newer than the box, by a medium
     faults    SIGKILL of every service, a cut cable, full disks, an old disk image, uninstall; and beside it a bare box:
               the guided install at a terminal, through a power failure; and dpkg cut off in the states it can leave
     clocks    a clock that jumps while it runs, and across a restart and a boot: fifty years ahead, 1970, ten years on
@@ -46,6 +47,7 @@ from tests.box import (
     prepared,
     released,
     removed,
+    secured,
     upgrade,
     vllm_release,
     windowed,
@@ -81,6 +83,11 @@ def disks(run: Run, stack: ExitStack) -> None:
     served = _serving(run, stack, RELEASES, STATE, BACKUP, SYSTEM)
     full.system_full(run, served)
     backupdisk.backup_full(run)
+
+
+def security(run: Run, stack: ExitStack) -> None:
+    """Packages of the machine are raised by a medium that brings nothing else."""
+    secured.all_of_it(run, _serving(run, stack), NEXT)
 
 
 def upgraded(run: Run, stack: ExitStack) -> None:
@@ -190,6 +197,7 @@ PARTS: dict[str, Callable[[Run, ExitStack], None]] = {
     "returned": returned_before,
     "faults": faults,
     "disks": disks,
+    "security": security,
     "clocks": clock_jumps,
     "windows": windows,
     "optional": optional_parts,

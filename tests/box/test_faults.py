@@ -71,6 +71,17 @@ DISKS = (
     "the backups that are there are as recorded, and open",
     "nothing is told of it any more",
 )
+SECURITY = (
+    "the security archive has something newer than the box",
+    "none of it is there yet",
+    "the update changes the host",
+    "the update is installed",
+    "each package is as the archive has it",
+    "and again an update changes nothing",
+    "answers of before and after it are proven",
+    "the version in production is the one of before",
+    "doctor finds nothing new after the update",
+)
 CLOCKS = (
     "nobody sets the clock alone",
     "two people answer for the clock",
@@ -314,6 +325,7 @@ VLLM = (
 PARTS: dict[str, tuple[pytest.MarkDecorator | tuple[pytest.MarkDecorator, ...], tuple[str, ...]]] = {
     "faults": (pytest.mark.box_faults, FAULTS),
     "disks": (pytest.mark.box_disks, DISKS),
+    "security": (pytest.mark.box_disks, SECURITY),
     "clocks": (pytest.mark.box_time, CLOCKS),
     "windows": (pytest.mark.box_time, (*WINDOWS, *EVIDENCED)),
     "optional": (pytest.mark.box_optional, OPTIONAL),

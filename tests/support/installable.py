@@ -28,7 +28,8 @@ def wheel(name: str, version: str, files: Mapping[str, str], *, requires: tuple[
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for path, text in content.items():
-            archive.writestr(path, text)
+            # By a date of its own: else a wheel that is made again has other bytes once the clock has gone on.
+            archive.writestr(zipfile.ZipInfo(path), text)
     return f"{name.replace('-', '_')}-{version}-py3-none-any.whl", stream.getvalue()
 
 

@@ -1,0 +1,77 @@
+"""A security update on a box that serves: what Debian's security archive has newer than the box, by a medium.
+
+Its packages are those that the archive really has newer today than the box was made of, as the box's own list of
+packages says; the model, its engine and the server's code stay.
+"""
+
+import re
+import shutil
+from typing import Any, Final
+
+from tests.box import looks
+from tests.box.box import serve
+from tests.box.operators import as_person, both_approve
+from tests.box.prepared import Served
+from tests.box.run import ROOT, Run, wait_for_engine
+from tests.box.sender import make_release
+
+_RECIPE: Final = ROOT / "examples/security-update.toml"
+_STATUS: Final = "var/lib/dpkg/status"
+_LIST: Final = "debian-12.status"
+_PACKAGE: Final = re.compile(r"^([a-z0-9][a-z0-9+.-]*)_([^_]+)_[a-z0-9]+\.deb$")
+
+
+def all_of_it(run: Run, served: Served, medium: str) -> None:
+    """Make the update for this very box, carry it, install it, and see that what serves is as before."""
+    machine = run.machine
+    before = serve(run, served.key, chapter="An answer of before the update")
+    unwell = _unwell(run)
+    wanted = _made(run)
+    was = _versions(run, wanted)
+    run.require("the security archive has something newer than the box", len(wanted) > 0)
+    run.require("none of it is there yet", not any(was[name] == version for name, version in wanted.items()), was)
+    with run.stage.chapter("Two people approve the update, and it is installed"):
+        machine.run("sealift", "receive", medium)
+        plan = machine.result(*as_person("iris", "sealift", "install", "2", "--plan", "--as", "iris"))
+        run.require("the update changes the host", plan["changes_host"] is True, plan)
+        both_approve(machine, plan)
+        facts = machine.result(*as_person("omar", "sealift", "install", "2"))
+        run.require("the update is installed", (facts["serial"], facts["previous"]) == (2, 1), facts)
+        run.require("each package is as the archive has it", _versions(run, wanted) == wanted, _versions(run, wanted))
+        run.require("and again an update changes nothing", machine.result("sealift", "install")["changed"] is False)
+        wait_for_engine(run)
+    after = serve(run, served.key, chapter="It serves after the update")
+    proofs = [machine.result("sealift", "prove", one["request_id"]) for one in (before, after)]
+    run.require("answers of before and after it are proven", all(one["ok"] for one in proofs), proofs)
+    (version,) = (one for one in machine.result("sealift", "models", "list")["versions"] if one["alias"])
+    run.require("the version in production is the one of before", version["model_digest"] == served.digest, version)
+    run.require("doctor finds nothing new after the update", _unwell(run) == unwell, (unwell, _unwell(run)))
+
+
+def _unwell(run: Run) -> set[str]:
+    return {name for name, found in looks.findings(run).items() if found["is_good"] is False}
+
+
+def _made(run: Run) -> dict[str, str]:
+    """Make the update and its medium; return the version of each package that it brings."""
+    out = run.out / "release-2"
+    out.mkdir()
+    shutil.copy(run.machine.root / _STATUS, out / _LIST)
+    text = _RECIPE.read_text()
+    for pattern, now in (
+        (r"(?m)^serial = 3 ", "serial = 2 "),
+        (r"(?m)^base = 2 ", "base = 1 "),
+        (r"(?m)^packages = \[.*\]\n", ""),
+    ):
+        text, changes = re.subn(pattern, now, text)
+        run.require("the example of an update is as it was", changes == 1, pattern)
+    (out / "recipe.toml").write_text(text)
+    with run.stage.chapter("A security update for this box: build, rehearse, sign, write"):
+        volume = make_release(run.stage, out, recipe=out / "recipe.toml", ceremony=run.out / "ceremony").volume
+    found = [_PACKAGE.match(path.name) for path in sorted(volume.rglob("data/debs/*.deb"))]
+    return {one[1]: one[2].replace("%3a", ":") for one in found if one is not None}
+
+
+def _versions(run: Run, names: Any) -> dict[str, str]:
+    told = run.machine.run("dpkg-query", "--show", "--showformat=${Package} ${Version}\n", *names, shown=False).stdout
+    return dict(line.split(" ", 1) for line in told.splitlines())
