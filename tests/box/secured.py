@@ -1,7 +1,8 @@
 """A security update on a box that serves: what Debian's security archive has newer than the box, by a medium.
 
 Its packages are those that the archive really has newer today than the box was made of, as the box's own list of
-packages says; the model, its engine and the server's code stay.
+packages says: Debian 12's main archive, which the box is made from, gets no point release any more, its security
+archive goes on. The model, its engine and the server's code stay.
 """
 
 import re
@@ -13,9 +14,9 @@ from tests.box.box import serve
 from tests.box.operators import as_person, both_approve
 from tests.box.prepared import Served
 from tests.box.run import ROOT, Run, wait_for_engine
-from tests.box.sender import make_release
+from tests.box.sender import RECIPE, make_release
 
-_RECIPE: Final = ROOT / "examples/security-update.toml"
+_UPDATE: Final = ROOT / "examples/security-update.toml"
 _STATUS: Final = "var/lib/dpkg/status"
 _LIST: Final = "debian-12.status"
 _PACKAGE: Final = re.compile(r"^([a-z0-9][a-z0-9+.-]*)_([^_]+)_[a-z0-9]+\.deb$")
@@ -55,9 +56,9 @@ def _unwell(run: Run) -> set[str]:
 def _made(run: Run) -> dict[str, str]:
     """Make the update and its medium; return the version of each package that it brings."""
     out = run.out / "release-2"
-    out.mkdir()
+    out.mkdir(exist_ok=True)
     shutil.copy(run.machine.root / _STATUS, out / _LIST)
-    text = _RECIPE.read_text()
+    text = _UPDATE.read_text()
     for pattern, now in (
         (r"(?m)^serial = 3 ", "serial = 2 "),
         (r"(?m)^base = 2 ", "base = 1 "),
@@ -67,7 +68,8 @@ def _made(run: Run) -> dict[str, str]:
         run.require("the example of an update is as it was", changes == 1, pattern)
     (out / "recipe.toml").write_text(text)
     with run.stage.chapter("A security update for this box: build, rehearse, sign, write"):
-        volume = make_release(run.stage, out, recipe=out / "recipe.toml", ceremony=run.out / "ceremony").volume
+        recipe, ceremony = out / "recipe.toml", run.out / "ceremony"
+        volume = make_release(run.stage, out, recipe=recipe, ceremony=ceremony, base=RECIPE).volume
     found = [_PACKAGE.match(path.name) for path in sorted(volume.rglob("data/debs/*.deb"))]
     return {one[1]: one[2].replace("%3a", ":") for one in found if one is not None}
 

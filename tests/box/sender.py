@@ -19,14 +19,26 @@ class Sealed:
     code: str
 
 
-def make_release(stage: Stage, out: Path, *, recipe: Path, ceremony: Path) -> Sealed:
-    """Hold a ceremony if there was none, build, rehearse, sign in two rounds, write, hand over."""
+def make_release(stage: Stage, out: Path, *, recipe: Path, ceremony: Path, base: Path | None = None) -> Sealed:
+    """Hold a ceremony if there was none, build, rehearse, sign in two rounds, write, hand over.
+
+    Args:
+        stage: What runs the commands.
+        out: Where work folder and medium are made.
+        recipe: The recipe.
+        ceremony: Of the ceremony, held now where there was none.
+        base: The recipe of the release that an update changes, which is built again for the rehearsal.
+    """
     work, volume = out / "work", out / "media/volume-1"
     if not ceremony.exists():
         people = [word for person in SENDERS for word in ("--person", person)]
         stage.run("sealift-bundler", "ceremony", "hold", ceremony, "--environment", "demo", *people)
     stage.run("sealift-bundler", "build", recipe, "--work", work)
-    stage.run("sealift-bundler", "rehearse", work)
+    below: list[str | Path] = []
+    if base is not None:
+        stage.run("sealift-bundler", "build", base, "--work", out / "base")
+        below = ["--base", out / "base"]
+    stage.run("sealift-bundler", "rehearse", work, *below)
     common: list[str | Path] = ["--ceremony", ceremony, "--person"]
     stage.run("sealift-bundler", "attest", work, *common, "ada", "--seal", f"1={SEAL}", "--place", "Bundling room")
     stage.run("sealift-bundler", "sign", work, *common, "ada", "--yes")
