@@ -173,7 +173,7 @@ class LlamaCppDecoder:
         tokens, positions, wanted = self._columns
         tokens[:count], positions[:count], sequences, self._wants = zip(*rows, strict=True)
         wanted[:count] = self._wants
-        if sequences != self._of_cells[:count]:  # as of every step but those in which somebody comes or goes
+        if sequences != self._of_cells[:count]:  # most steps are of the sequences of the one before
             for cell, sequence in zip(self._sequence_cells, sequences, strict=False):
                 cell[0] = sequence
             self._of_cells = sequences

@@ -349,7 +349,7 @@ class Scheduler:
         tokens, begin = job.tokens, job.held
         last = len(tokens) - 1
         job.held = end = min(begin + room, last + 1)
-        if end > last:
+        if begin <= last < end:
             sampled.append((job, len(rows) + last - begin))
         rows.extend([Row(tokens[at], at, sequence, at == last) for at in range(begin, end)])
         self._shares.charge(job.salt, end - begin)

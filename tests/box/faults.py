@@ -99,11 +99,12 @@ def upgraded(run: Run, stack: ExitStack) -> None:
     powercut.during_upgrade(run)
     upgrade.approve_anew(run)
     upgrade.go_forward(run)
-    monitored.begin(run)
-    serve(run, served.key, chapter="The next release serves")
-    proof = run.machine.result("sealift", "prove", before["request_id"])
-    run.require("an answer of the release before is proven by the next one", proof["ok"] is True, proof)
-    monitored.targets_and_banner(run)
+    with monitored.relay(run) as mails:
+        monitored.begin(run)
+        serve(run, served.key, chapter="The next release serves")
+        proof = run.machine.result("sealift", "prove", before["request_id"])
+        run.require("an answer of the release before is proven by the next one", proof["ok"] is True, proof)
+        monitored.targets_and_banner(run, mails)
 
 
 def changes(run: Run, stack: ExitStack) -> None:

@@ -43,7 +43,8 @@ _EXPECTED: Mapping[str, May] = {
     "sealift-clock.service": May(doors=_RECEIVERS, reads=of("promotions", "trust")),
     "sealift-drill.service": _BACKUP,
     "sealift-evidence@probe.service": May(doors=_RECEIVERS, reads=of("state", "store"), writes=of("receipts")),
-    # The medium that it may write to is mounted by what root runs before it, and is not here.
+    # The medium, the one place that it may write to, is mounted and made its own by what root runs before it; without
+    # that the folder is root's.
     "sealift-export@probe.service": May(doors=_RECEIVERS),
     "sealift-gpus.service": May(),
     "sealift-inspect@probe.service": May(doors=_RECEIVERS, reads=of("state")),

@@ -1,10 +1,15 @@
-"""Prometheus, Alertmanager and node exporter in a booted box: targets are scraped, and a rule fires to the banner."""
+"""Prometheus, Alertmanager and node exporter in a booted box: targets are scraped, a rule fires to banner and mail."""
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from examples.demo.people import password_of
 from tests.box import looks
-from tests.box.run import Run
+from tests.box.network import FACILITY_ADDRESS
+from tests.box.run import ROOT, Run
 
 _PAUSE = 2.0
 _RULE = "RecordsIncomplete"
@@ -18,14 +23,28 @@ print(urllib.request.urlopen("http://127.0.0.1:9092/api/v1/targets", timeout=20)
 """
 
 
+@contextmanager
+def relay(run: Run) -> Iterator[Callable[[], list[str]]]:
+    """Run the facility's mail relay, as the site file names it; yield what returns the mails that it was given."""
+    kept = run.out / "mails"
+    kept.unlink(missing_ok=True)
+    words = (sys.executable, "-m", "tests.box.relay", FACILITY_ADDRESS, "2525", str(kept))
+    with subprocess.Popen(["ip", "netns", "exec", run.facility.name, *words], cwd=ROOT) as process:
+        try:
+            looks.wait(kept.exists, lambda: "the mail relay does not listen")
+            yield lambda: [json.loads(line) for line in kept.read_text().splitlines()]
+        finally:
+            process.kill()
+
+
 def begin(run: Run) -> None:
     """Break something that a rule watches: a fact in the spool that does not read."""
     run.machine.shell(f"echo not a fact > {_FACT}; chown sealift-receive:sealift-ledger {_FACT}; chmod 660 {_FACT}")
     run.machine.run("systemctl", "restart", "sealift-ledger.service")
 
 
-def targets_and_banner(run: Run) -> None:
-    """Wait until every target is up and the banner of the page shows the rule that fires; then mend it."""
+def targets_and_banner(run: Run, mails: Callable[[], list[str]]) -> None:
+    """Wait until every target is up, the page's banner shows the rule that fires and a mail tells it; then mend it."""
     with run.stage.chapter("Monitoring in the booted box"):
         looks.wait(lambda: _up(run) == _TARGETS, lambda: "a target is not scraped", pause=_PAUSE)
         run.require("every target is scraped", _up(run) == _TARGETS)
@@ -39,6 +58,9 @@ def targets_and_banner(run: Run) -> None:
         run.require("a rule that fires shows on the page", any(_RULE in one for one in banners), banners)
         journal = run.machine.run("journalctl", "-u", "sealift-alerts", "-o", "cat", shown=False).stdout
         run.require("and in the journal", _RULE in journal, journal[-2000:])
+        looks.wait(lambda: any(_RULE in mail for mail in mails()), lambda: "no mail reached the relay", pause=_PAUSE)
+        told = next(mail for mail in mails() if _RULE in mail)
+        run.require("and a mail about it reaches the facility's relay", "it-duty@hospital.internal" in told, told)
         run.machine.shell("rm -r /var/lib/sealift/spool/rejected")
 
 

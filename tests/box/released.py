@@ -5,10 +5,8 @@ release's tag; docs/releasing.md says when it is changed.
 """
 
 import os
-import sqlite3
 import subprocess
 import tarfile
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from tests.box.prepared import SERVED, Served
 from tests.box.run import ROOT, Run
 from tests.box.scripted import policy_of_site
 from tests.support.sources import last_version
+from tests.support.staterows import rows_of
 
 # What this release's own commands run under says nothing to those of another.
 _OURS = ("VIRTUAL_ENV", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
@@ -59,10 +58,7 @@ def goes_on(run: Run, served: Served, answer: dict[str, Any]) -> None:
 
 
 def _rows(run: Run) -> set[str]:
-    """Return all rows of the state but the place in the ledger, which moves by itself."""
-    state = run.machine.root / "var/lib/sealift/registry/state.db"
-    with closing(sqlite3.connect(f"file:{state}?mode=ro", uri=True)) as opened:
-        return {line for line in opened.iterdump() if not line.startswith('INSERT INTO "applied"')}
+    return rows_of(run.machine.root / "var/lib/sealift/registry")
 
 
 def _make(run: Run, version: Path, place: Path) -> None:

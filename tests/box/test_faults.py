@@ -236,6 +236,7 @@ UPGRADE = (
     "and changes nothing there",
     "a rule that fires shows on the page",
     "and in the journal",
+    "and a mail about it reaches the facility's relay",
 )
 CHANGES = (
     "the plan shows a change",

@@ -41,6 +41,10 @@ MONITORED = """
 [monitoring]
 enabled = true
 networks = ["10.77.0.0/24"]
+[alerts]
+mail_relay = "10.77.0.1"
+mail_port = 2525
+mail_to = ["it-duty@hospital.internal"]
 """
 
 

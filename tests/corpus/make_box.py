@@ -2,26 +2,29 @@
 
 ROOT is the root of the file system of a box that the version's own harness installed and promoted on (`made/machine` of
 ``python -m tests.box.prepared made``), turned off; FOLDER a new one below tests/corpus/box, named by the version. No
-key, no password and nothing of a caller is taken along. Run in the version's own checkout: its site files' keys are
-listed.
+file of keys, no password and nothing that a caller asked is taken along. Run in the version's own checkout: its site
+files' keys are listed.
 """
 
 import json
 import shutil
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
 from appliance.config import Config
 from media.digest import sha256_hex
 
+_SAMPLES: Final = "var/lib/sealift/review/review.db"
 KEPT: Final = (
     *("etc/sealift/sealift.toml", "etc/sealift/ledger.pub", "etc/sealift/release.conf", "etc/sealift/trust/*.json"),
     *("var/lib/sealift/ledger/ledger.db", "var/lib/sealift/ledger/ledger.lock", "var/lib/sealift/registry/state.db"),
     *("var/lib/sealift/registry/evidence/*.json", "var/lib/sealift/registry/reviews/*.json"),
     *("var/lib/sealift/promoter/people.json", "var/lib/sealift/promoter/promotions/*.json"),
     *("var/lib/sealift/promoter/requests/*.json", "var/lib/sealift/trust/*.json", "var/lib/sealift/clock/*.json"),
-    *("var/lib/sealift/receipts/*.json", "var/lib/sealift/review/review.db"),
+    *("var/lib/sealift/receipts/*.json", _SAMPLES),
 )
 SITE_FILE_KEYS: Final = "site-file-keys.json"
 LISTED: Final = "SHA256SUMS"
@@ -61,8 +64,16 @@ def listing(folder: Path) -> dict[str, str]:
 def main() -> None:
     """Freeze it."""
     root, folder = map(Path, sys.argv[1:])
+    found = {pattern: sorted(root.glob(pattern)) for pattern in KEPT}
+    if missing := [pattern for pattern, paths in found.items() if not paths]:
+        raise SystemExit(f"error: this box has no {', '.join(missing)}")
+    if left := [path.name for path in root.glob("var/lib/sealift/*/*.db-wal") if path.stat().st_size]:
+        raise SystemExit(f"error: {', '.join(left)} is not written back: the box was not turned off in order")
+    with closing(sqlite3.connect(f"file:{root / _SAMPLES}?mode=ro", uri=True)) as samples:
+        if samples.execute("SELECT count(*) FROM sample").fetchone() != (0,):
+            raise SystemExit("error: this box keeps samples of what callers asked")
     folder.mkdir(parents=True)
-    for path in sorted(path for pattern in KEPT for path in root.glob(pattern)):
+    for path in sorted(path for paths in found.values() for path in paths):
         place = folder / path.relative_to(root)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)

@@ -1,6 +1,6 @@
 """vLLM as the unit that systemd starts: a real one behind the unit's walls and `variants/vllm.conf`.
 
-It answers on the processor; where the machine has a card and the named environment vLLM's build for it, on the card,
+It answers on the processor; where the machine has a card and an environment is named, which is then for cards, on it,
 with `variants/gpu.conf` and the unit that reads the cards. The box is a bare Debian 12 with this machine's /usr; the
 additions to its units are those that an install lays down for an environment with vLLM. What a release brings and
 people decide is shown without systemd (`test_vllm_for_real`).
@@ -27,6 +27,7 @@ from tests.support.installable import places_below, store_release
 from tests.support.vllm_engine import START_SECONDS, version_files
 
 SITE: Final = f'format = 1\nsite = "demo"\n[engine]\nstart_seconds = {START_SECONDS}\n'
+ON_A_CARD: Final = cards.any_here() and bool(os.environ.get("SEALIFT_VLLM_PYTHON"))
 OTHER: Final = "feedfacefeed"
 HEADER: Final = Path(f"/usr/include/{PYTHON.name}/Python.h")
 # As Triton does for each kernel on a GPU; here it is a module without one.
@@ -57,7 +58,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineUnit]:
 
     def lay(root: Path) -> None:
         lay_down(root, SITE)
-        lay_drop_ins(root, SITE, needed={"vllm", "gpu"} if cards.any_here() else {"vllm"})
+        lay_drop_ins(root, SITE, needed={"vllm", "gpu"} if ON_A_CARD else {"vllm"})
         store_release(places_below(root), files)
         # Nothing of the server's environment: the lock has what the launcher and the door need.
         lay_environment(root, digest12, "/srv/checkout", LIBRARIES)
@@ -69,7 +70,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineUnit]:
         (other / "90-own.conf").write_text("\n".join(["[Service]", *lines, f"ExecStart={command}\n"]))
 
     with booted("slvllm", lay, media={LIBRARIES: packages()}) as machine:
-        cards.lend(machine)
+        if ON_A_CARD:
+            cards.lend(machine)
         found = EngineUnit(box=machine, digest12=digest12, patience_seconds=PATIENCE_SECONDS)
         began = time.monotonic()
         start(machine, found.unit)
@@ -110,7 +112,7 @@ def test_triton_builds_and_loads_a_program_behind_the_same_walls(engine: EngineU
     assert "built and loaded 7\n" in journal(engine.box, unit)
 
 
-@pytest.mark.skipif(not cards.any_here(), reason="no GPU")
+@pytest.mark.skipif(not ON_A_CARD, reason="no GPU, or no environment is named")
 def test_the_card_is_read_by_the_unit_that_may_and_holds_the_weights(engine: EngineUnit) -> None:
     start(engine.box, "sealift-gpus.service")
     told = engine.box.shell("cat /run/sealift/gpus/gpus.json")

@@ -18,9 +18,9 @@ from typing import Final
 
 from bundler.cache import Cache, default_root
 from tests.engines import line
+from tests.support.interpreters import packages_with
 
 _LOCK: Final = line.HERE / "engine-vllm.txt"
-_WHERE: Final = "from importlib.util import find_spec; print(next(iter(find_spec('vllm').submodule_search_locations)))"
 
 
 def interpreter(folder: Path) -> Path:
@@ -44,10 +44,9 @@ def attachable(folder: Path) -> Path:
 
 
 def packages() -> Path:
-    """Return the folder of packages with vLLM, where an interpreter of this version finds them."""
+    """Return the folder of packages with vLLM, for an interpreter of this version; a named one is to be of it, too."""
     if named := os.environ.get("SEALIFT_VLLM_PYTHON"):
-        told = subprocess.run([named, "-I", "-c", _WHERE], capture_output=True, text=True, check=True)
-        return Path(told.stdout.strip()).parent
+        return packages_with(Path(named), "vllm")
     (found,) = _packages().glob("lib/python3*/site-packages")
     return found
 

@@ -1,4 +1,5 @@
-"""What a box of version 0.1.0 left is read for ever: records, state, people, trust, clock, a receipt, a site file.
+"""What a box of version 0.1.0 left is read for ever: records, state, people, trust, clock, the envelope of a receipt, a
+site file.
 
 `tests/corpus/box/0.1.0` was left by an installed box of that version (tests/corpus/README.md) and is never written
 again. Its keys are gone, so nothing here is signed anew.
@@ -28,6 +29,7 @@ from bundler.receipt import read_receipt, site_of
 from media.errors import BadSignatureError
 from tests.corpus.make_box import LISTED, SITE_FILE_KEYS, listing, site_file_keys
 from tests.support.commands import Run, as_json, typed
+from tests.support.staterows import rows_of
 
 LEFT: Final = Path(__file__).resolve().parents[1] / "corpus/box/0.1.0"
 DIGEST: Final = "aadd8327390d326f191d4b5d533a7b95f5b9edc2eac5cbd4bd39d2f698b889d0"
@@ -70,12 +72,6 @@ def run(box: Config, capsys: pytest.CaptureFixture[str]) -> Run:
     return typed(box.at.config_file, (audit, state, versions), capsys)
 
 
-def rows(box: Config) -> set[str]:
-    """Return all rows of the state but the place in the ledger, which moves by itself."""
-    with closing(sqlite3.connect(f"file:{box.at.registry / 'state.db'}?mode=ro", uri=True)) as opened:
-        return {line for line in opened.iterdump() if not line.startswith('INSERT INTO "applied"')}
-
-
 def test_nothing_of_it_changed() -> None:
     lines = [line.split("  ") for line in (LEFT / LISTED).read_text().splitlines()]
 
@@ -109,12 +105,12 @@ def test_each_of_its_records_is_read(run: Run) -> None:
 
 def test_its_state_is_brought_up_and_is_what_its_ledger_says(box: Config, run: Run) -> None:
     (version,) = as_json(run, "models", "list")["versions"]
-    upgraded = rows(box)
+    upgraded = rows_of(box.at.registry)
     as_json(run, "state", "rebuild")
 
     assert (version["model_digest"], version["alias"]) == (DIGEST, "production")
     assert len(version["gates"]) == 13
-    assert rows(box) == upgraded
+    assert rows_of(box.at.registry) == upgraded
 
 
 def test_its_people_are_read_and_what_they_signed_still_lets_its_version_serve(box: Config) -> None:
@@ -147,7 +143,7 @@ def test_its_clock_is_read() -> None:
     assert ClockRecord.from_bytes(content).to_bytes() == content
 
 
-def test_its_receipt_is_read_by_its_sender() -> None:
+def test_its_receipt_is_known_for_what_it_is_and_believed_by_nobody() -> None:
     key = LedgerKey.from_text((LEFT / "etc/sealift/ledger.pub").read_text())
     (receipt,) = (LEFT / "var/lib/sealift/receipts").iterdir()
     content = receipt.read_bytes()

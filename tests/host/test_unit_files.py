@@ -345,7 +345,7 @@ def test_every_user_and_group_of_a_unit_is_declared() -> None:
     declared = {line[1] for line in lines if line and line[0] in {"u", "g"}} | DEBIANS
     used = {
         name
-        for path in SYSTEMD.iterdir()
+        for path in (*SYSTEMD.iterdir(), *(SYSTEMD / "variants").iterdir())
         if path.is_file()
         for _, key, value in settings(path)
         if key in {"User", "Group", "SupplementaryGroups", "SocketUser", "SocketGroup"}

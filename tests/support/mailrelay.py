@@ -1,4 +1,4 @@
-"""A mail relay on loopback that keeps what it is given: enough of SMTP (RFC 5321, 3207 for TLS) for one sender."""
+"""A mail relay that keeps what it is given: enough of SMTP (RFC 5321, 3207 for TLS) for one sender."""
 
 import socketserver
 import ssl
@@ -20,8 +20,13 @@ class Relay:
 
 
 @contextmanager
-def mail_relay(tls: ssl.SSLContext | None = None) -> Iterator[Relay]:
-    """Run one, which offers STARTTLS where it has a certificate."""
+def mail_relay(tls: ssl.SSLContext | None = None, *, at: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[Relay]:
+    """Run one, which offers STARTTLS where it has a certificate.
+
+    Args:
+        tls: The certificate and its key.
+        at: Where it listens; at port 0, at one that is free.
+    """
 
     class Conversation(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -55,7 +60,7 @@ def mail_relay(tls: ssl.SSLContext | None = None) -> Iterator[Relay]:
             super().finish()
             self.request.close()  # what became of the connection is not the server's own any more
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Conversation) as server:
+    with socketserver.ThreadingTCPServer(at, Conversation) as server:
         relay = Relay(port=server.server_address[1])
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

@@ -70,6 +70,7 @@ def test_what_the_unit_reads_is_in_the_gateways_metrics_until_it_ends(site: Path
 
     with started(site) as (process, notice):
         assert notice() == "READY=1"
+        assert len(gpufigures.told(places, SystemClock())) == 2, "whoever waits for the unit finds the first figures"
         assert notice() == "STATUS=2 GPUs\nWATCHDOG=1"
         told = generate_latest(metrics.registry).decode()
         process.send_signal(signal.SIGTERM)
