@@ -45,6 +45,8 @@ class Gateway(ThreadingUnixStreamServer):
     daemon_threads = True
     request_queue_size = 128
     go_on = threading.Event()
+    heard: tuple[str, ...] = ()
+    """The lines of the last request, as nginx sent them on."""
 
 
 class _Answer(StreamRequestHandler):
@@ -54,6 +56,8 @@ class _Answer(StreamRequestHandler):
             lines.append(line.decode().strip())
         if not lines:
             return
+        assert isinstance(self.server, Gateway)
+        self.server.heard = tuple(lines)
         named = [line.partition(": ")[2] for line in lines if line.lower().startswith("x-sealift-client:")]
         if " /stream " not in lines[0]:
             body = (named[0] if named else "nobody").encode()
@@ -61,7 +65,6 @@ class _Answer(StreamRequestHandler):
             return
         self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
         self.wfile.write(b"data: 0\n\n")
-        assert isinstance(self.server, Gateway)
         self.server.go_on.wait(60)
         for number in range(1, 200):
             self.wfile.write(b"data: %d\n\n" % number)
@@ -235,6 +238,22 @@ def test_a_caller_cannot_say_itself_who_it_is(start: Start) -> None:
 
     assert ask(web, context(box), head=lie) == (200, "nobody")
     assert ask(web, context(box), path="/stream?", head=lie)[0] == 200
+
+
+def test_what_a_caller_says_of_its_way_here_is_replaced_by_what_is_seen(start: Start, gateway: Gateway) -> None:
+    box, web = start("off")
+    lies = ("X-Forwarded-For: 10.9.9.9", "X-Real-IP: 10.9.9.9", "X-Forwarded-Proto: http", "Proxy: http://10.9.9.9")
+
+    assert ask(web, context(box), head="".join(f"{lie}\r\n" for lie in lies))[0] == 200
+
+    first, *rest = gateway.heard
+    told = [line.split(": ", 1) for line in rest]
+    named = {name.lower(): value for name, value in told}
+    assert first == "GET / HTTP/1.1"
+    assert len(named) == len(told), "each is said once"
+    assert (named["x-forwarded-for"], named["x-real-ip"], named["x-forwarded-proto"]) == ("127.0.0.1",) * 2 + ("https",)
+    assert named["host"] == HOST
+    assert "proxy" not in named
 
 
 def test_required_certificates_matrix(start: Start, tmp_path: Path) -> None:

@@ -50,6 +50,13 @@ def test_a_large_bill_speaks_for_own_machines_even_where_use_is_seasonal() -> No
     assert next(one.side for one in reasons if one.factor == "cost at scale") == "own"
 
 
+@pytest.mark.parametrize(("rate", "side"), [(100.5, "own"), (100, "provider")])
+def test_a_hundred_requests_a_second_speak_for_own_machines_however_few_their_tokens(rate: float, side: str) -> None:
+    text = f"{PUBLIC}tokens_per_day = 5000\nrequests_per_second = {rate}\n"
+
+    assert next(one.side for one in decide(read_facts(text)).reasons if one.factor == "cost at scale") == side
+
+
 def _of(text: str, factor: str) -> str:
     return next(one.side for one in decide(read_facts(text)).reasons if one.factor == factor)
 
