@@ -1,15 +1,12 @@
-"""Freezes what a box left, for the tests of later versions: `python -m tests.corpus.make_box ROOT FOLDER`.
+"""Freezes what a box left, for the tests of later versions; `tests.box.frozen` lets one leave it.
 
-ROOT is the root of the file system of a box that the version's own harness installed and promoted on (`made/machine` of
-``python -m tests.box.prepared made``), turned off; FOLDER a new one below tests/corpus/box, named by the version. No
-file of keys, no password and nothing that a caller asked is taken along. Run in the version's own checkout: its site
-files' keys are listed.
+No file of keys, no password and nothing that a caller asked is taken along. Where it runs in the version's own checkout
+the keys that its site files may have are listed.
 """
 
 import json
 import shutil
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +21,7 @@ KEPT: Final = (
     *("var/lib/sealift/registry/evidence/*.json", "var/lib/sealift/registry/reviews/*.json"),
     *("var/lib/sealift/promoter/people.json", "var/lib/sealift/promoter/promotions/*.json"),
     *("var/lib/sealift/promoter/requests/*.json", "var/lib/sealift/trust/*.json", "var/lib/sealift/clock/*.json"),
-    *("var/lib/sealift/receipts/*.json", _SAMPLES),
+    *("root/receipt-*.dsse.json", "root/proof.json", _SAMPLES),
 )
 SITE_FILE_KEYS: Final = "site-file-keys.json"
 LISTED: Final = "SHA256SUMS"
@@ -61,9 +58,16 @@ def listing(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): sha256_hex(path.read_bytes()) for path in files}
 
 
-def main() -> None:
-    """Freeze it."""
-    root, folder = map(Path, sys.argv[1:])
+def freeze(root: Path, folder: Path) -> None:
+    """Freeze a box that is turned off.
+
+    Args:
+        root: Of its file system.
+        folder: A new one below tests/corpus/box, named by the version.
+
+    Raises:
+        SystemExit: It lacks what is kept, was not turned off in order, or holds what callers asked.
+    """
     found = {pattern: sorted(root.glob(pattern)) for pattern in KEPT}
     if missing := [pattern for pattern, paths in found.items() if not paths]:
         raise SystemExit(f"error: this box has no {', '.join(missing)}")
@@ -79,7 +83,3 @@ def main() -> None:
         shutil.copyfile(path, place)
     (folder / SITE_FILE_KEYS).write_text(json.dumps(sorted(site_file_keys()), indent=1) + "\n")
     (folder / LISTED).write_text("".join(f"{digest}  {name}\n" for name, digest in listing(folder).items()))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,4 @@
-"""What a box of version 0.1.0 left is read for ever: records, state, people, trust, clock, the envelope of a receipt, a
-site file.
+"""What a box of version 0.1.0 left is read for ever: records, state, people, trust, clock, receipt, proof, site file.
 
 `tests/corpus/box/0.1.0` was left by an installed box of that version (tests/corpus/README.md) and is never written
 again. Its keys are gone, so nothing here is signed anew.
@@ -8,6 +7,8 @@ again. Its keys are gone, so nothing here is signed anew.
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -25,17 +26,19 @@ from appliance.timekeeping.record import ClockRecord
 from appliance.verify import trust
 from bundler.ledgerkeys import SiteKeys
 from bundler.ledgernote import LedgerKey
-from bundler.receipt import read_receipt, site_of
-from media.errors import BadSignatureError
+from bundler.receipt import read_receipt
 from tests.corpus.make_box import LISTED, SITE_FILE_KEYS, listing, site_file_keys
 from tests.support.commands import Run, as_json, typed
 from tests.support.staterows import rows_of
 
 LEFT: Final = Path(__file__).resolve().parents[1] / "corpus/box/0.1.0"
 DIGEST: Final = "aadd8327390d326f191d4b5d533a7b95f5b9edc2eac5cbd4bd39d2f698b889d0"
-ROOT: Final = "b1a1095350eb5ff003114c5dddc565453c7ddd7ee8a6a0563ec1ab38c8457601"
+TREE: Final = (55, "af08a74be8113899f9d00ddcd1448db8af0250a39f3705ec77eec7cd9a119d6c")
+CHECKER: Final = Path(__file__).resolve().parents[2] / "bundler/check/verify.py"
 KINDS: Final = {
     "approval.given": 2,
+    "evidence.read": 3,
+    "export.written": 1,
     "gate.result": 13,
     "install.done": 1,
     "job.asked": 6,
@@ -44,7 +47,7 @@ KINDS: Final = {
     "ledger.cosigned": 1,
     "ledger.key": 1,
     "ledger.opened": 1,
-    "ledger.started": 2,
+    "ledger.started": 3,
     "model.registered": 1,
     "network.tested": 1,
     "person.codes-issued": 1,
@@ -52,6 +55,8 @@ KINDS: Final = {
     "promotion.made": 1,
     "promotion.requested": 1,
     "release.received": 1,
+    "request.intent": 2,
+    "request.outcome": 2,
     "tls.authority-made": 1,
     "tls.certificate-made": 1,
     "tls.crl-made": 1,
@@ -81,7 +86,7 @@ def test_nothing_of_it_changed() -> None:
 def test_its_ledger_is_whole_to_the_same_root(run: Run) -> None:
     found = as_json(run, "audit", "verify")
 
-    assert (found["ok"], found["findings"], found["size"], found["root"]) == (True, [], 46, ROOT)
+    assert (found["ok"], found["findings"], (found["size"], found["root"])) == (True, [], TREE)
 
 
 def test_a_record_that_somebody_changed_is_found(box: Config, run: Run) -> None:
@@ -97,10 +102,10 @@ def test_a_record_that_somebody_changed_is_found(box: Config, run: Run) -> None:
 
 
 def test_each_of_its_records_is_read(run: Run) -> None:
-    leaves = as_json(run, "audit", "list")["leaves"]
+    leaves = as_json(run, "audit", "list", "--limit", "100")["leaves"]
 
     assert Counter(leaf["kind"] for leaf in leaves) == KINDS
-    assert sorted(leaf["sequence"] for leaf in leaves) == list(range(46))
+    assert sorted(leaf["sequence"] for leaf in leaves) == list(range(TREE[0]))
 
 
 def test_its_state_is_brought_up_and_is_what_its_ledger_says(box: Config, run: Run) -> None:
@@ -143,15 +148,29 @@ def test_its_clock_is_read() -> None:
     assert ClockRecord.from_bytes(content).to_bytes() == content
 
 
-def test_its_receipt_is_known_for_what_it_is_and_believed_by_nobody() -> None:
+def test_its_receipt_is_believed_by_its_sender() -> None:
     key = LedgerKey.from_text((LEFT / "etc/sealift/ledger.pub").read_text())
-    (receipt,) = (LEFT / "var/lib/sealift/receipts").iterdir()
-    content = receipt.read_bytes()
+    (receipt,) = (LEFT / "root").glob("receipt-1-*.json")
 
-    assert site_of(content) == "demo-hospital"
-    with pytest.raises(BadSignatureError) as refused:  # it was written before that box's ledger ran
-        read_receipt(content, SiteKeys.of(key))
-    assert refused.value.what == "nothing vouches for the receipt"
+    found = read_receipt(receipt.read_bytes(), SiteKeys.of(key))
+
+    assert (found.site, found.outcome, found.release, found.serial) == ("demo-hospital", "received", "box-2026.11", 1)
+    assert (found.custody_complete, found.findings, found.vouched_by) == (True, 0, ("signature", "ledger"))
+
+
+@pytest.mark.parametrize("word", [b"", b"iris", DIGEST.encode()], ids=["as it was", "a name", "the version"])
+def test_its_answer_is_proven_by_the_proof_alone_as_long_as_it_is_whole(tmp_path: Path, word: bytes) -> None:
+    file = tmp_path / "proof.json"
+    content = (LEFT / "root/proof.json").read_bytes()
+    assert word in content
+    file.write_bytes(content.replace(word, word[::-1]) if word else content)
+    key = (LEFT / "etc/sealift/ledger.pub").read_text().strip()
+
+    done = subprocess.run(
+        [sys.executable, "-I", CHECKER, "proof", "--key", key, file], capture_output=True, check=False
+    )
+
+    assert (done.returncode == 0) == (not word), done.stdout + done.stderr
 
 
 def test_each_key_that_its_site_file_may_have_is_still_taken() -> None:
