@@ -90,8 +90,7 @@ class Job:
         """Deliver a piece; of an answer that is asked for as a whole, all of it once it ends."""
         if not self.generation.is_streamed:
             self.said.append(text)
-            if likelihoods:
-                self.likelihoods.extend(likelihoods)
+            self.likelihoods.extend(likelihoods)
             if reason is None:
                 return
             text, likelihoods = "".join(self.said), self.likelihoods

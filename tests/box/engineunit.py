@@ -1,5 +1,6 @@
 """An engine of the test stage as a unit of a bare box: its environment, its socket, its processes."""
 
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from appliance.serve.client import EngineClient
 from media.errors import SealiftError
-from tests.box.checkout import PYTHON
+from tests.box.checkout import PYTHON, journal
 from tests.box.machine import Machine
 
 LIBRARIES = "/srv/engine"
@@ -42,6 +43,20 @@ class EngineUnit:
         """Return its whole answer."""
         with self.client() as client:
             return client.chat({**question, "max_tokens": tokens})
+
+    def killed_is_back(self, question: dict[str, Any], *, within_seconds: float) -> float:
+        """Kill all of its processes; return after how many seconds systemd had started it anew and it answered."""
+        main = self.main
+        self.box.shell(f"systemctl kill --signal=KILL {self.unit}")
+        began = time.monotonic()
+        # Before anybody connects: systemd would start what lies behind the socket.
+        while self.main in {main, "0"}:
+            assert time.monotonic() - began < self.patience_seconds, journal(self.box, self.unit)
+            time.sleep(0.2)
+        while not self.answers(question):
+            assert time.monotonic() - began < within_seconds, journal(self.box, self.unit)
+            time.sleep(0.2)
+        return time.monotonic() - began
 
     def answers(self, question: dict[str, Any]) -> bool:
         """Return whether it answers now."""

@@ -56,7 +56,7 @@ from tests.box.box import serve
 from tests.box.disks import BACKUP, LEDGER, RELEASES, STATE, SYSTEM, small_disks
 from tests.box.machine import install_tools
 from tests.box.prepared import Served
-from tests.box.run import ROOT, Run, wait_for_engine
+from tests.box.run import ROOT, Run, boot, wait_for_engine
 
 # Of both parts, so that what one rehearsed the other need not.
 NEXT_RECIPE = ROOT / "examples/monitored.toml"
@@ -172,8 +172,6 @@ def optional_parts(run: Run, stack: ExitStack) -> None:
 def pair(run: Run, stack: ExitStack) -> None:
     """A second box stands by, and answers when the cable of the first is cut."""
     served = prepared.take(run)
-    for point in run.machine.media:
-        (run.machine.root / point.lstrip("/")).mkdir(parents=True, exist_ok=True)
     with run.stage.chapter("Boot the box that serves"):
         run.machine.boot()
         wait_for_engine(run)
@@ -230,14 +228,9 @@ def _serving(run: Run, stack: ExitStack, *small: str) -> Served:
 
 
 def _boot(run: Run, stack: ExitStack, *small: str) -> None:
-    for point in run.machine.media:
-        (run.machine.root / point.lstrip("/")).mkdir(parents=True, exist_ok=True)
     with run.stage.chapter("Boot the box that serves, its folders on small disks"):
         stack.enter_context(small_disks(run, *small))
-        run.machine.boot()
-        run.facility.create()
-        run.facility.plug_in(run.machine.leader)
-        wait_for_engine(run)
+        boot(run)
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.box import prepared, released
 from tests.box.box import serve
 from tests.box.machine import install_tools
-from tests.box.run import Run, wait_for_engine
+from tests.box.run import Run, boot
 from tests.corpus import make_box
 
 
@@ -44,13 +44,8 @@ def main() -> int:
 
 def _left(run: Run, key: str) -> None:
     machine = run.machine
-    for point in machine.media:
-        (machine.root / point.lstrip("/")).mkdir(parents=True, exist_ok=True)
     with run.stage.chapter("Boot the box that serves"):
-        machine.boot()
-        run.facility.create()
-        run.facility.plug_in(machine.leader)
-        wait_for_engine(run)
+        boot(run)
     answer = serve(run, key, chapter="It answers once")
     with run.stage.chapter("It tells its sender, proves the answer, and is turned off"):
         machine.run("sealift", "export", "receipt", "1", "--to", "/root", "--yes")

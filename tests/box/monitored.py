@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from examples.demo.people import password_of
 from tests.box import looks
-from tests.box.network import FACILITY_ADDRESS
+from tests.box.network import FACILITY_ADDRESS, MAIL_PORT
 from tests.box.run import ROOT, Run
 
 _PAUSE = 2.0
@@ -28,7 +28,7 @@ def relay(run: Run) -> Iterator[Callable[[], list[str]]]:
     """Run the facility's mail relay, as the site file names it; yield what returns the mails that it was given."""
     kept = run.out / "mails"
     kept.unlink(missing_ok=True)
-    words = (sys.executable, "-m", "tests.box.relay", FACILITY_ADDRESS, "2525", str(kept))
+    words = (sys.executable, "-m", "tests.box.relay", FACILITY_ADDRESS, str(MAIL_PORT), str(kept))
     with subprocess.Popen(["ip", "netns", "exec", run.facility.name, *words], cwd=ROOT) as process:
         try:
             looks.wait(kept.exists, lambda: "the mail relay does not listen")

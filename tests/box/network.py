@@ -8,6 +8,7 @@ from pathlib import Path
 
 BOX_ADDRESS = "10.77.0.2"
 FACILITY_ADDRESS = "10.77.0.1"
+MAIL_PORT = 2525
 _BRIDGE = "bridge0"
 _WATCH = """
 table inet watch {

@@ -95,6 +95,8 @@ def take_from(place: Path, run: Run) -> Served:
     for part in PARTS:
         shutil.rmtree(run.out / part, ignore_errors=True)
         _copy(place / part, run.out / part)
+    for point in run.machine.media:
+        (run.machine.root / point.lstrip("/")).mkdir(parents=True, exist_ok=True)
     return Served.read(place)
 
 

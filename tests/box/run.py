@@ -78,6 +78,14 @@ class Run:
         return found
 
 
+def boot(run: Run) -> None:
+    """Boot a box that serves, lay the facility's cable to it, and wait for its engine."""
+    run.machine.boot()
+    run.facility.create()
+    run.facility.plug_in(run.machine.leader)
+    wait_for_engine(run)
+
+
 def wait_for_engine(run: Run) -> None:
     """Wait until the engine of the version in production is active again."""
     digest = run.machine.told("sealift", "status")["production"]["model_digest"]

@@ -8,6 +8,7 @@ from typing import Any
 
 from examples.demo.people import password_of
 from tests.box.machine import Machine
+from tests.box.network import FACILITY_ADDRESS, MAIL_PORT
 from tests.box.operators import accepted, as_person, both_approve
 from tests.box.run import Run, wait_for_engine
 from tests.box.sender import make_release
@@ -37,13 +38,13 @@ def next_release(run: Run, serial: int, *, recipe: Path, beside: Sequence[Path] 
         return make_release(run.stage, out, recipe=changed, ceremony=run.out / "ceremony").volume
 
 
-MONITORED = """
+MONITORED = f"""
 [monitoring]
 enabled = true
 networks = ["10.77.0.0/24"]
 [alerts]
-mail_relay = "10.77.0.1"
-mail_port = 2525
+mail_relay = "{FACILITY_ADDRESS}"
+mail_port = {MAIL_PORT}
 mail_to = ["it-duty@hospital.internal"]
 """
 

@@ -8,7 +8,6 @@ with `[llama_cpp] backend = "vulkan"`), and a GGUF file with its `chat_template.
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -20,7 +19,7 @@ from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve.client import EngineClient
 from media.llamaprofile import LlamaSettings
 from tests.box import cards
-from tests.box.checkout import booted, journal, lay_down, lay_drop_ins, start
+from tests.box.checkout import booted, lay_down, lay_drop_ins, start
 from tests.box.engineunit import LIBRARIES, EngineUnit, lay_environment
 from tests.engines.contract import (
     PATIENCE_SECONDS,
@@ -33,13 +32,11 @@ from tests.support.engine_process import engine_site
 from tests.support.installable import places_below, store_release
 from tests.support.interpreters import packages_with
 from tests.support.versions import store_version, version_files
-from tests.support.vllm_engine import launched
+from tests.support.vllm_engine import in_test
 
 PYTHON: Final = os.environ.get("SEALIFT_LLAMA_PYTHON", "")
 WEIGHTS: Final = Path(os.environ.get("SEALIFT_LLAMA_GGUF", "/nonexistent"))
 SITE: Final = 'format = 1\nsite = "demo"\n[engines.test]\ngpus = [0]\n'
-# What lies on the card besides the unit's engine: the launcher's, which lives as long as this module.
-_BESIDE: Final[list[float]] = []
 _DRIVERS: Final = ("etc/vulkan/icd.d", "etc/glvnd/egl_vendor.d")
 
 pytestmark = [
@@ -71,11 +68,8 @@ def held() -> float:
 def engine() -> Iterator[Path]:
     with engine_site() as site:
         _, descriptor = store_version(site, **version())  # type: ignore[arg-type]
-        instance = f"test-{descriptor.model_digest[:12]}"
-        began = time.monotonic()
-        with launched(site, instance, python=Path(PYTHON), log=site.at.run / "log"):
-            sys.stdout.write(f"ready after {time.monotonic() - began:.1f} s\n")
-            yield site.at.socket(f"engine-{instance}")
+        with in_test(site, descriptor, python=Path(PYTHON)) as socket:
+            yield socket
 
 
 def test_it_keeps_the_contract_of_every_engine(engine: Path) -> None:
@@ -95,7 +89,14 @@ def test_a_caller_that_leaves_ends_the_generation(engine: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def unit() -> Iterator[EngineUnit]:
+def beside() -> float:
+    """What lies on the card besides the unit's engine: the launcher's, which lives as long as this module."""
+    return held()
+
+
+@pytest.fixture(scope="module")
+def unit(beside: float) -> Iterator[EngineUnit]:
+    del beside  # looked at before it starts
     files = version_files(**version())  # type: ignore[arg-type]
     digest12 = ModelDescriptor.from_bytes(files["data/models/tiny/descriptor.json"]).model_digest[:12]
     packages = packages_with(Path(PYTHON), "llama_cpp")
@@ -113,28 +114,22 @@ def unit() -> Iterator[EngineUnit]:
     with booted("slcard", lay, media={LIBRARIES: packages}) as machine:
         cards.lend(machine)
         found = EngineUnit(box=machine, digest12=digest12, patience_seconds=PATIENCE_SECONDS)
-        _BESIDE[:] = [held()]
         start(machine, found.unit)
         yield found
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root boots a box")
-def test_it_answers_behind_the_walls_of_its_unit(unit: EngineUnit) -> None:
+def test_it_answers_behind_the_walls_of_its_unit(unit: EngineUnit, beside: float) -> None:
     with unit.client() as client:
         knows_the_capital(client)
 
-    assert held() - _BESIDE[0] > WEIGHTS.stat().st_size
+    assert held() - beside > WEIGHTS.stat().st_size
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root boots a box")
-def test_a_killed_one_is_back_and_its_memory_on_the_card_with_it(unit: EngineUnit) -> None:
-    main = unit.main
-    unit.box.shell(f"systemctl kill --signal=KILL {unit.unit}")
-    began = time.monotonic()
-    while unit.main in {main, "0"} or not unit.answers(QUESTION):
-        assert time.monotonic() - began < PATIENCE_SECONDS, journal(unit.box, unit.unit)
-        time.sleep(0.2)
-    sys.stdout.write(f"back after {time.monotonic() - began:.1f} s\n")
+def test_a_killed_one_is_back_and_its_memory_on_the_card_with_it(unit: EngineUnit, beside: float) -> None:
+    seconds = unit.killed_is_back(QUESTION, within_seconds=PATIENCE_SECONDS)
+    sys.stdout.write(f"back after {seconds:.1f} s\n")
     unit.box.shell(f"systemctl stop {unit.unit}")
 
-    assert held() - _BESIDE[0] < WEIGHTS.stat().st_size
+    assert held() - beside < WEIGHTS.stat().st_size

@@ -8,8 +8,6 @@ a GPU and vLLM's build for it, it is the GPU that answers.
 
 import os
 import shutil
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -25,7 +23,7 @@ from tests.engines.contract import (
     knows_the_capital,
 )
 from tests.support.engine_process import engine_site
-from tests.support.vllm_engine import START_SECONDS, launched, store_version
+from tests.support.vllm_engine import START_SECONDS, in_test, store_version
 
 PYTHON: Final = os.environ.get("SEALIFT_VLLM_PYTHON", "")
 MODEL: Final = os.environ.get("SEALIFT_VLLM_MODEL", "")
@@ -43,11 +41,8 @@ def engine() -> Iterator[Path]:
         with site.at.config_file.open("a") as stream:
             stream.write(f"[engine]\nstart_seconds = {START_SECONDS}\n")
         descriptor = store_version(site, Path(MODEL))
-        instance = f"test-{descriptor.model_digest[:12]}"
-        began = time.monotonic()
-        with launched(site, instance, python=Path(PYTHON), log=site.at.run / "log"):
-            sys.stdout.write(f"ready after {time.monotonic() - began:.1f} s\n")
-            yield site.at.socket(f"engine-{instance}")
+        with in_test(site, descriptor, python=Path(PYTHON)) as socket:
+            yield socket
 
 
 def test_it_keeps_the_contract_of_every_engine(engine: Path) -> None:

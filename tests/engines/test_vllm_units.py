@@ -124,17 +124,8 @@ def test_the_card_is_read_by_the_unit_that_may_and_holds_the_weights(engine: Eng
 
 def test_a_killed_one_is_back_by_itself_and_a_stop_leaves_nothing(engine: EngineUnit) -> None:
     box = engine.box
-    main = engine.main
-    box.shell(f"systemctl kill --signal=KILL {engine.unit}")
-    began = time.monotonic()
 
-    # Before anybody connects: systemd would start what lies behind the socket.
-    while engine.main in {main, "0"}:
-        assert time.monotonic() - began < PATIENCE_SECONDS, journal(box, engine.unit)
-        time.sleep(0.2)
-    while not engine.answers(QUESTION):
-        assert time.monotonic() - began < START_SECONDS, journal(box, engine.unit)
-        time.sleep(1)
+    engine.killed_is_back(QUESTION, within_seconds=START_SECONDS)
     stopped = box.shell(f"systemctl stop {engine.unit}")
 
     assert stopped.returncode == 0, stopped.stdout

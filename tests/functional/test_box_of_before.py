@@ -7,8 +7,6 @@ again. Its keys are gone, so nothing here is signed anew.
 import json
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -28,13 +26,13 @@ from bundler.ledgerkeys import SiteKeys
 from bundler.ledgernote import LedgerKey
 from bundler.receipt import read_receipt
 from tests.corpus.make_box import LISTED, SITE_FILE_KEYS, listing, site_file_keys
+from tests.support.checker import check
 from tests.support.commands import Run, as_json, typed
 from tests.support.staterows import rows_of
 
 LEFT: Final = Path(__file__).resolve().parents[1] / "corpus/box/0.1.0"
 DIGEST: Final = "aadd8327390d326f191d4b5d533a7b95f5b9edc2eac5cbd4bd39d2f698b889d0"
 TREE: Final = (55, "af08a74be8113899f9d00ddcd1448db8af0250a39f3705ec77eec7cd9a119d6c")
-CHECKER: Final = Path(__file__).resolve().parents[2] / "bundler/check/verify.py"
 KINDS: Final = {
     "approval.given": 2,
     "evidence.read": 3,
@@ -166,9 +164,7 @@ def test_its_answer_is_proven_by_the_proof_alone_as_long_as_it_is_whole(tmp_path
     file.write_bytes(content.replace(word, word[::-1]) if word else content)
     key = (LEFT / "etc/sealift/ledger.pub").read_text().strip()
 
-    done = subprocess.run(
-        [sys.executable, "-I", CHECKER, "proof", "--key", key, file], capture_output=True, check=False
-    )
+    done = check("proof", "--key", key, file)
 
     assert (done.returncode == 0) == (not word), done.stdout + done.stderr
 

@@ -3,6 +3,7 @@
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -46,8 +47,8 @@ def test_many_requests_of_many_callers_open_the_weights_once() -> None:
 def test_only_a_process_that_ended_is_loaded_again() -> None:
     with engine_site() as site, running_engine(site, program=COUNTED + PROGRAM) as (name, process, notices):
         wait_ready(notices)
-        (worker,) = _children(process.pid)
-        os.kill(worker, signal.SIGKILL)
+        (worker,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(worker), signal.SIGKILL)
         wait_ready(notices)
         with EngineClient(site.at.socket(f"engine-{name}")) as client:
             assert client.complete({"prompt": "abc", "max_tokens": 4})["choices"][0]["text"] == "ABC"
@@ -55,8 +56,3 @@ def test_only_a_process_that_ended_is_loaded_again() -> None:
         _, written = process.communicate(timeout=60)
 
     assert written.count(LOADED) == 2
-
-
-def _children(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as told:  # noqa: PTH123 - the kernel's own file
-        return [int(word) for word in told.read().split()]

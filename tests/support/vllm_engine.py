@@ -8,7 +8,9 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -123,6 +125,20 @@ def launched(
                 ended.set()
                 if listener.ident is not None:
                     listener.join()
+
+
+@contextmanager
+def in_test(config: Config, descriptor: ModelDescriptor, *, python: Path) -> Iterator[Path]:
+    """Run the launcher of a version in test, and say after how many seconds it was ready; yield the engine's socket.
+
+    Raises:
+        UnitError: It ended before.
+    """
+    instance = f"test-{descriptor.model_digest[:12]}"
+    began = time.monotonic()
+    with launched(config, instance, python=python, log=config.at.run / "log"):
+        sys.stdout.write(f"ready after {time.monotonic() - began:.1f} s\n")
+        yield config.at.socket(f"engine-{instance}")
 
 
 def _listen(notices: socket.socket, ended: threading.Event) -> None:
