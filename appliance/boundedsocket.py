@@ -49,16 +49,9 @@ class BoundedSocket(socket.socket):
 
     def recv(self, *arguments: Any) -> bytes:
         """Read; see `socket.socket.recv`."""
-        try:
-            return super().recv(*arguments)
-        except BlockingIOError as error:
-            raise _timed_out() from error
-
-    def recv_into(self, *arguments: Any) -> int:
-        """Read; `makefile` would take the kernel's word for an end of what there is to read."""
         while True:
             try:
-                return super().recv_into(*arguments)
+                return super().recv(*arguments)
             except BlockingIOError as error:
                 if self._goes_on is None or not self._goes_on():
                     raise _timed_out() from error

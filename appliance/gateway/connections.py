@@ -1,35 +1,62 @@
 """Connections to an engine's Unix socket, kept while idle and looked at before they are used again."""
 
-import http.client
 import select
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from appliance.boundedsocket import BoundedSocket
+from appliance.gateway.response import EngineResponse
 
 _IDLE: Final = 64
 
 
-class EngineConnection(http.client.HTTPConnection):
+class EngineConnection:
     """HTTP over a Unix socket; `kept` says that an answer was read on it before. See `EngineConnections`."""
 
     def __init__(
         self, path: Path, *, connect_seconds: float, read_seconds: float, goes_on: Callable[[], bool] | None = None
     ) -> None:
-        super().__init__("localhost", timeout=read_seconds)
         self._goes_on = goes_on
         self._path = path
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
         self._socket: BoundedSocket | None = None
-        self._held: list[bytes] | None = None
         self.kept = False
 
-    def connect(self) -> None:
-        """Open the socket."""
+    def ask(self, method: str, route: str, *, headers: Mapping[str, str], body: bytes | None = None) -> None:
+        """Send a request in one piece: an engine wakes once for it. Connects first where that was not done.
+
+        Args:
+            method: Of HTTP.
+            route: Of the engine.
+            headers: Our own; nothing of a caller's is among them.
+            body: What it is asked; None where a request has none.
+
+        Raises:
+            OSError: Nobody listens, or the connection broke.
+        """
+        lines = [f"{method} {route} HTTP/1.1", "Host: localhost", "Accept-Encoding: identity"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        if body is not None:
+            lines.append(f"Content-Length: {len(body)}")
+        head = "\r\n".join([*lines, "", ""]).encode("ascii")
+        connection = self._socket or self._connected()
+        connection.sendall(head if body is None else head + body)
+
+    def respond(self) -> EngineResponse:
+        """Return the response to what was asked, whose head is read.
+
+        Raises:
+            OSError, EOFError, HttpParserError: As `EngineResponse`.
+        """
+        if self._socket is None:
+            raise ConnectionResetError("not connected")
+        return EngineResponse(self._socket)
+
+    def _connected(self) -> BoundedSocket:
         connection = BoundedSocket(self._connect_seconds)
         try:
             connection.connect(str(self._path))
@@ -37,29 +64,8 @@ class EngineConnection(http.client.HTTPConnection):
         except BaseException:
             connection.close()
             raise
-        # http.client lets go of `sock` when the engine says that it will close; cancelling must still reach it.
-        self.sock = self._socket = connection
-
-    def ask(self, route: str, *, body: bytes, headers: Mapping[str, str]) -> None:
-        """Send a request in one piece; `http.client` alone sends head and body apart, and an engine wakes for each.
-
-        Raises:
-            OSError: Nobody listens, or the connection broke.
-        """
-        held: list[bytes] = []
-        self._held = held
-        try:
-            self.request("POST", route, body=body, headers=headers)
-        finally:
-            self._held = None
-        self.send(b"".join(held))
-
-    def send(self, data: Any) -> None:
-        """Send bytes, or hold them for `ask`; see `http.client`."""
-        if self._held is None:
-            super().send(data)
-        else:
-            self._held.append(data)
+        self._socket = connection
+        return connection
 
     def wait_at_most(self, seconds: float | None) -> None:
         """Bound the next reads; None restores the usual bound."""
@@ -83,11 +89,16 @@ class EngineConnection(http.client.HTTPConnection):
 
     def is_alive(self) -> bool:
         """Tell whether the engine has neither closed nor said anything unasked."""
-        if self.sock is None:
+        if self._socket is None:
             return False
         poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
+        poll.register(self._socket, select.POLLIN)
         return not poll.poll(0)
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._socket is not None:
+            self._socket.close()
 
 
 class EngineConnections:

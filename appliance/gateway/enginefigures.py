@@ -4,7 +4,6 @@ Every instance of a version is asked at each scrape, with little patience; one t
 far vLLM has them. What comes is untrusted: a closed list of names is looked for, and nothing else is passed on.
 """
 
-import http.client
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from prometheus_client.registry import Collector
 from appliance.errors import ApplianceError
 from appliance.gateway.connections import EngineConnection
 from appliance.gateway.enginesockets import engines_at
+from appliance.gateway.response import BROKEN
 from appliance.gateway.routing import Routes
 
 _SECONDS: Final = 1.0
@@ -138,10 +138,14 @@ def _family(figure: Figure, said: Sequence[tuple[str, Mapping[str, str]]]) -> Me
 def _asked(path: Path) -> str:
     connection = EngineConnection(path, connect_seconds=_SECONDS, read_seconds=_SECONDS)
     try:
-        connection.request("GET", "/metrics")
-        response = connection.getresponse()
-        return response.read(_MOST_BYTES).decode(errors="replace") if response.status == 200 else ""
-    except (OSError, http.client.HTTPException, ValueError):
+        connection.ask("GET", "/metrics", headers={})
+        response = connection.respond()
+        said = bytearray()
+        while response.status == 200 and len(said) < _MOST_BYTES and (untrusted := response.read()):
+            said += untrusted
+        response.close()
+        return said[:_MOST_BYTES].decode(errors="replace")
+    except BROKEN:
         return ""
     finally:
         connection.close()

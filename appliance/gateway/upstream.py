@@ -6,7 +6,6 @@ the watcher of its socket shuts the engine's connection down, which ends whateve
 an error.
 """
 
-import http.client
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -16,12 +15,13 @@ from typing import Any, Final
 
 from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
 from appliance.gateway.connections import EngineConnection, EngineConnections
+from appliance.gateway.response import BROKEN, EngineResponse
 from appliance.serve.client import MAX_ANSWER_BYTES, EngineClient
 from appliance.serve.events import DONE, EventReader, broken, json_object, refused, unreachable
 
 FAILURES: Final = (EngineUnavailableError, EngineProtocolError, EngineRefusedError)
 _BUSY: Final = frozenset({429, 503})
-_CHUNK: Final = 65536
+_MOST_AFTER_DONE: Final = 65536
 _MAX_STREAM_BYTES: Final = 4 * MAX_ANSWER_BYTES
 _SILENT_SECONDS: Final = 300.0
 _DRAIN_SECONDS: Final = 0.2
@@ -99,7 +99,7 @@ class Call:
         self._content = content
         self._lock = threading.Lock()
         self._cancelled = False
-        self._response: http.client.HTTPResponse | None = None
+        self._response: EngineResponse | None = None
         self._connection: EngineConnection | None = connections.take()
         self._send(self._connection)
 
@@ -134,7 +134,6 @@ class Call:
             connection.shut_down()
             connection.close()
             if self._response is not None:
-                # http.client forgets the response of an engine that will close, and that holds the socket open.
                 self._response.close()
 
     def fileno(self) -> int:
@@ -194,7 +193,7 @@ class Call:
     def _send(self, connection: EngineConnection) -> None:
         self._was_kept = connection.kept
         try:
-            connection.ask(self._route, body=self._content, headers=_HEADERS)
+            connection.ask("POST", self._route, headers=_HEADERS, body=self._content)
         except OSError as error:
             connection.close()
             if not connection.kept or not self._again or isinstance(error, TimeoutError):
@@ -206,29 +205,29 @@ class Call:
             self._connection = connection = self._connections.fresh()
         self._send(connection)
 
-    def _first_words(self) -> http.client.HTTPResponse:
+    def _first_words(self) -> EngineResponse:
         connection = self._connection
         if connection is None:
             raise broken(self._name, "the call was closed")
         try:
-            return connection.getresponse()
+            return connection.respond()
         except (ConnectionResetError, BrokenPipeError) as error:
-            # An idle connection may be closed by the engine in the moment it is used again (`RemoteDisconnected` is a
-            # ConnectionResetError): nothing was answered, so the request goes out once more.
+            # An idle connection may be closed by the engine in the moment it is used again: nothing was answered, so
+            # the request goes out once more.
             connection.close()
             if not connection.kept or not self._again or self._cancelled:
                 raise self._gone(error) from error
             self._send_again()
             return self._first_words()
-        except (OSError, http.client.HTTPException) as error:
+        except BROKEN as error:
             raise self._gone(error) from error
 
-    def _pieces(self, response: http.client.HTTPResponse, *, limit: int) -> Iterator[bytes]:
+    def _pieces(self, response: EngineResponse, *, limit: int) -> Iterator[bytes]:
         size = 0
         while True:
             try:
-                untrusted = response.read1(_CHUNK)
-            except (OSError, http.client.HTTPException, ValueError) as error:
+                untrusted = response.read()
+            except BROKEN as error:
                 raise self._gone(error) from error
             if not untrusted:
                 return
@@ -237,13 +236,13 @@ class Call:
                 raise broken(self._name, f"an answer is longer than {limit} bytes")
             yield untrusted
 
-    def _drain(self, response: http.client.HTTPResponse) -> None:
+    def _drain(self, response: EngineResponse) -> None:
         """Read the few bytes after `[DONE]`, so that the connection can be kept; the answer does not wait for them."""
         if self._connection is None:
             return
         self._connection.wait_at_most(_DRAIN_SECONDS)
         try:
-            for _ in self._pieces(response, limit=_CHUNK):
+            for _ in self._pieces(response, limit=_MOST_AFTER_DONE):
                 pass
         except (EngineProtocolError, EngineUnavailableError):
             self.close()
@@ -251,22 +250,19 @@ class Call:
         self._connection.wait_at_most(None)
         self._finished(response)
 
-    def _finished(self, response: http.client.HTTPResponse) -> None:
+    def _finished(self, response: EngineResponse) -> None:
         with self._lock:
             # From here on the connection may carry another request: a late `cancel` must not reach it.
             connection, self._connection = self._connection, None
         if connection is None:
             return
-        if response.length == 0:  # http.client leaves this to the caller after read1 (3.11)
-            response.close()
-        is_whole = response.isclosed() and not response.length
-        if is_whole and not response.will_close and not self._cancelled:
+        if response.is_whole and response.goes_on and not self._cancelled:
             self._connections.keep(connection)
         else:
             response.close()
             connection.close()
 
-    def _opened_response(self) -> http.client.HTTPResponse:
+    def _opened_response(self) -> EngineResponse:
         if self._response is None:
             raise broken(self._name, "nothing was asked")
         return self._response

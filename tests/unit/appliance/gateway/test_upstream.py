@@ -1,16 +1,15 @@
 """A call to an engine: kept connections, stale ones, cancelling from another thread, engines that break off."""
 
-import contextlib
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
+from appliance.boundedsocket import BoundedSocket
 from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
 from appliance.gateway.connections import EngineConnection
 from appliance.gateway.upstream import Upstream
@@ -89,17 +88,17 @@ def test_a_connection_is_kept_and_used_again(upstream: Upstream, engine: FakeEng
     assert not engine.cancelled.is_set()
 
 
-def test_a_request_leaves_in_one_piece(engine: FakeEngine) -> None:
-    connection = EngineConnection(engine.path, connect_seconds=5, read_seconds=5)
-    connection.connect()
+def test_a_request_leaves_in_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[bytes] = []
-    with contextlib.closing(connection), connection.sock as real:
-        connection.sock = SimpleNamespace(sendall=sent.append, close=real.close)
-        connection.ask(ROUTE, body=b"the body", headers={"content-type": "application/json"})
+    monkeypatch.setattr(BoundedSocket, "sendall", lambda _, data: sent.append(data))
+    with _server(tmp_path / "s", b""):
+        connection = EngineConnection(tmp_path / "s", connect_seconds=5, read_seconds=5)
+        connection.ask("POST", ROUTE, headers={"content-type": "application/json"}, body=b"the body")
+        connection.close()
 
     (whole,) = sent
-    assert whole.startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
-    assert b"Content-Length: 8\r\n" in whole
+    assert whole.startswith(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n")
+    assert b"\r\nContent-Length: 8\r\n" in whole
     assert whole.endswith(b"\r\n\r\nthe body")
 
 

@@ -1,0 +1,89 @@
+"""An engine's response: where it ends, whether its connection may go on, and how much of a head is read."""
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+from httptools import HttpParserError
+
+from appliance.gateway.response import EngineResponse
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
+
+
+class Engine:
+    """Says these pieces, one for each read, and closes."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.left = list(pieces)
+
+    def recv(self, _most: int) -> bytes:
+        return self.left.pop(0) if self.left else b""
+
+
+def _response(*pieces: bytes) -> EngineResponse:
+    engine: Any = Engine(*pieces)
+    return EngineResponse(engine)
+
+
+def test_no_more_is_read_than_what_belongs_to_it() -> None:
+    engine: Any = Engine(HEAD + b"\r\n{", b"}", b"of the next one")
+    response = EngineResponse(engine)
+
+    assert [response.read(), response.read(), response.read()] == [b"{", b"}", b""]
+    assert engine.left == [b"of the next one"]
+    assert response.goes_on
+
+
+@pytest.mark.parametrize("more", [b"HTTP/1.1 200 OK\r\n", b"\0", b"x"])
+def test_a_connection_with_words_that_nobody_asked_for_is_not_used_again(more: bytes) -> None:
+    response = _response(HEAD + b"\r\n{}" + more)
+
+    assert response.read() == b"{}"
+    assert response.is_whole
+    assert not response.goes_on
+
+
+def test_what_follows_an_engine_that_will_close_does_not_spoil_its_answer() -> None:
+    response = _response(HEAD + b"Connection: close\r\n\r\n{}and more")
+
+    assert (response.read(), response.read()) == (b"{}", b"")
+    assert not response.goes_on
+
+
+def test_what_was_said_before_a_fault_is_heard_and_then_the_fault() -> None:
+    response = _response(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\nzz")
+
+    assert response.read() == b"a"
+    with pytest.raises(HttpParserError):
+        response.read()
+    with pytest.raises(HttpParserError):
+        response.read()
+
+
+def test_another_protocol_is_no_answer() -> None:
+    with pytest.raises(HttpParserError):
+        _response(b"HTTP/1.1 101 Switching\r\nUpgrade: other\r\nConnection: upgrade\r\n\r\nother").read()
+
+
+def test_a_head_without_end_is_given_up() -> None:
+    engine: Any = Engine(HEAD, *[b"X-More: " + b"x" * 1000 + b"\r\n"] * 1000)
+
+    with pytest.raises(HttpParserError, match="too long"):
+        EngineResponse(engine)
+
+    assert len(engine.left) > 900
+
+
+def test_nothing_of_it_waits_for_the_collector_once_it_was_read() -> None:
+    # Cycles are searched for seldom here, and each would hold an answer until then.
+    gc.disable()
+    try:
+        response = _response(HEAD + b"\r\n{}")
+        response.read()
+        left = weakref.ref(response)
+        del response
+        assert left() is None
+    finally:
+        gc.enable()
