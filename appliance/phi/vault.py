@@ -24,8 +24,10 @@ class SealedTokens:
     def __init__(self, tokens: TokenMap, *, keys: KeyProvider, request_id: str) -> None:
         self._keys = keys
         self._request_id = request_id.encode()
-        plain = json.dumps([[word, ordinal, value] for (word, ordinal), value in tokens.values.items()])
-        self._sealed = keys.wrap(KEY, plain.encode(), self._request_id) if tokens.values else b""
+        self._sealed = b""
+        if tokens.values:
+            plain = json.dumps([[word, ordinal, value] for (word, ordinal), value in tokens.values.items()])
+            self._sealed = keys.wrap(KEY, plain.encode(), self._request_id)
 
     def open(self) -> TokenMap:
         """Return the tokens.
