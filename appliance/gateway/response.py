@@ -14,6 +14,8 @@ BROKEN: Final = (OSError, EOFError, HttpParserError)
 """What reading raises."""
 _CHUNK: Final = 65536
 _MOST_HEAD_BYTES: Final = 65536
+# Lengths of chunks with what may be said of them, and what may follow the last one.
+_MOST_BETWEEN_BYTES: Final = 2 * _CHUNK
 _LENGTHS: Final = frozenset({b"content-length", b"transfer-encoding"})
 _OK: Final = 200
 
@@ -56,10 +58,15 @@ class EngineResponse:
             EOFError: It ended before the body.
             HttpParserError: The body's form is wrong.
         """
+        between = 0
         while not self._pieces and not self.is_whole:
             if self._fault is not None:
                 raise self._fault
-            if not self._feed():
+            read = self._feed()
+            between += read
+            if between > _MOST_BETWEEN_BYTES and not self._pieces and not self.is_whole:
+                raise HttpParserError("what stands between two parts of a body is too long")
+            if not read:
                 if self._has_length:
                     raise EOFError("ended inside the body")
                 self._end()

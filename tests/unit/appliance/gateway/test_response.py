@@ -76,6 +76,17 @@ def test_a_head_without_end_is_given_up() -> None:
     assert len(engine.left) > 900
 
 
+@pytest.mark.parametrize("endless", [b"1;" + b"x" * 1000, b"1\r\na\r\n0\r\nX-More: " + b"x" * 1000])
+def test_a_body_of_which_nothing_comes_any_more_is_given_up(endless: bytes) -> None:
+    engine: Any = Engine(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + endless, *[b"x" * 1000] * 1000)
+    response = EngineResponse(engine)
+
+    with pytest.raises(HttpParserError, match="too long"):
+        list(iter(response.read, b""))
+
+    assert len(engine.left) > 800
+
+
 def test_nothing_of_it_waits_for_the_collector_once_it_was_read() -> None:
     # Cycles are searched for seldom here, and each would hold an answer until then.
     gc.disable()
