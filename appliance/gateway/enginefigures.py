@@ -1,7 +1,8 @@
 """What engines say of themselves and only they know: how full their KV cache is, what waits in them (K10).
 
-Every instance of a version is asked at each scrape, with little patience; one that has no such figure has no series. So
-far vLLM has them. What comes is untrusted: a closed list of names is looked for, and nothing else is passed on.
+Every instance of a version is asked at each scrape, with little patience; one that has no such figure has no series.
+All tell them under vLLM's names (`appliance.serve.figures`). What comes is untrusted: a closed list of names is looked
+for, and nothing else is passed on.
 """
 
 import re
@@ -28,7 +29,7 @@ _LABELS: Final = ("model_name", "engine")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One figure of vLLM's.
+    """One figure, under vLLM's names.
 
     Attributes:
         names: Under which its releases tell it.

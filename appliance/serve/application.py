@@ -15,6 +15,7 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from appliance.errors import EngineUnavailableError
+from appliance.serve import figures
 from appliance.serve.asking import Asked, Reader, RefusedError, Serving
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.embedding import Embedding, NotEmbeddedError
@@ -79,6 +80,7 @@ def create_engine_app(
     def completions() -> Response:
         return engine.complete(_body())
 
+    app.add_url_rule("/metrics", "metrics", partial(_metrics, scheduler))
     app.add_url_rule("/v1/embeddings", "embeddings", partial(_embeddings, embedding), methods=["POST"])
 
     @app.post("/sealift/v1/tokenize")
@@ -112,6 +114,10 @@ def create_engine_app(
         ), code
 
     return app
+
+
+def _metrics(scheduler: figures.Counted) -> Response:
+    return Response(figures.exposition(scheduler), content_type=figures.CONTENT_TYPE)
 
 
 def _embeddings(embedding: Embedding | None) -> Response:

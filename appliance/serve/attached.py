@@ -133,6 +133,11 @@ class AttachedScheduler:
         """How many answers wait for a place."""
         return len(self._waiting)
 
+    @property
+    def filled(self) -> float | None:
+        """None: how full its cache is, the peer alone knows."""
+        return None
+
     def turns(self, patience_seconds: float) -> bool:
         """Return whether what hands out places came round lately, and the peer is well."""
         limit = max(patience_seconds, 4 * LOOK_SECONDS)
@@ -271,6 +276,7 @@ class AttachedScheduler:
             counted, prompt=len(generation.tokens), most=generation.max_tokens, name=name
         )
         self.counts.prompt_tokens += len(generation.tokens)
+        self.counts.answer_tokens += job.produced
         return reason
 
 

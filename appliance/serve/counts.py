@@ -8,6 +8,9 @@ class Counts:
     """What happened since the start; read by other threads, exact enough for metrics.
 
     Attributes:
+        prompt_tokens: Tokens of prompts of answers that were begun.
+        cached_tokens: How many of these had been read before.
+        answer_tokens: Tokens that were made.
         guessed: Tokens that a draft model guessed.
         kept: How many of them were drawn.
     """
@@ -18,5 +21,6 @@ class Counts:
     preempted: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    answer_tokens: int = 0
     guessed: int = 0
     kept: int = 0

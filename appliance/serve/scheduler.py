@@ -84,6 +84,11 @@ class Scheduler:
         """How many requests wait for room."""
         return len(self._waiting) + self._arrivals.qsize()
 
+    @property
+    def filled(self) -> float:
+        """Part of the context that running answers fill, 0 to 1."""
+        return min(sum(job.held for job in list(self._active)) / self._decoder.context_tokens, 1.0)
+
     def submit(self, generation: Generation) -> Handle:
         """Queue a generation.
 
@@ -368,6 +373,7 @@ class Scheduler:
         if generation.top_logprobs is not None:
             likelihood = self._decoder.likelihood(row, token, generation.top_logprobs)
         job.produced += 1
+        self.counts.answer_tokens += 1
         job.tokens.append(token)
         text, stopped = job.speech.add(self._decoder.bytes_of(token), likelihood)
         if stopped:
