@@ -4,10 +4,13 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Final, Generic, TypeVar
 
 from appliance.errors import EngineProtocolError
 from appliance.serve.engine import Decoder
+
+_LOOK_SECONDS: Final = 0.25
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -27,22 +30,41 @@ class Scoring:
 
 
 @dataclass(slots=True)
-class Work:
+class Work(Generic[_T]):
     """Work of another context on the same cores: two of them at once would stall each other's threads."""
 
-    work: Callable[[], Any]
-    answer: queue.SimpleQueue[tuple[Any, Exception | None]] = field(default_factory=queue.SimpleQueue)
+    work: Callable[[], _T]
+    answer: "queue.SimpleQueue[_T | EngineProtocolError]" = field(default_factory=queue.SimpleQueue)
 
     def run(self) -> None:
         """Do it, and tell whoever waits."""
         try:
-            self.answer.put((self.work(), None))
+            self.answer.put(self.work())
         except Exception as error:  # noqa: BLE001 - whoever waits is told
-            self.answer.put((None, failure(error)))
+            self.answer.put(failure(error))
 
     def refuse(self) -> None:
         """Tell whoever waits that it will not be done."""
-        self.answer.put((None, EngineProtocolError(what="the engine has stopped", why="", fix="ask again")))
+        self.answer.put(EngineProtocolError(what="the engine has stopped", why="", fix="ask again"))
+
+    def outcome(self, require_alive: Callable[[], None]) -> _T:
+        """Wait for what the work returns.
+
+        Args:
+            require_alive: Asked now and then; raises where nobody is left to do it.
+
+        Raises:
+            EngineProtocolError: It failed, or was refused.
+        """
+        while True:
+            try:
+                found = self.answer.get(timeout=_LOOK_SECONDS)
+            except queue.Empty:
+                require_alive()
+                continue
+            if isinstance(found, EngineProtocolError):
+                raise found
+            return found
 
 
 @dataclass(slots=True)

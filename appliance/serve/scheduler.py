@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from appliance.errors import EngineUnavailableError
 from appliance.serve.counts import Counts
@@ -37,11 +37,10 @@ from media.clock import Clock
 
 MOST_SUSPENDED_BYTES: Final = 256 << 20
 MOST_PREEMPTIONS: Final = 4
-_LOOK_SECONDS: Final = 0.25
 _T = TypeVar("_T")
 
 
-_Arrival = Scoring | Work | Question | list[Job] | None
+_Arrival = Scoring | Work[Any] | Question | list[Job] | None
 
 
 class Scheduler:
@@ -63,7 +62,7 @@ class Scheduler:
         self._waiting = Waiting(self._shares)
         self._places = Places(decoder)
         self._active: list[Job] = []
-        self._work: deque[Work] = deque()
+        self._work: deque[Work[Any]] = deque()
         self._numbers = 0
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
@@ -129,15 +128,7 @@ class Scheduler:
         self._require_alive()
         asked = Work(work=work)
         self._arrivals.put(asked)
-        while True:
-            try:
-                found, error = asked.answer.get(timeout=_LOOK_SECONDS)
-                break
-            except queue.Empty:
-                self._require_alive()
-        if error is not None:
-            raise error
-        return found  # type: ignore[no-any-return] # it is what `work` returned
+        return asked.outcome(self._require_alive)
 
     def calibrate(self, *, clock: Clock, threads: int, seconds: float) -> Curve:
         """Measure what steps take, and go by it from now on; see `measure`. Nothing may have been asked before.
