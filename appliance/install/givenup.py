@@ -7,7 +7,8 @@ systemd tries a service some times in a few minutes and then leaves it down. Pro
    not even make its sandbox, and a boot would start it; while a window keeps production down, none is.
 3. Without room nothing is tried. What had no sandbox is tried as soon as there is room, all else after a pause; and
    again after a pause, in which it is down for everybody to see: longer than the alert `UnitFailed` waits.
-4. Where people stopped the target, nothing is started.
+4. Where people stopped the target, nothing is started; of others' services, which the install configures, only those
+   that a boot would start.
 """
 
 import os
@@ -22,6 +23,8 @@ from appliance.install.supervisor import engine_of, is_unit_name, require_unit_n
 from appliance.install.unit_result import Ending, UnitResult, from_systemd
 
 PAUSE_SECONDS: Final = 180.0
+OTHERS: Final = ("nginx.service", *(f"prometheus{more}.service" for more in ("", "-alertmanager", "-node-exporter")))
+"""Services of Debian's that the install gives a sandbox: without the first nobody is answered."""
 _TARGET: Final = "sealift.target"
 _PROPERTIES: Final = (
     "Id,ActiveState,Result,ExecMainCode,ExecMainStatus,NRestarts,Restart,RestartPreventExitStatus,UnitFileState"
@@ -51,6 +54,8 @@ class Service:
         """Whether it is down, and starting it is nobody's decision."""
         if self.state != "failed" or self.is_refused:
             return False
+        if self.name in OTHERS:
+            return self.is_enabled
         if engine_of(self.name) is None:
             return True
         return engines and self.is_enabled and self.result.ending is Ending.NO_SANDBOX
@@ -60,7 +65,7 @@ class Systemd(Protocol):
     """What is asked of systemd."""
 
     def services(self) -> tuple[Service, ...]:
-        """Return our services that start again by themselves; none where the target is stopped.
+        """Return ours and the others' that start again by themselves; none where the target is stopped.
 
         Raises:
             UnitError: systemd does not answer.
@@ -126,11 +131,11 @@ class Systemctl:
 
     def services(self) -> tuple[Service, ...]:
         """Ask for all of them at once; see `Systemd.services`."""
-        return read(self._tell("show", f"--property={_PROPERTIES}", _TARGET, "sealift-*.service").stdout)
+        return read(self._tell("show", f"--property={_PROPERTIES}", _TARGET, *OTHERS, "sealift-*.service").stdout)
 
     def begin(self, unit: str) -> None:
         """Start it; see `Systemd.begin`."""
-        name = require_unit_name(unit)
+        name = unit if unit in OTHERS else require_unit_name(unit)
         self._tell("reset-failed", name)
         self._tell("--no-block", "start", name)
 
@@ -150,7 +155,7 @@ def read(untrusted: str) -> tuple[Service, ...]:
     target, _ = units.pop(_TARGET, ({}, ""))
     if target.get("ActiveState") != "active":
         return ()
-    ours = (_service(name, *unit) for name, unit in units.items() if is_unit_name(name))
+    ours = (_service(name, *unit) for name, unit in units.items() if name in OTHERS or is_unit_name(name))
     return tuple(one for one in ours if one is not None)
 
 

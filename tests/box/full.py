@@ -16,6 +16,7 @@ _REFUSAL_SECONDS = 120.0
 _WELL_SECONDS = 30.0
 _PAGE = "sealift-admin.service"
 _JOBS = "sealift-jobs.service"
+_WEB = "nginx.service"
 # systemd tries most of them five times, the job service twenty times, a second apart.
 _GIVEN_UP_SECONDS = 90.0
 # A look of the job service every ten seconds, and a model that is loaded; three minutes more for that service itself.
@@ -66,20 +67,20 @@ def releases_full(run: Run) -> None:
 
 
 def nothing_starts(run: Run, served: Served) -> None:
-    """Fill what is left of the machine, and kill two services: systemd gives them up, and with room they are back.
+    """Fill what is left of the machine, and kill three services: systemd gives them up, and with room they are back.
 
     Nobody does anything for it but make room: the job service starts them.
     """
     engine = f"sealift-engine-production@{served.digest[:12]}.service"
     with run.stage.chapter("With no block left no unit starts"), load(run, served.key) as asked:
         filled = fill(run, SYSTEM)
-        _kill(run, _PAGE, engine)
-        _given_up(run, filled, _PAGE, engine)
+        _kill(run, _PAGE, engine, _WEB)
+        _given_up(run, filled, _PAGE, engine, _WEB)
         found = [one["text"] for one in run.machine.told("sealift", "doctor")["findings"] if one["name"] == "unit"]
         said = [text for text in found if "could not make its sandbox" in text]
         run.require("doctor says that systemd could not make their sandbox", len(said) == 2, found)
         filled.empty()
-        seconds = _back(run, asked, _PAGE, engine)
+        seconds = _back(run, asked, _PAGE, engine, _WEB)
         run.facts["started_again_seconds"] = seconds
         back = max(seconds.values()) < _BACK_SECONDS
         run.require("with room what systemd gave up is back by itself within a minute", back, seconds)

@@ -8,8 +8,10 @@ import pytest
 
 from appliance.errors import UnitError
 from appliance.install import givenup
-from appliance.install.givenup import PAUSE_SECONDS, GivenUp, Service, Systemctl, read
+from appliance.install.givenup import OTHERS, PAUSE_SECONDS, GivenUp, Service, Systemctl, read
+from appliance.install.playbook import WATCHERS
 
+ROOT = Path(__file__).resolve().parents[4]
 PAGE = "sealift-admin.service"
 ENGINE = f"sealift-engine-production@{'a' * 12}.service"
 TESTED = f"sealift-engine-test@{'b' * 12}.service"
@@ -104,7 +106,7 @@ def test_what_fails_again_is_down_for_a_pause_before_it_is_tried_anew(box: Box) 
 
 
 def test_the_pause_is_longer_than_the_alert_waits_for() -> None:
-    rules = (Path(__file__).resolve().parents[4] / "ansible/roles/monitoring/files/rules.yml").read_text()
+    rules = (ROOT / "ansible/roles/monitoring/files/rules.yml").read_text()
     minutes = rules.partition("alert: UnitFailed")[2].partition("for: ")[2].partition("m\n")[0]
 
     # Two scrapes more, half a minute apart: the first one sees it late, the last one early.
@@ -177,6 +179,32 @@ def test_a_unit_of_another_name_is_passed_over(box: Box) -> None:
     assert box.look(block("sealift-Odd.service", **NO_SANDBOX), block(PAGE, **NO_SANDBOX)) == [PAGE]
 
 
+@pytest.mark.parametrize("unit", OTHERS)
+def test_of_others_services_those_start_that_a_boot_would_start(box: Box, unit: str) -> None:
+    assert box.look(block(unit, UnitFileState="disabled", **NO_SANDBOX)) == []
+    assert box.look(block(unit, UnitFileState="enabled", **NO_SANDBOX)) == [unit]
+
+
+def test_others_services_are_those_that_the_install_gives_a_sandbox() -> None:
+    assert ("nginx.service", *(f"{name}.service" for name in WATCHERS)) == OTHERS
+    for role in ("nginx/files/hardening.conf", "monitoring_ahead/templates/loopback.conf.j2"):
+        assert "PrivateDevices=yes" in (ROOT / "ansible/roles" / role).read_text()
+
+
+def test_no_unit_but_these_is_ever_named_to_systemd(tmp_path: Path) -> None:
+    program = tmp_path / "systemctl"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    program.chmod(0o755)
+
+    for unit in ("ssh.service", "--now"):
+        with pytest.raises(UnitError):
+            Systemctl(systemctl=str(program)).begin(unit)
+
+    assert not (tmp_path / "asked").exists()
+    Systemctl(systemctl=str(program)).begin("nginx.service")
+    assert (tmp_path / "asked").read_text().endswith(" start nginx.service\n")
+
+
 def test_systemd_is_asked_once_and_not_waited_for(tmp_path: Path) -> None:
     answer, asked, program = tmp_path / "answer", tmp_path / "asked", tmp_path / "systemctl"
     answer.write_text(said(block(PAGE, **NO_SANDBOX)))
@@ -190,7 +218,7 @@ def test_systemd_is_asked_once_and_not_waited_for(tmp_path: Path) -> None:
     assert found == [PAGE]
     shown, *begun = asked.read_text().splitlines()
     assert shown.startswith("--no-ask-password show --property=Id,")
-    assert shown.endswith(" sealift.target sealift-*.service")
+    assert shown.split()[3:] == ["sealift.target", *OTHERS, "sealift-*.service"]
     assert begun == [
         f"--no-ask-password reset-failed {PAGE}",
         f"--no-ask-password --no-block start {PAGE}",
