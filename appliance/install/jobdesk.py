@@ -207,6 +207,11 @@ class JobDesk:
         self._end(course, Outcome(ok=True))
         return {"job": course.number, "state": course.state}
 
+    @property
+    def keeps_production_down(self) -> bool:
+        """Whether a maintenance window keeps engines of production down now."""
+        return self._windows.rests
+
     def look_after_windows(self) -> None:
         """Close a window that nobody carries out any more; where that does not succeed, the next look tries again."""
         with suppress(SealiftError):

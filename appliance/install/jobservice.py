@@ -3,14 +3,14 @@
 Entry point: ``python -I -m appliance.install.jobservice --config FILE``. Sockets come from the supervisor by name. It
 opens no file that an asker names and runs no command of theirs: it checks digits against what this machine holds, and
 starts or stops the unit that belongs to them. After an install, and idle, it ends, so that its next start is the new
-release's.
+release's. It also starts what systemd gave up (`appliance.install.givenup`).
 """
 
 import argparse
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -21,17 +21,18 @@ from appliance.audit.socket_ledger import SocketLedger
 from appliance.config import Config
 from appliance.errors import UnitError
 from appliance.install.engines import open_linked
+from appliance.install.givenup import GivenUp, Systemctl
 from appliance.install.jobaskers import Askers, shown_here
 from appliance.install.jobdesk import JobDesk
 from appliance.install.jobrights import DOORS
-from appliance.install.supervisor import open_supervisor
+from appliance.install.supervisor import is_booted_box, open_supervisor
 from appliance.watchdog import loops as loop_watch
 from media.errors import SealiftError
 
 _LONGEST_SECONDS: Final = 6 * 3600
 _LOOK_SECONDS: Final = 2.0
 _IDLE_LOOKS: Final = 8
-_WINDOW_LOOK_SECONDS: Final = 10.0
+_CARE_SECONDS: Final = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     watchdog = _watchdog(desk, loops, looks)
     watchdog.start()
     unit.notify("READY=1")
-    threading.Thread(target=_look_after_windows, args=(desk, done), daemon=True).start()
+    # Closes windows that were cut off, from the start on; bringing production back takes as long as a model loads.
+    _keep_looking("windows", desk.look_after_windows, done)
+    if is_booted_box(config):
+        given_up = GivenUp(Systemctl(), may_start_engines=lambda: not desk.keeps_production_down)
+        _keep_looking("units", partial(_start_again, given_up), done)
     began = _in_use(config)
     idle_looks = 0
     while not done.wait(_LOOK_SECONDS):
@@ -97,14 +102,23 @@ def _watchdog(desk: JobDesk, doors: loop_watch.Doors, looks: loop_watch.Pulse) -
     return loop_watch.Watchdog(probes, limit_seconds=limit)
 
 
-def _look_after_windows(desk: JobDesk, done: threading.Event) -> None:
-    """Close windows that were cut off, from the start on; bringing production back takes as long as a model loads."""
+def _keep_looking(name: str, look: Callable[[], object], done: threading.Event) -> None:
+    """Look again and again, in a thread of its own: a look may take long, and what is asked meanwhile has its turn."""
+    threading.Thread(target=_look_until, args=(name, look, done), daemon=True).start()
+
+
+def _look_until(name: str, look: Callable[[], object], done: threading.Event) -> None:
     while not done.is_set():
         try:
-            desk.look_after_windows()
-        except Exception as error:  # noqa: BLE001 - whatever broke one look, the next closes the window; no text is told
-            sys.stderr.write(f"the look after windows failed ({type(error).__name__})\n")
-        done.wait(_WINDOW_LOOK_SECONDS)
+            look()
+        except Exception as error:  # noqa: BLE001 - whatever broke one look, the next mends it; no text is told
+            sys.stderr.write(f"the look after {name} failed ({type(error).__name__})\n")
+        done.wait(_CARE_SECONDS)
+
+
+def _start_again(given_up: GivenUp) -> None:
+    for one in given_up.look():
+        sys.stderr.write(f"{one.name} was given up ({one.result.ending}) and is started again\n")
 
 
 def _in_use(config: Config) -> str:

@@ -146,13 +146,18 @@ def serving(supervisor: Supervisor) -> tuple[str, ...]:
     )
 
 
+def is_unit_name(untrusted: str) -> bool:
+    """Tell whether that is the name of one of ours."""
+    return len(untrusted) <= 100 and _NAME.fullmatch(untrusted) is not None
+
+
 def require_unit_name(untrusted: str) -> str:
     """Return the name if it is one of ours.
 
     Raises:
         UnitError: It is not.
     """
-    if len(untrusted) > 100 or not _NAME.fullmatch(untrusted):
+    if not is_unit_name(untrusted):
         raise UnitError(
             what="that is not the name of a Sealift unit",
             why="names are sealift-WORD.service or sealift-engine-STAGE@DIGEST12.service",

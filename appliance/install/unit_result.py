@@ -1,4 +1,4 @@
-"""How a unit ended, and what helps: out of memory, refused by our own rule, killed, silent, or failed otherwise.
+"""How a unit ended, and what helps: out of memory, refused by our own rule, never begun, killed, silent, or failed.
 
 On a box systemd is asked; below a folder, `sealift run-units`. What either says is read by pure functions.
 """
@@ -27,6 +27,9 @@ _PROPERTIES: Final = "ActiveState,Result,ExecMainCode,ExecMainStatus,NRestarts"
 _ENDED: Final = re.compile(r"it ended with (-?[0-9]{1,5})")
 _KILLED: Final = 9
 _GAVE_UP: Final = frozenset({"start-limit-hit"})
+_NAMESPACE: Final = 226
+"""systemd's own number (systemd.exec(5)): the unit's view of the files could not be made, so nothing of it ran."""
+_NO_RESOURCES: Final = "resources"
 _ASK_SECONDS: Final = 20
 
 
@@ -36,6 +39,7 @@ class Ending(StrEnum):
     NONE = "none"
     MEMORY = "out-of-memory"
     REFUSED = "refused"
+    NO_SANDBOX = "no-sandbox"
     KILLED = "killed"
     SLOW = "not-ready-in-time"
     SILENT = "no-sign-of-life"
@@ -64,6 +68,11 @@ class UnitResult:
             return "more memory, or fewer callers at once (limits.concurrent_requests); then `sealift doctor --mend`"
         if self.ending is Ending.REFUSED:
             return _REMEDIES.get(self.exit_code, f"docs/exit-codes.md, number {self.exit_code}")
+        if self.ending is Ending.NO_SANDBOX:
+            return (
+                "make room where /tmp lies (`sealift doctor` names the file system that is full): what serves is"
+                f" started again by itself then; where it is not, read `journalctl -u {self.unit}`"
+            )
         if self.ending is Ending.SILENT:
             return f"{_SILENT_FIX}; read `journalctl -u {self.unit}`; `sealift doctor --mend` starts it once more"
         return f"read `journalctl -u {self.unit}`; `sealift doctor --mend` starts it once more"
@@ -137,6 +146,8 @@ def from_systemd(unit: str, untrusted: str) -> UnitResult:
         return UnitResult(
             unit=unit, ending=Ending.SLOW, exit_code=code, restarts=restarts, why="it was not ready in time"
         )
+    if result == _NO_RESOURCES:  # what is said of an ending besides is of the one before
+        return _never_ran(unit, _NAMESPACE, restarts)
     found = _by_code(unit, code, restarts)
     return replace(found, why=f"{found.why}; it failed too often in a short time") if result in _GAVE_UP else found
 
@@ -153,7 +164,14 @@ def from_run_units(unit: str, untrusted: Mapping[str, Any]) -> UnitResult:
     return _by_code(unit, int(found[1]), restarts)
 
 
+def _never_ran(unit: str, code: int, restarts: int) -> UnitResult:
+    why = "systemd could not make its sandbox, for which it needs a little room in /tmp; nothing of it ran"
+    return UnitResult(unit=unit, ending=Ending.NO_SANDBOX, exit_code=code, restarts=restarts, why=why)
+
+
 def _by_code(unit: str, code: int, restarts: int) -> UnitResult:
+    if code == _NAMESPACE:
+        return _never_ran(unit, code, restarts)
     if code == EngineUnavailableError.exit_code and unit.startswith("sealift-engine"):
         why = (
             "its process was killed again and again, which is what a shortage of memory looks like;"

@@ -79,6 +79,11 @@ class Filled:
 
     file: Path
 
+    def again(self) -> None:
+        """Take what others gave back meanwhile, as a writer that fills a disk does."""
+        words = ("dd", "if=/dev/zero", f"of={self.file}", "bs=4k", "oflag=append", "conv=notrunc")
+        subprocess.run(words, check=False, capture_output=True)
+
     def empty(self) -> None:
         """Give the room back."""
         self.file.unlink(missing_ok=True)
@@ -86,9 +91,7 @@ class Filled:
 
 def fill(run: Run, point: str) -> Filled:
     """Fill one of the small disks to the last block, as root."""
-    file = (run.machine.root if point == SYSTEM else run.machine.disks[point]) / _FILLER
-    subprocess.run(["dd", "if=/dev/zero", f"of={file}", "bs=1M"], check=False, capture_output=True)
-    subprocess.run(
-        ["dd", "if=/dev/zero", f"of={file}", "bs=4k", "oflag=append", "conv=notrunc"], check=False, capture_output=True
-    )
-    return Filled(file=file)
+    filled = Filled(file=(run.machine.root if point == SYSTEM else run.machine.disks[point]) / _FILLER)
+    subprocess.run(["dd", "if=/dev/zero", f"of={filled.file}", "bs=1M"], check=False, capture_output=True)
+    filled.again()
+    return filled

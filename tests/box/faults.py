@@ -81,6 +81,7 @@ def faults(run: Run, stack: ExitStack) -> None:
 def disks(run: Run, stack: ExitStack) -> None:
     """File systems run full that hold neither records nor state: the machine's own, and that of backups."""
     served = _serving(run, stack, RELEASES, STATE, BACKUP, SYSTEM)
+    full.nothing_starts(run, served)
     full.system_full(run, served)
     backupdisk.backup_full(run)
 

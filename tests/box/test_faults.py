@@ -53,11 +53,14 @@ FAULTS = (
     "then nothing is left to put in",
 )
 DISKS = (
+    "without a block systemd gives up what ended",
+    "doctor says that systemd could not make their sandbox",
+    "with room what systemd gave up is back by itself within a minute",
     "answers go on while the machine's own file system is full",
     "doctor names the file system that is full",
     "and so does the status",
     "an engine's process that is killed then is replaced",
-    "with room doctor starts what could not, and all is well",
+    "the job service too is back by itself within four minutes",
     "nothing acknowledged was lost on a full file system",
     "a backup lands on its own disk",
     "a backup onto a full disk ends with 30",

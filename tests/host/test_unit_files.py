@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.install import givenup
 from tests.box.reach import EXPECTED
 from tests.support.unit_files import SYSTEMD, scratch_root, services, settings, values
 
@@ -194,6 +195,21 @@ def test_taking_an_install_back_is_confined_as_the_install_is() -> None:
 
     assert found[0] == found[1]
     assert values(SYSTEMD / ROOT_STEP, "OnFailure") == [SETTLE]
+
+
+def test_the_job_service_is_started_again_by_a_timer_once_its_tries_are_counted_anew() -> None:
+    service, timer = SYSTEMD / "sealift-jobs.service", SYSTEMD / "sealift-jobs.timer"
+    (pause,) = values(timer, "OnActiveSec")
+    (counted,) = values(service, "StartLimitIntervalSec")
+
+    assert values(service, "OnFailure") == [timer.name]
+    assert pause == "3min"
+    assert int(counted) < givenup.PAUSE_SECONDS == 180
+    # Started anew whenever the service is given up, and gone where people stop it.
+    assert values(timer, "RemainAfterElapse") == ["no"]
+    assert set(values(timer, "PartOf")[0].split()) == {"sealift.target", service.name}
+    assert timer.name not in (SYSTEMD / "sealift.target").read_text(), "it runs only after a failure"
+    assert not [key for _, key, _ in settings(timer) if key.startswith("On") and key != "OnActiveSec"]
 
 
 def test_media_are_decided_about_and_written_to_by_two_users_without_a_right() -> None:

@@ -222,6 +222,26 @@ def test_every_rule_fires_on_its_shape_and_not_on_the_normal_one(tmp_path: Path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_unit_that_is_tried_again_and_again_is_one_alert_and_not_many(tmp_path: Path) -> None:
+    """What systemd gave up is tried every three minutes; a scrape may come just then, and see no unit that failed."""
+    tried = [*["0"] * 6, "1"] * 20
+    expected = 'count(ALERTS{alertname="UnitFailed",alertstate="firing"}) or vector(0)'
+    moments = range(180, 30 * len(tried), 30)
+    goes_on = {
+        "interval": "30s",
+        "name": "tried again and again",
+        "input_series": [{"series": 'sealift_unit_up{unit="admin"}', "values": " ".join([*tried, *["1"] * 20])}],
+        "promql_expr_test": [
+            {"expr": expected, "eval_time": f"{at}s", "exp_samples": [{"labels": "{}", "value": int(fires)}]}
+            for at, fires in [*((at, True) for at in moments), (30 * len(tried) + 360, False)]
+        ],
+    }
+
+    done = run(tmp_path, [goes_on])
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_shape_that_is_wrong_would_be_seen(tmp_path: Path) -> None:
     done = run(tmp_path, [case("DiskFull", disk(50), fires=True)])
 

@@ -162,6 +162,8 @@ def test_a_radio_is_found(config: Config, tmp_path: Path) -> None:
         ("Result=watchdog\nExecMainCode=2\nExecMainStatus=9\nNRestarts=3", Ending.SILENT, "processor is stuck"),
         ("Result=start-limit-hit\nExecMainCode=1\nExecMainStatus=1", Ending.FAILED, "journalctl"),
         ("Result=exit-code\nExecMainCode=1\nExecMainStatus=1", Ending.FAILED, "journalctl"),
+        ("Result=exit-code\nExecMainCode=1\nExecMainStatus=226", Ending.NO_SANDBOX, "make room"),
+        ("Result=resources\nExecMainCode=2\nExecMainStatus=9", Ending.NO_SANDBOX, "make room"),
     ],
 )
 def test_what_systemd_says_of_an_engine_becomes_a_reason_and_a_remedy(said: str, ending: Ending, words: str) -> None:

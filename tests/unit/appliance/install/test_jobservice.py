@@ -1,4 +1,4 @@
-"""The job service goes on looking after windows, whatever broke one look."""
+"""The job service goes on looking after windows and units, whatever broke one look, and says what it started."""
 
 import threading
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from appliance.install import jobservice
+from appliance.install.givenup import Service
+from appliance.install.unit_result import from_systemd
 
 
 class AtOnce(threading.Event):
@@ -33,7 +35,25 @@ class Desk:
 def test_a_look_that_breaks_is_followed_by_another_and_says_no_text(capsys: pytest.CaptureFixture[str]) -> None:
     desk: Any = Desk()
 
-    jobservice._look_after_windows(desk, desk.done)
+    jobservice._look_until("windows", desk.look_after_windows, desk.done)
 
     assert desk.looks == 2
     assert capsys.readouterr().err == "the look after windows failed (RuntimeError)\n"
+
+
+class OneDown:
+    """Finds one unit that systemd gave up."""
+
+    def look(self) -> tuple[Service, ...]:
+        said = "ActiveState=failed\nResult=exit-code\nExecMainCode=1\nExecMainStatus=226\n"
+        result = from_systemd("sealift-admin.service", said)
+        return (Service(result=result, state="failed", is_refused=False, is_enabled=False),)
+
+
+def test_what_is_started_again_is_said_in_the_journal(capsys: pytest.CaptureFixture[str]) -> None:
+    found: Any = OneDown()
+
+    jobservice._start_again(found)
+
+    said = capsys.readouterr().err
+    assert said == "sealift-admin.service was given up (no-sandbox) and is started again\n"

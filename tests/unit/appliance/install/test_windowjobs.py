@@ -214,7 +214,7 @@ def test_an_engine_that_is_being_started_while_a_window_opens_rests_too(box: Box
     starting = Starting(box)
     asked: dict[str, Any] = {"digest": box.new, "person": ANA.id, "reason": "change 4711", "minutes": 30}
     number = int(box.ask(kind="validate-in-window", **asked)["job"])
-    until(lambda: box.desk._windows.rests)
+    until(lambda: box.desk.keeps_production_down)
 
     starting.let_go()
     assert box.runner.begun.wait(10)
@@ -317,7 +317,7 @@ def test_what_another_node_closed_comes_back_where_nothing_carries_it_out_any_mo
     found = box.desk._windows.closed_elsewhere()
     assert found is not None
     box.desk._windows.look(box.desk._courses[number])
-    assert (box.engines.state(box.serving), box.desk._windows.rests) == (UnitState.ACTIVE, False)
+    assert (box.engines.state(box.serving), box.desk.keeps_production_down) == (UnitState.ACTIVE, False)
     assert box.desk._windows.closed_elsewhere() is None
 
 

@@ -146,7 +146,7 @@ def test_an_engine_of_another_line_that_is_being_started_while_a_window_opens_is
     starting.engines.states[box.serving] = UnitState.ACTIVE
     asked: dict[str, Any] = {"digest": box.new, "person": ANA.id, "reason": "change 4711", "minutes": 30}
     number = int(box.ask(kind="validate-in-window", **asked)["job"])
-    until(lambda: box.desk._windows.rests)
+    until(lambda: box.desk.keeps_production_down)
 
     starting.let_go()
     assert box.runner.begun.wait(10)
