@@ -191,6 +191,8 @@ def _summary(facts: SetupFacts, given: Answers) -> str:
     else:
         lines.append(f"  capacity: not measured ({facts.capacity_missing}); `sealift capacity` measures it")
     lines += ["", *(f"  {line}" for line in facts.watching.lines)]
+    if facts.watching.is_on:
+        lines.append("  `sealift alerts try` sends one to try it")
     lines += ["", "Next: each person runs `sealift people enrol` with the code, then `sealift validate` a model."]
     return "\n".join([*lines, *_backup_lines(given.backup.folder)])
 

@@ -29,6 +29,9 @@ mail_to = ["{RECEIVER}"]
 """
 SAID = f"alerts: the page, the console, mail to 1 by {FACILITY_ADDRESS}, over TLS as {NAME}"
 _AUTHORITY = "etc/sealift/mail-ca.pem"
+_TRY = ("sealift", "alerts", "try")
+_TOLD = {"on_page": True, "receivers": 1, "mailed": 1}
+_UNIT = 53
 _PAUSE = 4.0  # each look takes seconds of a processor
 _ALERTMANAGER = "prometheus-alertmanager"
 
@@ -71,6 +74,9 @@ def refused_by_the_box(run: Run, mails: Mails) -> None:
         )
         found = _found(run)
         print(f"   {found['text']}")
+        tried = run.machine.run(*_TRY, may_fail=True)
+        is_said = (tried.returncode, "took 0 of 1 mails" in tried.stderr) == (_UNIT, True)
+        run.require("a trial alert says who did not get it", is_said, tried.stderr)
         run.require("doctor says that the relay takes no mail", found["is_good"] is False, found)
         journal = run.machine.run("journalctl", "-u", _ALERTMANAGER, "-o", "cat", shown=False).stdout
         run.require("and the journal why", "signed by unknown authority" in journal, journal[-2000:])
@@ -80,6 +86,8 @@ def refused_by_the_box(run: Run, mails: Mails) -> None:
 def told(run: Run, mails: Mails) -> None:
     """Wait for the mail of the alert that fires at the facility's own relay; then mend what it is about."""
     with run.stage.chapter("An alert reaches the facility's mail relay, over TLS"):
+        tried = run.machine.result(*_TRY)
+        run.require("a trial alert is told on page and console and by mail", tried == _TOLD, tried)
         looks.wait(lambda: any(monitored.RULE in mail.text for mail in mails()), lambda: f"no mail came: {_found(run)}")
         mail = next(one for one in mails() if monitored.RULE in one.text)
         run.require("an alert is mailed to whom a person named at setup", f"To: {RECEIVER}" in mail.text, mail)

@@ -17,9 +17,10 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 import jinja2
 import pytest
 
-from appliance.actions import alerts
+from appliance.actions import alerting, alerts, alertstrial
 from appliance.actions.alerts import Alert
-from appliance.config import AlertsSection
+from appliance.config import AlertsSection, Config
+from appliance.errors import UnitError
 from appliance.observe.alerts import create_alerts_app
 from media.clock import SystemClock
 from tests.support import tls
@@ -194,6 +195,44 @@ def test_where_the_relays_certificate_is_named_no_mail_leaves_without_it(tmp_pat
         assert failed == tried
         said = "certificate signed by unknown authority" if shown == "another authority's" else "STARTTLS"
         assert said in log.read_text()
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_a_trial_says_whether_the_real_alertmanager_told_everybody(tmp_path: Path, *, is_trusted: bool) -> None:
+    trusted, other = tls.authority(), tls.authority("Somebody Else")
+    (tmp_path / "ca.pem").write_bytes(tls.pem(trusted.certificate))
+    offered = certified(certificate(tmp_path / "relay.pem", trusted if is_trusted else other))
+    config = Config.model_validate(
+        {
+            "site": "s",
+            "places": {"root": str(tmp_path)},
+            "monitoring": {"enabled": True},
+            "alerts": _SECURED.model_dump(),
+        }
+    )
+    config.at.alerts.mkdir(parents=True)
+    with mail_relay(offered) as relay, webhook(config.at.alerts, []) as hook:
+        text = rendered("alertmanager.yml.j2", _SECURED, authority=tmp_path / "ca.pem")
+        text = text.replace("127.0.0.1:9094", f"127.0.0.1:{hook}").replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
+        with alertmanager(tmp_path, text, port := free_port()):
+
+            def tried() -> alertstrial.Trial:
+                return alertstrial.trial(
+                    config,
+                    clock=SystemClock(),
+                    ask=lambda _, path: alerting.asked(port, path),
+                    tell=lambda _, path, body: alertstrial.told(port, path, body),
+                )
+
+            if is_trusted:
+                assert tried().mailed == 2
+            else:
+                with pytest.raises(UnitError, match="did not reach everybody") as missed:
+                    tried()
+                assert missed.value.why == "the mail relay 127.0.0.1 took 0 of 2 mails"
+            wait(lambda: not alerts.firing(config.at.alerts, clock=SystemClock()))
+
+    assert all("TrialAlert" in one and "Nothing is wrong" in one for one in relay.mails)
 
 
 @pytest.mark.parametrize("given", [AlertsSection(), _BOTH, _IPV6, _SECURED], ids=["page only", "all", "ipv6", "tls"])
