@@ -53,7 +53,8 @@ def faults(config: Config, supervisor: Supervisor | None = None, *, ask: Ask = a
         found.append("Prometheus does not answer")
     elif not (rules := _rules(ask(PROMETHEUS, _RULES))):
         found.append("Prometheus has no rules")
-    elif rules.get(_MAIL_RULE, _QUIET) != _QUIET:  # told at once here; the page's banner waits for some minutes
+    elif config.alerts.mail_relay and rules.get(_MAIL_RULE, _QUIET) != _QUIET:
+        # Told at once here; the page's banner waits for some minutes.
         found.append(f"{config.alerts.mail_relay} takes no mail")
     if ask(ALERTMANAGER, _READY) is None:
         found.append("Alertmanager does not answer")

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 def _try(context: typer.Context) -> None:
     """Send a trial alert to the page, the console and whomever the site file names; ends with 53 when one got none.
 
-    It takes half a minute. The trial leaves the page with the command, and who got it by mail gets another at its end.
+    It takes half a minute. A minute later it is off the page, and after five who got it by mail is told that it ended.
     """
     own = shared.of(context)
     own.say("a trial alert is sent")

@@ -29,7 +29,7 @@ FAULTS = (
     "a first install that was cut off is finished by the same command",
     "every question was asked",
     "a relay that nobody vouches for is refused at once",
-    "and which file is missing is said",
+    "and what is missing is said",
     "and nothing was changed",
     "and each question again",
     "what was typed before is offered",

@@ -85,7 +85,7 @@ def test_whoever_is_named_is_waited_for_and_the_trial_ends_with_it(tmp_path: Pat
 
     assert found.to_json() == {"on_page": True, "receivers": 2, "mailed": 2}
     begun, ended = there.given
-    assert begun["labels"] == ended["labels"] == {"alertname": "TrialAlert", "severity": "warning"}
+    assert begun["labels"] == ended["labels"] == {"alertname": "TrialAlert-090000", "severity": "warning"}
     assert begun["startsAt"] == ended["startsAt"]
     assert from_text(begun["endsAt"]) > there.clock.now() == from_text(ended["endsAt"])
 
