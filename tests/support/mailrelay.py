@@ -7,7 +7,7 @@ import socketserver
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -58,6 +58,10 @@ def mail_relay(offered: ssl.SSLContext | None = None, *, at: tuple[str, int] = (
 
     class Conversation(socketserver.StreamRequestHandler):
         def handle(self) -> None:
+            with suppress(OSError):  # a sender that does not want this certificate leaves
+                self.converse()
+
+        def converse(self) -> None:
             self.wfile.write(b"220 relay\r\n")
             while line := self.rfile.readline().decode().strip():
                 word = line.split(" ", maxsplit=1)[0].upper()
@@ -66,10 +70,7 @@ def mail_relay(offered: ssl.SSLContext | None = None, *, at: tuple[str, int] = (
                     continue
                 if word == "STARTTLS" and offered is not None:
                     self.wfile.write(b"220 go on\r\n")
-                    try:
-                        self.request = offered.wrap_socket(self.request, server_side=True)
-                    except OSError:  # the sender does not want this certificate
-                        return
+                    self.request = offered.wrap_socket(self.request, server_side=True)
                     self.rfile, self.wfile = self.request.makefile("rb"), self.request.makefile("wb", buffering=0)
                     continue
                 if offered is not None and not isinstance(self.request, ssl.SSLSocket) and word in _NEED_TLS:
@@ -91,7 +92,10 @@ def mail_relay(offered: ssl.SSLContext | None = None, *, at: tuple[str, int] = (
             super().finish()
             self.request.close()  # what became of the connection is not the server's own any more
 
-    with socketserver.ThreadingTCPServer(at, Conversation) as server:
+    class Listener(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True  # where one listened before, its connections are remembered for a minute
+
+    with Listener(at, Conversation) as server:
         relay = Relay(port=server.server_address[1])
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
