@@ -1,6 +1,6 @@
 """Whether somebody would be told of trouble now: that rules run, and that what fires is passed on.
 
-Judged by what runs, not by what is named: a relay that nothing is sent to tells nobody.
+Judged by what runs, not by what is named: a relay that nothing is sent to tells nobody, nor one that takes no mail.
 """
 
 import http.client
@@ -20,6 +20,8 @@ ALERTMANAGER: Final = 9093
 """Where Debian's programs listen on loopback; ansible/roles/monitoring_ahead says so to them."""
 _READY: Final = "/-/ready"
 _RULES: Final = "/api/v1/rules?type=alert"
+_MAIL_RULE: Final = "MailNotTaken"
+_QUIET: Final = "inactive"
 _SECONDS: Final = 3.0
 _MOST_BYTES: Final = 4 * 2**20
 
@@ -49,8 +51,11 @@ def faults(config: Config, supervisor: Supervisor | None = None, *, ask: Ask = a
     found = []
     if ask(PROMETHEUS, _READY) is None:
         found.append("Prometheus does not answer")
-    elif not _has_rules(ask(PROMETHEUS, _RULES)):
+    elif not (rules := _rules(ask(PROMETHEUS, _RULES))):
         found.append("Prometheus has no rules")
+    elif config.alerts.mail_relay and rules.get(_MAIL_RULE, _QUIET) != _QUIET:
+        # Told at once here; the page's banner waits for some minutes.
+        found.append(f"{config.alerts.mail_relay} takes no mail")
     if ask(ALERTMANAGER, _READY) is None:
         found.append("Alertmanager does not answer")
     try:
@@ -68,7 +73,10 @@ def fix(config: Config) -> str:
         return (
             f"set monitoring.enabled and run `sealift install`; where the release does not carry it, {watching.BUILD}"
         )
-    return "`systemctl status prometheus prometheus-alertmanager sealift-alerts`; `sealift install` puts them in anew"
+    return (
+        "`systemctl status prometheus prometheus-alertmanager sealift-alerts`; `sealift install` puts them in anew; "
+        "why a relay takes no mail `journalctl -u prometheus-alertmanager` says"
+    )
 
 
 def findings(config: Config, supervisor: Supervisor | None = None, *, ask: Ask = asked) -> Iterator[Finding]:
@@ -88,9 +96,10 @@ def findings(config: Config, supervisor: Supervisor | None = None, *, ask: Ask =
     )
 
 
-def _has_rules(untrusted: bytes | None) -> bool:
+def _rules(untrusted: bytes | None) -> dict[str, str]:
+    """Return what each rule is in by name: inactive, pending or firing; nothing where that does not read."""
     try:
         groups = json.loads(untrusted or b"")["data"]["groups"]
-        return any(group["rules"] for group in groups)
+        return {str(rule["name"]): str(rule["state"]) for group in groups for rule in group["rules"]}
     except (ValueError, KeyError, TypeError, RecursionError):
-        return False
+        return {}

@@ -19,7 +19,7 @@ from appliance.audit import pin
 from appliance.audit.client import Ledger, SocketLedger, open_ledger
 from appliance.config import Config
 from appliance.errors import PreflightError
-from appliance.install import additions, carried, dropins, environments, plans, playbook, reading, setid
+from appliance.install import additions, carried, dropins, environments, plans, playbook, reading, setid, vouching
 from appliance.install.additions import Needs
 from appliance.install.carried import Whole
 from appliance.install.plans import Plan
@@ -89,7 +89,8 @@ class Installer:
             InstallError: It does not read what this site has stored, it could not be built, or the host could not be
                 changed; what ran before runs on.
             HostChangeError: It would change the host as two people did not approve; nothing was changed.
-            PreflightError: There is no Ansible on a box, or root's hand at the console is needed; nothing was changed.
+            PreflightError: There is no Ansible on a box, root's hand at the console is needed, or a file is missing
+                that the site file needs; nothing was changed.
         """
         trials = Trials(self.config.at)
         with trials.locked():
@@ -117,6 +118,8 @@ class Installer:
         self._require_place()
         approval = self._require_approved(whole)
         dropins.require_secrets(self.config)
+        if self.host is not None:
+            vouching.require(self.config)
         ansible = playbook.ansible_of(self.config)
         keys_made = open_keys(self.config, environ={}).create_missing()
         self._place_site_file()

@@ -49,6 +49,7 @@ _COMMANDS = (
     "review",
     "stop",
     "emergency",
+    "alerts",
     "siem",
     "history",
     "affected",

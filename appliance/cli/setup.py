@@ -127,8 +127,8 @@ def _ask_all(own: shared.Context, base: Config | None, *, keep: bool) -> Answers
                 own.say(f"  this machine says {to_text(own.clock.now())} (UTC); it cannot be before {to_text(BUILT)}")
             if prompt.applies(values):
                 _ask(own, prompt, values)
-            elif prompt.many:
-                questions.put(values, prompt.key, [])
+            else:
+                prompt.leave_out(values)
             if place is not None:
                 durable.replace(place, sitefile.toml(values).encode(), mode=0o600)
     return answers.from_values(values)
@@ -191,6 +191,8 @@ def _summary(facts: SetupFacts, given: Answers) -> str:
     else:
         lines.append(f"  capacity: not measured ({facts.capacity_missing}); `sealift capacity` measures it")
     lines += ["", *(f"  {line}" for line in facts.watching.lines)]
+    if facts.watching.is_on:
+        lines.append("  `sealift alerts try` sends one to try it")
     lines += ["", "Next: each person runs `sealift people enrol` with the code, then `sealift validate` a model."]
     return "\n".join([*lines, *_backup_lines(given.backup.folder)])
 

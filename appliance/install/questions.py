@@ -18,6 +18,7 @@ from appliance.install.answers import FORMAT, Answers, faults
 _NOTHING: Final = {"-", "none", "no"}
 _ROUTES: Final = Path("/proc/net/fib_trie")
 _LOCAL: Final = re.compile(r"\|-- (\d+\.\d+\.\d+\.\d+)\n\s+/32 host LOCAL")
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
 
 _TOGETHER: Final = {("alerts", "alerts.mail_to"), ("people.names", "people.names.1")}
 
@@ -33,6 +34,7 @@ class Prompt:
         text: The question.
         help: What it means and how it is written.
         many: Whether several are given, with commas; `none` gives none.
+        is_number: Whether it is a number.
         applies: Whether it is asked, given the answers so far.
     """
 
@@ -40,6 +42,7 @@ class Prompt:
     text: str
     help: str
     many: bool = False
+    is_number: bool = False
     applies: Callable[[Values], bool] = lambda _: True
 
     def read(self, typed: str) -> Any:
@@ -47,7 +50,14 @@ class Prompt:
         text = typed.strip()
         if self.many:
             return [] if text.lower() in _NOTHING else [one for one in re.split(r"[,\s]+", text) if one]
+        if self.is_number and _NUMBER.fullmatch(text):
+            return int(text)
         return "" if text.lower() in _NOTHING else text
+
+    def leave_out(self, values: Values) -> None:
+        """Take away what was answered before to a prompt that is not asked now; a number says nothing by itself."""
+        if not self.is_number:
+            put(values, self.key, [] if self.many else "")
 
     def shown(self, values: Mapping[str, Any]) -> str:
         """Return the present answer as it would be typed; empty when there is none."""
@@ -63,6 +73,10 @@ class Question:
 
     title: str
     prompts: tuple[Prompt, ...]
+
+
+def _is_mailed(values: Values) -> bool:
+    return bool(get(values, "alerts.mail_relay"))
 
 
 QUESTIONS: Final = (
@@ -162,11 +176,25 @@ QUESTIONS: Final = (
                 "the release carries what watches the box; what will be done says whether it does.",
             ),
             Prompt(
+                key="alerts.mail_port",
+                text="At which port does it take them",
+                help="TCP; 25 at most sites. 465 speaks TLS from the first byte.",
+                is_number=True,
+                applies=_is_mailed,
+            ),
+            Prompt(
+                key="alerts.mail_server",
+                text="Which name does its certificate bear",
+                help="Given, no mail leaves without TLS and a certificate of that name. Who signs it has to lie at "
+                "/etc/sealift/mail-ca.pem before you go on. none: mail leaves without TLS.",
+                applies=_is_mailed,
+            ),
+            Prompt(
                 key="alerts.mail_to",
                 text="Who receives them",
                 help="Mail addresses, with commas.",
                 many=True,
-                applies=lambda values: bool(get(values, "alerts.mail_relay")),
+                applies=_is_mailed,
             ),
         ),
     ),

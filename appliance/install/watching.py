@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from appliance.config import Config
 from appliance.errors import ConfigError
-from appliance.install import carried
+from appliance.install import carried, vouching
 from appliance.install.answers import Answers
 from appliance.install.maintainer import INDEX, carried_files, stanzas
 from appliance.install.playbook import WATCHERS
@@ -82,6 +82,7 @@ def decided(
 
     Raises:
         ConfigError: Monitoring is asked for and cannot be had, or a file names whom to tell and nobody would be told.
+        PreflightError: Alerts are to leave over TLS, and nobody vouches for who takes them.
         UnknownReleaseError: The store holds no such release.
         InstallError: The release cannot be installed here.
     """
@@ -103,8 +104,9 @@ def decided(
         )
     lacking = missing(config, answers.install.serial) if look is None else look()
     if not lacking:
-        on = config.monitoring.model_copy(update={"enabled": True})
-        return config.model_copy(update={"monitoring": on}), Watching(is_on=True, ways=named)
+        on = config.model_copy(update={"monitoring": config.monitoring.model_copy(update={"enabled": True})})
+        vouching.require(on)
+        return on, Watching(is_on=True, ways=named)
     why = f"the release does not carry {', '.join(lacking)}"
     if said or config.monitoring.enabled:
         raise ConfigError(

@@ -8,7 +8,8 @@
     disks     the machine's own file system runs full, and the one that backups go to
     security  a security update of what Debian's archive has newer than the box, by a medium
     faults    SIGKILL of every service, a cut cable, full disks, an old disk image, uninstall; and beside it a bare box:
-              the guided install at a terminal, through a power failure; and dpkg cut off in the states it can leave
+              the guided install at a terminal of a release that watches, through a power failure, and its alert at a
+              mail relay over TLS; and dpkg cut off in the states it can leave
     clocks    a clock that jumps while it runs, and across a restart and a boot: fifty years ahead, 1970, ten years on
     windows   production rests for a maintenance window: broken off, a power failure, its command killed; then what is
               asked of a box that serves: report, origin, export, keys of scripts, a second engine
@@ -74,7 +75,7 @@ def faults(run: Run, stack: ExitStack) -> None:
     oldimage.old_image_stops(run, volume)
     removed.uninstall(run)
     run.machine.stop()
-    guided.first_install(run, served)
+    guided.first_install(run, serial=2, recipe=NEXT_RECIPE)
     cutpackages.packages_are_finished(run)
 
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from examples.demo.people import password_of
 from tests.box import looks
@@ -12,8 +14,8 @@ from tests.box.network import FACILITY_ADDRESS, MAIL_PORT
 from tests.box.run import ROOT, Run
 
 _PAUSE = 2.0
-_RULE = "RecordsIncomplete"
-_TARGETS = {"gateway", "gateway-test", "host", "node"}
+RULE = "RecordsIncomplete"
+_TARGETS = {"gateway", "gateway-test", "host", "node", "alertmanager"}
 # What Prometheus takes from those who may: to end itself, read its files anew, delete series.
 _REFUSED = [("POST", "/-/quit"), ("POST", "/-/reload"), ("POST", "/api/v1/admin/tsdb/delete_series?match[]=up")]
 _FACT = "/var/lib/sealift/spool/000001-0badbeef.json"
@@ -23,18 +25,36 @@ print(urllib.request.urlopen("http://127.0.0.1:9092/api/v1/targets", timeout=20)
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """One mail that a relay took, and whether it came over TLS."""
+
+    text: str
+    is_secured: bool
+
+
+Mails = Callable[[], list[Mail]]
+
+
 @contextmanager
-def relay(run: Run) -> Iterator[Callable[[], list[str]]]:
-    """Run the facility's mail relay, as the site file names it; yield what returns the mails that it was given."""
+def relay(run: Run, certificate: Path | None = None) -> Iterator[Mails]:
+    """Run the facility's mail relay, as the site file names it; yield what returns the mails that it was given.
+
+    Args:
+        run: The run.
+        certificate: Its certificate and key in a file; it takes no mail without TLS then.
+    """
     kept = run.out / "mails"
     kept.unlink(missing_ok=True)
-    words = (sys.executable, "-m", "tests.box.relay", FACILITY_ADDRESS, str(MAIL_PORT), str(kept))
+    words = [sys.executable, "-m", "tests.box.relay", FACILITY_ADDRESS, str(MAIL_PORT), str(kept)]
+    words += [str(certificate)] if certificate else []
     with subprocess.Popen(["ip", "netns", "exec", run.facility.name, *words], cwd=ROOT) as process:
         try:
             looks.wait(kept.exists, lambda: "the mail relay does not listen")
-            yield lambda: [json.loads(line) for line in kept.read_text().splitlines()]
+            yield lambda: [Mail(**json.loads(line)) for line in kept.read_text().splitlines()]
         finally:
             process.kill()
+            process.wait()  # its port is free for another
 
 
 def begin(run: Run) -> None:
@@ -43,7 +63,12 @@ def begin(run: Run) -> None:
     run.machine.run("systemctl", "restart", "sealift-ledger.service")
 
 
-def targets_and_banner(run: Run, mails: Callable[[], list[str]]) -> None:
+def mend(run: Run) -> None:
+    """Take away what the rule found."""
+    run.machine.shell("rm -r /var/lib/sealift/spool/rejected")
+
+
+def targets_and_banner(run: Run, mails: Mails) -> None:
     """Wait until every target is up, the page's banner shows the rule that fires and a mail tells it; then mend it."""
     with run.stage.chapter("Monitoring in the booted box"):
         looks.wait(lambda: _up(run) == _TARGETS, lambda: "a target is not scraped", pause=_PAUSE)
@@ -52,16 +77,18 @@ def targets_and_banner(run: Run, mails: Callable[[], list[str]]) -> None:
         read = set(seen["status"].values()) == {200} and min(seen["figures"].values()) > 2 and seen["series"] > 2
         run.require("the network of operations reads every figure at port 9090", read, seen)
         run.require("and changes nothing there", all(status >= 400 for status in seen["refused"]), seen)
-        looks.wait(lambda: _RULE in _told(run), lambda: "no alert reached the box's own list", pause=_PAUSE)
+        looks.wait(lambda: RULE in _told(run), lambda: "no alert reached the box's own list", pause=_PAUSE)
         banners = run.workstation("banners", person="iris", password=password_of("iris"))["banners"]
         print(f"   {banners}")
-        run.require("a rule that fires shows on the page", any(_RULE in one for one in banners), banners)
+        run.require("a rule that fires shows on the page", any(RULE in one for one in banners), banners)
         journal = run.machine.run("journalctl", "-u", "sealift-alerts", "-o", "cat", shown=False).stdout
-        run.require("and in the journal", _RULE in journal, journal[-2000:])
-        looks.wait(lambda: any(_RULE in mail for mail in mails()), lambda: "no mail reached the relay", pause=_PAUSE)
-        told = next(mail for mail in mails() if _RULE in mail)
-        run.require("and a mail about it reaches the facility's relay", "it-duty@hospital.internal" in told, told)
-        run.machine.shell("rm -r /var/lib/sealift/spool/rejected")
+        run.require("and in the journal", RULE in journal, journal[-2000:])
+        looks.wait(
+            lambda: any(RULE in mail.text for mail in mails()), lambda: "no mail reached the relay", pause=_PAUSE
+        )
+        told = next(mail for mail in mails() if RULE in mail.text)
+        run.require("and a mail about it reaches the facility's relay", "it-duty@hospital.internal" in told.text, told)
+        mend(run)
 
 
 def _up(run: Run) -> set[str]:

@@ -11,7 +11,7 @@ from tests.box.machine import Machine
 from tests.box.network import FACILITY_ADDRESS, MAIL_PORT
 from tests.box.operators import accepted, as_person, both_approve
 from tests.box.run import Run, wait_for_engine
-from tests.box.sender import make_release
+from tests.box.sender import Sealed, make_release
 
 SITE_FILE = "etc/sealift/sealift.toml"
 _BROKEN = "etc/systemd/system/sealift-gateway.service.d/broken.conf"
@@ -23,7 +23,12 @@ ExecStartPre=/usr/bin/python3 -I -c 'import os, sys; sys.exit("/2" in os.readlin
 
 def next_release(run: Run, serial: int, *, recipe: Path, beside: Sequence[Path] = ()) -> Path:
     """Make a later release from a recipe of the examples, with what it names beside it; return its volume."""
-    out = run.out / f"release-{serial}"
+    out, ceremony = run.out / f"release-{serial}", run.out / "ceremony"
+    return numbered(run, serial, recipe=recipe, out=out, ceremony=ceremony, beside=beside).volume
+
+
+def numbered(run: Run, serial: int, *, recipe: Path, out: Path, ceremony: Path, beside: Sequence[Path] = ()) -> Sealed:
+    """Make a release from a recipe of the examples under another serial, in a folder and by a ceremony."""
     changed = out / "recipe.toml"
     shutil.copytree(recipe.parent / "evals", out / "evals")
     for each in beside:
@@ -35,7 +40,7 @@ def next_release(run: Run, serial: int, *, recipe: Path, beside: Sequence[Path] 
     run.require("the recipe has another serial", changes == 1)
     changed.write_text(re.sub(r'(?m)^name = "([a-z]+)-2026', rf'name = "\1-{serial}-2026', text, count=1))
     with run.stage.chapter(f"Release {serial}: build, rehearse, sign, write"):
-        return make_release(run.stage, out, recipe=changed, ceremony=run.out / "ceremony").volume
+        return make_release(run.stage, out, recipe=changed, ceremony=ceremony)
 
 
 MONITORED = f"""

@@ -49,7 +49,7 @@ TYPED = [
     *("llm.clinic.internal", "10.20.0.5", "10.20.0.0/16", "10.20.9.0/24"),  # name, network
     *("own", "none", "Gina Goods"),  # authority, time
     *("Iris Mora", "Omar Haddad"),
-    *("/media/backup", "10.20.0.25", "duty@clinic.internal"),  # backups, alerts
+    *("/media/backup", "10.20.0.25", "", "none", "duty@clinic.internal"),  # backups, alerts
 ]
 
 
@@ -173,6 +173,21 @@ def test_what_was_answered_before_is_the_default_of_the_next_time(site: RunningS
     assert result.exit_code == 0, (result.exception, result.output)
     assert '+hostname = "llm.clinic.internal"' in result.stdout
     assert "/media/backup" in result.stdout
+
+
+def test_a_relay_that_is_asked_for_by_port_and_name_and_taken_away_again(site: RunningSite) -> None:
+    secured = [*TYPED[:-3], "twenty-five", "587", "relay.clinic.internal", TYPED[-1]]
+    plan = typed(site, "setup", lines=[*secured, "n"])
+    said = " ".join(plan.stderr.split())
+    assert "that does not hold" in said
+    assert "mail to 1 by 10.20.0.25, over TLS as relay.clinic.internal" in said
+    assert "+mail_port = 587" in said
+
+    result = typed(site, "setup", "--dry-run", lines=[*[""] * (len(TYPED) - 4), "none"])
+
+    assert result.exit_code == 0, (result.exception, result.output)
+    assert "relay.clinic" not in result.stdout
+    assert "mail to" not in result.stdout
 
 
 def test_a_wrong_file_names_the_dotted_key_and_changes_nothing(site: RunningSite) -> None:

@@ -3,30 +3,29 @@
 import json
 import re
 import shutil
-import ssl
+import smtplib
 import subprocess
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import jinja2
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from appliance.actions import alerts
+from appliance.actions import alerting, alerts, alertstrial
 from appliance.actions.alerts import Alert
-from appliance.config import AlertsSection
+from appliance.config import AlertsSection, Config
+from appliance.errors import UnitError
 from appliance.observe.alerts import create_alerts_app
 from media.clock import SystemClock
 from tests.support import tls
-from tests.support.mailrelay import mail_relay
-from tests.support.monitoring import FILES, RULES, rules
+from tests.support.mailrelay import NAME, certificate, certified, mail_relay
+from tests.support.monitoring import FILES, MAILS, RULES, rules
 
 pytestmark = [
     pytest.mark.interop,
@@ -41,7 +40,7 @@ _BOTH: Final = AlertsSection(
     mail_to=["it-duty@hospital.internal", "night@hospital.internal"],
     syslog="udp 127.0.0.1 514",
 )
-_SECURED: Final = AlertsSection(**{**_BOTH.model_dump(), "mail_server": "relay.hospital.internal"})
+_SECURED: Final = AlertsSection(**{**_BOTH.model_dump(), "mail_server": NAME})
 _IPV6: Final = AlertsSection(mail_relay="fd00::25", mail_to=["it-duty@hospital.internal"])
 
 
@@ -152,21 +151,31 @@ def test_an_alert_arrives_as_mail_and_as_a_banner_and_leaves_when_it_ends(tmp_pa
     ]
 
 
-def relay_certificate(folder: Path, by: tls.Authority) -> ssl.SSLContext:
-    key = ec.generate_private_key(ec.SECP256R1())
-    began = datetime.now(UTC) - timedelta(hours=1)  # Alertmanager goes by this machine's clock
-    certificate = by.issue(key.public_key(), names=("relay.hospital.internal",), begins=began)
-    (folder / "relay.pem").write_bytes(tls.pem(certificate) + tls.key_pem(key))
-    offered = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    offered.load_cert_chain(folder / "relay.pem")
-    return offered
+def counted(address: str) -> tuple[int, int]:
+    """Return how many mails were tried and how many failed, as the rule MailNotTaken is told."""
+    with urllib.request.urlopen(f"{address}/metrics", timeout=5) as answer:  # noqa: S310 - loopback
+        text = answer.read().decode()
+    found = [re.search(rf'^{name}{{integration="email"}} (\d+)$', text, re.MULTILINE) for name in sorted(MAILS)]
+    failed, tried = [int(one[1]) for one in found if one is not None]
+    return tried, failed
+
+
+def test_a_relay_with_a_certificate_takes_no_mail_without_tls(tmp_path: Path) -> None:
+    offered = certified(certificate(tmp_path / "relay.pem", tls.authority()))
+    with mail_relay(offered) as relay, smtplib.SMTP("127.0.0.1", relay.port, timeout=5) as sender:
+        sender.ehlo()
+        with pytest.raises(smtplib.SMTPException, match="530"):
+            sender.sendmail("a@hospital.internal", ["b@hospital.internal"], "no")
+
+    assert relay.mails == []
 
 
 @pytest.mark.parametrize("shown", ["what was asked for", "another authority's", "none"])
 def test_where_the_relays_certificate_is_named_no_mail_leaves_without_it(tmp_path: Path, shown: str) -> None:
     trusted, other = tls.authority(), tls.authority("Somebody Else")
     (tmp_path / "ca.pem").write_bytes(tls.pem(trusted.certificate))
-    offered = relay_certificate(tmp_path, trusted if shown == "what was asked for" else other)
+    of = trusted if shown == "what was asked for" else other
+    offered = certified(certificate(tmp_path / "relay.pem", of))
     alert = {"labels": {"alertname": "BackupOld"}, "annotations": {"summary": "s", "description": "d", "runbook": "r"}}
     log = tmp_path / "am.log"
     with mail_relay(None if shown == "none" else offered) as relay:
@@ -175,13 +184,55 @@ def test_where_the_relays_certificate_is_named_no_mail_leaves_without_it(tmp_pat
         with alertmanager(tmp_path, text, free_port()) as address:
             assert opened(f"{address}/api/v2/alerts", [alert])
             wait(lambda: len(relay.mails) == 2 or "receiver=mail" in log.read_text())
+            wait(lambda: counted(address)[0] >= 2)
+            tried, failed = counted(address)
 
     if shown == "what was asked for":
         assert relay.secured == [True, True]
+        assert failed == 0
     else:
         assert relay.mails == []
+        assert failed == tried
         said = "certificate signed by unknown authority" if shown == "another authority's" else "STARTTLS"
         assert said in log.read_text()
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_a_trial_says_whether_the_real_alertmanager_told_everybody(tmp_path: Path, *, is_trusted: bool) -> None:
+    trusted, other = tls.authority(), tls.authority("Somebody Else")
+    (tmp_path / "ca.pem").write_bytes(tls.pem(trusted.certificate))
+    offered = certified(certificate(tmp_path / "relay.pem", trusted if is_trusted else other))
+    config = Config.model_validate(
+        {
+            "site": "s",
+            "places": {"root": str(tmp_path)},
+            "monitoring": {"enabled": True},
+            "alerts": _SECURED.model_dump(),
+        }
+    )
+    config.at.alerts.mkdir(parents=True)
+    with mail_relay(offered) as relay, webhook(config.at.alerts, []) as hook:
+        text = rendered("alertmanager.yml.j2", _SECURED, authority=tmp_path / "ca.pem")
+        text = text.replace("127.0.0.1:9094", f"127.0.0.1:{hook}").replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
+        with alertmanager(tmp_path, text, port := free_port()):
+
+            def tried() -> alertstrial.Trial:
+                return alertstrial.trial(
+                    config,
+                    clock=SystemClock(),
+                    ask=lambda _, path: alerting.asked(port, path),
+                    tell=lambda _, path, body: alertstrial.told(port, path, body),
+                )
+
+            if is_trusted:
+                assert tried().mailed == 2
+            else:
+                with pytest.raises(UnitError, match="did not reach everybody") as missed:
+                    tried()
+                assert missed.value.why == "the mail relay 127.0.0.1 took 0 of 2 mails"
+            wait(lambda: not alerts.firing(config.at.alerts, clock=SystemClock()))
+
+    assert all("TrialAlert" in one and "Nothing is wrong" in one for one in relay.mails)
 
 
 @pytest.mark.parametrize("given", [AlertsSection(), _BOTH, _IPV6, _SECURED], ids=["page only", "all", "ipv6", "tls"])

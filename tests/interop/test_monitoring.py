@@ -64,6 +64,13 @@ def limited(name: str, age: int, limit: int) -> dict[str, int]:
     return {f"sealift_{name}_seconds": age, f"sealift_{name.removesuffix('_waiting')}_limit_seconds": limit}
 
 
+def mails(*, tried: str, failed: str) -> dict[str, str]:
+    return {
+        f'alertmanager_notification_requests_{what}{{integration="email"}}': values
+        for what, values in (("total", tried), ("failed_total", failed))
+    }
+
+
 # Of each rule: series on which it fires, then series on which it does not; the second lie just below the threshold.
 SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "GatewayDown": ({'up{job="gateway"}': 0}, {'up{job="gateway"}': 1, 'up{job="host"}': 0}),
@@ -75,6 +82,11 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "LedgerDown": (
         {'sealift_part_unreadable{part="ledger"}': 1},
         {'sealift_part_unreadable{part="ledger"}': 0, 'sealift_part_unreadable{part="spool"}': 1},
+    ),
+    # A relay that was away and is back has taken one since.
+    "MailNotTaken": (
+        mails(tried=f"4+1x{_MINUTES}", failed=f"0+1x{_MINUTES}"),
+        mails(tried=f"0+1x{_MINUTES}", failed=f"0+1x{_MINUTES - 4} {_MINUTES - 4}x3"),
     ),
     "UnitFailed": ({'sealift_unit_up{unit="admin"}': 0}, {'sealift_unit_up{unit="admin"}': 1}),
     "ProductionNotServed": (production(1, 0), production(1, 1)),

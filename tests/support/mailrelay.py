@@ -1,11 +1,23 @@
-"""A mail relay that keeps what it is given: enough of SMTP (RFC 5321, 3207 for TLS) for one sender."""
+"""A mail relay that keeps what it is given: enough of SMTP (RFC 5321, 3207 for TLS) for one sender.
+
+One with a certificate takes no mail without TLS, as relays do that a facility set up so.
+"""
 
 import socketserver
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.support import tls
+
+NAME = "relay.hospital.internal"
+_NEED_TLS = {"MAIL", "RCPT", "DATA"}
 
 
 @dataclass
@@ -19,30 +31,50 @@ class Relay:
     arrived: threading.Event = field(default_factory=threading.Event)
 
 
+def certificate(place: Path, by: tls.Authority) -> Path:
+    """Let an authority sign for a relay, whose certificate and key are left in a file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    began = datetime.now(UTC) - timedelta(hours=1)  # Alertmanager goes by its machine's clock
+    signed = by.issue(key.public_key(), names=(NAME,), begins=began)
+    place.write_bytes(tls.pem(signed) + tls.key_pem(key))
+    return place
+
+
+def certified(place: Path) -> ssl.SSLContext:
+    """Return how a relay speaks that has what lies in a file."""
+    offered = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    offered.load_cert_chain(place)
+    return offered
+
+
 @contextmanager
-def mail_relay(tls: ssl.SSLContext | None = None, *, at: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[Relay]:
-    """Run one, which offers STARTTLS where it has a certificate.
+def mail_relay(offered: ssl.SSLContext | None = None, *, at: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[Relay]:
+    """Run one, which asks for STARTTLS where it has a certificate.
 
     Args:
-        tls: The certificate and its key.
+        offered: The certificate and its key.
         at: Where it listens; at port 0, at one that is free.
     """
 
     class Conversation(socketserver.StreamRequestHandler):
         def handle(self) -> None:
+            with suppress(OSError):  # a sender that does not want this certificate leaves
+                self.converse()
+
+        def converse(self) -> None:
             self.wfile.write(b"220 relay\r\n")
             while line := self.rfile.readline().decode().strip():
                 word = line.split(" ", maxsplit=1)[0].upper()
-                if word == "EHLO" and tls is not None:
+                if word == "EHLO" and offered is not None:
                     self.wfile.write(b"250-relay\r\n250 STARTTLS\r\n")
                     continue
-                if word == "STARTTLS" and tls is not None:
+                if word == "STARTTLS" and offered is not None:
                     self.wfile.write(b"220 go on\r\n")
-                    try:
-                        self.request = tls.wrap_socket(self.request, server_side=True)
-                    except OSError:  # the sender does not want this certificate
-                        return
+                    self.request = offered.wrap_socket(self.request, server_side=True)
                     self.rfile, self.wfile = self.request.makefile("rb"), self.request.makefile("wb", buffering=0)
+                    continue
+                if offered is not None and not isinstance(self.request, ssl.SSLSocket) and word in _NEED_TLS:
+                    self.wfile.write(b"530 5.7.0 Must issue a STARTTLS command first\r\n")
                     continue
                 if word == "DATA":
                     self.wfile.write(b"354 go on\r\n")
@@ -60,7 +92,10 @@ def mail_relay(tls: ssl.SSLContext | None = None, *, at: tuple[str, int] = ("127
             super().finish()
             self.request.close()  # what became of the connection is not the server's own any more
 
-    with socketserver.ThreadingTCPServer(at, Conversation) as server:
+    class Listener(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True  # where one listened before, its connections are remembered for a minute
+
+    with Listener(at, Conversation) as server:
         relay = Relay(port=server.server_address[1])
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

@@ -20,7 +20,9 @@ NODE: Final = frozenset({"node_timex_sync_status", "node_cpu_seconds_total", "no
     *("node_memory_MemTotal_bytes", "node_network_receive_bytes_total", "node_network_transmit_bytes_total")
 }
 """What we use of Debian's node exporter."""
-_NAME: Final = re.compile(r"\b((?:llm|llama|sealift|node)_[a-zA-Z_]+|vllm:[a-z0-9_]+|up)\b(?!\()")
+MAILS: Final = frozenset({f"alertmanager_notification_requests_{what}" for what in ("total", "failed_total")})
+"""What we use of Alertmanager's own; tests/interop/test_alert_delivery.py asks the real one for it."""
+_NAME: Final = re.compile(r"\b((?:llm|llama|sealift|node|alertmanager)_[a-zA-Z_]+|vllm:[a-z0-9_]+|up)\b(?!\()")
 
 
 def rules() -> list[dict[str, Any]]:
@@ -38,7 +40,7 @@ def dashboard() -> dict[str, Any]:
 def offered() -> set[str]:
     """Return every name that a scrape can give."""
     metrics = Metrics(read_gpus=lambda: [Gpu(gpu_id="0", utilization_percent=1, memory_bytes=1, memory_total_bytes=1)])
-    names = {"up", *FACTS, *NODE, f"{RECORDS}_total", f"{LOGINS}_total", OPEN}
+    names = {"up", *FACTS, *NODE, *MAILS, f"{RECORDS}_total", f"{LOGINS}_total", OPEN}
     of_engines = (one.kind(one.told, one.says) for one in (USE, *OWN))
     for family in (*metrics.registry.collect(), *of_engines):
         suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))

@@ -15,7 +15,14 @@ from tests.support.floor import open_floor
 from tests.support.supervisor import FakeSupervisor
 
 RELAY = {"mail_relay": "10.0.0.25", "mail_to": ["duty@clinic.internal"]}
-RULES = json.dumps({"data": {"groups": [{"rules": [{"name": "DiskFull"}]}]}}).encode()
+
+
+def rules(**states: str) -> bytes:
+    told = [{"name": name, "state": state} for name, state in states.items()]
+    return json.dumps({"data": {"groups": [{"rules": told}]}}).encode()
+
+
+RULES = rules(DiskFull="firing", MailNotTaken="inactive")
 
 
 def box(*, enabled: bool = True, alerts: dict[str, Any] | None = None) -> Config:
@@ -74,6 +81,25 @@ def test_prometheus_without_rules_is_found(answer: bytes | None) -> None:
         return answer if "rules" in path else b"ready"
 
     assert alerting.faults(box(), running(), ask=ask) == ["Prometheus has no rules"]
+
+
+@pytest.mark.parametrize("state", ["pending", "firing"])
+def test_a_relay_that_takes_no_mail_tells_nobody_and_where_to_read_why(state: str) -> None:
+    def ask(_: int, path: str) -> bytes | None:
+        return rules(DiskFull="inactive", MailNotTaken=state) if "rules" in path else b"ready"
+
+    (found,) = alerting.findings(box(alerts=RELAY), running(), ask=ask)
+
+    assert found.is_good is False
+    assert found.text == "10.0.0.25 takes no mail; named, and not told: mail to 1 by 10.0.0.25"
+    assert "journalctl -u prometheus-alertmanager" in found.fix
+
+
+def test_rules_of_a_release_before_say_nothing_of_mail() -> None:
+    def ask(_: int, path: str) -> bytes | None:
+        return rules(DiskFull="inactive") if "rules" in path else b"ready"
+
+    assert alerting.faults(box(alerts=RELAY), running(), ask=ask) == []
 
 
 def test_loopback_is_asked_and_a_refusal_is_no_answer() -> None:

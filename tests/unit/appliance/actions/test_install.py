@@ -322,6 +322,18 @@ def test_a_plan_is_kept_for_people_and_changes_nothing_else(box: Path) -> None:
         installer(box).plan()
 
 
+def test_a_relay_that_nobody_vouches_for_is_refused_before_the_host_changes(box: Path) -> None:
+    host = FakeHost()
+    asks = installer(box, host)
+    alerts = {"mail_relay": "10.0.0.25", "mail_to": ["duty@clinic.internal"], "mail_server": "relay.clinic.internal"}
+    values = {**asks.config.model_dump(), "alerts": alerts, "monitoring": {"enabled": True}}
+
+    with pytest.raises(PreflightError, match="nobody vouches for the mail relay"):
+        replace(asks, config=Config.model_validate(values)).install()
+
+    assert host.plays == []
+
+
 def test_a_release_that_does_not_answer_goes_back_by_itself(box: Path) -> None:
     add_release(box, 2)
     host = FakeHost(sick=frozenset({2}))

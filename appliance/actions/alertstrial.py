@@ -1,0 +1,158 @@
+"""A trial of how alerts are told: one that says that it is one, on the page, the console and by mail.
+
+A relay is asked nothing before there is a mail to send, so whether it takes any is known too late. Promises: the trial
+goes the way of every alert, through Alertmanager to whomever the site file names; whoever did not get it is said; it
+ends with the command.
+"""
+
+import http.client
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from appliance.actions import alerting, alerts
+from appliance.actions.alerting import ALERTMANAGER, Ask
+from appliance.config import Config
+from appliance.errors import ConfigError, UnitError
+from media.clock import Clock, to_text
+
+NAME: Final = "TrialAlert"
+_ALERTS: Final = "/api/v2/alerts"
+_METRICS: Final = "/metrics"
+_MAILS: Final = re.compile(
+    rb'^alertmanager_notification_requests_(total|failed_total)\{integration="email"\} (\d+)$', re.MULTILINE
+)
+_SECONDS: Final = 3.0
+_PATIENCE: Final = 90.0
+"""A mail waits half a minute for others of its kind (ansible/roles/monitoring/templates/alertmanager.yml.j2)."""
+_ONCE_MORE: Final = 8.0
+"""How long a relay that failed may still take a mail; Alertmanager tries again after a second or two."""
+_LASTS: Final = timedelta(minutes=5)
+_SAYS: Final = {
+    "summary": "A trial of how alerts are told",
+    "description": "Somebody asked for it by sealift alerts try. Nothing is wrong.",
+    "runbook": "",
+}
+
+Tell = Callable[[int, str, bytes], bool]
+"""Posts to a port of loopback; whether it was taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """Who was told.
+
+    Args:
+        on_page: Whether the page shows it, and with it the console and a syslog collector got it.
+        receivers: How many mail addresses the site file names.
+        mailed: How many mails the relay took meanwhile; it is not asked which.
+    """
+
+    on_page: bool = False
+    receivers: int = 0
+    mailed: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everybody was told."""
+        return self.on_page and self.mailed >= self.receivers
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mails:
+    tried: int
+    failed: int
+
+    @property
+    def taken(self) -> int:
+        return self.tried - self.failed
+
+
+def told(port: int, path: str, body: bytes) -> bool:
+    """Post a document to a program on loopback."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_SECONDS)
+    try:
+        connection.request("POST", path, body=body, headers={"Content-Type": "application/json"})
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def trial(
+    config: Config,
+    *,
+    clock: Clock,
+    ask: Ask = alerting.asked,
+    tell: Tell = told,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Trial:
+    """Send a trial and wait until everybody has it.
+
+    Raises:
+        ConfigError: Monitoring is off, so nothing is told.
+        UnitError: Somebody did not get it; `why` says who.
+    """
+    if not config.monitoring.enabled:
+        raise ConfigError(what="nothing is told of trouble", why="monitoring is off", fix=alerting.fix(config))
+    before, began = _mails(ask), clock.now()
+    # Under a name of its own: one of before may still be told, and would be taken for it.
+    name = f"{NAME}-{began:%H%M%S}"
+    if before is None or not tell(ALERTMANAGER, _ALERTS, _body(name, began, until=began + _LASTS)):
+        raise UnitError(what="the trial was not sent", why="Alertmanager does not take it", fix=alerting.fix(config))
+    try:
+        found = _waited(config, name, before, clock=clock, ask=ask, sleep=sleep)
+    finally:
+        tell(ALERTMANAGER, _ALERTS, _body(name, began, until=clock.now()))
+    if not found.is_whole:
+        raise UnitError(
+            what="the trial did not reach everybody",
+            why="; ".join(_missing(config, found)),
+            fix="`journalctl -u prometheus-alertmanager -n 20` and `journalctl -u sealift-alerts -n 20` say why",
+        )
+    return found
+
+
+def _waited(
+    config: Config, name: str, before: _Mails, *, clock: Clock, ask: Ask, sleep: Callable[[float], None]
+) -> Trial:
+    receivers = len(config.alerts.mail_to) if config.alerts.mail_relay else 0
+    until = clock.monotonic() + _PATIENCE
+    failed_at = None
+    while True:
+        now = _mails(ask) or before
+        page = any(one.name == name for one in alerts.firing(config.at.alerts, clock=clock))
+        found = Trial(on_page=page, receivers=receivers, mailed=min(now.taken - before.taken, receivers))
+        if failed_at is None and now.failed > before.failed:
+            failed_at = clock.monotonic()
+        is_over = failed_at is not None and clock.monotonic() - failed_at > _ONCE_MORE
+        if found.is_whole or is_over or clock.monotonic() > until:
+            return found
+        sleep(1)
+
+
+def _missing(config: Config, found: Trial) -> list[str]:
+    missing = [] if found.on_page else ["neither page nor console told it"]
+    if found.mailed < found.receivers:
+        missing.append(f"the mail relay {config.alerts.mail_relay} took {found.mailed} of {found.receivers} mails")
+    return missing
+
+
+def _mails(ask: Ask) -> _Mails | None:
+    counted = {name: int(number) for name, number in _MAILS.findall(ask(ALERTMANAGER, _METRICS) or b"")}
+    return _Mails(tried=counted[b"total"], failed=counted[b"failed_total"]) if len(counted) > 1 else None
+
+
+def _body(name: str, began: datetime, *, until: datetime) -> bytes:
+    labels = {"alertname": name, "severity": "warning"}
+    alert = {"labels": labels, "annotations": _SAYS, "startsAt": to_text(began), "endsAt": to_text(until)}
+    return json.dumps([alert]).encode()
