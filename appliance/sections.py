@@ -334,7 +334,10 @@ class KeysSection(Section):
 
 
 class StandbySection(Section):
-    """Two boxes of one site: whether this one serves by a lease only, and where it and the other voters are reached."""
+    """Two boxes of one site: whether this one serves by a lease only, and where it and the other voters are reached.
+
+    `boxes` is a witness's: the addresses of the boxes that ask it, which it never asks itself.
+    """
 
     lease: bool = False
     listen: MaybeAddress = ""
@@ -343,6 +346,7 @@ class StandbySection(Section):
     peer_address: MaybeAddress = ""
     witness: str = Field(default="", pattern=r"^([a-z0-9](-?[a-z0-9]){0,31})?$")
     witness_address: MaybeAddress = ""
+    boxes: list[Address] = []
     service_address: MaybeAddress = ""
     interface: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,15}$")
     lease_seconds: int = Field(default=3, ge=2, le=60)
@@ -351,5 +355,5 @@ class StandbySection(Section):
     @property
     def callers(self) -> tuple[str, ...]:
         """``ADDRESS PORT`` of every box that may call this one, where it listens."""
-        named = (self.peer_address, self.witness_address)
+        named = dict.fromkeys((self.peer_address, self.witness_address, *self.boxes))
         return tuple(f"{address} {self.port}" for address in named if address and self.listen)

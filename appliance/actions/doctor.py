@@ -26,7 +26,7 @@ from appliance.actions import (
 from appliance.actions import clock as clock_action
 from appliance.actions.findings import Finding
 from appliance.actions.retention import overdue
-from appliance.actions.standby import drilling
+from appliance.actions.standby import drilling, voting
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.install.releases import InstalledReleases
@@ -85,6 +85,7 @@ def doctor(
         lambda: forwarding.findings(config, clock=clock),
         lambda: _retention(ledger, BelievedClock(config.at, clock)),
         lambda: _failover(config, ledger, clock),
+        lambda: voting.findings(config),
         lambda: _census(config, ledger, BelievedClock(config.at, clock)),
         lambda: doctor_services.units(config, supervisor),
         lambda: alerting.findings(config, supervisor),

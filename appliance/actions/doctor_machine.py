@@ -13,6 +13,7 @@ from appliance.actions import filesystems, listening, nettest
 from appliance.actions.filesystems import existing
 from appliance.actions.findings import Finding
 from appliance.config import Config
+from appliance.standby import permit
 from appliance.verify.fit import Machine
 
 NETWORK_TYPES: Final = frozenset(
@@ -194,14 +195,18 @@ def gpu(config: Config, machine: Machine) -> Iterator[Finding]:
 
 def addresses(config: Config, tables: Sequence[tuple[str, Path]] = listening.TABLES) -> Iterator[Finding]:
     """Whether the site file's addresses are this machine's, and nothing listens everywhere by accident (A51)."""
-    absent = [address for address in config.network.addresses if not _is_here(address)]
-    if config.network.addresses:
+    section = config.standby
+    # The service address is on the box of two that serves, and on no other.
+    elsewhere = {section.service_address} if permit.shown(config) == "stands by" else set[str]()
+    named = [one for one in dict.fromkeys((*config.network.addresses, section.listen)) if one]
+    absent = [address for address in named if address not in elsewhere and not _is_here(address)]
+    if named:
         yield Finding(
             name="addresses",
             is_good=not absent,
-            text=f"not on this machine: {', '.join(absent)}" if absent else ", ".join(config.network.addresses),
-            why="the certificate names them, and callers use them",
-            fix="correct network.addresses, or plug the network in",
+            text=f"not on this machine: {', '.join(absent)}" if absent else ", ".join(named),
+            why="the certificate names them, and callers use them; the other boxes use standby.listen",
+            fix="correct network.addresses and standby.listen, or plug the network in",
         )
     if config.places.root != "/":
         return

@@ -36,6 +36,7 @@ from appliance.install.supervisor import Supervisor, UnitFacts, UnitState, engin
 from appliance.promote import breakglass
 from appliance.promote.reviews import open_reviews
 from appliance.registry.damaged import damaged
+from appliance.standby import permit, voters
 from appliance.state import lines
 from appliance.state.database import open_state
 from appliance.store.content import ContentStore
@@ -83,6 +84,10 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sealift_siem_waiting_records": ("Records that wait for the site's collector; only where one is named", ()),
     "sealift_siem_behind_seconds": ("How long the oldest of them has waited", ()),
     "sealift_siem_silent_seconds": ("Since the forwarder last said how it stands", ()),
+    "sealift_lease_voter_answers": (
+        "1 when another voter of the lease answers this box: witness or other-box; only on a box of two",
+        ("voter",),
+    ),
     "sealift_census_other": ("1 when this node has not the list of names on record; only of several nodes", ()),
     "sealift_spool_files": ("Facts that wait for the ledger", ()),
     "sealift_spool_rejected_files": ("Facts that the ledger could not read", ()),
@@ -135,6 +140,7 @@ def observed(config: Config, *, ledger: Ledger, supervisor: Supervisor | None, c
         "reviews": lambda: _reviews(config, ledger, clock),
         "collector": lambda: _collector(config, clock),
         "census": lambda: _census(config, ledger),
+        "lease": lambda: _lease(config),
         "spool": lambda: _spool(config),
         "disk": lambda: _disks(config),
         "clock": lambda: _clock(config, clock),
@@ -238,6 +244,13 @@ def _collector(config: Config, clock: Clock) -> Iterator[Sample]:
 def _census(config: Config, ledger: Ledger) -> Iterator[Sample]:
     if config.database.node:
         yield _sample("sealift_census_other", bool(censusnodes.fault(config, ledger)))
+
+
+def _lease(config: Config) -> Iterator[Sample]:
+    if config.standby.lease:  # where no keeper runs there are none, and its unit tells
+        for one in voters.read(permit.folder_of(config.at)):
+            kind = "witness" if one.is_witness else "other-box"
+            yield _sample("sealift_lease_voter_answers", one.answers, voter=kind)
 
 
 def _spool(config: Config) -> Iterator[Sample]:

@@ -42,7 +42,7 @@ from appliance.install.trial import Trials
 from appliance.promote import actors, breakglass
 from appliance.promote.peoplebook import REVOKED
 from appliance.registry import windows
-from appliance.standby import permit
+from appliance.standby import permit, voters
 from appliance.timekeeping.believed import BelievedClock
 from media.clock import Clock
 from media.errors import SealiftError
@@ -201,6 +201,7 @@ def _for_templates() -> dict[str, Any]:
         "census_fault": _census_fault() if is_known else "",
         "window": _window() if is_known else None,
         "lease": permit.shown(config) if is_known else "",
+        "silent_voters": voters.silent(permit.folder_of(config.at)) if is_known and config.standby.lease else (),
         "site": config.site,
         "environment": config.environment,
         "me": session() if "session" in g else None,

@@ -88,14 +88,24 @@ def asked(own: Context, do: str, **fields: Any) -> dict[str, Any]:
 
 
 def _show(own: Context, facts: dict[str, Any]) -> None:
-    how = "alone, nobody grants" if facts["alone"] else f"for {facts['seconds_left']} s more without asking"
     names = ", ".join(facts.get("held_back") or ())
     waits = f"\nthresholds of the other box wait here ({names}): the stricter of both boxes' hold" if names else ""
-    own.result(
-        facts,
-        f"this box, {facts['me']}, serves ({how}); term {facts['term']}{waits}"
-        if facts["serving"]
-        else f"this box, {facts['me']}, does not serve; {facts['holder'] or 'nobody'} holds term {facts['term']}"
-        + ("; it would follow by itself" if facts["would_follow"] else "; it would not follow by itself")
-        + waits,
-    )
+    silent = "".join(_silent(one) for one in facts.get("voters", ()) if not one["answers"])
+    own.result(facts, _standing(facts) + silent + waits)
+
+
+def _standing(facts: dict[str, Any]) -> str:
+    this, holder = f"this box, {facts['me']},", facts["holder"] or "nobody"
+    if facts.get("is_witness"):
+        return f"{this} is a witness: it grants and never serves; {holder} holds term {facts['term']}"
+    if facts["serving"]:
+        how = "alone, nobody grants" if facts["alone"] else f"for {facts['seconds_left']} s more without asking"
+        return f"{this} serves ({how}); term {facts['term']}"
+    follows = "it would follow by itself" if facts["would_follow"] else "it would not follow by itself"
+    why = f": {facts['hindered']}" if facts.get("hindered") else ""
+    return f"{this} does not serve; {holder} holds term {facts['term']}; {follows}{why}"
+
+
+def _silent(voter: dict[str, Any]) -> str:
+    kind = "witness" if voter["witness"] else "other box"
+    return f"\nthe {kind} {voter['name']} has not answered for {voter['silent_seconds']:.0f} s"

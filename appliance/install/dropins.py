@@ -104,11 +104,10 @@ def require_secrets(config: Config) -> None:
 
 
 def _standby(section: StandbySection) -> Iterator[DropIn]:
-    voters = [f"IPAddressAllow={address}" for address in (section.peer_address, section.witness_address) if address]
+    named = dict.fromkeys((section.peer_address, section.witness_address, *section.boxes))
+    voters = [f"IPAddressAllow={address}" for address in named if address]
     if voters:
-        yield _made("sealift-standby.service", STANDBY, "the boxes of this site that grant the lease", voters)
-    elif section.listen:  # a witness: which boxes ask it, their pairing says, and the packet filter
-        yield _made("sealift-standby.service", STANDBY, "a witness answers boxes it is paired with", ["IPAddressDeny="])
+        yield _made("sealift-standby.service", STANDBY, "the boxes of this site that grant the lease or ask it", voters)
     if section.peer_address:
         allowed = [f"IPAddressAllow={section.peer_address}"]
         yield _made("sealift-standby-sync.service", STANDBY, "the other box of this site", allowed)

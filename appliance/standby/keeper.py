@@ -1,5 +1,8 @@
 """Keeps the lease: asks and answers the other boxes, writes the permit, moves the service address, records changes.
 
+A box that has nothing to ask asks the other voters who holds the lease, so that one which is away is known before it is
+needed.
+
 The order is what fences: what must survive a restart is on the disk before it has any effect; the permit is taken away
 before the address; the address comes before the permit, so that the first request finds both.
 """
@@ -12,10 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.errors import WireError
-from appliance.standby import permit
+from appliance.standby import permit, voters
 from appliance.standby.address import ServiceAddress
 from appliance.standby.lease import Answer, Ask, Event, Kept, Lease
 from appliance.standby.peers import PeerLine
+from appliance.standby.voters import Hearing
 from appliance.watchdog.loops import Pulse
 from media import canonical, durable
 from media.errors import SealiftError, UsageError
@@ -25,6 +29,7 @@ _FORMAT: Final = 1
 _MOST_EVENTS: Final = 1000
 _PERIODS: Final = 4
 _RUN_CHARS: Final = 64
+_NAME_CHARS: Final = 32
 
 Record = Callable[[str, Mapping[str, Any]], object]
 
@@ -72,7 +77,7 @@ class Keeper:
         lease: The state machine.
         state: Folder of what survives a reboot.
         run: Folder of the permit.
-        voters: Whom it asks, and who may ask it.
+        known: Whom it asks, and who may ask it.
         address: Where clients reach the service.
         record: Appends to this box's ledger; may raise, and is tried again.
         now: CLOCK_BOOTTIME in seconds.
@@ -84,7 +89,7 @@ class Keeper:
         *,
         state: Path,
         run: Path,
-        voters: Voters,
+        known: Voters,
         address: ServiceAddress,
         record: Record,
         now: Callable[[], float] = permit.boottime,
@@ -92,9 +97,9 @@ class Keeper:
         self._lease = lease
         self._state = state
         self._run = run
-        self._others = voters.others
-        self._candidates = voters.candidates
-        self._may_serve = voters.serves
+        self._others = known.others
+        self._candidates = known.candidates
+        self._may_serve = known.serves
         self._address = address
         self._record = record
         self._now = now
@@ -105,6 +110,8 @@ class Keeper:
         self._kept = lease.kept
         self._serving = False
         self._served_until = 0.0
+        rules = lease.rules
+        self._hearing = Hearing(known.others, witness=rules.witness, started=lease.started, patience=rules.surely_out)
         self.pulse = Pulse()
 
     def start(self) -> None:
@@ -114,7 +121,10 @@ class Keeper:
         threading.Thread(target=self._every, args=(0.5, self._tell_ledger), name="records", daemon=True).start()
         for name, line in self._others.items():
             threading.Thread(
-                target=self._every, args=(period, lambda line=line: self._ask(line)), name=f"ask-{name}", daemon=True
+                target=self._every,
+                args=(period, lambda name=name, line=line: self._ask(name, line)),
+                name=f"ask-{name}",
+                daemon=True,
             ).start()
 
     def stop(self, *, resign: bool = True) -> None:
@@ -133,14 +143,18 @@ class Keeper:
         with self._lock:
             permit.take_away(self._run)
             self._address.take_away()
+            voters.take_away(self._run)
         self._tell_ledger()
 
     def turn(self) -> None:
-        """Notice what time has changed, and bring permit and address to it."""
+        """Notice what time has changed, and bring permit and address to it; then tell which voters answer."""
         with self._lock:
             self._lease.tick(self._now())
             self._settle()
         self.pulse.beat()
+        with self._lock:
+            if not self._ending.is_set():
+                self._hearing.tell(self._run, self._now())
 
     def handle(self, peer: str, untrusted: Mapping[str, Any]) -> Mapping[str, Any]:
         """Answer a paired box.
@@ -154,6 +168,7 @@ class Keeper:
             return {"term": self._kept.term, "holder": self._kept.holder}
         term = canonical.integer(untrusted.get("term", 0), "term")
         run = canonical.text(untrusted.get("run", ""), "run", most=_RUN_CHARS, may_be_empty=True)
+        witness = canonical.text(untrusted.get("witness", ""), "witness", most=_NAME_CHARS, may_be_empty=True)
         if peer not in self._candidates or (do != "ask" and not self._may_serve):
             raise WireError(
                 what="a box asked what it may not ask",
@@ -162,7 +177,8 @@ class Keeper:
             )
         with self._lock:
             if do == "ask":
-                ask = Ask(term=term, holder=peer, leased=canonical.boolean(untrusted.get("leased"), "leased"), run=run)
+                leased = canonical.boolean(untrusted.get("leased"), "leased")
+                ask = Ask(term=term, holder=peer, leased=leased, run=run, witness=witness)
                 answer = self._lease.answer(self._now(), ask)
                 self._settle()
                 return asdict(answer)
@@ -201,15 +217,38 @@ class Keeper:
             raise UsageError(what="that is no command of the lease", why=do[:40], fix="see `sealift standby --help`")
         with self._lock:
             now = self._now()
+            hindered = self._hindered(now)
             return {
                 "me": self._lease.me,
                 "term": self._lease.kept.term,
                 "holder": self._lease.kept.holder,
                 "alone": self._lease.kept.alone,
                 "serving": self._lease.is_serving(now),
-                "would_follow": self._lease.would_follow,
+                "would_follow": self._lease.would_follow and not hindered,
+                "hindered": hindered,
                 "seconds_left": round(max(self._lease.serves_until(now) - now, 0.0), 3),
+                "is_witness": not self._may_serve,
+                "voters": [
+                    {
+                        "name": one.name,
+                        "witness": one.is_witness,
+                        "answers": one.answers,
+                        "silent_seconds": round(max(now - one.since, 0.0), 1),
+                    }
+                    for one in self._hearing.voters(now)
+                ],
             }
+
+    def _hindered(self, now: float) -> str:
+        """Return what keeps this box from taking over by itself, besides its own rules; nothing where it serves."""
+        witness = self._lease.rules.witness
+        if not self._may_serve or self._lease.is_holder:
+            return ""
+        if other := self._lease.other_witness:
+            return f"the other box goes by the witness {other}, and this one by {witness or 'none'}"
+        if witness and not self._hearing.has_answered(witness, now):
+            return f"the witness {witness} does not answer"
+        return ""
 
     def _hand_over(self, untrusted: Mapping[str, Any]) -> None:
         to = canonical.text(untrusted.get("to"), "to", most=32)
@@ -223,13 +262,16 @@ class Keeper:
             self._settle()
         line.call("hand", term=ask.term)
 
-    def _ask(self, line: PeerLine) -> None:
+    def _ask(self, name: str, line: PeerLine) -> None:
         with self._lock:
             ask, sent_at = self._lease.asks(self._now()), self._now()
-        if ask is None:
-            return
         try:
-            untrusted = line.call("ask", term=ask.term, leased=ask.leased, run=ask.run)
+            if ask is None:
+                line.call("lease")
+                with self._lock:
+                    self._hearing.heard(name, self._now())
+                return
+            untrusted = line.call("ask", term=ask.term, leased=ask.leased, run=ask.run, witness=ask.witness)
             answer = Answer(
                 granted=canonical.boolean(untrusted.get("granted"), "granted"),
                 term=canonical.integer(untrusted.get("term"), "term"),
@@ -239,6 +281,7 @@ class Keeper:
         except SealiftError:
             return  # no answer is no grant
         with self._lock:
+            self._hearing.heard(name, self._now())
             self._lease.answered(self._now(), sent_at, ask, answer)
             self._lease.tick(self._now())
             self._settle()

@@ -14,6 +14,8 @@ Promises, with clocks that run at the same pace within `drift` and never go back
   LEASE-5  A box that nobody may grant to serves `alone`: after taking over without a witness, when the other box has
            resigned (a planned stop), or when two people said so. The first grant ends that.
   LEASE-6  After a start nothing is granted to a new holder before every lease that could be out has run out.
+  LEASE-7  A box never follows by itself a holder that goes by a witness which this box does not ask: such a holder may
+           have grants that this box knows nothing of. So it is while a witness is added to two boxes, one by one.
 """
 
 from dataclasses import dataclass, field, replace
@@ -47,7 +49,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """`holder` asks to hold `term`; `leased` says that it stops when grants run out.
+    """`holder` asks to hold `term`; `leased` says that it stops when grants run out, `witness` who else gives it those.
 
     `run` is the run of the process that is asked, as the holder last heard of it: what was said to an earlier run, and
     arrives late, must not count in this one.
@@ -57,6 +59,7 @@ class Ask:
     holder: str
     leased: bool
     run: str = ""
+    witness: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,7 @@ class Lease:
     _promised: str = ""
     _promised_until: float = 0.0
     _promised_leased: bool = False
+    _promised_witness: str = ""
     _was_serving: bool = False
     _resigned: bool = False
 
@@ -133,7 +137,14 @@ class Lease:
         """Whether this box would take over by itself if the holder fell silent now."""
         if self.is_holder or self._resigned or not self.rules.automatic or not self.kept.holder:
             return False
+        if self.other_witness:
+            return False
         return bool(self.rules.witness) or (bool(self._promised) and self._promised_leased)
+
+    @property
+    def other_witness(self) -> str:
+        """The witness that the holder last said it goes by and this box does not ask; empty for none."""
+        return "" if self._promised_witness == self.rules.witness else self._promised_witness
 
     def is_serving(self, now: float) -> bool:
         """Tell whether this box may serve at this very moment."""
@@ -148,9 +159,15 @@ class Lease:
     def asks(self, now: float) -> Ask | None:
         """Return what to ask the other voters now: a renewal, or the next term; None where nothing is to be asked."""
         if self.is_holder:
-            return Ask(term=self.kept.term, holder=self.me, leased=not self.kept.alone, run=self._other_run)
+            return Ask(
+                term=self.kept.term,
+                holder=self.me,
+                leased=not self.kept.alone,
+                run=self._other_run,
+                witness=self.rules.witness,
+            )
         if self.rules.witness and self._may_take_over(now):
-            return Ask(term=self.kept.term + 1, holder=self.me, leased=True)
+            return Ask(term=self.kept.term + 1, holder=self.me, leased=True, witness=self.rules.witness)
         return None
 
     def answer(self, now: float, ask: Ask) -> Answer:
@@ -172,6 +189,7 @@ class Lease:
             self.kept = Kept(term=ask.term, holder=ask.holder)
             self.until = 0.0
         self._promised, self._promised_leased = ask.holder, ask.leased and ask.run == self.run
+        self._promised_witness = ask.witness
         self._promised_until = now + self.rules.surely_out
         self.last_granted = now
         return Answer(granted=True, term=self.kept.term, holder=self.kept.holder, run=self.run)

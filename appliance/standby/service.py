@@ -21,7 +21,7 @@ from appliance.audit.rights import ACTIONS
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.config import Config
 from appliance.errors import ConfigError
-from appliance.standby import announcing, channel, keeper, permit
+from appliance.standby import announcing, channel, keeper, permit, voters
 from appliance.standby.address import InterfaceAddress, NoAddress, ServiceAddress
 from appliance.standby.inbox import Inbox
 from appliance.standby.keeper import Keeper, Voters
@@ -33,6 +33,7 @@ from media.errors import SealiftError
 
 DOOR: Final = "lease"
 _OWN_DOOR_MODE: Final = 0o600
+_IP_FREEBIND: Final = 15  # ip(7), of both families; Python has no name for it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = configuration.load(options.config)
         if options.give_up:
             permit.take_away(permit.folder_of(config.at))
+            voters.take_away(permit.folder_of(config.at))
             _address(config).take_away()
             return 0
         at_work, listener = _start(config)
@@ -95,7 +97,7 @@ def _start(config: Config) -> tuple[Keeper, Listener]:
         _lease(config, known[0].own.name, state, run),
         state=state,
         run=run,
-        voters=Voters(
+        known=Voters(
             others=others,
             candidates=frozenset([section.peer] if section.lease else [one.peer.name for one in known]),
             serves=section.lease,
@@ -109,7 +111,7 @@ def _start(config: Config) -> tuple[Keeper, Listener]:
         return inbox.handle(peer, untrusted) if inbox.knows(untrusted) else at_work.handle(peer, untrusted)
 
     listener = Listener(
-        _listening(section.listen, section.port),
+        listening(section.listen, section.port),
         own=own,
         known={one.peer.name: one.peer.channel for one in known},
         handler=handle,
@@ -164,21 +166,34 @@ def _own_key(config: Config) -> Path:
     return (Path(passed) if passed else config.at.key_files) / channel.KEY_FILE
 
 
-def _listening(address: str, port: int) -> socket.socket:
+def listening(address: str, port: int) -> socket.socket:
+    """Return a socket that listens at an address, also before this machine has it: at a boot, the network may be late.
+
+    Raises:
+        ConfigError: The port is taken, or there is no such family of addresses here.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
+        listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        raise _no_listener(error) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
         listener.bind((address, port))
         listener.listen(16)
     except OSError as error:
         listener.close()
-        raise ConfigError(
-            what="standby.listen: this box has no such address, or the port is taken",
-            why=error.strerror or "",
-            fix="see docs/operator/standby.md",
-        ) from error
+        raise _no_listener(error) from error
     return listener
+
+
+def _no_listener(error: OSError) -> ConfigError:
+    return ConfigError(
+        what="standby.listen: it cannot be listened there, e.g. because the port is taken",
+        why=error.strerror or "",
+        fix="see docs/operator/standby.md",
+    )
 
 
 def _door(config: Config) -> socket.socket:

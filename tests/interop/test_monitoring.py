@@ -160,6 +160,10 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "ClockBehind": ({"sealift_clock_ahead_of_floor_seconds": -1}, {"sealift_clock_ahead_of_floor_seconds": 0}),
     "ClockNotBelieved": ({"sealift_clock_believed": 0}, {"sealift_clock_believed": 1}),
     "CensusOther": ({"sealift_census_other": 1}, {"sealift_census_other": 0}),
+    "LeaseVoterSilent": (
+        {'sealift_lease_voter_answers{voter="witness"}': 0, 'sealift_lease_voter_answers{voter="other-box"}': 1},
+        {'sealift_lease_voter_answers{voter="witness"}': 1, 'sealift_lease_voter_answers{voter="other-box"}': 1},
+    ),
     "NetworkTestFailed": ({"sealift_network_test_failed": 1}, {"sealift_network_test_failed": 0}),
     "NetworkTestOld": ({"sealift_network_test_age_seconds": 3601}, {"sealift_network_test_age_seconds": 3600}),
     "EgressAttempted": (

@@ -1,6 +1,7 @@
 """Two boxes never serve at once: whatever is lost, late, restarted or cut, and however their clocks differ in pace."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -15,9 +16,12 @@ STEP = 0.25
 class World:
     """Boxes `one` and `two`, perhaps a witness, their own clocks, and messages that take their time or are lost."""
 
-    def __init__(self, *, witness: bool, paces: tuple[float, float, float]) -> None:
+    def __init__(
+        self, *, witness: bool, paces: tuple[float, float, float], unnamed: Collection[str] = frozenset()
+    ) -> None:
         self.now = 100.0
         self.rules = Rules(seconds=SECONDS, witness="three" if witness else "")
+        self.unnamed = unnamed  # boxes whose site file does not name the witness yet
         self.names = ("one", "two", "three") if witness else ("one", "two")
         self.pace = dict(zip(("one", "two", "three"), paces, strict=True))
         self.disk = {name: Kept(term=1, holder="one", alone=not witness) for name in self.names}
@@ -34,8 +38,9 @@ class World:
 
     def start(self, name: str) -> None:
         self.runs += 1
+        rules = replace(self.rules, witness="") if name in self.unnamed else self.rules
         self.voters[name] = Lease(
-            me=name, rules=self.rules, kept=self.disk[name], started=self.clock(name), run=f"run {self.runs}"
+            me=name, rules=rules, kept=self.disk[name], started=self.clock(name), run=f"run {self.runs}"
         )
 
     def stop_in_order(self, name: str, delay: float) -> None:
@@ -79,7 +84,7 @@ class World:
             ask = voter.asks(self.clock(name))
             if ask is not None:
                 for other in self.names:
-                    if other != name:
+                    if other != name and not (other == "three" and name in self.unnamed):
                         self.ask(name, other, ask, delay)
         self.look()
 
@@ -151,9 +156,33 @@ def test_at_most_one_box_serves_at_any_moment(
             world.turn(delay)
 
 
-def settled(*, witness: bool) -> World:
+CUTS = st.lists(
+    st.tuples(
+        st.sampled_from([("one", "two"), ("one", "three"), ("two", "three"), ("heal", "heal")]),
+        st.integers(1, 30),
+        st.sampled_from([0.0, 0.1, 0.6, 1.4]),
+    ),
+    max_size=10,
+)
+
+
+@given(unnamed=st.sampled_from(["one", "two"]), cuts=CUTS)
+def test_nor_do_both_while_a_witness_is_named_by_one_of_them_alone(
+    unnamed: str, cuts: list[tuple[tuple[str, str], int, float]]
+) -> None:
+    world = settled(witness=True, unnamed=[unnamed])
+    for between, turns, delay in cuts:
+        if between == ("heal", "heal"):
+            world.cut.clear()
+        else:
+            world.cut.add(frozenset(between))
+        for _ in range(turns):
+            world.turn(delay)
+
+
+def settled(*, witness: bool, unnamed: Collection[str] = frozenset()) -> World:
     """Return boxes of which `one` serves by grants."""
-    world = World(witness=witness, paces=(1.0, 1.0, 1.0))
+    world = World(witness=witness, paces=(1.0, 1.0, 1.0), unnamed=unnamed)
     for _ in range(30):
         world.turn(0.0)
     assert world.serving() == ["one"]
@@ -222,6 +251,19 @@ def test_a_standby_that_was_away_does_not_take_the_service_when_it_comes_back() 
     one = world.voters["one"]
     assert one is not None
     assert one.kept.term == 1
+
+
+def test_a_box_does_not_follow_by_itself_a_holder_that_goes_by_a_witness_of_its_own() -> None:
+    world = settled(witness=True, unnamed=["two"])
+    two = world.voters["two"]
+    assert two is not None
+    world.cut = {frozenset(("one", "two"))}
+
+    for _ in range(80):
+        world.turn(0.0)
+        assert world.serving() == ["one"]
+
+    assert (two.would_follow, two.other_witness) == (False, "three")
 
 
 def test_people_are_obeyed_by_a_box_that_serves() -> None:

@@ -291,5 +291,8 @@ def _lease(here: Surroundings) -> Check:
         return Check(check="lease", holds=None, text="none: people move the service")
     if told["serving"]:
         return Check(check="lease", holds=True, text="this box serves")
-    follows = bool(told["would_follow"])
-    return Check(check="lease", holds=None if not follows else True, text="by itself" if follows else "only by people")
+    if told["would_follow"]:
+        return Check(check="lease", holds=True, text="by itself")
+    if why := str(told.get("hindered", "")):
+        return Check(check="lease", holds=False, text=f"only by people: {why}")
+    return Check(check="lease", holds=None, text="only by people")

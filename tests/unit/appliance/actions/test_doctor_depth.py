@@ -16,11 +16,12 @@ from appliance.actions import doctor_machine, doctor_services, mend
 from appliance.actions.doctor import doctor
 from appliance.actions.findings import Finding
 from appliance.audit.spool import Spool
-from appliance.config import BackupSection, Config, NetworkSection, PlacesSection
+from appliance.config import BackupSection, Config, NetworkSection, PlacesSection, StandbySection
 from appliance.errors import EngineLoadError, EngineUnavailableError, NotPromotedError, UnitError
 from appliance.install.supervisor import UnitState
 from appliance.install.unit_result import Ending, from_run_units, from_systemd
 from appliance.keys.files import create_missing
+from appliance.standby import permit
 from appliance.verify.fit import Machine
 from media.clock import SystemClock
 from tests.support.supervisor import FakeSupervisor
@@ -135,6 +136,26 @@ def test_an_address_of_another_machine_is_found(config: Config) -> None:
 
     assert found.is_good is False
     assert found.text == "not on this machine: 203.0.113.9"
+
+
+def test_the_service_address_of_two_boxes_is_missed_on_the_one_that_serves_alone(config: Config) -> None:
+    standby = StandbySection(lease=True, listen="127.0.0.1", service_address="203.0.113.9")
+    network = NetworkSection(addresses=["127.0.0.1", "203.0.113.9"])
+    box = config.model_copy(update={"network": network, "standby": standby})
+
+    def said() -> str:
+        return one(doctor_machine.addresses(box), "addresses").text
+
+    folder = permit.folder_of(box.at)
+    folder.mkdir(parents=True)
+    standing_by = said()
+    permit.write(folder, until=permit.boottime() + 3600, term=1)
+    serving = said()
+    witness = config.model_copy(update={"network": NetworkSection(), "standby": StandbySection(listen="203.0.113.3")})
+
+    assert standing_by == "127.0.0.1, 203.0.113.9"
+    assert serving == "not on this machine: 203.0.113.9"
+    assert one(doctor_machine.addresses(witness), "addresses").text == "not on this machine: 203.0.113.3"
 
 
 def test_a_radio_is_found(config: Config, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from appliance.actions.nettest import SelfTest
 from appliance.actions.observed import observed
 from appliance.actions.packetfilter import HOOKS, PacketFilter, loaded
 from appliance.audit.memory import MemoryLedger
-from appliance.config import Config, MonitoringSection, NetworkSection, PlacesSection
+from appliance.config import Config, MonitoringSection, NetworkSection, PlacesSection, StandbySection
 from appliance.errors import LedgerUnavailableError, NetworkOpenError, UnitError
 from media.clock import FixedClock
 from tests.support.clocks import TODAY
@@ -214,6 +214,21 @@ def test_a_unit_may_speak_to_named_addresses_only(config: Config, shown: dict[st
     (check,) = netprobes.units_shut(config, ask)
 
     assert check.holds is found
+
+
+@pytest.mark.parametrize(("boxes", "holds"), [(["10.0.9.10"], True), ([], False)])
+def test_a_witness_may_answer_the_boxes_that_its_site_file_names(
+    config: Config, boxes: list[str], *, holds: bool
+) -> None:
+    def ask(words: Sequence[str]) -> bytes:
+        if "list-units" in words:
+            return b"sealift-standby.service loaded active running x\n"
+        return units(Id="sealift-standby.service", IPAddressDeny="::/0 0.0.0.0/0", IPAddressAllow="10.0.9.10/32")
+
+    witness = config.model_copy(update={"standby": StandbySection(listen="10.0.9.3", boxes=boxes)})
+    (check,) = netprobes.units_shut(witness, ask)
+
+    assert check.holds is holds
 
 
 def test_without_systemd_nothing_is_said_of_units(config: Config) -> None:

@@ -24,6 +24,8 @@ from appliance.admin.sessions import QUIET, Attempts, Sessions
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config, PlacesSection
 from appliance.install.trial import Returned, Trials
+from appliance.standby import permit
+from appliance.standby.voters import Hearing
 from appliance.state.database import open_state
 from appliance.state.tables import ApiKey, Base, GateResult, ModelVersion, Promotion, Release
 from appliance.wire import RemoteError
@@ -526,15 +528,27 @@ def test_the_overview_shows_what_was_measured_with_the_models_name_as_text(
     assert EVIL not in page
 
 
-def test_the_page_says_whether_this_box_of_two_serves(browser: FlaskClient, app: Flask) -> None:
+def test_the_page_says_whether_this_box_of_two_serves_and_which_voter_is_silent(
+    browser: FlaskClient, app: Flask, tmp_path: Path
+) -> None:
     here = app.extensions["sealift"]
-    two = here.config.model_copy(update={"standby": here.config.standby.model_copy(update={"lease": True})})
+    places = PlacesSection(root=str(tmp_path), run=str(tmp_path / "run"))
+    standby = here.config.standby.model_copy(update={"lease": True})
+    two = here.config.model_copy(update={"places": places, "standby": standby})
     log_in(browser)
     alone = browser.get("/").text
     app.extensions["sealift"] = dataclasses.replace(here, config=two)
 
     assert "stands by" not in alone
     assert "This box does not serve now" in browser.get("/").text
+    folder, now = permit.folder_of(two.at), permit.boottime()
+    folder.mkdir(parents=True)
+    hearing = Hearing(["two", "three"], witness="three", started=now - 80, patience=3.5)
+    hearing.heard("two", now)
+    hearing.tell(folder, now)
+    shown = browser.get("/").text
+    assert "The witness three does not answer this box" in shown
+    assert "The other box two" not in shown
 
 
 def test_what_fires_is_a_banner_for_people_who_logged_in_until_it_ends(

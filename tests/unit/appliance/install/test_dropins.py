@@ -99,6 +99,24 @@ def test_a_node_has_all_its_keys_committed_to_before_its_ledger_starts_and_a_sin
     assert not texts(site(rest=SERVER), dropins.NODE)
 
 
+def test_a_witness_and_a_box_of_two_speak_with_the_boxes_that_they_name_and_no_other() -> None:
+    witness = site(rest='[standby]\nlisten = "10.9.0.3"\nboxes = ["10.9.0.1", "10.9.0.2"]\n')
+    one = site(rest='[standby]\nlisten = "10.9.0.1"\npeer_address = "10.9.0.2"\nwitness_address = "10.9.0.3"\n')
+
+    def allowed(config: Config) -> dict[str, list[str]]:
+        found = texts(config, dropins.STANDBY)
+        return {unit: [line for line in text.splitlines() if line.startswith("IP")] for unit, text in found.items()}
+
+    assert allowed(witness) == {
+        "sealift-standby.service": ["IPAddressAllow=10.9.0.1", "IPAddressAllow=10.9.0.2"],
+    }
+    assert allowed(one) == {
+        "sealift-standby.service": ["IPAddressAllow=10.9.0.2", "IPAddressAllow=10.9.0.3"],
+        "sealift-standby-sync.service": ["IPAddressAllow=10.9.0.2"],
+    }
+    assert not allowed(site(rest='[standby]\nlisten = "10.9.0.3"\n'))
+
+
 def test_units_reach_a_server_that_is_named_before_the_records_move_there(tmp_path: Path) -> None:
     before = site(rest=SERVER.replace('"postgresql"', '"sqlite"') + f'[places]\nroot = "{tmp_path}"')
     after = site(rest=SERVER + f'[places]\nroot = "{tmp_path}"')

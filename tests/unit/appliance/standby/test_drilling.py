@@ -154,6 +154,9 @@ def test_the_lease_is_told_and_one_that_does_not_answer_is_a_fault(look: Look) -
     assert bad(look(lease=gone)) == ["lease"]
     only = look(lease=lambda: {"serving": False, "would_follow": False}).checks[-1]
     assert (only.holds, only.text) == (None, "only by people")
+    why = "the witness three does not answer"
+    hindered = look(lease=lambda: {"serving": False, "would_follow": False, "hindered": why})
+    assert (bad(hindered), hindered.checks[-1].text) == (["lease"], f"only by people: {why}")
 
 
 def test_the_first_box_is_nobodys_standby(first: Site, second: Site, look: Look) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from appliance.actions.standby import keeping
-from appliance.errors import NotActiveError, PairingRefusedError, WireError
-from appliance.standby import channel, permit
+from appliance.errors import ConfigError, NotActiveError, PairingRefusedError, WireError
+from appliance.standby import channel, permit, service
 from appliance.standby.address import NoAddress
 from appliance.standby.bundle import ENVELOPE_NAME, LEAVES_NAME
 from appliance.standby.inbox import Inbox
@@ -139,7 +139,7 @@ def keeper_of(
         lease,
         state=tmp_path,
         run=tmp_path,
-        voters=Voters(others={}, candidates=frozenset(candidates), serves=serves),
+        known=Voters(others={}, candidates=frozenset(candidates), serves=serves),
         address=NoAddress(),
         record=lambda kind, _: recorded.append(kind),
         now=lambda: 1000.0,
@@ -207,3 +207,11 @@ def test_a_permit_that_is_past_cut_or_absent_permits_nothing(tmp_path: Path) -> 
     permit.take_away(tmp_path)
     with pytest.raises(NotActiveError, match="does not serve"):
         permit.FilePermit(tmp_path).require()
+
+
+def test_a_box_listens_where_it_will_have_an_address_and_says_when_a_port_is_taken() -> None:
+    """Scenario: the power comes back, and the machine boots before its network gives it the address."""
+    with service.listening("192.0.2.7", 0) as early:
+        assert early.getsockname()[0] == "192.0.2.7"
+        with pytest.raises(ConfigError, match=r"standby\.listen"):
+            service.listening("192.0.2.7", early.getsockname()[1])

@@ -48,3 +48,11 @@ def test_packets_of_paired_boxes_are_let_in_and_out_and_no_others() -> None:
     assert config.standby.callers == ("10.9.0.2 7443", "10.9.0.3 7443")
     assert {"tcp 10.9.0.2 7443", "tcp 10.9.0.3 7443"} <= set(config.destinations)
     assert Config.model_validate({"site": "demo", "standby": {**named, "listen": ""}}).standby.callers == ()
+
+
+def test_a_witness_lets_in_the_boxes_that_ask_it_and_calls_nobody() -> None:
+    named = {"listen": "10.9.0.3", "boxes": ["10.9.0.1", "10.9.0.2"]}
+    config = Config.model_validate({"site": "demo", "standby": named})
+
+    assert config.standby.callers == ("10.9.0.1 7443", "10.9.0.2 7443")
+    assert config.destinations == ()

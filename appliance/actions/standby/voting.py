@@ -1,0 +1,46 @@
+"""What the doctor says of the lease's voters: whether those that this box asks answer, and whom a witness lets in.
+
+Another box that is away changes nothing for callers until the next failure, when it is too late to find out.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from appliance.actions.findings import Finding
+from appliance.config import Config
+from appliance.standby import permit, voters
+
+LEASE: Final = "lease"
+WITNESS: Final = "witness"
+
+
+def findings(config: Config) -> Iterator[Finding]:
+    """Yield what is to be said of a box that serves by a lease, or of a witness; nothing on any other.
+
+    That nothing keeps the lease is said of its unit.
+    """
+    section = config.standby
+    if section.lease:
+        if found := voters.read(permit.folder_of(config.at)):
+            yield _asked(found)
+    elif section.listen and not section.peer:
+        yield Finding(
+            name=WITNESS,
+            is_good=bool(section.boxes),
+            text=f"{' and '.join(section.boxes)} may ask" if section.boxes else "no box is let in to ask it",
+            why="the packet filter lets nobody in whom the site file does not name",
+            fix="name the addresses of both boxes in standby.boxes, then `sealift install`",
+        )
+
+
+def _asked(found: tuple[voters.Voter, ...]) -> Finding:
+    now = permit.boottime()
+    silent = [one for one in found if not one.answers]
+    return Finding(
+        name=LEASE,
+        is_good=not silent,
+        text="; ".join(f"{one.shown} has not answered for {max(now - one.since, 0):.0f} s" for one in silent)
+        or f"answered by {' and '.join(one.shown for one in found)}",
+        why="; ".join(one.consequence for one in silent),
+        fix="its cable and its address in the site file; there: `systemctl status sealift-standby`" if silent else "",
+    )
