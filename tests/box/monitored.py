@@ -18,10 +18,16 @@ RULE = "RecordsIncomplete"
 _TARGETS = {"gateway", "gateway-test", "host", "node", "alertmanager"}
 # What Prometheus takes from those who may: to end itself, read its files anew, delete series.
 _REFUSED = [("POST", "/-/quit"), ("POST", "/-/reload"), ("POST", "/api/v1/admin/tsdb/delete_series?match[]=up")]
+# Of the engine that answers here, llama.cpp's: only it knows them.
+_OF_ENGINES = {"vllm:gpu_cache_usage_perc", "vllm:prefix_cache_queries_total", "sealift_engine_requests_running"}
 _FACT = "/var/lib/sealift/spool/000001-0badbeef.json"
 _READ = """
 import urllib.request
 print(urllib.request.urlopen("http://127.0.0.1:9092/api/v1/targets", timeout=20).read().decode())
+"""
+_NAMES = """
+import urllib.request
+print(urllib.request.urlopen("http://127.0.0.1:9092/api/v1/label/__name__/values", timeout=20).read().decode())
 """
 
 
@@ -73,6 +79,8 @@ def targets_and_banner(run: Run, mails: Mails) -> None:
     with run.stage.chapter("Monitoring in the booted box"):
         looks.wait(lambda: _up(run) == _TARGETS, lambda: "a target is not scraped", pause=_PAUSE)
         run.require("every target is scraped", _up(run) == _TARGETS)
+        looks.wait(lambda: _names(run) >= _OF_ENGINES, lambda: f"not told: {_OF_ENGINES - _names(run)}", pause=_PAUSE)
+        run.require("what an engine alone knows is kept", _names(run) >= _OF_ENGINES)
         seen = run.workstation("figures", refused=_REFUSED)
         read = set(seen["status"].values()) == {200} and min(seen["figures"].values()) > 2 and seen["series"] > 2
         run.require("the network of operations reads every figure at port 9090", read, seen)
@@ -98,6 +106,10 @@ def _up(run: Run) -> set[str]:
     except ValueError:
         return set()
     return {one["labels"]["job"] for one in found if one["health"] == "up"}
+
+
+def _names(run: Run) -> set[str]:
+    return set(json.loads(run.machine.run("python3", "-I", "-c", _NAMES, shown=False).stdout)["data"])
 
 
 def _told(run: Run) -> str:
