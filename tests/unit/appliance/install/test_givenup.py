@@ -1,8 +1,9 @@
 """What systemd gave up is started again by itself: which units, when, and never without room."""
 
+import errno
 import os
+import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -230,16 +231,27 @@ def test_systemd_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
         Systemctl(systemctl=str(tmp_path / "absent")).services()
 
 
-def test_there_is_room_where_a_mebibyte_is_free_even_if_only_for_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[object] = []
+@pytest.mark.parametrize(
+    ("number", "is_room"), [(errno.ENOSPC, False), (errno.EDQUOT, False), (errno.EROFS, True), (errno.EOPNOTSUPP, True)]
+)
+def test_room_is_a_mebibyte_that_could_be_had(monkeypatch: pytest.MonkeyPatch, number: int, *, is_room: bool) -> None:
+    asked: list[tuple[int, int]] = []
 
-    def room(free: int) -> bool:
-        def found(path: object) -> SimpleNamespace:
-            looked.append(path)
-            return SimpleNamespace(f_bfree=free, f_bavail=0, f_frsize=4096)
+    def refused(_: int, offset: int, size: int) -> None:
+        asked.append((offset, size))
+        raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(os, "statvfs", found)
-        return givenup.is_room_for_sandboxes()
+    assert givenup.is_room_for_sandboxes()
+    monkeypatch.setattr(os, "posix_fallocate", refused)
 
-    assert (room(255), room(256)) == (False, True)
-    assert looked == ["/tmp", "/tmp"]
+    assert givenup.is_room_for_sandboxes() is is_room
+    assert asked == [(0, 2**20)]
+
+
+def test_where_not_even_a_file_can_be_made_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+
+    assert not givenup.is_room_for_sandboxes()
