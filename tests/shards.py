@@ -77,7 +77,7 @@ SHARDS: dict[str, Shard] = {
     "browser": Shard(_pytest("-m", "browser"), 3),
     "fault": Shard(_pytest("-m", "fault", *_without([*KILLS, *MEDIA, *POWER])), 7),
     "fault-kills": Shard(_pytest("-m", "fault", *KILLS), 5),
-    "box-disks": _boots(8, "-m", "box_disks"),
+    "box-disks": _boots(12, "-m", "box_disks"),
     "box-upgrade": _boots(12, "-m", "box_upgrade"),
     "fault-power": Shard(_pytest("-m", "fault", *POWER), 7),
     "interop-lines": Shard(_pytest("-m", "interop", *LINES), 12),
