@@ -19,14 +19,6 @@ NAME = "smollm2-135m-instruct-q8_0"
 _RECIPE = ROOT / "examples/demo.toml"
 _USER = "sealift-engine-prod"
 _SECRET = "/root/omar.password"
-_SCRAPE = """
-import http.client, socket
-line = http.client.HTTPConnection("box")
-line.sock = socket.socket(socket.AF_UNIX)
-line.sock.connect("/run/sealift/metrics.sock")
-line.request("GET", "/metrics")
-print(line.getresponse().read().decode())
-"""
 
 
 def model_of_recipe() -> str:
@@ -165,12 +157,9 @@ def _digest12(unit: str) -> str:
 
 
 def _served(run: Run) -> dict[str, float]:
-    """Return which promoted version an engine serves, as monitoring reads it; here it is not switched on."""
-    run.machine.run("systemctl", "start", "sealift-metrics.socket", shown=False)
-    told = run.machine.run("python3", "-I", "-c", _SCRAPE, shown=False).stdout
-    run.machine.run("systemctl", "stop", "sealift-metrics.socket", "sealift-metrics", "sealift-gpus", shown=False)
-    found = re.findall(r'^sealift_production_served\{digest="([0-9a-f]+)"\} (\S+)$', told, re.MULTILINE)
-    return {digest: float(value) for digest, value in found}
+    """Return which promoted version an engine serves, as monitoring reads it."""
+    found = re.compile(r'sealift_production_served\{digest="([0-9a-f]+)"\}')
+    return {match[1]: value for name, value in looks.figures(run).items() if (match := found.fullmatch(name))}
 
 
 def _of_production(run: Run) -> list[dict[str, Any]]:

@@ -15,7 +15,8 @@
               asked of a box that serves: report, origin, export, keys of scripts, a second engine
     optional  what a site may add: overflow and a standby of production, a second model beside the first, an attached
               engine, scripts that ask, a list of names; uninstall
-    pair      a second box stands by, is kept current, and answers when the cable of the first is cut
+    pair      a second box stands by, is kept current, and answers when the cable of the first is cut; then a third one
+              is their witness, and cables are cut so that it matters who reaches it
     vllm      a release that brings vLLM, from its medium to production, beside the engine before
     database  records go to a PostgreSQL server of the facility and back, by what two people approve
 
@@ -38,6 +39,7 @@ from tests.box import (
     evidenced,
     full,
     guided,
+    heldstill,
     kills,
     monitored,
     oldimage,
@@ -52,6 +54,7 @@ from tests.box import (
     upgrade,
     vllm_release,
     windowed,
+    witnessed,
 )
 from tests.box.box import serve
 from tests.box.disks import BACKUP, LEDGER, RELEASES, STATE, SYSTEM, small_disks
@@ -172,12 +175,15 @@ def optional_parts(run: Run, stack: ExitStack) -> None:
 
 
 def pair(run: Run, stack: ExitStack) -> None:
-    """A second box stands by, and answers when the cable of the first is cut."""
+    """A second box stands by and answers when the cable of the first is cut; then a third one is their witness."""
     served = prepared.take(run)
     with run.stage.chapter("Boot the box that serves"):
         run.machine.boot()
         wait_for_engine(run)
-    paired.all_of_it(run, served, stack)
+    made = paired.all_of_it(run, served, stack)
+    witnessed.all_of_it(made, served, stack)
+    # It holds the mirror of the other one.
+    heldstill.units_of_a_pair_hold(made.two)
 
 
 def databases(run: Run, stack: ExitStack) -> None:
@@ -260,7 +266,7 @@ def main() -> int:
             run.facility.remove()
             machine.stop()
             stack.close()
-            for folder in ("machine", "fresh", "old"):
+            for folder in ("machine", "fresh", "old", "second", "third"):
                 shutil.rmtree(out / folder, ignore_errors=True)
     return 0 if run.facts["ok"] else 1
 

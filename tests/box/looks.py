@@ -9,6 +9,14 @@ from tests.box.machine import BoxError
 from tests.box.run import Run
 
 _SECONDS = 240.0
+_SCRAPE = """
+import http.client, socket
+line = http.client.HTTPConnection("box")
+line.sock = socket.socket(socket.AF_UNIX)
+line.sock.connect("/run/sealift/metrics.sock")
+line.request("GET", "/metrics")
+print(line.getresponse().read().decode())
+"""
 
 
 def records(run: Run, kind: str) -> list[dict[str, Any]]:
@@ -21,6 +29,15 @@ def records(run: Run, kind: str) -> list[dict[str, Any]]:
 def findings(run: Run) -> dict[str, Any]:
     """Return what doctor found, by name."""
     return {one["name"]: one for one in run.machine.told("sealift", "doctor")["findings"]}
+
+
+def figures(run: Run) -> dict[str, float]:
+    """Return what monitoring reads of the box, by name and labels; started for that where it is not switched on."""
+    run.machine.run("systemctl", "start", "sealift-metrics.socket", shown=False)
+    told = run.machine.run("python3", "-I", "-c", _SCRAPE, shown=False).stdout
+    run.machine.run("systemctl", "stop", "sealift-metrics.socket", "sealift-metrics", "sealift-gpus", shown=False)
+    lines = (line.rpartition(" ") for line in told.splitlines() if line and not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines}
 
 
 def is_active(run: Run, unit: str) -> bool:

@@ -10,6 +10,7 @@ BOX_ADDRESS = "10.77.0.2"
 FACILITY_ADDRESS = "10.77.0.1"
 MAIL_PORT = 2525
 _BRIDGE = "bridge0"
+_BRIDGE_ADDRESS = "02:00:0a:4d:00:01"
 _WATCH = """
 table inet watch {
     counter from_box { }
@@ -17,6 +18,15 @@ table inet watch {
         type filter hook input priority filter; policy accept;
         ip saddr %s meta l4proto { tcp, udp } ct state new counter name from_box
         ip6 saddr fe80::/10 meta l4proto { tcp, udp } ct state new counter name from_box
+    }
+}
+"""
+_APART = """
+table bridge apart {
+    chain forward {
+        type filter hook forward priority filter; policy accept;
+        iifname %(near)s oifname { %(far)s } drop
+        iifname { %(far)s } oifname %(near)s drop
     }
 }
 """
@@ -46,16 +56,37 @@ class Facility:
 
     def lay_switch(self) -> None:
         """Lay a switch into the facility, for several boxes in the place of one cable."""
-        self.run("ip", "link", "add", _BRIDGE, "type", "bridge")
+        # With an address of its own: else it takes one of a cable's, and changes it when that is pulled out.
+        self.run("ip", "link", "add", _BRIDGE, "address", _BRIDGE_ADDRESS, "type", "bridge")
         self.run("ip", "address", "add", f"{FACILITY_ADDRESS}/24", "dev", _BRIDGE)
         self.run("ip", "link", "set", _BRIDGE, "up")
 
     def plug_into_switch(self, leader: int, name: str, address: str) -> None:
-        """Lay a cable from a box to the switch, whose end there is `to-NAME`."""
+        """Lay a cable from a box to the switch, whose end there is `to-NAME`; that of a box that ended goes before."""
+        subprocess.run(["ip", "-n", self.name, "link", "delete", f"to-{name}"], check=False, capture_output=True)
         cable = f"sl{os.getpid()}{name}"
         _run("ip", "link", "add", cable, "type", "veth", "peer", "name", f"to-{name}", "netns", self.name)
         self.run("ip", "link", "set", f"to-{name}", "master", _BRIDGE, "up")
         _end_in_box(cable, leader, address)
+
+    def cut(self, *names: str) -> None:
+        """Pull the cables of these boxes."""
+        for name in names:
+            self.run("ip", "link", "set", f"to-{name}", "down")
+
+    def mend(self, *names: str) -> None:
+        """Put them back."""
+        for name in names:
+            self.run("ip", "link", "set", f"to-{name}", "up")
+
+    def keep_apart(self, name: str, *others: str) -> None:
+        """Let nothing pass between a box and others at the switch; workstations of the facility still reach each."""
+        far = ", ".join(f'"to-{other}"' for other in others)
+        self.run("nft", "-f", "-", feed=_APART % {"near": f'"to-{name}"', "far": far})
+
+    def let_together(self) -> None:
+        """End that."""
+        self.run("nft", "delete", "table", "bridge", "apart")
 
     def run(self, *words: str | Path, feed: str | None = None, seconds: float = 300) -> str:
         """Run a command of this machine in the facility and return what it printed."""

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from appliance.standby import announcing, permit
 from appliance.standby.pairing import Relation
 from appliance.wire import Line
 from media.clock import SystemClock
+from tests.box.permits import Watched, watch
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = "10.78.0.100"
@@ -216,17 +216,12 @@ class Plant:
 
     boxes: dict[str, Box]
     client: Space
-    both: list[float] = field(default_factory=list)
-    _ending: threading.Event = field(default_factory=threading.Event)
+    watched: Watched = field(default_factory=Watched)
+    _watching: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
-    def watch(self) -> None:
-        while not self._ending.wait(0.005):
-            before = permit.boottime()
-            lasting = [box.name for box in self.boxes.values() if permit.read(box.permit)[0] > before]
-            if len(lasting) > 1 and all(
-                permit.read(self.boxes[name].permit)[0] > permit.boottime() for name in lasting
-            ):
-                self.both.append(before)
+    @property
+    def both(self) -> list[float]:
+        return self.watched.both
 
     def begin(self) -> None:
         for box in self.boxes.values():
@@ -234,7 +229,7 @@ class Plant:
         self.boxes["one"].lease("take-over", by=["Ana", "Ben"], reason="first start")
         wait_until(lambda: self.boxes["one"].lease()["alone"] is False)
         wait_until(lambda: self.boxes["two"].lease()["would_follow"] is True)
-        threading.Thread(target=self.watch, daemon=True).start()
+        self.watched = self._watching.enter_context(watch({name: box.permit for name, box in self.boxes.items()}))
 
     def answer(self) -> None:
         for name in ("one", "two"):
@@ -247,7 +242,7 @@ class Plant:
         return self.client.start(sys.executable, "-c", ASKER, SERVICE, str(told), str(ending))
 
     def end(self) -> None:
-        self._ending.set()
+        self._watching.close()
         for box in self.boxes.values():
             if box.opened is not None:
                 box.opened.close()

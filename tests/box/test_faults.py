@@ -309,6 +309,31 @@ DATABASE = (
     "an answer from before is proven, records without a server",
     "the printed checkpoint is of these records, without a server",
 )
+WITNESSED = (
+    "the network's self-test holds on a witness",
+    "and on both boxes that name it",
+    "the witness says whom it lets in",
+    "one box serves after a hand-over",
+    "who does not know the witness does not follow by itself",
+    "with a witness a cut between the boxes moves nothing",
+    "the one that serves knows who is silent",
+    "no caller lost an answer",
+    "answers came from one",
+    "one box's permit ends before the other's begins",
+    "it gave the service address up",
+    "it answered nobody who asked after that",
+    "no record is lost or changed on either box",
+    "each box holds what the other one recorded",
+    "without its witness the pair goes on",
+    "each box's doctor names the witness that is silent",
+    "and its monitoring gets the number that an alert rests on",
+    "and the page says so",
+    "the standby knows that it would not follow",
+    "a drill says that it could not take over by itself",
+    "each box's doctor is content again",
+    "a drill says again that it could take over",
+    "at no moment could both boxes serve",
+)
 PAIR = (
     "a box that serves takes the settings of a lease",
     "a box that is to stand by is installed",
@@ -323,7 +348,8 @@ PAIR = (
     "one box serves after it",
     "an answer of before is proven by the box that gave it",
     "each answer is recorded by the one box that gave it",
-    "both boxes answered",
+    "answers came from one and two",
+    *WITNESSED,
     "every unit of a pair reaches what it should",
 )
 VLLM = (
