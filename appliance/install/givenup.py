@@ -29,7 +29,8 @@ OTHERS: Final = ("nginx.service", *(f"prometheus{more}.service" for more in ("",
 """Services of Debian's that the install gives a sandbox: without the first nobody is answered."""
 _TARGET: Final = "sealift.target"
 _PROPERTIES: Final = (
-    "Id,ActiveState,Result,ExecMainCode,ExecMainStatus,NRestarts,Restart,RestartPreventExitStatus,UnitFileState"
+    "Id,ActiveState,Result,ExecMainCode,ExecMainStatus,ExecStartPre,NRestarts,Restart,RestartPreventExitStatus,"
+    "UnitFileState"
 )
 _EXITED: Final = "1"
 """`CLD_EXITED`: it ended by itself, so that its status is a number of its own."""

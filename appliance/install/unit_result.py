@@ -23,12 +23,14 @@ from appliance.errors import (
 from appliance.install.supervisor import CONTROL, SystemdSupervisor, open_supervisor, require_unit_name
 from appliance.wire import Line, RemoteError
 
-_PROPERTIES: Final = "ActiveState,Result,ExecMainCode,ExecMainStatus,NRestarts"
+_PROPERTIES: Final = "ActiveState,Result,ExecMainCode,ExecMainStatus,ExecStartPre,NRestarts"
 _ENDED: Final = re.compile(r"it ended with (-?[0-9]{1,5})")
 _KILLED: Final = 9
 _GAVE_UP: Final = frozenset({"start-limit-hit"})
 _NAMESPACE: Final = 226
 """systemd's own number (systemd.exec(5)): the unit's view of the files could not be made, so nothing of it ran."""
+_BEFORE_IT: Final = re.compile(rf"^ExecStartPre=\{{ .* ; code=exited ; status={_NAMESPACE} \}}$", re.MULTILINE)
+"""What runs before the main process, nginx's look at its own file, say, could not begin."""
 _NO_RESOURCES: Final = "resources"
 _ASK_SECONDS: Final = 20
 
@@ -146,7 +148,8 @@ def from_systemd(unit: str, untrusted: str) -> UnitResult:
         return UnitResult(
             unit=unit, ending=Ending.SLOW, exit_code=code, restarts=restarts, why="it was not ready in time"
         )
-    if result == _NO_RESOURCES:  # what is said of an ending besides is of the one before
+    # What is said of the main process besides is then of the start before.
+    if result == _NO_RESOURCES or _BEFORE_IT.search(untrusted):
         return _never_ran(unit, _NAMESPACE, restarts)
     found = _by_code(unit, code, restarts)
     return replace(found, why=f"{found.why}; it failed too often in a short time") if result in _GAVE_UP else found

@@ -82,6 +82,21 @@ def test_what_had_no_sandbox_starts_at_the_first_look_with_room(box: Box) -> Non
     assert box.look(down) == [PAGE]
 
 
+@pytest.mark.parametrize("unit", ["sealift-ledger.service", "nginx.service"])
+def test_so_does_what_could_not_begin_what_runs_before_it(box: Box, unit: str) -> None:
+    # As systemd 252 says it: of the main process it tells the end before.
+    good, bad = (
+        f"{{ path=/usr/bin/one ; argv[]=/usr/bin/one -t ; ignore_errors=no ; start_time=[a] ; stop_time=[b] ; pid=7 ;"
+        f" code=exited ; status={status} }}"
+        for status in (0, 226)
+    )
+    killed = KILLED | {"Result": "exit-code", "UnitFileState": "enabled"}
+
+    assert box.look(block(unit, **killed, ExecStartPre=f"{good}\nExecStartPre={bad}")) == [unit]
+    assert box.look(block(unit, "active")) == []
+    assert box.look(block(unit, **killed, ExecStartPre=f"{good}\nExecStartPre={good}")) == []
+
+
 def test_what_could_not_even_be_tried_for_want_of_resources_starts_likewise(box: Box) -> None:
     # What ended before was killed; that its next start failed is said by the result alone.
     assert box.look(block(PAGE, **(KILLED | {"Result": "resources"}))) == [PAGE]
