@@ -29,11 +29,14 @@ Ask = Callable[[int, str], bytes | None]
 """Asks a port of loopback for a path; nothing when it does not answer well."""
 
 
-def asked(port: int, path: str) -> bytes | None:
-    """Return what a program on loopback answers; nothing when it does not, or refuses."""
+def asked(port: int, path: str, body: bytes | None = None) -> bytes | None:
+    """Return what a program on loopback answers, to a post where there is a body; None when it does not, or refuses."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_SECONDS)
     try:
-        connection.request("GET", path)
+        if body is None:
+            connection.request("GET", path)
+        else:
+            connection.request("POST", path, body=body, headers={"Content-Type": "application/json"})
         response = connection.getresponse()
         return response.read(_MOST_BYTES) if response.status == http.HTTPStatus.OK else None
     except (OSError, http.client.HTTPException):

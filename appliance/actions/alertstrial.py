@@ -5,7 +5,6 @@ goes the way of every alert, through Alertmanager to whomever the site file name
 ends with the command.
 """
 
-import http.client
 import json
 import re
 import time
@@ -26,7 +25,6 @@ _METRICS: Final = "/metrics"
 _MAILS: Final = re.compile(
     rb'^alertmanager_notification_requests_(total|failed_total)\{integration="email"\} (\d+)$', re.MULTILINE
 )
-_SECONDS: Final = 3.0
 _PATIENCE: Final = 90.0
 """A mail waits half a minute for others of its kind (ansible/roles/monitoring/templates/alertmanager.yml.j2)."""
 _ONCE_MORE: Final = 8.0
@@ -78,14 +76,7 @@ class _Mails:
 
 def told(port: int, path: str, body: bytes) -> bool:
     """Post a document to a program on loopback."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_SECONDS)
-    try:
-        connection.request("POST", path, body=body, headers={"Content-Type": "application/json"})
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+    return alerting.asked(port, path, body) is not None
 
 
 def trial(

@@ -10,6 +10,7 @@ from appliance.cli.context import Context
 from appliance.cli.opened import ledger_of
 from appliance.errors import ApprovalRefusedError
 from appliance.promote.policybook import PolicyBook
+from appliance.standby import voters
 from appliance.standby.service import DOOR
 from appliance.verify.freshness import spelled
 from appliance.wire import Line
@@ -107,5 +108,4 @@ def _standing(facts: dict[str, Any]) -> str:
 
 
 def _silent(voter: dict[str, Any]) -> str:
-    kind = "witness" if voter["witness"] else "other box"
-    return f"\nthe {kind} {voter['name']} has not answered for {voter['silent_seconds']:.0f} s"
+    return "\n" + voters.silence(voter["name"], voter["silent_seconds"], is_witness=voter["witness"])

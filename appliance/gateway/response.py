@@ -69,7 +69,9 @@ class EngineResponse:
             if not read:
                 if self._has_length:
                     raise EOFError("ended inside the body")
-                self._end()
+                # Without a length a body lasts until the connection does.
+                self.is_whole = True
+                self.close()
         untrusted, self._pieces = b"".join(self._pieces), []
         return untrusted
 
@@ -135,8 +137,3 @@ class EngineResponse:
         if self.is_whole:
             self.close()
         return len(untrusted)
-
-    def _end(self) -> None:
-        """End a body that lasts until the connection does."""
-        self.is_whole = True
-        self.close()

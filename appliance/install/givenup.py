@@ -13,15 +13,13 @@ systemd tries a service some times in a few minutes and then leaves it down. Pro
 
 import errno
 import os
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Protocol
 
-from appliance.errors import UnitError
-from appliance.install.supervisor import engine_of, is_unit_name, require_unit_name
+from appliance.install.supervisor import ask_systemd, engine_of, is_unit_name, require_unit_name
 from appliance.install.unit_result import Ending, UnitResult, from_systemd
 
 PAUSE_SECONDS: Final = 180.0
@@ -134,7 +132,7 @@ class Systemctl:
 
     def services(self) -> tuple[Service, ...]:
         """Ask for all of them at once; see `Systemd.services`."""
-        return read(self._tell("show", f"--property={_PROPERTIES}", _TARGET, *OTHERS, "sealift-*.service").stdout)
+        return read(self._tell("show", f"--property={_PROPERTIES}", _TARGET, *OTHERS, "sealift-*.service"))
 
     def begin(self, unit: str) -> None:
         """Start it; see `Systemd.begin`."""
@@ -142,14 +140,8 @@ class Systemctl:
         self._tell("reset-failed", name)
         self._tell("--no-block", "start", name)
 
-    def _tell(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        command = [self._systemctl, "--no-ask-password", *words]
-        try:
-            return subprocess.run(command, capture_output=True, check=False, timeout=_ASK_SECONDS, text=True)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise UnitError(
-                what="systemd does not answer", why=type(error).__name__, fix="run `systemctl status`"
-            ) from error
+    def _tell(self, *words: str) -> str:
+        return ask_systemd(self._systemctl, "--no-ask-password", *words, seconds=_ASK_SECONDS, check=False)
 
 
 def read(untrusted: str) -> tuple[Service, ...]:

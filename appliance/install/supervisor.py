@@ -231,14 +231,7 @@ class SystemdSupervisor:
             raise _failed(verb, name, type(error).__name__) from error
 
     def _ask(self, *arguments: str) -> str:
-        try:
-            return subprocess.run(
-                [self._systemctl, *arguments], capture_output=True, check=True, timeout=30, text=True
-            ).stdout
-        except (OSError, subprocess.SubprocessError) as error:
-            raise UnitError(
-                what="systemd does not answer", why=type(error).__name__, fix="run `systemctl status`"
-            ) from error
+        return ask_systemd(self._systemctl, *arguments)
 
 
 class RunUnitsSupervisor:
@@ -283,6 +276,28 @@ class RunUnitsSupervisor:
             ) from error
         finally:
             line.close()
+
+
+def ask_systemd(systemctl: str, *arguments: str, seconds: int = _ASK_SECONDS, check: bool = True) -> str:
+    """Run `systemctl` and return what it printed.
+
+    Args:
+        systemctl: The program.
+        arguments: Its words.
+        seconds: How long it may take.
+        check: Whether an exit status other than 0 is no answer.
+
+    Raises:
+        UnitError: systemd does not answer.
+    """
+    try:
+        return subprocess.run(
+            [systemctl, *arguments], capture_output=True, check=check, timeout=seconds, text=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UnitError(
+            what="systemd does not answer", why=type(error).__name__, fix="run `systemctl status`"
+        ) from error
 
 
 def is_booted_box(config: Config) -> bool:

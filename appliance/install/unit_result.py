@@ -150,7 +150,7 @@ def from_systemd(unit: str, untrusted: str) -> UnitResult:
         )
     # What is said of the main process besides is then of the start before.
     if result == _NO_RESOURCES or _BEFORE_IT.search(untrusted):
-        return _never_ran(unit, _NAMESPACE, restarts)
+        return _never_ran(unit, restarts)
     found = _by_code(unit, code, restarts)
     return replace(found, why=f"{found.why}; it failed too often in a short time") if result in _GAVE_UP else found
 
@@ -167,14 +167,14 @@ def from_run_units(unit: str, untrusted: Mapping[str, Any]) -> UnitResult:
     return _by_code(unit, int(found[1]), restarts)
 
 
-def _never_ran(unit: str, code: int, restarts: int) -> UnitResult:
+def _never_ran(unit: str, restarts: int) -> UnitResult:
     why = "systemd could not make its sandbox, for which it needs a little room in /tmp; nothing of it ran"
-    return UnitResult(unit=unit, ending=Ending.NO_SANDBOX, exit_code=code, restarts=restarts, why=why)
+    return UnitResult(unit=unit, ending=Ending.NO_SANDBOX, exit_code=_NAMESPACE, restarts=restarts, why=why)
 
 
 def _by_code(unit: str, code: int, restarts: int) -> UnitResult:
     if code == _NAMESPACE:
-        return _never_ran(unit, code, restarts)
+        return _never_ran(unit, restarts)
     if code == EngineUnavailableError.exit_code and unit.startswith("sealift-engine"):
         why = (
             "its process was killed again and again, which is what a shortage of memory looks like;"

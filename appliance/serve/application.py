@@ -116,7 +116,7 @@ def create_engine_app(
     return app
 
 
-def _metrics(scheduler: figures.Counted) -> Response:
+def _metrics(scheduler: figures.Filled) -> Response:
     return Response(figures.exposition(scheduler), content_type=figures.CONTENT_TYPE)
 
 

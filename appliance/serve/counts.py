@@ -1,6 +1,7 @@
 """What an engine's scheduler counts."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(slots=True)
@@ -24,3 +25,19 @@ class Counts:
     answer_tokens: int = 0
     guessed: int = 0
     kept: int = 0
+
+
+class Counted(Protocol):
+    """What takes generations, and counts them."""
+
+    counts: Counts
+
+    @property
+    def running(self) -> int:
+        """How many answers are being made."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for room."""
+        ...

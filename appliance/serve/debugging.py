@@ -13,30 +13,18 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-from appliance.serve.counts import Counts
+from appliance.serve.counts import Counted
 from media.clock import Clock, SystemClock, from_text, to_text
 
 SECONDS: Final = 1.0
 
 
-class Told(Protocol):
+class Told(Counted, Protocol):
     """What is asked: a `Scheduler`, as far as this module goes."""
-
-    counts: Counts
 
     @property
     def is_alive(self) -> bool:
         """Whether answers are being made at all."""
-        ...
-
-    @property
-    def running(self) -> int:
-        """How many answers are being made."""
-        ...
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait for room."""
         ...
 
 

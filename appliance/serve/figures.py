@@ -11,25 +11,13 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Metri
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from appliance.serve.counts import Counts
+from appliance.serve.counts import Counted
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
 
-class Counted(Protocol):
-    """What takes generations, and counts them."""
-
-    counts: Counts
-
-    @property
-    def running(self) -> int:
-        """How many answers are being made."""
-        ...
-
-    @property
-    def waiting(self) -> int:
-        """How many wait for room."""
-        ...
+class Filled(Counted, Protocol):
+    """What takes generations, and knows how full its context is."""
 
     @property
     def filled(self) -> float | None:
@@ -37,7 +25,7 @@ class Counted(Protocol):
         ...
 
 
-def exposition(scheduler: Counted) -> bytes:
+def exposition(scheduler: Filled) -> bytes:
     """Return the figures of now."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Figures(scheduler))
@@ -45,7 +33,7 @@ def exposition(scheduler: Counted) -> bytes:
 
 
 class _Figures(Collector):
-    def __init__(self, scheduler: Counted) -> None:
+    def __init__(self, scheduler: Filled) -> None:
         self._scheduler = scheduler
 
     def collect(self) -> Iterable[Metric]:

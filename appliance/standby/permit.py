@@ -4,13 +4,13 @@ Promises: it names a moment of this machine's CLOCK_BOOTTIME, so a keeper that h
 by itself; where it is absent, cut or past, nobody serves. It lies below /run, which a reboot empties.
 """
 
-import os
 import time
 from pathlib import Path
 from typing import Final, Protocol
 
 from appliance.config import Config, Places
 from appliance.errors import NotActiveError
+from appliance.standby import volatile
 from media import canonical
 from media.errors import MediaError
 
@@ -30,10 +30,7 @@ def folder_of(places: Places) -> Path:
 
 def write(folder: Path, *, until: float, term: int) -> None:
     """Replace the permit in one step."""
-    beside = folder / f".{FILE}.new"
-    beside.write_bytes(canonical.dumps({"until_milliseconds": int(until * 1000), "term": term}))
-    beside.chmod(0o644)
-    beside.replace(folder / FILE)
+    volatile.write(folder / FILE, {"until_milliseconds": int(until * 1000), "term": term})
 
 
 def take_away(folder: Path) -> None:
@@ -44,12 +41,8 @@ def take_away(folder: Path) -> None:
 def read(folder: Path) -> tuple[float, int]:
     """Return until when and in which term this box may serve; (0, 0) for not at all."""
     try:
-        fd = os.open(folder / FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            untrusted = os.read(fd, _MOST_BYTES)
-        finally:
-            os.close(fd)
-        fields = canonical.exact_keys(canonical.loads(untrusted), ("until_milliseconds", "term"), what="permit")
+        untrusted = volatile.read(folder / FILE, most_bytes=_MOST_BYTES)
+        fields = canonical.exact_keys(untrusted, ("until_milliseconds", "term"), what="permit")
         until = canonical.integer(fields["until_milliseconds"], "permit.until_milliseconds")
         return until / 1000, canonical.integer(fields["term"], "permit.term")
     except (OSError, MediaError):

@@ -5,12 +5,12 @@ serve. A box that stands by asks, too, since what it would be granted matters on
 lies below /run and says how it stood when it last changed; where it is absent, no keeper runs.
 """
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from appliance.standby import volatile
 from media import canonical
 from media.errors import MediaError
 
@@ -31,7 +31,7 @@ class Voter:
     @property
     def shown(self) -> str:
         """Its name as people read it."""
-        return f"the {'witness' if self.is_witness else 'other box'} {self.name}"
+        return _shown(self.name, is_witness=self.is_witness)
 
     @property
     def consequence(self) -> str:
@@ -74,14 +74,10 @@ class Hearing:
 
     def voters(self, now: float) -> tuple[Voter, ...]:
         """Return all of them; one that had no time to answer yet is not silent."""
+        since = {name: self._started if last is None else last for name, last in self._last.items()}
         return tuple(
-            Voter(
-                name=name,
-                is_witness=name == self._witness,
-                answers=now - (self._started if last is None else last) <= self._patience,
-                since=self._started if last is None else last,
-            )
-            for name, last in self._last.items()
+            Voter(name=name, is_witness=name == self._witness, answers=now - at <= self._patience, since=at)
+            for name, at in since.items()
         )
 
     def tell(self, folder: Path, now: float) -> None:
@@ -94,10 +90,7 @@ class Hearing:
         standing = tuple((one.name, one.answers) for one in found)
         if standing == self._told:
             return
-        beside = folder / f".{FILE}.new"
-        beside.write_bytes(canonical.dumps({"voters": [one.to_json() for one in found]}))
-        beside.chmod(0o644)
-        beside.replace(folder / FILE)
+        volatile.write(folder / FILE, {"voters": [one.to_json() for one in found]})
         self._told = standing
 
 
@@ -109,20 +102,25 @@ def take_away(folder: Path) -> None:
 def read(folder: Path) -> tuple[Voter, ...]:
     """Return the other voters as the keeper last told; none where no keeper runs, or on a witness."""
     try:
-        fd = os.open(folder / FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            untrusted = os.read(fd, _MOST_BYTES)
-        finally:
-            os.close(fd)
-        fields = canonical.exact_keys(canonical.loads(untrusted), ("voters",), what="voters")
+        untrusted = volatile.read(folder / FILE, most_bytes=_MOST_BYTES)
+        fields = canonical.exact_keys(untrusted, ("voters",), what="voters")
         return tuple(_voter(one) for one in canonical.array(fields["voters"], "voters", most=8))
     except (OSError, MediaError):
         return ()
 
 
+def silence(name: str, seconds: float, *, is_witness: bool) -> str:
+    """Return how long a voter has not answered, as people read it."""
+    return f"{_shown(name, is_witness=is_witness)} has not answered for {max(seconds, 0):.0f} s"
+
+
 def silent(folder: Path) -> tuple[Voter, ...]:
     """Return those that do not answer."""
     return tuple(one for one in read(folder) if not one.answers)
+
+
+def _shown(name: str, *, is_witness: bool) -> str:
+    return f"the {'witness' if is_witness else 'other box'} {name}"
 
 
 def _voter(untrusted: object) -> Voter:

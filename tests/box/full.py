@@ -128,9 +128,9 @@ def _given_up(run: Run, filled: Filled, *units: str) -> None:
 
     def are_down() -> bool:
         filled.again()
-        return all(_state(run, unit) == "failed" for unit in units)
+        return all(looks.state(run, unit) == "failed" for unit in units)
 
-    looks.wait(are_down, lambda: str([_state(run, unit) for unit in units]), seconds=_GIVEN_UP_SECONDS, pause=0.1)
+    looks.wait(are_down, lambda: str([looks.state(run, unit) for unit in units]), seconds=_GIVEN_UP_SECONDS, pause=0.1)
     run.require("without a block systemd gives up what ended", are_down())
 
 
@@ -144,13 +144,9 @@ def _back(run: Run, asked: Load, *units: str) -> dict[str, float]:
                 seconds[unit] = round(time.time() - began, 1)
         return len(seconds) == len(units)
 
-    looks.wait(are_back, lambda: str([_state(run, unit) for unit in units]), seconds=_JOBS_BACK_SECONDS)
+    looks.wait(are_back, lambda: str([looks.state(run, unit) for unit in units]), seconds=_JOBS_BACK_SECONDS)
     answered = asked.answered_since(began)
     return seconds | {"an answer": round(answered.ended - began, 1)}
-
-
-def _state(run: Run, unit: str) -> str:
-    return run.machine.run("systemctl", "is-active", unit, shown=False, may_fail=True).stdout.strip()
 
 
 def _replaced(run: Run, asked: Load, unit: str) -> float:

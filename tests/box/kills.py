@@ -2,6 +2,7 @@
 
 import time
 
+from tests.box import looks
 from tests.box.load import Asked, load
 from tests.box.machine import BoxError
 from tests.box.prepared import Served
@@ -79,7 +80,7 @@ def _main(run: Run, unit: str) -> str:
 
 def _wait_for_another(run: Run, unit: str, before: str) -> None:
     for _ in range(_TRIES):
-        state = run.machine.run("systemctl", "is-active", unit, shown=False, may_fail=True).stdout.strip()
+        state = looks.state(run, unit)
         if state == "active" and _main(run, unit) != before:
             return
         time.sleep(0.05)

@@ -40,9 +40,14 @@ def figures(run: Run) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
+def state(run: Run, unit: str) -> str:
+    """Return what systemd says of a unit: active, failed and the like."""
+    return run.machine.run("systemctl", "is-active", unit, shown=False, may_fail=True).stdout.strip()
+
+
 def is_active(run: Run, unit: str) -> bool:
     """Tell whether a unit runs."""
-    return run.machine.run("systemctl", "is-active", unit, shown=False, may_fail=True).stdout.strip() == "active"
+    return state(run, unit) == "active"
 
 
 def main_process(run: Run, unit: str) -> str:

@@ -36,11 +36,11 @@ def findings(config: Config) -> Iterator[Finding]:
 def _asked(found: tuple[voters.Voter, ...]) -> Finding:
     now = permit.boottime()
     silent = [one for one in found if not one.answers]
+    said = [voters.silence(one.name, now - one.since, is_witness=one.is_witness) for one in silent]
     return Finding(
         name=LEASE,
         is_good=not silent,
-        text="; ".join(f"{one.shown} has not answered for {max(now - one.since, 0):.0f} s" for one in silent)
-        or f"answered by {' and '.join(one.shown for one in found)}",
+        text="; ".join(said) or f"answered by {' and '.join(one.shown for one in found)}",
         why="; ".join(one.consequence for one in silent),
         fix="its cable and its address in the site file; there: `systemctl status sealift-standby`" if silent else "",
     )

@@ -1,7 +1,6 @@
 """An engine's response, cut anywhere, is what `http.client` reads of it; bytes that are no HTTP are an error."""
 
 import http.client
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,27 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.gateway.response import BROKEN, EngineResponse
+from tests.support.engine_bytes import Engine
 
 _STATUSES = st.sampled_from([200, 400, 429, 500, 503])
 _INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class Engine:
-    """Says these pieces, one for each read, and closes."""
-
-    def __init__(self, pieces: Sequence[bytes]) -> None:
-        self._pieces = [piece for piece in pieces if piece]
-
-    def recv(self, most: int) -> bytes:
-        if not self._pieces:
-            return b""
-        piece = self._pieces.pop(0)
-        if len(piece) > most:
-            self._pieces.insert(0, piece[most:])
-        return piece[:most]
-
-    def makefile(self, _mode: str) -> io.BytesIO:
-        return io.BytesIO(b"".join(self._pieces))
 
 
 @st.composite

@@ -8,27 +8,18 @@ import pytest
 from httptools import HttpParserError
 
 from appliance.gateway.response import EngineResponse
+from tests.support.engine_bytes import Engine
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
 
 
-class Engine:
-    """Says these pieces, one for each read, and closes."""
-
-    def __init__(self, *pieces: bytes) -> None:
-        self.left = list(pieces)
-
-    def recv(self, _most: int) -> bytes:
-        return self.left.pop(0) if self.left else b""
-
-
 def _response(*pieces: bytes) -> EngineResponse:
-    engine: Any = Engine(*pieces)
+    engine: Any = Engine(pieces)
     return EngineResponse(engine)
 
 
 def test_no_more_is_read_than_what_belongs_to_it() -> None:
-    engine: Any = Engine(HEAD + b"\r\n{", b"}", b"of the next one")
+    engine: Any = Engine([HEAD + b"\r\n{", b"}", b"of the next one"])
     response = EngineResponse(engine)
 
     assert [response.read(), response.read(), response.read()] == [b"{", b"}", b""]
@@ -68,7 +59,7 @@ def test_another_protocol_is_no_answer() -> None:
 
 
 def test_a_head_without_end_is_given_up() -> None:
-    engine: Any = Engine(HEAD, *[b"X-More: " + b"x" * 1000 + b"\r\n"] * 1000)
+    engine: Any = Engine([HEAD, *[b"X-More: " + b"x" * 1000 + b"\r\n"] * 1000])
 
     with pytest.raises(HttpParserError, match="too long"):
         EngineResponse(engine)
@@ -78,7 +69,7 @@ def test_a_head_without_end_is_given_up() -> None:
 
 @pytest.mark.parametrize("endless", [b"1;" + b"x" * 1000, b"1\r\na\r\n0\r\nX-More: " + b"x" * 1000])
 def test_a_body_of_which_nothing_comes_any_more_is_given_up(endless: bytes) -> None:
-    engine: Any = Engine(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + endless, *[b"x" * 1000] * 1000)
+    engine: Any = Engine([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + endless, *[b"x" * 1000] * 1000])
     response = EngineResponse(engine)
 
     with pytest.raises(HttpParserError, match="too long"):
