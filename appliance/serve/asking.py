@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol, TypeVar
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve import schema
 from appliance.serve.chat_template import ChatTemplate
-from appliance.serve.engine import Constraint, Decoder, Generation, Sampling
+from appliance.serve.engine import BEYOND_OPENAI, Constraint, Decoder, Generation, Sampling
 from appliance.serve.schema import SchemaRefusedError
 from appliance.serve.tool_calls import Tools, read_tools, told
 
@@ -34,7 +34,10 @@ class Shortening(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """What one engine process serves; without `shorten` a conversation that does not fit is refused."""
+    """What one engine process serves; without `shorten` a conversation that does not fit is refused.
+
+    `takes` are those of the words beyond OpenAI's that it honours.
+    """
 
     model_digest: str
     weights_digest: str
@@ -48,9 +51,17 @@ class Serving:
     repeat_penalty: float = 1.0
     stop: tuple[str, ...] = ()
     shorten: Shortening | None = None
+    takes: tuple[str, ...] = BEYOND_OPENAI
 
     @classmethod
-    def of(cls, descriptor: ModelDescriptor, *, stage: str, shorten: Shortening | None = None) -> "Serving":
+    def of(
+        cls,
+        descriptor: ModelDescriptor,
+        *,
+        stage: str,
+        shorten: Shortening | None = None,
+        takes: tuple[str, ...] = BEYOND_OPENAI,
+    ) -> "Serving":
         """Return what serving a version in a stage means."""
         runtime = descriptor.runtime
         return cls(
@@ -66,6 +77,7 @@ class Serving:
             repeat_penalty=runtime.repeat_penalty,
             stop=runtime.stop,
             shorten=shorten,
+            takes=takes,
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from appliance.serve import attached_words as words
 from appliance.serve.attached_peer import Peer
 from appliance.serve.attached_words import Part
-from appliance.serve.engine import Generation
+from appliance.serve.engine import BEYOND_OPENAI, Generation
 
 
 class Dialect(Protocol):
@@ -18,6 +18,11 @@ class Dialect(Protocol):
     @property
     def vocabulary_tokens(self) -> int:
         """How many tokens there may be; each has a number from 0."""
+        ...
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """Which of the words beyond OpenAI's it honours."""
         ...
 
     def require_fit(self, *, context_tokens: int) -> None:
@@ -83,6 +88,11 @@ class LlamaServer:
     def vocabulary_tokens(self) -> int:
         """How many there may be of any; which of these numbers are none, the peer knows alone and leaves out."""
         return words.MOST_TOKENS
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """All of them."""
+        return BEYOND_OPENAI
 
     def require_fit(self, *, context_tokens: int) -> None:
         """Pass: what it has to be told, each question says."""

@@ -12,7 +12,7 @@ from appliance.serve.asking import RefusedError
 from appliance.serve.attached_peer import Peer
 from appliance.serve.attached_tokens import LocalTokens
 from appliance.serve.attached_words import Part
-from appliance.serve.engine import Generation, Likelihood, Sampling
+from appliance.serve.engine import BEYOND_OPENAI, Generation, Likelihood, Sampling
 from appliance.serve.events import broken
 
 _SEEDS: Final = 2**31
@@ -36,6 +36,11 @@ class CountedHere:
     def vocabulary_tokens(self) -> int:
         """How many tokens there are."""
         return self._tokens.vocabulary_tokens
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """All of them."""
+        return BEYOND_OPENAI
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Return the tokens of a text; control tokens are recognised only when `special`.

@@ -311,7 +311,7 @@ def _load(proven: ProvenPeer, peer: Peer, process: PeerProcess | None, *, stage:
         )
     scheduler.require_unbiased(prompt, unlikely[-1])
     app = create_engine_app(
-        Serving.of(descriptor, stage=stage),
+        Serving.of(descriptor, stage=stage, takes=dialect.takes),
         # The application asks a decoder for tokens and grammars alone, and a scheduler for what this one has.
         decoder=cast("Decoder", tokens),
         scheduler=cast("Scheduler", scheduler),

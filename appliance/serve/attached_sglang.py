@@ -1,7 +1,7 @@
 """SGLang's words: OpenAI's completions by tokens with fields of its own, likelihoods of a prompt, its settings.
 
-Read in its published sources, up to release 0.5.23 (`/v1/completions`, `/generate`, `/server_info`), never tried on a
-running one. Its `/tokenize` reads names of control tokens in any text, so tokens are counted here (`attached_tokens`).
+Read in its published sources, up to release 0.5.23 (`/v1/completions`, `/generate`, `/server_info`), and tried with
+0.5.16. Its `/tokenize` reads names of control tokens in any text, so tokens are counted here (`attached_tokens`).
 
 Rules:
     SGL-1 Likelihoods of a forced text are those of a prompt (`/generate`), which SGLang takes before temperature, bias
@@ -9,6 +9,8 @@ Rules:
     SGL-2 Those of an answer's own tokens it takes after bias, penalties and shape, and perhaps after temperature: they
           are asked for only where none of these changes them.
     SGL-3 It must be set up to keep no prompt of ended answers and to honour a seed; it says so itself, or is not used.
+    SGL-4 A question with `min_p` and a seed ends the server (an assertion of its sampler, in 0.5.16), so nobody's
+          `min_p` gets there: it is refused by name.
 """
 
 import math
@@ -21,7 +23,7 @@ from appliance.serve import attached_words as words
 from appliance.serve.asking import RefusedError
 from appliance.serve.attached_peer import Peer
 from appliance.serve.attached_tokens import LocalTokens
-from appliance.serve.engine import Generation
+from appliance.serve.engine import BEYOND_OPENAI, Generation
 from appliance.serve.events import broken
 
 GENERATE: Final = "/generate"
@@ -68,6 +70,21 @@ class Sglang(older.CountedHere):
                 raise older.unfit(
                     f"its {name} is below the version's n_ctx, {context_tokens}", "give it more, or n_ctx less"
                 )
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """All but `min_p`; see SGL-4."""
+        return tuple(name for name in BEYOND_OPENAI if name != "min_p")
+
+    def require_askable(self, generation: Generation) -> None:
+        """Pass when it can do what is wanted.
+
+        Raises:
+            RefusedError: See SGL-4, and `CountedHere.require_askable`.
+        """
+        if generation.sampling.min_p:
+            raise RefusedError("unsupported_parameter", "this engine cannot honour min_p with a seed", param="min_p")
+        super().require_askable(generation)
 
     def question(self, generation: Generation, *, index: int) -> dict[str, Any]:
         """Return what it is asked; every value is said, since its defaults may be the weights' publisher's."""
