@@ -242,11 +242,16 @@ def write_site_file(demo: Demo) -> None:
         "[service]\ngateway_port = 0\nadmin_port = 0\nmetrics_port = 0\n"
     )
     demo.stage.environment["SEALIFT_CONFIG"] = str(demo.config)
+    # Each environment has both commands; the one from the medium lacks what makes releases.
+    commands = demo.out / "bin"
+    commands.mkdir()
+    for name, folder in (("sealift", demo.installed), ("sealift-bundler", ROOT / ".venv/bin")):
+        (commands / name).symlink_to(folder / name)
     (demo.out / "env.sh").write_text(
         "# Source this: `sealift` (from the medium) and `sealift-bundler` on PATH, with the demo's configuration.\n"
         f'export SEALIFT_CONFIG="{demo.config}"\n'
         f'export SEALIFT_CEREMONY="{demo.ceremony}"\n'
-        f'export PATH="{demo.installed}:{ROOT / ".venv/bin"}:$PATH"\n'
+        f'export PATH="{commands}:{ROOT / ".venv/bin"}:$PATH"\n'
     )
 
 
@@ -327,10 +332,12 @@ def main() -> int:
 
 
 def finish(demo: Demo, *, keep: bool) -> None:
-    """Leave the services running or stop them, and say where the page is."""
+    """Leave the services running, with their address in env.sh, or stop them; say where the page is."""
     for home in demo.out.glob("site-people/*/gnupg"):
         end_agent(home)
     if keep and "admin" in demo.facts:
+        with (demo.out / "env.sh").open("a") as file:
+            file.write(f'export SEALIFT_URL="{demo.facts["gateway"]}/v1"\n')
         print(f"\nThe page: {demo.facts['admin']}/   The API: {demo.facts['gateway']}/v1")
         print("Log in as iris with: a throwaway password of iris.  Stop all of it with: sealift run-units --stop")
         return
