@@ -29,6 +29,7 @@ MODEL = "smollm2-135m-instruct"
 SIBLING = "smollm2-135m-instruct-q8_0"
 VOLUME_SIZE = "192MiB"
 LONGEST_RUN = 60  # characters; a socket's whole path must stay under 100
+ADDRESS = 'import json, sys; at = json.load(open(sys.argv[1])); print("http://%s:%d/v1" % (at["host"], at["gateway"]))'
 SENDERS = ("ada:Ada Ferrer", "ben:Ben Okoye")
 
 
@@ -243,7 +244,7 @@ def write_site_file(demo: Demo) -> None:
     )
     demo.stage.environment["SEALIFT_CONFIG"] = str(demo.config)
     # Each environment has both commands; the one from the medium lacks what makes releases.
-    commands = demo.out / "bin"
+    commands, ports = demo.out / "bin", demo.out / "run/ports.json"
     commands.mkdir()
     for name, folder in (("sealift", demo.installed), ("sealift-bundler", ROOT / ".venv/bin")):
         (commands / name).symlink_to(folder / name)
@@ -252,6 +253,8 @@ def write_site_file(demo: Demo) -> None:
         f'export SEALIFT_CONFIG="{demo.config}"\n'
         f'export SEALIFT_CEREMONY="{demo.ceremony}"\n'
         f'export PATH="{commands}:{ROOT / ".venv/bin"}:$PATH"\n'
+        "# Where the gateway listens, if it runs: at another port after each start.\n"
+        f'[ ! -e "{ports}" ] || export SEALIFT_URL="$(python3 -c \'{ADDRESS}\' "{ports}")"\n'
     )
 
 
@@ -332,12 +335,10 @@ def main() -> int:
 
 
 def finish(demo: Demo, *, keep: bool) -> None:
-    """Leave the services running, with their address in env.sh, or stop them; say where the page is."""
+    """Leave the services running or stop them, and say where the page is."""
     for home in demo.out.glob("site-people/*/gnupg"):
         end_agent(home)
     if keep and "admin" in demo.facts:
-        with (demo.out / "env.sh").open("a") as file:
-            file.write(f'export SEALIFT_URL="{demo.facts["gateway"]}/v1"\n')
         print(f"\nThe page: {demo.facts['admin']}/   The API: {demo.facts['gateway']}/v1")
         print("Log in as iris with: a throwaway password of iris.  Stop all of it with: sealift run-units --stop")
         return

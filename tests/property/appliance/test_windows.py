@@ -20,7 +20,6 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from appliance.errors import ConflictError, JobRefusedError, UnitError
-from appliance.install import windowjobs
 from appliance.install.joboutcome import Outcome
 from appliance.install.jobs import Job, Kind
 from appliance.install.supervisor import UnitState, engine_unit
@@ -246,7 +245,7 @@ class Box:
 @pytest.fixture(scope="module")
 def box() -> Iterator[Box]:
     with tempfile.TemporaryDirectory(prefix="slf") as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(windowjobs.threading, "Timer", Deadline)
+        patch.setattr(threading, "Timer", Deadline)
         yield Box(Path(folder))
 
 
