@@ -6,6 +6,7 @@ Python's own bound asks the kernel before each read and write whether it may, an
 import errno
 import socket
 import struct
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -28,17 +29,18 @@ class BoundedSocket(socket.socket):
             self.close()
             raise
 
-    def wait_at_most(self, seconds: float, *, goes_on: Callable[[], bool] | None = None) -> None:
+    def wait_at_most(self, seconds: float, *, goes_on: Callable[[], bool] | None = None, in_all: bool = False) -> None:
         """Bound what follows.
 
         Args:
             seconds: The bound of each read and each write.
             goes_on: Asked at the bound of a read; where it says so, the read waits as long again.
+            in_all: Whether it is the bound of all reads together: whoever says a byte now and then holds nobody.
         """
         self._goes_on = goes_on
-        bound = _TIMEVAL.pack(*divmod(max(round(seconds * _MICROSECONDS), 1), _MICROSECONDS))
+        self._end = time.monotonic() + seconds if in_all else None
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            self.setsockopt(socket.SOL_SOCKET, option, bound)
+            self._bound(option, seconds)
 
     def connect(self, address: Any) -> None:
         """Connect; see `socket.socket.connect`."""
@@ -50,6 +52,11 @@ class BoundedSocket(socket.socket):
     def recv(self, *arguments: Any) -> bytes:
         """Read; see `socket.socket.recv`."""
         while True:
+            if self._end is not None:
+                left = self._end - time.monotonic()
+                if left <= 0:
+                    raise _timed_out()
+                self._bound(socket.SO_RCVTIMEO, left)
             try:
                 return super().recv(*arguments)
             except BlockingIOError as error:
@@ -62,6 +69,10 @@ class BoundedSocket(socket.socket):
             super().sendall(*arguments)
         except BlockingIOError as error:
             raise _timed_out() from error
+
+    def _bound(self, option: int, seconds: float) -> None:
+        bound = _TIMEVAL.pack(*divmod(max(round(seconds * _MICROSECONDS), 1), _MICROSECONDS))
+        self.setsockopt(socket.SOL_SOCKET, option, bound)
 
 
 def _timed_out() -> TimeoutError:

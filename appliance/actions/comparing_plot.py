@@ -1,5 +1,6 @@
 """Two versions as a picture: right answers with their intervals, speed and waits by callers; plain SVG."""
 
+from collections.abc import Callable
 from html import escape
 from typing import Final
 
@@ -15,7 +16,7 @@ _COLOURS: Final = ("#2a6f97", "#b5651d")
 
 
 def svg(compared: Compared) -> str:
-    """Return the picture; names are escaped."""
+    """Return the picture; names are escaped. What the two have no figures of is not drawn."""
     sides = (compared.first, compared.second)
     bars = [
         (
@@ -32,21 +33,33 @@ def svg(compared: Compared) -> str:
         [(f"{one['callers']} at once", [one[side][key] for side in ("first", "second")]) for one in compared.speeds]
         for key in ("tokens_per_second_millis", "first_token_p50_millis")
     )
-    height = _TOP + 3 * (_PANEL + 70)
-    title = " and ".join(side.label for side in sides)
+    width = max(_WIDTH, _left(max(len(bars), len(speeds)), 0) + 20)
+    panels: list[Callable[[int], list[str]]] = []
+    if bars:
+        panels.append(lambda top: _quality(bars, top, width))
+    if speeds:
+        panels += [
+            lambda top: _levels(speeds, top, width, "Tokens per second by callers: more is better", by=1000),
+            lambda top: _levels(waits, top, width, "Milliseconds to the first token: less is better", by=1),
+        ]
+    height = _TOP + len(panels) * (_PANEL + 70)
+    title = " and ".join(_named(side) for side in sides)
     parts = [
         (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img"'
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"'
             ' font-family="sans-serif" font-size="13">'
         ),
         f"<title>{escape(title)}</title>",
-        f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
         *_legend(sides),
-        *_quality(bars, _TOP),
-        *_levels(speeds, _TOP + _PANEL + 70, "Tokens per second by callers: more is better", by=1000),
-        *_levels(waits, _TOP + 2 * (_PANEL + 70), "Milliseconds to the first token: less is better", by=1),
+        *(part for place, panel in enumerate(panels) for part in panel(_TOP + place * (_PANEL + 70))),
     ]
     return "\n".join([*parts, "</svg>", ""])
+
+
+def _named(side: Side) -> str:
+    """Return what tells a version from another one of the same name and version, too."""
+    return f"{side.label} {side.version.model_digest[:12]}"
 
 
 def _legend(sides: tuple[Side, Side]) -> list[str]:
@@ -54,7 +67,7 @@ def _legend(sides: tuple[Side, Side]) -> list[str]:
     for number, side in enumerate(sides):
         top = 14 + 22 * number
         refused = f", {side.refused}: not for production" if side.refused else ""
-        words = f"{side.label} ({side.known.quantization or 'no level named'}{refused})"
+        words = f"{_named(side)} ({side.known.quantization or 'no level named'}{refused})"
         parts += [
             f'<rect x="{_LEFT}" y="{top}" width="14" height="14" fill="{_COLOURS[number]}"/>',
             f'<text x="{_LEFT + 22}" y="{top + 12}">{escape(words)}</text>',
@@ -62,16 +75,16 @@ def _legend(sides: tuple[Side, Side]) -> list[str]:
     return parts
 
 
-def _frame(top: int, title: str) -> list[str]:
+def _frame(top: int, width: int, title: str) -> list[str]:
     bottom = top + _PANEL
     return [
         f'<text x="{_LEFT}" y="{top + 12}" font-size="15">{escape(title)}</text>',
-        f'<line x1="{_LEFT}" y1="{bottom}" x2="{_WIDTH - 20}" y2="{bottom}" stroke="#222222"/>',
+        f'<line x1="{_LEFT}" y1="{bottom}" x2="{width - 20}" y2="{bottom}" stroke="#222222"/>',
     ]
 
 
-def _quality(sets: list[tuple[str, list[tuple[int, int, int]]]], top: int) -> list[str]:
-    parts = _frame(top, "Right answers in per cent, with 95 % intervals")
+def _quality(sets: list[tuple[str, list[tuple[int, int, int]]]], top: int, width: int) -> list[str]:
+    parts = _frame(top, width, "Right answers in per cent, with 95 % intervals")
     for place, (name, values) in enumerate(sets):
         for number, (value, low, high) in enumerate(values):
             left = _left(place, number)
@@ -86,8 +99,8 @@ def _quality(sets: list[tuple[str, list[tuple[int, int, int]]]], top: int) -> li
     return parts
 
 
-def _levels(levels: list[tuple[str, list[int]]], top: int, title: str, *, by: int) -> list[str]:
-    parts = _frame(top, title)
+def _levels(levels: list[tuple[str, list[int]]], top: int, width: int, title: str, *, by: int) -> list[str]:
+    parts = _frame(top, width, title)
     most = max((value for _, values in levels for value in values), default=0) or 1
     for place, (name, values) in enumerate(levels):
         for number, value in enumerate(values):

@@ -152,7 +152,9 @@ def _key(file: Path | None) -> str:
             return file.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(
-                what="the key file cannot be read", why=type(error).__name__, fix="give a file with one API key"
+                what="the key file cannot be read",
+                why=f"{file}: {getattr(error, 'strerror', None) or type(error).__name__}",
+                fix="give a file with one API key; `sealift keys create` makes one",
             ) from error
     key = os.environ.get(_KEY, "")
     if not key:

@@ -110,7 +110,8 @@ def run(app: typer.Typer) -> NoReturn:
     except (typer.Abort, KeyboardInterrupt):
         code = _INTERRUPTED
     except TyperException as wrong:
-        sys.stderr.write(f"error: {wrong.format_message()}\n  fix: see `{Path(sys.argv[0]).name} --help`\n")
+        about = getattr(getattr(wrong, "ctx", None), "command_path", Path(sys.argv[0]).name)
+        sys.stderr.write(f"error: {wrong.format_message()}\n  fix: see `{about} --help`\n")
         raise SystemExit(2) from wrong
     except BrokenPipeError:
         os._exit(0)

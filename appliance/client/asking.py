@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, NewConnectionError
 
 from appliance.errors import ServiceError
 from appliance.unixhttp import UnixPool
@@ -86,7 +86,7 @@ class Asking:
                     "POST", f"{self._url}{path}", body=content, headers=headers, preload_content=False
                 )
             except HTTPError as error:
-                failed, wait = _unreachable(error), None
+                failed, wait = _unreachable(self._url, error), None
             else:
                 if response.status == 200:
                     return response
@@ -142,10 +142,11 @@ def broken_off(headers: Mapping[str, str], error: Exception | None) -> ServiceEr
     )
 
 
-def _unreachable(error: Exception) -> ServiceError:
+def _unreachable(address: str, error: Exception) -> ServiceError:
+    said = "nobody listens there" if isinstance(error, NewConnectionError) else type(error).__name__
     return ServiceError(
         what="the service does not answer",
-        why=type(error).__name__,
+        why=f"{address}: {said}",
         fix="check the address, the network and the authority file",
         may_be_asked_again=True,
     )

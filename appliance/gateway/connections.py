@@ -24,6 +24,7 @@ class EngineConnection:
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
         self._socket: BoundedSocket | None = None
+        self._is_shut = False
         self.kept = False
 
     def ask(self, method: str, route: str, *, headers: Mapping[str, str], body: bytes | None = None) -> None:
@@ -65,24 +66,27 @@ class EngineConnection:
             connection.close()
             raise
         self._socket = connection
+        if self._is_shut:  # looked at afterwards: another thread may have ended it just now
+            self.shut_down()
         return connection
 
     def wait_at_most(self, seconds: float | None) -> None:
-        """Bound the next reads; None restores the usual bound."""
+        """Bound all that is read from here on, together; None restores the usual bound of each read."""
         if self._socket is not None:
             # An engine that keeps no connections has closed it, and all it said is read.
             with suppress(OSError):
                 if seconds is None:
                     self._socket.wait_at_most(self._read_seconds, goes_on=self._goes_on)
                 else:
-                    self._socket.wait_at_most(seconds)
+                    self._socket.wait_at_most(seconds, in_all=True)
 
     def fileno(self) -> int:
         """Return what can be read when the engine says something; -1 where it is not connected."""
         return -1 if self._socket is None else self._socket.fileno()
 
     def shut_down(self) -> None:
-        """End both directions at once, from any thread: a read that waits returns."""
+        """End both directions at once, from any thread, connected or not yet: a read that waits returns."""
+        self._is_shut = True
         if self._socket is not None:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)

@@ -1,12 +1,14 @@
 """What engines say of themselves and only they know: how full their KV cache is, what waits in them (K10).
 
-Every instance of a version is asked at each scrape, with little patience; one that has no such figure has no series.
+All instances are asked at once at each scrape, with little patience: those that are silent take no figures from the
+others, nor the scrape from the gateway. One that has no such figure has no series.
 All tell them under vLLM's names (`appliance.serve.figures`). What comes is untrusted: a closed list of names is looked
 for, and nothing else is passed on.
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from appliance.gateway.response import BROKEN
 from appliance.gateway.routing import Routes
 
 _SECONDS: Final = 1.0
+_MOST_AT_ONCE: Final = 32
 _MOST_BYTES: Final = 4 * 1024 * 1024
 _LABELS: Final = ("model_name", "engine")
 
@@ -113,11 +116,11 @@ class EngineFigures(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Return the figures of now."""
-        said: list[tuple[str, Mapping[str, str]]] = []
+        engines: list[tuple[str, Mapping[Path, str]]] = []
         with suppress(ApplianceError):
-            for route in self._routes.lines().routes:
-                engines = engines_at(route.socket)
-                said.append((route.name, {word: _asked(path) for path, word in engines.items()}))
+            engines = [(route.name, engines_at(route.socket)) for route in self._routes.lines().routes]
+        told = _all_asked([path for _, of_engines in engines for path in of_engines])
+        said = [(name, {word: told[path] for path, word in of_engines.items()}) for name, of_engines in engines]
         use = GaugeMetricFamily(USE.told, USE.says, labels=["model_name"])
         for name, of_engines in said:
             found = [value for text in of_engines.values() if (value := USE.read(text)) is not None]
@@ -136,10 +139,16 @@ def _family(figure: Figure, said: Sequence[tuple[str, Mapping[str, str]]]) -> Me
     return family
 
 
+def _all_asked(paths: Sequence[Path]) -> Mapping[Path, str]:
+    with ThreadPoolExecutor(max(1, min(len(paths), _MOST_AT_ONCE))) as asking:
+        return dict(zip(paths, asking.map(_asked, paths), strict=True))
+
+
 def _asked(path: Path) -> str:
     connection = EngineConnection(path, connect_seconds=_SECONDS, read_seconds=_SECONDS)
     try:
         connection.ask("GET", "/metrics", headers={})
+        connection.wait_at_most(_SECONDS)
         response = connection.respond()
         said = bytearray()
         while response.status == 200 and len(said) < _MOST_BYTES and (untrusted := response.read()):

@@ -128,7 +128,8 @@ class EngineResponse:
         try:
             parser.feed_data(untrusted)
         except HttpParserUpgrade as error:
-            raise HttpParserError("it speaks another protocol") from error
+            if not self.is_whole:
+                raise HttpParserError("it speaks another protocol") from error
         except HttpParserError as error:
             if not self._has_head:
                 raise

@@ -195,13 +195,16 @@ class Call:
         try:
             connection.ask("POST", self._route, headers=_HEADERS, body=self._content)
         except OSError as error:
-            connection.close()
             if not connection.kept or not self._again or isinstance(error, TimeoutError):
+                connection.close()
                 raise unreachable(self._name, error) from error
-            self._send_again()
+            self._send_again(connection)
 
-    def _send_again(self) -> None:
+    def _send_again(self, stale: EngineConnection) -> None:
         with self._lock:
+            stale.close()
+            if self._cancelled:  # its caller left just now, and cancels nothing once more
+                raise unreachable(self._name, ConnectionAbortedError("the caller left"))
             self._connection = connection = self._connections.fresh()
         self._send(connection)
 
@@ -214,10 +217,10 @@ class Call:
         except (ConnectionResetError, BrokenPipeError) as error:
             # An idle connection may be closed by the engine in the moment it is used again: nothing was answered, so
             # the request goes out once more.
-            connection.close()
-            if not connection.kept or not self._again or self._cancelled:
+            if not connection.kept or not self._again:
+                connection.close()
                 raise self._gone(error) from error
-            self._send_again()
+            self._send_again(connection)
             return self._first_words()
         except BROKEN as error:
             raise self._gone(error) from error

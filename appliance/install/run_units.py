@@ -16,7 +16,7 @@ from typing import Any, Final
 from appliance import wire
 from appliance.config import Config
 from appliance.errors import UnitError
-from appliance.install.supervisor import CONTROL
+from appliance.install.supervisor import CONTROL, UnitState, engine_of
 from appliance.install.unit_files import BoxPaths, UnitFiles
 from appliance.install.unit_process import UnitProcess
 from appliance.install.unit_surroundings import Surroundings
@@ -137,7 +137,9 @@ class RunningUnits:
             case "list":
                 with self._lock:
                     units = sorted(self._units.items())
-                return {"units": [unit.facts() for _, unit in units], "pid": os.getpid()}
+                wanted = self._wanted()
+                told = [unit.facts() for name, unit in units if name in wanted or not _is_forgotten(name, unit)]
+                return {"units": told, "pid": os.getpid()}
             case "shutdown":
                 self.ended.set()
                 return {"pid": os.getpid()}
@@ -166,6 +168,11 @@ class RunningUnits:
         partial = self._places.state / f".{_WANTED}"
         partial.write_text(json.dumps(sorted(names)))
         partial.replace(self._places.state / _WANTED)
+
+
+def _is_forgotten(name: str, unit: UnitProcess) -> bool:
+    """Whether a unit is an engine that was stopped and ended well: systemd unloads what nothing wants."""
+    return engine_of(name) is not None and unit.state is UnitState.INACTIVE
 
 
 def hold_run_folder(run: Path) -> int:

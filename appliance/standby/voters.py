@@ -2,7 +2,7 @@
 
 A voter that falls silent changes nothing by itself, which is why it has to be told: with the next failure nobody would
 serve. A box that stands by asks, too, since what it would be granted matters only when it is too late to look. The file
-lies below /run and says how it stood when it last changed; where it is absent, no keeper runs.
+lies below /run and is written anew when that changes, and every few seconds; where it is absent or old, no keeper runs.
 """
 
 from collections.abc import Iterable
@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.standby import volatile
+from appliance.standby.permit import boottime
 from media import canonical
 from media.errors import MediaError
 
 FILE: Final = "voters"
+LASTS_SECONDS: Final = 30.0
+"""How old what was told may be: a keeper that was killed, or hangs, tells nothing more and cannot take it away."""
+_AGAIN_SECONDS: Final = 10.0
 _MOST_BYTES: Final = 4096
 _KEYS: Final = ("name", "witness", "answers", "since_milliseconds")
 
@@ -62,6 +66,7 @@ class Hearing:
         self._started = started
         self._patience = patience
         self._told: tuple[tuple[str, bool], ...] | None = None
+        self._told_at = started
 
     def heard(self, name: str, now: float) -> None:
         """Note an answer."""
@@ -81,17 +86,18 @@ class Hearing:
         )
 
     def tell(self, folder: Path, now: float) -> None:
-        """Write how it stands, where that is news.
+        """Write how it stands, where that is news, or what stands there grows old.
 
         Raises:
             OSError: It could not be written.
         """
         found = self.voters(now)
         standing = tuple((one.name, one.answers) for one in found)
-        if standing == self._told:
+        if standing == self._told and now - self._told_at < _AGAIN_SECONDS:
             return
-        volatile.write(folder / FILE, {"voters": [one.to_json() for one in found]})
-        self._told = standing
+        said = {"voters": [one.to_json() for one in found], "at_milliseconds": int(now * 1000)}
+        volatile.write(folder / FILE, said)
+        self._told, self._told_at = standing, now
 
 
 def take_away(folder: Path) -> None:
@@ -99,11 +105,19 @@ def take_away(folder: Path) -> None:
     (folder / FILE).unlink(missing_ok=True)
 
 
-def read(folder: Path) -> tuple[Voter, ...]:
-    """Return the other voters as the keeper last told; none where no keeper runs, or on a witness."""
+def read(folder: Path, now: float | None = None) -> tuple[Voter, ...]:
+    """Return the other voters as the keeper tells; none where no keeper runs, or on a witness.
+
+    Args:
+        folder: Of the permit.
+        now: Seconds of CLOCK_BOOTTIME; by default those of this moment.
+    """
     try:
         untrusted = volatile.read(folder / FILE, most_bytes=_MOST_BYTES)
-        fields = canonical.exact_keys(untrusted, ("voters",), what="voters")
+        fields = canonical.exact_keys(untrusted, ("voters", "at_milliseconds"), what="voters")
+        at = canonical.integer(fields["at_milliseconds"], "voters.at_milliseconds") / 1000
+        if not 0 <= (boottime() if now is None else now) - at <= LASTS_SECONDS:
+            return ()
         return tuple(_voter(one) for one in canonical.array(fields["voters"], "voters", most=8))
     except (OSError, MediaError):
         return ()
@@ -114,9 +128,9 @@ def silence(name: str, seconds: float, *, is_witness: bool) -> str:
     return f"{_shown(name, is_witness=is_witness)} has not answered for {max(seconds, 0):.0f} s"
 
 
-def silent(folder: Path) -> tuple[Voter, ...]:
-    """Return those that do not answer."""
-    return tuple(one for one in read(folder) if not one.answers)
+def silent(folder: Path, now: float | None = None) -> tuple[Voter, ...]:
+    """Return those that do not answer; see `read`."""
+    return tuple(one for one in read(folder, now) if not one.answers)
 
 
 def _shown(name: str, *, is_witness: bool) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from bundler.cli import context as shared
+from media.errors import UsageError
 
 # In the order a release is made.
 _COMMANDS = (
@@ -76,4 +77,15 @@ def create_app() -> typer.Typer:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Entry point of the `sealift-bundler` script."""
-    shared.run(create_app(), list(sys.argv[1:] if arguments is None else arguments))
+    wanted = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app = create_app()
+    except ModuleNotFoundError as error:
+        # A box has this script from the one wheel, and none of the libraries that only this side needs.
+        lacking = UsageError(
+            what="no release can be made in this environment",
+            why=f"{error.name} is not installed here: a box receives, and has nothing to make releases with",
+            fix="run it on the connected machine, in an environment with the extra `bundler` of sealift",
+        )
+        shared.end(lacking, as_json="--json" in wanted)
+    shared.run(app, wanted)

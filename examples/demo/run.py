@@ -29,6 +29,7 @@ MODEL = "smollm2-135m-instruct"
 SIBLING = "smollm2-135m-instruct-q8_0"
 VOLUME_SIZE = "192MiB"
 LONGEST_RUN = 60  # characters; a socket's whole path must stay under 100
+ADDRESS = 'import json, sys; at = json.load(open(sys.argv[1])); print("http://%s:%d/v1" % (at["host"], at["gateway"]))'
 SENDERS = ("ada:Ada Ferrer", "ben:Ben Okoye")
 
 
@@ -242,11 +243,18 @@ def write_site_file(demo: Demo) -> None:
         "[service]\ngateway_port = 0\nadmin_port = 0\nmetrics_port = 0\n"
     )
     demo.stage.environment["SEALIFT_CONFIG"] = str(demo.config)
+    # Each environment has both commands; the one from the medium lacks what makes releases.
+    commands, ports = demo.out / "bin", demo.out / "run/ports.json"
+    commands.mkdir()
+    for name, folder in (("sealift", demo.installed), ("sealift-bundler", ROOT / ".venv/bin")):
+        (commands / name).symlink_to(folder / name)
     (demo.out / "env.sh").write_text(
         "# Source this: `sealift` (from the medium) and `sealift-bundler` on PATH, with the demo's configuration.\n"
         f'export SEALIFT_CONFIG="{demo.config}"\n'
         f'export SEALIFT_CEREMONY="{demo.ceremony}"\n'
-        f'export PATH="{demo.installed}:{ROOT / ".venv/bin"}:$PATH"\n'
+        f'export PATH="{commands}:{ROOT / ".venv/bin"}:$PATH"\n'
+        "# Where the gateway listens, if it runs: at another port after each start.\n"
+        f'[ ! -e "{ports}" ] || export SEALIFT_URL="$(python3 -c \'{ADDRESS}\' "{ports}")"\n'
     )
 
 

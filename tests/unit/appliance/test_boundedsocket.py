@@ -1,7 +1,10 @@
 """Waits on our own sockets end at their bound, as what they are: a timeout."""
 
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -79,3 +82,32 @@ def test_a_read_that_goes_on_waits_as_long_as_it_is_told_to(listener: socket.soc
             caller.recv(1)
 
     assert len(asked) == 6
+
+
+def test_a_bound_in_all_is_kept_though_something_is_said_now_and_then(
+    listener: socket.socket, caller: BoundedSocket
+) -> None:
+    answering, _ = listener.accept()
+    ended = threading.Event()
+
+    def drip() -> None:
+        while not ended.wait(SECONDS / 10):
+            answering.sendall(b"x")
+
+    caller.wait_at_most(2 * SECONDS, in_all=True)
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    heard = 0
+    began = time.monotonic()
+    with suppress(TimeoutError):
+        while time.monotonic() < began + 30:
+            heard += len(caller.recv(1))
+    took = time.monotonic() - began
+    ended.set()
+    dripping.join()
+    answering.close()
+
+    assert heard
+    assert took < 30
+    caller.wait_at_most(SECONDS)
+    assert caller.recv(1) in {b"x", b""}, "what follows has a bound of its own again"

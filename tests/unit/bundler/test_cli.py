@@ -1,3 +1,4 @@
+import importlib
 import json
 from pathlib import Path
 
@@ -68,6 +69,20 @@ def test_a_command_line_that_makes_no_sense_ends_with_2(
 ) -> None:
     assert ended(arguments) == 2
     assert "--help" in capsys.readouterr().err
+
+
+def test_a_box_that_has_the_command_and_not_its_libraries_says_where_it_is_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def absent(name: str) -> None:
+        raise ModuleNotFoundError(name=name)
+
+    monkeypatch.setattr(importlib, "import_module", lambda _: absent("packaging"))
+
+    assert ended(["--help"]) == 2
+    said = capsys.readouterr().err
+    assert "packaging is not installed here" in said
+    assert "connected machine" in said
 
 
 def test_help_ends_well(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """What stands around the gates: plans, reports, comparisons, levels accepted by name, answers judged by people."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -160,6 +161,9 @@ def test_two_versions_are_compared_in_quality_and_speed_and_drawn(floor: Floor) 
     assert picture.count("<rect") == 1 + 2 + 2 + 4 + 4
     assert all(f"{callers} at once" in picture for callers in (1, 16))
     assert "<b>" not in picture
+    many = svg(replace(found, sets=found.sets * 9))
+    width = int(many.partition('viewBox="0 0 ')[2].split()[0])
+    assert max(int(x) for x in re.findall(r'<rect x="([0-9]+)"', many)) + 40 <= width, "no bar is cut off"
 
 
 def test_what_got_worse_names_each_figure_in_which_the_second_is_behind() -> None:

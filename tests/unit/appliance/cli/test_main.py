@@ -28,6 +28,15 @@ def test_a_wrong_command_ends_with_2_and_says_where_to_look() -> None:
 
 
 @pytest.mark.slow  # processes of their own, a second and more each
+def test_a_wrong_line_of_a_command_says_to_look_at_that_command() -> None:
+    line = [str(BIN / "sealift"), "chat", "a-model"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert "`sealift chat --help`" in done.stderr
+
+
+@pytest.mark.slow  # processes of their own, a second and more each
 def test_a_missing_site_file_ends_with_50_in_three_lines(tmp_path: Path) -> None:
     done = subprocess.run(
         [str(BIN / "sealift"), "--config", str(tmp_path / "none.toml"), "status"],

@@ -11,6 +11,7 @@ from appliance.gateway.response import EngineResponse
 from tests.support.engine_bytes import Engine
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
+OTHER = b"HTTP/1.1 101 Switching\r\nUpgrade: other\r\nConnection: upgrade\r\n\r\nother"
 
 
 def _response(*pieces: bytes) -> EngineResponse:
@@ -27,7 +28,7 @@ def test_no_more_is_read_than_what_belongs_to_it() -> None:
     assert response.goes_on
 
 
-@pytest.mark.parametrize("more", [b"HTTP/1.1 200 OK\r\n", b"\0", b"x"])
+@pytest.mark.parametrize("more", [b"HTTP/1.1 200 OK\r\n", b"\0", b"x", OTHER])
 def test_a_connection_with_words_that_nobody_asked_for_is_not_used_again(more: bytes) -> None:
     response = _response(HEAD + b"\r\n{}" + more)
 
@@ -55,7 +56,7 @@ def test_what_was_said_before_a_fault_is_heard_and_then_the_fault() -> None:
 
 def test_another_protocol_is_no_answer() -> None:
     with pytest.raises(HttpParserError):
-        _response(b"HTTP/1.1 101 Switching\r\nUpgrade: other\r\nConnection: upgrade\r\n\r\nother").read()
+        _response(OTHER).read()
 
 
 def test_a_head_without_end_is_given_up() -> None:

@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -33,8 +33,13 @@ def upstream(engine: FakeEngine) -> Iterator[Upstream]:
 
 
 @contextmanager
-def _server(path: Path, *answers: bytes, lingers: threading.Event | None = None) -> Iterator[list[int]]:
-    """Answer each connection with the next bytes, then close it, a minute later where it lingers; count them."""
+def _server(
+    path: Path, *answers: bytes, lingers: threading.Event | None = None, more: bytes = b""
+) -> Iterator[list[int]]:
+    """Answer each connection with the next bytes, then close it, a minute later where it lingers; count them.
+
+    While it lingers it says `more` again and again.
+    """
     accepted: list[int] = []
 
     def run(listener: socket.socket) -> None:
@@ -46,9 +51,11 @@ def _server(path: Path, *answers: bytes, lingers: threading.Event | None = None)
             accepted.append(1)
             with connection:
                 _read_request(connection)
-                connection.sendall(answer)
-                if lingers is not None:
-                    lingers.wait(60)
+                end = time.monotonic() + 60
+                with suppress(OSError):
+                    connection.sendall(answer)
+                    while lingers is not None and not lingers.wait(0.05) and time.monotonic() < end:
+                        connection.sendall(more)
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
@@ -230,6 +237,37 @@ def test_another_thread_can_cancel_a_read_that_waits(upstream: Upstream, engine:
     call.close()
 
 
+def test_what_was_ended_before_it_was_connected_carries_no_request(tmp_path: Path) -> None:
+    with _server(tmp_path / "s", b"") as accepted:
+        connection = EngineConnection(tmp_path / "s", connect_seconds=5, read_seconds=5)
+        connection.shut_down()
+        with pytest.raises(OSError, match="Broken pipe"):
+            connection.ask("POST", ROUTE, headers={}, body=b"the body")
+        connection.close()
+
+    assert len(accepted) <= 1
+
+
+def test_a_request_of_a_caller_who_left_does_not_go_out_once_more(tmp_path: Path) -> None:
+    enough = threading.Event()
+    with _server(tmp_path / "s", b"", lingers=enough) as accepted:
+        upstream = Upstream(tmp_path / "s")
+        call = upstream.start(ROUTE, CHAT)
+        assert call._connection is not None
+        call._connection.kept = True
+        call.cancel()
+
+        began = time.monotonic()
+        with pytest.raises(EngineUnavailableError):
+            call.answer()
+        assert time.monotonic() - began < 60, "a second request would wait for five minutes"
+        call.close()
+        enough.set()
+        upstream.close()
+
+    assert len(accepted) == 1
+
+
 def test_a_late_cancel_does_not_reach_the_next_request(upstream: Upstream, engine: FakeEngine) -> None:
     first = upstream.start(ROUTE, CHAT)
     first.answer()
@@ -244,10 +282,11 @@ def test_a_late_cancel_does_not_reach_the_next_request(upstream: Upstream, engin
     assert second.answer()["choices"]
 
 
-def test_an_engine_that_lingers_after_done_costs_no_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [b"", b"1\r\n\n\r\n"])
+def test_an_engine_that_lingers_after_done_costs_no_time(tmp_path: Path, more: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     enough = threading.Event()
-    with _server(tmp_path / "s", head + b"e\r\ndata: [DONE]\n\n\r\n", lingers=enough):
+    with _server(tmp_path / "s", head + b"e\r\ndata: [DONE]\n\n\r\n", lingers=enough, more=more):
         upstream = Upstream(tmp_path / "s")
         call = upstream.start(ROUTE, {**CHAT, "stream": True})
         began = time.monotonic()

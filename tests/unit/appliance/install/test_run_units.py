@@ -244,6 +244,28 @@ def test_production_engines_come_back_and_test_engines_do_not(tmp_path: Path, co
     assert third.control(PEER, {"do": "list"})["units"] == []
 
 
+def test_an_engine_that_was_stopped_is_not_listed_and_one_that_rests_is(tmp_path: Path, config: Config) -> None:
+    folder = write_units(tmp_path, ledger="serves")
+    write_unit(folder, "engine-production_at", "serves")
+    write_unit(folder, "engine-test_at", "serves")
+    units, tested = running(config, folder), ENGINE.replace("production", "test")
+    for name in ("sealift-ledger.service", ENGINE, tested):
+        units.start(name)
+
+    def listed() -> list[str]:
+        return [row["unit"] for row in units.control(PEER, {"do": "list"})["units"]]
+
+    units.stop(tested)
+    units.stop("sealift-ledger.service")
+    units.rest(ENGINE)
+    resting = listed()
+    units.stop(ENGINE)
+
+    assert resting == [ENGINE, "sealift-ledger.service"], "the ledger is missed, and production's engine comes back"
+    assert listed() == ["sealift-ledger.service"]
+    units.stop_all()
+
+
 def test_units_start_in_the_order_of_their_after_lines(tmp_path: Path, config: Config) -> None:
     folder = write_units(tmp_path, gateway="serves", ledger="serves")
     write_unit(folder, "gateway", "serves", extra="[Unit]\nAfter=sealift-ledger.service")

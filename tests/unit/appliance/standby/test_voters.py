@@ -22,7 +22,7 @@ from appliance.standby.keeper import Keeper, Voters
 from appliance.standby.lease import Kept, Lease, Rules
 from appliance.standby.pairing import Relation, require_paired
 from appliance.standby.peers import Listener, PeerLine
-from appliance.standby.voters import Hearing
+from appliance.standby.voters import LASTS_SECONDS, Hearing
 from media.clock import SystemClock
 from tests.support import boxes
 from tests.support.commands import typed
@@ -46,11 +46,11 @@ def test_one_that_had_no_time_to_answer_is_neither_silent_nor_counted_on(tmp_pat
     hearing.heard("two", 103.0)
     hearing.tell(tmp_path, 104.0)
 
-    assert [(one.shown, one.answers) for one in voters.read(tmp_path)] == [
+    assert [(one.shown, one.answers) for one in voters.read(tmp_path, 104.0)] == [
         ("the other box two", True),
         ("the witness three", False),
     ]
-    assert [(one.name, one.since) for one in voters.silent(tmp_path)] == [("three", 100.0)]
+    assert [(one.name, one.since) for one in voters.silent(tmp_path, 104.0)] == [("three", 100.0)]
     assert hearing.has_answered("two", 106.0)
     assert not hearing.has_answered("two", 107.0)
 
@@ -66,9 +66,21 @@ def test_it_is_written_when_it_is_news_and_anybody_may_read_it(tmp_path: Path) -
     hearing.tell(tmp_path, 110.0)
 
     assert (first == kept, file.stat().st_mode & 0o777) == (True, 0o644)
-    assert voters.silent(tmp_path)
+    assert voters.silent(tmp_path, 110.0)
     voters.take_away(tmp_path)
-    assert voters.read(tmp_path) == ()
+    assert voters.read(tmp_path, 110.0) == ()
+
+
+def test_a_keeper_that_was_killed_or_hangs_tells_of_nobody_any_more(tmp_path: Path) -> None:
+    hearing = Hearing(["two"], witness="", started=100.0, patience=3.5)
+    for at in range(100, 200):
+        hearing.heard("two", at)
+        hearing.tell(tmp_path, at)
+        assert voters.read(tmp_path, at), "it is told again before it is too old"
+
+    assert [one.name for one in voters.read(tmp_path, 200)] == ["two"]
+    assert voters.read(tmp_path, 200 + LASTS_SECONDS) == ()
+    assert voters.read(tmp_path, 50) == (), "a boot has no memory of it"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"voters":[{"name":"two"}]}', b'{"voters":7}'])
