@@ -21,6 +21,7 @@ ALERTMANAGER: Final = 9093
 _READY: Final = "/-/ready"
 _RULES: Final = "/api/v1/rules?type=alert"
 _MAIL_RULE: Final = "MailNotTaken"
+_NOT_TAKEN: Final = "does not take every mail"
 _QUIET: Final = "inactive"
 _SECONDS: Final = 3.0
 _MOST_BYTES: Final = 4 * 2**20
@@ -58,7 +59,7 @@ def faults(config: Config, supervisor: Supervisor | None = None, *, ask: Ask = a
         found.append("Prometheus has no rules")
     elif config.alerts.mail_relay and rules.get(_MAIL_RULE, _QUIET) != _QUIET:
         # Told at once here; the page's banner waits for some minutes.
-        found.append(f"{config.alerts.mail_relay} takes no mail")
+        found.append(f"{config.alerts.mail_relay} {_NOT_TAKEN}")
     if ask(ALERTMANAGER, _READY) is None:
         found.append("Alertmanager does not answer")
     try:
@@ -78,7 +79,7 @@ def fix(config: Config) -> str:
         )
     return (
         "`systemctl status prometheus prometheus-alertmanager sealift-alerts`; `sealift install` puts them in anew; "
-        "why a relay takes no mail `journalctl -u prometheus-alertmanager` says"
+        "who gets no mail, and why, `sealift alerts try` and `journalctl -u prometheus-alertmanager` say"
     )
 
 
@@ -89,7 +90,9 @@ def findings(config: Config, supervisor: Supervisor | None = None, *, ask: Ask =
     is_expected = config.places.root == "/" and bool(named or config.monitoring.enabled)
     text = ", ".join(("told on the page", "the console", *named))
     if wrong:
-        text = "; ".join((*wrong, *((f"named, and not told: {', '.join(named)}",) if named else ())))
+        is_mail_alone = len(wrong) == 1 and wrong[0].endswith(_NOT_TAKEN) and len(config.alerts.mail_to) > 1
+        lost = "" if is_mail_alone or not named else f"named, and not told: {', '.join(named)}"
+        text = "; ".join(filter(None, (*wrong, lost)))
     yield Finding(
         name="alerts",
         is_good=(False if is_expected else None) if wrong else True,

@@ -1,19 +1,20 @@
 """A trial of how alerts are told: one that says that it is one, on the page, the console and by mail.
 
 A relay is asked nothing before there is a mail to send, so whether it takes any is known too late. Promises: the trial
-goes the way of every alert, through Alertmanager to whomever the site file names; whoever did not get it is said; it
-ends with the command.
+goes the way of every alert, through Alertmanager to whomever the site file names; whoever did not get it is said, by
+name where the journal can be read; it ends with the command. Alertmanager gives each receiver a mail of its own, so one
+whom the relay refuses takes nothing from the others. Names are said to who asked, and written nowhere.
 """
 
 import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from appliance.actions import alerting, alerts
+from appliance.actions import alerting, alerts, journal
 from appliance.actions.alerting import ALERTMANAGER, Ask
 from appliance.config import Config
 from appliance.errors import ConfigError, UnitError
@@ -30,6 +31,12 @@ _PATIENCE: Final = 90.0
 _ONCE_MORE: Final = 8.0
 """How long a relay that failed may still take a mail; Alertmanager tries again after a second or two."""
 _LASTS: Final = timedelta(minutes=5)
+_UNIT: Final = "prometheus-alertmanager.service"
+_LINES: Final = 1000
+_OF_ONE: Final = re.compile(r" receiver=mail integration=email\[(\d{1,4})\] msg=\"(Notify [^\"]*)\"")
+_WHY: Final = re.compile(r' err="((?:[^"\\]|\\.)*)"')
+_TAKEN: Final = "Notify success"
+_MOST_SAID: Final = 160
 _SAYS: Final = {
     "summary": "A trial of how alerts are told",
     "description": "Somebody asked for it by sealift alerts try. Nothing is wrong.",
@@ -38,6 +45,9 @@ _SAYS: Final = {
 
 Tell = Callable[[int, str, bytes], bool]
 """Posts to a port of loopback; whether it was taken."""
+
+Logged = Callable[[datetime], list[str]]
+"""What Alertmanager wrote into the journal since a time; nothing where it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,20 +58,22 @@ class Trial:
         on_page: Whether the page shows it, and with it the console and a syslog collector got it.
         receivers: How many mail addresses the site file names.
         mailed: How many mails the relay took meanwhile; it is not asked which.
+        refused: Who got none, with the reason, as far as the journal says it.
     """
 
     on_page: bool = False
     receivers: int = 0
     mailed: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_whole(self) -> bool:
         """Whether everybody was told."""
-        return self.on_page and self.mailed >= self.receivers
+        return self.on_page and self.mailed >= self.receivers and not self.refused
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
-        return asdict(self)
+        return {"on_page": self.on_page, "receivers": self.receivers, "mailed": self.mailed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +91,22 @@ def told(port: int, path: str, body: bytes) -> bool:
     return alerting.asked(port, path, body) is not None
 
 
+def logged(since: datetime) -> list[str]:
+    """Return what Alertmanager wrote since a time; nothing where the journal cannot be read, as by who is not root."""
+    asked = journal.Asked(units=(_UNIT,), lines=_LINES, since=f"@{int(since.timestamp())}")
+    try:
+        return [str(one["text"]) for one in journal.records(asked)]
+    except UnitError:
+        return []
+
+
 def trial(
     config: Config,
     *,
     clock: Clock,
     ask: Ask = alerting.asked,
     tell: Tell = told,
+    log: Logged = logged,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Trial:
     """Send a trial and wait until everybody has it.
@@ -102,6 +124,8 @@ def trial(
         raise UnitError(what="the trial was not sent", why="Alertmanager does not take it", fix=alerting.fix(config))
     try:
         found = _waited(config, name, before, clock=clock, ask=ask, sleep=sleep)
+        # Read at the end: a mail of another alert may have been counted for one that was refused.
+        found = replace(found, refused=_refused(config, log(began)))
     finally:
         tell(ALERTMANAGER, _ALERTS, _body(name, began, until=clock.now()))
     if not found.is_whole:
@@ -135,7 +159,20 @@ def _missing(config: Config, found: Trial) -> list[str]:
     missing = [] if found.on_page else ["neither page nor console told it"]
     if found.mailed < found.receivers:
         missing.append(f"the mail relay {config.alerts.mail_relay} took {found.mailed} of {found.receivers} mails")
-    return missing
+    return missing + [f"{address} got none: {why}" for address, why in found.refused.items()]
+
+
+def _refused(config: Config, lines: list[str]) -> dict[str, str]:
+    """Return who got no mail and why: Alertmanager numbers receivers as the site file lists them."""
+    last: dict[int, str] = {}
+    for line in lines:
+        if (of := _OF_ONE.search(line)) is not None:
+            why = _WHY.search(line)
+            # The relay's own words, which are a stranger's.
+            said = re.sub(r"[^ -~]", "?", why[1].replace('\\"', '"') if why else "it was not taken")
+            last[int(of[1])] = "" if of[2] == _TAKEN else said[:_MOST_SAID]
+    named = config.alerts.mail_to
+    return {named[number]: why for number, why in sorted(last.items()) if why and number < len(named)}
 
 
 def _mails(ask: Ask) -> _Mails | None:

@@ -64,7 +64,7 @@ class Box:
         except PlayFailedError as error:
             playbook.keep_log(self._config, error.account)
             raise
-        playbook.keep_log(self._config, result.text)
+        playbook.keep_log(self._config, result.text + result.warnings)
         return result
 
     def preview(self, play: Play, ansible: Path) -> PlayResult:

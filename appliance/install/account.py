@@ -35,27 +35,38 @@ class PlayFailedError(InstallError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlayResult:
-    """How many tasks changed something, Ansible's own account of it, and in a preview the packages it would put in."""
+    """What a run of a playbook did.
+
+    Attributes:
+        changed: How many tasks changed something.
+        text: The account of it: what came of each task, and the count at its end.
+        warnings: What Ansible said beside the account. It is no outcome: whether a warning comes can hang on how busy
+            the machine is, so it belongs into a log and not into what people approve.
+        packages: In a preview, those that it would put in.
+    """
 
     changed: int
     text: str
+    warnings: str = ""
     packages: tuple[Package, ...] = ()
 
 
-def read(text: str, *, code: int) -> PlayResult:
+def read(output: str, warnings: str, *, code: int) -> PlayResult:
     """Return what a run changed.
 
     Args:
-        text: Ansible's standard output and error.
+        output: Ansible's standard output.
+        warnings: Its standard error.
         code: The exit status.
 
     Raises:
         PlayFailedError: A task failed, or the account does not say that none did; `what` names the task.
     """
-    recap = _RECAP.search(text)
+    recap = _RECAP.search(output)
     if code != 0 or recap is None or (recap[2], recap[3]) != ("0", "0"):
-        raise PlayFailedError(what=_failed_task(text), why=_reason(text), account=text)
-    return PlayResult(changed=int(recap[1]), text=text)
+        whole = output + warnings
+        raise PlayFailedError(what=_failed_task(whole), why=_reason(whole), account=whole)
+    return PlayResult(changed=int(recap[1]), text=output, warnings=warnings)
 
 
 def _failed_task(text: str) -> str:

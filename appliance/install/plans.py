@@ -1,10 +1,10 @@
 """A plan (HOST-1): what an install would change on the host, one document under its digest, for two people to approve.
 
-It holds the account of the check-mode run with its differences, and every Debian package that would be put in with the
-text of its maintainer scripts, because these run as root. Promises: equal changes give equal bytes (words stand in the
-place of times and temporary names), so a plan that was approved is void as soon as the host or the release differs; a
-stored plan is hashed again whenever it is read; characters that hide or turn text are shown as what they are; a plan
-shows all of the account, or there is none.
+It holds the account of the check-mode run with its differences, without what Ansible warns of, and every Debian
+package that would be put in with the text of its maintainer scripts, because these run as root. Promises: equal changes
+give equal bytes (words stand in the place of times and temporary names), so a plan that was approved is void as soon as
+the host or the release differs; a stored plan is hashed again whenever it is read; characters that hide or turn text
+are shown as what they are; a plan shows all of the account, or there is none.
 """
 
 import os
@@ -25,6 +25,8 @@ FORMAT: Final = 1
 TYPE: Final = "sealift/host-plan"
 MAX_BYTES: Final = 12 * 2**20
 MAX_TEXT: Final = 8 * 2**20
+BEFORE: Final = "what stands before the first task"
+COUNT: Final = "the count of tasks at the end"
 _FIELDS: Final = (
     "site",
     "serial",
@@ -41,6 +43,7 @@ _TEMPORARY = re.compile(
 )
 _SCRATCH = re.compile(r"(?:ansible-(?:local-|tmp-)?[A-Za-z0-9_.-]+|tmp[a-z0-9_]{6,12})/")
 _TASK = re.compile(r"^(?:TASK|RUNNING HANDLER) \[([^\]]{1,200})\].*$", re.MULTILINE)
+_RECAP = re.compile(r"^PLAY RECAP \*+$", re.MULTILINE)
 _STAMP = re.compile(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]{8,15}\b|\b[0-9]:[0-9]{2}:[0-9]{2}\.[0-9]+\b")
 
 
@@ -153,16 +156,26 @@ def identity(plan: Plan) -> tuple[str | int, ...]:
 
 
 def differing(plan: Plan, other: Plan) -> tuple[str, ...]:
-    """Return the names of the tasks and packages of which two plans say something else, each once, in their order."""
-    mine, theirs = ({**_tasks(one.difference), **{each.name: each for each in one.packages}} for one in (plan, other))
-    return tuple(name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name))
+    """Return the names of the tasks and packages of which two plans say something else, each once, in their order.
+
+    What an account says before its first task and after its last has names of its own, which stand last.
+    """
+    mine, theirs = (_by_name(one) for one in (plan, other))
+    names = sorted({**mine, **theirs}, key=(BEFORE, COUNT).__contains__)
+    return tuple(name for name in names if mine.get(name) != theirs.get(name))
 
 
-def _tasks(difference: str) -> dict[str, object]:
-    """Return what an account says about each task, by its name."""
+def _by_name(plan: Plan) -> dict[str, list[object]]:
+    """Return what a plan says about each task and package; several tasks may have one name."""
+    tasks, *recap = _RECAP.split(plan.difference, maxsplit=1)
     # Splitting by a pattern with one group gives what stands before, then name and account in turns.
-    parts = _TASK.split(difference)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
+    before, *parts = _TASK.split(tasks)
+    said: dict[str, list[object]] = {BEFORE: [before], COUNT: [*recap]}
+    for name, account in zip(parts[::2], parts[1::2], strict=True):
+        said.setdefault(name, []).append(account)
+    for package in plan.packages:
+        said.setdefault(package.name, []).append(package)
+    return said
 
 
 def keep(places: Places, plan: Plan) -> str:

@@ -54,8 +54,9 @@ SITE: Final = "site.yml"
 UNINSTALL: Final = "uninstall.yml"
 _PLAYBOOK_SECONDS: Final = 1800
 # Check mode writes nothing; without this Ansible refuses to compare a file whose folder it could not write to, and who
-# makes a plan may write to none.
-_READING: Final = {"ANSIBLE_UNSAFE_WRITES": "1"}
+# makes a plan may write to none. Whether a unit is enabled is read from the files: asked, a busy systemd may not answer
+# in time, and what people approved a moment ago would come out differently.
+_READING: Final = {"ANSIBLE_UNSAFE_WRITES": "1", "SYSTEMD_OFFLINE": "1"}
 _UNIT_SUFFIXES: Final = (".service", ".socket", ".target", ".timer")
 
 
@@ -152,7 +153,7 @@ class Play:
                 ) from error
             except subprocess.TimeoutExpired as error:
                 raise PlayFailedError(what="a task", why="it did not end in time", account=_told(error)) from error
-        return account.read(done.stdout + done.stderr, code=done.returncode)
+        return account.read(done.stdout, done.stderr, code=done.returncode)
 
     def _environment(self, scratch: Path) -> Mapping[str, str]:
         return {

@@ -186,7 +186,7 @@ QUESTIONS: Final = (
                 key="alerts.mail_server",
                 text="Which name does its certificate bear",
                 help="Given, no mail leaves without TLS and a certificate of that name. Who signs it has to lie at "
-                "/etc/sealift/mail-ca.pem before you go on. none: mail leaves without TLS.",
+                "/etc/sealift/mail-ca.pem before you go on. none: mail leaves without TLS. Port 465 needs it.",
                 applies=_is_mailed,
             ),
             Prompt(

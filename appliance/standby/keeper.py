@@ -15,44 +15,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.errors import WireError
-from appliance.standby import permit, voters
+from appliance.standby import kept, permit, voters
 from appliance.standby.address import ServiceAddress
-from appliance.standby.lease import Answer, Ask, Event, Kept, Lease
+from appliance.standby.lease import Answer, Ask, Event, Lease
 from appliance.standby.peers import PeerLine
 from appliance.standby.voters import Hearing
 from appliance.watchdog.loops import Pulse
-from media import canonical, durable
+from media import canonical
 from media.errors import SealiftError, UsageError
 
-STATE: Final = "lease.json"
-_FORMAT: Final = 1
 _MOST_EVENTS: Final = 1000
 _PERIODS: Final = 4
 _RUN_CHARS: Final = 64
 _NAME_CHARS: Final = 32
 
 Record = Callable[[str, Mapping[str, Any]], object]
-
-
-def load(folder: Path) -> Kept:
-    """Return what was kept; nothing at the first start.
-
-    Raises:
-        MalformedError: The file is damaged; two people take the service over, which writes it anew.
-    """
-    try:
-        untrusted = (folder / STATE).read_bytes()
-    except FileNotFoundError:
-        return Kept()
-    fields = canonical.exact_keys(
-        canonical.loads_canonical(untrusted), ("format", "term", "holder", "alone"), what="lease.json"
-    )
-    canonical.integer(fields["format"], "lease.json.format", minimum=_FORMAT, maximum=_FORMAT)
-    return Kept(
-        term=canonical.integer(fields["term"], "lease.json.term"),
-        holder=canonical.text(fields["holder"], "lease.json.holder", may_be_empty=True),
-        alone=canonical.boolean(fields["alone"], "lease.json.alone"),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +85,7 @@ class Keeper:
         self._ending = threading.Event()
         self._events: list[tuple[str, dict[str, Any]]] = []
         self._kept = lease.kept
+        self._is_kept = False
         self._serving = False
         self._served_until = 0.0
         rules = lease.rules
@@ -246,6 +224,8 @@ class Keeper:
             return ""
         if other := self._lease.other_witness:
             return f"the other box goes by the witness {other}, and this one by {witness or 'none'}"
+        if witness and not self._lease.witness_counts:
+            return f"the other box was not heard to go by the witness {witness} since this one names it"
         if witness and not self._hearing.has_answered(witness, now):
             return f"the witness {witness} does not answer"
         return ""
@@ -264,6 +244,7 @@ class Keeper:
 
     def _ask(self, name: str, line: PeerLine) -> None:
         with self._lock:
+            self._keep()
             ask, sent_at = self._lease.asks(self._now()), self._now()
         try:
             if ask is None:
@@ -282,17 +263,13 @@ class Keeper:
             return  # no answer is no grant
         with self._lock:
             self._hearing.heard(name, self._now())
-            self._lease.answered(self._now(), sent_at, ask, answer)
+            self._lease.answered(self._now(), sent_at, ask, answer, by=name)
             self._lease.tick(self._now())
             self._settle()
 
     def _settle(self) -> None:
         """Under the lock: keep first, then stop or begin."""
-        if self._lease.kept != self._kept:
-            kept = self._lease.kept
-            content = canonical.dumps({"format": _FORMAT, **asdict(kept)})
-            durable.replace(self._state / STATE, content, mode=0o600)
-            self._kept = kept
+        self._keep()
         now = self._now()
         until, serving = self._lease.serves_until(now), self._lease.is_serving(now)
         if not serving and self._serving:
@@ -307,6 +284,13 @@ class Keeper:
             self._note(str(event), {"away_milliseconds": self._away(now) if event in _BEGINNINGS else 0})
         self._lease.events.clear()
         self._served_until = until if serving else self._served_until
+
+    def _keep(self) -> None:
+        # At the start, too: a witness that is not named any more must be forgotten before anybody hears of that.
+        if self._is_kept and self._lease.kept == self._kept:
+            return
+        kept.store(self._state, self._lease.kept)
+        self._kept, self._is_kept = self._lease.kept, True
 
     def _away(self, now: float) -> int:
         """Return for how long this box knows of nobody who served: since the last grant it gave, or held."""

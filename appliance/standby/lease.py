@@ -16,6 +16,11 @@ Promises, with clocks that run at the same pace within `drift` and never go back
   LEASE-6  After a start nothing is granted to a new holder before every lease that could be out has run out.
   LEASE-7  A box never follows by itself a holder that goes by a witness which this box does not ask: such a holder may
            have grants that this box knows nothing of. So it is while a witness is added to two boxes, one by one.
+  LEASE-8  A witness counts for a box only once the other box is bound by it, too. For the holder: once the other box
+           granted an ask that names it, since LEASE-7 holds for that box then. For the other box: once the holder said
+           to it that it lives by grants and names the same one. That is kept with the term, for as long as this box
+           names the witness. Else a box that begins to name one could serve by its grant beside a box that serves alone
+           and never asked it; people decide there.
 """
 
 from dataclasses import dataclass, field, replace
@@ -40,11 +45,12 @@ class Event(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What survives a restart."""
+    """What survives a restart; `witness` is the one that both boxes are known to be bound by in this term."""
 
     term: int = 0
     holder: str = ""
     alone: bool = False
+    witness: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,12 +126,15 @@ class Lease:
     _promised_until: float = 0.0
     _promised_leased: bool = False
     _promised_witness: str = ""
+    _unlike_until: float = 0.0
     _was_serving: bool = False
     _resigned: bool = False
 
     def __post_init__(self) -> None:
-        """Count every lease that could be out as promised."""
-        self._promised_until = self.started + self.rules.surely_out
+        """Count every lease that could be out as promised, and a witness that this box does not name as unknown."""
+        self._promised_until = self._unlike_until = self.started + self.rules.surely_out
+        if self.kept.witness != self.rules.witness:
+            self.kept = replace(self.kept, witness="")
 
     @property
     def is_holder(self) -> bool:
@@ -139,7 +148,14 @@ class Lease:
             return False
         if self.other_witness:
             return False
-        return bool(self.rules.witness) or (bool(self._promised) and self._promised_leased)
+        if self.rules.witness:
+            return self.witness_counts
+        return bool(self._promised) and self._promised_leased
+
+    @property
+    def witness_counts(self) -> bool:
+        """Whether this box may go by what the witness grants; not before the other box is bound by it, too."""
+        return bool(self.rules.witness) and self.kept.witness == self.rules.witness
 
     @property
     def other_witness(self) -> str:
@@ -188,15 +204,18 @@ class Lease:
         if (ask.term, ask.holder) != (self.kept.term, self.kept.holder):
             self.kept = Kept(term=ask.term, holder=ask.holder)
             self.until = 0.0
+        self.kept = replace(self.kept, witness=self._witness_of(now, ask))
         self._promised, self._promised_leased = ask.holder, ask.leased and ask.run == self.run
         self._promised_witness = ask.witness
         self._promised_until = now + self.rules.surely_out
         self.last_granted = now
         return Answer(granted=True, term=self.kept.term, holder=self.kept.holder, run=self.run)
 
-    def answered(self, now: float, sent_at: float, ask: Ask, answer: Answer) -> None:
-        """Take what a voter answered to what was asked at `sent_at`."""
-        self._other_run = answer.run
+    def answered(self, now: float, sent_at: float, ask: Ask, answer: Answer, *, by: str) -> None:
+        """Take what the voter `by` answered to what was asked at `sent_at`."""
+        is_witness = by == self.rules.witness
+        if not is_witness:
+            self._other_run = answer.run
         if not answer.granted:
             if answer.term > self.kept.term and answer.holder != self.me:
                 self._step_down(now, answer.term, answer.holder)
@@ -205,11 +224,15 @@ class Lease:
         # A grant of what was asked before the other box resigned: it has been taken back since.
         if ask.holder != self.me or now >= until or (self.kept.alone and ask.leased):
             return
+        if is_witness and not self.witness_counts:
+            return
         if self.is_holder and ask.term == self.kept.term:
-            self.kept = replace(self.kept, alone=False)
+            # What an earlier run of this process asked, without a witness, may still be on its way.
+            is_bound = self.witness_counts or sent_at > self.started + self.rules.surely_out
+            self.kept = replace(self.kept, alone=False, witness=ask.witness if is_bound else "")
             self.until = max(self.until, until)
         elif ask.term == self.kept.term + 1 and self._may_take_over(now):
-            self.kept = Kept(term=ask.term, holder=self.me)
+            self.kept = Kept(term=ask.term, holder=self.me, witness=ask.witness)
             self.until = until
             self._began(Event.TOOK_OVER)
 
@@ -262,7 +285,8 @@ class Lease:
         """Take what the other box hands over; return whether this box holds it now."""
         if ask.holder != self.me or ask.term <= self.kept.term:
             return False
-        self.kept = Kept(term=ask.term, holder=self.me, alone=not self.rules.witness)
+        # Who hands over follows nobody that it has not heard of, so it is bound by whatever this box names.
+        self.kept = Kept(term=ask.term, holder=self.me, alone=not self.rules.witness, witness=self.rules.witness)
         self._promised, self._promised_leased = "", False
         if self.kept.alone:
             self._began(Event.TOOK_OVER)
@@ -272,6 +296,13 @@ class Lease:
     def _may_take_over(self, now: float) -> bool:
         # Where nobody was ever the holder, who is first is for people to say.
         return self.would_follow and now > self._promised_until
+
+    def _witness_of(self, now: float, ask: Ask) -> str:
+        """Return the witness that counts after an ask was granted; what an earlier run asked may come late."""
+        if not ask.leased or ask.witness != self.rules.witness:
+            self._unlike_until = now + self.rules.surely_out
+            return ""
+        return ask.witness if self.witness_counts or now > self._unlike_until else ""
 
     def _refusal(self) -> Answer:
         return Answer(granted=False, term=self.kept.term, holder=self.kept.holder, run=self.run)

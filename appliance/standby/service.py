@@ -21,7 +21,7 @@ from appliance.audit.rights import ACTIONS
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.config import Config
 from appliance.errors import ConfigError
-from appliance.standby import announcing, channel, keeper, permit, voters
+from appliance.standby import announcing, channel, kept, permit, voters
 from appliance.standby.address import InterfaceAddress, NoAddress, ServiceAddress
 from appliance.standby.inbox import Inbox
 from appliance.standby.keeper import Keeper, Voters
@@ -123,13 +123,13 @@ def _start(config: Config) -> tuple[Keeper, Listener]:
 
 def _lease(config: Config, me: str, state: Path, run: Path) -> Lease:
     now = permit.boottime()
-    kept = keeper.load(state)
+    known = kept.load(state)
     until, term = permit.read(run)
     # The permit lies in memory that a reboot empties: what it says is of this boot and this clock.
-    lasts = until if term == kept.term and kept.holder == me and not kept.alone else 0.0
-    if not config.standby.lease and kept.holder == me:
-        kept = Kept(term=kept.term)  # it was taken out of service by the site file
-    return Lease(me=me, rules=rules_of(config), kept=kept, started=now, until=lasts, run=secrets.token_hex(16))
+    lasts = until if term == known.term and known.holder == me and not known.alone else 0.0
+    if not config.standby.lease and known.holder == me:
+        known = Kept(term=known.term)  # it was taken out of service by the site file
+    return Lease(me=me, rules=rules_of(config), kept=known, started=now, until=lasts, run=secrets.token_hex(16))
 
 
 def _others(config: Config, own: Path) -> dict[str, PeerLine]:

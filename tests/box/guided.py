@@ -93,12 +93,12 @@ def first_install(run: Run, *, serial: int, recipe: Path) -> None:
         cut_off(bare)
         codes = finished(bare)
         # What is told to an impostor's relay is told while the rest goes on.
-        with relays.impostor() as mails:
+        with relays.listening(is_own=False) as mails:
             monitored.begin(bare)
             from_a_file(bare, codes)
             backed_up(bare)
             mailed.refused_by_the_box(bare, mails)
-        with relays.own() as mails:
+        with relays.listening(is_own=True) as mails:
             mailed.told(bare, mails)
         looked_at(bare)
     finally:

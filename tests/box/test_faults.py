@@ -47,7 +47,7 @@ FAULTS = (
     "timers make backups and bring them back",
     "a backup lies on the second disk and opens with the key alone",
     "it is the one on record",
-    "doctor says that the relay takes no mail",
+    "doctor says that the relay does not take every mail",
     "a trial alert says who did not get it",
     "and the journal why",
     "another's relay got no mail",

@@ -80,7 +80,8 @@ def _name(pair: Paired, served: Served) -> None:
     run = pair.one
     with run.stage.chapter("Both boxes are told of the witness, the one that stands by first; a hand-over in between"):
         _name_on(pair.one)
-        wait(lambda: lease(pair.one).get("would_follow") is True, pair.one)
+        wait(lambda: "was not heard to go by the witness three" in str(lease(pair.one).get("hindered")), pair.one)
+        run.require("by a witness that one alone names it does not follow", not lease(pair.one)["would_follow"])
         words = ("sealift", "standby", "hand-over", "one", "--by", "Iris Mora")
         _, seconds = moved_by(pair, served, "one", lambda: pair.two.machine.run(*words))
         run.facts["hand_over_seconds"] = seconds

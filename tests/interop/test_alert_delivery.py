@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import smtplib
+import socket
 import subprocess
 import threading
 import time
@@ -41,6 +42,7 @@ _BOTH: Final = AlertsSection(
     syslog="udp 127.0.0.1 514",
 )
 _SECURED: Final = AlertsSection(**{**_BOTH.model_dump(), "mail_server": NAME})
+_IMPLICIT: Final = AlertsSection(**{**_SECURED.model_dump(), "mail_port": 465})
 _IPV6: Final = AlertsSection(mail_relay="fd00::25", mail_to=["it-duty@hospital.internal"])
 
 
@@ -233,6 +235,76 @@ def test_a_trial_says_whether_the_real_alertmanager_told_everybody(tmp_path: Pat
             wait(lambda: not alerts.firing(config.at.alerts, clock=SystemClock()))
 
     assert all("TrialAlert" in one and "Nothing is wrong" in one for one in relay.mails)
+
+
+@pytest.mark.parametrize(
+    ("times", "is_whole"), [(1000, False), (1, True)], ids=["for good", "once, as one that makes strangers wait"]
+)
+def test_a_trial_names_who_is_refused_and_the_others_get_it(tmp_path: Path, times: int, *, is_whole: bool) -> None:
+    config = Config.model_validate(
+        {"site": "s", "places": {"root": str(tmp_path)}, "monitoring": {"enabled": True}, "alerts": _BOTH.model_dump()}
+    )
+    config.at.alerts.mkdir(parents=True)
+    log = tmp_path / "am.log"
+    refused, other = "it-duty@hospital.internal", "night@hospital.internal"
+    with mail_relay(refuses={refused: times}) as relay, webhook(config.at.alerts, []) as hook:
+        text = rendered("alertmanager.yml.j2", _BOTH)
+        text = text.replace("127.0.0.1:9094", f"127.0.0.1:{hook}").replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
+        with alertmanager(tmp_path, text, port := free_port()):
+
+            def tried() -> alertstrial.Trial:
+                return alertstrial.trial(
+                    config,
+                    clock=SystemClock(),
+                    ask=lambda _, path: alerting.asked(port, path),
+                    tell=lambda _, path, body: alertstrial.told(port, path, body),
+                    log=lambda _: log.read_text().splitlines(),
+                )
+
+            if is_whole:
+                assert tried().mailed == 2
+            else:
+                with pytest.raises(UnitError, match="did not reach everybody") as missed:
+                    tried()
+                counted, named = missed.value.why.split("; ")
+                assert counted == "the mail relay 127.0.0.1 took 1 of 2 mails"
+                assert named.startswith(f"{refused} got none: ")
+                assert "550 5.1.1" in named
+
+    got = [re.findall(r"^To: (.*?)\r?$", one, re.MULTILINE) for one in relay.mails]
+    assert [other] in got
+    assert ([refused] in got) == is_whole
+
+
+def can_listen(port: int) -> bool:
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+@pytest.mark.skipif(not can_listen(465), reason="port 465, by which Alertmanager knows such a relay, takes root here")
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_a_relay_at_port_465_is_spoken_to_over_tls_from_the_first_byte(tmp_path: Path, *, is_trusted: bool) -> None:
+    trusted, other = tls.authority(), tls.authority("Somebody Else")
+    (tmp_path / "ca.pem").write_bytes(tls.pem(trusted.certificate))
+    offered = certified(certificate(tmp_path / "relay.pem", trusted if is_trusted else other))
+    alert = {"labels": {"alertname": "BackupOld"}, "annotations": {"summary": "s", "description": "d", "runbook": "r"}}
+    log = tmp_path / "am.log"
+    with mail_relay(offered, at=("127.0.0.1", 465), is_implicit=True) as relay:
+        text = rendered("alertmanager.yml.j2", _IMPLICIT, authority=tmp_path / "ca.pem")
+        with alertmanager(tmp_path, text, free_port()) as address:
+            assert opened(f"{address}/api/v2/alerts", [alert])
+            wait(lambda: len(relay.mails) == 2 or "receiver=mail" in log.read_text())
+
+    if is_trusted:
+        assert relay.secured == [True, True], log.read_text()[-2000:]
+    else:
+        assert relay.receivers == []
+        assert "certificate signed by unknown authority" in log.read_text()
 
 
 @pytest.mark.parametrize("given", [AlertsSection(), _BOTH, _IPV6, _SECURED], ids=["page only", "all", "ipv6", "tls"])

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from appliance.standby.lease import Answer, Ask, Event, Kept, Lease, Rules
@@ -21,10 +21,11 @@ class World:
     ) -> None:
         self.now = 100.0
         self.rules = Rules(seconds=SECONDS, witness="three" if witness else "")
-        self.unnamed = unnamed  # boxes whose site file does not name the witness yet
+        self.unnamed = set(unnamed)  # boxes whose site file does not name the witness yet
         self.names = ("one", "two", "three") if witness else ("one", "two")
         self.pace = dict(zip(("one", "two", "three"), paces, strict=True))
-        self.disk = {name: Kept(term=1, holder="one", alone=not witness) for name in self.names}
+        is_alone = "one" in self.unnamed if witness else True
+        self.disk = {name: Kept(term=1, holder="one", alone=is_alone and name == "one") for name in self.names}
         self.voters: dict[str, Lease | None] = {}
         self.cut: set[frozenset[str]] = set()
         self.late: list[tuple[float, Callable[[], None]]] = []
@@ -39,9 +40,10 @@ class World:
     def start(self, name: str) -> None:
         self.runs += 1
         rules = replace(self.rules, witness="") if name in self.unnamed else self.rules
-        self.voters[name] = Lease(
+        voter = self.voters[name] = Lease(
             me=name, rules=rules, kept=self.disk[name], started=self.clock(name), run=f"run {self.runs}"
         )
+        self.disk[name] = voter.kept
 
     def stop_in_order(self, name: str, delay: float) -> None:
         """Resign as a planned stop does; the word may come late, after the box has started again."""
@@ -102,7 +104,7 @@ class World:
         def back(answer: Answer) -> None:
             voter = self.voters[source]
             if voter is not None and voter is run:
-                voter.answered(self.clock(source), asked, ask, answer)
+                voter.answered(self.clock(source), asked, ask, answer, by=target)
                 self.disk[source] = voter.kept
 
         self.send(source, target, delay, arrive)
@@ -156,6 +158,49 @@ def test_at_most_one_box_serves_at_any_moment(
             world.turn(delay)
 
 
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(["cut", "heal", "name", "unname", "crash", "stop", "start"]),
+        st.sampled_from(["one", "two"]),
+        st.sampled_from(["one", "two", "three"]),
+        st.integers(1, 30),
+        st.sampled_from([0.0, 0.1, 0.6, 1.4]),
+        st.booleans(),
+    ),
+    max_size=14,
+)
+
+
+# What an earlier run of the holder asked, without a witness, comes after what the present one asked with it.
+LATE = [("cut", "one", "one", 2, 0.0, False), ("cut", "one", "one", 1, 1.4, False)]
+LATE += [("name", "one", "one", 3, 0.0, False), ("cut", "one", "two", 18, 0.0, False)]
+
+
+@example(unnamed={"one", "two"}, changes=LATE)
+@given(unnamed=st.sets(st.sampled_from(["one", "two"])), changes=CHANGES)
+def test_nor_do_both_when_a_witness_is_added_or_taken_away_whoever_answers_whom(
+    unnamed: set[str], changes: list[tuple[str, str, str, int, float, bool]]
+) -> None:
+    """Scenario: a site file names a witness, or no longer, on a box that cannot hear the other, which serves alone."""
+    world = World(witness=True, paces=(1.0, 1.0, 1.0), unnamed=unnamed)
+    for what, name, other, turns, delay, is_in_order in changes:
+        if what == "cut" and name != other:
+            world.cut.add(frozenset((name, other)))
+        elif what == "heal":
+            world.cut.clear()
+        elif what in {"name", "unname", "crash", "stop"}:
+            if is_in_order:
+                world.stop_in_order(name, delay)
+            world.crash(name)
+        if what in {"name", "unname"}:
+            world.unnamed ^= {name} if (name in world.unnamed) == (what == "name") else set()
+            world.start(name)
+        if what == "start" and world.voters[name] is None:
+            world.start(name)
+        for _ in range(turns):
+            world.turn(delay)
+
+
 CUTS = st.lists(
     st.tuples(
         st.sampled_from([("one", "two"), ("one", "three"), ("two", "three"), ("heal", "heal")]),
@@ -178,6 +223,90 @@ def test_nor_do_both_while_a_witness_is_named_by_one_of_them_alone(
             world.cut.add(frozenset(between))
         for _ in range(turns):
             world.turn(delay)
+
+
+def renamed(world: World, name: str, *, in_order: bool) -> None:
+    """Start a box again with a site file that names the witness now."""
+    if in_order:
+        world.stop_in_order(name, 0.0)
+        world.turn(0.0)
+    world.crash(name)
+    world.unnamed -= {name}
+    world.start(name)
+
+
+def turned(world: World, turns: int) -> None:
+    for _ in range(turns):
+        world.turn(0.0)
+
+
+def test_a_standby_that_begins_to_name_a_witness_takes_nothing_from_a_box_that_serves_alone() -> None:
+    world = settled(witness=True, unnamed=["one", "two"])
+    world.stop_in_order("two", 0.0)
+    turned(world, 4)
+    world.cut = {frozenset(("one", "two"))}
+    renamed(world, "two", in_order=False)
+
+    turned(world, 80)
+
+    two = world.voters["two"]
+    assert two is not None
+    assert (world.serving(), two.would_follow, two.witness_counts) == (["one"], False, False)
+
+
+def test_a_box_that_lost_the_service_does_not_get_it_back_by_a_witness_that_the_other_does_not_ask() -> None:
+    world = settled(witness=True, unnamed=["one", "two"])
+    world.cut = {frozenset(("one", "two"))}
+    until(world, "two")
+    renamed(world, "one", in_order=False)
+
+    turned(world, 80)
+
+    assert world.serving() == ["two"]
+
+
+def test_a_box_that_serves_alone_binds_nobody_to_the_witness_that_it_names() -> None:
+    rules = Rules(seconds=SECONDS, witness="three")
+    two = Lease(me="two", rules=rules, kept=Kept(term=1, holder="one"), started=0.0, run="here")
+    alone = Ask(term=2, holder="one", leased=False, run="here", witness="three")
+
+    for now in range(10, 20):
+        assert two.answer(now, alone).granted
+    bound_by_alone = two.witness_counts
+    for now in range(20, 30):
+        assert two.answer(now, replace(alone, leased=True)).granted
+
+    assert (bound_by_alone, two.witness_counts) == (False, True)
+
+
+def test_what_an_earlier_run_of_the_holder_asked_binds_nobody_when_it_comes_late() -> None:
+    rules = Rules(seconds=SECONDS, witness="three")
+    kept = Kept(term=1, holder="one", witness="three")
+    two = Lease(me="two", rules=rules, kept=kept, started=0.0, run="here")
+    named = Ask(term=1, holder="one", leased=True, run="here", witness="three")
+
+    two.answer(1.0, named)
+    after_a_start = two.witness_counts
+    two.answer(10.0, replace(named, witness=""))
+    two.answer(11.4, named)
+    when_late = two.witness_counts
+    two.answer(14.0, named)
+
+    assert (after_a_start, when_late, two.witness_counts) == (True, False, True)
+
+
+def test_once_both_name_the_witness_it_counts_again_over_every_restart() -> None:
+    world = settled(witness=True, unnamed=["one", "two"])
+    renamed(world, "two", in_order=True)
+    turned(world, 20)
+    renamed(world, "one", in_order=False)
+    turned(world, 40)
+    assert world.serving() == ["one"]
+    world.crash("one")
+    world.crash("two")
+    world.start("two")
+
+    assert until(world, "two") < 10
 
 
 def settled(*, witness: bool, unnamed: Collection[str] = frozenset()) -> World:

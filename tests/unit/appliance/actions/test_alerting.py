@@ -91,8 +91,19 @@ def test_a_relay_that_takes_no_mail_tells_nobody_and_where_to_read_why(state: st
     (found,) = alerting.findings(box(alerts=RELAY), running(), ask=ask)
 
     assert found.is_good is False
-    assert found.text == "10.0.0.25 takes no mail; named, and not told: mail to 1 by 10.0.0.25"
+    assert found.text == "10.0.0.25 does not take every mail; named, and not told: mail to 1 by 10.0.0.25"
     assert "journalctl -u prometheus-alertmanager" in found.fix
+
+
+def test_where_one_of_several_is_refused_the_others_are_not_said_to_be_untold() -> None:
+    both = {**RELAY, "mail_to": ["a@clinic.internal", "b@clinic.internal"]}
+
+    def ask(_: int, path: str) -> bytes | None:
+        return rules(MailNotTaken="firing") if "rules" in path else b"ready"
+
+    (found,) = alerting.findings(box(alerts=both), running(), ask=ask)
+
+    assert (found.is_good, found.text) == (False, "10.0.0.25 does not take every mail")
 
 
 def test_rules_of_a_release_before_say_nothing_of_mail() -> None:

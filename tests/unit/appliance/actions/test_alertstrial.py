@@ -68,12 +68,24 @@ def site(root: Path, *, enabled: bool = True, given: dict[str, Any] | None = Non
     return config
 
 
-def tried(config: Config, **how: Any) -> tuple[Alertmanager, Callable[[], alertstrial.Trial]]:
+def said(number: int, text: str = "Notify attempt failed, will retry later", *, why: str = "") -> str:
+    """One line as Alertmanager 0.25 writes it."""
+    place = f"caller=notify.go:732 level=warn component=dispatcher receiver=mail integration=email[{number}]"
+    return f'{place} msg="{text}" attempts=1' + (f' err="{why}"' if why else "")
+
+
+def tried(
+    config: Config, *, lines: list[str] | None = None, **how: Any
+) -> tuple[Alertmanager, Callable[[], alertstrial.Trial]]:
     clock = FixedClock(at=NOW)
     there = Alertmanager(folder=config.at.alerts, clock=clock, **how)
 
+    def log(since: datetime) -> list[str]:
+        assert since == NOW
+        return lines or []
+
     def run() -> alertstrial.Trial:
-        return alertstrial.trial(config, clock=clock, ask=there.ask, tell=there.tell, sleep=there.sleep)
+        return alertstrial.trial(config, clock=clock, ask=there.ask, tell=there.tell, log=log, sleep=there.sleep)
 
     return there, run
 
@@ -115,6 +127,38 @@ def test_who_did_not_get_it_is_said_in_time(tmp_path: Path, how: dict[str, Any],
     assert "journalctl -u prometheus-alertmanager" in missed.value.fix
     assert there.age < seconds
     assert len(there.given) == 2  # it was ended all the same
+
+
+@pytest.mark.parametrize("mails", [(30, None), (30, 31)], ids=["counted", "another alert's was counted for it"])
+def test_who_was_refused_is_named_in_the_relays_own_words(tmp_path: Path, mails: tuple[int | None, ...]) -> None:
+    why = r"send RCPT command: 550 5.1.1 \"night\": no\tsuch \x1b[2Juser" + "x" * 200
+    other = 'component=dispatcher receiver=box integration=webhook[0] msg="Notify attempt failed" err="refused"'
+    lines = [other, said(1, why=why), said(7, why="of nobody")]
+    _, run = tried(site(tmp_path, given=TWO), lines=lines, fails=31, mails=mails)
+
+    with pytest.raises(UnitError) as missed:
+        run()
+
+    told = missed.value.why.split("; ")[-1]
+    assert told.startswith('night@clinic.internal got none: send RCPT command: 550 5.1.1 "night": no')
+    assert told.isascii()
+    assert told.isprintable()
+    assert len(told) < 200
+    assert "duty@" not in missed.value.why
+    assert "of nobody" not in missed.value.why
+
+
+def test_who_was_refused_first_and_taken_then_got_it(tmp_path: Path) -> None:
+    lines = [said(0, why="450 4.2.0 later"), said(0, "Notify success")]
+    _, run = tried(site(tmp_path, given=TWO), lines=lines, fails=30, mails=(33, 34))
+
+    assert run().is_whole
+
+
+def test_who_may_not_read_the_journal_is_told_of_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert alertstrial.logged(NOW) == []
 
 
 def test_a_relay_that_fails_once_and_then_takes_it_is_good(tmp_path: Path) -> None:

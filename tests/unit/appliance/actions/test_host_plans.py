@@ -7,7 +7,7 @@ import pytest
 from appliance.actions import host
 from appliance.config import Config, PlacesSection
 from appliance.install import planunit
-from appliance.install.account import PlayFailedError
+from appliance.install.account import PlayFailedError, PlayResult
 from appliance.install.playbook import Play
 from appliance.install.supervisor import SystemdSupervisor
 from media.clock import SystemClock
@@ -47,6 +47,17 @@ def test_the_whole_account_of_a_run_that_failed_is_in_the_log_it_points_to(
     log = config.at.state / "logs/install.log"
     assert log.read_text() == "line 1\nline 2\n"
     assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_ansible_warned_of_is_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config(site="demo", places=PlacesSection(root=str(tmp_path)))
+    done = PlayResult(changed=0, text="TASK\n", warnings="[WARNING]: chroot\n")
+    monkeypatch.setattr(Play, "run", lambda *_: done)
+    play = Play(config=config, config_file=tmp_path, source=tmp_path, folder=tmp_path, serial=1, environments=())
+
+    host.Box(config, SystemClock()).apply(play, tmp_path)
+
+    assert (config.at.state / "logs/install.log").read_text() == "TASK\n[WARNING]: chroot\n\n"
 
 
 def test_the_unit_that_is_looked_for_is_the_one_that_is_started() -> None:

@@ -103,6 +103,58 @@ def test_two_runs_of_the_same_change_read_alike() -> None:
     assert plain("+ tcp dport 22 accept") != plain("+ tcp dport 23 accept")
 
 
+# What ansible-core 2.19 tells of a small play in check mode, where systemd answered and where it did not.
+ANSWERED = """
+PLAY [A small box] *************************************************************
+
+TASK [nginx : Configure the web server] ****************************************
+--- before
++++ after: /etc/nginx/nginx.conf
+@@ -0,0 +1 @@
++one
+
+changed: [localhost]
+
+RUNNING HANDLER [nginx : Reload nginx] *****************************************
+changed: [localhost]
+
+RUNNING HANDLER [firewall : Load the rules] ************************************
+changed: [localhost]
+
+PLAY RECAP *********************************************************************
+localhost                  : ok=3    changed=3    unreachable=0    failed=0    skipped=0    rescued=0    ignored=0
+
+"""
+_HANDLED = "RUNNING HANDLER [firewall : Load the rules] ************************************\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "names"),
+    [
+        ("skipped=0", "skipped=1", (plans.COUNT,)),
+        ("[A small box]", "[Another box]", (plans.BEFORE,)),
+        (f"{_HANDLED}changed", f"{_HANDLED}ok", ("firewall : Load the rules",)),
+        ("+one", "+two", ("nginx : Configure the web server",)),
+        ("PLAY RECAP *", "PLAY RECAP", ("firewall : Load the rules", plans.COUNT)),
+    ],
+)
+def test_what_came_out_differently_is_named_and_the_count_at_the_end_is_no_handlers(
+    before: str, after: str, names: tuple[str, ...]
+) -> None:
+    assert ANSWERED.count(before) == 1
+
+    found = plans.differing(make_plan(difference=ANSWERED), make_plan(difference=ANSWERED.replace(before, after)))
+
+    assert found == names
+
+
+def test_the_first_of_two_tasks_with_one_name_is_compared_too() -> None:
+    first, last = f"{_HANDLED}changed: [localhost]\n\n", f"{_HANDLED}ok: [localhost]\n\n"
+    twice, other = (ANSWERED.replace("PLAY RECAP", f"{one}{last}PLAY RECAP") for one in (first, last))
+
+    assert plans.differing(make_plan(difference=twice), make_plan(difference=other)) == ("firewall : Load the rules",)
+
+
 @pytest.mark.parametrize("folder", ["tmpsealift0", "ansible-tmp-1.5-2-3", "ansible-local-9ab"])
 def test_a_folder_that_looks_temporary_is_not_passed_over(folder: str) -> None:
     shown = plain(f"+ExecStart=/usr/lib/{folder}/run\n")

@@ -98,6 +98,34 @@ def test_a_preview_runs_in_check_mode(play: Play, tmp_path: Path) -> None:
     assert (tmp_path / "asked").read_text().endswith("--check --diff\n")
 
 
+def test_a_plan_is_made_without_asking_systemd_and_a_change_with_it(play: Play, tmp_path: Path) -> None:
+    ansible = stand_in(
+        tmp_path, f'echo "$SYSTEMD_OFFLINE" >> {tmp_path}/asked; echo "{RECAP.format(changed=0, failed=0)}"'
+    )
+
+    play.run(ansible, check_only=True)
+    play.run(ansible)
+
+    assert (tmp_path / "asked").read_text() == "1\n\n"
+
+
+def test_what_ansible_warns_of_is_no_outcome(play: Play, tmp_path: Path) -> None:
+    recap = RECAP.format(changed=2, failed=0)
+    ansible = stand_in(tmp_path, f'echo "{recap}"; echo "[WARNING]: Target is a chroot or systemd is offline." >&2')
+
+    result = play.run(ansible, check_only=True)
+
+    assert (result.changed, result.text) == (2, f"{recap}\n")
+    assert result.warnings == "[WARNING]: Target is a chroot or systemd is offline.\n"
+
+
+def test_a_count_that_stands_among_warnings_is_none(play: Play, tmp_path: Path) -> None:
+    ansible = stand_in(tmp_path, f'echo "{RECAP.format(changed=2, failed=0)}" >&2')
+
+    with pytest.raises(PlayFailedError):
+        play.run(ansible, check_only=True)
+
+
 def test_a_failed_task_is_named(play: Play, tmp_path: Path) -> None:
     text = (
         "TASK [units : Copy the units] ****\\nok: [localhost]\\n\\n"

@@ -12,11 +12,11 @@ import pytest
 
 from appliance.actions.standby import keeping
 from appliance.errors import ConfigError, NotActiveError, PairingRefusedError, WireError
-from appliance.standby import channel, permit, service
+from appliance.standby import channel, kept, permit, service
 from appliance.standby.address import NoAddress
 from appliance.standby.bundle import ENVELOPE_NAME, LEAVES_NAME
 from appliance.standby.inbox import Inbox
-from appliance.standby.keeper import Keeper, Voters, load
+from appliance.standby.keeper import Keeper, Voters
 from appliance.standby.lease import Kept, Lease, Rules
 from appliance.standby.pairing import require_paired
 from appliance.standby.peers import Handler, Listener, PeerLine
@@ -153,11 +153,35 @@ def test_what_the_keeper_must_not_forget_is_on_the_disk_before_the_permit(tmp_pa
 
     keeper.command({"do": "take-over", "by": ["Ana", "Ben"], "reason": "first start"})
 
-    assert load(tmp_path) == Kept(term=1, holder="one", alone=True)
+    assert kept.load(tmp_path) == Kept(term=1, holder="one", alone=True)
     assert permit.read(tmp_path) == (1003.0, 1)
     keeper.stop()
     assert permit.read(tmp_path) == (0.0, 0)
     assert recorded == ["standby.people-took-over", "standby.took-over"]
+
+
+def test_a_witness_that_both_go_by_is_kept_for_its_term_and_holder_alone(tmp_path: Path) -> None:
+    bound = Kept(term=3, holder="one", witness="three")
+    kept.store(tmp_path, bound)
+
+    assert kept.load(tmp_path) == bound
+    # As a release from before leaves it, which knows nothing of the other file.
+    state = tmp_path / kept.STATE
+    before = state.read_bytes()
+    state.write_bytes(before.replace(b'"term":3', b'"term":4'))
+    assert kept.load(tmp_path) == Kept(term=4, holder="one")
+    state.write_bytes(before)
+    (tmp_path / kept.WITNESS).write_bytes(b"{")
+    assert kept.load(tmp_path) == Kept(term=3, holder="one")
+
+
+def test_a_witness_that_is_not_named_any_more_is_forgotten_before_anybody_is_asked(tmp_path: Path) -> None:
+    kept.store(tmp_path, Kept(term=3, holder="one", witness="three"))
+    lease = Lease(me="one", rules=Rules(seconds=3.0), kept=kept.load(tmp_path), started=1000.0)
+
+    keeper_of(tmp_path, lease, []).turn()
+
+    assert kept.load(tmp_path) == Kept(term=3, holder="one")
 
 
 def test_what_cannot_be_kept_on_the_disk_gives_no_permit(tmp_path: Path) -> None:
@@ -173,14 +197,14 @@ def test_what_cannot_be_kept_on_the_disk_gives_no_permit(tmp_path: Path) -> None
 @pytest.mark.parametrize("do", ["ask", "resign", "hand"])
 def test_a_paired_box_that_is_no_candidate_changes_nothing(tmp_path: Path, do: str) -> None:
     """The test appliance is paired and witnesses; taken over, it asks to serve, resigns for others or hands over."""
-    kept = Kept(term=1, holder="one", alone=True)
-    lease = Lease(me="one", rules=Rules(seconds=3.0, witness="three"), kept=kept, started=0.0)
+    before = Kept(term=1, holder="one", alone=True)
+    lease = Lease(me="one", rules=Rules(seconds=3.0, witness="three"), kept=before, started=0.0)
     keeper = keeper_of(tmp_path, lease, [])
 
     with pytest.raises(WireError, match="may not ask"):
         keeper.handle("three", {"do": do, "term": 9, "leased": True, "run": ""})
 
-    assert lease.kept == kept
+    assert lease.kept == before
 
 
 def test_a_witness_grants_and_cannot_be_made_to_serve(tmp_path: Path) -> None:

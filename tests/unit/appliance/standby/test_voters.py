@@ -121,7 +121,9 @@ def test_a_box_that_stands_by_knows_whether_its_witness_answers_before_it_needs_
         port = held.getsockname()[1]
     certificate = require_paired(first.config.at, "two").peer.channel
     line = PeerLine("127.0.0.1", port, own=key_of(first), name="two", certificate=certificate, timeout_seconds=1)
-    lease = Lease(me="one", rules=RULES, kept=Kept(term=1, holder="three"), started=permit.boottime(), run="here")
+    lease = Lease(
+        me="one", rules=RULES, kept=Kept(term=1, holder="three", witness="two"), started=permit.boottime(), run="here"
+    )
     keeper = Keeper(
         lease,
         state=tmp_path,
@@ -224,22 +226,30 @@ def test_monitoring_gets_a_number_for_each_voter(tmp_path: Path) -> None:
     assert not [one for one in alone if one.name == "sealift_lease_voter_answers"]
 
 
+_NOT_BY_ITSELF = "does not serve; one holds term 1; it would not follow by itself"
+
+
 @pytest.mark.parametrize(
-    ("me", "expected"),
+    ("me", "witness", "expected"),
     [
-        ("two", "does not serve; one holds term 1; it would not follow by itself: the witness three does not answer"),
-        ("three", "this box, three, is a witness: it grants and never serves; one holds term 1"),
+        ("two", "three", f"{_NOT_BY_ITSELF}: the witness three does not answer"),
+        (
+            "two",
+            "",
+            f"{_NOT_BY_ITSELF}: the other box was not heard to go by the witness three since this one names it",
+        ),
+        ("three", "", "this box, three, is a witness: it grants and never serves; one holds term 1"),
     ],
 )
 def test_the_command_says_why_this_box_would_not_follow_and_what_a_witness_is(
-    me: str, expected: str, capsys: pytest.CaptureFixture[str]
+    me: str, witness: str, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with short_folder() as root:
         file = root / "sealift.toml"
         file.write_text(f'format = 1\nsite = "demo"\n[places]\nroot = "{root}"\nrun = "{root}/run"\n')
         rules = Rules(seconds=3.0, witness="three" if me == "two" else "itself")
         keeper = Keeper(
-            Lease(me=me, rules=rules, kept=Kept(term=1, holder="one"), started=0.0),
+            Lease(me=me, rules=rules, kept=Kept(term=1, holder="one", witness=witness), started=0.0),
             state=root,
             run=root,
             known=Voters(others={}, candidates=frozenset({"one"}), serves=me == "two"),
