@@ -5,15 +5,13 @@ nothing is changed before all of that is known, the ledger answers, and whoever 
 command goes on: the line stands before the disk is formatted, so that no moment makes a medium of it.
 """
 
-import json
-import subprocess
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from appliance.actions.backups import fstab, making
+from appliance.actions.backups.usbdisk import Disk, Tool, look, run_tool
 from appliance.audit.client import SocketLedger, open_ledger
 from appliance.config import Config
 from appliance.errors import ConflictError, LedgerUnavailableError, PreflightError, StoreWriteError, UnitError
@@ -22,60 +20,7 @@ from media.clock import Clock
 
 PREPARED: Final = "backup.disk-prepared"
 LABEL: Final = "backup"
-_COLUMNS: Final = "NAME,TYPE,TRAN,SIZE,MODEL,SERIAL,PTTYPE,FSTYPE,UUID,MOUNTPOINTS"
-_SECONDS: Final = 1800
 _PARTS: Final = frozenset({"disk", "part"})
-
-Tool = Callable[[Sequence[str]], str]
-"""Runs a program of the system and returns what it said."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
-    """A disk as lsblk(8) sees it, with all that lies on it.
-
-    Args:
-        name: The kernel's, as in `sdb`.
-        kind: What it is: `disk`, `part`, `rom` or another device's word.
-        transport: How it is plugged in, as in `usb`.
-        length: In bytes.
-        model: What it calls itself.
-        serial: Likewise.
-        bears: Partition table and file systems on it, by their types.
-        uuid: Of the file system that fills it; empty for none.
-        mounted: Where any of it is mounted, or `[SWAP]`.
-        parts: What the devices on it are.
-    """
-
-    name: str
-    kind: str
-    transport: str
-    length: int
-    model: str
-    serial: str
-    bears: tuple[str, ...]
-    uuid: str
-    mounted: tuple[str, ...]
-    parts: tuple[str, ...]
-
-    @classmethod
-    def from_lsblk(cls, text: str) -> Self:
-        """Read what ``lsblk --json --bytes`` said of one device."""
-        (top,) = json.loads(text)["blockdevices"]
-        rows = [top, *_below(top)]
-        bears = [row.get(name) for row in rows for name in ("pttype", "fstype")]
-        return cls(
-            name=str(top["name"]),
-            kind=str(top.get("type") or ""),
-            transport=str(top.get("tran") or ""),
-            length=int(top.get("size") or 0),
-            model=str(top.get("model") or "").strip(),
-            serial=str(top.get("serial") or "").strip(),
-            bears=tuple(dict.fromkeys(str(one) for one in bears if one)),
-            uuid=str(top.get("uuid") or ""),
-            mounted=tuple(str(place) for row in rows for place in row.get("mountpoints") or () if place),
-            parts=tuple(str(row.get("type") or "") for row in rows[1:]),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,26 +46,6 @@ class Preparation:
         return {**seen, "bears": list(own.bears), "folder": self.place, "uuid": self.uuid, "fstab_line": self.line}
 
 
-def run_tool(command: Sequence[str]) -> str:
-    """Run a program and return what it said.
-
-    Raises:
-        StoreWriteError: It ended with an error, or not at all.
-    """
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=_SECONDS)
-    except subprocess.CalledProcessError as error:
-        said = bytes(error.stderr or b"").decode(errors="replace").strip().splitlines()
-        why = said[-1] if said else f"it ended with {error.returncode}"
-    except (OSError, subprocess.TimeoutExpired) as error:
-        why = str(error)
-    else:
-        return done.stdout.decode(errors="replace")
-    raise StoreWriteError(
-        what=f"{Path(command[0]).name} did not do its work", why=why, fix="look at the disk, and run the command again"
-    )
-
-
 def plan(
     config: Config, device: Path, *, may_erase: bool, tool: Tool = run_tool, table: Path = fstab.FSTAB
 ) -> Preparation:
@@ -138,7 +63,7 @@ def plan(
             why="backup.folder is empty",
             fix="name /media/sealift-backup there, and run the command again",
         )
-    disk = Disk.from_lsblk(tool(["lsblk", "--json", "--bytes", "--output", _COLUMNS, "--", str(device)]))
+    disk = look(device, tool)
     _require_usb_disk(disk)
     _require_unused(disk)
     if disk.bears and not may_erase:
@@ -167,6 +92,7 @@ def prepare(
     """Do what was planned and return the record's number; everything on the disk is lost.
 
     Raises:
+        ConflictError: The disk is another one than was looked at, or is used by now.
         LedgerUnavailableError: It could not be recorded; the disk was not touched.
         StoreWriteError: A step failed; the same command goes on.
         UnitError: It is formatted, but not mounted at its place.
@@ -180,10 +106,17 @@ def prepare(
                 why="sealift-ledger does not run",
                 fix="start it and try again",
             )
+        # Somebody took their time to answer, and names of devices are given anew.
+        if look(Path(device), tool) != made.disk:
+            raise ConflictError(
+                what=f"{made.disk.name} is not what it was a moment ago",
+                why="it was pulled out, or something uses it by now",
+                fix="run the command again",
+            )
         if made.line:
             _add_line(table, made)
             tool(["systemctl", "daemon-reload"])
-        # One that was here as a medium was set read-only.
+        # One that was here as a medium was set read-only. wipefs takes no disk that is mounted.
         tool(["blockdev", "--setrw", device])
         tool(["wipefs", "--all", "--quiet", device])
         tool(["mkfs.ext4", "-q", "-F", "-m", "0", "-L", LABEL, "-U", made.uuid, device])
@@ -191,10 +124,7 @@ def prepare(
         Path(made.place).mkdir(parents=True, exist_ok=True)
         tool(["mount", made.place])
         tool(["systemd-tmpfiles", "--create", "sealift.conf"])
-        if (
-            made.place
-            not in Disk.from_lsblk(tool(["lsblk", "--json", "--bytes", "--output", _COLUMNS, "--", device])).mounted
-        ):
+        if made.place not in look(Path(device), tool).mounted:
             raise UnitError(
                 what=f"{made.disk.name} is not mounted at {made.place}",
                 why="mount(8) did not say why",
@@ -265,7 +195,3 @@ def _read(table: Path) -> str:
         return table.read_text()
     except FileNotFoundError:
         return ""
-
-
-def _below(row: dict[str, Any]) -> list[dict[str, Any]]:
-    return [one for child in row.get("children") or () for one in (child, *_below(child))]

@@ -217,6 +217,20 @@ def test_a_disk_that_is_not_where_it_belongs_in_the_end_is_not_called_prepared(
     assert ledger.find(kind=disk.PREPARED, limit=1) == []
 
 
+@pytest.mark.parametrize("device", [{"serial": "X2"}, {"mountpoints": ["/mnt"]}])
+def test_a_disk_that_was_swapped_while_somebody_thought_is_not_touched(
+    config: Config, table: Path, ledger: MemoryLedger, device: dict[str, Any]
+) -> None:
+    host, before = Host(), table.read_bytes()
+    made = planned(config, host, table)
+    host.device |= device
+
+    with pytest.raises(ConflictError, match="not what it was"):
+        disk.prepare(config, made, clock=SystemClock(), tool=host, table=table)
+
+    assert (host.changed, table.read_bytes()) == ([], before)
+
+
 def test_without_a_ledger_nothing_is_touched(config: Config, table: Path) -> None:
     host, before = Host(), table.read_bytes()
     made = planned(config, host, table)
@@ -231,7 +245,7 @@ def test_without_a_ledger_nothing_is_touched(config: Config, table: Path) -> Non
     ("lines", "mounted", "is_good"),
     [
         ("", ["/"], False),
-        (f"# {LINE}", ["/"], False),
+        (f"#{LINE}", ["/"], False),
         (LINE, ["/"], True),
         (LINE.replace(PLACE, f"{PLACE}/"), ["/"], True),
         (LINE + LINE.replace("a909", "b909"), ["/", PLACE], False),
