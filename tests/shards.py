@@ -100,7 +100,7 @@ SHARDS: dict[str, Shard] = {
     "box-changes": _boots(15, "-m", "box_changes"),
     # A whole computer, emulated: its programs take some twenty times as long.
     "hardware": Shard([[*BOXED, "-m", "hardware", f"--ignore={DISK}", "tests/hardware"]], 10, 20, needs_root=True),
-    "hardware-disk": Shard([[*BOXED, "-m", "hardware", DISK]], 10, 20, needs_root=True),
+    "hardware-disk": Shard([[*BOXED, "-m", "hardware", DISK]], 12, 20, needs_root=True),
     "box-pair": _boots(14, "-m", "box_pair"),
     "box-optional": _boots(17, "-m", "box_optional"),
     "engines-build": _on_demand(40, "-m", "engines_release", "tests/engines/test_vllm_made.py"),
