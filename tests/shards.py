@@ -17,6 +17,7 @@ from tests.turns import Shard, Turns
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "--timeout", "840"]
 # A booted box waits on everything else that the machine does.
 BOXED = [*PYTEST[:-1], "1140"]
+DISK = "tests/hardware/test_backup_disk.py"
 BUNDLER = Path(sys.executable).with_name("sealift-bundler")
 BUILD = f"rm -rf build/first && {BUNDLER} build examples/demo.toml --work build/first"
 
@@ -98,7 +99,8 @@ SHARDS: dict[str, Shard] = {
     "units-database": Shard([[*BOXED, "-m", "box", *DATABASES]], 10, 20, needs_root=True),
     "box-changes": _boots(15, "-m", "box_changes"),
     # A whole computer, emulated: its programs take some twenty times as long.
-    "hardware": Shard([[*BOXED, "-m", "hardware", "tests/hardware"]], 10, 20, needs_root=True),
+    "hardware": Shard([[*BOXED, "-m", "hardware", f"--ignore={DISK}", "tests/hardware"]], 10, 20, needs_root=True),
+    "hardware-disk": Shard([[*BOXED, "-m", "hardware", DISK]], 12, 20, needs_root=True),
     "box-pair": _boots(14, "-m", "box_pair"),
     "box-optional": _boots(17, "-m", "box_optional"),
     "engines-build": _on_demand(40, "-m", "engines_release", "tests/engines/test_vllm_made.py"),

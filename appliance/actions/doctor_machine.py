@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance.actions import filesystems, listening, nettest
+from appliance.actions.backups import fstab
 from appliance.actions.filesystems import existing
 from appliance.actions.findings import Finding
 from appliance.config import Config
@@ -97,7 +98,7 @@ def _write(probe: Path) -> tuple[float, float]:
     return rate, sorted(times)[_COMMITS // 2] * 1000
 
 
-def file_systems(config: Config, mounts: Path = _MOUNTS) -> Iterator[Finding]:
+def file_systems(config: Config, mounts: Path = _MOUNTS, disks: Path = fstab.FSTAB) -> Iterator[Finding]:
     """Whether everything that must be durable lies on a local file system, and backups on another."""
     table = _mounts(mounts)
     places = {"state": config.at.state, "releases": config.at.releases, "site file": config.at.etc}
@@ -131,6 +132,8 @@ def file_systems(config: Config, mounts: Path = _MOUNTS) -> Iterator[Finding]:
         why="a backup on the same disk goes with it",
         fix="mount the second disk, and set backup.folder to a folder on it",
     )
+    if found := fstab.standing(config, fstab=disks, mounted=[point for point, _ in table]):
+        yield found
 
 
 def _mounts(source: Path) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from appliance.actions.backups.restoring import Decisions, Restored
 from appliance.actions.backups.shelf import Kept
 from appliance.audit.client import OfflineLedger
 from appliance.audit.verify import verify as verify_ledger
+from appliance.cli import backup_disk
 from appliance.cli import context as shared
 from appliance.cli.context import Context
 from appliance.cli.opened import ledger_of
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
     commands = typer.Typer(help="Backups to a key that is not on this box.", no_args_is_help=True)
     app.add_typer(commands, name="backup")
     commands.command("recipient")(_recipient)
+    commands.command("disk")(backup_disk.prepare)
     commands.command("make")(_make)
     commands.command("list")(_list)
     commands.command("verify")(_verify)

@@ -202,6 +202,6 @@ def _backup_lines(folder: str) -> list[str]:
         return ["Backups have no place yet: `sealift doctor` reminds you."]
     return [
         f"Backups go to {folder} once two things are done (docs/operator/backup.md):",
-        "  its disk has a line in /etc/fstab before it is plugged in: any other USB disk is never written to",
+        "  `sealift backup disk DEVICE` has prepared its USB disk: any other is never written to",
         "  `sealift backup recipient` has said who can open backups: until then the timer makes none",
     ]

@@ -162,7 +162,7 @@ QUESTIONS: Final = (
                 key="backup.folder",
                 text="Where do backups go",
                 help="A folder on another disk, for example a second USB disk's: /media/sealift-backup. Or none. "
-                "The disk needs a line in /etc/fstab: any other is never written to.",
+                "`sealift backup disk` prepares it afterwards: any other is never written to.",
             ),
         ),
     ),

@@ -84,7 +84,7 @@ def test_the_summary_says_what_alerts_and_backups_still_need(tmp_path: Path, fol
 
     assert "NO ALERTS: no rule runs" in text
     assert facts.kept()["alerts"]["why"] == "the release does not carry prometheus"
-    assert ("/etc/fstab" in text, "sealift backup recipient" in text) == (is_told, is_told)
+    assert ("sealift backup disk" in text, "sealift backup recipient" in text) == (is_told, is_told)
     assert ("Backups have no place yet" in text) is not is_told
 
 

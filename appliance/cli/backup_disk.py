@@ -1,0 +1,53 @@
+"""`sealift backup disk`: a USB disk for backups, from the box of the shop to mounted."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from appliance.actions.backups import disk
+from appliance.actions.backups.disk import Preparation
+from appliance.cli import context as shared
+
+
+def prepare(
+    context: typer.Context,
+    device: Annotated[
+        Path, typer.Argument(metavar="DEVICE", help="The whole disk, as in /dev/sdb: `lsblk` lists them.")
+    ],
+    erase: Annotated[bool, typer.Option("--erase", help="It may bear something, which is lost.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look and say what would be done.")] = False,
+) -> None:
+    """Prepare a USB disk for backups: its line in /etc/fstab, a new file system, mounted. All on it is lost.
+
+    Each disk that takes turns is prepared so; the one before is pulled out first.
+    """
+    own = shared.of(context)
+    made = disk.plan(own.config, device, may_erase=erase)
+    facts = {**made.to_json(), "dry_run": dry_run, "prepared": False, "sequence": None}
+    if dry_run:
+        own.result(facts, _text(made))
+        return
+    own.say(_text(made))
+    if typer.prompt(f"Type {made.disk.name} to erase it", err=True) != made.disk.name:
+        own.result(facts, "nothing was changed")
+        raise typer.Exit(code=1)
+    sequence = disk.prepare(own.config, made, clock=own.clock)
+    own.result(
+        {**facts, "prepared": True, "sequence": sequence},
+        f"{made.disk.name} is mounted at {made.place}, record {sequence}; `sealift backup make` makes a backup on it",
+    )
+
+
+def _text(made: Preparation) -> str:
+    own = made.disk
+    bears = ", ".join(own.bears) or "nothing"
+    named = " ".join(filter(None, (own.model, own.serial))) or "without a name of its own"
+    return "\n".join(
+        [
+            f"{own.name}: {named}, {own.length / 10**9:.1f} GB, bears {bears}",
+            *([f"  /etc/fstab gets a line that mounts it at {made.place}"] if made.line else []),
+            f"  it is formatted anew with ext4 and the UUID {made.uuid}; all on it is lost",
+            f"  it is mounted at {made.place}",
+        ]
+    )
