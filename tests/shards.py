@@ -100,7 +100,6 @@ SHARDS: dict[str, Shard] = {
     "box-changes": _boots(15, "-m", "box_changes"),
     # A whole computer, emulated: its programs take some twenty times as long.
     "hardware": Shard([[*BOXED, "-m", "hardware", f"--ignore={DISK}", "tests/hardware"]], 10, 20, needs_root=True),
-    "hardware-disk": Shard([[*BOXED, "-m", "hardware", DISK]], 12, 20, needs_root=True),
     "box-pair": _boots(14, "-m", "box_pair"),
     "box-optional": _boots(17, "-m", "box_optional"),
     "engines-build": _on_demand(40, "-m", "engines_release", "tests/engines/test_vllm_made.py"),
@@ -110,6 +109,8 @@ SHARDS: dict[str, Shard] = {
     ),
     # It builds for three minutes, and takes Debian 13's headers and Mesa's driver.
     "engines-vulkan": _on_demand(20, "-m", "engines_vulkan", "tests/engines/test_llama_on_vulkan.py"),
+    # Twelve to nineteen minutes: a disk for backups is plugged into an emulated computer, pulled out, and exchanged.
+    "hardware-disk": _on_demand(30, "-m", "hardware", DISK, needs_root=True),
     # Eight minutes of what `units-database` tries in part.
     "box-database": _on_demand(20, "-m", "box_database", needs_root=True),
     # Ten minutes; that this release takes back what does not answer, `box-changes` shows.

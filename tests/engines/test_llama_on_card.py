@@ -47,15 +47,15 @@ pytestmark = [
 ]
 
 
-def version() -> dict[str, object]:
-    """Return what makes a version whose layers all lie on the first card."""
+def version(layers: int = -1) -> dict[str, object]:
+    """Return what makes a version so many of whose layers lie on the first card; all of them, where none is named."""
     return {
         "weights": WEIGHTS.read_bytes(),
         "template": WEIGHTS.with_name("chat_template.jinja").read_bytes(),
         "n_ctx": 8192,
         "n_seq_max": 16,
         "n_batch": 512,
-        "llama_cpp": LlamaSettings(n_gpu_layers=-1, num_gpu=1).to_json(),
+        "llama_cpp": LlamaSettings(n_gpu_layers=layers, num_gpu=1).to_json(),
     }
 
 
@@ -64,10 +64,10 @@ def held() -> float:
     return gpus.open_reader()()[0].memory_bytes
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Path]:
+@pytest.fixture(scope="module", params=[-1, 12], ids=["all layers", "some layers"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Path]:
     with engine_site() as site:
-        _, descriptor = store_version(site, **version())  # type: ignore[arg-type]
+        _, descriptor = store_version(site, **version(request.param))  # type: ignore[arg-type]
         with in_test(site, descriptor, python=Path(PYTHON)) as socket:
             yield socket
 

@@ -1,7 +1,7 @@
 """A launcher that counts tokens itself, with the library `tokenizers`, before peers in others' words.
 
 The launcher, its environment and the library are real; the peers are fakes after the published sources of SGLang
-and TensorRT-LLM, because neither was at hand.
+and TensorRT-LLM; the real SGLang needs a card (`tests/engines/test_sglang_attached.py`).
 """
 
 import json

@@ -1,6 +1,6 @@
 """An attached engine that speaks as SGLang does: what it is asked, what is believed, and when it is not used.
 
-The peer is a fake after SGLang's published sources; no real one was at hand.
+The peer is a fake after SGLang's published sources; the real one is `tests/engines/test_sglang_attached.py`.
 """
 
 import json
@@ -156,6 +156,16 @@ def test_what_it_would_refuse_is_refused_by_name(engine: FlaskClient, peer: Fake
     assert chat(engine, presence_penalty=3)[1]["error"]["param"] == "presence_penalty"
     assert chat(engine, logit_bias={"258": 1})[1]["error"]["param"] == "logit_bias"
     assert len(peer.asked) == before
+
+
+def test_what_would_end_it_never_gets_there_and_its_status_says_so(engine: FlaskClient, peer: FakeSglang) -> None:
+    before = len(peer.asked)
+    status, answer = chat(engine, min_p=0.1)
+
+    assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, "unsupported_parameter", "min_p")
+    assert len(peer.asked) == before
+    assert chat(engine, min_p=0)[0] == 200
+    assert engine.get("/sealift/v1/status").get_json()["takes"] == ["top_k", "repetition_penalty"]
 
 
 def test_continuations_are_scored_in_one_question_each(scheduler: AttachedScheduler, peer: FakeSglang) -> None:
