@@ -22,7 +22,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def run_server(server_args: list[str]) -> None:
         found["arguments"] = server_args
         # As SGLang's http_server, which looks the name up in the module.
-        uvicorn.run("app", host="127.0.0.1", port=30000, log_level="error", loop="uvloop")  # type: ignore[attr-defined]
+        uvicorn.run("app", host="127.0.0.1", port=30000, log_level="error", loop="uvloop")
 
     uvicorn.run = run  # type: ignore[attr-defined]
     args.prepare_server_args = list  # type: ignore[attr-defined]
