@@ -42,7 +42,7 @@ SERVERS = _files("interop", "postgresql*")
 LINES = _files("interop", "attached*", "api_clients", "batches*", "lm_eval", "model_signing", "o*", "pod*", "token*")
 CONTAINERS = _files("functional", "demo_containers")
 # vLLM as its publisher ships it, in the environment that the other tests of vLLM use.
-ATTACHED = _files("engines", "vllm_attached")
+ATTACHED = _files("engines", "vllm_attached*")
 # And of booted boxes: the whole line and what follows from it, and units that reach a server.
 BOXES = _files("box", "box", "faults")
 DATABASES = _files("box", "database*", "moved*")
@@ -84,7 +84,7 @@ SHARDS: dict[str, Shard] = {
     "interop-lines": Shard(_pytest("-m", "interop", *LINES), 12),
     # vLLM from the cache: two minutes more, and 1.1 GiB, where no run before installed it.
     "engines": Shard(_pytest("-m", "engines and not engines_release", *_without(ATTACHED), "tests/engines"), 14, 20),
-    "engines-attached": Shard(_pytest("-m", "engines", *ATTACHED), 6, after=("engines",)),
+    "engines-attached": Shard(_pytest("-m", "engines", *ATTACHED), 9, after=("engines",)),
     # The version before makes a box by its own source; this release is installed there, or goes back.
     "box-before": _boots(8, "-m", "box_before"),
     "box-released": _boots(15, "-m", "box_released", after=("box-before",)),

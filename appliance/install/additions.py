@@ -1,9 +1,10 @@
 """What engines need beyond their units' walls and the packages of every box, by what their environments are made of.
 
-vLLM's processes meet on the loopback of their unit and map code that they make; an engine on a GPU opens the driver's
-nodes; some builds take libraries or a compiler from the machine. The install lays the additions of `systemd/variants`
-beside the units of both stages, takes them away when nothing here asks for them any more, and demands the packages. It
-is decided by environments, not by versions: a version may come with a later medium that brings none of its own.
+The processes of vLLM, and of what else is built on PyTorch, meet on the loopback of their unit and map code that they
+make; an engine on a GPU opens the driver's nodes; some builds take libraries or a compiler from the machine. The
+install lays the additions of `systemd/variants` beside the units of both stages, takes them away when nothing here asks
+for them any more, and demands the packages. It is decided by environments, not by versions: a version may come with a
+later medium that brings none of its own.
 
 Promises: the same additions before an environment is built, by its requirements, as afterwards, by what is on disk.
 """
@@ -24,6 +25,7 @@ VLLM: Final = "vllm"
 GPU: Final = "gpu"
 _ENGINE: Final = "engine-"
 _ENGINE_VLLM: Final = "engine-vllm"
+_PYTORCH: Final = "torch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,8 @@ def wheels_of(environment: Path) -> frozenset[str]:
 
 
 def _units(environment: str, wheels: Collection[str]) -> Iterator[str]:
-    if environment == _ENGINE_VLLM:
+    # Whatever is built on PyTorch has processes that meet as vLLM's do, and compiles what it runs: SGLang, for one.
+    if environment == _ENGINE_VLLM or _PYTORCH in wheels:
         yield VLLM
     if enginepackages.computes_on_gpus(wheels):
         yield GPU

@@ -17,18 +17,12 @@ from appliance.serve.client import EngineClient
 from media import canonical
 from tests.engines.contract import keeps_the_contract
 from tests.engines.vllm_environment import attachable, model
+from tests.engines.vllm_published import NO_PROMPTS_KEPT, SERVER, files_of
 from tests.support import attached
 from tests.support.engine_process import engine_site
-from tests.support.vllm_engine import version_files
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
 
-_SERVER: Final = (
-    *("--model", "{model}", "--uds", "{socket}", "--max-model-len", "{n_ctx}", "--max-num-seqs", "{n_seq_max}"),
-    *("--enforce-eager", "--generation-config", "vllm", "--disable-log-stats", "--enable-prompt-tokens-details"),
-    *("--gpu-memory-utilization", "0.2"),
-)
-_NO_PROMPTS_KEPT: Final = "--no-enable-prefix-caching"
 _SHAPE: Final[dict[str, Any]] = {
     "type": "json_schema",
     "json_schema": {
@@ -53,26 +47,10 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return attachable(tmp_path_factory.mktemp("python") / "env")
 
 
-def files_of(folder: Path, *arguments: str) -> dict[str, bytes]:
-    """Return a release with the model for a server of these arguments."""
-    files = version_files(folder)
-    name = "data/models/small/descriptor.json"
-    fields = canonical.mapping(canonical.loads(files[name]), "descriptor")
-    settings = {
-        **attached.SUPERVISED,
-        "module": "vllm.entrypoints.openai.api_server",
-        "arguments": list(arguments),
-        "dialect": "openai",
-    }
-    fields["runtime"] = {**fields["runtime"], "n_ctx": 1024, "n_seq_max": 4, "attached": settings}
-    files[name] = canonical.dumps({**fields, "engine": "attached"})
-    return files
-
-
 @pytest.fixture(scope="module")
 def engine(folder: Path, python: Path) -> Iterator[Path]:
     with engine_site() as site:
-        files = files_of(folder, *_SERVER, _NO_PROMPTS_KEPT)
+        files = files_of(folder, *SERVER, NO_PROMPTS_KEPT)
         descriptor = attached.store(site, files, name="small")
         with attached.launched(site, descriptor, python=python, seconds=300) as (socket, launcher):
             yield socket
@@ -119,7 +97,7 @@ def test_what_it_says_of_likelihoods_is_the_models_own(engine: Path) -> None:
 
 def test_one_that_keeps_prompts_is_not_used(folder: Path, python: Path) -> None:
     with engine_site() as site:
-        files = files_of(folder, *_SERVER, "--enable-prefix-caching")
+        files = files_of(folder, *SERVER, "--enable-prefix-caching")
         descriptor = attached.store(site, files, name="small")
         name = f"test-{descriptor.model_digest[:12]}"
         done = subprocess.run(
@@ -132,4 +110,4 @@ def test_one_that_keeps_prompts_is_not_used(folder: Path, python: Path) -> None:
         )
 
     assert done.returncode != 0
-    assert _NO_PROMPTS_KEPT in done.stderr
+    assert NO_PROMPTS_KEPT in done.stderr

