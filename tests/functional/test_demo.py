@@ -67,7 +67,7 @@ def flip(path: Path, offset: int = 0) -> None:
 def test_both_commands_are_the_ones_that_a_person_needs() -> None:
     assert "rehearse" in shell("sealift-bundler --help").stdout, "not the one of the medium, which lacks libraries"
     assert shell("sealift --version").stdout.startswith("sealift ")
-    installed = shell('readlink -f "$(command -v sealift)"').stdout.strip()
+    installed = shell('readlink "$(command -v sealift)"').stdout.strip()
     assert installed.startswith(str(DEMO / "appliance/opt/sealift/releases"))
 
 
@@ -200,7 +200,7 @@ def test_private_folders_are_for_their_owner_alone() -> None:
 
 
 def test_the_server_came_from_the_medium() -> None:
-    done = shell('readlink -f "$(command -v sealift)"')
+    done = shell('readlink "$(command -v sealift)"')
 
     assert "appliance/opt/sealift/current/server/bin/sealift" in done.stdout
 
