@@ -67,7 +67,7 @@ def flip(path: Path, offset: int = 0) -> None:
 def test_both_commands_are_the_ones_that_a_person_needs() -> None:
     assert "rehearse" in shell("sealift-bundler --help").stdout, "not the one of the medium, which lacks libraries"
     assert shell("sealift --version").stdout.startswith("sealift ")
-    installed = shell('readlink "$(command -v sealift)"').stdout.strip()
+    installed = shell('readlink -f "$(command -v sealift)"').stdout.strip()
     assert installed.startswith(str(DEMO / "appliance/opt/sealift/releases"))
 
 
