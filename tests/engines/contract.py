@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from appliance.serve.client import EngineClient
 from examples.demo.conversation import PLAIN
+from media import canonical
 from tests.engines import line
 
 PATIENCE_SECONDS: Final = 120.0
@@ -23,6 +24,19 @@ QUESTION: Final[dict[str, Any]] = {
 LONG: Final[dict[str, Any]] = {
     "messages": [{"role": "user", "content": "Tell a long story about the sea."}],
     "temperature": 0,
+}
+
+_SHAPE: Final[dict[str, Any]] = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "city",
+        "schema": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
 }
 
 
@@ -46,6 +60,14 @@ def knows_the_capital(client: EngineClient) -> None:
     """Fail where the demo's model is not what answers."""
     answer = client.chat({**QUESTION, "max_tokens": 24})
     assert "Paris" in answer["choices"][0]["message"]["content"], answer
+
+
+def keeps_a_shape(client: EngineClient) -> None:
+    """Fail where an answer has another form than was asked for."""
+    asked = [{"role": "user", "content": "What is the capital of France?"}]
+    answer = client.chat({"messages": asked, "temperature": 0, "max_tokens": 32, "response_format": _SHAPE})
+    told = canonical.loads(answer["choices"][0]["message"]["content"].encode())
+    assert told in ({"city": "Paris"}, {"city": "Rome"}), told
 
 
 def ends_when_its_caller_leaves(client: EngineClient) -> None:

@@ -20,7 +20,13 @@ import pytest
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve.client import EngineClient
 from media import canonical
-from tests.engines.contract import PATIENCE_SECONDS, ends_when_its_caller_leaves, keeps_the_contract, knows_the_capital
+from tests.engines.contract import (
+    PATIENCE_SECONDS,
+    ends_when_its_caller_leaves,
+    keeps_a_shape,
+    keeps_the_contract,
+    knows_the_capital,
+)
 from tests.support import attached
 from tests.support.browser import free_port
 from tests.support.engine_process import engine_site
@@ -90,6 +96,11 @@ def test_it_keeps_the_contract_of_every_engine(engine: Path) -> None:
 
 def test_it_answers_what_it_was_asked(client: EngineClient) -> None:
     knows_the_capital(client)
+
+
+@pytest.mark.skipif("cpu" in MORE, reason="SGLang keeps no shape on a processor: its sampler has no mask there")
+def test_it_answers_in_the_shape_that_was_asked_for(client: EngineClient) -> None:
+    keeps_a_shape(client)
 
 
 def test_a_caller_that_leaves_ends_the_generation(client: EngineClient) -> None:

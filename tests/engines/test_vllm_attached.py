@@ -9,32 +9,17 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
 
 import pytest
 
 from appliance.serve.client import EngineClient
-from media import canonical
-from tests.engines.contract import keeps_the_contract
+from tests.engines.contract import keeps_a_shape, keeps_the_contract
 from tests.engines.vllm_environment import attachable, model
 from tests.engines.vllm_published import NO_PROMPTS_KEPT, SERVER, files_of
 from tests.support import attached
 from tests.support.engine_process import engine_site
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
-
-_SHAPE: Final[dict[str, Any]] = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "city",
-        "schema": {
-            "type": "object",
-            "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
-            "required": ["city"],
-            "additionalProperties": False,
-        },
-    },
-}
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +54,7 @@ def test_it_keeps_the_contract_of_every_engine(engine: Path) -> None:
 
 def test_it_answers_in_the_shape_that_was_asked_for(engine: Path) -> None:
     with EngineClient(engine, read_seconds=120) as client:
-        asked = [{"role": "user", "content": "What is the capital of France?"}]
-        answer = client.chat({"messages": asked, "temperature": 0, "max_tokens": 32, "response_format": _SHAPE})
-
-    assert canonical.loads(answer["choices"][0]["message"]["content"].encode()) in ({"city": "Paris"}, {"city": "Rome"})
+        keeps_a_shape(client)
 
 
 def test_what_it_says_of_likelihoods_is_the_models_own(engine: Path) -> None:
