@@ -1,4 +1,4 @@
-"""Models of a few layers and random weights whose memory is a state, not a row of tokens: Mamba's, and LFM2's.
+"""Models of a few layers and random weights: Mamba's and LFM2's, whose memory is a state, and one of a long context.
 
 No such model is small enough to travel with tests, and what they are for is how an engine handles their memory, which
 is llama.cpp's own for the architecture, whatever the weights. Tokenizer and template are those of another GGUF file.
@@ -96,6 +96,31 @@ def hybrid(source: Path) -> bytes:
                 f"{at}shortconv.out_proj.weight": _random(draw, _WIDTH, _WIDTH),
             }
     return _gguf("lfm2", fields, source, made | {"token_embd_norm.weight": np.ones(_WIDTH)})
+
+
+def attentive(source: Path, *, context: int) -> bytes:
+    """Return a Llama of one layer and one head, of so many tokens of context, with the vocabulary of a GGUF file."""
+    fields: dict[str, int | float | Sequence[int]] = {
+        "context_length": context,
+        "embedding_length": _WIDTH,
+        "feed_forward_length": _INNER,
+        "attention.head_count": 1,
+        "attention.head_count_kv": 1,
+        "block_count": 1,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+        "rope.freq_base": 1e6,
+        "rope.dimension_count": _WIDTH,
+    }
+    draw = np.random.default_rng(3)
+    made = _outer(draw, source) | {
+        "blk.0.attn_norm.weight": np.ones(_WIDTH),
+        "blk.0.ffn_norm.weight": np.ones(_WIDTH),
+        "blk.0.ffn_gate.weight": _random(draw, _INNER, _WIDTH),
+        "blk.0.ffn_up.weight": _random(draw, _INNER, _WIDTH),
+        "blk.0.ffn_down.weight": _random(draw, _WIDTH, _INNER),
+    }
+    made |= {f"blk.0.attn_{part}.weight": _random(draw, _WIDTH, _WIDTH) for part in ("q", "k", "v", "output")}
+    return _gguf("llama", fields, source, made | {"output_norm.weight": np.ones(_WIDTH)})
 
 
 def _outer(draw: Any, source: Path) -> Tensors:
