@@ -70,7 +70,9 @@ def _server(
 def _read_request(connection: socket.socket) -> None:
     read = b""
     while b"\r\n\r\n" not in read:
-        read += connection.recv(65536)
+        if not (part := connection.recv(65536)):
+            return  # its caller went without asking anything
+        read += part
     head, _, body = read.partition(b"\r\n\r\n")
     (length,) = (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
     while len(body) < length:
