@@ -58,6 +58,14 @@ class EngineUnit:
             time.sleep(0.2)
         return time.monotonic() - began
 
+    def stops_and_leaves_nothing(self) -> None:
+        """Fail where it does not end well when it is stopped, or a process of its user stays."""
+        stopped = self.box.shell(f"systemctl stop {self.unit}")
+        assert stopped.returncode == 0, stopped.stdout
+        result = self.box.shell(f"systemctl show -P Result {self.unit}").stdout.strip()
+        assert result == "success", journal(self.box, self.unit)
+        assert self.box.shell(f"pgrep -u {USER}").stdout == ""
+
     def answers(self, question: dict[str, Any]) -> bool:
         """Return whether it answers now."""
         with suppress(SealiftError):

@@ -4,9 +4,6 @@ It stands for what has no dialect of its own. The same version was promoted with
 (`test_vllm_for_real`); here it is started by the attached engine's launcher, on its own socket.
 """
 
-import os
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,11 +38,7 @@ def engine(folder: Path, python: Path) -> Iterator[Path]:
             yield socket
             started = attached.descendants(launcher.pid)
         # vLLM's own processes are no children of the launcher's worker, and hold the weights.
-        assert len(started) > 3
-        deadline = time.monotonic() + 20
-        while left := [name for pid, name in started.items() if attached.running(pid) == name]:
-            assert time.monotonic() < deadline, left
-            time.sleep(0.1)
+        attached.require_several_ended(started)
 
 
 def test_it_keeps_the_contract_of_every_engine(engine: Path) -> None:
@@ -81,15 +74,6 @@ def test_one_that_keeps_prompts_is_not_used(folder: Path, python: Path) -> None:
     with engine_site() as site:
         files = files_of(folder, *SERVER, "--enable-prefix-caching")
         descriptor = attached.store(site, files, name="small")
-        name = f"test-{descriptor.model_digest[:12]}"
-        done = subprocess.run(
-            [python, "-I", "-m", "appliance.serve.launcher", "--config", site.at.config_file, "--instance", name],
-            env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        said = attached.refused(site, descriptor, python=python, seconds=300)
 
-    assert done.returncode != 0
-    assert NO_PROMPTS_KEPT in done.stderr
+    assert NO_PROMPTS_KEPT in said

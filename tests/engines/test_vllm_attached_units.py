@@ -15,8 +15,8 @@ import pytest
 
 from appliance.install import additions
 from appliance.registry.descriptor import ModelDescriptor
-from tests.box.checkout import booted, journal, lay_down, lay_drop_ins, start
-from tests.box.engineunit import LIBRARIES, USER, EngineUnit, lay_environment
+from tests.box.checkout import booted, lay_down, lay_drop_ins, start
+from tests.box.engineunit import LIBRARIES, EngineUnit, lay_environment
 from tests.engines import line
 from tests.engines.contract import PATIENCE_SECONDS, QUESTION, knows_the_capital
 from tests.engines.vllm_environment import model, packages
@@ -61,11 +61,5 @@ def test_it_answers_behind_the_walls_of_its_unit(engine: EngineUnit) -> None:
 
 
 def test_a_killed_one_is_back_by_itself_and_a_stop_leaves_nothing(engine: EngineUnit) -> None:
-    box = engine.box
-
     engine.killed_is_back(QUESTION, within_seconds=START_SECONDS)
-    stopped = box.shell(f"systemctl stop {engine.unit}")
-
-    assert stopped.returncode == 0, stopped.stdout
-    assert box.shell(f"systemctl show -P Result {engine.unit}").stdout.strip() == "success", journal(box, engine.unit)
-    assert box.shell(f"pgrep -u {USER}").stdout == ""
+    engine.stops_and_leaves_nothing()

@@ -123,11 +123,5 @@ def test_the_card_is_read_by_the_unit_that_may_and_holds_the_weights(engine: Eng
 
 
 def test_a_killed_one_is_back_by_itself_and_a_stop_leaves_nothing(engine: EngineUnit) -> None:
-    box = engine.box
-
     engine.killed_is_back(QUESTION, within_seconds=START_SECONDS)
-    stopped = box.shell(f"systemctl stop {engine.unit}")
-
-    assert stopped.returncode == 0, stopped.stdout
-    assert box.shell(f"systemctl show -P Result {engine.unit}").stdout.strip() == "success", journal(box, engine.unit)
-    assert box.shell(f"pgrep -u {USER}").stdout == ""
+    engine.stops_and_leaves_nothing()

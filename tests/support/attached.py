@@ -12,6 +12,7 @@ import site
 import socket
 import subprocess
 import sys
+import time
 import venv
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -135,6 +136,30 @@ def launched(
         finally:
             process.terminate()
             process.wait(timeout=60)
+
+
+def refused(config: Config, descriptor: ModelDescriptor, *, python: Path, seconds: float) -> str:
+    """Run the launcher of a version in test, which must not come up; return what it said."""
+    name = f"test-{descriptor.model_digest[:12]}"
+    done = subprocess.run(
+        [python, "-I", "-m", "appliance.serve.launcher", "--config", config.at.config_file, "--instance", name],
+        env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert done.returncode != 0
+    return done.stderr
+
+
+def require_several_ended(started: Mapping[int, str]) -> None:
+    """Fail where a server has no processes of its own, which hold the weights, or one of them outlives its launcher."""
+    assert len(started) > 3
+    deadline = time.monotonic() + 20
+    while left := [name for pid, name in started.items() if running(pid) == name]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
 
 
 def running(pid: int) -> str:
