@@ -5,7 +5,6 @@ again. Its keys are gone, so nothing here is signed anew.
 """
 
 import json
-import shutil
 import sqlite3
 from collections import Counter
 from contextlib import closing
@@ -14,7 +13,6 @@ from typing import Final
 
 import pytest
 
-from appliance import config as configuration
 from appliance.cli import audit, state, versions
 from appliance.config import Config
 from appliance.errors import NotPromotedError
@@ -25,9 +23,10 @@ from appliance.verify import trust
 from bundler.ledgerkeys import SiteKeys
 from bundler.ledgernote import LedgerKey
 from bundler.receipt import read_receipt
-from tests.corpus.make_box import LISTED, SITE_FILE_KEYS, listing, site_file_keys
+from tests.corpus.make_box import SITE_FILE_KEYS, site_file_keys
 from tests.support.checker import check
 from tests.support.commands import Run, as_json, typed
+from tests.support.frozen import laid_down, require_unchanged
 from tests.support.staterows import rows_of
 
 LEFT: Final = Path(__file__).resolve().parents[1] / "corpus/box/0.1.0"
@@ -64,10 +63,7 @@ KINDS: Final = {
 
 @pytest.fixture
 def box(tmp_path: Path) -> Config:
-    shutil.copytree(LEFT, tmp_path, dirs_exist_ok=True)
-    site = tmp_path / "etc/sealift/sealift.toml"
-    site.write_text(f'{site.read_text()}\n[places]\nroot = "{tmp_path}"\n')
-    return configuration.load(site)
+    return laid_down(LEFT, tmp_path)
 
 
 @pytest.fixture
@@ -76,9 +72,7 @@ def run(box: Config, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def test_nothing_of_it_changed() -> None:
-    lines = [line.split("  ") for line in (LEFT / LISTED).read_text().splitlines()]
-
-    assert listing(LEFT) == {name: digest for digest, name in lines}
+    require_unchanged(LEFT)
 
 
 def test_its_ledger_is_whole_to_the_same_root(run: Run) -> None:

@@ -6,7 +6,6 @@ never written again. Which kinds are frozen nowhere is said here, by name.
 
 import ast
 import re
-import shutil
 import sqlite3
 import tarfile
 from collections.abc import Iterator
@@ -16,12 +15,11 @@ from typing import Final
 
 import pytest
 
-from appliance import config as configuration
 from appliance.cli import audit, keys, people, review, state, versions
 from appliance.config import Config
-from tests.corpus.make_box import LISTED, listing
 from tests.support.checker import check
 from tests.support.commands import Run, as_json, typed
+from tests.support.frozen import laid_down, require_unchanged
 from tests.support.staterows import rows_of
 
 CORPUS: Final = Path(__file__).resolve().parents[1] / "corpus"
@@ -71,10 +69,7 @@ NOWHERE: Final = """
 
 @pytest.fixture
 def site(tmp_path: Path) -> Config:
-    shutil.copytree(LEFT, tmp_path, dirs_exist_ok=True)
-    file = tmp_path / "etc/sealift/sealift.toml"
-    file.write_text(f'{file.read_text()}\n[places]\nroot = "{tmp_path}"\n')
-    return configuration.load(file)
+    return laid_down(LEFT, tmp_path)
 
 
 @pytest.fixture
@@ -103,9 +98,7 @@ def kinds_of_source() -> Iterator[str]:
 
 
 def test_nothing_of_it_changed() -> None:
-    lines = [line.split("  ") for line in (LEFT / LISTED).read_text().splitlines()]
-
-    assert listing(LEFT) == {name: digest for digest, name in lines}
+    require_unchanged(LEFT)
 
 
 def test_each_kind_of_record_of_0_1_0_is_frozen_or_named_here() -> None:

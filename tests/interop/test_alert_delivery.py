@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -199,33 +200,38 @@ def test_where_the_relays_certificate_is_named_no_mail_leaves_without_it(tmp_pat
         assert said in log.read_text()
 
 
+def trial_at(port: int, config: Config, **more: Any) -> alertstrial.Trial:
+    """Try how alerts are told, by the Alertmanager at a port."""
+    return alertstrial.trial(
+        config,
+        clock=SystemClock(),
+        ask=lambda _, path: alerting.asked(port, path),
+        tell=lambda _, path, body: alertstrial.told(port, path, body),
+        **more,
+    )
+
+
+def watched(folder: Path, section: AlertsSection) -> Config:
+    """Return a site below a folder that is watched and told so."""
+    alerts_of = section.model_dump()
+    found = Config.model_validate(
+        {"site": "s", "places": {"root": str(folder)}, "monitoring": {"enabled": True}, "alerts": alerts_of}
+    )
+    found.at.alerts.mkdir(parents=True)
+    return found
+
+
 @pytest.mark.parametrize("is_trusted", [True, False])
 def test_a_trial_says_whether_the_real_alertmanager_told_everybody(tmp_path: Path, *, is_trusted: bool) -> None:
     trusted, other = tls.authority(), tls.authority("Somebody Else")
     (tmp_path / "ca.pem").write_bytes(tls.pem(trusted.certificate))
     offered = certified(certificate(tmp_path / "relay.pem", trusted if is_trusted else other))
-    config = Config.model_validate(
-        {
-            "site": "s",
-            "places": {"root": str(tmp_path)},
-            "monitoring": {"enabled": True},
-            "alerts": _SECURED.model_dump(),
-        }
-    )
-    config.at.alerts.mkdir(parents=True)
+    config = watched(tmp_path, _SECURED)
     with mail_relay(offered) as relay, webhook(config.at.alerts, []) as hook:
         text = rendered("alertmanager.yml.j2", _SECURED, authority=tmp_path / "ca.pem")
         text = text.replace("127.0.0.1:9094", f"127.0.0.1:{hook}").replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
         with alertmanager(tmp_path, text, port := free_port()):
-
-            def tried() -> alertstrial.Trial:
-                return alertstrial.trial(
-                    config,
-                    clock=SystemClock(),
-                    ask=lambda _, path: alerting.asked(port, path),
-                    tell=lambda _, path, body: alertstrial.told(port, path, body),
-                )
-
+            tried = partial(trial_at, port, config)
             if is_trusted:
                 assert tried().mailed == 2
             else:
@@ -241,26 +247,14 @@ def test_a_trial_says_whether_the_real_alertmanager_told_everybody(tmp_path: Pat
     ("times", "is_whole"), [(1000, False), (1, True)], ids=["for good", "once, as one that makes strangers wait"]
 )
 def test_a_trial_names_who_is_refused_and_the_others_get_it(tmp_path: Path, times: int, *, is_whole: bool) -> None:
-    config = Config.model_validate(
-        {"site": "s", "places": {"root": str(tmp_path)}, "monitoring": {"enabled": True}, "alerts": _BOTH.model_dump()}
-    )
-    config.at.alerts.mkdir(parents=True)
+    config = watched(tmp_path, _BOTH)
     log = tmp_path / "am.log"
     refused, other = "it-duty@hospital.internal", "night@hospital.internal"
     with mail_relay(refuses={refused: times}) as relay, webhook(config.at.alerts, []) as hook:
         text = rendered("alertmanager.yml.j2", _BOTH)
         text = text.replace("127.0.0.1:9094", f"127.0.0.1:{hook}").replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
         with alertmanager(tmp_path, text, port := free_port()):
-
-            def tried() -> alertstrial.Trial:
-                return alertstrial.trial(
-                    config,
-                    clock=SystemClock(),
-                    ask=lambda _, path: alerting.asked(port, path),
-                    tell=lambda _, path, body: alertstrial.told(port, path, body),
-                    log=lambda _: log.read_text().splitlines(),
-                )
-
+            tried = partial(trial_at, port, config, log=lambda _: log.read_text().splitlines())
             if is_whole:
                 assert tried().mailed == 2
             else:

@@ -1,8 +1,9 @@
 """What servers of tests on Unix sockets share: threads for each caller, silence, and serving until a block ends."""
 
 import json
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -51,6 +52,19 @@ class PeerServer(QuietServer):
     """Has the peer whose words its handler speaks."""
 
     peer: Any
+
+
+@contextmanager
+def listening(path: Path, run: Callable[[socket.socket], None]) -> Iterator[None]:
+    """Let a thread have a listening socket until the block ends, which shuts it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=run, args=(listener,), daemon=True)
+        thread.start()
+        yield
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from appliance.gateway import enginefigures
 from appliance.gateway.enginefigures import EngineFigures
 from appliance.gateway.routing import Route
 from tests.support.gateway import MODEL, OneRoute
+from tests.support.unix_http import listening
 from tests.support.versions import short_folder
 
 SECONDS = 0.3
@@ -38,15 +39,9 @@ def saying(path: Path, first: bytes, *, then: bytes = b"") -> Iterator[None]:
             while not ended.wait(SECONDS / 10):
                 connection.sendall(then)
 
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(path))
-        listener.listen()
-        thread = threading.Thread(target=run, args=(listener,), daemon=True)
-        thread.start()
+    with listening(path, run):
         yield
         ended.set()
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
 
 
 def scraped(first: Path) -> tuple[dict[str, float], float]:

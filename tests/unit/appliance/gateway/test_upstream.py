@@ -14,6 +14,7 @@ from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnav
 from appliance.gateway.connections import EngineConnection
 from appliance.gateway.upstream import Upstream
 from tests.support.engine import FakeEngine, Script, fake_engine
+from tests.support.unix_http import listening
 
 CHAT = {"messages": [{"role": "user", "content": "hello there"}]}
 ROUTE = "/v1/chat/completions"
@@ -57,14 +58,8 @@ def _server(
                     while lingers is not None and not lingers.wait(0.05) and time.monotonic() < end:
                         connection.sendall(more)
 
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(path))
-        listener.listen()
-        thread = threading.Thread(target=run, args=(listener,), daemon=True)
-        thread.start()
+    with listening(path, run):
         yield accepted
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
 
 
 def _read_request(connection: socket.socket) -> None:
