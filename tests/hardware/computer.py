@@ -12,11 +12,11 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from tests.box.debian import debian
 
@@ -101,6 +101,16 @@ class Computer:
     _process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
     _agent: _Talk | None = field(default=None, repr=False)
     _monitor: _Talk | None = field(default=None, repr=False)
+
+    @contextmanager
+    def running(self, base: Path, lay: Callable[[Path], None]) -> Iterator[Self]:
+        """Create its disk and boot it; cut its power when the block ends."""
+        self.create(base, lay)
+        try:
+            self.boot(base)
+            yield self
+        finally:
+            self.stop()
 
     def create(self, base: Path, lay: Callable[[Path], None]) -> None:
         """Make its disk from a base and from what `lay` adds below the root."""

@@ -76,10 +76,5 @@ def computer(medium: SimulatedMedium) -> Iterator[Computer]:
             "-device",
             "usb-serial,bus=usb.0,chardev=line,id=line,always-plugged=on",
         ]
-        made = Computer(folder=folder, shares=FOLDERS, devices=devices)
-        made.create(base, lay)
-        try:
-            made.boot(base)
+        with Computer(folder=folder, shares=FOLDERS, devices=devices).running(base, lay) as made:
             yield made
-        finally:
-            made.stop()

@@ -52,14 +52,8 @@ def computer() -> Iterator[Computer]:
             (wanted / f"{name}.service").symlink_to(f"/etc/systemd/system/{name}.service")
 
     base = base_system()
-    with short_folder() as folder:
-        made = Computer(folder=folder, shares=FOLDERS)
-        made.create(base, lay)
-        try:
-            made.boot(base)
-            yield made
-        finally:
-            made.stop()
+    with short_folder() as folder, Computer(folder=folder, shares=FOLDERS).running(base, lay) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
