@@ -14,6 +14,7 @@ from appliance.actions.backups import fstab
 from appliance.actions.filesystems import existing
 from appliance.actions.findings import Finding
 from appliance.config import Config
+from appliance.mounttables import plain
 from appliance.standby import permit
 from appliance.verify.fit import Machine
 
@@ -144,7 +145,7 @@ def _mounts(source: Path) -> list[tuple[str, str]]:
             before, _, after = line.partition(" - ")
             words, rest = before.split(), after.split()
             if len(words) > 4 and rest:
-                found.append((re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), words[4]), rest[0]))
+                found.append((plain(words[4]), rest[0]))
     return found
 
 

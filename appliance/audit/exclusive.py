@@ -2,12 +2,12 @@
 
 import fcntl
 import os
-import re
 import time
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from appliance.errors import LedgerUnavailableError
+from appliance.mounttables import plain
 
 LOCK_NAME: Final = "ledger.lock"
 # File systems whose locks and syncs depend on another machine, or on a program of someone else's.
@@ -31,7 +31,6 @@ _REMOTE: Final = frozenset(
 )
 # What a container without root rights sees as its own disk.
 _CONTAINER_ROOT: Final = "fuse.fuse-overlayfs"
-_OCTAL = re.compile(r"\\([0-7]{3})")
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
@@ -43,7 +42,7 @@ def file_system_of(folder: Path, mountinfo: str) -> str:
         fields = left.split(" ")
         if not separator or len(fields) < 5:
             continue
-        mounted = Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4]))
+        mounted = Path(plain(fields[4]))
         depth = len(mounted.parts)
         # Of mounts on the same folder the later one covers the earlier.
         if depth >= best and folder.is_relative_to(mounted):

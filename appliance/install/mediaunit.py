@@ -25,6 +25,7 @@ from appliance.config import Config
 from appliance.errors import UnitError
 from appliance.install import arrivals
 from appliance.install.arrivals import MOUNTED, REFUSED, Arrival
+from appliance.mounttables import fstab_rows, plain
 from media import durable
 from media.clock import Clock, SystemClock, to_text
 from media.errors import SealiftError
@@ -46,7 +47,6 @@ _BLKID_AMBIVALENT: Final = 8
 _LABEL_CHARACTERS: Final = 64
 _SECTOR: Final = 512
 _ESCAPED: Final = re.compile(r"\\(.)")
-_OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,7 @@ def mounted(config: Config, name: str, *, kernel: Kernel) -> None:
     arrival = arrivals.arrived(config.at, name)
     for words in _mounts(kernel):
         # The file system's own options: in a sandbox everything is mounted read-only once more.
-        if _plain(words[4]) == str(config.at.media / name) and "ro" in words[-1].split(","):
+        if plain(words[4]) == str(config.at.media / name) and "ro" in words[-1].split(","):
             arrivals.keep(config.at, replace(arrival, state=MOUNTED, why=""))
             return
     raise UnitError(
@@ -199,7 +199,7 @@ def require_free(config: Config, name: str, *, kernel: Kernel) -> None:
     if number in _in_fstab(kernel):
         raise Refusal("/etc/fstab names it: it belongs to the machine")
     below = f"{config.at.media}/"
-    if len([words for words in mounts if _plain(words[4]).startswith(below)]) >= config.media.most:
+    if len([words for words in mounts if plain(words[4]).startswith(below)]) >= config.media.most:
         raise Refusal(f"{config.media.most} media are in use; take one out first")
 
 
@@ -221,7 +221,7 @@ def _sources(mounts: Sequence[Sequence[str]]) -> set[int]:
     for words in mounts:
         if "-" in words[:-2] and (source := words[words.index("-") + 2]).startswith("/dev/"):
             with suppress(OSError):
-                found.add(Path(_plain(source)).stat().st_rdev)
+                found.add(Path(plain(source)).stat().st_rdev)
     return found - {0}
 
 
@@ -229,26 +229,19 @@ def _in_fstab(kernel: Kernel) -> set[int]:
     """Return the device numbers that /etc/fstab names, by path, label or UUID."""
     found: set[int] = set()
     try:
-        lines = kernel.fstab.read_text(errors="replace").splitlines()
+        text = kernel.fstab.read_text(errors="replace")
     except OSError:
         return found
-    for line in lines:
-        source = (line.split() or ["#"])[0]
-        if source.startswith("#"):
-            continue
+    for source, *_ in fstab_rows(text):
         kind, equals, value = source.partition("=")
         place = Path(source)
         if equals:
-            place = kernel.devices / "disk" / f"by-{kind.lower()}" / _plain(value.strip('"'))
+            place = kernel.devices / "disk" / f"by-{kind.lower()}" / plain(value.strip('"'))
         try:
             found.add(place.stat().st_rdev)
         except OSError:
             continue
     return found - {0}
-
-
-def _plain(text: str) -> str:
-    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), text)
 
 
 def _printable(text: str) -> str:

@@ -4,26 +4,24 @@ systemd makes one unit of a place, from the first line that names it, and drops 
 So disks that take turns bear one UUID, and one line does for them all.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from appliance.actions.findings import Finding
 from appliance.config import Config
+from appliance.mounttables import fstab_rows, plain
 
 FSTAB: Final = Path("/etc/fstab")
 OPTIONS: Final = "nofail,nosuid,nodev,noexec"
 """`nofail`: the box starts without the disk."""
-_OCTAL: Final = re.compile(r"\\([0-7]{3})")
 _UUID: Final = "UUID="
 
 
 def sources(text: str, place: str) -> list[str]:
     """Return what the lines of an fstab(5) mount at a place, in their order."""
-    rows = (line.split() for line in text.splitlines() if not line.lstrip().startswith("#"))
     wanted = place.rstrip("/")
-    return [row[0] for row in rows if len(row) > 1 and _plain(row[1]).rstrip("/") == wanted]
+    return [row[0] for row in fstab_rows(text) if len(row) > 1 and plain(row[1]).rstrip("/") == wanted]
 
 
 def uuid_of(source: str) -> str:
@@ -68,7 +66,3 @@ def standing(config: Config, *, fstab: Path = FSTAB, mounted: Sequence[str]) -> 
 
 def _holds(place: str, folder: str) -> bool:
     return place != "/" and (folder == place or folder.startswith(place.rstrip("/") + "/"))
-
-
-def _plain(text: str) -> str:
-    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), text)
