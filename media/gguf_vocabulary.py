@@ -20,6 +20,8 @@ _MAX_KEYS: Final = 4096
 _PREFIX: Final = "tokenizer.ggml."
 _TOKENS: Final = "tokenizer.ggml.tokens"
 _TYPES: Final = "tokenizer.ggml.token_type"
+_START: Final = "tokenizer.ggml.bos_token_id"
+_END: Final = "tokenizer.ggml.eos_token_id"
 _ARRAY: Final = 9
 _CONTROL: Final = 3  # llama.cpp: LLAMA_TOKEN_TYPE_CONTROL
 _USER_DEFINED: Final = 4
@@ -36,6 +38,8 @@ class Vocabulary:
         tokens: How many tokens there are.
         control: Control tokens by number: texts that a model was taught to obey, such as the end of a turn.
         defined: Other tokens that a text becomes whole, by number.
+        start: The text of the token that begins a sequence; empty where the file names none.
+        end: That of the one that ends it.
     """
 
     sha256: str
@@ -43,6 +47,8 @@ class Vocabulary:
     tokens: int
     control: Mapping[int, str]
     defined: Mapping[int, str]
+    start: str = ""
+    end: str = ""
 
 
 def read(path: Path) -> Vocabulary:
@@ -72,6 +78,7 @@ def _read(untrusted: BinaryIO, size: int) -> Vocabulary:
         raise refused(f"{keys} keys; the limit is {_MAX_KEYS}")
     places: dict[str, tuple[int, int]] = {}
     facts: dict[str, ArrayFacts] = {}
+    numbers: dict[str, int] = {}
     for _ in range(keys):
         name, begin = reader.name(), reader.at
         _, value = reader.value(name)
@@ -79,6 +86,8 @@ def _read(untrusted: BinaryIO, size: int) -> Vocabulary:
             places[name] = (begin, reader.at)
             if isinstance(value, ArrayFacts):
                 facts[name] = value
+            elif type(value) is int:
+                numbers[name] = value
     kept: dict[str, bytes] = {}
     hashed = sha256()
     for name, (begin, end) in sorted(places.items()):
@@ -89,12 +98,15 @@ def _read(untrusted: BinaryIO, size: int) -> Vocabulary:
             kept[name] = content[16:]  # type of the key, type of the elements, their number
     named = _marked(kept, facts)
     count = facts[_TOKENS].count if _TOKENS in facts else 0
+    ends = {name: _text_of(kept, numbers.get(name), count) for name in (_START, _END)}
     return Vocabulary(
         sha256=hashed.hexdigest(),
         texts_sha256=sha256(kept.get(_TOKENS, b"")).hexdigest(),
         tokens=count,
         control=named[_CONTROL],
         defined=named[_USER_DEFINED],
+        start=ends[_START],
+        end=ends[_END],
     )
 
 
@@ -113,3 +125,12 @@ def _marked(kept: Mapping[str, bytes], facts: Mapping[str, ArrayFacts]) -> dict[
             marked[kind][number] = texts[at + 8 : at + 8 + length].decode(errors="replace")
         at += 8 + length
     return marked
+
+
+def _text_of(kept: Mapping[str, bytes], number: int | None, count: int) -> str:
+    if number is None or not 0 <= number < count or _TOKENS not in kept:
+        return ""
+    texts, at = kept[_TOKENS], 0
+    for _ in range(number):
+        at += 8 + int.from_bytes(texts[at : at + 8], "little")
+    return texts[at + 8 : at + 8 + int.from_bytes(texts[at : at + 8], "little")].decode(errors="replace")

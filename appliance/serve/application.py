@@ -154,7 +154,7 @@ class _Engine:
         texts = body.get("continuations")
         if not isinstance(texts, list) or not all(isinstance(one, str) and one for one in texts):
             raise RefusedError("invalid_value", "continuations is a list of texts")
-        continuations = [self._reader.prompt_tokens({"prompt": one}) for one in texts]
+        continuations = [self._reader.text_tokens(one) for one in texts]
         return jsonify(
             log_likelihoods=self._scheduler.score(prompt, continuations), tokens=[len(one) for one in continuations]
         )

@@ -120,15 +120,19 @@ class Reader:
         if self._serving.system_prompt:
             messages = [{"role": "system", "content": self._serving.system_prompt}, *messages]
         conversation = told(messages, tools)
-        return self._template.tokens(conversation, lambda text, special: self._decoder.tokenize(text, special=special))
+        return self._template.tokens(conversation, self._decoder)
 
     def prompt_tokens(self, body: Mapping[str, Any]) -> list[int]:
-        """Return the tokens of a text.
+        """Return the tokens of a text, behind what the model's tokenizer puts before one.
 
         Raises:
             RefusedError: It is none.
         """
-        return self._decoder.tokenize(text_of(body, "prompt"), special=False)
+        return [*self._decoder.opening, *self.text_tokens(text_of(body, "prompt"))]
+
+    def text_tokens(self, text: str) -> list[int]:
+        """Return the tokens of a text that goes on from another."""
+        return self._decoder.tokenize(text, special=False)
 
     def tools(self, body: Mapping[str, Any]) -> Tools | None:
         """Return the functions that may be called.

@@ -57,6 +57,11 @@ class AttachedTokens:
         """How many tokens there may be."""
         return self._dialect.vocabulary_tokens
 
+    @property
+    def opening(self) -> Sequence[int]:
+        """What comes before a text that no template was made of."""
+        return self._dialect.opening
+
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Return the tokens of `text`; control tokens are recognised only when `special`.
 
@@ -64,6 +69,15 @@ class AttachedTokens:
             EngineProtocolError, EngineRefusedError, EngineUnavailableError: Nobody said.
         """
         return self._dialect.tokenize(text, special=special) if text else []
+
+    @property
+    def knows_names(self) -> bool:
+        """Whether `is_named` can be answered."""
+        return self._dialect.named is not None
+
+    def is_named(self, token: int) -> bool:
+        """Tell whether a token is found in a text by its name."""
+        return token in (self._dialect.named or ())
 
     def grammar_of(self, constraint: Constraint) -> str:
         """Return the schema that the whole answer must match, as text.

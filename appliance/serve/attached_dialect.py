@@ -3,7 +3,7 @@
 Everything else of an attached engine, its places, its callers and its answers, is the same code for all (`attached`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from appliance.serve import attached_words as words
@@ -31,6 +31,20 @@ class Dialect(Protocol):
         Raises:
             EngineLoadError: It is not.
             EngineProtocolError, EngineRefusedError, EngineUnavailableError: It did not say.
+        """
+        ...
+
+    @property
+    def named(self) -> Collection[int] | None:
+        """The tokens that are found in a text by their names; None where nobody knows them."""
+        ...
+
+    @property
+    def opening(self) -> Sequence[int]:
+        """What the model's own tokenizer puts before a text.
+
+        Raises:
+            EngineProtocolError, EngineRefusedError, EngineUnavailableError: Nobody said.
         """
         ...
 
@@ -78,11 +92,14 @@ class LlamaServer:
     Args:
         peer: Who answers.
         model: The name that the peer has for the version.
+        named: Which tokens its weights have that are found in a text by their names; None where nobody knows.
     """
 
-    def __init__(self, peer: Peer, *, model: str) -> None:
+    def __init__(self, peer: Peer, *, model: str, named: Collection[int] | None = None) -> None:
+        self.named = named
         self._peer = peer
         self._model = model
+        self._opening: list[int] | None = None
 
     @property
     def vocabulary_tokens(self) -> int:
@@ -97,13 +114,24 @@ class LlamaServer:
     def require_fit(self, *, context_tokens: int) -> None:
         """Pass: what it has to be told, each question says."""
 
+    @property
+    def opening(self) -> Sequence[int]:
+        """What it puts before a text, less what it might put behind one."""
+        if self._opening is None:
+            bare, put = (self._tokens(".", special=False, with_ends=with_ends) for with_ends in (False, True))
+            at = next((at for at in range(len(put)) if put[at : at + len(bare)] == bare), 0)
+            self._opening = put[:at]
+        return self._opening
+
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Return the tokens of a text."""
-        asked = {"content": text, "add_special": False, "parse_special": special, "with_pieces": False}
-        # Fewer tokens than bytes, and one for a space that some vocabularies put before a text.
-        return words.tokens_of(
-            self._peer.ask(words.TOKENIZE, asked), most=len(text.encode(errors="replace")) + 1, name=self._peer.name
-        )
+        return self._tokens(text, special=special, with_ends=False)
+
+    def _tokens(self, text: str, *, special: bool, with_ends: bool) -> list[int]:
+        asked = {"content": text, "add_special": with_ends, "parse_special": special, "with_pieces": False}
+        # Fewer tokens than bytes, one for a space that some vocabularies put before a text, and those at both ends.
+        most = len(text.encode(errors="replace")) + 1 + 2 * with_ends
+        return words.tokens_of(self._peer.ask(words.TOKENIZE, asked), most=most, name=self._peer.name)
 
     def require_askable(self, generation: Generation) -> None:
         """Pass: it does all that our own engine does, but for calls of functions, which `AttachedTokens` refuses."""

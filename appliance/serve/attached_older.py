@@ -3,7 +3,7 @@
 Of SGLang, vLLM and TensorRT-LLM the sources were read; what differs between them is the dialects' own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from appliance.errors import EngineLoadError
@@ -41,6 +41,16 @@ class CountedHere:
     def takes(self) -> tuple[str, ...]:
         """All of them."""
         return BEYOND_OPENAI
+
+    @property
+    def named(self) -> Collection[int]:
+        """Its added tokens."""
+        return self._tokens.named
+
+    @property
+    def opening(self) -> Sequence[int]:
+        """What the vocabulary's own file puts before a text."""
+        return self._tokens.opening
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Return the tokens of a text; control tokens are recognised only when `special`.

@@ -29,14 +29,16 @@ from appliance.serve.attached_dialect import Dialect, LlamaServer
 from appliance.serve.attached_openai import OpenAI
 from appliance.serve.attached_peer import Address, Peer
 from appliance.serve.attached_sglang import Sglang
-from appliance.serve.attached_tokens import LocalTokens
+from appliance.serve.attached_tokens import SETTINGS, LocalTokens, ends_of
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.engine import Decoder
 from appliance.serve.scheduler import Scheduler
 from appliance.serve.weights import HashedFile
 from appliance.store.content import StoredRelease
+from media import gguf_vocabulary
 from media.attachedprofile import TOKENIZER, AttachedSettings
 from media.clock import SystemClock
+from media.gguf_vocabulary import Vocabulary
 
 CALLS: Final = frozenset({"socket", "connect"})
 """What answering needs of the kernel that an engine's filter would take away (`engine_filter`)."""
@@ -310,15 +312,30 @@ def _load(proven: ProvenPeer, peer: Peer, process: PeerProcess | None, *, stage:
             fix="choose another version",
         )
     scheduler.require_unbiased(prompt, unlikely[-1])
+    start, end = _ends_of(proven)
+    clock = SystemClock()
     app = create_engine_app(
         Serving.of(descriptor, stage=stage, takes=dialect.takes),
         # The application asks a decoder for tokens and grammars alone, and a scheduler for what this one has.
         decoder=cast("Decoder", tokens),
         scheduler=cast("Scheduler", scheduler),
-        template=ChatTemplate(proven.template),
-        clock=SystemClock(),
+        template=ChatTemplate(proven.template, bos=start, eos=end, clock=clock),
+        clock=clock,
     )
     return LoadedPeer(app=app, turns=scheduler.turns, process=process)
+
+
+def _ends_of(proven: ProvenPeer) -> tuple[str, str]:
+    """Return the texts of the tokens that begin and end a sequence, for its template; empty where nobody says."""
+    if (vocabulary := _vocabulary_of(proven)) is not None:
+        return vocabulary.start, vocabulary.end
+    is_brought = any(Path(one.path).name == SETTINGS for one in proven.descriptor.files)
+    return ends_of(proven.read(SETTINGS)) if is_brought else ("", "")
+
+
+def _vocabulary_of(proven: ProvenPeer) -> Vocabulary | None:
+    weights = proven.descriptor.gguf
+    return None if weights is None else gguf_vocabulary.read(Path(proven.files[Path(weights.path).name].path))
 
 
 def dialect_of(proven: ProvenPeer, peer: Peer) -> Dialect:
@@ -329,7 +346,9 @@ def dialect_of(proven: ProvenPeer, peer: Peer) -> Dialect:
     """
     model = proven.descriptor.model_digest
     if not proven.settings.is_counted_here:
-        return LlamaServer(peer, model=model)
+        vocabulary = _vocabulary_of(proven)
+        named = None if vocabulary is None else frozenset((*vocabulary.control, *vocabulary.defined)) or None
+        return LlamaServer(peer, model=model, named=named)
     tokens = LocalTokens(proven.read(TOKENIZER))
     return OpenAI(peer, tokens) if proven.settings.dialect == "openai" else Sglang(peer, tokens, model=model)
 

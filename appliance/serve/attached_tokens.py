@@ -13,6 +13,8 @@ from appliance.errors import EngineLoadError
 from appliance.serve.asking import RefusedError
 from media.attachedprofile import TOKENIZER
 
+SETTINGS: Final = "tokenizer_config.json"
+"""Names the tokens that begin and end a sequence, where a version brings it."""
 _MODELS: Final = frozenset({"BPE"})
 """Of these it is known that a text becomes no token but by merging its bytes; others look names up in the text."""
 
@@ -37,7 +39,9 @@ class LocalTokens:
                 raise _unusable("an added token would have another number than the file says")
         unknown = fields["model"].get("unk_token")
         self._controls = frozenset(one["id"] for one in added if one.get("special") and one["content"] != unknown)
+        self.named = frozenset(int(one["id"]) for one in added)
         self.vocabulary_tokens = int(self._whole.get_vocab_size())
+        self.opening = _put_before(fields.get("post_processor"))
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Return the tokens of `text`; control tokens are recognised only when `special`.
@@ -82,6 +86,39 @@ def _added(fields: dict[str, Any]) -> list[dict[str, Any]]:
     ):
         raise _unusable("it does not name its added tokens")
     return added
+
+
+def _put_before(untrusted: object) -> tuple[int, ...]:
+    """Return the tokens that a post-processor of the library puts before a text."""
+    fields = untrusted if isinstance(untrusted, dict) else {}
+    if fields.get("type") == "Sequence":
+        return tuple(token for one in fields.get("processors") or () for token in _put_before(one))
+    if fields.get("type") != "TemplateProcessing":
+        return ()
+    found: list[int] = []
+    try:
+        for one in fields["single"]:
+            if "SpecialToken" not in one:
+                break
+            found += [int(token) for token in fields["special_tokens"][one["SpecialToken"]["id"]]["ids"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unusable(f"what it puts before a text cannot be read ({type(error).__name__})") from error
+    return tuple(found)
+
+
+def ends_of(source: str) -> tuple[str, str]:
+    """Return the texts of the tokens that begin and end a sequence, from a `tokenizer_config.json`; empty for none.
+
+    Raises:
+        EngineLoadError: It is none.
+    """
+    try:
+        fields = json.loads(source)
+        found = [fields.get(name) or "" for name in ("bos_token", "eos_token")]
+        start, end = (one if isinstance(one, str) else one["content"] for one in found)
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
+        raise _unusable(f"its settings name no token that begins or ends ({type(error).__name__})") from error
+    return str(start), str(end)
 
 
 def _opened(fields: dict[str, Any], added: list[dict[str, Any]]) -> Any:

@@ -2,19 +2,45 @@
 
 The template is rendered with a mark in place of each message's content. The text between marks is ours and may hold
 control tokens; what replaces a mark is tokenized as plain text (llama.cpp's ``parse_special`` off). Of a message the
-template sees role and content only.
+template sees role and content only. What else templates ask for is as in the library that they are written for
+(Hugging Face's transformers): the texts of the tokens that begin and end a sequence, the day, loops that are left.
+
+Rules:
+    TMPL-1 A prompt's tokens are those of its whole text, as the model was trained with them, where these have no other
+           control tokens than our parts have by themselves; else, and where nobody knows which tokens these are, each
+           part is taken apart by itself.
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from appliance.errors import EngineLoadError, EngineProtocolError
+from media.clock import Clock
 
 MAX_RENDERED_CHARACTERS: Final = 4_000_000
+# White space that no template writes. It stands around a mark, so that one which strips a message is seen to.
+_EDGE: Final = "\v"
+
+
+class Vocabulary(Protocol):
+    """Who knows the model's tokens."""
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Return the tokens of a text; control tokens are recognised only when `special`."""
+        ...
+
+    @property
+    def knows_names(self) -> bool:
+        """Whether `is_named` can be answered."""
+        ...
+
+    def is_named(self, token: int) -> bool:
+        """Tell whether a token is found in a text by its name, as control tokens are."""
+        ...
 
 
 def _refuse(message: str) -> None:
@@ -24,13 +50,29 @@ def _refuse(message: str) -> None:
 
 
 class ChatTemplate:
-    """A compiled template."""
+    """A compiled template.
 
-    def __init__(self, source: str, *, bos: str = "", eos: str = "") -> None:
+    Args:
+        source: Its text.
+        bos: What begins a sequence, as the template may write it.
+        eos: What ends one.
+        clock: Who knows the day. Without it the template is told of none, and renders the same text each day.
+
+    Raises:
+        EngineLoadError: It does not compile.
+    """
+
+    def __init__(self, source: str, *, bos: str = "", eos: str = "", clock: Clock | None = None) -> None:
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, autoescape=False, undefined=jinja2.ChainableUndefined
+            trim_blocks=True,
+            lstrip_blocks=True,
+            autoescape=False,
+            undefined=jinja2.ChainableUndefined,
+            extensions=["jinja2.ext.loopcontrols"],
         )
         environment.globals["raise_exception"] = _refuse
+        if clock is not None:
+            environment.globals["strftime_now"] = lambda form: clock.now().strftime(form)
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:
@@ -49,7 +91,7 @@ class ChatTemplate:
         mark = secrets.token_hex(8)
         contents = [str(message.get("content") or "") for message in messages]
         marked = [
-            {"role": message.get("role"), "content": f"{mark}-{at}-{mark}" if contents[at] else ""}
+            {"role": message.get("role"), "content": f"{_EDGE}{mark}-{at}-{mark}{_EDGE}" if contents[at] else ""}
             for at, message in enumerate(messages)
         ]
         try:
@@ -64,12 +106,20 @@ class ChatTemplate:
             raise EngineProtocolError(what="the rendered prompt is too long", why="template", fix="send less")
         return _split(rendered, mark, contents)
 
-    def tokens(self, messages: Sequence[Mapping[str, Any]], tokenize: Callable[[str, bool], list[int]]) -> list[int]:
-        """Return the prompt's tokens; `tokenize` takes (text, special)."""
-        found: list[int] = []
-        for text, is_ours in self.segments(messages):
-            found.extend(tokenize(text, is_ours))
-        return found
+    def tokens(self, messages: Sequence[Mapping[str, Any]], vocabulary: Vocabulary) -> list[int]:
+        """Return the prompt's tokens (TMPL-1).
+
+        Raises:
+            EngineProtocolError: As `segments`.
+        """
+        segments = self.segments(messages)
+        parts = [(vocabulary.tokenize(text, special=is_ours), is_ours) for text, is_ours in segments]
+        if vocabulary.knows_names:
+            ours = [token for part, is_ours in parts if is_ours for token in part if vocabulary.is_named(token)]
+            whole = vocabulary.tokenize("".join(text for text, _ in segments), special=True)
+            if [token for token in whole if vocabulary.is_named(token)] == ours:
+                return whole
+        return [token for part, _ in parts for token in part]
 
 
 def _split(rendered: str, mark: str, contents: Sequence[str]) -> list[tuple[str, bool]]:
@@ -83,10 +133,12 @@ def _split(rendered: str, mark: str, contents: Sequence[str]) -> list[tuple[str,
             raise EngineProtocolError(
                 what="the chat template dropped a message", why=f"message {at}", fix="choose another version"
             )
-        if before:
-            segments.append((before, True))
-        segments.append((content, False))
-        rest = rest_after
+        # Where the template took the edge away, it strips what people say.
+        said = content if before.endswith(_EDGE) else content.lstrip()
+        said = said if rest_after.startswith(_EDGE) else said.rstrip()
+        before, rest = before.removesuffix(_EDGE), rest_after.removeprefix(_EDGE)
+        segments += [(before, True)] if before else []
+        segments += [(said, False)] if said else []
     if rest:
         segments.append((rest, True))
     return segments

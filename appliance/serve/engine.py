@@ -119,7 +119,7 @@ class Row(NamedTuple):
 
 
 class Decoder(Protocol):
-    """A loaded model. Called by one thread only, but for `tokenize` and `grammar_of`."""
+    """A loaded model. Called by one thread only, but for `tokenize`, `is_named` and `grammar_of`."""
 
     @property
     def context_tokens(self) -> int:
@@ -146,8 +146,22 @@ class Decoder(Protocol):
         """How many tokens there are; each has a number from 0."""
         ...
 
+    @property
+    def opening(self) -> Sequence[int]:
+        """What the model's own tokenizer puts before a text that no template was made of; nothing for many models."""
+        ...
+
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Return the tokens of `text`; control tokens are recognised only when `special`."""
+        ...
+
+    @property
+    def knows_names(self) -> bool:
+        """Whether `is_named` can be answered."""
+        ...
+
+    def is_named(self, token: int) -> bool:
+        """Tell whether a token is found in a text by its name: control tokens, and those that stay whole."""
         ...
 
     def grammar_of(self, constraint: Constraint) -> str:

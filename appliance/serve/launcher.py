@@ -195,12 +195,13 @@ def load(loadable: Loadable, *, stage: str, threads: int, on_processor: bool = F
 
         embedder = LlamaCppEmbedder(loadable.embedding.path, runtime.embedding, threads=threads)
         embedding = Embedding(embedder=embedder, scheduler=scheduler, model_digest=descriptor.model_digest)
+    clock = SystemClock()
     app = create_engine_app(
         Serving.of(descriptor, stage=stage, shorten=runtime.llama if runtime.llama.num_keep else None),
         decoder=decoder,
         scheduler=scheduler,
-        template=ChatTemplate(loadable.template),
-        clock=SystemClock(),
+        template=ChatTemplate(loadable.template, bos=decoder.start, eos=decoder.end, clock=clock),
+        clock=clock,
         embedding=embedding,
     )
     return Loaded(app=app, turns=scheduler.turns)

@@ -24,6 +24,7 @@ from appliance.serve import llama_devices
 from appliance.serve.engine import Constraint, Likelihood, Row, Sampling
 from appliance.serve.grammar import grammar_text
 from appliance.serve.llama_chain import chain_of, is_plain
+from appliance.serve.llama_vocabulary import LlamaVocabulary
 from appliance.serve.schema import SchemaRefusedError
 from media.llamaprofile import ON_PROCESSOR, LlamaSettings, own_cells
 
@@ -55,6 +56,8 @@ class _Suspended:
 
 class LlamaCppDecoder:
     """A GGUF model and one context, as `appliance.serve.engine.Decoder`."""
+
+    knows_names = True
 
     def __init__(
         self,
@@ -103,6 +106,8 @@ class LlamaCppDecoder:
             )
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         self._vocab_size = self.vocabulary_tokens = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
+        self._vocabulary = vocabulary = LlamaVocabulary(self._vocab)
+        self.start, self.end, self.opening = vocabulary.start, vocabulary.end, vocabulary.opening
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = batch = llama_cpp.llama_batch_init(n_batch, 0, 1)
         # Whole columns are written at once: through ctypes alone each number would cost as much as all of a column.
@@ -137,6 +142,10 @@ class LlamaCppDecoder:
         if count < 0:
             raise EngineProtocolError(what="the tokenizer failed", why=f"code {count}", fix="report it")
         return list(buffer[:count])
+
+    def is_named(self, token: int) -> bool:
+        """Tell whether a token is found by its name; see `Decoder`."""
+        return self._vocabulary.is_named(token)
 
     def grammar_of(self, constraint: Constraint) -> str:
         """Return the grammar in llama.cpp's own notation; see `Decoder`."""

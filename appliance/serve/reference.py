@@ -55,8 +55,16 @@ class _InProcess:
         return found
 
 
-def examine(job: dict[str, Any], decoder: Decoder, task_sets: Sequence[bytes]) -> dict[str, Any]:
+def examine(
+    job: dict[str, Any], decoder: Decoder, task_sets: Sequence[bytes], ends: tuple[str, str] = ("", "")
+) -> dict[str, Any]:
     """Return what a loaded model says to each task set.
+
+    Args:
+        job: What is loaded, and how.
+        decoder: The loaded model.
+        task_sets: The bytes of each.
+        ends: The texts of the tokens that begin and end a sequence of it.
 
     Raises:
         MalformedError: A task set is not one.
@@ -73,8 +81,10 @@ def examine(job: dict[str, Any], decoder: Decoder, task_sets: Sequence[bytes]) -
         temperature=0,
         top_p=1,
     )
-    template = ChatTemplate(job["template"])
-    app = create_engine_app(serving, decoder=decoder, scheduler=scheduler, template=template, clock=SystemClock())
+    start, end = ends
+    clock = SystemClock()
+    template = ChatTemplate(job["template"], bos=start, eos=end, clock=clock)
+    app = create_engine_app(serving, decoder=decoder, scheduler=scheduler, template=template, clock=clock)
     made = []
     try:
         for content in task_sets:
@@ -111,7 +121,8 @@ def main(arguments: Sequence[str]) -> int:
         n_seq_max=job["n_seq_max"],
         threads=job["threads"],
     )
-    result = examine(job, decoder, [Path(path).read_bytes() for path in job["evals"]])
+    tasks = [Path(path).read_bytes() for path in job["evals"]]
+    result = examine(job, decoder, tasks, (decoder.start, decoder.end))
     sys.stdout.write(json.dumps(result))
     return 0
 

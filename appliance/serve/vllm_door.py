@@ -139,13 +139,13 @@ class Door:
             asked: dict[str, Any] = {"messages": requests.messages(untrusted, self._facts)}
             tokens = await self._tokens(asked, scope)
         else:
-            tokens = await self._text_tokens(requests.text_of(untrusted, "prompt"), scope)
+            tokens = await self._text_tokens(requests.text_of(untrusted, "prompt"), scope, begins=True)
         # The numbers themselves are for the gate that looks whether user text became control tokens.
         await _answer(send, 200, {"tokens": tokens if untrusted.get("ids") is True else len(tokens)})
 
     async def score(self, untrusted: dict[str, Any], scope: Scope, _: Receive, send: Send) -> None:
         """Say how likely each continuation is: natural logarithms, summed over its tokens."""
-        prompt = await self._text_tokens(requests.text_of(untrusted, "prompt"), scope)
+        prompt = await self._text_tokens(requests.text_of(untrusted, "prompt"), scope, begins=True)
         texts = untrusted.get("continuations")
         if not isinstance(texts, list) or not all(isinstance(one, str) and one for one in texts) or not prompt:
             raise RefusedRequestError("invalid_value", "a prompt and continuations are texts")
@@ -161,10 +161,10 @@ class Door:
         places = range(len(prompt), len(tokens))
         return math.fsum(float(listed[place][str(tokens[place])]["logprob"]) for place in places)
 
-    async def _text_tokens(self, text: str, scope: Scope) -> list[int]:
-        return await self._tokens(
-            {"prompt": requests.harmless(text, self._facts.controls), "add_special_tokens": False}, scope
-        )
+    async def _text_tokens(self, text: str, scope: Scope, *, begins: bool = False) -> list[int]:
+        """Return a text's tokens, with what the model's tokenizer puts before one that begins, as vLLM completes it."""
+        prompt = requests.harmless(text, self._facts.controls)
+        return await self._tokens({"prompt": prompt, "add_special_tokens": begins}, scope)
 
     async def _tokens(self, asked: dict[str, Any], scope: Scope) -> list[int]:
         told = await self._ask("/tokenize", {**asked, "model": self._facts.model_digest}, scope)

@@ -46,6 +46,8 @@ class EchoDecoder:
     batch_tokens: int = 16
     sequences: int = 2
     vocabulary_tokens: int = 0x110000
+    opening: tuple[int, ...] = ()
+    knows_names: bool = False
     steps: list[list[Row]] = field(default_factory=list)
     last: list[Row] = field(default_factory=list)
     fail_at_step: int | None = None
@@ -64,6 +66,9 @@ class EchoDecoder:
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         return [ord(letter) for letter in text]
+
+    def is_named(self, token: int) -> bool:
+        return False
 
     def begin(self, sequence: int, sampling: Sampling) -> None:
         assert sequence not in self.samplers, "a sequence has one sampler"

@@ -35,11 +35,13 @@ _LOOKS_LIKE_CONTROL: Final = re.compile(
 def template(bench: Bench) -> Verdict:
     """Judge template and tokenizer; see the module."""
     source = bench.stored.read(bench.descriptor.template_path, max_bytes=_MAX_TEMPLATE).decode(errors="replace")
-    compiled = ChatTemplate(source)
-    found = {"rendered_sha256": rendered_sha256(compiled)}
+    # The pin is one of the template alone.
+    found = {"rendered_sha256": rendered_sha256(ChatTemplate(source))}
+    vocabulary = _vocabulary(bench)
+    start, end = ("", "") if vocabulary is None else (vocabulary.start, vocabulary.end)
+    compiled = ChatTemplate(source, bos=start, eos=end)
     ours = "".join(text for text, is_ours in compiled.segments(user(_PLAIN)) if is_ours)
     ours += "".join(text for text, is_ours in compiled.segments(CONVERSATION) if is_ours)
-    vocabulary = _vocabulary(bench)
     figures: dict[str, Any] = {**found, "pinned": sorted(bench.pins)}
     failures = []
     if vocabulary is not None:

@@ -1,11 +1,15 @@
 """Templates render ours around theirs, and theirs stays plain text."""
 
+import re
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import EngineLoadError, EngineProtocolError
 from appliance.serve.chat_template import ChatTemplate
+from media.clock import FixedClock
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -21,16 +25,96 @@ def test_a_users_text_is_never_marked_as_ours(content: str) -> None:
     assert "".join(text for text, _ in segments) == f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n"
 
 
-def test_control_tokens_typed_by_a_user_are_tokenized_as_plain_text() -> None:
-    seen: list[tuple[str, bool]] = []
+class Merging:
+    """Tokens are letters, but for names where control tokens are recognised, and for ``th``, which merges."""
 
-    def tokenize(text: str, special: bool) -> list[int]:  # noqa: FBT001 - the template's own signature
-        seen.append((text, special))
-        return [1]
+    knows_names = True
 
-    ChatTemplate(CHATML).tokens([{"role": "user", "content": "<|im_end|>"}], tokenize)
+    def __init__(self, *named: str) -> None:
+        self._named = {name: 0x110000 + at for at, name in enumerate(named)}
+        self._th = 0x120000
 
-    assert ("<|im_end|>", False) in seen
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        known = [*(self._named if special else ()), "th"]
+        parts = re.split("(" + "|".join(map(re.escape, known)) + ")", text)
+        numbers = {**self._named, "th": self._th}
+        return [token for part in parts for token in ([numbers[part]] if part in known else map(ord, part))]
+
+    def is_named(self, token: int) -> bool:
+        return token in self._named.values()
+
+    def text(self, tokens: list[int]) -> list[str]:
+        names = {number: name for name, number in self._named.items()} | {self._th: "th"}
+        return [names.get(token) or chr(token) for token in tokens]
+
+
+MARKS = ("<|im_start|>", "<|im_end|>")
+
+
+def spelled(source: str, content: str, *, bos: str = "<s>", eos: str = "</s>") -> list[str]:
+    vocabulary = Merging(*MARKS, bos, eos)
+    messages = [{"role": "user", "content": content}]
+    return vocabulary.text(ChatTemplate(source, bos=bos, eos=eos).tokens(messages, vocabulary))
+
+
+def test_a_prompt_has_the_tokens_of_its_whole_text() -> None:
+    assert spelled("<|im_start|>t{{ messages[0].content }}<|im_end|>", "hat") == [MARKS[0], "th", "a", "t", MARKS[1]]
+
+
+@pytest.mark.parametrize("said", ["<|im_end|>", "hat<|im_end|>", "<|im_start|>", "<|im_start|><|im_end|>"])
+def test_control_tokens_typed_by_a_user_are_tokenized_as_plain_text(said: str) -> None:
+    found = spelled("<|im_start|>t{{ messages[0].content }}<|im_end|>", said)
+
+    assert found == [MARKS[0], "t", *said, MARKS[1]]
+
+
+@given(said=st.text(alphabet="<|im_start>endh", min_size=1))
+def test_no_text_of_a_user_makes_a_control_token_or_takes_one_away(said: str) -> None:
+    found = spelled("<|im_start|>t{{ messages[0].content }}<|im_end|>", said)
+
+    assert [one for one in found if one in MARKS] == list(MARKS)
+    assert "".join(found) == f"<|im_start|>t{said}<|im_end|>"
+
+
+def test_a_template_writes_the_tokens_that_begin_and_end_a_sequence() -> None:
+    source = "{{ bos_token }}[INST] {{ messages[0].content }} [/INST]{{ eos_token }}"
+
+    assert spelled(source, "a") == ["<s>", *"[INST] a [/INST]", "</s>"]
+
+
+@pytest.mark.parametrize(("filter_", "left", "right"), [("", "\n ", " \n"), ("|trim", "", "")])
+def test_a_template_that_strips_messages_strips_what_people_say(filter_: str, left: str, right: str) -> None:
+    segments = ChatTemplate("<{{ messages[0].content" + filter_ + " }}>").segments(
+        [{"role": "user", "content": "\n a b \n"}]
+    )
+
+    assert segments == [("<", True), (f"{left}a b{right}", False), (">", True)]
+
+
+def test_what_is_nothing_once_stripped_is_nothing() -> None:
+    assert ChatTemplate("<{{ messages[0].content.strip() }}>").segments([{"role": "user", "content": " \n"}]) == [
+        ("<", True),
+        (">", True),
+    ]
+
+
+def test_a_template_is_told_the_day_where_there_is_a_clock_and_none_where_the_same_text_is_wanted() -> None:
+    source = (
+        "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% else %}26 Jul 2024{% endif %}"
+        "{{ messages[0].content }}"
+    )
+    clock = FixedClock(at=datetime(2027, 2, 3, tzinfo=UTC))
+
+    assert ChatTemplate(source, clock=clock).segments([{"role": "user", "content": "x"}])[0] == ("03 Feb 2027", True)
+    assert ChatTemplate(source).segments([{"role": "user", "content": "x"}])[0] == ("26 Jul 2024", True)
+
+
+def test_loops_may_be_left_as_where_templates_come_from() -> None:
+    source = "{% for m in messages %}{% if loop.index0 == 1 %}{% break %}{% endif %}{{ m.content }}{% endfor %}"
+
+    assert ChatTemplate(source).segments([{"role": "user", "content": "x"}, {"role": "user", "content": ""}]) == [
+        ("x", False)
+    ]
 
 
 @pytest.mark.parametrize(
