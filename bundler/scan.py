@@ -204,7 +204,9 @@ def _refused(blocking: list[Finding]) -> ScanError:
     return ScanError(
         what=f"{first.path} may not travel: {first.rule}",
         why=f"{first.detail}{more}",
-        fix="replace the file; or, when two people have looked, add [[scan.allowed]] with path, rule and reason",
+        fix="read its terms and name them in [[accept_licences]], with a reason; or take another model"
+        if first.rule == "license-terms"
+        else "replace the file; or, when two people have looked, add [[scan.allowed]] with path, rule and reason",
     )
 
 

@@ -37,6 +37,7 @@ _FIXES: Final[Mapping[str, str]] = {
     "pinned_version_gone": "use another key, or have this one pinned anew",
     "phi_blocked": "take the identifiers out, or use a key that replaces them",
     "context_length_exceeded": "ask something shorter",
+    "messages_refused": "leave the instruction out; this model's template may know none",
     "insufficient_quota": "wait for the next day or month, or use another key",
     "stopped": "ask whoever stopped this key or its department; `sealift stop --lift` lets it go on",
     "no_model": "promote a version, or load one in the test stage",

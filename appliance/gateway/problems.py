@@ -211,6 +211,12 @@ def _engine_refused(error: EngineRefusedError) -> Problem:
     if error.engine_code == "context_length_exceeded":
         message = "The request does not fit the model's context."
         return Problem(400, "context_length_exceeded", message, param="messages")
+    if error.engine_code == "messages_refused":
+        message = (
+            "The model's chat template does not take these messages; many want the user's and the assistant's in "
+            "turns, the user's first, and some know no system message."
+        )
+        return Problem(400, "messages_refused", message, param="messages")
     if error.http_status in {429, 503} or error.engine_code == "engine_unavailable":
         return Problem(503, "overloaded", "The engine is loading or busy; ask again.", retry_after_seconds=2)
     if error.http_status == 400:

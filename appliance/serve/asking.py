@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve import schema
-from appliance.serve.chat_template import ChatTemplate
+from appliance.serve.chat_template import ChatTemplate, TemplateRefusedError
 from appliance.serve.engine import BEYOND_OPENAI, Constraint, Decoder, Generation, Sampling
 from appliance.serve.schema import SchemaRefusedError
 from appliance.serve.tool_calls import Tools, read_tools, told
@@ -120,7 +120,12 @@ class Reader:
         if self._serving.system_prompt:
             messages = [{"role": "system", "content": self._serving.system_prompt}, *messages]
         conversation = told(messages, tools)
-        return self._template.tokens(conversation, self._decoder)
+        try:
+            return self._template.tokens(conversation, self._decoder)
+        except TemplateRefusedError as error:
+            raise RefusedError(
+                "messages_refused", f"the model's template says: {error.why}", param="messages"
+            ) from error
 
     def prompt_tokens(self, body: Mapping[str, Any]) -> list[int]:
         """Return the tokens of a text, behind what the model's tokenizer puts before one.

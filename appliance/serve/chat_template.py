@@ -43,9 +43,13 @@ class Vocabulary(Protocol):
         ...
 
 
-def _refuse(message: str) -> None:
-    raise EngineProtocolError(
-        what="the chat template refused the messages", why=message[:200], fix="check the order of roles"
+class TemplateRefusedError(EngineProtocolError):
+    """The template itself says that it does not take these messages; `why` is its own word, of nobody's content."""
+
+
+def _refuse(message: object) -> None:
+    raise TemplateRefusedError(
+        what="the chat template refused the messages", why=str(message)[:200], fix="check the order of roles"
     )
 
 
@@ -86,7 +90,8 @@ class ChatTemplate:
         """Return the prompt as (text, is_ours) in order; only our text may hold control tokens.
 
         Raises:
-            EngineProtocolError: The template refuses the messages or loses one.
+            TemplateRefusedError: The template refuses the messages.
+            EngineProtocolError: It fails, or loses one.
         """
         mark = secrets.token_hex(8)
         contents = [str(message.get("content") or "") for message in messages]

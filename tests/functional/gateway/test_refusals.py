@@ -577,6 +577,7 @@ def test_an_engine_that_is_not_there_is_told_as_such(rig: Rig, tmp_path: Path) -
     ("refuse", "status", "code"),
     [
         ((400, "context_length_exceeded"), 400, "context_length_exceeded"),
+        ((400, "messages_refused"), 400, "messages_refused"),
         ((400, "invalid_value"), 400, "engine_refused"),
         ((503, "loading"), 503, "overloaded"),
         ((429, "busy"), 503, "overloaded"),

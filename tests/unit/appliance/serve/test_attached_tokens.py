@@ -7,7 +7,7 @@ import pytest
 
 from appliance.errors import EngineLoadError
 from appliance.serve.asking import RefusedError
-from appliance.serve.attached_tokens import LocalTokens
+from appliance.serve.attached_tokens import LocalTokens, ends_of
 from tests.support import tiny_tokenizer
 from tests.support.tiny_tokenizer import CONTROL, MARK, tokenizer
 
@@ -27,6 +27,53 @@ def test_names_of_added_tokens_are_read_in_our_text_and_never_in_a_users() -> No
     assert tokens().tokenize(text, special=True) == [*"é".encode(), CONTROL, *b"x", MARK]
     assert tokens().tokenize(text, special=False) == list(text.encode())
     assert tokens().vocabulary_tokens == MARK + 1
+
+
+def template(*before: str) -> dict[str, Any]:
+    pieces = [{"SpecialToken": {"id": name, "type_id": 0}} for name in (*before, "<end>")]
+    pieces.insert(len(before), {"Sequence": {"id": "A", "type_id": 0}})
+    known = {
+        "<start>": {"id": "<start>", "ids": [7], "tokens": ["<start>"]},
+        "<end>": {"id": "<end>", "ids": [CONTROL]},
+    }
+    return {"type": "TemplateProcessing", "single": pieces, "pair": [], "special_tokens": known}
+
+
+@pytest.mark.parametrize(
+    ("processor", "opening"),
+    [
+        (None, ()),
+        ({"type": "ByteLevel"}, ()),
+        (template(), ()),
+        (template("<start>"), (7,)),
+        ({"type": "Sequence", "processors": [{"type": "ByteLevel"}, template("<start>")]}, (7,)),
+    ],
+)
+def test_what_a_file_puts_before_a_text_is_read(processor: dict[str, Any] | None, opening: tuple[int, ...]) -> None:
+    assert tokens(post_processor=processor).opening == opening
+
+
+def test_a_file_that_puts_what_it_does_not_name_before_a_text_is_refused() -> None:
+    with pytest.raises(EngineLoadError, match="tokens cannot be counted"):
+        tokens(post_processor={**template("<start>"), "special_tokens": {}})
+
+
+@pytest.mark.parametrize(
+    ("source", "ends"),
+    [
+        ("{}", ("", "")),
+        ('{"bos_token": null, "eos_token": "</s>"}', ("", "</s>")),
+        ('{"bos_token": {"content": "<s>", "lstrip": false}, "eos_token": "</s>"}', ("<s>", "</s>")),
+    ],
+)
+def test_the_settings_name_what_begins_and_ends_a_sequence(source: str, ends: tuple[str, str]) -> None:
+    assert ends_of(source) == ends
+
+
+@pytest.mark.parametrize("source", ["", "[]", "[" * 5000, '{"bos_token": 5}', '{"eos_token": {"id": 5}}'])
+def test_settings_that_are_none_are_refused(source: str) -> None:
+    with pytest.raises(EngineLoadError, match="tokens cannot be counted"):
+        ends_of(source)
 
 
 def test_a_file_that_cuts_prompts_cuts_none_here() -> None:

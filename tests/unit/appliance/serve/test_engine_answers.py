@@ -50,7 +50,10 @@ def engine(request: pytest.FixtureRequest, decoder: EchoDecoder) -> Iterator[Fla
         temperature=0,
         top_p=1,
     )
-    template = ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}")
+    template = ChatTemplate(
+        "{% for m in messages %}{% if loop.first and m.role == 'assistant' %}"
+        "{{ raise_exception('the user begins') }}{% endif %}{{ m.content }}{% endfor %}"
+    )
     clock = FixedClock(datetime(2026, 11, 20, tzinfo=UTC))
     yield create_engine_app(serving, decoder=decoder, scheduler=scheduler, template=template, clock=clock).test_client()
     scheduler.stop()
@@ -78,6 +81,28 @@ def test_a_versions_own_prompt_goes_before_every_conversation(engine: FlaskClien
     assert first["choices"][0]["message"]["content"] == "BEBRIEFABC"
     assert first["usage"]["prompt_tokens"] == len("be brief. abc")
     assert counted == {"tokens": len("be brief. xy")}
+
+
+def test_messages_that_the_template_refuses_are_the_callers_fault(engine: FlaskClient) -> None:
+    refused: Any = engine.post("/v1/chat/completions", json={"messages": [{"role": "assistant", "content": "abc"}]})
+
+    error = refused.json["error"]
+    assert (refused.status_code, error["code"], error["param"]) == (400, "messages_refused", "messages")
+    assert "the user begins" in error["message"]
+
+
+def test_a_text_without_a_template_is_opened_as_the_models_tokenizer_does(
+    engine: FlaskClient, decoder: EchoDecoder
+) -> None:
+    decoder.opening = (ord("<"), ord(">"))
+
+    answer: Any = engine.post("/v1/completions", json={"prompt": "abc"}).json
+    counted = engine.post("/sealift/v1/tokenize", json={"prompt": "abc"}).json
+    scored: Any = engine.post("/sealift/v1/score", json={"prompt": "ab", "continuations": ["c"]}).json
+    chatted = chat(engine).json["usage"]["prompt_tokens"]
+
+    assert (answer["usage"]["prompt_tokens"], counted["tokens"], chatted) == (5, 5, 3)
+    assert scored["tokens"] == [1], "what goes on from a text is not opened again"
 
 
 def test_an_answer_follows_its_schema(engine: FlaskClient) -> None:

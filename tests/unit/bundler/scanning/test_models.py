@@ -31,7 +31,7 @@ def weights(folder: Path, content: bytes, name: str = "m.gguf") -> Artifact:
 def refused(*artifacts: Artifact, accepted: tuple[AcceptedLicence, ...] = ()) -> str:
     with pytest.raises(ScanError) as caught:
         scan(artifacts, accepted=accepted)
-    return f"{caught.value.what}: {caught.value.why}"
+    return f"{caught.value.what}: {caught.value.why}; {caught.value.fix}"
 
 
 def found(report: ScanReport, rule: str) -> list[Finding]:
@@ -130,7 +130,9 @@ def test_a_model_under_terms_that_nobody_accepted_is_refused(tmp_path: Path) -> 
     terms = "Example Community License 1.0"
     made = described(tmp_path, license_name=terms)
 
-    assert f"license-terms: nobody has accepted {terms}" in refused(*made)
+    told = refused(*made)
+    assert f"license-terms: nobody has accepted {terms}" in told
+    assert "name them in [[accept_licences]]" in told
     accepted = (AcceptedLicence(license="example community license  1.0", reason="read by Ann, 2026-11-02"),)
     listed = found(scan(made, accepted=accepted), "license-terms")
     assert [each.reason for each in listed] == ["read by Ann, 2026-11-02"]
