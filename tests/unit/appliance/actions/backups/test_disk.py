@@ -1,7 +1,5 @@
 """Preparing a USB disk for backups: which are refused, what is done to one, and the line that mounts it."""
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +11,11 @@ from appliance.config import BackupSection, Config
 from appliance.errors import ConflictError, LedgerUnavailableError, PreflightError, StoreWriteError, UnitError
 from media.clock import SystemClock
 from tests.support.promotion import site_config
+from tests.support.usbdisks import Host
 
 PLACE = "/media/sealift-backup"
 UUID = "a909fc6c-7602-44dc-8a21-2df3d3ef99a1"
 LINE = f"UUID={UUID}  {PLACE}  ext4  nofail,nosuid,nodev,noexec  0  2\n"
-EMPTY = {"name": "sdb", "type": "disk", "tran": "usb", "size": 10**12, "model": "Portable", "serial": "X1"}
-
-
-class Host:
-    """Programs of the system that say what a test wants and remember what they were asked."""
-
-    def __init__(self, **device: Any) -> None:
-        self.device: dict[str, Any] = {**EMPTY, **device}
-        self.asked: list[list[str]] = []
-        self.same_uuid = ""
-        self.mounts = True
-        self.breaks = ""
-
-    def __call__(self, command: Sequence[str]) -> str:
-        self.asked.append(list(command))
-        if command[0] == self.breaks:
-            raise StoreWriteError(what="it broke", why="", fix="")
-        if command[0] == "mount" and self.mounts:
-            self.device = {**EMPTY, "fstype": "ext4", "mountpoints": [command[1]]}
-        if command[0] == "blkid":
-            return self.same_uuid
-        return json.dumps({"blockdevices": [self.device]}) if command[0] == "lsblk" else ""
-
-    @property
-    def changed(self) -> list[str]:
-        return [command[0] for command in self.asked if command[0] not in {"lsblk", "blkid"}]
 
 
 @pytest.fixture
