@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import typer
 
 from appliance.actions.backups.offered import Devices, Offered
-from appliance.actions.backups.seconddisk import DiskFacts, SecondDisk, State, again
+from appliance.actions.backups.seconddisk import DiskFacts, SecondDisk, State
 from appliance.cli import context as shared
 from appliance.cli.backup_disk import is_typed, line_of, text_of
 from appliance.config import Config
@@ -104,8 +104,6 @@ def plan_lines(facts: DiskFacts) -> list[str]:
     """Return what will become of the disk of backups."""
     if facts.state is State.NONE:
         return [f"backups: no disk is prepared, {facts.why}"]
-    if facts.state is State.LATER:
-        return [f"backups: no disk is prepared now, {facts.why}; {facts.fix} prepares it"]
     if facts.made is not None:
         return ["backups: once the release is in place, this disk is prepared", *text_of(facts.made).splitlines()]
     if facts.disk is not None and facts.state is State.STANDS:
@@ -126,13 +124,13 @@ def summary_lines(facts: DiskFacts, folder: str) -> list[str]:
         record = f", record {facts.sequence}" if facts.sequence is not None else ""
         lines.insert(0, f"The disk of backups: {line_of(facts.disk)}; it is mounted at {folder}{record}")
     elif facts.state is State.NONE:
-        lines.insert(0, f"No disk was prepared for backups: {facts.why}.")
+        lines.insert(0, f"No disk is prepared for backups: {facts.why}")
     else:
-        lines[:0] = _finding(facts) if facts.what else [f"No disk was prepared for backups: {facts.why}."]
-        command = again(facts.disk if facts.state in {State.FAILED, State.LATER} else None)
-        lines.append(f"  {command} has prepared its USB disk: any other is never written to")
+        lines[:0] = _finding(facts)
+        lines.append("  its USB disk is prepared: any other is never written to")
     return [*lines, _RECIPIENT]
 
 
 def _finding(facts: DiskFacts) -> list[str]:
-    return [f"NO DISK FOR BACKUPS: {facts.what}: {facts.why}", f"  what helps: {facts.fix}"]
+    said = f"NO DISK FOR BACKUPS: {facts.what}: {facts.why}" if facts.what else f"No disk for backups: {facts.why}"
+    return [said, f"  what helps: {facts.fix}"]

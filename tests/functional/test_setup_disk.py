@@ -174,7 +174,7 @@ def test_later_or_a_name_that_is_not_typed_leaves_the_disk_and_sets_the_box_up(
 
     assert result.exit_code == 0, (result.exception, result.output)
     assert "One-time codes" in result.stdout
-    assert f"No disk was prepared for backups: {why}" in result.stdout
+    assert f"No disk for backups: {why}" in result.stdout
     assert "`sealift backup disk" in result.stdout
     assert site.host.changed == []
 

@@ -151,24 +151,38 @@ class SecondDisk:
         if agreed.state not in AHEAD or self.devices is None:
             return agreed
         try:
-            return self._done(agreed, self.devices)
+            found = self._found(agreed)
         except SealiftError as error:
-            told = self._told(State.FAILED, error, agreed.disk)
+            return self._told(State.FAILED, error)
+        command = again(found.disk) if found.made else f"`mount {self.config.backup.folder}`"
+        try:
+            return self._done(found, agreed, self.devices)
+        except SealiftError as error:
+            return self._told(State.FAILED, error, found.disk, command=command)
         except OSError as error:
-            why = error.strerror or str(error)
-            told = DiskFacts(state=State.FAILED, what="the disk is not prepared", why=why, disk=agreed.disk)
-        return replace(told, chosen=self.chosen, fix="; ".join(filter(None, (told.fix, again(agreed.disk)))))
+            return DiskFacts(
+                state=State.FAILED,
+                chosen=self.chosen,
+                what="the disk is not prepared",
+                why=error.strerror or str(error),
+                fix=command,
+                disk=found.disk,
+            )
 
-    def _done(self, agreed: DiskFacts, devices: Devices) -> DiskFacts:
+    def _found(self, agreed: DiskFacts) -> Offered:
+        """Return the disk that was agreed to, where the same would be done to it as was shown."""
         found = named(self.offers(), self.chosen)
-        if found is None or not _is_same(found.disk, agreed.disk):
+        if found is not None and found.refusal is not None:
+            raise found.refusal
+        if found is None or not _is_same(found.disk, agreed.disk) or (agreed.made is None and not found.is_prepared):
             raise ConflictError(
                 what=f"the disk {self.chosen} is not what was shown",
-                why="it was pulled out" if found is None else "something else is on it by now",
+                why="it was pulled out" if found is None else "it, or its line in /etc/fstab, was changed meanwhile",
                 fix="look at it",
             )
-        if found.refusal is not None:
-            raise found.refusal
+        return found
+
+    def _done(self, found: Offered, agreed: DiskFacts, devices: Devices) -> DiskFacts:
         if found.made is None:
             sequence = disks.take_up(self.config, found.disk, clock=self.clock, tool=devices.tool)
             return replace(agreed, state=State.STANDS, disk=found.disk, made=None, sequence=sequence)
@@ -178,8 +192,10 @@ class SecondDisk:
         number = disks.prepare(self.config, made, clock=self.clock, tool=devices.tool, table=devices.table)
         return replace(agreed, state=State.PREPARED, disk=found.disk, made=made, sequence=number)
 
-    def _told(self, state: State, error: SealiftError, disk: Disk | None = None) -> DiskFacts:
-        return DiskFacts(state=state, chosen=self.chosen, what=error.what, why=error.why, fix=error.fix, disk=disk)
+    def _told(self, state: State, error: SealiftError, disk: Disk | None = None, *, command: str = _ANY) -> DiskFacts:
+        """Return facts of an error, with the command to repeat where its own fix does not name it."""
+        fix = error.fix if "`sealift backup disk" in error.fix else "; ".join(filter(None, (error.fix, command)))
+        return DiskFacts(state=state, chosen=self.chosen, what=error.what, why=error.why, fix=fix, disk=disk)
 
 
 def again(disk: Disk | None) -> str:

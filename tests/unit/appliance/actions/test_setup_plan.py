@@ -18,7 +18,7 @@ from media.clock import SystemClock
 from tests.property.appliance.test_answers import GOOD
 from tests.support.installable import places_below, small_release, store_release
 
-LATER = DiskFacts(state=State.LATER, why="nobody chose one")
+LATER = DiskFacts(state=State.LATER, why="nobody chose one", fix="`sealift backup disk DEVICE`")
 
 
 class BareHost:

@@ -193,6 +193,48 @@ def test_a_disk_that_is_another_one_after_the_install_is_not_touched(
         failed = second.prepared(planned)
 
     assert (failed.state, host.changed) == (State.FAILED, [])
+    assert "/dev/sdb" not in failed.fix
+
+
+def test_a_disk_of_backups_whose_line_is_taken_out_meanwhile_is_not_erased(
+    box: LedgerSite, config: Config, tmp_path: Path
+) -> None:
+    lined(config, tmp_path)
+    host = Host(SYSTEM, fstype="ext4", label="by hand", uuid=UUID)
+    second = second_disk(config, tmp_path, host)
+    planned = second.planned()
+    (tmp_path / "fstab").write_text("")
+
+    with box.running():
+        failed = second.prepared(planned)
+
+    assert (planned.state, failed.state, host.changed) == (State.STANDS, State.FAILED, [])
+
+
+def test_a_disk_of_backups_that_cannot_be_mounted_is_not_proposed_to_be_erased(
+    box: LedgerSite, config: Config, tmp_path: Path
+) -> None:
+    lined(config, tmp_path)
+    host = Host(SYSTEM, fstype="ext4", uuid=UUID)
+    host.breaks = "mount"
+    second = second_disk(config, tmp_path, host)
+
+    with box.running():
+        failed = second.prepared(second.planned())
+
+    assert failed.state is State.FAILED
+    assert ("erase" in failed.fix, f"`mount {config.backup.folder}`" in failed.fix) == (False, True)
+
+
+def test_a_place_that_cannot_be_made_stops_nobody(box: LedgerSite, config: Config, tmp_path: Path) -> None:
+    (tmp_path / "backup").write_text("a file in its way")
+    second = second_disk(config, tmp_path, Host(SYSTEM))
+
+    with box.running():
+        failed = second.prepared(second.planned())
+
+    assert (failed.state, failed.why) == (State.FAILED, "File exists")
+    assert "`sealift backup disk /dev/sdb --erase`" in failed.fix
 
 
 def test_a_disk_that_the_kernel_names_otherwise_after_the_install_is_found(
