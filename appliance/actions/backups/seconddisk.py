@@ -108,7 +108,7 @@ class SecondDisk:
         if not backup.folder:
             return "backups have no place yet"
         if self.devices is None:
-            return "below a folder no disk is prepared"
+            return "a site below a folder has no disks of its own"
         if backup.on_system_disk:
             return "the site file puts backups on the system's own disk"
         if fstab.standing(self.config, fstab=self.devices.table, mounted=self.devices.mounted()) is None:

@@ -297,7 +297,7 @@ def test_a_site_that_needs_no_disk_is_offered_none(
 
     assert why in second.unneeded()
     assert second.planned().state is State.NONE
-    assert "below a folder" in replace(second, config=config, devices=None).unneeded()
+    assert "a site below a folder" in replace(second, config=config, devices=None).unneeded()
     assert host.asked == []
 
 
