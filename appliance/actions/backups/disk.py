@@ -80,11 +80,8 @@ def plan_for(disk: Disk, place: str, *, may_erase: bool, tool: Tool, table: Path
             fix="look at what is on it; --erase if nobody needs it",
         )
     uuid = uuid_of_line(table, place)
-    if (
-        uuid
-        and disk.uuid != uuid
-        and tool(["blkid", "--list-one", "--output", "device", "--match-token", "UUID=" + uuid])
-    ):
+    # Not blkid(8), which ends with an error where it finds none.
+    if uuid and disk.uuid != uuid and uuid in tool(["lsblk", "--noheadings", "--list", "--output", "UUID"]).split():
         raise ConflictError(
             what="another disk for backups is plugged in",
             why="disks that take turns bear one UUID, so one at a time can be there",

@@ -312,7 +312,6 @@ def test_a_table_that_people_wrote_otherwise_is_left_to_them(config: Config, tmp
 def test_another_disk_of_the_line_is_pulled_out_before_this_one_is_prepared(config: Config, tmp_path: Path) -> None:
     lined(config, tmp_path)
     host = Host({**EMPTY, "name": "sdc", "serial": "X2", "fstype": "ext4", "label": "backup", "uuid": UUID})
-    host.same_uuid = "/dev/sdc\n"
 
     refused, other = (second_disk(config, tmp_path, host, name).planned() for name in ("X1", "X2"))
 
