@@ -17,3 +17,12 @@ def fstab_rows(text: str) -> Iterator[list[str]]:
     for line in text.splitlines():
         if (words := line.split()) and not words[0].startswith("#"):
             yield words
+
+
+def mount_points(mountinfo: str) -> Iterator[tuple[str, str]]:
+    """Yield where each file system of a mountinfo is mounted, and its type."""
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        words, rest = before.split(), after.split()
+        if len(words) > 4 and rest:
+            yield plain(words[4]), rest[0]

@@ -14,7 +14,7 @@ from appliance.actions.backups import fstab
 from appliance.actions.filesystems import existing
 from appliance.actions.findings import Finding
 from appliance.config import Config
-from appliance.mounttables import plain
+from appliance.mounttables import mount_points
 from appliance.standby import permit
 from appliance.verify.fit import Machine
 
@@ -139,14 +139,9 @@ def file_systems(config: Config, mounts: Path = _MOUNTS, disks: Path = fstab.FST
 
 def _mounts(source: Path) -> list[tuple[str, str]]:
     """Return mount point and type of every mount."""
-    found = []
     with suppress(OSError):
-        for line in source.read_text("utf-8", "replace").splitlines():
-            before, _, after = line.partition(" - ")
-            words, rest = before.split(), after.split()
-            if len(words) > 4 and rest:
-                found.append((plain(words[4]), rest[0]))
-    return found
+        return list(mount_points(source.read_text("utf-8", "replace")))
+    return []
 
 
 def _mount_of(path: Path, table: list[tuple[str, str]]) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Sets up a machine from answers: site file, install, codes for the first people, capacity, and a summary to keep.
+"""Sets up a machine from answers: site file, install, disk of backups, first codes, capacity, and a summary to keep.
 
 Promises: nothing is changed before the plan was shown and agreed to; every step may be repeated, so a run that was cut
 off is finished by running it again; codes are returned once and written nowhere; a machine whose people are enrolled
@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 from appliance.actions import capacity, units
 from appliance.actions import clock as clock_action
+from appliance.actions.backups.seconddisk import AHEAD, DiskFacts, SecondDisk
 from appliance.actions.capacity import CapacityFacts
 from appliance.actions.install import InstallFacts
 from appliance.audit.client import open_ledger
@@ -38,7 +39,7 @@ FORMAT: Final = 1
 DONE: Final = "install.setup"
 FOLDER: Final = "setup"
 SUMMARY: Final = "summary.json"
-STEPS: Final = ("site file", "install", "services", "codes", "capacity", "summary")
+STEPS: Final = ("site file", "install", "services", "backup disk", "codes", "capacity", "summary")
 
 Progress = Callable[[int, str], None]
 Measure = Callable[[str, int], CapacityFacts]
@@ -58,12 +59,13 @@ class Installs(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a setup will do: the site file's difference, what the playbook would change, whether alerts are told."""
+    """What a setup will do: the site file's difference, what the playbook would change, to which disk backups go."""
 
     config: Config
     site_file: str
     install: InstallFacts
     watching: Watching
+    disk: DiskFacts
     steps: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -72,6 +74,7 @@ class Plan:
             "site_file": self.site_file,
             "install": self.install.to_json(),
             "alerts": self.watching.to_json(),
+            "backup_disk": self.disk.to_json(),
             "steps": list(self.steps),
         }
 
@@ -89,6 +92,7 @@ class SetupFacts:
     enrolled: int
     changed: bool
     watching: Watching
+    disk: DiskFacts
     codes: dict[str, str] = field(repr=False)
     capacity_missing: str = ""
 
@@ -105,6 +109,7 @@ class SetupFacts:
             "capacity_missing": self.capacity_missing,
             "enrolled": self.enrolled,
             "alerts": self.watching.to_json(),
+            "backup_disk": self.disk.to_json(),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -120,6 +125,7 @@ class Setup:
         answers: What was answered.
         config: The site file's values that follow from it; `Answers.config` and `watching.decided`.
         watching: Whether alerts will be told.
+        disk: The disk of backups.
         clock: The clock.
         installer: Puts the release into place.
         measure: Measures a version, given its digest (empty: what is there) and seconds.
@@ -130,6 +136,7 @@ class Setup:
     answers: Answers
     config: Config
     watching: Watching
+    disk: SecondDisk
     clock: Clock
     installer: Installs
     measure: Measure
@@ -145,12 +152,16 @@ class Setup:
         """
         difference = sitefile.difference(self.config, self.config.at.config_file)
         self._require_free(difference)
+        disk = self.disk.planned()
         left_out = {"capacity"} if self.answers.capacity.seconds == 0 else set()
+        if disk.state not in AHEAD:
+            left_out.add("backup disk")
         return Plan(
             config=self.config,
             site_file=difference,
             install=self._preview(),
             watching=self.watching,
+            disk=disk,
             steps=tuple(step for step in STEPS if step not in left_out),
         )
 
@@ -178,8 +189,11 @@ class Setup:
         is_cut_off = pending is not None and pending.previous == NONE
         return InstalledReleases(self.config.at).current() is not None and not is_cut_off
 
-    def run(self) -> SetupFacts:
+    def run(self, agreed: DiskFacts) -> SetupFacts:
         """Do it all; see the module.
+
+        Args:
+            agreed: What `plan` said of the disk of backups, and people agreed to; its failure ends nothing.
 
         Raises:
             SealiftError: A step failed; what was done stays and is found done by the next run.
@@ -193,10 +207,12 @@ class Setup:
         self.progress(2, STEPS[2])
         self._require_services()
         self.progress(3, STEPS[3])
-        enrolled, codes = self._codes()
+        disk = self.disk.prepared(agreed)
         self.progress(4, STEPS[4])
-        measured, missing = self._capacity()
+        enrolled, codes = self._codes()
         self.progress(5, STEPS[5])
+        measured, missing = self._capacity()
+        self.progress(6, STEPS[6])
         facts = SetupFacts(
             site=self.config.site,
             urls=self._urls(),
@@ -206,14 +222,15 @@ class Setup:
             capacity=measured,
             capacity_missing=missing,
             enrolled=enrolled,
-            changed=changed or installed.changed or bool(codes),
+            changed=changed or installed.changed or bool(codes) or disk.sequence is not None,
             watching=self.watching,
+            disk=disk,
             codes=codes,
         )
         self._keep(facts)
         if facts.changed:
             self._record(facts)
-        self.progress(6, "done")
+        self.progress(7, "done")
         return facts
 
     @property

@@ -7,6 +7,7 @@ import typer
 
 from appliance.actions.backups import disk
 from appliance.actions.backups.disk import Preparation
+from appliance.actions.backups.usbdisk import Disk
 from appliance.cli import context as shared
 
 
@@ -26,10 +27,10 @@ def prepare(
     made = disk.plan(own.config, device, may_erase=erase)
     facts = {**made.to_json(), "dry_run": dry_run, "prepared": False, "sequence": None}
     if dry_run:
-        own.result(facts, _text(made))
+        own.result(facts, text_of(made))
         return
-    own.say(_text(made))
-    if typer.prompt(f"Type {made.disk.name} to erase it", err=True) != made.disk.name:
+    own.say(text_of(made))
+    if not is_typed(made):
         own.result(facts, "nothing was changed")
         raise typer.Exit(code=1)
     sequence = disk.prepare(own.config, made, clock=own.clock)
@@ -39,15 +40,25 @@ def prepare(
     )
 
 
-def _text(made: Preparation) -> str:
-    own = made.disk
-    bears = ", ".join(own.bears) or "nothing"
-    named = " ".join(filter(None, (own.model, own.serial))) or "without a name of its own"
+def is_typed(made: Preparation) -> bool:
+    """Ask for the disk's name, without which it is not erased; return whether it was typed."""
+    return bool(typer.prompt(f"Type {made.disk.name} to erase it", err=True) == made.disk.name)
+
+
+def text_of(made: Preparation) -> str:
+    """Return what would be done to a disk, in lines for people."""
     return "\n".join(
         [
-            f"{own.name}: {named}, {own.length / 10**9:.1f} GB, bears {bears}",
+            line_of(made.disk),
             *([f"  /etc/fstab gets a line that mounts it at {made.place}"] if made.line else []),
             f"  it is formatted anew with ext4 and the UUID {made.uuid}; all on it is lost",
             f"  it is mounted at {made.place}",
         ]
     )
+
+
+def line_of(disk: Disk) -> str:
+    """Return a disk in one line, as people know it."""
+    named = " ".join(filter(None, (disk.model, disk.serial))) or "without a name of its own"
+    labels = f" ({', '.join(disk.labels)})" if disk.labels else ""
+    return f"{disk.name}: {named}, {disk.length / 10**9:.1f} GB, bears {', '.join(disk.bears) or 'nothing'}{labels}"

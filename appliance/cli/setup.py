@@ -14,7 +14,7 @@ from appliance.actions.capacity import CapacityFacts
 from appliance.actions.host import open_host
 from appliance.actions.install import Installer
 from appliance.actions.setup import Plan, Setup, SetupFacts
-from appliance.cli import capacity
+from appliance.cli import capacity, setup_disk
 from appliance.cli import context as shared
 from appliance.config import Config
 from appliance.install import answers, questions, sitefile, watching
@@ -66,8 +66,9 @@ def _setup(
     if answers_file is None and not yes and not typer.confirm("Do all this now?", err=True, default=True):
         own.result({"done": False}, "nothing was changed; your answers are kept for the next time")
         return
+    agreed = plan.disk if answers_file is not None else setup_disk.agreed(own, plan.disk)
     with _progress(own) as step:
-        facts = _setup_of(own, given, config, watch, step).run()
+        facts = _setup_of(own, given, config, watch, step).run(agreed)
     own.result(facts.to_json(), _summary(facts, given))
 
 
@@ -91,6 +92,7 @@ def _setup_of(own: shared.Context, given: Answers, config: Config, watch: Watchi
         answers=given,
         config=config,
         watching=watch,
+        disk=setup_disk.of(config, own.clock, given.backup.disk),
         clock=own.clock,
         installer=installer,
         measure=measure,
@@ -125,7 +127,9 @@ def _ask_all(own: shared.Context, base: Config | None, *, keep: bool) -> Answers
         for prompt in question.prompts:
             if prompt.key == "time.confirmed_by":
                 own.say(f"  this machine says {to_text(own.clock.now())} (UTC); it cannot be before {to_text(BUILT)}")
-            if prompt.applies(values):
+            if prompt.key == setup_disk.KEY:
+                setup_disk.ask(own, prompt, values, base)
+            elif prompt.applies(values):
                 _ask(own, prompt, values)
             else:
                 prompt.leave_out(values)
@@ -171,7 +175,7 @@ def _plan_text(plan: Plan) -> str:
         + f"; host: {install.host}"
     )
     lines += [f"    {line}" for line in install.difference.splitlines() if line.startswith(("TASK", "changed:"))]
-    lines += [f"  {line}" for line in plan.watching.lines]
+    lines += [f"  {line}" for line in (*setup_disk.plan_lines(plan.disk), *plan.watching.lines)]
     return "\n".join([*lines, f"  steps: {', '.join(plan.steps)}"])
 
 
@@ -194,14 +198,4 @@ def _summary(facts: SetupFacts, given: Answers) -> str:
     if facts.watching.is_on:
         lines.append("  `sealift alerts try` sends one to try it")
     lines += ["", "Next: each person runs `sealift people enrol` with the code, then `sealift validate` a model."]
-    return "\n".join([*lines, *_backup_lines(given.backup.folder)])
-
-
-def _backup_lines(folder: str) -> list[str]:
-    if not folder:
-        return ["Backups have no place yet: `sealift doctor` reminds you."]
-    return [
-        f"Backups go to {folder} once two things are done (docs/operator/backup.md):",
-        "  `sealift backup disk DEVICE` has prepared its USB disk: any other is never written to",
-        "  `sealift backup recipient` has said who can open backups: until then the timer makes none",
-    ]
+    return "\n".join([*lines, *setup_disk.summary_lines(facts.disk, given.backup.folder)])

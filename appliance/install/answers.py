@@ -4,12 +4,22 @@ Promises: an unknown key, a wrong type or a missing answer is refused with its d
 what was answered and the site file that follows from it say the same.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from appliance.config import Config, NetworkSection
 from appliance.errors import ConfigError
@@ -33,6 +43,13 @@ HostName = Annotated[
         max_length=253, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$"
     ),
 ]
+
+
+# Of disks, drives and their parts; a serial number is not like them.
+_KERNELS: Final = re.compile(
+    r"(/dev/)?((sd|hd|vd|xvd)[a-z]+[0-9]*|nvme[0-9]+n[0-9]+(p[0-9]+)?|(mmcblk|sr|loop)[0-9]+.*)"
+)
+_DISK_NAME: Final = re.compile(r"[^\x00-\x1f\x7f/]{0,200}")
 
 
 class _Section(BaseModel):
@@ -82,10 +99,36 @@ class TlsAnswers(_Section):
     authority: Literal["own", "facility"] = "own"
 
 
+def disk_name(name: str) -> str:
+    """Return a name by which a disk is known again: its serial number, or its link's below /dev/disk/by-id.
+
+    Raises:
+        ValueError: It is none, the kernel's own (`sdb`) least of all: those are given anew at each start.
+    """
+    plain = name.strip().removeprefix("/dev/disk/by-id/")
+    if _KERNELS.fullmatch(plain):
+        message = "the kernel gives such names anew at each start: write the serial number (`lsblk -o NAME,SERIAL`)"
+        raise ValueError(message)
+    if not _DISK_NAME.fullmatch(plain):
+        message = "it is no serial number of a disk and no name below /dev/disk/by-id"
+        raise ValueError(message)
+    return plain
+
+
 class BackupAnswers(_Section):
-    """Where backups go."""
+    """Where backups go; which disk is prepared for them, empty for later; whether a file allows that to be erased."""
 
     folder: Folder = ""
+    disk: Annotated[str, AfterValidator(disk_name)] = ""
+    erase: bool = False
+
+    @field_validator("disk")
+    @classmethod
+    def _for_a_folder(cls, disk: str, info: ValidationInfo) -> str:
+        if disk and not info.data.get("folder", "said to be wrong"):
+            message = "a disk needs backup.folder, where it is mounted"
+            raise ValueError(message)
+        return disk
 
 
 class MonitoringAnswers(_Section):
@@ -150,7 +193,7 @@ class Answers(_Section):
             "network": {**named.model_dump(), "management": named.management or named.clients},
             "tls": self.tls.model_dump(),
             "time": {"servers": self.time.servers},
-            "backup": self.backup.model_dump(),
+            "backup": {"folder": self.backup.folder},
             "alerts": self.alerts.model_dump(),
             "monitoring": self.monitoring.model_dump(exclude_none=True),
             **({"limits": crowd(self.capacity.people).limits} if self.capacity.people else {}),
@@ -182,6 +225,7 @@ def parse(untrusted: bytes) -> Answers:
 
     Raises:
         ConfigError: Too large, not TOML, of another format, or a key is unknown, wrong or missing; `what` names it.
+            Or a disk is named, at whose erasure nobody is asked, and the file does not allow it.
     """
     if len(untrusted) > _MAX_BYTES:
         raise ConfigError(what="the answers are too large", why=f"the limit is {_MAX_BYTES} bytes", fix="shorten them")
@@ -189,7 +233,14 @@ def parse(untrusted: bytes) -> Answers:
         data = tomllib.loads(untrusted.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise ConfigError(what="the answers are not TOML", why=str(error)[:200], fix=_SEE) from error
-    return from_values(data)
+    given = from_values(data)
+    if given.backup.disk and not given.backup.erase:
+        raise ConfigError(
+            what="backup.erase: a disk is named, and nothing allows that it is erased",
+            why=f"all on {given.backup.disk} is lost, and nobody is asked",
+            fix="look at what is on it, and write erase = true; or leave backup.disk out",
+        )
+    return given
 
 
 def from_values(data: Mapping[str, Any]) -> Answers:

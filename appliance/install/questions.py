@@ -79,6 +79,10 @@ def _is_mailed(values: Values) -> bool:
     return bool(get(values, "alerts.mail_relay"))
 
 
+def _is_backed_up(values: Values) -> bool:
+    return bool(get(values, "backup.folder"))
+
+
 QUESTIONS: Final = (
     Question(
         title="Name",
@@ -161,8 +165,14 @@ QUESTIONS: Final = (
             Prompt(
                 key="backup.folder",
                 text="Where do backups go",
-                help="A folder on another disk, for example a second USB disk's: /media/sealift-backup. Or none. "
-                "`sealift backup disk` prepares it afterwards: any other is never written to.",
+                help="A folder on another disk, for example a second USB disk's: /media/sealift-backup. Or none.",
+            ),
+            Prompt(
+                key="backup.disk",
+                text="Which disk is prepared for them",
+                help="Its number; again, once another one is plugged in; or later. All on it will be lost, and you are "
+                "asked before that. Backups are written to no other.",
+                applies=_is_backed_up,
             ),
         ),
     ),

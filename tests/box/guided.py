@@ -158,6 +158,8 @@ def finished(run: Run) -> dict[str, str]:
         run.require("it ends with address, capacity and what was asked for", kept["urls"] and not missing, missing)
         many = " ".join(spoken.said.split()).count(mailed.SAID)
         run.require("it says who is told of trouble, and how, before and after", many == _TWICE, spoken.said)
+        disk = kept["backup_disk"]
+        run.require("a disk of backups that is mounted already is left as it is", disk["state"] == "none", disk)
         run.require("it says what backups still need", f"Backups go to {BACKUP}" in spoken.said, spoken.said)
         run.facts["notes_per_hour"] = kept["capacity"]["figures"]["notes_per_hour"]
         run.require("no code was written down", not any(code in json.dumps(kept) for code in codes.values()))

@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from tests.box.checkout import CHECKOUT, FOLDERS, SEALIFT, lay_down, require_debian
+from tests.box.checkout import CHECKOUT, FOLDERS, SEALIFT, SERVER, lay_down, require_debian
 from tests.hardware.computer import QEMU, USB, Computer, base_system
 from tests.support.backups import recipient
 from tests.support.versions import short_folder
@@ -28,6 +28,21 @@ environment = "demo"
 profile = "single-cpu"
 [backup]
 folder = "{PLACE}"
+"""
+# The step of `sealift setup`, without the install that goes before it: planned, done, and planned and done again.
+_STEP: Final = """
+import json, sys
+from pathlib import Path
+from appliance import config
+from appliance.cli import setup_disk
+from media.clock import SystemClock
+site = config.load(Path("/etc/sealift/sealift.toml"))
+second = setup_disk.of(site, SystemClock(), sys.argv[1])
+offers = {one.disk.name: one.refusal.why if one.refusal else list(one.names) for one in second.offers()}
+agreed = second.planned()
+done = second.prepared(agreed)
+again = second.prepared(second.planned())
+print(json.dumps([offers, *(one.to_json() for one in (agreed, done, again))]))
 """
 _BYTES: Final = 2**26
 _UNIT: Final = "sealift-backup.service"
@@ -199,3 +214,27 @@ def test_the_box_starts_without_its_disk_and_mounts_it_for_the_backup_after_it_c
     name = _plug(computer, "bought", bought)
     assert "belongs to the machine" in _decided(computer, name)["why"]
     assert len(_backed_up(computer)) == 3, "two of before and one more"
+
+
+def test_the_step_of_a_guided_install_prepares_the_disk_that_is_known_by_its_lasting_name(
+    computer: Computer, tmp_path: Path
+) -> None:
+    uuid = _uuid(computer)
+    computer.shell(f"umount {PLACE}")
+    computer.pull("bought")
+    computer.plug_stick("third", _empty(tmp_path))
+    link = computer.until("ls /dev/disk/by-id | grep third")
+    computer.shell(f"cat > /root/step.py <<'END'\n{_STEP}END")
+
+    ended = computer.shell(f"/{SERVER}/bin/python -I /root/step.py {link.strip()}")
+
+    assert ended.returncode == 0, ended.stdout
+    offers, agreed, done, again = json.loads(ended.stdout.splitlines()[-1])
+    assert offers[done["device"]] == ["third", link.strip()]
+    assert "no disk that is plugged in by USB" in offers["vda"]
+    assert [one["state"] for one in (agreed, done, again)] == ["planned", "prepared", "stands"], ended.stdout
+    assert agreed["preparation"]["uuid"] == uuid
+    ((device, *_),) = _mounted(computer)
+    assert device == f"/dev/{done['device']}"
+    (alone,) = _backed_up(computer)
+    assert alone.endswith(".backup.gpg")

@@ -5,6 +5,8 @@ nothing is changed before all of that is known, the ledger answers, and whoever 
 command goes on: the line stands before the disk is formatted, so that no moment makes a medium of it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +22,7 @@ from media.clock import Clock
 
 PREPARED: Final = "backup.disk-prepared"
 LABEL: Final = "backup"
+FILE_SYSTEM: Final = "ext4"
 _PARTS: Final = frozenset({"disk", "part"})
 
 
@@ -63,7 +66,11 @@ def plan(
             why="backup.folder is empty",
             fix="name /media/sealift-backup there, and run the command again",
         )
-    disk = look(device, tool)
+    return plan_for(look(device, tool), place, may_erase=may_erase, tool=tool, table=table)
+
+
+def plan_for(disk: Disk, place: str, *, may_erase: bool, tool: Tool, table: Path) -> Preparation:
+    """Return what would be done to a disk that was looked at; see `plan`."""
     _require_usb_disk(disk)
     _require_unused(disk)
     if disk.bears and not may_erase:
@@ -72,12 +79,9 @@ def plan(
             why=f"it bears {', '.join(disk.bears)}, all of which would be lost",
             fix="look at what is on it; --erase if nobody needs it",
         )
-    uuid = _uuid(table, place)
-    if (
-        uuid
-        and disk.uuid != uuid
-        and tool(["blkid", "--list-one", "--output", "device", "--match-token", "UUID=" + uuid])
-    ):
+    uuid = uuid_of_line(table, place)
+    # Not blkid(8), which ends with an error where it finds none.
+    if uuid and disk.uuid != uuid and uuid in tool(["lsblk", "--noheadings", "--list", "--output", "UUID"]).split():
         raise ConflictError(
             what="another disk for backups is plugged in",
             why="disks that take turns bear one UUID, so one at a time can be there",
@@ -98,14 +102,7 @@ def prepare(
         UnitError: It is formatted, but not mounted at its place.
     """
     device = f"/dev/{made.disk.name}"
-    ledger = open_ledger(config, making.DOOR, clock=clock)
-    try:
-        if not isinstance(ledger, SocketLedger):
-            raise LedgerUnavailableError(
-                what="a disk for backups cannot be recorded",
-                why="sealift-ledger does not run",
-                fix="start it and try again",
-            )
+    with _recording(config, clock) as ledger:
         # Somebody took their time to answer, and names of devices are given anew.
         if look(Path(device), tool) != made.disk:
             raise ConflictError(
@@ -119,21 +116,70 @@ def prepare(
         # One that was here as a medium was set read-only. wipefs takes no disk that is mounted.
         tool(["blockdev", "--setrw", device])
         tool(["wipefs", "--all", "--quiet", device])
-        tool(["mkfs.ext4", "-q", "-F", "-m", "0", "-L", LABEL, "-U", made.uuid, device])
+        tool([f"mkfs.{FILE_SYSTEM}", "-q", "-F", "-m", "0", "-L", LABEL, "-U", made.uuid, device])
         tool(["udevadm", "settle", "--timeout=30"])
-        Path(made.place).mkdir(parents=True, exist_ok=True)
-        tool(["mount", made.place])
-        tool(["systemd-tmpfiles", "--create", "sealift.conf"])
-        if made.place not in look(Path(device), tool).mounted:
-            raise UnitError(
-                what=f"{made.disk.name} is not mounted at {made.place}",
-                why="mount(8) did not say why",
-                fix="see `journalctl -b`, and mount it",
-            )
+        mount(made.disk, made.place, tool=tool)
         body = {"uuid": made.uuid, "bytes": made.disk.length, "erased": list(made.disk.bears), "line": made.line}
         return ledger.append(PREPARED, body).sequence
+
+
+def take_up(config: Config, disk: Disk, *, clock: Clock, tool: Tool = run_tool) -> int | None:
+    """Mount a disk that is prepared (`is_prepared`) where it is not, and record it where a cut-off run did not.
+
+    Returns:
+        The record's number; None where there was nothing to record.
+
+    Raises:
+        LedgerUnavailableError: It could not be recorded; the disk was not touched.
+        StoreWriteError: A program failed.
+        UnitError: It is not mounted at its place.
+    """
+    place = config.backup.folder
+    with _recording(config, clock) as ledger:
+        if place not in disk.mounted:
+            mount(disk, place, tool=tool)
+        if ledger.find(kind=PREPARED, field="uuid", value=disk.uuid, limit=1):
+            return None
+        body = {"uuid": disk.uuid, "bytes": disk.length, "erased": [], "line": False}
+        return ledger.append(PREPARED, body).sequence
+
+
+@contextmanager
+def _recording(config: Config, clock: Clock) -> Iterator[SocketLedger]:
+    ledger = open_ledger(config, making.DOOR, clock=clock)
+    try:
+        if not isinstance(ledger, SocketLedger):
+            raise LedgerUnavailableError(
+                what="a disk for backups cannot be recorded",
+                why="sealift-ledger does not run",
+                fix="start it and try again",
+            )
+        yield ledger
     finally:
         ledger.close()
+
+
+def mount(disk: Disk, place: str, *, tool: Tool) -> None:
+    """Mount a disk that was prepared at its place, by the line that names it.
+
+    Raises:
+        StoreWriteError: A program failed.
+        UnitError: It is not mounted there in the end.
+    """
+    Path(place).mkdir(parents=True, exist_ok=True)
+    tool(["mount", place])
+    tool(["systemd-tmpfiles", "--create", "sealift.conf"])
+    if place not in look(Path(f"/dev/{disk.name}"), tool).mounted:
+        raise UnitError(
+            what=f"{disk.name} is not mounted at {place}",
+            why="mount(8) did not say why",
+            fix="see `journalctl -b`, and mount it",
+        )
+
+
+def is_prepared(disk: Disk, uuid: str) -> bool:
+    """Tell whether a disk bears the file system that a line with this UUID mounts, and so perhaps backups."""
+    return bool(uuid) and disk.uuid == uuid and FILE_SYSTEM in disk.bears
 
 
 def _require_usb_disk(disk: Disk) -> None:
@@ -163,8 +209,12 @@ def _require_unused(disk: Disk) -> None:
         )
 
 
-def _uuid(table: Path, place: str) -> str:
-    """Return the UUID by which the place's line mounts; nothing where there is no line."""
+def uuid_of_line(table: Path, place: str) -> str:
+    """Return the UUID by which the place's line mounts; nothing where there is no line.
+
+    Raises:
+        PreflightError: More than one line names the place, or it mounts no UUID.
+    """
     found = fstab.sources(_read(table), place)
     if not found:
         return ""

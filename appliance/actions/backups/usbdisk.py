@@ -9,7 +9,8 @@ from typing import Any, Final, Self
 
 from appliance.errors import StoreWriteError
 
-_COLUMNS: Final = "NAME,TYPE,TRAN,SIZE,MODEL,SERIAL,PTTYPE,FSTYPE,UUID,MOUNTPOINTS"
+_COLUMNS: Final = "NAME,TYPE,TRAN,SIZE,MODEL,SERIAL,PTTYPE,FSTYPE,LABEL,UUID,MOUNTPOINTS"
+_LSBLK: Final = ("lsblk", "--json", "--bytes", "--output", _COLUMNS)
 _SECONDS: Final = 1800
 
 Tool = Callable[[Sequence[str]], str]
@@ -28,6 +29,7 @@ class Disk:
         model: What it calls itself.
         serial: Likewise.
         bears: Partition table and file systems on it, by their types.
+        labels: Of those file systems.
         uuid: Of the file system that fills it; empty for none.
         mounted: Where any of it is mounted, or `[SWAP]`.
         parts: What the devices on it are.
@@ -40,14 +42,18 @@ class Disk:
     model: str
     serial: str
     bears: tuple[str, ...]
+    labels: tuple[str, ...]
     uuid: str
     mounted: tuple[str, ...]
     parts: tuple[str, ...]
 
     @classmethod
-    def from_lsblk(cls, text: str) -> Self:
-        """Read what ``lsblk --json --bytes`` said of one device."""
-        (top,) = json.loads(text)["blockdevices"]
+    def from_lsblk(cls, text: str) -> list[Self]:
+        """Read what ``lsblk --json --bytes`` said, a disk for each device that lies on no other."""
+        return [cls._of(top) for top in json.loads(text)["blockdevices"]]
+
+    @classmethod
+    def _of(cls, top: dict[str, Any]) -> Self:
         rows = [top, *_below(top)]
         bears = [row.get(name) for row in rows for name in ("pttype", "fstype")]
         return cls(
@@ -58,6 +64,7 @@ class Disk:
             model=str(top.get("model") or "").strip(),
             serial=str(top.get("serial") or "").strip(),
             bears=tuple(dict.fromkeys(str(one) for one in bears if one)),
+            labels=tuple(str(row["label"]) for row in rows if row.get("label")),
             uuid=str(top.get("uuid") or ""),
             mounted=tuple(str(place) for row in rows for place in row.get("mountpoints") or () if place),
             parts=tuple(str(row.get("type") or "") for row in rows[1:]),
@@ -86,7 +93,13 @@ def run_tool(command: Sequence[str]) -> str:
 
 def look(device: Path, tool: Tool) -> Disk:
     """Return a disk as it is now."""
-    return Disk.from_lsblk(tool(["lsblk", "--json", "--bytes", "--output", _COLUMNS, "--", str(device)]))
+    (found,) = Disk.from_lsblk(tool([*_LSBLK, "--", str(device)]))
+    return found
+
+
+def look_round(tool: Tool) -> list[Disk]:
+    """Return every disk that this machine has now; a drive without a medium is none."""
+    return [one for one in Disk.from_lsblk(tool(_LSBLK)) if one.kind == "disk" and one.length]
 
 
 def _below(row: dict[str, Any]) -> list[dict[str, Any]]:

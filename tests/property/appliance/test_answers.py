@@ -27,7 +27,7 @@ PLACES = [
     *("format", "profile", "site.hostname", "site.name", "site.environment", "site.colour"),
     *("network.addresses", "network.clients", "network.management", "tls.authority", "time.servers"),
     *("time.confirmed_by", "people.names", "backup.folder", "alerts.mail_relay", "alerts.mail_to", "alerts.mail_port"),
-    *("monitoring.enabled", "install.serial", "capacity.seconds", "capacity.people"),
+    *("backup.disk", "backup.erase", "monitoring.enabled", "install.serial", "capacity.seconds", "capacity.people"),
 ]
 
 
@@ -81,3 +81,32 @@ def test_another_format_is_named_before_anything_else() -> None:
 def test_one_person_under_two_spellings_is_not_two() -> None:
     with pytest.raises(ConfigError, match=r"people\.names: two different people are needed"):
         answers.from_values(GOOD | {"people": {"names": ["Iris Mora", " iris mora"]}})
+
+
+@pytest.mark.parametrize(
+    "name", ["/dev/sdb", "sdb", "sdb1", "nvme0n1", "/dev/nvme0n1p2", "sr0", "/dev/mapper/x", "a\nb"]
+)
+def test_a_disk_is_never_named_as_the_kernel_names_it(name: str) -> None:
+    backup = {"folder": "/media/b", "disk": name, "erase": True}
+
+    with pytest.raises(ConfigError, match=r"backup\.disk: .*(serial number|by-id)"):
+        answers.from_values(GOOD | {"backup": backup})
+
+
+@pytest.mark.parametrize("name", ["X1", "usb-Maker_Disk_X1-0:0", "/dev/disk/by-id/usb-Maker_Disk_X1-0:0", "WD 12"])
+def test_a_disk_is_named_by_what_stays_and_the_site_file_does_not_name_it(name: str) -> None:
+    given = answers.from_values(GOOD | {"backup": {"folder": "/media/b", "disk": name}})
+
+    assert given.backup.disk == name.removeprefix("/dev/disk/by-id/")
+    assert "X1" not in sitefile.render(given.config(None))
+
+
+def test_a_file_that_names_a_disk_allows_that_it_is_erased_and_says_where_it_goes() -> None:
+    text = sitefile.toml(GOOD) + '[backup]\n{}disk = "X1"\n{}'
+    folder, erase = 'folder = "/media/b"\n', "erase = true\n"
+
+    with pytest.raises(ConfigError, match=r"backup\.erase: a disk is named, and nothing allows"):
+        answers.parse(text.format(folder, "").encode())
+    with pytest.raises(ConfigError, match=r"backup\.disk: a disk needs backup\.folder"):
+        answers.parse(text.format("", erase).encode())
+    assert answers.parse(text.format(folder, erase).encode()).backup.disk == "X1"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.actions.backups.seconddisk import DiskFacts, SecondDisk, State
 from appliance.actions.install import InstallFacts
 from appliance.actions.setup import Setup, SetupFacts
 from appliance.audit.memory import MemoryLedger
@@ -16,6 +17,8 @@ from appliance.install.watching import Watching
 from media.clock import SystemClock
 from tests.property.appliance.test_answers import GOOD
 from tests.support.installable import places_below, small_release, store_release
+
+LATER = DiskFacts(state=State.LATER, why="nobody chose one", fix="`sealift backup disk DEVICE`")
 
 
 class BareHost:
@@ -37,13 +40,14 @@ def setup_of(root: Path) -> Setup:
         answers=given,
         config=config,
         watching=Watching(is_on=False, why="the release does not carry prometheus", fix="build another"),
+        disk=SecondDisk(config=config, clock=SystemClock(), devices=None),
         clock=SystemClock(),
         installer=BareHost(),
         measure=lambda *_: pytest.fail("a plan measures nothing"),
     )
 
 
-def facts_of(setup: Setup) -> SetupFacts:
+def facts_of(setup: Setup, disk: DiskFacts = LATER) -> SetupFacts:
     return SetupFacts(
         site="s",
         urls={},
@@ -54,6 +58,7 @@ def facts_of(setup: Setup) -> SetupFacts:
         enrolled=0,
         changed=True,
         watching=setup.watching,
+        disk=disk,
         codes={},
     )
 

@@ -1,48 +1,22 @@
 """Preparing a USB disk for backups: which are refused, what is done to one, and the line that mounts it."""
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from appliance.actions.backups import disk, fstab
+from appliance.actions.backups.usbdisk import run_tool
 from appliance.audit.memory import MemoryLedger
 from appliance.config import BackupSection, Config
 from appliance.errors import ConflictError, LedgerUnavailableError, PreflightError, StoreWriteError, UnitError
 from media.clock import SystemClock
 from tests.support.promotion import site_config
+from tests.support.usbdisks import EMPTY, Host
 
 PLACE = "/media/sealift-backup"
 UUID = "a909fc6c-7602-44dc-8a21-2df3d3ef99a1"
 LINE = f"UUID={UUID}  {PLACE}  ext4  nofail,nosuid,nodev,noexec  0  2\n"
-EMPTY = {"name": "sdb", "type": "disk", "tran": "usb", "size": 10**12, "model": "Portable", "serial": "X1"}
-
-
-class Host:
-    """Programs of the system that say what a test wants and remember what they were asked."""
-
-    def __init__(self, **device: Any) -> None:
-        self.device: dict[str, Any] = {**EMPTY, **device}
-        self.asked: list[list[str]] = []
-        self.same_uuid = ""
-        self.mounts = True
-        self.breaks = ""
-
-    def __call__(self, command: Sequence[str]) -> str:
-        self.asked.append(list(command))
-        if command[0] == self.breaks:
-            raise StoreWriteError(what="it broke", why="", fix="")
-        if command[0] == "mount" and self.mounts:
-            self.device = {**EMPTY, "fstype": "ext4", "mountpoints": [command[1]]}
-        if command[0] == "blkid":
-            return self.same_uuid
-        return json.dumps({"blockdevices": [self.device]}) if command[0] == "lsblk" else ""
-
-    @property
-    def changed(self) -> list[str]:
-        return [command[0] for command in self.asked if command[0] not in {"lsblk", "blkid"}]
 
 
 @pytest.fixture
@@ -135,14 +109,25 @@ def test_further_disks_get_the_uuid_of_the_line_and_no_line_of_their_own(config:
 
 def test_two_disks_of_one_uuid_are_not_there_at_once(config: Config, table: Path) -> None:
     table.write_text(LINE.replace(PLACE, config.backup.folder))
-    host = Host()
-    host.same_uuid = "/dev/sdc\n"
+    host = Host({**EMPTY, "name": "sdc", "uuid": UUID})
 
     with pytest.raises(ConflictError, match="another disk for backups is plugged in"):
         planned(config, host, table)
 
     host.device["uuid"] = UUID  # the disk itself, once more
     assert planned(config, host, table).uuid == UUID
+
+
+def test_the_next_disk_that_takes_turns_is_prepared_where_the_one_before_is_pulled_out(
+    config: Config, table: Path
+) -> None:
+    """As this machine's own lsblk says it, which knows no such UUID."""
+    table.write_text(LINE.replace(PLACE, config.backup.folder))
+    seen = planned(config, Host(), table).disk
+
+    made = disk.plan_for(seen, config.backup.folder, may_erase=False, tool=run_tool, table=table)
+
+    assert (made.uuid, made.line) == (UUID, False)
 
 
 @pytest.mark.parametrize("lines", [LINE + LINE.replace("a909", "b909"), LINE.replace(f"UUID={UUID}", "/dev/sdb1")])
