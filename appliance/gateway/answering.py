@@ -47,8 +47,10 @@ from appliance.serve.client import EngineClient
 from media.clock import from_text
 from media.errors import SealiftError
 
-# A token covers at least one byte of text; a chat template adds a few around each message.
+# A token covers at least one byte of text; a chat template adds a few around each message and each call of a function,
+# and says once how functions are called.
 _TEMPLATE_TOKENS: Final = 32
+_TOOLS_TOKENS: Final = 256
 _T = TypeVar("_T")
 _ENCODER: Final = json.JSONEncoder(check_circular=False)
 _ROUTES: Final = {Endpoint.CHAT: "/v1/chat/completions", Endpoint.COMPLETIONS: "/v1/completions"}
@@ -245,14 +247,20 @@ def _fitting(asked: Asked, upstream: Fleet, most: int) -> int:
         Problem: They are above the input limit.
     """
     messages = [message.to_engine() for message in asked.messages]
+    calls = [call for message in asked.messages for call in message.tool_calls]
+    tools = () if asked.tool_choice == "none" else asked.tools
     texts = [asked.prompt, *(message.content or "" for message in asked.messages)]
-    texts += [json.dumps(list(asked.tools), ensure_ascii=False)] if asked.tools else []
-    at_most = sum(len(text.encode()) for text in texts) + _TEMPLATE_TOKENS * (len(messages) + 1)
+    texts += [f"{call.name}{_spread(call.arguments)}" for call in calls]
+    texts += [json.dumps(list(tools), ensure_ascii=False)] if tools else []
+    around = _TEMPLATE_TOKENS * (len(messages) + len(calls) + 1) + (_TOOLS_TOKENS if tools else 0)
+    at_most = sum(len(text.encode()) for text in texts) + around
     if at_most <= most:
         return at_most
     count = _told(
         upstream,
-        lambda engine: engine.tokenize(messages=messages) if messages else engine.tokenize(prompt=asked.prompt),
+        lambda engine: (
+            engine.tokenize(messages=messages, tools=tools) if messages else engine.tokenize(prompt=asked.prompt)
+        ),
     )
     if count is None:  # it cannot count for us, and keeps its own context limit
         return at_most
@@ -264,6 +272,14 @@ def _fitting(asked: Asked, upstream: Fleet, most: int) -> int:
             param="messages" if messages else "prompt",
         )
     return count
+
+
+def _spread(arguments: str) -> str:
+    """Return JSON text as templates write it, with spaces between its parts; other text as it is."""
+    try:
+        return json.dumps(json.loads(arguments), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return arguments
 
 
 def _taken(asked: Asked, upstream: Fleet) -> Asked:

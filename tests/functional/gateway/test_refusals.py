@@ -381,6 +381,34 @@ def test_a_request_above_the_token_limit_is_refused_by_the_engines_count(tmp_pat
         assert rig.ask({"model": MODEL, "prompt": "w " * 200}, path="/v1/completions").status_code == 400
 
 
+LONG = {"type": "function", "function": {"name": "f", "description": "word " * 120}}
+CALLED = {"id": "a", "type": "function", "function": {"name": "f", "arguments": json.dumps({"x": "word " * 120})}}
+CONVERSATIONS: list[dict[str, Any]] = [
+    {"messages": [{"role": "user", "content": "hello"}], "tools": [LONG]},
+    {
+        "messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": None, "tool_calls": [CALLED]}]
+        + [{"role": "tool", "content": "x", "tool_call_id": "a"}],
+        **TOOLS,
+    },
+]
+
+
+@pytest.mark.parametrize("asked", CONVERSATIONS, ids=["functions", "calls"])
+def test_functions_and_calls_of_them_are_part_of_what_the_engine_reads(tmp_path: Path, asked: dict[str, Any]) -> None:
+    with gateway(tmp_path, limits="input_tokens = 100") as rig:
+        response = rig.ask({"model": MODEL, **asked})
+
+        assert (response.status_code, _error(response)["code"]) == (400, "context_length_exceeded")
+    with gateway(tmp_path / "roomy", limits="tokens_per_day = 100000") as rig:
+        told = rig.ask({"model": MODEL, **asked, "max_tokens": 1})
+        assert int(told.get_json()["usage"]["prompt_tokens"]) > 100
+    with gateway(tmp_path / "spent", limits="tokens_per_day = 500") as rig:
+        assert _error(rig.ask({"model": MODEL, **asked, "max_tokens": 1}))["code"] == "insufficient_quota"
+    with gateway(tmp_path / "unread", limits="input_tokens = 100") as rig:
+        unread = {"messages": [{"role": "user", "content": "hello"}], "tools": [LONG], "tool_choice": "none"}
+        assert rig.ask({"model": MODEL, **unread}).status_code == 200, "the model hears of none of them"
+
+
 def test_an_engine_that_cannot_count_keeps_its_own_limit(rig: Rig, tmp_path: Path) -> None:
     with scripted_server(
         tmp_path / "foreign.sock",
