@@ -14,6 +14,7 @@ from appliance.gateway.body import is_too_deep
 from appliance.gateway.formats import ResponseFormat
 from appliance.gateway.messages import Message, ToolCall
 from appliance.gateway.parameters import Asked
+from appliance.gateway.widening import widened
 from appliance.phi.detect import Detector
 from appliance.phi.policy import PhiMode, protect
 from appliance.phi.tokens import Masked
@@ -29,7 +30,7 @@ def protected(asked: Asked, *, mode: PhiMode, detector: Detector) -> tuple[Asked
     masked = protect(list(_texts(asked)), mode=mode, detector=detector)
     if not masked.tokens.values:
         return asked, masked
-    return _rebuilt(asked, iter(masked.texts)), masked
+    return widened(_rebuilt(asked, iter(masked.texts)), masked.tokens), masked
 
 
 def _texts(asked: Asked) -> Iterator[str]:
