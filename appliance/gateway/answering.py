@@ -185,7 +185,7 @@ class Answering:
             endpoint=asked.endpoint.value,
         )
         self.witnesses.samples.choose(asked, kept, label=arrival.label)
-        response = _stream(exchange, writer, asked) if asked.stream else _whole(exchange, writer, asked)
+        response = (_stream if asked.stream else _whole)(exchange, writer, masked_asked)
         told = {"x-model-version": route.model_digest, **(held.headers if held else {}), **place.headers()}
         if chosen.rule:
             told["x-sealift-rule"] = chosen.rule
@@ -319,7 +319,7 @@ def _whole(exchange: Exchange, writer: Writer, asked: Asked) -> Response:
     try:
         untrusted = exchange.answer()
         assembly = exchange.assembly()
-        assembly.expect(asked.answers, is_json=asked.response_format is not None)
+        assembly.expect(asked.answers, is_json=asked.response_format is not None, names=asked.function_names)
         for part in parts_of(untrusted):
             for _ in assembly.take(part):
                 pass
@@ -340,5 +340,5 @@ def _stream(exchange: Exchange, writer: Writer, asked: Asked) -> Response:
         exchange.call.opened()
     except Exception as error:  # noqa: BLE001 - as above
         raise exchange.fail(error) from None
-    stream = AnswerStream(exchange, writer, answers=asked.answers, is_json=asked.response_format is not None)
+    stream = AnswerStream(exchange, writer, asked)
     return Response(stream, mimetype=writer.mimetype, headers=writer.headers, direct_passthrough=True)

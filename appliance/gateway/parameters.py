@@ -109,6 +109,7 @@ class Asked:
         logit_bias: What is added to the logits of tokens of the served model's own vocabulary, by number.
         logprobs: With how many alternatives each token is told; None where no probabilities are wanted.
         response_format: The form of the answers; None for any text.
+        function_names: How the engine calls a function whose name held an identifier, and that name with its token.
     """
 
     endpoint: Endpoint
@@ -134,6 +135,7 @@ class Asked:
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
+    function_names: Mapping[str, str] = field(default_factory=dict)
     user: str = ""
     ignored: tuple[str, ...] = ()
 

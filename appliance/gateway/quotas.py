@@ -13,7 +13,6 @@ from typing import Final, Protocol
 from appliance.config import LimitsSection
 from appliance.gateway.limits import Allowance, Limiter, ceiling, duration
 
-
 # What an engine says that it read is untrusted; no version's own prompt is longer.
 _MOST_BEYOND: Final = 1_000_000
 

@@ -386,8 +386,11 @@ CALLED = {"id": "a", "type": "function", "function": {"name": "f", "arguments": 
 CONVERSATIONS: list[dict[str, Any]] = [
     {"messages": [{"role": "user", "content": "hello"}], "tools": [LONG]},
     {
-        "messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": None, "tool_calls": [CALLED]}]
-        + [{"role": "tool", "content": "x", "tool_call_id": "a"}],
+        "messages": [
+            {"role": "user", "content": "hello"},
+            {"role": "assistant", "content": None, "tool_calls": [CALLED]},
+            {"role": "tool", "content": "x", "tool_call_id": "a"},
+        ],
         **TOOLS,
     },
 ]

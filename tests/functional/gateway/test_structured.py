@@ -157,7 +157,7 @@ def test_identifiers_in_a_schema_are_protected_and_restored_inside_json(rig: Rig
     assert json.loads(answer) == {"id": "123-45-6789"}
 
 
-DATED = {
+DATED: dict[str, Any] = {
     "type": "object",
     "properties": {
         "born": {"type": "string", "format": "date"},
