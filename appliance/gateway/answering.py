@@ -117,8 +117,8 @@ class Answering:
         route = chosen.route
         limits = self.limits.of(route.name)
         asked = with_length(within(asked, limits) if self.limits.models else asked, route, limits)
-        if asked.tools and not route.has_tools:
-            raise problems.invalid("tools", "The engine does not call functions.", code="unsupported_parameter")
+        if not route.has_tools:
+            _require_no_tools(asked)
         require_one_form(asked.response_format, asked.tools, has_calls=asked.tool_choice != "none")
         if route.engine == "llama.cpp":
             require_kept(asked.response_format, asked.tools)
@@ -238,6 +238,19 @@ class Answering:
             mode=arrival.key.phi_mode,
             asked=body,
         )
+
+
+def _require_no_tools(asked: Asked) -> None:
+    """Refuse functions, and calls of them, where the engine calls none.
+
+    Raises:
+        Problem: There are some.
+    """
+    if asked.tools:
+        raise problems.invalid("tools", "The engine does not call functions.", code="unsupported_parameter")
+    if any(one.tool_calls or one.role == "tool" for one in asked.messages):
+        message = "The engine does not call functions, so it reads no calls and no answers to them."
+        raise problems.invalid("messages", message, code="unsupported_parameter")
 
 
 def _fitting(asked: Asked, upstream: Fleet, most: int) -> int:

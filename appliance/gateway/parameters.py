@@ -38,9 +38,9 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "functions": (),
     "modalities": (["text"],),
     "prediction": (),
-    "reasoning_effort": (),
+    "reasoning_effort": ("none",),
     "suffix": ("",),
-    "verbosity": (),
+    "verbosity": ("medium",),
     "web_search_options": (),
 }
 _HONOURED: Final = frozenset(
@@ -158,9 +158,7 @@ def read(untrusted: Mapping[str, Any], *, endpoint: Endpoint, limits: LimitsSect
     messages: tuple[Message, ...] = ()
     prompt = ""
     if endpoint is Endpoint.CHAT:
-        messages, has_name = read_messages(
-            given.get("messages"), max_characters=limits.message_characters, has_tools=bool(tools)
-        )
+        messages, has_name = read_messages(given.get("messages"), max_characters=limits.message_characters)
         ignored += ["messages.name"] if has_name else []
     else:
         prompt = _prompt(given, limits.message_characters)
@@ -300,7 +298,10 @@ def _stop(given: Mapping[str, Any]) -> tuple[str, ...]:
     for stop in stops:
         if not isinstance(stop, str) or not 1 <= len(stop) <= _MAX_STOP_CHARACTERS:
             raise invalid("stop", f"Each text has 1 to {_MAX_STOP_CHARACTERS} characters.")
-    return tuple(read_text(stop, param="stop", max_characters=_MAX_STOP_CHARACTERS) for stop in stops)
+    read_stops = tuple(read_text(stop, param="stop", max_characters=_MAX_STOP_CHARACTERS) for stop in stops)
+    if not all(read_stops):
+        raise invalid("stop", "A text of control characters alone is none: they are removed.")
+    return read_stops
 
 
 def _biases(given: Mapping[str, Any]) -> Mapping[str, float]:
