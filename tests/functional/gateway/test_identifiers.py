@@ -149,6 +149,24 @@ def test_earlier_tool_calls_are_read_as_json_and_masked(rig: Rig) -> None:
     assert sent[2]["content"] == '{"ssn": "[SSN_1]"}'
 
 
+def test_what_a_tool_answers_as_json_hides_nothing_from_the_search(rig: Rig) -> None:
+    found = json.dumps({"note": "Seen.\n123-45-6789\nPatient: Jürgen Müller, born 3/14/1962"}).replace("/", "\\/")
+
+    response = rig.ask(
+        {
+            "model": MODEL,
+            "messages": [
+                {"role": "user", "content": "Who?"},
+                {"role": "tool", "tool_call_id": "a", "content": found},
+            ],
+        }
+    )
+
+    sent = rig.engine.last["messages"][1]["content"]
+    assert json.loads(sent) == {"note": "Seen.\n[SSN_1]\nPatient: [NAME_1], born [DATE_1]"}
+    assert "Jürgen Müller, born 3/14/1962" in response.get_json()["choices"][0]["message"]["content"]
+
+
 CALLS_BACK = "call-555-123-4567"
 
 
