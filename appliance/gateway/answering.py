@@ -47,8 +47,10 @@ from appliance.serve.client import EngineClient
 from media.clock import from_text
 from media.errors import SealiftError
 
-# A token covers at least one byte of text; a chat template adds a few around each message.
+# A token covers at least one byte of text; a chat template adds a few around each message and each call of a function,
+# and says once how functions are called.
 _TEMPLATE_TOKENS: Final = 32
+_TOOLS_TOKENS: Final = 256
 _T = TypeVar("_T")
 _ENCODER: Final = json.JSONEncoder(check_circular=False)
 _ROUTES: Final = {Endpoint.CHAT: "/v1/chat/completions", Endpoint.COMPLETIONS: "/v1/completions"}
@@ -115,8 +117,8 @@ class Answering:
         route = chosen.route
         limits = self.limits.of(route.name)
         asked = with_length(within(asked, limits) if self.limits.models else asked, route, limits)
-        if asked.tools and not route.has_tools:
-            raise problems.invalid("tools", "The engine does not call functions.", code="unsupported_parameter")
+        if not route.has_tools:
+            _require_no_tools(asked)
         require_one_form(asked.response_format, asked.tools, has_calls=asked.tool_choice != "none")
         if route.engine == "llama.cpp":
             require_kept(asked.response_format, asked.tools)
@@ -183,7 +185,7 @@ class Answering:
             endpoint=asked.endpoint.value,
         )
         self.witnesses.samples.choose(asked, kept, label=arrival.label)
-        response = _stream(exchange, writer, asked) if asked.stream else _whole(exchange, writer, asked)
+        response = (_stream if asked.stream else _whole)(exchange, writer, masked_asked)
         told = {"x-model-version": route.model_digest, **(held.headers if held else {}), **place.headers()}
         if chosen.rule:
             told["x-sealift-rule"] = chosen.rule
@@ -238,6 +240,19 @@ class Answering:
         )
 
 
+def _require_no_tools(asked: Asked) -> None:
+    """Refuse functions, and calls of them, where the engine calls none.
+
+    Raises:
+        Problem: There are some.
+    """
+    if asked.tools:
+        raise problems.invalid("tools", "The engine does not call functions.", code="unsupported_parameter")
+    if any(one.tool_calls or one.role == "tool" for one in asked.messages):
+        message = "The engine does not call functions, so it reads no calls and no answers to them."
+        raise problems.invalid("messages", message, code="unsupported_parameter")
+
+
 def _fitting(asked: Asked, upstream: Fleet, most: int) -> int:
     """Return how many tokens a prompt has at most; the engine counts only where its length alone does not tell.
 
@@ -245,14 +260,20 @@ def _fitting(asked: Asked, upstream: Fleet, most: int) -> int:
         Problem: They are above the input limit.
     """
     messages = [message.to_engine() for message in asked.messages]
+    calls = [call for message in asked.messages for call in message.tool_calls]
+    tools = () if asked.tool_choice == "none" else asked.tools
     texts = [asked.prompt, *(message.content or "" for message in asked.messages)]
-    texts += [json.dumps(list(asked.tools), ensure_ascii=False)] if asked.tools else []
-    at_most = sum(len(text.encode()) for text in texts) + _TEMPLATE_TOKENS * (len(messages) + 1)
+    texts += [f"{call.name}{_spread(call.arguments)}" for call in calls]
+    texts += [json.dumps(list(tools), ensure_ascii=False)] if tools else []
+    around = _TEMPLATE_TOKENS * (len(messages) + len(calls) + 1) + (_TOOLS_TOKENS if tools else 0)
+    at_most = sum(len(text.encode()) for text in texts) + around
     if at_most <= most:
         return at_most
     count = _told(
         upstream,
-        lambda engine: engine.tokenize(messages=messages) if messages else engine.tokenize(prompt=asked.prompt),
+        lambda engine: (
+            engine.tokenize(messages=messages, tools=tools) if messages else engine.tokenize(prompt=asked.prompt)
+        ),
     )
     if count is None:  # it cannot count for us, and keeps its own context limit
         return at_most
@@ -264,6 +285,14 @@ def _fitting(asked: Asked, upstream: Fleet, most: int) -> int:
             param="messages" if messages else "prompt",
         )
     return count
+
+
+def _spread(arguments: str) -> str:
+    """Return JSON text as templates write it, with spaces between its parts; other text as it is."""
+    try:
+        return json.dumps(json.loads(arguments), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return arguments
 
 
 def _taken(asked: Asked, upstream: Fleet) -> Asked:
@@ -303,7 +332,7 @@ def _whole(exchange: Exchange, writer: Writer, asked: Asked) -> Response:
     try:
         untrusted = exchange.answer()
         assembly = exchange.assembly()
-        assembly.expect(asked.answers, is_json=asked.response_format is not None)
+        assembly.expect(asked.answers, is_json=asked.response_format is not None, names=asked.function_names)
         for part in parts_of(untrusted):
             for _ in assembly.take(part):
                 pass
@@ -324,5 +353,5 @@ def _stream(exchange: Exchange, writer: Writer, asked: Asked) -> Response:
         exchange.call.opened()
     except Exception as error:  # noqa: BLE001 - as above
         raise exchange.fail(error) from None
-    stream = AnswerStream(exchange, writer, answers=asked.answers, is_json=asked.response_format is not None)
+    stream = AnswerStream(exchange, writer, asked)
     return Response(stream, mimetype=writer.mimetype, headers=writer.headers, direct_passthrough=True)

@@ -4,7 +4,7 @@ This is the last step before the response writer: what comes out here is what th
 the ledger. Each answer's text and each tool call's arguments are separate streams, each with its own hold-back.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from appliance.errors import EngineProtocolError
@@ -32,8 +32,9 @@ class Answer:
         likelihoods: Of its tokens, where the engine told them.
     """
 
-    def __init__(self, tokens: TokenMap, *, is_json: bool) -> None:
+    def __init__(self, tokens: TokenMap, *, is_json: bool, names: Mapping[str, str]) -> None:
         self._tokens = tokens
+        self._names = names
         self._content = Restorer(tokens, put=inside_json if is_json else as_it_is)
         self._arguments: dict[int, Restorer] = {}
         self._text: list[str] = []
@@ -67,7 +68,8 @@ class Answer:
             restorer = self._arguments.get(part.index)
             if restorer is None:
                 restorer = self._arguments[part.index] = Restorer(self._tokens, put=inside_json)
-            yield from self._called(replace(part, arguments=restorer.feed(part.arguments)))
+            name = self._tokens.restore(self._names[part.name]) if part.name in self._names else part.name
+            yield from self._called(replace(part, name=name, arguments=restorer.feed(part.arguments)))
         else:
             self.finish_reason = part.reason
 
@@ -110,11 +112,17 @@ class Assembly:
     def __init__(self, tokens: TokenMap) -> None:
         self._tokens = tokens
         self.usage: Usage | None = None
-        self.answers = [Answer(tokens, is_json=False)]
+        self.answers = [Answer(tokens, is_json=False, names={})]
 
-    def expect(self, answers: int, *, is_json: bool) -> None:
-        """Say how many answers come, and whether their texts are JSON: then identifiers are put inside its strings."""
-        self.answers = [Answer(self._tokens, is_json=is_json) for _ in range(answers)]
+    def expect(self, answers: int, *, is_json: bool, names: Mapping[str, str]) -> None:
+        """Say what comes.
+
+        Args:
+            answers: How many.
+            is_json: Whether their texts are JSON: then identifiers are put inside its strings.
+            names: What functions are called with their tokens, by the engine's names for them.
+        """
+        self.answers = [Answer(self._tokens, is_json=is_json, names=names) for _ in range(answers)]
 
     @property
     def text(self) -> str:

@@ -16,7 +16,11 @@ def body_of(request: Request) -> bytes:
 
     Raises:
         RequestEntityTooLarge: There are more of them than the application takes.
+        Problem: They are compressed.
     """
+    coding = str(request.environ.get("HTTP_CONTENT_ENCODING") or "identity").strip().lower()
+    if coding != "identity":
+        raise Problem(415, "unsupported_encoding", "Send the body as it is, without Content-Encoding.")
     content = request.get_data(cache=False)
     if "HTTP_TRANSFER_ENCODING" in request.environ:
         # A body in chunks tells no length before: what lies behind the limit would be left out without a word.

@@ -119,7 +119,7 @@ class FileQuotas:
             StoreDamagedError: The counters cannot be written; what was held stays charged.
         """
         cost = cost_of(held, tokens, delivered)
-        back = _charges(held.key_id, held.day, held.month, -max(held.tokens - cost, 0))
+        back = _charges(held.key_id, held.day, held.month, cost - held.tokens)
         minute = self._limits.tokens_per_minute
         if not minute:
             self._shared.execute(_CHARGE, back)

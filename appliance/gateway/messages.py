@@ -16,6 +16,14 @@ _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ID: Final = re.compile(r"[A-Za-z0-9_:.-]{1,128}")
+# As callers name them, and as engines know them: OpenAI's newer name for who gives a model its orders is `developer`.
+_ROLES: Final = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+}
 _MAX_MESSAGES: Final = 2048
 _MAX_CALLS: Final = 128
 # What SDKs give back of an answer when they resend it, always empty here.
@@ -54,7 +62,7 @@ class Message:
         return message
 
 
-def read_messages(untrusted: object, *, max_characters: int, has_tools: bool) -> tuple[tuple[Message, ...], bool]:
+def read_messages(untrusted: object, *, max_characters: int) -> tuple[tuple[Message, ...], bool]:
     """Return the messages, and whether one carried a `name`, which has no effect.
 
     Raises:
@@ -65,8 +73,7 @@ def read_messages(untrusted: object, *, max_characters: int, has_tools: bool) ->
     if len(untrusted) > _MAX_MESSAGES:
         raise invalid("messages", f"At most {_MAX_MESSAGES} messages.")
     messages = tuple(
-        _message(one, f"messages[{place}]", max_characters=max_characters, has_tools=has_tools)
-        for place, one in enumerate(untrusted)
+        _message(one, f"messages[{place}]", max_characters=max_characters) for place, one in enumerate(untrusted)
     )
     return messages, any(one.get("name") is not None for one in untrusted)
 
@@ -106,13 +113,13 @@ def clean(value: Any, *, param: str) -> Any:
     return [clean(one, param=param) for one in value] if isinstance(value, list) else value
 
 
-def _message(untrusted: object, at: str, *, max_characters: int, has_tools: bool) -> Message:
+def _message(untrusted: object, at: str, *, max_characters: int) -> Message:
     if not isinstance(untrusted, dict):
         raise invalid(at, "A message is an object.")
-    role = untrusted.get("role")
-    roles = ("system", "user", "assistant", "tool") if has_tools else ("system", "user", "assistant")
-    if not isinstance(role, str) or role not in roles:
-        raise invalid(f"{at}.role", f"One of {', '.join(roles)}.")
+    said = untrusted.get("role")
+    if not isinstance(said, str) or said not in _ROLES:
+        raise invalid(f"{at}.role", f"One of {', '.join(_ROLES)}.")
+    role = _ROLES[said]
     for name, value in untrusted.items():
         if name not in _MEMBERS:
             raise invalid(at, "It holds an unknown member.", code="unknown_parameter")
@@ -121,7 +128,7 @@ def _message(untrusted: object, at: str, *, max_characters: int, has_tools: bool
     name = untrusted.get("name")
     if name is not None and (not isinstance(name, str) or not _NAME.fullmatch(name)):
         raise invalid(f"{at}.name", "1 to 64 letters, digits, _ and -.")
-    calls = _tool_calls(untrusted.get("tool_calls"), at, role=role, has_tools=has_tools)
+    calls = _tool_calls(untrusted.get("tool_calls"), at, role=role)
     content = _content(untrusted.get("content"), f"{at}.content")
     if content is None and not calls:
         raise invalid(f"{at}.content", "A message has content.")
@@ -155,11 +162,11 @@ def _content(untrusted: object, at: str) -> str | None:
     return "".join(parts)
 
 
-def _tool_calls(untrusted: object, at: str, *, role: str, has_tools: bool) -> tuple[ToolCall, ...]:
+def _tool_calls(untrusted: object, at: str, *, role: str) -> tuple[ToolCall, ...]:
     if not untrusted:
         return ()
-    if role != "assistant" or not has_tools or not isinstance(untrusted, list) or len(untrusted) > _MAX_CALLS:
-        raise invalid(f"{at}.tool_calls", "Only an assistant's, and only with tools.")
+    if role != "assistant" or not isinstance(untrusted, list) or len(untrusted) > _MAX_CALLS:
+        raise invalid(f"{at}.tool_calls", f"A list of up to {_MAX_CALLS} calls, and only an assistant's.")
     return tuple(_tool_call(one, f"{at}.tool_calls[{place}]") for place, one in enumerate(untrusted))
 
 

@@ -20,7 +20,7 @@ from appliance.gateway.routing import Routes
 from appliance.gateway.schemas import Schema
 
 PATH: Final = "/v1/openapi.json"
-_REFUSALS: Final = ("400", "401", "403", "404", "405", "408", "409", "410", "413", "429", "500", "502", "503")
+_REFUSALS: Final = ("400", "401", "403", "404", "405", "408", "409", "410", "413", "415", "429", "500", "502", "503")
 _VARIABLE: Final = re.compile(r"<(?:[a-z]+:)?([a-z_]+)>")
 _METHODS: Final = ("GET", "POST", "DELETE", "PUT", "PATCH")
 _SUMMARIES: Final[Mapping[str, str]] = {

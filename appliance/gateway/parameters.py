@@ -38,9 +38,9 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "functions": (),
     "modalities": (["text"],),
     "prediction": (),
-    "reasoning_effort": (),
+    "reasoning_effort": ("none",),
     "suffix": ("",),
-    "verbosity": (),
+    "verbosity": ("medium",),
     "web_search_options": (),
 }
 _HONOURED: Final = frozenset(
@@ -109,6 +109,7 @@ class Asked:
         logit_bias: What is added to the logits of tokens of the served model's own vocabulary, by number.
         logprobs: With how many alternatives each token is told; None where no probabilities are wanted.
         response_format: The form of the answers; None for any text.
+        function_names: How the engine calls a function whose name held an identifier, and that name with its token.
     """
 
     endpoint: Endpoint
@@ -134,6 +135,7 @@ class Asked:
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
+    function_names: Mapping[str, str] = field(default_factory=dict)
     user: str = ""
     ignored: tuple[str, ...] = ()
 
@@ -156,9 +158,7 @@ def read(untrusted: Mapping[str, Any], *, endpoint: Endpoint, limits: LimitsSect
     messages: tuple[Message, ...] = ()
     prompt = ""
     if endpoint is Endpoint.CHAT:
-        messages, has_name = read_messages(
-            given.get("messages"), max_characters=limits.message_characters, has_tools=bool(tools)
-        )
+        messages, has_name = read_messages(given.get("messages"), max_characters=limits.message_characters)
         ignored += ["messages.name"] if has_name else []
     else:
         prompt = _prompt(given, limits.message_characters)
@@ -298,7 +298,10 @@ def _stop(given: Mapping[str, Any]) -> tuple[str, ...]:
     for stop in stops:
         if not isinstance(stop, str) or not 1 <= len(stop) <= _MAX_STOP_CHARACTERS:
             raise invalid("stop", f"Each text has 1 to {_MAX_STOP_CHARACTERS} characters.")
-    return tuple(read_text(stop, param="stop", max_characters=_MAX_STOP_CHARACTERS) for stop in stops)
+    read_stops = tuple(read_text(stop, param="stop", max_characters=_MAX_STOP_CHARACTERS) for stop in stops)
+    if not all(read_stops):
+        raise invalid("stop", "A text of control characters alone is none: they are removed.")
+    return read_stops
 
 
 def _biases(given: Mapping[str, Any]) -> Mapping[str, float]:

@@ -12,8 +12,10 @@ from typing import Any
 
 from appliance.gateway.body import is_too_deep
 from appliance.gateway.formats import ResponseFormat
+from appliance.gateway.functionnames import with_names
 from appliance.gateway.messages import Message, ToolCall
 from appliance.gateway.parameters import Asked
+from appliance.gateway.widening import widened
 from appliance.phi.detect import Detector
 from appliance.phi.policy import PhiMode, protect
 from appliance.phi.tokens import Masked
@@ -29,17 +31,19 @@ def protected(asked: Asked, *, mode: PhiMode, detector: Detector) -> tuple[Asked
     masked = protect(list(_texts(asked)), mode=mode, detector=detector)
     if not masked.tokens.values:
         return asked, masked
-    return _rebuilt(asked, iter(masked.texts)), masked
+    return with_names(widened(_rebuilt(asked, iter(masked.texts)), masked.tokens)), masked
 
 
 def _texts(asked: Asked) -> Iterator[str]:
     for message in asked.messages:
         yield message.content or ""
         for call in message.tool_calls:
+            yield call.name
             yield from _leaves(_parsed(call.arguments), numbers=True)
     if asked.prompt:
         yield asked.prompt
     yield from _leaves(list(asked.tools))
+    yield from _leaves(_chosen(asked))
     yield from _leaves(_described(asked.response_format))
     yield from asked.stop
 
@@ -51,9 +55,20 @@ def _rebuilt(asked: Asked, texts: Iterator[str]) -> Asked:
         messages=tuple(_message(message, texts) for message in asked.messages),
         prompt=next(texts) if asked.prompt else "",
         tools=tuple(_grown(list(asked.tools), texts)),
+        tool_choice=_choice(asked, texts),
         response_format=_formatted(asked.response_format, texts),
         stop=tuple(next(texts) for _ in asked.stop),
     )
+
+
+def _chosen(asked: Asked) -> dict[str, Any]:
+    """Return the function that must be called, as far as callers name it; its type is a word of the API."""
+    return {"function": asked.tool_choice["function"]} if isinstance(asked.tool_choice, dict) else {}
+
+
+def _choice(asked: Asked, texts: Iterator[str]) -> Any:
+    chosen = _chosen(asked)
+    return {"type": "function", **_grown(chosen, texts)} if chosen else asked.tool_choice
 
 
 def _described(response_format: ResponseFormat | None) -> list[Any]:
@@ -77,12 +92,12 @@ def _message(message: Message, texts: Iterator[str]) -> Message:
 
 
 def _call(call: ToolCall, texts: Iterator[str]) -> ToolCall:
-    before = _parsed(call.arguments)
+    name, before = next(texts), _parsed(call.arguments)
     after = _grown(before, texts, numbers=True)
     if after == before:
-        return call
+        return dataclasses.replace(call, name=name)
     arguments = after if isinstance(before, str) else json.dumps(after, ensure_ascii=False)
-    return dataclasses.replace(call, arguments=arguments)
+    return dataclasses.replace(call, name=name, arguments=arguments)
 
 
 def _parsed(arguments: str) -> Any:

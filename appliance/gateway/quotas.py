@@ -8,10 +8,13 @@ are those of UTC. The gateways of a box count in a file (`filequotas`), those of
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from appliance.config import LimitsSection
 from appliance.gateway.limits import Allowance, Limiter, ceiling, duration
+
+# What an engine says that it read is untrusted; no version's own prompt is longer.
+_MOST_BEYOND: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +55,8 @@ class Quotas(Limiter, Protocol):
 
         Args:
             held: What was charged.
-            tokens: What it cost; None where nobody counted: then a token for each byte that was delivered.
+            tokens: What it cost, which the day and the month pay also where more was read than was charged (a version's
+                own prompt, say); None where nobody counted: then a token for each byte that was delivered.
             delivered: The text that the caller got.
         """
         ...
@@ -74,7 +78,9 @@ def token_limits(limits: LimitsSection, tier: str) -> tuple[int, int, int]:
 
 def cost_of(held: Held, tokens: int | None, delivered: str) -> int:
     """Return what a request cost; see `Quotas.settle`."""
-    return held.prompt + len(delivered.encode()) if tokens is None else tokens
+    if tokens is None:  # a token has several bytes: never more than was charged
+        return min(held.prompt + len(delivered.encode()), held.tokens)
+    return min(tokens, held.tokens + _MOST_BEYOND)
 
 
 def allowance(level: float, most: int, *, is_allowed: bool) -> Allowance:

@@ -2,8 +2,8 @@
 
 Each step is one call of a function there, which is one transaction: a node that stops in the middle of one holds nobody
 up. Minutes are filled by the server's clock, since those of nodes differ. Days and months are those of the node that
-takes the request: where two nodes' clocks differ about midnight, each charges the day that it has, and no day is ever
-charged more than its limit. A commit is not waited for on the server's disk, as with the file.
+takes the request: where two nodes' clocks differ about midnight, each charges the day that it has, and none begins
+above a day's limit. A commit is not waited for on the server's disk, as with the file.
 """
 
 import threading
@@ -107,14 +107,14 @@ class ServerQuotas:
         )
 
     def settle(self, held: Held, tokens: int | None, *, delivered: str = "") -> None:
-        """Give back what a request did not cost; see `Quotas`.
+        """Give back what a request did not cost, or charge what it cost beyond; see `Quotas`.
 
         Raises:
             DatabaseError: The server is away, or has no counters; what was held stays charged.
         """
         cost = cost_of(held, tokens, delivered)
         minute, _, _ = token_limits(self._limits, held.tier)
-        back, back_of_minute = max(held.tokens - cost, 0), max(min(held.tokens, minute) - cost, 0)
+        back, back_of_minute = held.tokens - cost, max(min(held.tokens, minute) - cost, 0)
         if back:  # else nothing of the minute is due either
             self._called(_SETTLE, (self._stage, held.key_id, held.day, back, minute, back_of_minute))
 

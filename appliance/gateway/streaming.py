@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from appliance.gateway.dialect import Writer
 from appliance.gateway.exchange import Exchange
+from appliance.gateway.parameters import Asked
 from appliance.gateway.reading import CallPiece, Text, parts_of
 
 
@@ -16,13 +17,13 @@ class AnswerStream:
     Args:
         exchange: What is answered.
         writer: Writes it.
-        answers: How many answers were asked for.
-        is_json: Whether their texts are JSON.
+        asked: What the engine was asked: how many answers, and in which form.
     """
 
-    def __init__(self, exchange: Exchange, writer: Writer, *, answers: int = 1, is_json: bool = False) -> None:
+    def __init__(self, exchange: Exchange, writer: Writer, asked: Asked) -> None:
         self._exchange = exchange
-        self._answers, self._is_json = answers, is_json
+        self._answers, self._is_json = asked.answers, asked.response_format is not None
+        self._names = asked.function_names
         self._chunks = (chunk for chunk in self._write(writer) if chunk)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -40,7 +41,7 @@ class AnswerStream:
         yield writer.opening()
         try:
             assembly = exchange.assembly()
-            assembly.expect(self._answers, is_json=self._is_json)
+            assembly.expect(self._answers, is_json=self._is_json, names=self._names)
             for untrusted in exchange.call.events():
                 for part in parts_of(untrusted):
                     if isinstance(part, Text | CallPiece):

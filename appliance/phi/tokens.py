@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from appliance.phi import escapes
 from appliance.phi.detect import Detector, Finding
+from appliance.phi.escapes import PlainText
 from appliance.phi.patterns import PhiClass
 
 LITERAL: Final = "TEXT"
@@ -77,14 +79,18 @@ class Masked:
 
 
 def mask(texts: Sequence[str], detector: Detector) -> Masked:
-    """Replace every identifier and every look-alike of a token in all `texts` of one request."""
+    """Replace every identifier and every look-alike of a token in all `texts` of one request.
+
+    What a text escapes, as JSON does, is looked for as what it means, and comes back as that.
+    """
     tokens = TokenMap()
     repeats = _Repeats()
-    spans = [_learn(text, detector.find(text), tokens=tokens, repeats=repeats) for text in texts]
+    read = [escapes.read(text) for text in texts]
+    spans = [_learn(one.plain, one.found(detector), tokens=tokens, repeats=repeats) for one in read]
     counts: Counter[PhiClass] = Counter()
     masked = tuple(
-        _masked(text, _with_repeats(known, repeats.find(text)), tokens=tokens, counts=counts)
-        for text, known in zip(texts, spans, strict=True)
+        _masked(one, _with_repeats(known, repeats.find(one.plain)), tokens=tokens, counts=counts)
+        for one, known in zip(read, spans, strict=True)
     )
     return Masked(texts=masked, counts=dict(counts), tokens=tokens)
 
@@ -133,7 +139,7 @@ class _Repeats:
             start = word.start()
             for length in sorted(self._lengths.get(word[0], ()), reverse=True):
                 end = start + length
-                phi_class = self._classes.get(text[start:end])
+                phi_class = self._classes.get(text[start:end]) if end <= len(text) else None
                 if phi_class is not None and not _WORD.match(text, end):
                     yield _Span(start, end, phi_class.name)
                     break
@@ -148,17 +154,17 @@ def _with_repeats(known: list["_Span"], repeated: Iterable["_Span"]) -> list["_S
     return [one if one in as_found else one._replace(word=LITERAL) for one in _joined(spans)]
 
 
-def _masked(text: str, spans: Sequence["_Span"], *, tokens: TokenMap, counts: Counter[PhiClass]) -> str:
+def _masked(text: PlainText, spans: Sequence["_Span"], *, tokens: TokenMap, counts: Counter[PhiClass]) -> str:
     if not spans:
-        return text
+        return text.written
     parts: list[str] = []
     at = 0
     for start, end, word in spans:
         if word != LITERAL:
             counts[PhiClass[word]] += 1
-        parts += (text[at:start], tokens.assign(word, text[start:end]))
-        at = end
-    return "".join([*parts, text[at:]])
+        parts += (text.written[at : text.written_at(start)], tokens.assign(word, text.plain[start:end]))
+        at = text.written_at(end)
+    return "".join([*parts, text.written[at:]])
 
 
 class _Span(NamedTuple):

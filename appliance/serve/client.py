@@ -144,9 +144,17 @@ class EngineClient:
         """Yield the events of a streamed completion; returns after `[DONE]`."""
         return self._events("/v1/completions", {**body, "stream": True})
 
-    def tokenize(self, *, messages: Sequence[Mapping[str, Any]] | None = None, prompt: str | None = None) -> int:
-        """Return how many tokens the messages (through the chat template) or the prompt become."""
-        body = {"messages": list(messages)} if messages is not None else {"prompt": prompt or ""}
+    def tokenize(
+        self,
+        *,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+        prompt: str | None = None,
+    ) -> int:
+        """Return how many tokens the messages (through the chat template, with `tools` told) or the prompt become."""
+        body: dict[str, Any] = {"prompt": prompt or ""} if messages is None else {"messages": list(messages)}
+        if tools:
+            body["tools"] = list(tools)
         untrusted = self._ask("POST", "/sealift/v1/tokenize", body).get("tokens")
         count = len(untrusted) if isinstance(untrusted, list) else untrusted
         if not isinstance(count, int) or count < 0:

@@ -136,8 +136,7 @@ class Door:
     async def tokenize(self, untrusted: dict[str, Any], scope: Scope, _: Receive, send: Send) -> None:
         """Say how many tokens a conversation or a text becomes."""
         if "messages" in untrusted:
-            asked: dict[str, Any] = {"messages": requests.messages(untrusted, self._facts)}
-            tokens = await self._tokens(asked, scope)
+            tokens = await self._tokens(requests.conversation(untrusted, self._facts), scope)
         else:
             tokens = await self._text_tokens(requests.text_of(untrusted, "prompt"), scope, begins=True)
         # The numbers themselves are for the gate that looks whether user text became control tokens.

@@ -162,6 +162,17 @@ def messages(untrusted: Mapping[str, Any], facts: Facts) -> list[dict[str, Any]]
     return found
 
 
+def conversation(untrusted: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    """Return what vLLM counts of a chat: its messages, and the functions that they are told of.
+
+    Raises:
+        RefusedRequestError: As `messages`.
+    """
+    tools = untrusted.get("tools")
+    told = {"tools": _deep(tools, facts.controls)} if isinstance(tools, list) and tools else {}
+    return {"messages": messages(untrusted, facts), **told}
+
+
 def text_of(body: Mapping[str, Any], key: str) -> str:
     """Return a text of a request.
 

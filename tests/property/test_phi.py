@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliance.phi import escapes
 from appliance.phi.detect import PatternDetector
 from appliance.phi.restore import Restorer, inside_json
 from appliance.phi.tokens import MAX_TOKEN_CHARACTERS, TOKEN, TokenMap, mask
@@ -19,11 +20,20 @@ _date = st.from_regex(r"[0-9]{1,2}/[0-9]{1,2}/[0-9]{4}", fullmatch=True)
 _lookalike = st.builds(
     "[{}{}{}]".format, st.sampled_from(["SSN", "mrn", "DATE", "TEXT", "Name"]), st.sampled_from(["_", " ", ""]), _digits
 )
+_escaped = st.sampled_from([r"\n", r"\\t", r"\u00fc", r"\/", r"\"", "&nbsp;", "&#45;"])
 _scrap = st.sampled_from(
     ["[", "]", "[SSN", "_1]", "[SSN_", "1", " ", "\n", "MRN:", "Patient: ", "é", "\u200b", "\\", '"']
 )
-_text = st.lists(st.one_of(_ssn, _mrn, _date, _lookalike, _scrap, st.text(max_size=6)), max_size=12).map("".join)
+_text = st.lists(st.one_of(_ssn, _mrn, _date, _lookalike, _scrap, _escaped, st.text(max_size=6)), max_size=12).map(
+    "".join
+)
 _texts = st.lists(_text, min_size=1, max_size=4)
+
+
+def _is_the_same(restored: str, text: str) -> bool:
+    """Tell whether a text came back; what was escaped inside an identifier does as the letter that it stands for."""
+    read = escapes.read(text)
+    return restored == text or (bool(read.at) and escapes.read(restored).plain == read.plain)
 
 
 @st.composite
@@ -36,14 +46,14 @@ def _cut(draw: Any, text: str) -> list[str]:
 def test_restoring_masked_text_gives_the_text_it_was_made_from(texts: list[str]) -> None:
     masked = mask(texts, _DETECTOR)
 
-    assert [masked.tokens.restore(text) for text in masked.texts] == texts
+    assert all(map(_is_the_same, map(masked.tokens.restore, masked.texts), texts))
 
 
 @given(_texts)
 def test_no_documented_identifier_is_left_in_masked_text(texts: list[str]) -> None:
     masked = mask(texts, _DETECTOR)
 
-    assert all(not _DETECTOR.find(text) for text in masked.texts)
+    assert all(not escapes.read(text).found(_DETECTOR) for text in masked.texts)
 
 
 @given(_texts)
@@ -119,4 +129,6 @@ def test_restoring_inside_a_tool_calls_arguments_keeps_them_json(arguments: dict
 
     restored = restorer.feed(sent) + restorer.finish()
 
-    assert json.loads(restored) == arguments
+    returned = json.loads(restored)
+    assert list(returned) == list(arguments)
+    assert all(map(_is_the_same, returned.values(), arguments.values()))

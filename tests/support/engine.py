@@ -254,7 +254,11 @@ def _prompt(body: Mapping[str, Any]) -> str:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise _RefusedError(400, "invalid_value")
-    return "".join(f"<{one['role']}> {one.get('content') or ''}\n" for one in messages)
+    told = body.get("tools") if body.get("tool_choice") != "none" else None
+    called = [{name: one[name] for name in ("content", "tool_calls") if one.get(name)} for one in messages]
+    said = [one.get("content") or "" if "tool_calls" not in one else json.dumps(one) for one in called]
+    lines = "".join(f"<{one['role']}> {text}\n" for one, text in zip(messages, said, strict=True))
+    return lines + (json.dumps(told) if told else "")
 
 
 def _said(body: Mapping[str, Any], script: Script) -> tuple[list[str], str]:

@@ -1,8 +1,10 @@
 """The lines of a batch's input, read strictly before anything is asked: one JSON object of OpenAI's shape in each."""
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from appliance.gateway.body import read_object
@@ -10,6 +12,7 @@ from appliance.gateway.problems import Problem
 
 ENDPOINTS: Final = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 MOST_LINES: Final = 5000
+_LINE: Final = re.compile(rb"^[^\n]*\S", re.MULTILINE)
 _CUSTOM_ID: Final = re.compile(r"[ -~]{1,64}")
 _MEMBERS: Final = frozenset({"custom_id", "method", "url", "body"})
 
@@ -32,8 +35,15 @@ class Fault:
 
 
 def pieces(untrusted: bytes) -> list[bytes]:
-    """Return the lines of a file that are not empty."""
-    return [one for one in untrusted.split(b"\n") if one.strip()]
+    """Return the lines of a file, each with its end and the empty lines about it: joined, they are the file."""
+    starts = [one.start() for one in _LINE.finditer(untrusted)]
+    return [untrusted[start:end] for start, end in pairwise([0, *starts[1:], len(untrusted)])] if starts else []
+
+
+def joined(parts: Sequence[bytes]) -> bytes:
+    """Return the file of these pieces; those that a release of before kept have no ends of lines."""
+    *before, last = parts or [b""]
+    return b"".join(one if one.endswith(b"\n") else one + b"\n" for one in before) + last
 
 
 def read(untrusted: bytes, *, endpoint: str) -> Line:
@@ -42,7 +52,8 @@ def read(untrusted: bytes, *, endpoint: str) -> Line:
     Raises:
         Problem: It is none.
     """
-    value = read_object(untrusted)
+    # Some editors mark a file as UTF-8 by its first three bytes.
+    value = read_object(untrusted.strip().removeprefix(BOM_UTF8))
     if set(value) != _MEMBERS:
         raise Problem(400, "invalid_line", "A line has custom_id, method, url and body, and nothing else.")
     custom_id, body = value["custom_id"], value["body"]
@@ -63,7 +74,10 @@ def faults_of(lines: Sequence[bytes], *, endpoint: str, most: int = 20) -> list[
         return [Fault(line=0, code="too_many_lines", message=f"At most {MOST_LINES} lines.")]
     found: list[Fault] = []
     seen: set[str] = set()
-    for number, raw in enumerate(lines, 1):
+    begin = 1
+    for raw in lines:
+        number = begin + raw[: len(raw) - len(raw.lstrip())].count(b"\n")
+        begin += max(raw.count(b"\n"), 1)
         try:
             custom_id = read(raw, endpoint=endpoint).custom_id
         except Problem as problem:

@@ -60,8 +60,7 @@ def _files(blueprint: Blueprint, store: BatchStore, limits: LimitsSection) -> No
     @keyed
     def content(file_id: str) -> Response:
         found = _file(store, file_id)
-        text = b"".join(one + b"\n" for one in store.parts(found.id))
-        return Response(text, mimetype="application/jsonl")
+        return Response(lines.joined(store.parts(found.id)), mimetype="application/jsonl")
 
     @blueprint.delete("/v1/files/<file_id>")
     @keyed

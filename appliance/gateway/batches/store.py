@@ -92,7 +92,7 @@ class Batch:
             "endpoint": self.endpoint,
             "errors": {"object": "list", "data": list(self.faults)} if self.faults else None,
             "input_file_id": self.input,
-            "completion_window": "24h",
+            "completion_window": f"{(self.expires - self.created) // 3600}h",
             "status": self.status,
             "output_file_id": self.output,
             "error_file_id": self.errors,
@@ -238,7 +238,9 @@ class BatchStore:
             rows = connection.execute(query, (batch.id,)).fetchall()
             named: dict[str, str | None] = {}
             for kind, wanted in (("output", 1), ("errors", 0)):
-                parts = [self._open(f"result {batch.id} {one[0]}", one[2]) for one in rows if one[1] == wanted]
+                parts = [
+                    self._open(f"result {batch.id} {at}", sealed) + b"\n" for at, ok, sealed in rows if ok == wanted
+                ]
                 name = f"{batch.id}_{kind}.jsonl"
                 named[kind] = (
                     self._add(connection, batch.key_id, purpose="batch_output", name=name, parts=parts, days=days).id
@@ -263,7 +265,7 @@ class BatchStore:
         self, connection: sqlite3.Connection, key_id: str, *, purpose: str, name: str, parts: Sequence[bytes], days: int
     ) -> File:
         file_id, now = f"file-{secrets.token_hex(16)}", self.now()
-        size, sealed = sum(len(one) + 1 for one in parts), self._seal(f"name {file_id}", name.encode())
+        size, sealed = sum(map(len, parts)), self._seal(f"name {file_id}", name.encode())
         row = (file_id, key_id, purpose, size, sealed, now, now + days * 86400)
         connection.execute("INSERT INTO file VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         connection.executemany(

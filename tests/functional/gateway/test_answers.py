@@ -128,8 +128,12 @@ def test_tool_calls_are_passed_on_whole_and_streamed(rig: Rig) -> None:
     assert rig.engine.last["tools"] == tools
 
 
-def test_a_tools_answer_is_taken_when_there_are_tools(rig: Rig) -> None:
-    tools = [{"type": "function", "function": {"name": "f"}}]
+@pytest.mark.parametrize(
+    "tools",
+    [{"tools": [{"type": "function", "function": {"name": "f"}}]}, {}, {"tools": []}],
+    ids=["given", "left out at the end", "none"],
+)
+def test_a_tools_answer_is_taken_whether_or_not_there_are_tools_still(rig: Rig, tools: dict[str, Any]) -> None:
     call = {"id": "call_a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     messages: list[dict[str, Any]] = [
         {"role": "user", "content": "go"},
@@ -137,12 +141,22 @@ def test_a_tools_answer_is_taken_when_there_are_tools(rig: Rig) -> None:
         {"role": "tool", "tool_call_id": "call_a", "content": "done"},
     ]
 
-    assert rig.ask({"model": MODEL, "messages": messages, "tools": tools}).status_code == 200
+    assert rig.ask({"model": MODEL, "messages": messages, **tools}).status_code == 200
     assert rig.engine.last["messages"] == [
         messages[0],
         {"role": "assistant", "content": None, "tool_calls": [call]},
         messages[2] | {"tool_call_id": "call_a"},
     ]
+
+
+def test_a_developers_orders_are_the_systems(rig: Rig) -> None:
+    said = [{"role": "developer", "content": [{"type": "text", "text": "Be brief."}]}, {"role": "user", "content": "x"}]
+
+    assert (
+        rig.ask({"model": MODEL, "messages": said, "reasoning_effort": "none", "verbosity": "medium"}).status_code
+        == 200
+    )
+    assert rig.engine.last["messages"][0] == {"role": "system", "content": "Be brief."}
 
 
 def test_the_engine_gets_explicit_values_and_the_digest_as_its_models_name(rig: Rig) -> None:

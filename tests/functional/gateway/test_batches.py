@@ -10,7 +10,7 @@ from flask import Response
 
 from appliance.errors import CiphertextError, StoreDamagedError
 from appliance.gateway.application import running
-from appliance.gateway.batches.lines import faults_of
+from appliance.gateway.batches.lines import faults_of, joined
 from appliance.gateway.batches.store import BatchStore
 from appliance.gateway.beginning import Come
 from appliance.gateway.problems import stopped
@@ -113,6 +113,41 @@ def test_input_with_faults_fails_and_names_the_lines_without_their_text(rig: Rig
     assert not running(rig.app).batches.look()
     assert faults_of([], endpoint=URL)[0].code == "empty_file"
     assert faults_of([b"x"] * 5001, endpoint=URL)[0].code == "too_many_lines"
+
+
+ODD_FILES: list[bytes] = [
+    b"\xef\xbb\xbf" + _line(1) + b"\r\n" + _line(2) + b"\r\n",
+    b"\n \r\n" + _line(1) + b"\n\n\t\n" + _line(2),
+    _line(1) + b"\n" + _line(2) + b"\n\n\n",
+]
+
+
+@pytest.mark.parametrize("content", ODD_FILES, ids=["marked, from Windows", "empty lines", "empty lines at the end"])
+def test_a_file_comes_back_as_it_was_handed_in_and_its_lines_are_answered(rig: Rig, content: bytes) -> None:
+    kept = _upload(rig, content).json
+    assert kept["bytes"] == len(content)
+    assert _get(rig, f"/v1/files/{kept['id']}/content").data == content
+
+    asked = {"input_file_id": kept["id"], "endpoint": URL, "completion_window": "3h"}
+    batch = rig.ask(asked, path="/v1/batches").json
+    _run(rig)
+
+    ended = _get(rig, f"/v1/batches/{batch['id']}").json
+    assert (ended["status"], ended["completion_window"]) == ("completed", "3h")
+    assert [one["custom_id"] for one in _results(rig, ended["output_file_id"])] == ["line-1", "line-2"]
+    output = _get(rig, f"/v1/files/{ended['output_file_id']}")
+    assert output.json["bytes"] == len(_get(rig, f"/v1/files/{ended['output_file_id']}/content").data)
+
+
+def test_a_fault_is_where_an_editor_shows_it_though_lines_are_empty(rig: Rig) -> None:
+    batch = _create(rig, b"", _line(1), b"", b" ", b"{", b"", _line(1)).json
+
+    assert [(one["line"], one["code"]) for one in batch["errors"]["data"]] == [
+        (5, "invalid_json"),
+        (7, "duplicate_custom_id"),
+    ]
+    assert [one.line for one in faults_of([_line(1), b"{"], endpoint=URL)] == [2], "as a release of before kept lines"
+    assert joined([_line(1), _line(2)]) == _line(1) + b"\n" + _line(2)
 
 
 @pytest.mark.parametrize(

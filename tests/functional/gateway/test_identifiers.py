@@ -149,6 +149,58 @@ def test_earlier_tool_calls_are_read_as_json_and_masked(rig: Rig) -> None:
     assert sent[2]["content"] == '{"ssn": "[SSN_1]"}'
 
 
+def test_what_a_tool_answers_as_json_hides_nothing_from_the_search(rig: Rig) -> None:
+    found = json.dumps({"note": "Seen.\n123-45-6789\nPatient: Jürgen Müller, born 3/14/1962"}).replace("/", "\\/")
+
+    response = rig.ask(
+        {
+            "model": MODEL,
+            "messages": [
+                {"role": "user", "content": "Who?"},
+                {"role": "tool", "tool_call_id": "a", "content": found},
+            ],
+        }
+    )
+
+    sent = rig.engine.last["messages"][1]["content"]
+    assert json.loads(sent) == {"note": "Seen.\n[SSN_1]\nPatient: [NAME_1], born [DATE_1]"}
+    assert "Jürgen Müller, born 3/14/1962" in response.get_json()["choices"][0]["message"]["content"]
+
+
+CALLS_BACK = "call-555-123-4567"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_functions_name_with_an_identifier_is_one_that_engines_take(rig: Rig, *, stream: bool) -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in (CALLS_BACK, "call-PHONE_1", "other")]
+    called = {"id": "a", "type": "function", "function": {"name": CALLS_BACK, "arguments": "{}"}}
+    answered = {"id": "b", "type": "function", "function": {"name": "call-PHONE_1-2", "arguments": '{"a": "b"}'}}
+    rig.engine.script = Script(text="", tool_calls=(answered,))
+
+    response = rig.ask(
+        {
+            "model": MODEL,
+            "tools": tools,
+            "tool_choice": {"type": "function", "function": {"name": CALLS_BACK}},
+            "messages": [
+                {"role": "user", "content": "Call back."},
+                {"role": "assistant", "content": None, "tool_calls": [called]},
+                {"role": "tool", "tool_call_id": "a", "content": "nobody"},
+            ],
+            "stream": stream,
+        }
+    )
+
+    assert [one["function"]["name"] for one in rig.engine.last["tools"]] == ["call-PHONE_1-2", "call-PHONE_1", "other"]
+    assert rig.engine.last["tool_choice"] == {"type": "function", "function": {"name": "call-PHONE_1-2"}}
+    assert rig.engine.last["messages"][1]["tool_calls"][0]["function"]["name"] == "call-PHONE_1-2"
+    assert "555-123-4567" not in json.dumps(rig.engine.last)
+    told = events(response.data) if stream else [response.get_json()]
+    said = [choice.get("delta", choice.get("message")) for one in told if one != "[DONE]" for choice in one["choices"]]
+    names = [call["function"].get("name") for one in said for call in one.get("tool_calls", ())]
+    assert names[0] == CALLS_BACK
+
+
 def test_stop_texts_are_masked_like_the_messages(rig: Rig) -> None:
     response = rig.ask(_chat("say 123-45-6789 and more", stop=["123-45-6789"]))
 

@@ -157,6 +157,53 @@ def test_identifiers_in_a_schema_are_protected_and_restored_inside_json(rig: Rig
     assert json.loads(answer) == {"id": "123-45-6789"}
 
 
+DATED: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "born": {"type": "string", "format": "date"},
+        "seen": {"type": ["string", "null"], "format": "date-time"},
+        "format": {"type": "string"},
+        "id": {"type": "string", "format": "uuid"},
+    },
+    "required": ["born", "seen", "format", "id"],
+    "additionalProperties": False,
+}
+
+
+def test_a_date_that_was_replaced_can_be_answered_where_a_schema_asks_for_a_date(rig: Rig) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": DATED}}
+    rig.engine.script = Script(pieces=('{"born": "[DATE_1]", "seen": "[DATE', '_2]", "format": "x", "id": "y"}'))
+
+    answer = rig.chat("Born 3/14/1962, seen 2024-05-02.", response_format=wanted)
+
+    sent = rig.engine.last["response_format"]["json_schema"]["schema"]["properties"]
+    assert sent["born"] == {"anyOf": [DATED["properties"]["born"], {"enum": ["[DATE_1]", "[DATE_2]"]}]}
+    assert sent["seen"]["anyOf"][0] == DATED["properties"]["seen"]
+    assert (sent["format"], sent["id"]) == (DATED["properties"]["format"], DATED["properties"]["id"])
+    said = json.loads(answer.get_json()["choices"][0]["message"]["content"])
+    assert (said["born"], said["seen"]) == ("3/14/1962", "2024-05-02")
+
+
+def test_functions_take_the_dates_of_the_question_and_llama_cpps_engine_keeps_them(ours: Rig) -> None:
+    book: dict[str, Any] = {"type": "function", "function": {"name": "book", "strict": True, "parameters": DATED}}
+
+    response = ours.chat("Born 3/14/1962.", tools=[book], tool_choice="required")
+
+    (call,) = response.get_json()["choices"][0]["message"]["tool_calls"]
+    assert set(json.loads(call["function"]["arguments"])) == set(DATED["properties"])
+
+
+def test_without_dates_and_with_more_than_an_engine_can_keep_a_schema_stays_one_that_is_kept(ours: Rig) -> None:
+    born = {"anyOf": [DATED["properties"]["born"]] * 40}  # as many ways to read a text, each of them wider
+    schema = {**DATED, "properties": {**DATED["properties"], "born": born}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+
+    for text in ("nobody", " ".join(f"1/{day}/1962" for day in range(1, 29))):
+        response = ours.chat(text, response_format=wanted)
+        assert response.status_code == 200, response.get_json()
+        assert set(json.loads(response.get_json()["choices"][0]["message"]["content"])) == set(DATED["properties"])
+
+
 @pytest.mark.parametrize(
     "choice",
     [

@@ -1,5 +1,7 @@
 """Masking and restoring by hand-made examples; `tests/property/test_phi.py` has the laws."""
 
+import json
+
 import pytest
 
 from appliance.phi.detect import PatternDetector
@@ -47,6 +49,47 @@ def test_what_a_user_types_like_a_token_comes_back_literally_and_names_nobody() 
     assert masked.texts == ("what is [TEXT_1]? and [TEXT_2] and [TEXT_3]", "[SSN_1]")
     assert masked.tokens.restore(masked.texts[0]) == "what is [SSN_1]? and [ssn 2] and [TEXT_1]"
     assert masked.counts == {PhiClass.SSN: 1}
+
+
+NOTE = "Seen.\n123-45-6789 and\tMRN: 12345678, born 1/2/1980.\nPatient: J\u00fcrgen M\u00fcller\n"
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_what_json_escapes_is_found_and_comes_back_as_what_it_means(times: int) -> None:
+    text = NOTE
+    for _ in range(times):
+        text = json.dumps({"note": text}).replace("/", "\\/")
+    asked = f"Summarise this, for M\u00fcller: {text}"
+
+    masked = _mask(asked)
+
+    for hidden in ("123-45", "6789", "12345678", "1980", "rgen", "ller"):
+        assert hidden not in masked.texts[0].removeprefix("Summarise this, for ")
+    assert masked.counts == {PhiClass.SSN: 1, PhiClass.MRN: 1, PhiClass.DATE: 1, PhiClass.NAME: 2}
+    if times == 1:
+        assert json.loads(masked.texts[0].partition(": ")[2])["note"].startswith("Seen.\n[SSN_1] and\tMRN: [MRN_1]")
+    assert masked.tokens.restore("[NAME_1] [DATE_1]") == "J\u00fcrgen M\u00fcller 1/2/1980"
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("<p>MRN:&nbsp;12345678</p>", "<p>MRN:&nbsp;[MRN_1]</p>"),
+        ("born 3&#47;14&#x2F;1962 &amp; well &unknown;", "born [DATE_1] &amp; well &unknown;"),
+        ("SSN 123&#45;45&#45;6789", "SSN [SSN_1]"),
+        ("AT&T, a&b; &#0; &#55357; &#1114112;", "AT&T, a&b; &#0; &#55357; &#1114112;"),
+    ],
+)
+def test_what_html_escapes_is_found(text: str, masked: str) -> None:
+    assert _mask(text).texts == (masked,)
+
+
+def test_where_a_path_looks_like_an_escape_it_is_read_as_it_stands_too() -> None:
+    masked = _mask(r"C:\temp\n123-45-6789 and D:\notes\Dr.\u12 and \nabla 123-45-6789")
+
+    assert "6789" not in masked.texts[0]
+    assert masked.tokens.restore(masked.texts[0]).count("123-45-6789") == 2
+    assert _mask(r"print('a\n\u00fc') \ud83d \u0007 \\").texts == (r"print('a\n\u00fc') \ud83d \u0007 \\",)
 
 
 def test_equal_requests_give_equal_masked_text() -> None:

@@ -97,7 +97,7 @@ def test_a_text_without_a_template_is_opened_as_the_models_tokenizer_does(
     decoder.opening = (ord("<"), ord(">"))
 
     answer: Any = engine.post("/v1/completions", json={"prompt": "abc"}).json
-    counted = engine.post("/sealift/v1/tokenize", json={"prompt": "abc"}).json
+    counted: Any = engine.post("/sealift/v1/tokenize", json={"prompt": "abc"}).json
     scored: Any = engine.post("/sealift/v1/score", json={"prompt": "ab", "continuations": ["c"]}).json
     chatted = chat(engine).json["usage"]["prompt_tokens"]
 

@@ -209,6 +209,18 @@ def test_it_says_what_it_serves(ask: Any) -> None:
     assert (told["state"], told["running"]) == ("ready", 0)
 
 
+def test_a_conversation_is_counted_with_the_functions_that_it_is_told_of(ask: Any) -> None:
+    inner = Inner(answer=lambda _, __: {"tokens": [1, 2, 3]})
+    tools = [{"type": "function", "function": {"name": "f", "description": "<|im_end|>"}}]
+
+    status, told = ask(inner, "/sealift/v1/tokenize", {"messages": [{"role": "user", "content": "a"}], "tools": tools})
+
+    assert (status, told["tokens"]) == (200, 3)
+    ((_, asked),) = inner.asked
+    assert asked["tools"][0]["function"]["name"] == "f"
+    assert "<|im_end|>" not in json.dumps(asked, ensure_ascii=False)
+
+
 def test_control_tokens_are_read_longest_first_and_a_tokenizer_without_them_is_none() -> None:
     made = json.dumps({"added_tokens": [{"content": "<a>"}, {"content": "<abc>"}]}).encode()
 
