@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from appliance.costs import CostSection
 from appliance.enginesections import EngineSection, EnginesSection, RouterSection
@@ -37,6 +37,7 @@ from appliance.sections import (
     TlsSection,
     WebauthnSection,
 )
+from appliance.sitevalues import SiteName, faults_of
 from appliance.stages import Stage
 
 __all__ = [
@@ -68,13 +69,14 @@ FORMAT: Final = 1
 SMALLEST_PROFILE: Final = "single-cpu"
 DEFAULT_PATH = Path("/etc/sealift/sealift.toml")
 _MAX_BYTES = 256 * 1024
+_MOST_FAULTS = 5
 
 
 class Config(Section):
     """The whole site file."""
 
     format: Literal[1] = FORMAT
-    site: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    site: SiteName
     environment: Literal["demo", "rehearsal", "production"] = "production"
     profile: str = "single-cpu"
     places: PlacesSection = PlacesSection()
@@ -188,8 +190,8 @@ def parse(untrusted: bytes) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
+        (key, told), *others = faults_of(error).items()
+        more = f"; also wrong: {', '.join(other for other, _ in others[:_MOST_FAULTS])}" if others else ""
         raise ConfigError(
-            what=f"{key}: {first['msg']}", why="the site file is checked strictly", fix="see docs/operator/site-file.md"
+            what=f"{key}: {told}", why=f"the site file is checked strictly{more}", fix="see docs/operator/site-file.md"
         ) from error

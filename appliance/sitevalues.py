@@ -6,18 +6,40 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError
 
 _DESTINATION = re.compile(r"(tcp|udp) (\S{2,45}) ([0-9]{1,5})")
 _SERVER = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_WORDS = {
+    "missing": "it must be given",
+    "extra_forbidden": "there is no such key",
+    "bool_type": "expected true or false, without quotes",
+    "int_type": "expected a whole number, without quotes",
+    "string_type": "expected a text, in quotes",
+    "list_type": "expected a list, in square brackets",
+}
 _PLAIN_PATH = re.compile(r"(/[A-Za-z0-9+_][A-Za-z0-9._+-]{0,127}){1,16}")
 _VARIABLE = re.compile(r"(?!LD_|GCONV|GLIBC|PYTHON|SEALIFT|PATH=|HOME=|TMPDIR=)([A-Z][A-Z0-9_]{1,63})=(.+)")
 _MAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
+def faults_of(error: ValidationError) -> dict[str, str]:
+    """Return what is wrong with the values of a file by dotted key, in words for who wrote it, in the order found."""
+    told: dict[str, str] = {}
+    for one in error.errors(include_input=False, include_url=False):
+        key = ".".join(str(part) for part in one["loc"])
+        told.setdefault(key, _WORDS.get(one["type"], one["msg"].removeprefix("Value error, ")))
+    return told
+
+
 def _network(text: str) -> str:
-    return str(ip_network(_without_zone(text)))
+    meant = ip_network(_without_zone(text), strict=False)
+    try:
+        return str(ip_network(text))
+    except ValueError as error:
+        message = f"{text[:50]} is an address and not a network, e.g. {meant}"
+        raise ValueError(message) from error
 
 
 def _address(text: str) -> str:
@@ -57,6 +79,13 @@ def _of_form(pattern: re.Pattern[str], expected: str) -> Callable[[str], str]:
     return check
 
 
+_site_name = _of_form(
+    re.compile(r"[a-z0-9][a-z0-9-]{0,62}"), "lower-case letters, digits and hyphens, e.g. st-mary; at most 63"
+)
+_host_name = _of_form(
+    re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"),
+    "a host name of lower-case letters, digits and hyphens, e.g. llm.hospital.internal",
+)
 _server_name = _of_form(_SERVER, "the name in the server's certificate, e.g. db1.hospital.internal")
 _mail = _of_form(_MAIL, "a mail address, e.g. it-duty@hospital.internal")
 # It is written into units, where blanks, quotes and percent signs mean something.
@@ -85,6 +114,9 @@ def _optional(check: Callable[[str], str]) -> AfterValidator:
     return AfterValidator(lambda text: check(text) if text else text)
 
 
+SiteName = Annotated[str, AfterValidator(_site_name)]
+MaybeSiteName = Annotated[str, _optional(_site_name)]
+HostName = Annotated[str, AfterValidator(_host_name)]
 MaybeAddress = Annotated[str, _optional(_address)]
 MaybeMail = Annotated[str, _optional(_mail)]
 MaybeDestination = Annotated[str, _optional(_destination)]

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from appliance.errors import ProofError
 from media.clock import Clock, to_text
 from media.errors import SealiftError
 
+REQUEST: Final = "request"
+"""The step that finds the answer by its id; nobody else's mistake is as likely there as that of who typed it."""
+_KEEP: Final = "keep this output; nothing on this machine may be changed before it is looked into"
+_COMPARE: Final = f"compare the id with the x-request-id header of the answer; where it is that one, {_KEEP}"
 _Value = TypeVar("_Value")
 Tell = Callable[[str, int, int], None]
 """Told of each step as it begins, and of how much of it is done out of how much where it takes a while."""
@@ -66,7 +70,7 @@ class ProofReport:
                 raise ProofError(
                     what=f"the proof of {self.subject} fails at {step.name}",
                     why=step.detail,
-                    fix="keep this output; nothing on this machine may be changed before it is looked into",
+                    fix=_COMPARE if step.name == REQUEST else _KEEP,
                 )
 
 

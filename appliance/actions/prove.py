@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from appliance.actions import tried
-from appliance.actions.proof import Found, ProofReport, Prover, Tell
+from appliance.actions.proof import REQUEST, Found, ProofReport, Prover, Tell
 from appliance.actions.proven_engine import engine_of
 from appliance.actions.proven_ledger import ProvenLedger
 from appliance.actions.proven_promotion import answering
@@ -82,7 +82,7 @@ class _Proof:
 
     def run(self, request_id: str) -> ProofReport:
         check, leave_out = self._prover.check, self._prover.leave_out
-        intent = check("request", lambda: self._request(request_id))
+        intent = check(REQUEST, lambda: self._request(request_id))
         if intent is None:
             leave_out("answer", "version", "weights", "approvals", "promotion", why="the request is not proven")
         else:

@@ -11,14 +11,16 @@ import typer
 from appliance.cli import context as shared
 from appliance.cli.gathering import gathered
 from appliance.client import Answer, InferenceClient
-from appliance.errors import ServiceError
+from appliance.errors import ConfigError, ServiceError
 from media.errors import UsageError
 
 _URL: Final = "http://127.0.0.1:8000/v1"
 _KEY: Final = "SEALIFT_KEY"
 _LEAVE: Final = frozenset({"/bye", "/exit", "/quit"})
 
-Url = Annotated[str, typer.Option("--url", envvar="SEALIFT_URL", help="The service's address; ends in /v1.")]
+Url = Annotated[
+    str, typer.Option("--url", envvar="SEALIFT_URL", help="The service's address; ends in /v1. On a box, its own.")
+]
 KeyFile = Annotated[
     Path | None, typer.Option("--key-file", help=f"A file with the API key; else {_KEY} of the environment.")
 ]
@@ -50,17 +52,25 @@ MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Where the a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asker:
-    """What asks, and what goes with every question."""
+    """Whom to ask, and what goes with every question."""
 
-    client: InferenceClient
+    url: str
+    key: str
+    ca_file: Path | None
+    model: str
     system: str
     parameters: dict[str, Any]
 
-    def ask(self, ours: shared.Context, said: list[tuple[str, str]]) -> Answer:
+    def client(self, ours: shared.Context) -> InferenceClient:
+        """Return a client of the service that was named, else of the box that this is."""
+        url, ca_file = (self.url, None) if self.url else own_service(ours)
+        return InferenceClient(url, self.key, model=self.model, ca_file=self.ca_file or ca_file)
+
+    def ask(self, ours: shared.Context, client: InferenceClient, said: list[tuple[str, str]]) -> Answer:
         """Ask with what was said so far; print the answer as it is written, unless results are JSON."""
         instruction = [("system", self.system)] if self.system else []
         messages = [{"role": role, "content": content} for role, content in [*instruction, *said]]
-        stream = self.client.stream_chat(messages, **self.parameters)
+        stream = client.stream_chat(messages, **self.parameters)
         for piece in stream:
             if not ours.as_json:
                 sys.stdout.write(piece)
@@ -72,7 +82,7 @@ class Asker:
 
 def asker(
     *,
-    url: Url = _URL,
+    url: Url = "",
     key_file: KeyFile = None,
     ca_file: CaFile = None,
     model: Model = "production",
@@ -91,9 +101,8 @@ def asker(
     """
     given = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
     given |= {"top_k": top_k, "min_p": min_p, "repetition_penalty": repeat_penalty}
-    client = InferenceClient(url, _key(key_file), model=model, ca_file=ca_file)
     parameters = {name: value for name, value in given.items() if value is not None}
-    return Asker(client=client, system=system, parameters=parameters)
+    return Asker(url=url, key=_key(key_file), ca_file=ca_file, model=model, system=system, parameters=parameters)
 
 
 def register(app: typer.Typer) -> None:
@@ -111,8 +120,8 @@ def _run(
     """Ask one question and print the answer as it is written."""
     ours = shared.of(context)
     question = sys.stdin.read() if prompt == "-" else prompt
-    with ready.client:
-        answer = ready.ask(ours, [("user", question)])
+    with ready.client(ours) as client:
+        answer = ready.ask(ours, client, [("user", question)])
     ours.result(_facts(answer), "")
     ours.say(_origin(answer))
 
@@ -122,14 +131,14 @@ def _chat(context: typer.Context, ready: Asker) -> None:
     """Talk with the promoted model; an empty line or /bye ends it, /new begins anew."""
     ours = shared.of(context)
     said: list[tuple[str, str]] = []
-    with ready.client:
+    with ready.client(ours) as client:
         while (question := _question(ours)) is not None:
             if question == "/new":
                 said = []
                 continue
             asked = [*said, ("user", question)]
             try:
-                answer = ready.ask(ours, asked)
+                answer = ready.ask(ours, client, asked)
             except ServiceError as error:  # what was said before is not lost by one failure
                 if not error.may_be_asked_again:
                     raise
@@ -137,6 +146,20 @@ def _chat(context: typer.Context, ready: Asker) -> None:
                 continue
             said = [*asked, ("assistant", answer.content)]
             ours.say(_origin(answer))
+
+
+def own_service(ours: shared.Context) -> tuple[str, Path | None]:
+    """Return the address of the box that this is with the file of who vouches for it; loopback where this is none."""
+    try:
+        config = ours.config
+    except ConfigError:  # most who ask sit elsewhere, without a site file
+        return _URL, None
+    trusted = config.at.etc / "tls/trust.crt"
+    if not (config.service.tls and config.network.addresses and trusted.is_file()):
+        return _URL, None
+    # By its address: a box behind a gap asks no name server, and the box's own certificate bears both.
+    address = config.network.addresses[0]
+    return f"https://{f'[{address}]' if ':' in address else address}/v1", trusted
 
 
 def _question(ours: shared.Context) -> str | None:

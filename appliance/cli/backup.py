@@ -17,7 +17,6 @@ from appliance.cli import context as shared
 from appliance.cli.context import Context
 from appliance.cli.opened import ledger_of
 from appliance.errors import BackupDamagedError
-from media.digest import file_sha256
 from media.errors import UsageError
 
 _MOST_RECEIPT = 8 * 2**20
@@ -86,7 +85,7 @@ def _verify(context: typer.Context, file: File, home: Home = None) -> None:
     """Compare a file with its record; with --home also open it and recompute everything in it."""
     own = shared.of(context)
     if home is None:
-        digest = file_sha256(file)
+        digest = restoring.digest_of(file)
         with ledger_of(own) as ledger:
             known = ledger.find(kind=making.MADE, field="sha256", value=digest, limit=1)
         if not known:

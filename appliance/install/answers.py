@@ -28,7 +28,10 @@ from appliance.sections import AlertsSection, KeysSection
 from appliance.sitevalues import (
     Address,
     Folder,
+    HostName,
+    MaybeSiteName,
     Network,
+    faults_of,
 )
 
 FORMAT: Final = 1
@@ -37,12 +40,6 @@ _SEE: Final = "see docs/operator/installing.md"
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]{2,100}$")]
 """A person's name as it is printed."""
-HostName = Annotated[
-    str,
-    StringConstraints(
-        max_length=253, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$"
-    ),
-]
 
 
 # Of disks, drives and their parts; a serial number is not like them.
@@ -60,7 +57,7 @@ class SiteAnswers(_Section):
     """The name; `name` and `environment` are the site file's when left empty."""
 
     hostname: HostName
-    name: Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")] = ""
+    name: MaybeSiteName = ""
     environment: Literal["", "demo", "rehearsal", "production"] = ""
 
 
@@ -261,16 +258,5 @@ def faults(data: Mapping[str, Any]) -> dict[str, str]:
     try:
         Answers.model_validate(data)
     except ValidationError as error:
-        told: dict[str, str] = {}
-        for one in error.errors(include_input=False, include_url=False):
-            told.setdefault(".".join(str(part) for part in one["loc"]), _words(one["type"], one["msg"]))
-        return told
+        return faults_of(error)
     return {}
-
-
-def _words(kind: str, message: str) -> str:
-    if kind == "missing":
-        return "this answer is missing"
-    if kind == "extra_forbidden":
-        return "there is no such key"
-    return message.removeprefix("Value error, ")

@@ -205,7 +205,9 @@ def _plain(untrusted_code: str) -> str:
 
 def _code_refused(why: str) -> CodeRefusedError:
     return CodeRefusedError(
-        what="the enrolment code is refused", why=why, fix="type the code as it was printed at installation"
+        what="the enrolment code is refused",
+        why=why,
+        fix="type it as it was printed, each works once; a lost one: docs/operator/approving.md, People",
     )
 
 

@@ -129,7 +129,8 @@ def _superseded(terms: ReleaseTerms, why: str) -> SupersededError:
     return SupersededError(
         what=f"release {terms.release} is superseded",
         why=why,
-        fix="ask the sender for a release with a higher serial; to go back, use `sealift rollback`",
+        fix="ask the sender for a release with a higher serial; to go back to what is stored here, "
+        "`sealift rollback` for the version that answers, `sealift install SERIAL` for the programs",
     )
 
 

@@ -16,7 +16,9 @@ from bundler.cli.main import create_app as bundler_app
 _ROOT = Path(__file__).resolve().parents[2]
 _PAGES = sorted([*(_ROOT / "docs").rglob("*.md"), _ROOT / "README.md"])
 _INLINE = re.compile(r"`((?:sealift|sealift-bundler) [^`\n]+)`")
-_LINE = re.compile(r"^ {4,}(?:\$ |sudo )?((?:[A-Z_]+=\S+ )*(?:sealift|sealift-bundler) .+)$")
+_COMMAND = r"(?:\$ |sudo )?((?:[A-Z_]+=\S+ )*(?:sealift|sealift-bundler) \S.*)$"  # a table has wider gaps
+_LINE = re.compile(rf"^ {{4,}}{_COMMAND}")
+_FENCED = re.compile(rf"^ *{_COMMAND}")
 
 
 @cache
@@ -26,12 +28,20 @@ def tree(program: str) -> Any:
 
 def printed(page: Path) -> Iterator[str]:
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    is_fenced = False
     for line in text.splitlines():
-        found = _LINE.match(line)
-        if found:
+        if line.lstrip().startswith("```"):
+            is_fenced = not is_fenced
+        elif found := (_FENCED if is_fenced else _LINE).match(line):
             yield found[1]
         else:
             yield from _INLINE.findall(line)
+
+
+def _options(node: Any) -> dict[str, bool]:
+    """Return a command's options, each with whether a value follows it."""
+    known = [one for one in node.params if one.param_type_name == "option"]
+    return {name: not one.is_flag for one in known for name in (*one.opts, *one.secondary_opts)}
 
 
 def faults(command: str) -> list[str]:
@@ -43,19 +53,22 @@ def faults(command: str) -> list[str]:
     while "=" in words[0]:
         words.pop(0)
     node = tree(words.pop(0))
-    options = {name for parameter in node.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    options = _options(node)
     wrong = []
-    for word in words:
+    rest = iter(words)
+    for word in rest:
         if word in {"|", ">", "<", "&&", ";"}:
             break
         if word.startswith("--") and word != "--":
             name = word.partition("=")[0].rstrip(",.;:)]")
             if name not in options and name != "--help":
                 wrong.append(f"{name} in: {command}")
+            elif options.get(name) and "=" not in word:
+                next(rest, "")  # its value, which may look like a command
         elif getattr(node, "commands", None):
             if word in node.commands:
                 node = node.commands[word]
-                options |= {name for parameter in node.params for name in (*parameter.opts, *parameter.secondary_opts)}
+                options |= _options(node)
             elif re.fullmatch(r"[a-z][a-z-]+", word):
                 wrong.append(f"{word} in: {command}")
             else:
@@ -74,3 +87,11 @@ def test_a_command_that_is_not_there_is_found() -> None:
         "--nonsense in: sealift-bundler write W /media --nonsense 1"
     ]
     assert faults("sealift trust note FILE --dry-run") == []
+
+
+@pytest.mark.parametrize("text", ["    sealift nonsense\n", "```sh\nsealift nonsense\n```\n", "`sealift nonsense`\n"])
+def test_a_command_is_found_however_a_page_prints_it(tmp_path: Path, text: str) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(text)
+
+    assert list(printed(page)) == ["sealift nonsense"]

@@ -38,9 +38,11 @@ def choose(config: Config, certificate: Path, by: Sequence[str], *, clock: Clock
         PreflightError: Nothing can be encrypted to it.
         StoreWriteError: It could not be put in place.
     """
-    if len({spelled(name) for name in by} - {""}) < _LEAST_PEOPLE:
+    if (many := len({spelled(name) for name in by} - {""})) < _LEAST_PEOPLE:
         raise ApprovalRefusedError(
-            what="a recipient of backups takes two people", why=f"{len(by)} were named", fix="--by NAME --by NAME"
+            what="a recipient of backups takes two people",
+            why=f"different people named: {many}",
+            fix="--by NAME --by NAME",
         )
     content = read_certificate(certificate)
     found = Certificate.from_bytes(content)

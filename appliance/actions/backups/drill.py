@@ -78,9 +78,10 @@ def drill(
         LedgerUnavailableError: The ledger does not run: nothing could be recorded.
         PreflightError: There is no backup.
     """
-    if by and len({spelled(name) for name in by} - {""}) < _LEAST_PEOPLE:
+    is_full = bool(by) or home is not None  # a key that was brought is never left unused in silence
+    if is_full and (many := len({spelled(name) for name in by} - {""})) < _LEAST_PEOPLE:
         raise ApprovalRefusedError(
-            what="a full drill takes two people", why=f"{len(by)} were named", fix="--by NAME --by NAME"
+            what="a full drill takes two people", why=f"different people named: {many}", fix="--by NAME --by NAME"
         )
     folder = shelf.require_folder(config)
     found = shelf.kept(folder, config.site)

@@ -20,6 +20,8 @@ from media import limits
 from media.errors import MediaError, SealiftError
 from media.packets import Certificate
 
+# With an algorithm in place of the first `default`, gpg makes a key that signs and no second one that decrypts.
+MAKE_KEY: Final = 'gpg --quick-gen-key "Backups of SITE" default default 20y'
 _PREFIX: Final = b"[GNUPG:] "
 _STRICT: Final = ("--no-options", "--batch", "--no-tty", "--lock-never", "--no-random-seed-file", "--no-autostart")
 _ENCRYPT: Final = (
@@ -86,7 +88,7 @@ def require_usable(recipient: Path) -> None:
             raise PreflightError(
                 what="nothing can be encrypted to this certificate",
                 why="it has no valid key to encrypt to",
-                fix="give a certificate with an encryption key: gpg --quick-gen-key NAME rsa3072, then gpg --export",
+                fix=f"give a certificate with an encryption key: `{MAKE_KEY}`, then `gpg --export FINGERPRINT`",
             )
 
 

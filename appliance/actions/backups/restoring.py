@@ -208,13 +208,21 @@ def opened(file: Path, home: Path | None, ledger_folder: Path) -> tuple[str, Con
     Raises:
         BackupDamagedError, KeyMissingError, UnitError: As `recipient.decrypting` and `archive.read`.
     """
+    return digest_of(file), recipient.decrypting(file, home, lambda stream: archive.read(stream, ledger_folder))
+
+
+def digest_of(file: Path) -> str:
+    """Return the SHA-256 of a backup's file.
+
+    Raises:
+        BackupDamagedError: It is not there, or cannot be read.
+    """
     try:
-        digest = file_sha256(file)
+        return file_sha256(file)
     except OSError as error:
         raise BackupDamagedError(
             what=f"the backup {file.name} cannot be read", why=error.strerror or "", fix="see `sealift backup list`"
         ) from error
-    return digest, recipient.decrypting(file, home, lambda stream: archive.read(stream, ledger_folder))
 
 
 def _require_people(decisions: Decisions) -> None:

@@ -69,7 +69,7 @@ def test_the_first_missing_key_is_named_and_the_others_after_it() -> None:
     with pytest.raises(ConfigError) as refused:
         answers.parse(b'format = 1\n[site]\nhostname = "a"\n')
 
-    assert refused.value.what == "network: this answer is missing"
+    assert refused.value.what == "network: it must be given"
     assert "time, people" in refused.value.why
 
 

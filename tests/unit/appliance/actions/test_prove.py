@@ -73,6 +73,9 @@ def test_a_request_nobody_recorded_or_that_was_refused_has_no_proof(floor: Floor
 
     for request_id in ("req_refused", "req_unknown"):
         assert "request" in failed(floor, request_id)
+        with pytest.raises(ProofError) as refused:
+            report(floor, request_id).require()
+        assert refused.value.fix.startswith("compare the id with the x-request-id header")
 
 
 def test_an_answer_that_was_cut_off_is_not_proven(floor: Floor) -> None:

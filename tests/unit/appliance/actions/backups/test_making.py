@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -34,6 +35,7 @@ from tests.support.promotion import site_config
 from tests.unit.appliance.actions.backups.conftest import BackedUp
 
 NOW = datetime(2027, 3, 4, 8, 0, tzinfo=UTC)
+ROOT = Path(__file__).resolve().parents[5]
 LARGE = 2**21
 AHEAD = NOW + timedelta(days=50 * 365)
 
@@ -229,8 +231,9 @@ def test_a_recipient_takes_two_people_and_a_key_to_encrypt_to(
     with gnupg_home() as gpg:
         bad.write_bytes(gpg.certificate(gpg.key("Signs only")))
     with site.box.running() as log:
-        with pytest.raises(ApprovalRefusedError):
+        with pytest.raises(ApprovalRefusedError) as alone:
             choosing.choose(site.config, good, ["Ann", " ann "], clock=SystemClock())
+        assert alone.value.why == "different people named: 1"
         with pytest.raises(PreflightError):
             choosing.choose(site.config, bad, ["Ann", "Bo"], clock=SystemClock())
 
@@ -238,6 +241,20 @@ def test_a_recipient_takes_two_people_and_a_key_to_encrypt_to(
 
         assert [leaf.body["by"] for leaf in log.find(kind=choosing.CHOSEN)] == [["Ann", "Bo"]]
     assert done.fingerprint == offline.fingerprint
+
+
+def test_the_key_that_page_and_refusal_say_to_make_can_be_encrypted_to(tmp_path: Path) -> None:
+    page = (ROOT / "docs/operator/backup.md").read_text()
+    certificate = tmp_path / "backup-key.gpg"
+
+    printed = [line.strip() for line in page.splitlines() if line.startswith("    gpg --quick-gen-key ")]
+
+    assert printed
+    for command in (*printed, recipient.MAKE_KEY):
+        with gnupg_home() as gpg:
+            made = gpg.run("--status-fd", "1", *shlex.split(command)[1:]).decode()
+            certificate.write_bytes(gpg.certificate(made.split("KEY_CREATED ")[1].split()[1]))
+        recipient.require_usable(certificate)
 
 
 def test_the_list_of_erasures_only_grows(site: BackedUp) -> None:

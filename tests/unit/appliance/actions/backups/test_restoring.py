@@ -389,6 +389,18 @@ def test_a_drill_measures_records_and_leaves_nothing(site: BackedUp, offline: Re
     assert report["ledger"]["checkpoint"]
 
 
+def test_a_drill_with_a_key_and_one_person_is_refused_and_not_made_without_the_key(
+    site: BackedUp, offline: Recipient
+) -> None:
+    with site.box.running() as log:
+        making.make(site.config, clock=SystemClock())
+        for by in ((), ("Ann",), ("Ann", " ann ")):
+            with pytest.raises(ApprovalRefusedError):
+                drill.drill(site.config, clock=SystemClock(), by=by, home=offline.home)
+
+        assert log.find(kind=drill.DRILLED) == []
+
+
 def test_a_drill_notices_a_backup_that_is_not_the_recorded_one(site: BackedUp) -> None:
     with site.box.running():
         made = making.make(site.config, clock=SystemClock())
