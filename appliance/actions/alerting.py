@@ -5,7 +5,8 @@ Judged by what runs, not by what is named: a relay that nothing is sent to tells
 
 import http.client
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from appliance.actions.findings import Finding
@@ -21,13 +22,25 @@ ALERTMANAGER: Final = 9093
 _READY: Final = "/-/ready"
 _RULES: Final = "/api/v1/rules?type=alert"
 _MAIL_RULE: Final = "MailNotTaken"
-_NOT_TAKEN: Final = "does not take every mail"
 _QUIET: Final = "inactive"
 _SECONDS: Final = 3.0
 _MOST_BYTES: Final = 4 * 2**20
 
 Ask = Callable[[int, str], bytes | None]
 """Asks a port of loopback for a path; nothing when it does not answer well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Why somebody would not be told.
+
+    Attributes:
+        text: What is wrong.
+        is_of_mail: Only that the relay refuses a mail: who else is named may be told.
+    """
+
+    text: str
+    is_of_mail: bool = False
 
 
 def asked(port: int, path: str, body: bytes | None = None) -> bytes | None:
@@ -46,27 +59,34 @@ def asked(port: int, path: str, body: bytes | None = None) -> bytes | None:
         connection.close()
 
 
-def faults(config: Config, supervisor: Supervisor | None = None, *, ask: Ask = asked) -> list[str]:
-    """Return why nobody would be told; empty when rules run and what fires is told."""
+def faults(config: Config, supervisor: Supervisor | None = None, *, ask: Ask = asked) -> list[Fault]:
+    """Return why somebody would not be told; empty when rules run and what fires is told."""
     if config.places.root != "/":
-        return ["below a folder no rule runs, so nothing is told"]
+        return [Fault(text="below a folder no rule runs, so nothing is told")]
     if not config.monitoring.enabled:
-        return ["monitoring is off: no rule runs, so nothing is told"]
+        return [Fault(text="monitoring is off: no rule runs, so nothing is told")]
     found = []
     if ask(PROMETHEUS, _READY) is None:
-        found.append("Prometheus does not answer")
+        found.append(Fault(text="Prometheus does not answer"))
     elif not (rules := _rules(ask(PROMETHEUS, _RULES))):
-        found.append("Prometheus has no rules")
+        found.append(Fault(text="Prometheus has no rules"))
     elif config.alerts.mail_relay and rules.get(_MAIL_RULE, _QUIET) != _QUIET:
         # Told at once here; the page's banner waits for some minutes.
-        found.append(f"{config.alerts.mail_relay} {_NOT_TAKEN}")
+        found.append(Fault(text=f"{config.alerts.mail_relay} does not take every mail", is_of_mail=True))
     if ask(ALERTMANAGER, _READY) is None:
-        found.append("Alertmanager does not answer")
+        found.append(Fault(text="Alertmanager does not answer"))
     try:
         state = (supervisor or open_supervisor(config)).state(UNIT)
     except UnitError as error:
-        return [*found, f"{UNIT}: {error.what}"]
-    return found if state is UnitState.ACTIVE else [*found, f"{UNIT} is {state}"]
+        return [*found, Fault(text=f"{UNIT}: {error.what}")]
+    return found if state is UnitState.ACTIVE else [*found, Fault(text=f"{UNIT} is {state}")]
+
+
+def untold(config: Config, wrong: Sequence[Fault]) -> str:
+    """Return who is named and not told where these are the faults; empty where it is nobody, or one of several."""
+    named = watching.ways(config)
+    is_one_of_several = all(fault.is_of_mail for fault in wrong) and len(config.alerts.mail_to) > 1
+    return "" if is_one_of_several or not named else f"named, and not told: {', '.join(named)}"
 
 
 def fix(config: Config) -> str:
@@ -90,9 +110,7 @@ def findings(config: Config, supervisor: Supervisor | None = None, *, ask: Ask =
     is_expected = config.places.root == "/" and bool(named or config.monitoring.enabled)
     text = ", ".join(("told on the page", "the console", *named))
     if wrong:
-        is_mail_alone = len(wrong) == 1 and wrong[0].endswith(_NOT_TAKEN) and len(config.alerts.mail_to) > 1
-        lost = "" if is_mail_alone or not named else f"named, and not told: {', '.join(named)}"
-        text = "; ".join(filter(None, (*wrong, lost)))
+        text = "; ".join(filter(None, (*(fault.text for fault in wrong), untold(config, wrong))))
     yield Finding(
         name="alerts",
         is_good=(False if is_expected else None) if wrong else True,

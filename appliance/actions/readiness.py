@@ -247,8 +247,9 @@ def _record(here: Surroundings, told: Status) -> tuple[bool, str]:
 def _alerts(here: Surroundings) -> tuple[bool, str]:
     named = watching.ways(here.config)
     if faults := alerting.faults(here.config, here.supervisor):
-        told = f"named, and not told: {', '.join(named)}" if named else "nobody is named"
-        return False, "; ".join((*faults, told, alerting.fix(here.config)))
+        told = alerting.untold(here.config, faults) if named else "nobody is named"
+        words = (*(fault.text for fault in faults), told, alerting.fix(here.config))
+        return False, "; ".join(filter(None, words))
     return bool(named), "; ".join(named) or "only the banner of the page and the console, where nobody may be looking"
 
 

@@ -1,8 +1,9 @@
 """What a site may add to a box that serves: engines that wait or are another's, a second model, scripts, names."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from tests.box import attached, beside, looks, scripted
 from tests.box.box import MODEL, serve
@@ -19,12 +20,12 @@ _FEW, _MANY = 3, 8
 # Of a processor: what the first engine works until it is looked who else did, and what shows that another answers.
 _LONG_SECONDS = 3.0
 _BUSY_SECONDS = 1.0
+_HOLDS_SECONDS = 30.0
 _TIMES = 3  # as much work as of an engine that waits
 _LISTED = "Vandersloot-Quill, Zephyrine"
 _TEXT = "When may vandersloot quill, zephyrine go home?"
 _BROUGHT = "/root/names.txt"
 _LIST = "var/lib/sealift/census/names"
-_HOLDS_SECONDS = 1.5  # another list holds within a second
 
 
 def all_of_it(run: Run, served: Served, medium: str) -> None:
@@ -107,8 +108,7 @@ def names_listed(run: Run, served: Served) -> None:
         run.require("no pattern knows the name", (unlisted["status"], unlisted["phi"]) == (200, "none"), unlisted)
         (machine.root / _BROUGHT.lstrip("/")).write_text(f"{_LISTED}\nDoe, Jane\n")
         machine.run("sealift", "census", "import", _BROUGHT, "--as", "iris")
-        time.sleep(_HOLDS_SECONDS)
-        asked = run.workstation("post", key=served.key, text=_TEXT)
+        asked = _asked_until(run, served, _TEXT, lambda one: one["phi"] == "name=1")
         run.require("the gateway finds a name of the list", (asked["status"], asked["phi"]) == (200, "name=1"), asked)
         intents = [one["body"] for one in looks.records(run, "request.intent")]
         noted = [one["phi"] for one in intents if one["request_id"] == asked["request_id"]]
@@ -120,14 +120,24 @@ def names_listed(run: Run, served: Served) -> None:
         written = _with_the_name(run)
         run.require("the name is in no other file and in no log", written == [_BROUGHT], written)
         kept = machine.shell(f"cp -a /{_LIST} /root/names && truncate -s -1 /{_LIST}")
-        time.sleep(_HOLDS_SECONDS)
-        refused = run.workstation("post", key=served.key, text="Nobody is named here.")
+        refused = _asked_until(run, served, "Nobody is named here.", lambda one: one["status"] != 200)
         is_refused = (refused["status"], refused["code"]) == (500, "phi_unavailable")
         run.require("nothing is answered with a damaged list", is_refused, (refused, kept.stdout))
         machine.shell(f"cp -a /root/names /{_LIST} && rm /root/names")
-        time.sleep(_HOLDS_SECONDS)
-        asked = run.workstation("post", key=served.key, text=_TEXT)
+        asked = _asked_until(run, served, _TEXT, lambda one: one["phi"] == "name=1")
         run.require("and all is with a whole one", (asked["status"], asked["phi"]) == (200, "name=1"), asked)
+
+
+def _asked_until(run: Run, served: Served, text: str, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Ask until an answer is so, and return it: a list that lies there holds a second later on a quiet machine."""
+    answers: list[dict[str, Any]] = []
+
+    def holds() -> bool:
+        answers.append(run.workstation("post", key=served.key, text=text))
+        return is_so(answers[-1])
+
+    looks.wait(holds, lambda: str(answers[-1]), seconds=_HOLDS_SECONDS)
+    return answers[-1]
 
 
 def with_the_rest(run: Run) -> None:

@@ -18,7 +18,8 @@ from appliance.state import projection
 from appliance.state.database import open_state
 from appliance.timekeeping.onetime import STEP_SECONDS, code_at
 from tests.support.adminpage import page_of
-from tests.support.browser import chromium, faults_of, free_port, security_key, served
+from tests.support.browser import chromium, faults_of, security_key, served
+from tests.support.ports import held_port
 from tests.support.promotion import PASSWORD, Site, digest, open_site
 from tests.support.signatories import signatories
 
@@ -65,7 +66,7 @@ class Page:
 
 @pytest.fixture
 def page(tmp_path: Path) -> Iterator[Page]:
-    port = free_port()
+    port = held_port()
     site = open_site(tmp_path / "s", enrolled=0, classes=["openpgp", "webauthn", "password-totp"])
     base = f"http://localhost:{port}"
     values = {**site.config.model_dump(), "webauthn": {"rp_id": "localhost", "origin": base}}

@@ -5,17 +5,18 @@ from pathlib import Path
 import pytest
 
 from tests.support.askpage import PASSWORD, PERSON, page_beside
-from tests.support.browser import chromium, free_port, served
+from tests.support.browser import chromium, served
 from tests.support.engine import Script
 from tests.support.gateway import key_text
 from tests.support.gateway_server import gateway_server
+from tests.support.ports import held_port
 
 pytestmark = pytest.mark.browser
 EVIL = "<script>document.title = 'run'</script><img src=x onerror=\"document.title = 'run'\">"
 
 
 def test_a_question_is_asked_and_answered_as_text_and_its_key_is_forgotten(tmp_path: Path) -> None:
-    port = free_port()
+    port = held_port()
     base = f"http://127.0.0.1:{port}"
     with (
         gateway_server(tmp_path) as server,

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support.adminpage import page_of
-from tests.support.browser import chromium, faults_of, free_port, served
+from tests.support.browser import chromium, faults_of, served
 from tests.support.floor import Floor, open_floor
+from tests.support.ports import held_port
 from tests.support.promotion import PASSWORD
 from tests.support.signatories import signatories
 
@@ -53,7 +54,7 @@ class Opened:
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Opened]:
-    port = free_port()
+    port = held_port()
     base = f"http://127.0.0.1:{port}"
     with open_floor() as floor, chromium(tmp_path / "profile") as context:
         first = floor.bring("first")

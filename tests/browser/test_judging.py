@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from appliance.promote.sheet import JUDGED
-from tests.support.browser import chromium, faults_of, free_port, served
+from tests.support.browser import chromium, faults_of, served
 from tests.support.judging import open_judging
+from tests.support.ports import held_port
 from tests.support.promotion import PASSWORD
 from tests.support.signatories import signatories
 
@@ -15,7 +16,7 @@ ANA = signatories()[0]
 
 
 def test_answers_are_judged_left_continued_after_a_restart_and_handed_in(tmp_path: Path) -> None:
-    port = free_port()
+    port = held_port()
     base = f"http://127.0.0.1:{port}"
     with open_judging() as judging, chromium(tmp_path / "profile") as context:
         tab = context.new_page()

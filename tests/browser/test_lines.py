@@ -12,7 +12,8 @@ from appliance.promote.statement import LINE_FORMAT
 from appliance.state import projection
 from appliance.state.database import open_state
 from tests.support.adminpage import page_of
-from tests.support.browser import chromium, faults_of, free_port, security_key, served
+from tests.support.browser import chromium, faults_of, security_key, served
+from tests.support.ports import held_port
 from tests.support.promotion import PASSWORD, open_site
 from tests.support.servedpage import ServedPage
 from tests.support.signatories import signatories
@@ -47,7 +48,7 @@ class Opened(ServedPage):
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Opened]:
-    port = free_port()
+    port = held_port()
     site, base = open_site(tmp_path / "s", classes=[OPENPGP, WEBAUTHN]), f"http://localhost:{port}"
     site.config = Config.model_validate(
         {**site.config.model_dump(), "webauthn": {"rp_id": "localhost", "origin": base}}

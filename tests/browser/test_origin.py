@@ -16,9 +16,10 @@ from appliance.state import projection
 from appliance.state.database import open_state
 from appliance.wire import Line
 from media.clock import SystemClock
-from tests.support.browser import chromium, free_port, served
+from tests.support.browser import chromium, served
 from tests.support.checker import check
 from tests.support.jobs import job_service
+from tests.support.ports import held_port
 from tests.support.promoting import PEOPLE, bring, enrol_all, homes, record_answer, serve, site
 from tests.support.running_site import RunningSite, runner
 
@@ -59,7 +60,7 @@ def opened(
     digest = bring(site, 1)
     serve(run, digest, homes)
     record_answer(site, digest, 1, "req_one")
-    port = free_port()
+    port = held_port()
     base, at = f"http://127.0.0.1:{port}", site.config.at
     ledger, state = SocketLedger(at.socket(ADMIN)), open_state(at)
     projection.catch_up(state, ledger)

@@ -8,7 +8,8 @@ import pytest
 
 from appliance.state.database import open_state
 from tests.support.adminpage import page_of
-from tests.support.browser import chromium, faults_of, free_port, served
+from tests.support.browser import chromium, faults_of, served
+from tests.support.ports import held_port
 from tests.support.promotion import PASSWORD, open_site
 from tests.support.servedpage import ServedPage
 from tests.support.signatories import signatories
@@ -36,7 +37,7 @@ class Opened(ServedPage):
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Opened]:
-    port = free_port()
+    port = held_port()
     site = open_site(tmp_path / "s")
     for place in (site.config.at.promoter, site.config.at.registry):
         place.mkdir(parents=True, exist_ok=True)

@@ -28,8 +28,8 @@ from tests.engines.contract import (
     knows_the_capital,
 )
 from tests.support import attached
-from tests.support.browser import free_port
 from tests.support.engine_process import engine_site
+from tests.support.ports import held_port
 from tests.support.vllm_engine import version_files
 
 PYTHON: Final = Path(os.environ.get("SEALIFT_SGLANG_PYTHON", "/nonexistent"))
@@ -115,7 +115,7 @@ def test_what_it_says_of_likelihoods_is_the_models_own(client: EngineClient) -> 
 @contextmanager
 def published(*arguments: str) -> Iterator[int]:
     """Run SGLang's server as it is published, on a port of this machine; yield the port once it is well."""
-    port = free_port()
+    port = held_port()
     words = ("--model-path", str(MODEL), "--host", "127.0.0.1", "--port", str(port), *_SERVED, *arguments)
     server = subprocess.Popen([PYTHON, "-I", "-m", "sglang.launch_server", *words], start_new_session=True)
     try:

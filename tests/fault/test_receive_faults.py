@@ -232,7 +232,7 @@ def test_a_receive_that_is_killed_leaves_trust_alone_and_the_next_one_succeeds(
     time.sleep(0.6)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    for _ in range(200):  # the copier outlives its parent by one line at most, and holds the lock until then
+    for _ in range(1200):  # the copier outlives its parent by one line at most, and holds the lock until then
         try:
             facts = site.receive(big)
             break

@@ -16,16 +16,22 @@ pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second a
 PROMPT = "zyxwv"
 
 
-def asked_once(site: Config) -> str:
-    """Return what the engine wrote while it answered one prompt."""
+def asked_once(site: Config, *, tells: bool) -> str:
+    """Return what the engine wrote while it answered one prompt; who tells is heard until it told of all of it."""
     with running_engine(site) as (name, process, notices):
         wait_ready(notices)
         with EngineClient(site.at.socket(f"engine-{name}")) as client:
             client.complete({"prompt": PROMPT, "max_tokens": 16})
-        time.sleep(1.5)  # a line is written each second
+        assert process.stderr is not None
+        heard, told = "", 0
+        while tells and told < len(PROMPT):  # ends with the test's own time
+            heard += (line := process.stderr.readline())
+            assert line, heard
+            told += int(json.loads(line)["prompt_tokens"]) if '"engine_steps"' in line else 0
+        if not tells:
+            time.sleep(1.5)  # in each second there would be a line
         process.terminate()
-        _, written = process.communicate(timeout=60)
-    return written
+        return heard + process.stderr.read()
 
 
 def test_it_tells_its_steps_until_the_moment_of_the_site_file() -> None:
@@ -33,7 +39,7 @@ def test_it_tells_its_steps_until_the_moment_of_the_site_file() -> None:
         until = to_text(SystemClock().now() + timedelta(minutes=10))
         file = site.at.config_file
         file.write_text(f'{file.read_text()}[engine]\ndebug_until = "{until}"\n')
-        written = asked_once(site)
+        written = asked_once(site, tells=True)
 
     lines = [json.loads(line) for line in written.splitlines() if line.startswith("{")]
     assert sum(one["steps"] for one in lines) > 0
@@ -44,4 +50,4 @@ def test_it_tells_its_steps_until_the_moment_of_the_site_file() -> None:
 
 def test_otherwise_it_tells_nothing() -> None:
     with engine_site() as site:
-        assert "engine_steps" not in asked_once(site)
+        assert "engine_steps" not in asked_once(site, tells=False)

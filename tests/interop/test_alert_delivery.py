@@ -28,6 +28,7 @@ from media.clock import SystemClock
 from tests.support import tls
 from tests.support.mailrelay import NAME, certificate, certified, mail_relay
 from tests.support.monitoring import FILES, MAILS, RULES, rules
+from tests.support.ports import held_port
 
 pytestmark = [
     pytest.mark.interop,
@@ -93,14 +94,14 @@ def alertmanager(folder: Path, text: str, port: int) -> Iterator[str]:
             yield address
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 def opened(address: str, content: Any = None) -> bool:
     data = None if content is None else json.dumps(content).encode()
     request = urllib.request.Request(address, data=data, headers={"Content-Type": "application/json"})  # noqa: S310 - loopback
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - loopback
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - loopback
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -111,11 +112,6 @@ def wait(until: Callable[[], Any]) -> None:
     while not until():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.1)
-
-
-def free_port() -> int:
-    with make_server("127.0.0.1", 0, lambda *_: []) as server:
-        return server.server_port
 
 
 def test_an_alert_arrives_as_mail_and_as_a_banner_and_leaves_when_it_ends(tmp_path: Path) -> None:
@@ -131,7 +127,7 @@ def test_an_alert_arrives_as_mail_and_as_a_banner_and_leaves_when_it_ends(tmp_pa
     with mail_relay() as relay, webhook(banner, heard) as hook:
         text = rendered("alertmanager.yml.j2", _BOTH).replace("127.0.0.1:9094", f"127.0.0.1:{hook}")
         text = text.replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
-        with alertmanager(tmp_path, text, free_port()) as address:
+        with alertmanager(tmp_path, text, held_port()) as address:
             assert opened(f"{address}/api/v2/alerts", [alert])
             assert relay.arrived.wait(_SECONDS), (tmp_path / "am.log").read_text()[-2000:]
             wait(lambda: alerts.firing(banner, clock=SystemClock()))
@@ -156,7 +152,7 @@ def test_an_alert_arrives_as_mail_and_as_a_banner_and_leaves_when_it_ends(tmp_pa
 
 def counted(address: str) -> tuple[int, int]:
     """Return how many mails were tried and how many failed, as the rule MailNotTaken is told."""
-    with urllib.request.urlopen(f"{address}/metrics", timeout=5) as answer:  # noqa: S310 - loopback
+    with urllib.request.urlopen(f"{address}/metrics", timeout=30) as answer:  # noqa: S310 - loopback
         text = answer.read().decode()
     found = [re.search(rf'^{name}{{integration="email"}} (\d+)$', text, re.MULTILINE) for name in sorted(MAILS)]
     failed, tried = [int(one[1]) for one in found if one is not None]
@@ -165,7 +161,7 @@ def counted(address: str) -> tuple[int, int]:
 
 def test_a_relay_with_a_certificate_takes_no_mail_without_tls(tmp_path: Path) -> None:
     offered = certified(certificate(tmp_path / "relay.pem", tls.authority()))
-    with mail_relay(offered) as relay, smtplib.SMTP("127.0.0.1", relay.port, timeout=5) as sender:
+    with mail_relay(offered) as relay, smtplib.SMTP("127.0.0.1", relay.port, timeout=30) as sender:
         sender.ehlo()
         with pytest.raises(smtplib.SMTPException, match="530"):
             sender.sendmail("a@hospital.internal", ["b@hospital.internal"], "no")
@@ -184,7 +180,7 @@ def test_where_the_relays_certificate_is_named_no_mail_leaves_without_it(tmp_pat
     with mail_relay(None if shown == "none" else offered) as relay:
         text = rendered("alertmanager.yml.j2", _SECURED, authority=tmp_path / "ca.pem")
         text = text.replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
-        with alertmanager(tmp_path, text, free_port()) as address:
+        with alertmanager(tmp_path, text, held_port()) as address:
             assert opened(f"{address}/api/v2/alerts", [alert])
             wait(lambda: len(relay.mails) == 2 or "receiver=mail" in log.read_text())
             wait(lambda: counted(address)[0] >= 2)
@@ -230,7 +226,7 @@ def test_a_trial_says_whether_the_real_alertmanager_told_everybody(tmp_path: Pat
     with mail_relay(offered) as relay, webhook(config.at.alerts, []) as hook:
         text = rendered("alertmanager.yml.j2", _SECURED, authority=tmp_path / "ca.pem")
         text = text.replace("127.0.0.1:9094", f"127.0.0.1:{hook}").replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
-        with alertmanager(tmp_path, text, port := free_port()):
+        with alertmanager(tmp_path, text, port := held_port()):
             tried = partial(trial_at, port, config)
             if is_trusted:
                 assert tried().mailed == 2
@@ -253,7 +249,7 @@ def test_a_trial_names_who_is_refused_and_the_others_get_it(tmp_path: Path, time
     with mail_relay(refuses={refused: times}) as relay, webhook(config.at.alerts, []) as hook:
         text = rendered("alertmanager.yml.j2", _BOTH)
         text = text.replace("127.0.0.1:9094", f"127.0.0.1:{hook}").replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
-        with alertmanager(tmp_path, text, port := free_port()):
+        with alertmanager(tmp_path, text, port := held_port()):
             tried = partial(trial_at, port, config, log=lambda _: log.read_text().splitlines())
             if is_whole:
                 assert tried().mailed == 2
@@ -290,7 +286,7 @@ def test_a_relay_at_port_465_is_spoken_to_over_tls_from_the_first_byte(tmp_path:
     log = tmp_path / "am.log"
     with mail_relay(offered, at=("127.0.0.1", 465), is_implicit=True) as relay:
         text = rendered("alertmanager.yml.j2", _IMPLICIT, authority=tmp_path / "ca.pem")
-        with alertmanager(tmp_path, text, free_port()) as address:
+        with alertmanager(tmp_path, text, held_port()) as address:
             assert opened(f"{address}/api/v2/alerts", [alert])
             wait(lambda: len(relay.mails) == 2 or "receiver=mail" in log.read_text())
 

@@ -26,6 +26,7 @@ from appliance.errors import DatabaseError, LedgerUnavailableError
 from appliance.postgres.connecting import AUTHORITY, ROLES, connect
 from appliance.state.database import open_state
 from tests.support.ledger import row
+from tests.support.ports import held_port
 from tests.support.postgres import PostgresServer, postgres_server
 
 pytestmark = pytest.mark.interop
@@ -87,12 +88,6 @@ def _certificate(
     return builder.sign(signer, hashes.SHA256())
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def authority() -> Authority:
     return Authority.make()
@@ -102,7 +97,7 @@ def authority() -> Authority:
 def server(authority: Authority) -> Iterator[PostgresServer]:
     """A server on loopback that takes passwords over TLS only."""
     with postgres_server() as made:
-        made.port = free_port()
+        made.port = held_port()
         issued, rule = authority.issue(NAME, made.folder), "host all all 127.0.0.1/32"
         made.serve_over_tls(*issued, address="127.0.0.1", rule=rule, password=SECRET)
         yield made

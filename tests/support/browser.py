@@ -1,6 +1,5 @@
 """Debian's Chromium, driven over its own protocol: a page of ours as a person's browser shows and runs it."""
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,13 +18,6 @@ OPTIONS = (
     "--disable-sync",
     "--no-first-run",
 )
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listens at."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @contextmanager

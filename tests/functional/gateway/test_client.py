@@ -225,7 +225,7 @@ def test_a_service_that_says_nothing_is_asked_again_and_then_reported() -> None:
 def test_an_answer_that_stops_in_its_middle_is_reported_and_not_asked_for_again() -> None:
     waits: list[float] = []
     with _service(status=200, hold=threading.Event(), sends_half=True) as service:
-        broken = _failure(service, waits, timeout_seconds=1.0)
+        broken = _failure(service, waits, timeout_seconds=3.0)
 
     assert (broken.what, broken.why) == ("the answer broke off", "ReadTimeoutError")
     assert (broken.request_id, service.asked, waits) == ("req_service", 1, [])

@@ -88,12 +88,12 @@ def test_an_answer_that_is_there_first_waits_for_the_intent_and_is_recorded_afte
 ) -> None:
     with ThreadPoolExecutor(1) as pool:
         asked = _asked(rig, pool)
-        assert intents.sent.wait(5)
+        assert intents.sent.wait(60)
         with pytest.raises(TimeoutError):
             asked.result(MOMENT)
         assert _kinds(rig) == []
         intents.let()
-        response = asked.result(5)
+        response = asked.result(60)
 
     assert (response.status_code, b"You said" in response.data) == (200, True)
     assert _kinds(rig) == ["request.intent", "request.outcome"]
@@ -103,12 +103,12 @@ def test_an_answer_that_is_there_first_waits_for_the_intent_and_is_recorded_afte
 def test_an_answer_that_is_there_first_goes_nowhere_when_the_intent_is_lost(rig: Rig, intents: Intents) -> None:
     with ThreadPoolExecutor(1) as pool:
         asked = _asked(rig, pool)
-        assert intents.sent.wait(5)
+        assert intents.sent.wait(60)
         with pytest.raises(TimeoutError):
             asked.result(MOMENT)
         intents.is_lost = True
         intents.let()
-        response = asked.result(5)
+        response = asked.result(60)
 
     assert (response.status_code, response.get_json()["error"]["code"]) == (503, "ledger_unavailable")
     assert b"You said" not in response.data
@@ -123,14 +123,14 @@ def test_an_intent_that_is_lost_while_the_engine_works_ends_it_at_once_and_is_a_
     rig.engine.script = Script(hold=threading.Event())
     with ThreadPoolExecutor(1) as pool:
         asked = _asked(rig, pool)
-        assert intents.sent.wait(5)
-        assert rig.engine.started.wait(5)
+        assert intents.sent.wait(60)
+        assert rig.engine.started.wait(60)
         intents.is_lost = True
         intents.let()
-        response = asked.result(5)
+        response = asked.result(60)
 
     assert (response.status_code, response.get_json()["error"]["code"]) == (503, "ledger_unavailable")
-    assert rig.engine.cancelled.wait(5)
+    assert rig.engine.cancelled.wait(60)
     assert _kinds(rig) == ["request.refused"]  # nothing was answered, so it is no outcome
     assert rig.sample("llm_active_requests", model=MODEL) == 0
     assert rig.sample("vllm:num_requests_running", model_name=MODEL) == 0
@@ -142,11 +142,11 @@ def test_a_stream_says_nothing_before_its_intent_is_durable(rig: Rig, intents: I
         asked = pool.submit(
             rig.client.post, "/v1/chat/completions", json={**CHAT, "stream": True}, headers=rig.headers()
         )
-        assert intents.sent.wait(5)
+        assert intents.sent.wait(60)
         with pytest.raises(TimeoutError):
             asked.result(MOMENT)
         intents.let()
-        response = asked.result(5)
+        response = asked.result(60)
 
     assert b"[DONE]" in response.data
     assert _kinds(rig) == ["request.intent", "request.outcome"]

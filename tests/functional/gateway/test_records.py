@@ -127,7 +127,7 @@ def test_the_engine_may_begin_before_the_intent_is_durable(rig: Rig) -> None:
 
     def append(appended: Appended) -> None:
         if appended.sequence == 1:
-            asked_before.append(rig.engine.started.wait(5))
+            asked_before.append(rig.engine.started.wait(60))
 
     rig.ledger.appended = append
     assert rig.ask(CHAT).status_code == 200
@@ -145,7 +145,7 @@ def test_without_a_ledger_there_is_no_byte_of_an_answer_and_the_engine_is_cancel
     assert (response.status_code, error["code"], error["type"]) == (503, "ledger_unavailable", "server_error")
     assert response.headers["retry-after"] == "2"
     assert b"said" not in response.data
-    assert rig.engine.cancelled.wait(5)
+    assert rig.engine.cancelled.wait(60)
     assert rig.sample("sealift_unrecorded_refusals_total") == 1
 
 
@@ -246,7 +246,7 @@ def test_a_caller_that_stops_reading_a_stream_cancels_the_engine(rig: Rig) -> No
 
     response.close()
 
-    assert rig.engine.cancelled.wait(5)
+    assert rig.engine.cancelled.wait(60)
     (outcome,) = rig.bodies("request.outcome")
     assert (outcome["outcome"], outcome["status"]) == ("cancelled", 499)
     assert rig.sample("llm_active_requests", model=MODEL) == 0
@@ -259,7 +259,7 @@ def test_a_caller_that_leaves_before_the_first_chunk_cancels_the_engine(rig: Rig
 
     response.close()
 
-    assert rig.engine.cancelled.wait(5)
+    assert rig.engine.cancelled.wait(60)
     assert [one["outcome"] for one in rig.bodies("request.outcome")] == ["cancelled"]
 
 
@@ -270,7 +270,7 @@ def test_an_outcome_that_cannot_be_recorded_is_logged(rig: Rig, caplog: pytest.L
 
     response.close()
 
-    assert rig.engine.cancelled.wait(5)
+    assert rig.engine.cancelled.wait(60)
     assert "outcome_not_recorded" in caplog.text
 
 

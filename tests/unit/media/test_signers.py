@@ -1,6 +1,9 @@
 """Private keys by way of GnuPG: what is made, what is refused."""
 
+import os
+import select
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -142,6 +145,20 @@ def test_without_gnupg_nothing_is_signed(gnupg: GnuPG, monkeypatch: pytest.Monke
 
     with pytest.raises(KeyUnusableError):
         signers.secret_fingerprints(gnupg.home)
+
+
+def test_an_agent_that_was_told_to_end_has_ended_and_left_no_socket(home: Path) -> None:
+    signers.generate_key(home, "Alice Example", "alice@example.invalid")
+    asked = ["gpg-connect-agent", "--homedir", str(home), "--no-autostart", "GETINFO pid", "/bye"]
+    agent = os.pidfd_open(int(subprocess.run(asked, capture_output=True, check=True).stdout.split()[1]))
+    try:
+        signers.stop_agents(home)
+
+        assert select.select([agent], [], [], 0)[0] == [agent]
+        assert list(home.glob("S.*")) == []
+        signers.stop_agents(home)  # where none runs
+    finally:
+        os.close(agent)
 
 
 def test_ending_the_agents_of_a_folder_that_is_not_there_is_nothing(tmp_path: Path) -> None:

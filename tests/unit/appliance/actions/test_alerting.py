@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from appliance.actions import alerting
+from appliance.actions.alerting import Fault
 from appliance.actions.readiness import Surroundings, Verdict, readiness
 from appliance.config import Config
 from appliance.install.supervisor import UnitState
@@ -80,7 +81,7 @@ def test_prometheus_without_rules_is_found(answer: bytes | None) -> None:
     def ask(_: int, path: str) -> bytes | None:
         return answer if "rules" in path else b"ready"
 
-    assert alerting.faults(box(), running(), ask=ask) == ["Prometheus has no rules"]
+    assert [one.text for one in alerting.faults(box(), running(), ask=ask)] == ["Prometheus has no rules"]
 
 
 @pytest.mark.parametrize("state", ["pending", "firing"])
@@ -136,7 +137,7 @@ def test_the_go_live_report_goes_by_what_runs(monkeypatch: pytest.MonkeyPatch) -
     with open_floor() as floor:
         here = floor.here
 
-        def item(faults: list[str], alerts: dict[str, Any]) -> tuple[Verdict, str]:
+        def item(faults: list[Fault], alerts: dict[str, Any]) -> tuple[Verdict, str]:
             monkeypatch.setattr(alerting, "faults", lambda *_, **__: faults)
             config = here.config.model_copy(update={"alerts": box(alerts=alerts).alerts})
             report = readiness(
@@ -149,6 +150,9 @@ def test_the_go_live_report_goes_by_what_runs(monkeypatch: pytest.MonkeyPatch) -
 
         assert item([], RELAY) == (Verdict.HELD, "mail to 1 by 10.0.0.25")
         assert item([], {})[0] is Verdict.NOT_HELD
-        verdict, text = item(["monitoring is off"], RELAY)
+        verdict, text = item([Fault(text="monitoring is off")], RELAY)
         assert verdict is Verdict.NOT_HELD
         assert "monitoring is off; named, and not told: mail to 1 by 10.0.0.25" in text
+        two = {**RELAY, "mail_to": ["a@clinic.internal", "b@clinic.internal"]}
+        verdict, text = item([Fault(text="a mail is refused", is_of_mail=True)], two)
+        assert (verdict, "not told" in text) == (Verdict.NOT_HELD, False)

@@ -123,7 +123,7 @@ def test_a_collector_gets_a_message_of_rfc_5424(protocol: str) -> None:
     kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
     with socket.socket(socket.AF_INET, kind) as collector:
         collector.bind(("127.0.0.1", 0))
-        collector.settimeout(5)
+        collector.settimeout(60)
         if protocol == "tcp":
             collector.listen(1)
         send = to_syslog(f"{protocol} 127.0.0.1 {collector.getsockname()[1]}", host="box", clock=CLOCK)

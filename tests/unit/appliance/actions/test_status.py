@@ -169,6 +169,6 @@ def test_a_ledger_that_takes_callers_in_and_answers_none_is_waited_for_once(
         found = status(here, clock=CLOCK, supervisor=FakeSupervisor())
 
     assert len(waited) == 1
-    assert 0.3 <= waited[0] < 5
+    assert 0.3 <= waited[0] < 9
     assert found.part("ledger").is_good is False
     assert found.part("window").is_good is False

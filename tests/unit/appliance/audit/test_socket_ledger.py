@@ -193,7 +193,7 @@ def test_a_ledger_that_is_silent_for_too_long_is_not_asked_again(impostor: tuple
         ledger.append("request.intent", intent("a"))
 
     assert caught.value.why == "timed out"
-    assert 0.2 < time.monotonic() - began < 5
+    assert 0.2 < time.monotonic() - began < 30
     assert len(server.asked) == 1
 
 

@@ -33,7 +33,7 @@ class TroubledBackend(MemoryBackend):
         return self.broken
 
     def append(self, rows: Sequence[Row], nodes: Sequence[Node]) -> None:
-        self.gate.wait(5)
+        self.gate.wait(60)
         if self.trouble is not None:
             raise self.trouble
         self.batches.append(len(rows))

@@ -16,7 +16,7 @@ from tests.support.gateway import MODEL, OneRoute
 from tests.support.unix_http import listening
 from tests.support.versions import short_folder
 
-SECONDS = 0.3
+SECONDS = 1.0  # enough for an engine that is well, on a machine that has other work
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n"
 """Of more than ever comes."""
 TOLD = b"vllm:num_requests_running 3.0\n"
@@ -59,7 +59,7 @@ def test_an_engine_that_never_ends_its_answer_is_given_up(first: bytes, then: by
         found, took = scraped(folder / "one.sock")
 
     assert found == {}
-    assert took < 4 * SECONDS
+    assert took < 30 * SECONDS
 
 
 def test_many_that_are_silent_take_as_long_as_one_and_nothing_from_one_that_is_well() -> None:
@@ -71,4 +71,4 @@ def test_many_that_are_silent_take_as_long_as_one_and_nothing_from_one_that_is_w
         found, took = scraped(folder / "e.sock")
 
     assert found == {"cpu": 3.0}
-    assert took < 4 * SECONDS
+    assert took < 7 * SECONDS, "one after the other they would take nine"

@@ -112,7 +112,7 @@ def test_before_it_a_thread_tells(clock: FixedClock) -> None:
     thread = debugging.begin(Made(is_alive=False), UNTIL, clock=clock)
 
     assert isinstance(thread, threading.Thread)
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
 
 

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import shutil
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from appliance.actions.retention.expiring import EXPIRING, Asked, expire
 from appliance.actions.retention.keyslots import KeySlots
 from appliance.actions.retention.reviewdesk import ADMIN_DOOR, GATEWAY_DOOR, OPERATOR_DOOR, ReviewDesk
 from appliance.audit.rights import require_is_one_of
-from appliance.errors import LedgerRefusedError, LedgerUnavailableError
+from appliance.errors import LedgerRefusedError, LedgerUnavailableError, NoSpaceError
 from appliance.sections import ReviewSection
 from appliance.wire import Peer, RemoteError
 from media.clock import to_text
@@ -47,6 +49,18 @@ class Site:
 def content(text: str) -> str:
     value = {"format": 1, "texts": [{"role": "answer", "text": text}]}
     return base64.b64encode(json.dumps(value).encode()).decode()
+
+
+@pytest.fixture(autouse=True)
+def disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Half of the disk is free, whatever this machine's has; says how many hundredths are instead."""
+    usage = type(shutil.disk_usage("/"))
+
+    def has_free(hundredths: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10_000, 10_000 - 100 * hundredths, 100 * hundredths))
+
+    has_free(50)
+    return has_free
 
 
 @pytest.fixture
@@ -117,6 +131,16 @@ def test_the_store_ends_where_the_site_file_says_and_goes_on_when_some_expired(s
     site.keep("req_4")
 
     assert site.page.call("standing") == {"count": 1, "most": 3, "days": 30, "rated": 0}
+
+
+def test_a_disk_that_is_nearly_full_is_left_to_the_ledger(site: Site, disk: Callable[[int], None]) -> None:
+    disk(9)
+    with pytest.raises(RemoteError, match="no further sample") as refused:
+        site.keep("req_1")
+    assert refused.value.remote_code == NoSpaceError.code
+
+    disk(10)
+    site.keep("req_1")
 
 
 def test_the_nightly_run_has_what_is_due_destroyed_by_whoever_owns_it_and_records_both(tmp_path: Path) -> None:
