@@ -9,6 +9,7 @@ Rules:
     TMPL-1 A prompt's tokens are those of its whole text, as the model was trained with them, where these have no other
            control tokens than our parts have by themselves; else, and where nobody knows which tokens these are, each
            part is taken apart by itself.
+    TMPL-2 Where a template takes no system message, its text comes before the first user's, with an empty line between.
 """
 
 import secrets
@@ -24,6 +25,8 @@ from media.clock import Clock
 MAX_RENDERED_CHARACTERS: Final = 4_000_000
 # White space that no template writes. It stands around a mark, so that one which strips a message is seen to.
 _EDGE: Final = "\v"
+_SYSTEM: Final = {"role": "system", "content": "Answer briefly."}
+_USER: Final = {"role": "user", "content": "Good morning."}
 
 
 class Vocabulary(Protocol):
@@ -85,6 +88,7 @@ class ChatTemplate:
             ) from error
         self._bos = bos
         self._eos = eos
+        self._takes_system = self._takes(_USER) <= self._takes(_SYSTEM, _USER)
 
     def segments(self, messages: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
         """Return the prompt as (text, is_ours) in order; only our text may hold control tokens.
@@ -93,6 +97,19 @@ class ChatTemplate:
             TemplateRefusedError: The template refuses the messages.
             EngineProtocolError: It fails, or loses one.
         """
+        if not self._takes_system:
+            messages = _without_system(messages)
+        return self._rendered(messages)
+
+    def _takes(self, *messages: Mapping[str, Any]) -> bool:
+        """Tell whether the template renders messages and loses none."""
+        try:
+            self._rendered(messages)
+        except EngineProtocolError:
+            return False
+        return True
+
+    def _rendered(self, messages: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
         mark = secrets.token_hex(8)
         contents = [str(message.get("content") or "") for message in messages]
         marked = [
@@ -125,6 +142,15 @@ class ChatTemplate:
             if [token for token in whole if vocabulary.is_named(token)] == ours:
                 return whole
         return [token for part, _ in parts for token in part]
+
+
+def _without_system(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return messages whose first one of the system is part of the user's that follows it (TMPL-2)."""
+    roles = [message.get("role") for message in messages[:2]]
+    if roles != ["system", "user"]:
+        return messages
+    texts = [str(message.get("content") or "") for message in messages[:2]]
+    return [{**messages[1], "content": "\n\n".join(text for text in texts if text)}, *messages[2:]]
 
 
 def _split(rendered: str, mark: str, contents: Sequence[str]) -> list[tuple[str, bool]]:

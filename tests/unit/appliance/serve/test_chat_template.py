@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import EngineLoadError, EngineProtocolError
-from appliance.serve.chat_template import ChatTemplate
+from appliance.serve.chat_template import ChatTemplate, TemplateRefusedError
 from media.clock import FixedClock
 
 CHATML = (
@@ -107,6 +107,36 @@ def test_a_template_is_told_the_day_where_there_is_a_clock_and_none_where_the_sa
 
     assert ChatTemplate(source, clock=clock).segments([{"role": "user", "content": "x"}])[0] == ("03 Feb 2027", True)
     assert ChatTemplate(source).segments([{"role": "user", "content": "x"}])[0] == ("26 Jul 2024", True)
+
+
+TURNS = (
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('in turns') }}"
+    "{% endif %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+)
+USERS_ALONE = "{% for m in messages if m.role != 'system' %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+
+
+@pytest.mark.parametrize("source", [TURNS, USERS_ALONE])
+def test_what_the_system_says_comes_before_the_first_user_where_a_template_takes_no_such_message(source: str) -> None:
+    conversation = [("system", "be brief"), ("user", "hi"), ("assistant", "yes"), ("user", "so?")]
+    messages = [{"role": role, "content": content} for role, content in conversation]
+
+    segments = ChatTemplate(source).segments(messages)
+
+    assert "".join(text for text, _ in segments) == "[user]be brief\n\nhi[assistant]yes[user]so?"
+    assert ("be brief\n\nhi", False) in segments
+    assert messages[1]["content"] == "hi"
+
+
+def test_a_template_that_takes_a_system_message_gets_it() -> None:
+    segments = ChatTemplate(CHATML).segments([{"role": "system", "content": "x"}, {"role": "user", "content": "y"}])
+
+    assert ("<|im_start|>system\n", True) in segments
+
+
+def test_other_orders_stay_refused() -> None:
+    with pytest.raises(TemplateRefusedError):
+        ChatTemplate(TURNS).segments([{"role": "user", "content": "x"}, {"role": "user", "content": "y"}])
 
 
 def test_loops_may_be_left_as_where_templates_come_from() -> None:
