@@ -12,6 +12,7 @@ Rules:
     TMPL-2 Where a template takes no system message, its text comes before the first user's, with an empty line between.
 """
 
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -154,22 +155,19 @@ def _without_system(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[s
 
 
 def _split(rendered: str, mark: str, contents: Sequence[str]) -> list[tuple[str, bool]]:
+    """Return the parts of a rendered prompt; a template may put messages in another order, or say one twice."""
     segments: list[tuple[str, bool]] = []
-    rest = rendered
-    for at, content in enumerate(contents):
-        if not content:
-            continue
-        before, found, rest_after = rest.partition(f"{mark}-{at}-{mark}")
-        if not found:
-            raise EngineProtocolError(
-                what="the chat template dropped a message", why=f"message {at}", fix="choose another version"
-            )
+    at, missing = 0, {number for number, content in enumerate(contents) if content}
+    for found in re.finditer(f"({_EDGE}?){mark}-([0-9]+)-{mark}({_EDGE}?)", rendered):
+        content = contents[int(found[2])]
         # Where the template took the edge away, it strips what people say.
-        said = content if before.endswith(_EDGE) else content.lstrip()
-        said = said if rest_after.startswith(_EDGE) else said.rstrip()
-        before, rest = before.removesuffix(_EDGE), rest_after.removeprefix(_EDGE)
-        segments += [(before, True)] if before else []
-        segments += [(said, False)] if said else []
-    if rest:
-        segments.append((rest, True))
-    return segments
+        said = content if found[1] else content.lstrip()
+        said = said if found[3] else said.rstrip()
+        segments += [(text, is_ours) for text, is_ours in ((rendered[at : found.start()], True), (said, False)) if text]
+        at = found.end()
+        missing.discard(int(found[2]))
+    if missing:
+        raise EngineProtocolError(
+            what="the chat template dropped a message", why=f"message {min(missing)}", fix="choose another version"
+        )
+    return [*segments, (rendered[at:], True)] if at < len(rendered) else segments

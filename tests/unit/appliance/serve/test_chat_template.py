@@ -128,6 +128,37 @@ def test_what_the_system_says_comes_before_the_first_user_where_a_template_takes
     assert messages[1]["content"] == "hi"
 
 
+def test_a_template_may_tell_what_the_system_says_before_the_last_user() -> None:
+    # As Mistral's from version 3 on.
+    source = (
+        "{% for m in messages if m.role != 'system' %}[{{ m.role }}]"
+        "{% if loop.last and messages[0].role == 'system' %}{{ messages[0].content }}\n\n{% endif %}{{ m.content }}"
+        "{% endfor %}"
+    )
+    said = [("system", "be brief"), ("user", "hi "), ("assistant", "yes"), ("user", "so?")]
+
+    segments = ChatTemplate(source).segments([{"role": role, "content": content} for role, content in said])
+
+    assert segments == [
+        ("[user]", True),
+        ("hi ", False),
+        ("[assistant]", True),
+        ("yes", False),
+        ("[user]", True),
+        ("be brief", False),
+        ("\n\n", True),
+        ("so?", False),
+    ]
+
+
+def test_a_template_that_says_a_message_twice_has_it_twice() -> None:
+    segments = ChatTemplate("{{ messages[0].content }}|{{ messages[0].content }}").segments(
+        [{"role": "user", "content": "x"}]
+    )
+
+    assert segments == [("x", False), ("|", True), ("x", False)]
+
+
 def test_a_template_that_takes_a_system_message_gets_it() -> None:
     segments = ChatTemplate(CHATML).segments([{"role": "system", "content": "x"}, {"role": "user", "content": "y"}])
 
