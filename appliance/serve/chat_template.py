@@ -15,9 +15,12 @@ Rules:
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from appliance.errors import EngineLoadError, EngineProtocolError
@@ -57,6 +60,17 @@ def _refuse(message: object) -> None:
     )
 
 
+class _Trained(Extension):
+    """Reads the marks around what a model is trained to say (`{% generation %}`), which change no text."""
+
+    tags: ClassVar = {"generation"}
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """Return what stands between them."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
 class ChatTemplate:
     """A compiled template.
 
@@ -76,7 +90,7 @@ class ChatTemplate:
             lstrip_blocks=True,
             autoescape=False,
             undefined=jinja2.ChainableUndefined,
-            extensions=["jinja2.ext.loopcontrols"],
+            extensions=["jinja2.ext.loopcontrols", _Trained],
         )
         environment.globals["raise_exception"] = _refuse
         if clock is not None:

@@ -8,8 +8,11 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from typing import ClassVar
 
-from jinja2 import ChainableUndefined
+from jinja2 import ChainableUndefined, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 _MAX_OUTPUT = 1_000_000
@@ -34,6 +37,20 @@ class _RefusedError(Exception):
     """The template itself says that it does not take these messages."""
 
 
+class Trained(Extension):
+    """Reads the marks around what a model is trained to say (`{% generation %}`), which change no text."""
+
+    tags: ClassVar = {"generation"}
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """Return what stands between them."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+EXTENSIONS = ["jinja2.ext.loopcontrols", Trained]
+
+
 def _refuse(message: object) -> None:
     raise _RefusedError(str(message)[:200])
 
@@ -49,7 +66,7 @@ def main(arguments: list[str]) -> int:
         lstrip_blocks=True,
         autoescape=False,
         undefined=ChainableUndefined,
-        extensions=["jinja2.ext.loopcontrols"],
+        extensions=EXTENSIONS,
     )
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = lambda form: "2026-11-20" if form else ""

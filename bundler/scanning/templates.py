@@ -18,6 +18,7 @@ from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from bundler.scanning import sandbox
+from bundler.scanning.template_child import EXTENSIONS
 
 _CHILD: Final = Path(__file__).with_name("template_child.py")
 _PLACE: Final = "/template.jinja"
@@ -44,7 +45,7 @@ def dangers(untrusted: bytes) -> Iterator[str]:
     """Yield what in a template no chat needs and an attack does; a template that does not parse is one too."""
     try:
         source = untrusted.decode()
-        tree = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"]).parse(source)
+        tree = ImmutableSandboxedEnvironment(extensions=EXTENSIONS).parse(source)
     except UnicodeDecodeError:
         yield "it is not UTF-8"
         return

@@ -170,6 +170,12 @@ def test_other_orders_stay_refused() -> None:
         ChatTemplate(TURNS).segments([{"role": "user", "content": "x"}, {"role": "user", "content": "y"}])
 
 
+def test_marks_around_what_is_trained_change_nothing() -> None:
+    source = "{% for m in messages %}{% generation %}[{{ m.content }}]{% endgeneration %}{% endfor %}"
+
+    assert ChatTemplate(source).segments([{"role": "user", "content": "x"}]) == [("[", True), ("x", False), ("]", True)]
+
+
 def test_loops_may_be_left_as_where_templates_come_from() -> None:
     source = "{% for m in messages %}{% if loop.index0 == 1 %}{% break %}{% endif %}{{ m.content }}{% endfor %}"
 

@@ -27,6 +27,18 @@ def test_a_plain_template_takes_every_conversation_and_gives_the_same_digest_eac
     assert outcome(CHATML) == first
 
 
+def test_what_engines_take_besides_is_taken() -> None:
+    trained = CHATML.replace("{% endfor %}", "{% generation %} {% endgeneration %}{% endfor %}")
+    loops = "{% for n in range(9) %}{% if n %}{% break %}{% endif %}{{ strftime_now('%Y') }}{% endfor %}" + CHATML
+
+    for source in (trained, loops):
+        assert source != CHATML
+        assert dangers(source) == []
+        found = outcome(source)
+        assert isinstance(found, Rendered)
+        assert (found.conversations, found.refused) == (12, 0)
+
+
 def test_a_template_may_refuse_a_system_message_but_not_a_plain_question() -> None:
     found = outcome(STRICT)
 
