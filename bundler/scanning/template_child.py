@@ -8,7 +8,6 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import ClassVar
 
 from jinja2 import ChainableUndefined, nodes
 from jinja2.ext import Extension
@@ -40,7 +39,7 @@ class _RefusedError(Exception):
 class Trained(Extension):
     """Reads the marks around what a model is trained to say (`{% generation %}`), which change no text."""
 
-    tags: ClassVar = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 - as the base has it
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         """Return what stands between them."""
