@@ -15,6 +15,7 @@ Rules:
 import re
 import secrets
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, Protocol
 
 import jinja2
@@ -150,13 +151,12 @@ class ChatTemplate:
             EngineProtocolError: As `segments`.
         """
         segments = self.segments(messages)
-        parts = [(vocabulary.tokenize(text, special=is_ours), is_ours) for text, is_ours in segments]
         if vocabulary.knows_names:
-            ours = [token for part, is_ours in parts if is_ours for token in part if vocabulary.is_named(token)]
+            ours = [vocabulary.tokenize(text, special=True) for text, is_ours in segments if is_ours]
             whole = vocabulary.tokenize("".join(text for text, _ in segments), special=True)
-            if [token for token in whole if vocabulary.is_named(token)] == ours:
+            if list(filter(vocabulary.is_named, whole)) == list(filter(vocabulary.is_named, chain(*ours))):
                 return whole
-        return [token for part, _ in parts for token in part]
+        return [token for text, is_ours in segments for token in vocabulary.tokenize(text, special=is_ours)]
 
 
 def _without_system(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
