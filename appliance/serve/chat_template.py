@@ -1,15 +1,18 @@
 """Chat templates of the promoted profile, rendered so that a user's text can never become a control token.
 
-The template is rendered with a mark in place of each message's content. The text between marks is ours and may hold
-control tokens; what replaces a mark is tokenized as plain text (llama.cpp's ``parse_special`` off). Of a message the
-template sees role and content only. What else templates ask for is as in the library that they are written for
-(Hugging Face's transformers): the texts of the tokens that begin and end a sequence, the day, loops that are left.
+The template is rendered with a mark in place of what each message says, within its white space, which templates may
+strip. The text between marks is ours and may hold control tokens; what replaces a mark is tokenized as plain text
+(llama.cpp's ``parse_special`` off). Of a message the template sees role and content only. What else templates ask for
+is as in the library that they are written for (Hugging Face's transformers): the texts of the tokens that begin and
+end a sequence, the day, loops that are left.
 
 Rules:
     TMPL-1 A prompt's tokens are those of its whole text, as the model was trained with them, where these have no other
            control tokens than our parts have by themselves; else, and where nobody knows which tokens these are, each
            part is taken apart by itself.
-    TMPL-2 Where a template takes no system message, its text comes before the first user's, with an empty line between.
+    TMPL-2 A template that leaves out what a model thought aloud in earlier answers sees where that ends, if the tags
+           are no control tokens of this model.
+    TMPL-3 Where a template takes no system message, its text comes before the first user's, with an empty line between.
 """
 
 import re
@@ -28,8 +31,8 @@ from appliance.errors import EngineLoadError, EngineProtocolError
 from media.clock import Clock
 
 MAX_RENDERED_CHARACTERS: Final = 4_000_000
-# White space that no template writes. It stands around a mark, so that one which strips a message is seen to.
-_EDGE: Final = "\v"
+_THINKS: Final = ("<think>", "</think>")
+_TAGS: Final = re.compile(f"({'|'.join(_THINKS)})")
 _SYSTEM: Final = {"role": "system", "content": "Answer briefly."}
 _USER: Final = {"role": "user", "content": "Good morning."}
 
@@ -104,10 +107,15 @@ class ChatTemplate:
             ) from error
         self._bos = bos
         self._eos = eos
+        self._reads_thoughts = _THINKS[1] in source
         self._takes_system = self._takes(_USER) <= self._takes(_SYSTEM, _USER)
 
-    def segments(self, messages: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
+    def segments(self, messages: Sequence[Mapping[str, Any]], *, tagged: bool = False) -> list[tuple[str, bool]]:
         """Return the prompt as (text, is_ours) in order; only our text may hold control tokens.
+
+        Args:
+            messages: Of whom, and what they say.
+            tagged: Whether the template may see the tags around what the assistant thought; they are our text then.
 
         Raises:
             TemplateRefusedError: The template refuses the messages.
@@ -115,7 +123,7 @@ class ChatTemplate:
         """
         if not self._takes_system:
             messages = _without_system(messages)
-        return self._rendered(messages)
+        return self._rendered(messages, tagged=tagged)
 
     def _takes(self, *messages: Mapping[str, Any]) -> bool:
         """Tell whether the template renders messages and loses none."""
@@ -125,12 +133,11 @@ class ChatTemplate:
             return False
         return True
 
-    def _rendered(self, messages: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
-        mark = secrets.token_hex(8)
-        contents = [str(message.get("content") or "") for message in messages]
+    def _rendered(self, messages: Sequence[Mapping[str, Any]], *, tagged: bool = False) -> list[tuple[str, bool]]:
+        said = _Said(secrets.token_hex(8))
         marked = [
-            {"role": message.get("role"), "content": f"{_EDGE}{mark}-{at}-{mark}{_EDGE}" if contents[at] else ""}
-            for at, message in enumerate(messages)
+            {"role": message.get("role"), "content": said.marked(message, tagged=tagged and self._reads_thoughts)}
+            for message in messages
         ]
         try:
             rendered = self._template.render(
@@ -142,7 +149,7 @@ class ChatTemplate:
             ) from error
         if len(rendered) > MAX_RENDERED_CHARACTERS:
             raise EngineProtocolError(what="the rendered prompt is too long", why="template", fix="send less")
-        return _split(rendered, mark, contents)
+        return said.put_into(rendered)
 
     def tokens(self, messages: Sequence[Mapping[str, Any]], vocabulary: Vocabulary) -> list[int]:
         """Return the prompt's tokens (TMPL-1).
@@ -150,7 +157,7 @@ class ChatTemplate:
         Raises:
             EngineProtocolError: As `segments`.
         """
-        segments = self.segments(messages)
+        segments = self.segments(messages, tagged=self._may_see_tags(messages, vocabulary))
         if vocabulary.knows_names:
             ours = [vocabulary.tokenize(text, special=True) for text, is_ours in segments if is_ours]
             whole = vocabulary.tokenize("".join(text for text, _ in segments), special=True)
@@ -158,9 +165,14 @@ class ChatTemplate:
                 return whole
         return [token for text, is_ours in segments for token in vocabulary.tokenize(text, special=is_ours)]
 
+    def _may_see_tags(self, messages: Sequence[Mapping[str, Any]], vocabulary: Vocabulary) -> bool:
+        if not self._reads_thoughts or not any(_THINKS[1] in str(message.get("content")) for message in messages):
+            return False
+        return all(vocabulary.tokenize(tag, special=True) == vocabulary.tokenize(tag, special=False) for tag in _THINKS)
+
 
 def _without_system(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return messages whose first one of the system is part of the user's that follows it (TMPL-2)."""
+    """Return messages whose first one of the system is part of the user's that follows it (TMPL-3)."""
     roles = [message.get("role") for message in messages[:2]]
     if roles != ["system", "user"]:
         return messages
@@ -168,20 +180,41 @@ def _without_system(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[s
     return [{**messages[1], "content": "\n\n".join(text for text in texts if text)}, *messages[2:]]
 
 
-def _split(rendered: str, mark: str, contents: Sequence[str]) -> list[tuple[str, bool]]:
-    """Return the parts of a rendered prompt; a template may put messages in another order, or say one twice."""
-    segments: list[tuple[str, bool]] = []
-    at, missing = 0, {number for number, content in enumerate(contents) if content}
-    for found in re.finditer(f"({_EDGE}?){mark}-([0-9]+)-{mark}({_EDGE}?)", rendered):
-        content = contents[int(found[2])]
-        # Where the template took the edge away, it strips what people say.
-        said = content if found[1] else content.lstrip()
-        said = said if found[3] else said.rstrip()
-        segments += [(text, is_ours) for text, is_ours in ((rendered[at : found.start()], True), (said, False)) if text]
-        at = found.end()
-        missing.discard(int(found[2]))
-    if missing:
-        raise EngineProtocolError(
-            what="the chat template dropped a message", why=f"message {min(missing)}", fix="choose another version"
-        )
-    return [*segments, (rendered[at:], True)] if at < len(rendered) else segments
+class _Said:
+    """What messages say, each piece behind a mark that nobody can guess."""
+
+    def __init__(self, mark: str) -> None:
+        self._mark = mark
+        self._pieces: list[str] = []
+        self._needed: set[int] = set()
+
+    def marked(self, message: Mapping[str, Any], *, tagged: bool) -> str:
+        """Return what a template sees of a message: marks with the white space, and the tags, around them."""
+        content = str(message.get("content") or "")
+        parts = _TAGS.split(content) if tagged and message.get("role") == "assistant" else [content]
+        found = [part if part in _THINKS and tagged else self._marked(part) for part in parts]
+        if parts[-1].strip():  # of what was only thought, a template may leave all out
+            self._needed.add(len(self._pieces) - 1)
+        return "".join(found)
+
+    def _marked(self, part: str) -> str:
+        piece = part.strip()
+        if not piece:
+            return part
+        self._pieces.append(piece)
+        return part.replace(piece, f"{self._mark}-{len(self._pieces) - 1}-{self._mark}", 1)
+
+    def put_into(self, rendered: str) -> list[tuple[str, bool]]:
+        """Return the parts of a rendered prompt; a template may put messages in another order, or say one twice."""
+        segments: list[tuple[str, bool]] = []
+        at, missing = 0, set(self._needed)
+        for found in re.finditer(f"{self._mark}-([0-9]+)-{self._mark}", rendered):
+            segments += [(rendered[at : found.start()], True)] if found.start() > at else []
+            segments.append((self._pieces[int(found[1])], False))
+            at = found.end()
+            missing.discard(int(found[1]))
+        if missing:
+            raise EngineProtocolError(
+                what="the chat template dropped a message", why="not all of them are told", fix="choose another version"
+            )
+        return [*segments, (rendered[at:], True)] if at < len(rendered) else segments

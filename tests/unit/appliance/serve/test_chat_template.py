@@ -21,7 +21,8 @@ CHATML = (
 def test_a_users_text_is_never_marked_as_ours(content: str) -> None:
     segments = ChatTemplate(CHATML).segments([{"role": "user", "content": content}])
 
-    assert (content, False) in segments
+    assert (content.strip(), False) in segments or not content.strip()
+    assert all(text in content for text, is_ours in segments if not is_ours)
     assert "".join(text for text, _ in segments) == f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -82,19 +83,52 @@ def test_a_template_writes_the_tokens_that_begin_and_end_a_sequence() -> None:
     assert spelled(source, "a") == ["<s>", *"[INST] a [/INST]", "</s>"]
 
 
-@pytest.mark.parametrize(("filter_", "left", "right"), [("", "\n ", " \n"), ("|trim", "", "")])
-def test_a_template_that_strips_messages_strips_what_people_say(filter_: str, left: str, right: str) -> None:
-    segments = ChatTemplate("<{{ messages[0].content" + filter_ + " }}>").segments(
+@pytest.mark.parametrize(
+    ("taken", "left", "right"), [("", "\n ", " \n"), ("|trim", "", ""), (".lstrip('\\n')", " ", " \n")]
+)
+def test_a_template_that_strips_messages_strips_what_people_say(taken: str, left: str, right: str) -> None:
+    segments = ChatTemplate("<{{ (messages[0].content)" + taken + " }}>").segments(
         [{"role": "user", "content": "\n a b \n"}]
     )
 
-    assert segments == [("<", True), (f"{left}a b{right}", False), (">", True)]
+    assert segments == [(f"<{left}", True), ("a b", False), (f"{right}>", True)]
+
+
+# As DeepSeek's and Qwen's templates do it.
+THOUGHTLESS = (
+    "{% for m in messages %}[{{ m.role }}]{% set said = m.content %}"
+    "{% if '</think>' in said %}{% set said = said.split('</think>')[-1].lstrip('\\n') %}{% endif %}{{ said }}"
+    "{% endfor %}"
+)
+ANSWERED = "<think>\nthe label says 7\n</think>\n\nIt is the 7th."
+
+
+def thought(source: str, vocabulary: Merging, *, role: str = "assistant", said: str = ANSWERED) -> str:
+    messages = [{"role": role, "content": said}, {"role": "user", "content": "and?"}]
+    return "".join(vocabulary.text(ChatTemplate(source).tokens(messages, vocabulary)))
+
+
+def test_what_was_thought_in_earlier_answers_is_left_out_where_the_template_does_so() -> None:
+    assert thought(THOUGHTLESS, Merging(*MARKS)) == "[assistant]It is the 7th.[user]and?"
+    assert thought(THOUGHTLESS, Merging(*MARKS), said="<think>x</think>") == "[assistant][user]and?"
+    assert thought("{% for m in messages %}{{ m.content }}|{% endfor %}", Merging(*MARKS)) == f"{ANSWERED}|and?|"
+
+
+def test_a_user_who_writes_the_tags_is_heard_whole() -> None:
+    assert thought(THOUGHTLESS, Merging(*MARKS), role="user") == f"[user]{ANSWERED}[user]and?"
+
+
+def test_tags_that_are_control_tokens_are_not_shown_to_the_template() -> None:
+    vocabulary = Merging(*MARKS, "<think>", "</think>")
+
+    assert thought(THOUGHTLESS, vocabulary) == f"[assistant]{ANSWERED}[user]and?"
+    tokens = ChatTemplate(THOUGHTLESS).tokens([{"role": "assistant", "content": ANSWERED}], vocabulary)
+    assert not any(vocabulary.is_named(token) for token in tokens)
 
 
 def test_what_is_nothing_once_stripped_is_nothing() -> None:
     assert ChatTemplate("<{{ messages[0].content.strip() }}>").segments([{"role": "user", "content": " \n"}]) == [
-        ("<", True),
-        (">", True),
+        ("<>", True)
     ]
 
 
@@ -141,8 +175,8 @@ def test_a_template_may_tell_what_the_system_says_before_the_last_user() -> None
 
     assert segments == [
         ("[user]", True),
-        ("hi ", False),
-        ("[assistant]", True),
+        ("hi", False),
+        (" [assistant]", True),
         ("yes", False),
         ("[user]", True),
         ("be brief", False),
