@@ -47,6 +47,8 @@ class EchoDecoder:
     sequences: int = 2
     vocabulary_tokens: int = 0x110000
     opening: tuple[int, ...] = ()
+    start: str = ""
+    end: str = ""
     knows_names: bool = False
     steps: list[list[Row]] = field(default_factory=list)
     last: list[Row] = field(default_factory=list)
