@@ -31,13 +31,23 @@ from appliance.errors import EngineLoadError, EngineProtocolError
 from media.clock import Clock
 
 MAX_RENDERED_CHARACTERS: Final = 4_000_000
+# What a template may make of messages; a site's own are approved, and yet people write them.
+_FAILURES: Final = (
+    jinja2.TemplateError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    RecursionError,
+)
 _THINKS: Final = ("<think>", "</think>")
 _TAGS: Final = re.compile(f"({'|'.join(_THINKS)})")
 _SYSTEM: Final = {"role": "system", "content": "Answer briefly."}
 _USER: Final = {"role": "user", "content": "Good morning."}
 
 
-class Vocabulary(Protocol):
+class Tokenizer(Protocol):
     """Who knows the model's tokens."""
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
@@ -143,7 +153,7 @@ class ChatTemplate:
             rendered = self._template.render(
                 messages=marked, add_generation_prompt=True, bos_token=self._bos, eos_token=self._eos
             )
-        except (jinja2.TemplateError, TypeError, ValueError, OverflowError) as error:
+        except _FAILURES as error:
             raise EngineProtocolError(
                 what="the chat template failed", why=type(error).__name__, fix="check the messages"
             ) from error
@@ -151,24 +161,24 @@ class ChatTemplate:
             raise EngineProtocolError(what="the rendered prompt is too long", why="template", fix="send less")
         return said.put_into(rendered)
 
-    def tokens(self, messages: Sequence[Mapping[str, Any]], vocabulary: Vocabulary) -> list[int]:
+    def tokens(self, messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> list[int]:
         """Return the prompt's tokens (TMPL-1).
 
         Raises:
             EngineProtocolError: As `segments`.
         """
-        segments = self.segments(messages, tagged=self._may_see_tags(messages, vocabulary))
-        if vocabulary.knows_names:
-            ours = [vocabulary.tokenize(text, special=True) for text, is_ours in segments if is_ours]
-            whole = vocabulary.tokenize("".join(text for text, _ in segments), special=True)
-            if list(filter(vocabulary.is_named, whole)) == list(filter(vocabulary.is_named, chain(*ours))):
+        segments = self.segments(messages, tagged=self._may_see_tags(messages, tokenizer))
+        if tokenizer.knows_names:
+            ours = [tokenizer.tokenize(text, special=True) for text, is_ours in segments if is_ours]
+            whole = tokenizer.tokenize("".join(text for text, _ in segments), special=True)
+            if list(filter(tokenizer.is_named, whole)) == list(filter(tokenizer.is_named, chain(*ours))):
                 return whole
-        return [token for text, is_ours in segments for token in vocabulary.tokenize(text, special=is_ours)]
+        return [token for text, is_ours in segments for token in tokenizer.tokenize(text, special=is_ours)]
 
-    def _may_see_tags(self, messages: Sequence[Mapping[str, Any]], vocabulary: Vocabulary) -> bool:
+    def _may_see_tags(self, messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> bool:
         if not self._reads_thoughts or not any(_THINKS[1] in str(message.get("content")) for message in messages):
             return False
-        return all(vocabulary.tokenize(tag, special=True) == vocabulary.tokenize(tag, special=False) for tag in _THINKS)
+        return all(tokenizer.tokenize(tag, special=True) == tokenizer.tokenize(tag, special=False) for tag in _THINKS)
 
 
 def _without_system(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

@@ -231,6 +231,12 @@ def test_a_template_cannot_reach_python(source: str) -> None:
         ChatTemplate(source).segments([{"role": "user", "content": "x"}])
 
 
+@pytest.mark.parametrize("source", ["{{ 1 // 0 }}", "{{ [1][2]() }}", "{{ {}['a']['b']() }}", "{{ 'x' * -1 + 1 }}"])
+def test_a_template_that_fails_is_told_as_that(source: str) -> None:
+    with pytest.raises(EngineProtocolError):
+        ChatTemplate("{{ messages[0].content }}" + source).segments([{"role": "user", "content": "x"}])
+
+
 def test_a_template_that_loses_a_message_is_refused() -> None:
     with pytest.raises(EngineProtocolError):
         ChatTemplate("{{ messages[0].content }}").segments(
