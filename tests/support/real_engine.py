@@ -39,6 +39,11 @@ def told_by(program: str, folder: Path) -> dict[str, Any]:
     """
     weights = folder / "weights.gguf"
     weights.write_bytes(shipped_weights())
+    return run_program(program, weights, seconds=240)
+
+
+def run_program(program: str, weights: Path, *, seconds: float) -> dict[str, Any]:
+    """Run a program as `told_by` does, about any weights."""
     python = max((DEMO / "appliance/opt/sealift/releases").glob("*/engine-llama-cpp/bin/python"))
     done = subprocess.run(
         [python, "-I", "-c", program, str(ROOT), str(weights)],
@@ -46,7 +51,7 @@ def told_by(program: str, folder: Path) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=seconds,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
