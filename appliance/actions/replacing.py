@@ -20,7 +20,7 @@ from appliance.errors import ConflictError
 from appliance.store.content import ContentStore
 from appliance.store.writing import writing
 from appliance.verify import kept, trust
-from appliance.verify.freshness import spelled
+from appliance.verify.freshness import different
 from appliance.verify.metadata import TrustChain
 from appliance.verify.trust import TrustRecord
 from media.clock import Clock
@@ -53,7 +53,7 @@ def replace_root(
         UsageError: Fewer than two people, or no reason.
         WrongEnvironmentError, MediaError, TrustError: It is no root that this box could believe.
     """
-    if len({spelled(name) for name in names} - {""}) < _PEOPLE or not reason.strip():
+    if different(names) < _PEOPLE or not reason.strip():
         raise UsageError(
             what="two people replace a root, with a reason",
             why=f"{len(names)} named",

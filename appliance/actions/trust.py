@@ -22,7 +22,7 @@ from appliance.errors import ConflictError, UnknownReleaseError
 from appliance.store.content import ContentStore
 from appliance.store.writing import writing
 from appliance.verify import trust
-from appliance.verify.freshness import spelled
+from appliance.verify.freshness import different
 from appliance.verify.metadata import TrustChain
 from appliance.verify.trust import TrustRecord
 from media import bagit, layout, limits
@@ -156,7 +156,7 @@ def recover(
         UsageError: Fewer than two people.
     """
     places = config.at
-    if len({spelled(name) for name in names} - {""}) < _CODES:
+    if different(names) < _CODES:
         raise UsageError(what="two people recover trust", why=f"{len(names)} named", fix="give --by NAME twice")
     given = [read_root(path) for path in roots]
     ledger = open_ledger(config, DOOR, spool=True, clock=clock)

@@ -12,7 +12,7 @@ from appliance.errors import ApprovalRefusedError
 from appliance.promote.policybook import PolicyBook
 from appliance.standby import voters
 from appliance.standby.service import DOOR
-from appliance.verify.freshness import spelled
+from appliance.verify.freshness import different
 from appliance.wire import Line
 from media.errors import SealiftError
 
@@ -44,7 +44,7 @@ def _take_over(
     """Serve from now on: two people answer for it that the other box does not."""
     own = shared.of(context)
     named = by or []
-    if len({spelled(name) for name in named} - {""}) < _LEAST_PEOPLE or not reason.strip() or not other_is_off:
+    if different(named) < _LEAST_PEOPLE or not reason.strip() or not other_is_off:
         raise ApprovalRefusedError(
             what="two people take the service over, with a reason, when the other box is off",
             why=f"{len(named)} named{'' if other_is_off else ', and nobody said that the other box is off'}",

@@ -9,6 +9,7 @@ Rules:
 """
 
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -111,14 +112,19 @@ def require_fresh(
         raise _stale(stale_after, reference, "nobody has accepted it")
     if not same(acceptance.code, code):
         raise _stale(stale_after, reference, "the code given is that of another release")
-    if len({spelled(name) for name in acceptance.names} - {""}) < _PEOPLE_FOR_STALE:
+    if different(acceptance.names) < _PEOPLE_FOR_STALE:
         raise _stale(stale_after, reference, "two different people must accept it")
     if not acceptance.reason.strip():
         raise _stale(stale_after, reference, "no reason was given")
     return True
 
 
-def spelled(name: str) -> str:
+def different(names: Iterable[str]) -> int:
+    """Return how many people these are who were named; who is named twice, or not at all, is not counted for it."""
+    return len({_spelled(name) for name in names} - {""})
+
+
+def _spelled(name: str) -> str:
     """Return what makes a person's name another one: not its blanks, its case, or characters that nobody sees."""
     plain = unicodedata.normalize("NFKC", name)
     seen = "".join(each for each in plain if unicodedata.category(each) not in {"Cf", "Cc"} or each.isspace())

@@ -10,7 +10,7 @@ from appliance.actions.people import read_certificate
 from appliance.audit.client import open_ledger
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, StoreWriteError
-from appliance.verify.freshness import spelled
+from appliance.verify.freshness import different
 from media import durable
 from media.clock import Clock
 from media.packets import Certificate
@@ -38,7 +38,7 @@ def choose(config: Config, certificate: Path, by: Sequence[str], *, clock: Clock
         PreflightError: Nothing can be encrypted to it.
         StoreWriteError: It could not be put in place.
     """
-    if (many := len({spelled(name) for name in by} - {""})) < _LEAST_PEOPLE:
+    if (many := different(by)) < _LEAST_PEOPLE:
         raise ApprovalRefusedError(
             what="a recipient of backups takes two people",
             why=f"different people named: {many}",

@@ -23,7 +23,7 @@ from appliance.config import Config, DatabaseSection, KeysSection, PlacesSection
 from appliance.errors import ApprovalRefusedError, LedgerUnavailableError, PreflightError
 from appliance.store.content import ContentStore
 from appliance.timekeeping.believed import BelievedClock
-from appliance.verify.freshness import spelled
+from appliance.verify.freshness import different
 from media import canonical, durable
 from media.clock import Clock, to_text
 from media.digest import file_sha256
@@ -79,7 +79,7 @@ def drill(
         PreflightError: There is no backup.
     """
     is_full = bool(by) or home is not None  # a key that was brought is never left unused in silence
-    if is_full and (many := len({spelled(name) for name in by} - {""})) < _LEAST_PEOPLE:
+    if is_full and (many := different(by)) < _LEAST_PEOPLE:
         raise ApprovalRefusedError(
             what="a full drill takes two people", why=f"different people named: {many}", fix="--by NAME --by NAME"
         )

@@ -29,7 +29,7 @@ from appliance.errors import (
 )
 from appliance.keys.opening import PIN, KeyStore, open_keys
 from appliance.verify import trust
-from appliance.verify.freshness import spelled
+from appliance.verify.freshness import different
 from media import durable
 from media.clock import Clock, to_text
 from media.digest import file_sha256
@@ -226,7 +226,7 @@ def digest_of(file: Path) -> str:
 
 
 def _require_people(decisions: Decisions) -> None:
-    if len({spelled(name) for name in decisions.by} - {""}) < _LEAST_PEOPLE or not decisions.reason.strip():
+    if different(decisions.by) < _LEAST_PEOPLE or not decisions.reason.strip():
         raise ApprovalRefusedError(
             what="a restore takes two people and a reason",
             why=f"{len(decisions.by)} names were given",

@@ -25,7 +25,7 @@ from appliance.promote import readers
 from appliance.standby import channel, pairing, sealed, vouched
 from appliance.standby.card import PAYLOAD_TYPE, BoxCard, require_name
 from appliance.standby.pairing import OWN, Paired, Pairing, Relation
-from appliance.verify.freshness import spelled
+from appliance.verify.freshness import different
 from media import durable
 from media.clock import Clock
 from media.errors import UsageError
@@ -130,7 +130,7 @@ def offer(
             card does not say that it reads what was promoted here.
         UsageError: Not two codes.
     """
-    if len({spelled(name) for name in by} - {""}) < _LEAST_PEOPLE:
+    if different(by) < _LEAST_PEOPLE:
         raise ApprovalRefusedError(
             what="two people pair two boxes", why=f"{len(by)} were named", fix="give --by NAME twice"
         )
@@ -211,7 +211,7 @@ def part(config: Config, name: str, *, by: Sequence[str], reason: str, ledger: L
         StoreWriteError: The pairing's file could not be removed.
         UsageError: There is no such pairing.
     """
-    if len({spelled(one) for one in by} - {""}) < _LEAST_PEOPLE or not reason.strip():
+    if different(by) < _LEAST_PEOPLE or not reason.strip():
         raise ApprovalRefusedError(
             what="two people part two boxes, with a reason", why=f"{len(by)} were named", fix="--by, --by, --reason"
         )
