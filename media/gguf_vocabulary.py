@@ -6,7 +6,7 @@ tokenizer alone: quantizing does not change it, and a swapped, renamed or retype
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -96,21 +96,37 @@ def _read(untrusted: BinaryIO, size: int) -> Vocabulary:
         hashed.update(name.encode() + b"\0" + struct.pack("<Q", len(content)) + content)
         if name in {_TOKENS, _TYPES}:
             kept[name] = content[16:]  # type of the key, type of the elements, their number
-    named = _marked(kept, facts)
     count = facts[_TOKENS].count if _TOKENS in facts else 0
-    ends = {name: _text_of(kept, numbers.get(name), count) for name in (_START, _END)}
+    is_text = count > 0 and facts[_TOKENS].kind == STRING
+    texts = list(_texts(kept[_TOKENS], count)) if is_text else []
+    named = _marked(texts, kept, facts)
+    begins, ends = (_text_of(texts, numbers.get(name, count)) for name in (_START, _END))
     return Vocabulary(
         sha256=hashed.hexdigest(),
         texts_sha256=sha256(kept.get(_TOKENS, b"")).hexdigest(),
         tokens=count,
         control=named[_CONTROL],
         defined=named[_USER_DEFINED],
-        start=ends[_START],
-        end=ends[_END],
+        start=begins,
+        end=ends,
     )
 
 
-def _marked(kept: Mapping[str, bytes], facts: Mapping[str, ArrayFacts]) -> dict[int, dict[int, str]]:
+def _texts(content: bytes, count: int) -> Iterator[bytes]:
+    at = 0
+    for _ in range(count):
+        length = int.from_bytes(content[at : at + 8], "little")
+        yield content[at + 8 : at + 8 + length]
+        at += 8 + length
+
+
+def _text_of(texts: Sequence[bytes], number: int) -> str:
+    return texts[number].decode(errors="replace") if 0 <= number < len(texts) else ""
+
+
+def _marked(
+    texts: Sequence[bytes], kept: Mapping[str, bytes], facts: Mapping[str, ArrayFacts]
+) -> dict[int, dict[int, str]]:
     marked: dict[int, dict[int, str]] = {_CONTROL: {}, _USER_DEFINED: {}}
     tokens, types = facts.get(_TOKENS), facts.get(_TYPES)
     if tokens is None or types is None:
@@ -118,19 +134,7 @@ def _marked(kept: Mapping[str, bytes], facts: Mapping[str, ArrayFacts]) -> dict[
     if tokens.kind != STRING or types.kind != INT32 or types.count != tokens.count:
         raise refused("its vocabulary and their types do not belong together")
     kinds = struct.unpack(f"<{types.count}i", kept[_TYPES])
-    texts, at = kept[_TOKENS], 0
-    for number, kind in enumerate(kinds):
-        length = int.from_bytes(texts[at : at + 8], "little")
+    for number, (kind, text) in enumerate(zip(kinds, texts, strict=True)):
         if kind in marked:
-            marked[kind][number] = texts[at + 8 : at + 8 + length].decode(errors="replace")
-        at += 8 + length
+            marked[kind][number] = text.decode(errors="replace")
     return marked
-
-
-def _text_of(kept: Mapping[str, bytes], number: int | None, count: int) -> str:
-    if number is None or not 0 <= number < count or _TOKENS not in kept:
-        return ""
-    texts, at = kept[_TOKENS], 0
-    for _ in range(number):
-        at += 8 + int.from_bytes(texts[at : at + 8], "little")
-    return texts[at + 8 : at + 8 + int.from_bytes(texts[at : at + 8], "little")].decode(errors="replace")
