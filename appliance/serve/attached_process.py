@@ -294,7 +294,8 @@ def load(proven: ProvenPeer, *, stage: str, threads: int, config: Config, group:
 
 def _load(proven: ProvenPeer, peer: Peer, process: PeerProcess | None, *, stage: str) -> LoadedPeer:
     descriptor, runtime = proven.descriptor, proven.descriptor.runtime
-    dialect = dialect_of(proven, peer)
+    vocabulary = _vocabulary_of(proven)
+    dialect = _dialect_of(proven, peer, vocabulary)
     dialect.require_fit(context_tokens=runtime.n_ctx)
     tokens = AttachedTokens(dialect)
     scheduler = AttachedScheduler(
@@ -312,7 +313,7 @@ def _load(proven: ProvenPeer, peer: Peer, process: PeerProcess | None, *, stage:
             fix="choose another version",
         )
     scheduler.require_unbiased(prompt, unlikely[-1])
-    start, end = _ends_of(proven)
+    start, end = _ends_of(proven, vocabulary)
     clock = SystemClock()
     app = create_engine_app(
         Serving.of(descriptor, stage=stage, takes=dialect.takes),
@@ -325,9 +326,9 @@ def _load(proven: ProvenPeer, peer: Peer, process: PeerProcess | None, *, stage:
     return LoadedPeer(app=app, turns=scheduler.turns, process=process)
 
 
-def _ends_of(proven: ProvenPeer) -> tuple[str, str]:
+def _ends_of(proven: ProvenPeer, vocabulary: Vocabulary | None) -> tuple[str, str]:
     """Return the texts of the tokens that begin and end a sequence, for its template; empty where nobody says."""
-    if (vocabulary := _vocabulary_of(proven)) is not None:
+    if vocabulary is not None:
         return vocabulary.start, vocabulary.end
     is_brought = any(Path(one.path).name == SETTINGS for one in proven.descriptor.files)
     return ends_of(proven.read(SETTINGS)) if is_brought else ("", "")
@@ -338,7 +339,7 @@ def _vocabulary_of(proven: ProvenPeer) -> Vocabulary | None:
     return None if weights is None else gguf_vocabulary.read(Path(proven.files[Path(weights.path).name].path))
 
 
-def dialect_of(proven: ProvenPeer, peer: Peer) -> Dialect:
+def _dialect_of(proven: ProvenPeer, peer: Peer, vocabulary: Vocabulary | None) -> Dialect:
     """Return the words of a version's engine.
 
     Raises:
@@ -346,7 +347,6 @@ def dialect_of(proven: ProvenPeer, peer: Peer) -> Dialect:
     """
     model = proven.descriptor.model_digest
     if not proven.settings.is_counted_here:
-        vocabulary = _vocabulary_of(proven)
         named = None if vocabulary is None else frozenset((*vocabulary.control, *vocabulary.defined)) or None
         return LlamaServer(peer, model=model, named=named)
     tokens = LocalTokens(proven.read(TOKENIZER))

@@ -19,7 +19,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import jinja2
 from jinja2 import nodes
@@ -28,6 +28,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from appliance.errors import EngineLoadError, EngineProtocolError
+from appliance.serve.engine import Tokenizer
 from media.clock import Clock
 
 MAX_RENDERED_CHARACTERS: Final = 4_000_000
@@ -45,23 +46,6 @@ _THINKS: Final = ("<think>", "</think>")
 _TAGS: Final = re.compile(f"({'|'.join(_THINKS)})")
 _SYSTEM: Final = {"role": "system", "content": "Answer briefly."}
 _USER: Final = {"role": "user", "content": "Good morning."}
-
-
-class Tokenizer(Protocol):
-    """Who knows the model's tokens."""
-
-    def tokenize(self, text: str, *, special: bool) -> list[int]:
-        """Return the tokens of a text; control tokens are recognised only when `special`."""
-        ...
-
-    @property
-    def knows_names(self) -> bool:
-        """Whether `is_named` can be answered."""
-        ...
-
-    def is_named(self, token: int) -> bool:
-        """Tell whether a token is found in a text by its name, as control tokens are."""
-        ...
 
 
 class TemplateRefusedError(EngineProtocolError):
@@ -145,10 +129,7 @@ class ChatTemplate:
 
     def _rendered(self, messages: Sequence[Mapping[str, Any]], *, tagged: bool = False) -> list[tuple[str, bool]]:
         said = _Said(secrets.token_hex(8))
-        marked = [
-            {"role": message.get("role"), "content": said.marked(message, tagged=tagged and self._reads_thoughts)}
-            for message in messages
-        ]
+        marked = [{"role": message.get("role"), "content": said.marked(message, tagged=tagged)} for message in messages]
         try:
             rendered = self._template.render(
                 messages=marked, add_generation_prompt=True, bos_token=self._bos, eos_token=self._eos

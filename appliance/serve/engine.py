@@ -118,8 +118,25 @@ class Row(NamedTuple):
     wants_logits: bool
 
 
-class Decoder(Protocol):
-    """A loaded model. Called by one thread only, but for `tokenize`, `is_named` and `grammar_of`."""
+class Tokenizer(Protocol):
+    """Who knows a model's tokens; safe for threads."""
+
+    @property
+    def knows_names(self) -> bool:
+        """Whether `is_named` can be answered."""
+        ...
+
+    def is_named(self, token: int) -> bool:
+        """Tell whether a token is found in a text by its name: control tokens, and those that stay whole."""
+        ...
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Return the tokens of `text`; control tokens are recognised only when `special`."""
+        ...
+
+
+class Decoder(Tokenizer, Protocol):
+    """A loaded model. Called by one thread only, but for what a tokenizer has and `grammar_of`."""
 
     @property
     def context_tokens(self) -> int:
@@ -147,21 +164,22 @@ class Decoder(Protocol):
         ...
 
     @property
+    def start(self) -> str:
+        """The text of the token that begins a sequence, as templates write it; empty where there is none."""
+        ...
+
+    @property
+    def end(self) -> str:
+        """That of the one that ends it."""
+        ...
+
+    @property
     def opening(self) -> Sequence[int]:
         """What the model's own tokenizer puts before a text that no template was made of; nothing for many models."""
         ...
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Return the tokens of `text`; control tokens are recognised only when `special`."""
-        ...
-
-    @property
-    def knows_names(self) -> bool:
-        """Whether `is_named` can be answered."""
-        ...
-
-    def is_named(self, token: int) -> bool:
-        """Tell whether a token is found in a text by its name: control tokens, and those that stay whole."""
         ...
 
     def grammar_of(self, constraint: Constraint) -> str:

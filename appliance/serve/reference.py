@@ -55,16 +55,8 @@ class _InProcess:
         return found
 
 
-def examine(
-    job: dict[str, Any], decoder: Decoder, task_sets: Sequence[bytes], ends: tuple[str, str] = ("", "")
-) -> dict[str, Any]:
+def examine(job: dict[str, Any], decoder: Decoder, task_sets: Sequence[bytes]) -> dict[str, Any]:
     """Return what a loaded model says to each task set.
-
-    Args:
-        job: What is loaded, and how.
-        decoder: The loaded model.
-        task_sets: The bytes of each.
-        ends: The texts of the tokens that begin and end a sequence of it.
 
     Raises:
         MalformedError: A task set is not one.
@@ -81,9 +73,8 @@ def examine(
         temperature=0,
         top_p=1,
     )
-    start, end = ends
     clock = SystemClock()
-    template = ChatTemplate(job["template"], bos=start, eos=end, clock=clock)
+    template = ChatTemplate(job["template"], bos=decoder.start, eos=decoder.end, clock=clock)
     app = create_engine_app(serving, decoder=decoder, scheduler=scheduler, template=template, clock=clock)
     made = []
     try:
@@ -121,8 +112,7 @@ def main(arguments: Sequence[str]) -> int:
         n_seq_max=job["n_seq_max"],
         threads=job["threads"],
     )
-    tasks = [Path(path).read_bytes() for path in job["evals"]]
-    result = examine(job, decoder, tasks, (decoder.start, decoder.end))
+    result = examine(job, decoder, [Path(path).read_bytes() for path in job["evals"]])
     sys.stdout.write(json.dumps(result))
     return 0
 
