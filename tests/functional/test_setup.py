@@ -11,46 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from appliance import config as configuration
 from appliance.cli import capacity, people, setup
-from appliance.cli.context import Context
 from appliance.errors import ConfigError, ConflictError
 from appliance.install import answers, sitefile
 from appliance.registry.descriptor import ModelDescriptor
 from media import canonical
 from media.digest import sha256_hex
+from tests.support import setting_up
 from tests.support.engine import tokens
 from tests.support.installable import RELEASE_FACTS, small_release, store_release
 from tests.support.medium import SimulatedMedium, make_medium
 from tests.support.running_site import RunningSite, running_site
 from tests.support.scripted_http import Reply
+from tests.support.setting_up import ANSWERS, done
 from tests.support.versions import short_folder, version_files
 
 pytestmark = pytest.mark.slow  # whole commands and processes, seconds each
 
-ANSWERS = """format = 1
-profile = "cpu"
-[site]
-hostname = "llm.clinic.internal"
-[network]
-addresses = ["10.20.0.5"]
-clients = ["10.20.0.0/16"]
-[time]
-confirmed_by = "Gina Goods"
-[people]
-names = ["Iris Mora", "Omar Haddad"]
-[capacity]
-seconds = 5
-"""
-TYPED = [
-    *("llm.clinic.internal", "10.20.0.5", "10.20.0.0/16", "10.20.9.0/24"),  # name, network
-    *("own", "none", "Gina Goods"),  # authority, time
-    *("Iris Mora", "Omar Haddad"),
-    *("/media/backup", "10.20.0.25", "", "none", "duty@clinic.internal"),  # backups, alerts
-]
+TYPED = [*setting_up.TYPED, *("/media/backup", "10.20.0.25", "", "none", "duty@clinic.internal")]  # backups, alerts
 
 
 @cache
@@ -93,27 +74,14 @@ def note(body: Mapping[str, Any]) -> Reply:
 
 
 def typed(site: RunningSite, *words: str, lines: list[str] | None = None, as_json: bool = False) -> Result:
-    app = typer.Typer()
-
-    @app.callback()
-    def root(context: typer.Context) -> None:
-        context.obj = Context(config_path=site.config.at.config_file, as_json=as_json)
-
-    for command in (setup, capacity, people):
-        command.register(app)
-    return CliRunner().invoke(app, list(words), input="\n".join([*(lines or []), ""]))
+    commands = (setup, capacity, people)
+    return setting_up.typed(site.config.at.config_file, commands, words, lines or [], as_json=as_json)
 
 
 def answers_file(site: RunningSite, text: str = ANSWERS) -> str:
     path = site.root / "answers.toml"
     path.write_text(text)
     return str(path)
-
-
-def done(result: Result) -> dict[str, Any]:
-    assert result.exit_code == 0, (result.exception, result.output)
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
 
 
 def test_answers_from_a_file_set_a_machine_up_and_the_second_time_change_nothing(site: RunningSite) -> None:

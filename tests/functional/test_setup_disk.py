@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from appliance import config as configuration
 from appliance.actions.backups import disk, fstab
@@ -20,32 +19,16 @@ from appliance.actions.install import InstallFacts
 from appliance.audit.rights import ACTIONS
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.cli import backup, setup, setup_disk
-from appliance.cli.context import Context
 from appliance.errors import ConfigError
+from tests.support import setting_up
 from tests.support.installable import small_release, store_release
 from tests.support.medium import make_medium
 from tests.support.running_site import RunningSite, running_site
+from tests.support.setting_up import done
 from tests.support.usbdisks import EMPTY, SYSTEM, Host
 from tests.support.versions import short_folder, version_files
 
-ANSWERS = """format = 1
-profile = "cpu"
-[site]
-hostname = "llm.clinic.internal"
-[network]
-addresses = ["10.20.0.5"]
-[time]
-confirmed_by = "Gina Goods"
-[people]
-names = ["Iris Mora", "Omar Haddad"]
-[capacity]
-seconds = 0
-"""
-TYPED = [
-    *("llm.clinic.internal", "10.20.0.5", "10.20.0.0/16", "10.20.9.0/24"),
-    *("own", "none", "Gina Goods"),
-    *("Iris Mora", "Omar Haddad"),
-]
+ANSWERS = setting_up.ANSWERS.replace("seconds = 5", "seconds = 0")
 
 
 class Placed:
@@ -78,15 +61,8 @@ class Site:
         self.earlier = len(self._records())
 
     def typed(self, *words: str, lines: list[str] | None = None, as_json: bool = False) -> Result:
-        app = typer.Typer()
-
-        @app.callback()
-        def root(context: typer.Context) -> None:
-            context.obj = Context(config_path=self.running.config.at.config_file, as_json=as_json)
-
-        for command in (setup, backup):
-            command.register(app)
-        return CliRunner().invoke(app, list(words), input="\n".join([*(lines or []), ""]))
+        config_file = self.running.config.at.config_file
+        return setting_up.typed(config_file, (setup, backup), words, lines or [], as_json=as_json)
 
     def from_file(self, *words: str, section: str = "") -> Result:
         path = self.running.root / "answers.toml"
@@ -98,7 +74,7 @@ class Site:
         kept.parent.mkdir(parents=True, exist_ok=True)
         if not kept.exists():
             kept.write_text("[capacity]\nseconds = 0\n")
-        return self.typed("setup", lines=[*TYPED, self.folder, *chosen, "none", *after])
+        return self.typed("setup", lines=[*setting_up.TYPED, self.folder, *chosen, "none", *after])
 
     def records(self) -> list[int]:
         """Return the records of disks that were prepared in this test."""
@@ -131,12 +107,6 @@ def site(running: RunningSite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     yield made
     site_file.write_bytes(before)
     shutil.rmtree(running.config.at.state / "setup", ignore_errors=True)
-
-
-def facts_of(result: Result) -> dict[str, Any]:
-    assert result.exit_code == 0, (result.exception, result.output)
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
 
 
 def test_a_person_sees_the_disks_chooses_one_types_its_name_and_it_is_prepared(site: Site) -> None:
@@ -192,14 +162,14 @@ def test_where_no_disk_is_there_setup_says_so_and_goes_on(site: Site) -> None:
 
 def test_a_file_names_the_disk_allows_its_erasure_and_the_second_run_erases_nothing(site: Site) -> None:
     section = 'disk = "X1"\nerase = true\n'
-    plan = facts_of(site.from_file("--dry-run", section=section))["plan"]
+    plan = done(site.from_file("--dry-run", section=section))["plan"]
     assert (plan["backup_disk"]["state"], plan["backup_disk"]["device"]) == ("planned", "sdb")
     assert plan["backup_disk"]["preparation"]["bears"] == ["vfat"]
     assert plan["steps"].index("install") < plan["steps"].index("backup disk") < plan["steps"].index("codes")
     assert site.host.changed == []
 
-    first = facts_of(site.from_file(section=section))["backup_disk"]
-    again = facts_of(site.from_file(section=section))
+    first = done(site.from_file(section=section))["backup_disk"]
+    again = done(site.from_file(section=section))
 
     assert (first["state"], [first["sequence"]]) == ("prepared", site.records())
     assert (again["backup_disk"]["state"], site.host.changed.count("mkfs.ext4")) == ("stands", 1)
@@ -232,7 +202,7 @@ def test_a_disk_that_cannot_be_prepared_leaves_a_box_that_is_set_up_and_what_to_
 ) -> None:
     site.host.device, site.host.breaks = device, breaks
 
-    told = facts_of(site.from_file(section='disk = "X1"\nerase = true\n'))
+    told = done(site.from_file(section='disk = "X1"\nerase = true\n'))
 
     assert list(told["codes"]) == ["Iris Mora", "Omar Haddad"]
     assert configuration.load(site.running.config.at.config_file).backup.folder == site.folder
