@@ -25,13 +25,6 @@ from appliance.errors import (
 from appliance.stages import FIRST_LINE, Stage
 from media.errors import SealiftError
 
-_OF_MESSAGES: Final[Mapping[str, str]] = {
-    "context_length_exceeded": "The request does not fit the model's context.",
-    "messages_refused": (
-        "The model's chat template does not take these messages; many want the user's and the assistant's in "
-        "turns, the user's first, and some know no system message."
-    ),
-}
 _REFUSED_BY_ENGINES: Final = frozenset({"logit_bias", "logprobs", "response_format", "tools"})
 _KNOWN: Final[Mapping[type[SealiftError], tuple[int, str, str, float | None]]] = {
     NotActiveError: (503, "not_active", "Another box of this site serves now.", 1.0),
@@ -215,8 +208,15 @@ def from_error(error: Exception) -> Problem:
 
 
 def _engine_refused(error: EngineRefusedError) -> Problem:
-    if message := _OF_MESSAGES.get(error.engine_code):
-        return Problem(400, error.engine_code, message, param="messages")
+    if error.engine_code == "context_length_exceeded":
+        message = "The request does not fit the model's context."
+        return Problem(400, "context_length_exceeded", message, param="messages")
+    if error.engine_code == "messages_refused":
+        message = (
+            "The model's chat template does not take these messages; many want the user's and the assistant's in "
+            "turns, the user's first, and some know no system message."
+        )
+        return Problem(400, "messages_refused", message, param="messages")
     if error.http_status in {429, 503} or error.engine_code == "engine_unavailable":
         return Problem(503, "overloaded", "The engine is loading or busy; ask again.", retry_after_seconds=2)
     if error.http_status == 400:
