@@ -12,7 +12,7 @@ from appliance.serve.stopping import StopBuffer
 
 BROKEN = "\ufffd"
 SHIP, SIGN = "\N{SHIP}", "\N{OCTAGONAL SIGN}"  # four bytes each, of which the first two are the same
-TEXTS = st.text(f"abEND {SHIP}{SIGN}\u00e9\u6f22") | st.text(st.characters(exclude_characters=BROKEN))
+TEXTS = st.text(f"abEND {SHIP}{SIGN}\u00e9\u6f22") | st.text(st.characters(codec="utf-8", exclude_characters=BROKEN))
 CUTS = st.lists(st.integers(0, 80))
 
 
