@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from appliance.actions import censusnodes, filesystems, nodes, scrub, teststage, units
+from appliance.actions import censusnodes, filesystems, nodes, scrub, statusproduction, teststage, units
 from appliance.actions import clock as clock_action
 from appliance.actions.backups import standing
 from appliance.actions.statusledger import StatusLedger
+from appliance.actions.statuspart import Part
 from appliance.audit.client import SocketLedger
 from appliance.audit.postgres_opening import has_writer
 from appliance.config import Config
@@ -25,10 +26,7 @@ from appliance.install.releases import InstalledReleases
 from appliance.install.supervisor import Supervisor, UnitState, engine_of, open_supervisor
 from appliance.install.trial import Trials
 from appliance.promote.folder import PromoterFolder
-from appliance.promote.history import Production
-from appliance.promote.linenames import name_of
 from appliance.promote.reviews import open_reviews, stopped_callers
-from appliance.promote.standing import require_promoted
 from appliance.registry import windows
 from appliance.state.database import FILE_NAME, open_state
 from appliance.store.content import ContentStore
@@ -55,16 +53,6 @@ _AT_REST: Final = frozenset({UnitState.INACTIVE, UnitState.STOPPING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One line of the status: its name, whether it is as it should be (None: nothing to judge), words and fields."""
-
-    name: str
-    is_good: bool | None
-    text: str
-    fields: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """All parts."""
 
@@ -84,13 +72,13 @@ def status(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
     ledger = StatusLedger(config, clock=clock)
     asked: dict[str, Callable[[], Part]] = {
         "release": lambda: _release(config),
-        "production": lambda: _production(config, ledger),
-        "rollout": lambda: _rollout(config),
+        "production": lambda: statusproduction.production(config, ledger),
+        "rollout": lambda: statusproduction.rollout(config, ledger),
         "window": lambda: _window(clock, ledger),
         **({"census": lambda: _census(config, ledger)} if config.database.node else {}),
         "test stage": lambda: _test_stage(config, supervisor or open_supervisor(config)),
         "reviews": lambda: _reviews(ledger),
-        "units": lambda: _units(config, supervisor or open_supervisor(config)),
+        "units": lambda: _units(config, supervisor or open_supervisor(config), ledger),
         "addresses": lambda: _addresses(config),
         "store": lambda: _store(config, clock),
         "disks": lambda: _disks(config),
@@ -150,64 +138,6 @@ def _disks(config: Config) -> Part:
     )
 
 
-def _production(config: Config, asked: StatusLedger) -> Part:
-    production = PromoterFolder(config.at.promoter).production()
-    if production.has_further:
-        return _lines(config, production, asked)
-    digest = production.current
-    if digest is None:
-        return Part(name="production", is_good=None, text="nothing is promoted", fields={"model_digest": None})
-    promoted = require_promoted(config.at, digest, approvals=config.policy.approvals, counting=config.policy.classes)
-    return Part(
-        name="production",
-        is_good=True,
-        text=f"{digest[:12]}, approved by {' and '.join(promoted.people)}",
-        fields=promoted.to_json(),
-    )
-
-
-def _lines(config: Config, production: Production, asked: StatusLedger) -> Part:
-    """Return what each of several lines serves; the fields of line 1 stand where they stand for a site with one."""
-    names = _names(production, asked)
-    fields: dict[str, Any] = {"model_digest": None}
-    words, shown = [], []
-    for line in production.lines.values():
-        name, digest = names.get(line.number) or f"line {line.number}", line.current
-        if digest is None:
-            words.append(f"{name} is stopped")
-            shown.append({"line": line.number, "name": name, "model_digest": None})
-            continue
-        found = require_promoted(config.at, digest, approvals=config.policy.approvals, counting=config.policy.classes)
-        words.append(f"{name} {digest[:12]}, approved by {' and '.join(found.people)}")
-        shown.append({"line": line.number, "name": name, **found.to_json()})
-        fields = found.to_json() if line is production.first else fields
-    text = "; ".join(words)
-    is_good = True if production.serving else None
-    return Part(name="production", is_good=is_good, text=text, fields=fields | {"lines": shown})
-
-
-def _names(production: Production, asked: StatusLedger) -> dict[int, str]:
-    """Return the name of each line's model; nothing where the ledger does not answer, which is told elsewhere."""
-    try:
-        return {line.number: name_of(asked.ask(), line.newest or "") for line in production.lines.values()}
-    except SealiftError:
-        return {}
-
-
-def _rollout(config: Config) -> Part:
-    production = PromoterFolder(config.at.promoter).production()
-    canary, beside = production.canary, production.first.beside
-    if canary is not None:
-        held = ", on hold" if canary.is_held else ""
-        text = f"canary {canary.version[:12]} for {canary.terms.percent} % of the callers{held}"
-    elif beside is not None:
-        text = f"{beside.version[:12]} stays loaded until {to_text(beside.until)}"
-    else:
-        text = "no canary runs"
-    fields = {"canary": canary and canary.version, "beside": beside and beside.version}
-    return Part(name="rollout", is_good=None, text=text, fields=fields)
-
-
 def _window(clock: Clock, asked: StatusLedger) -> Part:
     found = windows.opened(asked.ask())
     if found is None:
@@ -259,7 +189,7 @@ def _reviews(asked: StatusLedger) -> Part:
     return Part(name="reviews", is_good=False if found else None, text=text, fields=fields)
 
 
-def _units(config: Config, supervisor: Supervisor) -> Part:
+def _units(config: Config, supervisor: Supervisor, asked: StatusLedger) -> Part:
     is_paired = bool(config.standby.listen)
     # Work that is done rests, and while it is done systemd calls it "activating"; where no other box is named, the
     # lease has no work.
@@ -276,9 +206,13 @@ def _units(config: Config, supervisor: Supervisor) -> Part:
     down = [one.name for one in found if one.state not in (_AT_WORK if _is_one_shot(one.name) else {UnitState.ACTIVE})]
     text = f"{len(found) - len(down)} of {len(found)} run" + (f"; not: {', '.join(down)}" if down else "")
     text += "".join(f"; {name} rests: people stopped line {line}" for name, line in stopped.items())
+    silent = statusproduction.silent(config, found, asked) if found else ()
+    text += "".join(
+        f"; the engine of {one[:12]} does not run: sealift promote {one[:12]} --as PERSON" for one in silent
+    )
     return Part(
         name="units",
-        is_good=bool(found) and not down,
+        is_good=bool(found) and not down and not silent,
         text=text if found else "none are loaded",
         fields={"units": {one.name: str(one.state) for one in every}},
     )
@@ -370,6 +304,8 @@ def _clock(config: Config, clock: Clock) -> Part:
 def _egress(config: Config) -> Part:
     if config.places.root != "/":
         return Part(name="egress", is_good=None, text="not enforced below a folder", fields={"enforced": False})
+    if os.geteuid() != 0:
+        raise PermissionError  # the kernel shows its rules to root alone
     try:
         done = subprocess.run(_NFT, capture_output=True, check=True, timeout=_NFT_SECONDS)
         counters = [one["counter"] for one in json.loads(done.stdout)["nftables"] if "counter" in one]

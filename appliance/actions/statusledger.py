@@ -30,13 +30,21 @@ class StatusLedger:
 
     def ask(self) -> SocketLedger | OfflineLedger:
         """Return the ledger through the door that this user may use."""
-        places = self._config.at
-        is_operator = os.access(places.socket(OPERATOR), os.W_OK) and not os.access(places.socket(ACTIONS), os.W_OK)
-        return self._through(OPERATOR if is_operator else ACTIONS)
+        return self._through(OPERATOR if self._is_operators() else ACTIONS)
 
     def ask_as_actions(self) -> SocketLedger | OfflineLedger:
-        """Return the ledger through the door of actions, for what no operator is told."""
+        """Return the ledger through the door of actions, for what no operator is told.
+
+        Raises:
+            PermissionError: This user is one.
+        """
+        if self._is_operators():
+            raise PermissionError
         return self._through(ACTIONS)
+
+    def _is_operators(self) -> bool:
+        places = self._config.at
+        return os.access(places.socket(OPERATOR), os.W_OK) and not os.access(places.socket(ACTIONS), os.W_OK)
 
     def close(self) -> None:
         """Let go of the ledger."""

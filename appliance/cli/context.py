@@ -20,6 +20,7 @@ from typer.exceptions import TyperException
 
 from appliance import config as configuration
 from appliance.config import Config
+from appliance.errors import PrivilegeError
 from appliance.wire import RemoteError
 from media.clock import Clock, SystemClock
 from media.errors import SealiftError
@@ -115,15 +116,32 @@ def run(app: typer.Typer) -> NoReturn:
         raise SystemExit(2) from wrong
     except BrokenPipeError:
         os._exit(0)
+    except PermissionError as error:
+        if debug:
+            traceback.print_exc()
+        if os.geteuid() == 0:
+            raise _fault(error) from error
+        end(
+            PrivilegeError(
+                what="this user may not look at what the command needs",
+                why=error.strerror or "",
+                fix="run it as root, with sudo; or use the page",
+            ),
+            as_json=as_json,
+        )
     except Exception as error:
         if debug:
             traceback.print_exc()
-        sys.stderr.write(
-            f"error: a fault of ours ({type(error).__name__})\n"
-            "  why: unexpected\n  fix: run again with --debug and report it\n"
-        )
-        raise SystemExit(1) from error
+        raise _fault(error) from error
     if code == _INTERRUPTED:
         sys.stderr.write("error: interrupted\n  fix: run the command again; what was stored is kept\n")
         raise SystemExit(2)
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _fault(error: Exception) -> SystemExit:
+    sys.stderr.write(
+        f"error: a fault of ours ({type(error).__name__})\n"
+        "  why: unexpected\n  fix: run again with --debug and report it\n"
+    )
+    return SystemExit(1)

@@ -1,5 +1,6 @@
 """`sealift prove`: from an answer to its origin, every step checked afresh."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,8 @@ from appliance.actions.tracing.reading import note_read
 from appliance.actions.tracing.selection import INTENT
 from appliance.cli import context as shared
 from appliance.cli.opened import ledger_of, read_note
-from appliance.errors import ProofError, StoreWriteError
+from appliance.errors import PrivilegeError, ProofError, StoreWriteError
+from appliance.places import Places
 from media import durable
 
 
@@ -34,6 +36,7 @@ def _prove(
 ) -> None:
     """Prove where an answer came from. Needs no network and nothing running."""
     own = shared.of(context)
+    require_rights(own.config.at)
     with ledger_of(own) as ledger:
         content = b""
         if out is None:
@@ -49,6 +52,26 @@ def _prove(
     if not report.ok and own.as_json:
         raise typer.Exit(ProofError.exit_code)  # the report is the one document on stdout
     report.require()
+
+
+def require_rights(places: Places) -> None:
+    """Return when this user may look; a step that it may not look at would be told as one that does not hold.
+
+    Raises:
+        PrivilegeError: It may not.
+    """
+    for folder in (places.store, places.promoter):
+        try:
+            with os.scandir(folder):
+                pass
+        except PermissionError as error:
+            raise PrivilegeError(
+                what="a proof reads the store, the trust record and the promotions",
+                why="this user may not",
+                fix="run it as root, with sudo; or prove the answer on the page",
+            ) from error
+        except OSError:
+            continue  # what is not there is for the steps to tell
 
 
 def _write(out: Path, content: bytes) -> None:

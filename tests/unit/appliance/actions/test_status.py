@@ -4,23 +4,26 @@ import socket
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from appliance.actions import statusledger
+from appliance.actions import statusledger, statusproduction
 from appliance.actions.status import ONE_SHOT, status
+from appliance.actions.statusledger import StatusLedger
 from appliance.audit.client import SocketLedger, TreeHead
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config, PlacesSection, ServiceSection
 from appliance.install.releases import InstalledRelease, InstalledReleases
-from appliance.install.supervisor import UnitState
+from appliance.install.supervisor import UnitState, engine_unit
+from appliance.promote.folder import PromoterFolder
 from appliance.state import projection
 from appliance.state.database import open_state
 from media.clock import FixedClock
 from tests.support import lines
 from tests.support.installable import places_below, small_release, store_release
 from tests.support.ledger import DIGEST_A, bodies
-from tests.support.promotion import digest, open_site
+from tests.support.promotion import Site, digest, open_site
 from tests.support.supervisor import FakeSupervisor
 
 UNITS = Path(__file__).parents[4] / "systemd"
@@ -172,3 +175,59 @@ def test_a_ledger_that_takes_callers_in_and_answers_none_is_waited_for_once(
     assert 0.3 <= waited[0] < 9
     assert found.part("ledger").is_good is False
     assert found.part("window").is_good is False
+
+
+class Asked(StatusLedger):
+    """What a status asks, of a ledger in memory."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site.config, clock=site.clock)
+        self._ledger = site.ledger
+
+    def ask(self) -> Any:
+        return self._ledger
+
+
+def test_who_may_not_read_the_promoters_folder_is_told_what_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = open_site(tmp_path)
+    nothing = statusproduction.production(site.config, Asked(site))
+
+    def refused(_: PromoterFolder) -> None:
+        raise PermissionError
+
+    assert nothing.text == "nothing is promoted"
+    site.promote(digest("A"))
+    lines.open_line(site, digest("C"))
+    monkeypatch.setattr(PromoterFolder, "production", refused)
+
+    found = statusproduction.production(site.config, Asked(site))
+    tried = statusproduction.rollout(site.config, Asked(site))
+
+    assert (found.is_good, found.fields["model_digest"]) == (None, digest("A"))
+    assert digest("A")[:12] in found.text
+    assert digest("C")[:12] in found.text
+    assert (tried.text, tried.fields) == ("no canary runs", {"canary": None})
+
+
+def test_what_operators_are_not_told_is_no_fault_of_the_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StatusLedger, "_is_operators", lambda _: True)
+    here = Config(site="s", places=PlacesSection(root=str(tmp_path)))
+
+    found = status(here, clock=CLOCK, supervisor=FakeSupervisor()).part("backup")
+
+    assert (found.is_good, found.text) == (None, "this user may not look")
+
+
+def test_a_version_in_production_without_an_engine_is_silent(tmp_path: Path) -> None:
+    site = open_site(tmp_path)
+    site.promote(digest("A"))
+    supervisor = FakeSupervisor()
+    supervisor.start("sealift-ledger.service")
+
+    silent = statusproduction.silent(site.config, supervisor.units(), Asked(site))
+    supervisor.start(engine_unit("production", digest("A")))
+    serves = statusproduction.silent(site.config, supervisor.units(), Asked(site))
+
+    assert (silent, serves) == ((digest("A"),), ())
