@@ -107,13 +107,16 @@ def _verify(
         *(f"✗ {finding}" for finding in done.findings),
         *(f"! {remark}" for remark in done.remarks),
     ]
-    lines += [_uncovered(done.covered, done.size)] if done.ok else []
+    lines += [uncovered(done.covered, done.size, is_given=bool(notes))] if done.ok else []
     own.result({"ok": done.ok, **asdict(done)}, "\n".join(lines))
     if not done.ok:
         raise typer.Exit(LedgerDamagedError.exit_code)
 
 
-def _uncovered(covered: int, size: int) -> str:
+def uncovered(covered: int, size: int, *, is_given: bool) -> str:
+    """Return what the checkpoints from outside say of the records, where nothing contradicts them."""
+    if not covered and is_given:
+        return "not covered: what was given is later than what a restore brought back, or empty: print a checkpoint now"
     if not covered:
         return "not covered: no checkpoint from outside was given, so who holds the key may have rewritten all of it"
     if covered < size:

@@ -164,10 +164,26 @@ def _restored_text(own: Context, done: Restored) -> str:
         f"  {len(site.voided)} waiting requests voided, {site.erased} erased keys withheld",
         f"  production was {site.production[:12] or 'on nothing'}"
         + "".join(f", line {number} on {digest[:12]}" for number, digest in site.further.items()),
-        *(f"  receive the medium of serial {each.serial}: {each.release}, code {each.code}" for each in done.media),
+        *media_lines(done),
         *([f"  what was here before lies in {done.aside}"] if done.aside else []),
     ]
     return "\n".join(lines)
+
+
+def media_lines(done: Restored) -> list[str]:
+    """Return what to receive; a serial below the accepted one is taken before the restore and never after it."""
+    lines, floor = [], done.rebuilt.serial
+    for each in done.media:
+        named = f"serial {each.serial}: {each.release}, code {each.code}"
+        if each.serial >= floor:
+            lines.append(f"  receive the medium of {named}")
+        elif done.dry_run:
+            lines.append(f"  receive the medium of {named}: before the restore, which refuses serials below {floor}")
+        else:
+            lines.append(
+                f"  missing is {named}: below {floor}, so the sender has to bring its versions in a new release"
+            )
+    return lines or ["  no medium is missing in the store"]
 
 
 def _drill(context: typer.Context, by: By = None, home: Home = None) -> None:

@@ -120,6 +120,11 @@ def test_the_ledger_verifies_and_agrees_with_a_printed_checkpoint(
     assert "not covered: no checkpoint from outside was given" in told
 
 
+def test_a_print_later_than_what_a_restore_brought_back_covers_nothing_and_was_given() -> None:
+    assert "no checkpoint from outside was given" in audit.uncovered(0, 170, is_given=False)
+    assert "later than what a restore brought back" in audit.uncovered(0, 170, is_given=True)
+
+
 def test_a_checkpoint_that_is_no_file_or_of_another_ledger_is_told(
     served: LedgerSite, sealift: Sealift, tmp_path: Path
 ) -> None:

@@ -41,9 +41,15 @@ def certificate(places: Places) -> Certificate:
         with places.backup_recipient.open("rb") as stream:
             untrusted = stream.read(limits.CERTIFICATE_BYTES + 1)
         return Certificate.from_bytes(untrusted)
-    except OSError as error:
+    except FileNotFoundError as error:
         raise PreflightError(
             what="backups have no recipient",
+            why="nobody has said who can open them; after a restore it is said anew",
+            fix="sealift backup recipient CERTIFICATE --by NAME --by NAME",
+        ) from error
+    except OSError as error:
+        raise PreflightError(
+            what="the recipient of backups cannot be read",
             why=error.strerror or "",
             fix="sealift backup recipient CERTIFICATE --by NAME --by NAME",
         ) from error

@@ -28,12 +28,13 @@ from appliance.errors import (
     StoreWriteError,
 )
 from appliance.keys.opening import PIN, KeyStore, open_keys
+from appliance.store.content import ContentStore
 from appliance.verify import trust
 from appliance.verify.freshness import different
 from media import durable
 from media.clock import Clock, to_text
 from media.digest import file_sha256
-from media.errors import NoTrustError, WrongEnvironmentError
+from media.errors import NoTrustError, SealiftError, WrongEnvironmentError
 
 _STAGE: Final = ".restoring"
 _ASIDE: Final = "before-restore"
@@ -72,7 +73,7 @@ class Restored:
     Args:
         backup: SHA-256 of the encrypted file.
         rebuilt: The site as it is now.
-        media: Which media have to be received again.
+        media: Which media have to be received again: what the store holds already is not among them.
         aside: The folder that holds what was here before; empty for none.
         seconds: How long it took.
         dry_run: Nothing was changed.
@@ -172,11 +173,20 @@ def restore(
     return Restored(
         backup=backup,
         rebuilt=found,
-        media=contents.manifest.media,
+        media=_missing(config, contents.manifest.media),
         aside=aside,
         seconds=round(clock.monotonic() - started, 1),
         dry_run=dry_run,
     )
+
+
+def _missing(config: Config, needed: tuple[NeededMedium, ...]) -> tuple[NeededMedium, ...]:
+    """Return what no release in the store brings; the same bytes under newer signatures are no other release."""
+    try:
+        held = {one.payload_digest for one in ContentStore(config.at.store).releases()}
+    except (OSError, SealiftError):
+        held = set()
+    return tuple(one for one in needed if one.payload_digest not in held)
 
 
 @contextmanager

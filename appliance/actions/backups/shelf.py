@@ -122,7 +122,7 @@ def require_folder(config: Config) -> Path:
         raise PreflightError(
             what="the folder for backups is not there, or cannot be written",
             why=f"{folder.name} of backup.folder",
-            fix="plug the disk in and mount it; check the folder's owner",
+            fix="plug the disk in and mount it; check the folder's owner, and ask as root",
         )
     state = next(place for place in (config.at.state, *config.at.state.parents) if place.exists())
     if folder.stat().st_dev == state.stat().st_dev and not config.backup.on_system_disk:

@@ -18,6 +18,7 @@ from appliance.audit import epochs, pin, storage
 from appliance.audit.client import OfflineLedger
 from appliance.audit.rights import ACTIONS, PROMOTER
 from appliance.audit.verify import verify
+from appliance.cli.backup import media_lines
 from appliance.config import DatabaseSection
 from appliance.errors import (
     ApprovalRefusedError,
@@ -36,6 +37,7 @@ from media.clock import SystemClock, to_text
 from media.errors import NoTrustError, SealiftError
 from tests.support import lines
 from tests.support.backups import Recipient, recipient
+from tests.support.installable import small_release, store_release
 from tests.support.promotion import digest, open_site
 from tests.unit.appliance.actions.backups.conftest import BackedUp
 
@@ -84,6 +86,23 @@ def test_a_fresh_box_goes_on_in_a_new_epoch_with_a_key_of_its_own(
         assert (fresh.config.at.key_files / name).read_bytes() != (site.config.at.key_files / name).read_bytes()
     with fresh.box.running() as log:
         assert log.origin == second.origin
+
+
+def test_only_media_that_the_store_lacks_are_named(
+    site: BackedUp, back: Callable[..., Restored], tmp_path: Path
+) -> None:
+    store_release(site.config.at, small_release())
+    made = site.make()
+    bare, stocked = site.fresh(tmp_path / "bare"), site.fresh(tmp_path / "stocked")
+    store_release(stocked.config.at, small_release())
+
+    foreseen, done = back(made.file, onto=bare, dry_run=True), back(made.file, onto=bare)
+
+    assert [one.serial for one in done.media] == [1]
+    assert back(made.file, onto=stocked).media == ()
+    # This site accepted serial 7, so the first one is refused from the restore on.
+    assert "before the restore" in media_lines(foreseen)[0]
+    assert "the sender has to bring its versions" in media_lines(done)[0]
 
 
 def test_a_printed_head_later_than_the_backup_says_how_much_was_lost(
