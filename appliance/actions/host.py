@@ -130,5 +130,7 @@ def open_host(config: Config, *, clock: Clock) -> Host | None:
 
 def _needs_root() -> PrivilegeError:
     return PrivilegeError(
-        what="installing changes this machine", why="only root may do that", fix="run it as root, with sudo"
+        what="the command changes this machine",
+        why="only root may do that, or foresee it",
+        fix="run it as root, with sudo; what an install would change, `sealift install --plan --as PERSON` shows",
     )

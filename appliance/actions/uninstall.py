@@ -3,9 +3,10 @@
     two enrolled people, the site's name typed -> recorded and signed -> services stopped, host as it was -> folders
 
 Removed: releases, engines, units, the web server's configuration, models, caches and certificates. Kept: the ledger,
-its keys and checkpoints, people and promotions, trust record and pinned root, receipts and the site file; an install of
-the same site goes on from them. Backups lie on a disk of their own and are never touched. With `evidence` the rest goes
-too, and that only after `sealift retire`, which destroys the keys and writes the certificate.
+its keys and checkpoints, people and promotions, the evidence of gates that they signed, trust record and pinned root,
+receipts and the site file; an install of the same site goes on from them. Backups lie on a disk of their own and are
+never touched. With `evidence` the rest goes too, and that only after `sealift retire`, which destroys the keys and
+writes the certificate.
 """
 
 from collections.abc import Callable
@@ -22,12 +23,17 @@ from appliance.install import playbook
 from appliance.install.playbook import UNINSTALL, Play
 from appliance.install.releases import InstalledReleases
 from appliance.install.trial import Trials
+from appliance.registry import evidence as gates
 from media.clock import Clock
 
 REMOVED: Final = "install.removed"
 _DOOR: Final = "ledger-actions"
 _PEOPLE: Final = 2
-_STATE: Final = ("store", "registry", "gateway", "census", "admin", "alerts", "plans", "scrub", "setup", "logs")
+_STATE: Final = (
+    *("store", "registry", "gateway", "gateway-test", "census"),
+    *("admin", "alerts", "plans", "scrub", "setup", "logs"),
+)
+_ETC: Final = ("tls", "release.conf", "usb.env")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +123,7 @@ def uninstall(
         checkpoint = _recorded(config, decision, facts, confirm=confirm, clock=clock)
         if host is not None and play is not None:
             host.apply(play, playbook.ansible_of(config))
-    for path in doomed:
+    for path in _lists(places, evidence=decision.evidence)[0]:  # services that ran until now may have left more
         _remove(path)
     return Removed(serial=facts.serial, removed=facts.removed, kept=facts.kept, checkpoint=checkpoint)
 
@@ -176,9 +182,13 @@ def _lists(places: Places, *, evidence: bool) -> tuple[list[Path], list[Path]]:
     """Return what goes and what stays, of all that is there."""
     of_state = sorted(places.state.iterdir()) if places.state.is_dir() else []
     of_etc = sorted(places.etc.iterdir()) if places.etc.is_dir() else []
-    goes = {places.current.parent, places.etc / "tls", *(places.state / name for name in _STATE)}
+    goes = {places.current.parent, *(places.etc / name for name in _ETC), *(places.state / name for name in _STATE)}
     if evidence:
         goes |= {*of_state, *of_etc}
+    elif (proofs := gates.folder(places)).is_dir():  # what people signed names it by digest, and it is nowhere else
+        beside = sorted(places.registry.iterdir())
+        of_state = [one for path in of_state for one in (beside if path == places.registry else [path])]
+        goes |= {path for path in beside if path != proofs}
     there = [*of_etc, *of_state, places.current.parent]  # the program itself goes last
     return [path for path in there if path in goes and path.exists()], [path for path in there if path not in goes]
 

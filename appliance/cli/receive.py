@@ -1,5 +1,6 @@
 """`sealift receive`: verify a release while it is copied into the store."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from appliance.actions import receive as action
 from appliance.actions.receive import Options, ReceiveFacts
 from appliance.actions.site_custody import LookedAt
 from appliance.cli import context as shared
+from appliance.errors import PrivilegeError
 from appliance.install.joboutcome import Outcome
 from appliance.install.telling import Teller
 from appliance.verify.freshness import CustodyAcceptance, Decisions, StaleAcceptance
@@ -73,6 +75,7 @@ def register(app: typer.Typer) -> None:
         It begins where an interrupted receive stopped. A refusal changes nothing that was there before.
         """
         own = shared.of(context)
+        require_rights(own.config.at.store)
         teller = Teller(own.config) if here else None
         options = Options(
             decisions=_decisions(accept_stale, accept_custody, by or [], reason),
@@ -102,6 +105,20 @@ def register(app: typer.Typer) -> None:
         own.result(facts.to_json(), _text(facts))
         if not own.config.at.current.exists() and not dry_run:
             own.say("next: `sealift setup`")
+
+
+def require_rights(store: Path) -> None:
+    """Return when this user may write the store, or there is none yet.
+
+    Raises:
+        PrivilegeError: It may not.
+    """
+    if store.exists() and not os.access(store, os.W_OK):
+        raise PrivilegeError(
+            what="receiving writes the store",
+            why="this user may not",
+            fix="run it as root, with sudo; what is plugged in, operators receive by `sealift media receive NAME`",
+        )
 
 
 def _decisions(accept_stale: str, accept_custody: str, by: list[str], reason: str) -> Decisions:

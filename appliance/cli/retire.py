@@ -67,7 +67,12 @@ def _retire(
         destination=destination,
     )
     decision = Decision(
-        typed_site=site or _ask(), people=tuple(by), reason=reason, disks=disks, node=node, gone=tuple(gone or ())
+        typed_site=site or (own.config.site if dry_run else _ask()),
+        people=tuple(by),
+        reason=reason,
+        disks=disks,
+        node=node,
+        gone=tuple(gone or ()),
     )
     done = retiring.retire(
         own.config, decision, confirm=confirm, certificate=certificate, clock=own.clock, dry_run=dry_run

@@ -141,13 +141,14 @@ def _ask_all(own: shared.Context, base: Config | None, *, keep: bool) -> Answers
 def _ask(own: shared.Context, prompt: Prompt, values: Values) -> None:
     own.say(f"  {prompt.help}")
     while True:
-        typed = typer.prompt(f"  {prompt.text}", default=prompt.shown(values) or None, err=True)
+        now = prompt.shown(values)
+        typed = typer.prompt(f"  {prompt.text}", default=now, show_default=bool(now), err=True)
         before = questions.get(values, prompt.key)
         questions.put(values, prompt.key, prompt.read(typed))
         wrong = questions.fault_of(values, prompt)
         if not wrong:
             return
-        own.say(f"  that does not hold: {wrong}")
+        own.say(f"  that does not hold: {wrong if typed.strip() else 'an answer is needed'}")
         if before is not None:
             questions.put(values, prompt.key, before)
 
@@ -197,5 +198,7 @@ def _summary(facts: SetupFacts, given: Answers) -> str:
     lines += ["", *(f"  {line}" for line in facts.watching.lines)]
     if facts.watching.is_on:
         lines.append("  `sealift alerts try` sends one to try it")
-    lines += ["", "Next: each person runs `sealift people enrol` with the code, then `sealift validate` a model."]
+    begin = "each person runs `sealift people enrol` with the code, then `sealift validate` a model."
+    go_on = "`sealift status` says whether what was in production runs; else `sealift validate` a model."
+    lines += ["", f"Next: {begin if facts.codes else go_on}"]
     return "\n".join([*lines, *setup_disk.summary_lines(facts.disk, given.backup.folder)])

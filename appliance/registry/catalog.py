@@ -218,5 +218,7 @@ def _version(row: Row[Any]) -> Version:
 
 def _unknown(untrusted_name: str, why: str) -> UnknownVersionError:
     return UnknownVersionError(
-        what=f"no version {untrusted_name[:40]!r} is known", why=why, fix="see `sealift models list`"
+        what=f"no version {untrusted_name[:40]!r} is known",
+        why=why,
+        fix="see `sealift models list`; what a release brings is known once that release is installed",
     )

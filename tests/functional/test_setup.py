@@ -111,12 +111,13 @@ def test_answers_from_a_file_set_a_machine_up_and_the_second_time_change_nothing
 
 
 def test_questions_lead_to_the_same_place_and_wrong_answers_are_asked_again(site: RunningSite) -> None:
-    wrong = [*TYPED[:1], "ten twenty", *TYPED[1:8], "iris mora", *TYPED[8:]]
+    wrong = [*TYPED[:1], "ten twenty", *TYPED[1:6], "", *TYPED[6:8], "iris mora", *TYPED[8:]]
 
     result = typed(site, "setup", lines=[*wrong, "y"])
 
     assert result.exit_code == 0, (result.exception, result.output)
     assert "that does not hold" in result.stderr
+    assert "an answer is needed" in result.stderr
     assert "two different people are needed" in result.stderr
     assert "Iris Mora" in result.stdout
     assert "notes per hour" in result.stdout

@@ -14,6 +14,7 @@ from appliance.errors import ApprovalRefusedError, InstallError, LedgerUnavailab
 from appliance.install.playbook import Play
 from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.install.trial import Trials
+from appliance.registry import evidence
 from media.clock import SystemClock
 from tests.support.ledger import LedgerSite, ledger_site
 
@@ -76,6 +77,24 @@ def test_what_runs_goes_and_what_proves_the_past_stays(site: LedgerSite) -> None
     assert isinstance(body, dict)
     assert [one["name"] for one in body["by"]] == ["Ann", "Bo"]
     assert body["reason"] == DECISION.reason
+
+
+def test_the_evidence_that_people_signed_stays_and_goes_with_the_rest(site: LedgerSite) -> None:
+    kept = evidence.folder(site.places)
+    kept.mkdir()
+    (site.places.etc / "release.conf").write_text("serial=1\n")
+
+    all_of_it = run(site, replace(DECISION, evidence=True), host=FakeHost(), dry_run=True)
+    with site.running():
+        facts = run(site, host=FakeHost())
+
+    assert isinstance(facts, dict)
+    assert isinstance(all_of_it, dict)
+    assert [path.name for path in site.places.registry.iterdir()] == ["evidence"]
+    assert "var/lib/sealift/registry/evidence" in facts["kept"]
+    assert {"var/lib/sealift/registry/content", "etc/sealift/release.conf"} <= set(facts["removed"])
+    assert not (site.places.etc / "release.conf").exists()
+    assert "var/lib/sealift/registry" in all_of_it["removed"]
 
 
 def test_a_dry_run_says_it_and_changes_nothing(site: LedgerSite) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from appliance.cli import context, prove
+from appliance.cli import context, prove, receive
 from appliance.errors import PrivilegeError
 from appliance.places import Places
 
@@ -47,3 +47,16 @@ def test_a_proof_is_not_begun_by_who_may_not_read_what_it_reads(
     monkeypatch.setattr(os, "scandir", refused)
     with pytest.raises(PrivilegeError, match="proof"):
         prove.require_rights(places)
+
+
+def test_a_store_that_this_user_may_not_write_is_no_broken_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive.require_rights(tmp_path / "nothing was ever received")
+    receive.require_rights(tmp_path)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+
+    with pytest.raises(PrivilegeError, match="store") as refused:
+        receive.require_rights(tmp_path)
+
+    assert "sealift media receive" in refused.value.fix
