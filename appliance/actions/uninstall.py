@@ -124,6 +124,8 @@ def uninstall(
         if host is not None and play is not None:
             host.apply(play, playbook.ansible_of(config))
     for path in _lists(places, evidence=decision.evidence)[0]:  # services that ran until now may have left more
+        if path == places.current.parent:
+            _remove(places.current)  # first: what is left of a release, cut off, must not pass for the one in use
         _remove(path)
     return Removed(serial=facts.serial, removed=facts.removed, kept=facts.kept, checkpoint=checkpoint)
 

@@ -47,6 +47,8 @@ def _uninstall(
     typed = site if site or dry_run else _ask()
     decision = Decision(typed_site=typed, people=tuple(people), reason=reason, evidence=evidence)
     host = open_host(own.config, clock=own.clock)
+    if not dry_run:
+        own.say("after both passwords what runs is stopped and taken off this machine: a minute or two")
     done = uninstall.uninstall(own.config, decision, host=host, confirm=confirm, clock=own.clock, dry_run=dry_run)
     verb = ("would remove", "would stay") if dry_run else ("removed", "stays")
     lines = [*(f"{verb[0]}  {name}" for name in done.removed), *(f"{verb[1]}  {name}" for name in done.kept)]

@@ -97,6 +97,22 @@ def test_the_evidence_that_people_signed_stays_and_goes_with_the_rest(site: Ledg
     assert "var/lib/sealift/registry" in all_of_it["removed"]
 
 
+def test_cut_off_in_the_middle_of_a_release_none_is_in_use(site: LedgerSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = uninstall._remove
+
+    def cut(path: Path) -> None:
+        if path == site.places.current.parent:
+            raise KeyboardInterrupt
+        whole(path)
+
+    monkeypatch.setattr(uninstall, "_remove", cut)
+    with site.running(), pytest.raises(KeyboardInterrupt):
+        run(site, host=FakeHost())
+
+    assert not site.places.current.is_symlink()
+    assert (site.places.releases / "1").is_dir()
+
+
 def test_a_dry_run_says_it_and_changes_nothing(site: LedgerSite) -> None:
     before = there(site)
     host = FakeHost()
