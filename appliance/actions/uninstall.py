@@ -9,7 +9,7 @@ never touched. With `evidence` the rest goes too, and that only after `sealift r
 writes the certificate.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -123,10 +123,10 @@ def uninstall(
         checkpoint = _recorded(config, decision, facts, confirm=confirm, clock=clock)
         if host is not None and play is not None:
             host.apply(play, playbook.ansible_of(config))
-    for path in _lists(places, evidence=decision.evidence)[0]:  # services that ran until now may have left more
+    for path in doomed:
         if path == places.current.parent:
             _remove(places.current)  # first: what is left of a release, cut off, must not pass for the one in use
-        _remove(path)
+        _remove(path, but=kept)
     return Removed(serial=facts.serial, removed=facts.removed, kept=facts.kept, checkpoint=checkpoint)
 
 
@@ -181,16 +181,14 @@ def _play(config: Config) -> Play:
 
 
 def _lists(places: Places, *, evidence: bool) -> tuple[list[Path], list[Path]]:
-    """Return what goes and what stays, of all that is there."""
+    """Return what goes and what stays, of all that is there; something that stays may lie in a folder that goes."""
     of_state = sorted(places.state.iterdir()) if places.state.is_dir() else []
     of_etc = sorted(places.etc.iterdir()) if places.etc.is_dir() else []
     goes = {places.current.parent, *(places.etc / name for name in _ETC), *(places.state / name for name in _STATE)}
     if evidence:
         goes |= {*of_state, *of_etc}
     elif (proofs := gates.folder(places)).is_dir():  # what people signed names it by digest, and it is nowhere else
-        beside = sorted(places.registry.iterdir())
-        of_state = [one for path in of_state for one in (beside if path == places.registry else [path])]
-        goes |= {path for path in beside if path != proofs}
+        of_state.append(proofs)
     there = [*of_etc, *of_state, places.current.parent]  # the program itself goes last
     return [path for path in there if path in goes and path.exists()], [path for path in there if path not in goes]
 
@@ -209,12 +207,15 @@ def _require_decided(config: Config, decision: Decision, clock: Clock) -> None:
         )
 
 
-def _remove(path: Path) -> None:
+def _remove(path: Path, *, but: Collection[Path] = ()) -> None:
+    if path in but:
+        return
     try:
         if path.is_dir() and not path.is_symlink():
             for one in path.iterdir():
-                _remove(one)
-            if not path.is_mount():  # a disk of its own stays where it is mounted, empty
+                _remove(one, but=but)
+            # A disk of its own stays where it is mounted, empty.
+            if not path.is_mount() and not any(path in one.parents for one in but):
                 path.rmdir()
         else:
             path.unlink(missing_ok=True)

@@ -84,7 +84,8 @@ def _retire(
         f"the keys of {f'node {node} of ' if node else ''}{own.config.site} are destroyed",
         *(f"  {each['key']}: {each['tried']} {each['result']}" for each in done.facts["shown"]),
         f"  print and sign {done.certificate.name}",
-        "  then stop everything, for services that run hold keys in memory: systemctl disable --now sealift.target",
+        "  then stop everything, for services that run hold keys in memory:",
+        "    systemctl disable sealift.target; systemctl stop sealift.target 'sealift-*'",
     ]
     own.result(done.to_json(), "\n".join(lines))
 

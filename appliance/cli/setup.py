@@ -69,7 +69,7 @@ def _setup(
     agreed = plan.disk if answers_file is not None else setup_disk.agreed(own, plan.disk)
     with _progress(own) as step:
         facts = _setup_of(own, given, config, watch, step).run(agreed)
-    own.result(facts.to_json(), _summary(facts, given))
+    own.result(facts.to_json(), _summary(facts, given, is_chosen=config.at.backup_recipient.exists()))
 
 
 def _setup_of(own: shared.Context, given: Answers, config: Config, watch: Watching, step: actions.Progress) -> Setup:
@@ -180,7 +180,7 @@ def _plan_text(plan: Plan) -> str:
     return "\n".join([*lines, f"  steps: {', '.join(plan.steps)}"])
 
 
-def _summary(facts: SetupFacts, given: Answers) -> str:
+def _summary(facts: SetupFacts, given: Answers, *, is_chosen: bool) -> str:
     lines = [f"{facts.site} is set up: release {facts.release} (serial {facts.serial})", ""]
     lines += [f"  {name:<8} {address}" for name, address in facts.urls.items()]
     lines.append(f"  CA SHA-256 {facts.ca_fingerprint or 'there is no certificate yet'}")
@@ -201,4 +201,4 @@ def _summary(facts: SetupFacts, given: Answers) -> str:
     begin = "each person runs `sealift people enrol` with the code, then `sealift validate` a model."
     go_on = "`sealift status` says whether what was in production runs; else `sealift validate` a model."
     lines += ["", f"Next: {begin if facts.codes else go_on}"]
-    return "\n".join([*lines, *setup_disk.summary_lines(facts.disk, given.backup.folder)])
+    return "\n".join([*lines, *setup_disk.summary_lines(facts.disk, given.backup.folder, is_chosen=is_chosen)])

@@ -111,24 +111,27 @@ def plan_lines(facts: DiskFacts) -> list[str]:
     return _finding(facts)
 
 
-def summary_lines(facts: DiskFacts, folder: str) -> list[str]:
-    """Return what became of it, and what backups still need."""
+def summary_lines(facts: DiskFacts, folder: str, *, is_chosen: bool = False) -> list[str]:
+    """Return what became of it, and what backups still need.
+
+    Args:
+        facts: Of the disk.
+        folder: Where backups go.
+        is_chosen: Whether it was said before who can open them, as on a box that is installed anew.
+    """
     if not folder:
         return ["Backups have no place yet: `sealift doctor` reminds you."]
     is_ready = facts.state in {State.PREPARED, State.STANDS}
     is_open = not is_ready and facts.state is not State.NONE
-    lines = [
-        f"Backups go to {folder} once {'two things are' if is_open else 'one thing is'} done (docs/operator/backup.md):"
-    ]
+    needs = ["  its USB disk is prepared: any other is never written to"] if is_open else []
+    needs += [] if is_chosen else [_RECIPIENT]
     if is_ready and facts.disk is not None:
         record = f", record {facts.sequence}" if facts.sequence is not None else ""
-        lines.insert(0, f"The disk of backups: {line_of(facts.disk)}; it is mounted at {folder}{record}")
-    elif facts.state is State.NONE:
-        lines.insert(0, f"No disk is prepared for backups: {facts.why}")
+        said = [f"The disk of backups: {line_of(facts.disk)}; it is mounted at {folder}{record}"]
     else:
-        lines[:0] = _finding(facts)
-        lines.append("  its USB disk is prepared: any other is never written to")
-    return [*lines, _RECIPIENT]
+        said = _finding(facts) if is_open else [f"No disk is prepared for backups: {facts.why}"]
+    once = {0: "", 1: " once one thing is done", 2: " once two things are done"}[len(needs)]
+    return [*said, f"Backups go to {folder}{once} (docs/operator/backup.md){':' if needs else ''}", *needs]
 
 
 def _finding(facts: DiskFacts) -> list[str]:

@@ -39,7 +39,7 @@ def carrier(
     raise UnknownVersionError(
         what=f"no stored release brings version {digest_prefix[:12]}",
         why="the store was searched",
-        fix="receive the release again from its medium",
+        fix="receive the release again from its medium; after a newer one, the sender brings it anew",
     )
 
 

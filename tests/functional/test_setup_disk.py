@@ -15,6 +15,7 @@ from typer.testing import Result
 from appliance import config as configuration
 from appliance.actions.backups import disk, fstab
 from appliance.actions.backups.offered import Devices
+from appliance.actions.backups.seconddisk import DiskFacts, State
 from appliance.actions.install import InstallFacts
 from appliance.audit.rights import ACTIONS
 from appliance.audit.socket_ledger import SocketLedger
@@ -227,3 +228,19 @@ def test_what_failed_is_finished_by_the_command_that_setup_names(site: Site, mon
     assert done.exit_code == 0, (done.exception, done.output)
     assert len(site.records()) == 1
     assert len(fstab.sources(site.table.read_text(), site.folder)) == 1
+
+
+def test_what_backups_still_need_is_told_and_nothing_where_nothing_is_left() -> None:
+    told = {
+        (state, is_chosen): "\n".join(
+            setup_disk.summary_lines(DiskFacts(state=state, why="w"), "/media/b", is_chosen=is_chosen)
+        )
+        for state in (State.NONE, State.LATER)
+        for is_chosen in (False, True)
+    }
+
+    assert "once one thing is done" in told[State.NONE, False]
+    assert "once two things are done" in told[State.LATER, False]
+    assert "once one thing is done" in told[State.LATER, True]
+    assert "Backups go to /media/b (docs" in told[State.NONE, True]
+    assert ["backup recipient" in one for one in told.values()] == [True, False, True, False]

@@ -85,7 +85,7 @@ def test_the_summary_says_what_alerts_and_backups_still_need(tmp_path: Path, fol
     given = answers.from_values(GOOD | {"backup": {"folder": folder}})
     facts = facts_of(setup)
 
-    text = setup_command._summary(facts, given)
+    text = setup_command._summary(facts, given, is_chosen=False)
 
     assert "NO ALERTS: no rule runs" in text
     assert facts.kept()["alerts"]["why"] == "the release does not carry prometheus"
