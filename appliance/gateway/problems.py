@@ -26,6 +26,7 @@ from appliance.stages import FIRST_LINE, Stage
 from media.errors import SealiftError
 
 _REFUSED_BY_ENGINES: Final = frozenset({"logit_bias", "logprobs", "response_format", "tools"})
+_NO_THOUGHTS: Final = "The model thinks aloud before its answer only if it was trained to, and never before a form."
 _KNOWN: Final[Mapping[type[SealiftError], tuple[int, str, str, float | None]]] = {
     NotActiveError: (503, "not_active", "Another box of this site serves now.", 1.0),
     LedgerFullError: (503, "ledger_full", "The disk of the records is full, so nothing new is answered.", 30.0),
@@ -217,6 +218,8 @@ def _engine_refused(error: EngineRefusedError) -> Problem:
             "turns, the user's first, and some know no system message."
         )
         return Problem(400, "messages_refused", message, param="messages")
+    if error.engine_param == "thoughts":
+        return Problem(400, "unsupported_parameter", _NO_THOUGHTS, param="think")
     if error.http_status in {429, 503} or error.engine_code == "engine_unavailable":
         return Problem(503, "overloaded", "The engine is loading or busy; ask again.", retry_after_seconds=2)
     if error.http_status == 400:

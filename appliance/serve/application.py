@@ -162,7 +162,13 @@ class _Engine:
     def _answer(self, body: Mapping[str, Any], asked: Asked) -> Response:
         handle = self._scheduler.submit(asked.generation)
         created = int(self._clock.now().timestamp())
-        saying = Saying(asked, handle, model=self._serving.model_digest, created=created)
+        saying = Saying(
+            asked,
+            handle,
+            model=self._serving.model_digest,
+            created=created,
+            count=lambda text: len(self._reader.text_tokens(text)),
+        )
         has_left = _watch(request.environ)
         if body.get("stream") is True:
             return Response(

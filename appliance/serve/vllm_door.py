@@ -97,7 +97,7 @@ class Door:
             else:
                 await _answer(send, 404, _error("not_found", "there is no such route"))
         except RefusedRequestError as error:
-            await _answer(send, 400, _error(error.code, error.message))
+            await _answer(send, 400, _error(error.code, error.message, error.param))
         except RecursionError:  # read, and yet too deep to be written for vLLM; nothing was answered before
             await _answer(send, 400, _error("invalid_json", "the body is nested too deeply"))
 
@@ -270,8 +270,8 @@ def _told(status: int, untrusted: bytes) -> tuple[int, dict[str, Any]]:
     return 500, _error("engine_failed", "the engine failed")
 
 
-def _error(code: str, message: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": "invalid_request_error", "code": code}}
+def _error(code: str, message: str, param: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "code": code, "param": param}}
 
 
 async def _answer(send: Send, status: int, content: dict[str, Any]) -> None:
