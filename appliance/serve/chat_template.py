@@ -13,8 +13,8 @@ Rules:
     TMPL-2 A template that leaves out what a model thought aloud in earlier answers sees where that ends, if the tags
            are no control tokens of this model.
     TMPL-3 Where a template takes no system message, its text comes before the first user's, with an empty line between.
-    TMPL-4 A model that thinks aloud and is to answer at once finds its thoughts closed, by the template's own switch
-           (`enable_thinking`, `thinking`) where it has one, else by an empty thought at the prompt's end.
+    TMPL-4 Whether a model that thinks aloud does it is the template's own switch where it has one (`enable_thinking`,
+           `thinking`); else the prompt ends within a thought, or behind an empty one.
 """
 
 import re
@@ -138,16 +138,18 @@ class ChatTemplate:
         if not self._takes_system:
             messages = _without_system(messages)
         segments = self._rendered(messages, tagged=tagged, thinks=thinks)
-        if thinks is False and self.thinks:
+        if thinks is not None and self.thinks:
             ending = _ending(segments)
-            segments[-1 if ending else len(segments) :] = [(self._closed(ending), True)]
+            segments[-1 if ending else len(segments) :] = [(self._turned(ending, thinks=thinks), True)]
         return [one for one in segments if one[0]]
 
-    def _closed(self, ending: str) -> str:
-        """Return a prompt's end so that nothing is thought behind it."""
+    def _turned(self, ending: str, *, thinks: bool) -> str:
+        """Return a prompt's end behind which something is thought, or nothing (TMPL-4)."""
         if _is_open(ending):
-            return f"{ending.rstrip()}\n\n{CLOSING}\n\n"
-        return ending if self._switches or CLOSING in ending else f"{ending}{OPENING}\n\n{CLOSING}\n\n"
+            return ending if thinks else f"{ending.rstrip()}\n\n{CLOSING}\n\n"
+        if self._switches or CLOSING in ending:
+            return ending
+        return f"{ending}{OPENING}\n" if thinks else f"{ending}{OPENING}\n\n{CLOSING}\n\n"
 
     def _takes(self, *messages: Mapping[str, Any]) -> bool:
         """Tell whether the template renders messages and loses none."""

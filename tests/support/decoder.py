@@ -155,3 +155,14 @@ class EchoDecoder:
 
     def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> float:
         return -float(len(continuation))
+
+
+@dataclass
+class SayingDecoder(EchoDecoder):
+    """Says one text, unless a form is asked for."""
+
+    says: str = ""
+
+    def begin(self, sequence: int, sampling: Sampling) -> None:
+        super().begin(sequence, sampling)
+        self.samplers[sequence].text = sampling.grammar or self.says

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.scheduler import Scheduler
 from appliance.serve.thoughts import CLOSING, OPENING, Thought, ThoughtReader
-from tests.support.decoder import EchoDecoder
+from tests.support.decoder import SayingDecoder
 from tests.support.engine_app import engine_app, events
 
 WORDS = st.text("ab <>/think\n", max_size=30)
@@ -83,25 +83,16 @@ def test_a_model_that_is_to_answer_at_once_finds_its_thoughts_closed(source: str
     template = ChatTemplate(source)
     closed = "".join(text for text, _ in template.segments(QUESTION, thinks=False))
     as_it_is = "".join(text for text, _ in template.segments(QUESTION))
+    wanted = "".join(text for text, _ in template.segments(QUESTION, thinks=True))
 
     assert closed == f"<|user|>why?{ending}"
     assert as_it_is == ChatTemplate(source)._template.render(messages=QUESTION)
+    assert wanted == (f"{as_it_is}<think>\n" if source is ALWAYS else as_it_is)
     assert template.thinks is (source is not PLAIN)
 
 
-class Says(EchoDecoder):
-    """Says one text, unless a form is asked for."""
-
-    text = ""
-
-    def begin(self, sequence: int, sampling: Any) -> None:
-        super().begin(sequence, sampling)
-        self.samplers[sequence].text = sampling.grammar or self.text
-
-
-def engine_of(source: str, says: str) -> tuple[FlaskClient, Says, Scheduler]:
-    decoder = Says(context_tokens=4096, batch_tokens=64, sequences=4)
-    decoder.text = says
+def engine_of(source: str, says: str) -> tuple[FlaskClient, SayingDecoder, Scheduler]:
+    decoder = SayingDecoder(context_tokens=4096, batch_tokens=4096, sequences=4, says=says)
     app, scheduler = engine_app(decoder, ChatTemplate(source))
     return app.test_client(), decoder, scheduler
 
@@ -147,7 +138,7 @@ def test_nothing_is_thought_where_that_is_asked_for_or_an_answer_has_a_form() ->
         unknown = ask(engine, thoughts="loud")
     finally:
         scheduler.stop()
-    prompts = ["".join(map(chr, tokens)) for tokens in decoder.prompts.values()]
+    read = "".join(chr(row.token) for step in decoder.steps for row in step)
 
     assert none["choices"][0]["message"] == {"role": "assistant", "content": "So."}
     assert formed["choices"][0]["message"]["content"] == "{}"
@@ -155,7 +146,7 @@ def test_nothing_is_thought_where_that_is_asked_for_or_an_answer_has_a_form() ->
     assert "completion_tokens_details" not in none["usage"]
     assert [(one.status_code, one.json["error"]["param"]) for one in wanted] == [(400, "thoughts")] * 2
     assert (unknown.status_code, unknown.json["error"]["code"]) == (400, "invalid_value")
-    assert prompts == [] or all("</think>" in prompt for prompt in prompts)
+    assert read.count("<think>") == read.count("<think>\n\n</think>\n\n") >= 2
 
 
 def test_a_model_that_does_not_think_aloud_cannot_be_made_to() -> None:
