@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from tests.support.decoder import SayingDecoder
 from tests.support.echo_engine import echo_engine
-from tests.support.engine import Script
+from tests.support.engine import THINKING_ALOUD, Script
 from tests.support.gateway import MODEL, Rig, events, gateway
 
 THINKS = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|><think>\n"
@@ -142,14 +143,8 @@ def test_earlier_thoughts_that_come_back_are_not_read_and_that_is_said(ours: Rig
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
 def test_another_engines_thoughts_are_read_by_either_name(rig: Rig, name: str) -> None:
-    rig.engine.script = Script(
-        events=(
-            {"choices": [{"index": 0, "delta": {"role": "assistant"}}]},
-            {"choices": [{"index": 0, "delta": {name: "Let me see."}}]},
-            {"choices": [{"index": 0, "delta": {"content": "So."}}]},
-            {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
-        )
-    )
+    said = json.loads(json.dumps(THINKING_ALOUD).replace("reasoning_content", name))
+    rig.engine.script = Script(events=tuple(said))
     stream = events(rig.chat("why?", stream=True).data)[:-1]
 
     deltas = [choice["delta"] for event in stream for choice in event["choices"]]
