@@ -49,6 +49,8 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
 _OWN: Final = frozenset({"model", "stream", "options", "keep_alive", "format"})
 _CHAT: Final = _OWN | {"messages", "think", "tools"}
 _GENERATE: Final = _OWN | {"prompt", "system", "raw", "think"}
+_OURS: Final = {"messages.reasoning": "messages.thinking"}
+"""What the reader names in OpenAI's words, as Ollama calls it."""
 _LATEST: Final = ":latest"
 
 
@@ -91,7 +93,7 @@ class Ollama:
             asked,
             thinks=thinks,
             is_unbounded=type(longest) is int and longest in _NO_LIMIT,
-            ignored=tuple(sorted({*asked.ignored, *ignored})),
+            ignored=tuple(sorted({*(_OURS.get(name, name) for name in asked.ignored), *ignored})),
         )
 
     def writer(self, about: About) -> Writer:

@@ -137,7 +137,7 @@ def test_earlier_thoughts_that_come_back_are_not_read_and_that_is_said(ours: Rig
 
     assert (openai.status_code, ollama.status_code) == (200, 200)
     assert openai.headers["x-sealift-ignored"] == "messages.reasoning_content"
-    assert ollama.headers["x-sealift-ignored"] == "messages.reasoning"
+    assert ollama.headers["x-sealift-ignored"] == "messages.thinking"
     assert "thrice" not in "".join(chr(row.token) for step in decoder.steps for row in step)
 
 
