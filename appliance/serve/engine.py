@@ -10,6 +10,8 @@ FinishReason = Literal["stop", "length", "cancelled", "error"]
 BEYOND_OPENAI: Final = ("top_k", "min_p", "repetition_penalty")
 """vLLM's words for how a token is drawn, where OpenAI has none. An engine that takes them says so in its status; one of
 a release from before passes over them in silence, so it is not asked with them."""
+THOUGHTS: Final = "thoughts"
+"""Said likewise by one whose model thinks aloud, and that tells what it thinks apart from its answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.serve import vllm_requests as requests
-from appliance.serve.engine import BEYOND_OPENAI
+from appliance.serve.engine import BEYOND_OPENAI, THOUGHTS
 from appliance.serve.vllm_requests import Facts, RefusedRequestError
 
 FACTS: Final = "SEALIFT_VLLM_FACTS"
@@ -120,7 +120,7 @@ class Door:
             "stage": facts.stage,
             "state": "stopping" if self._closing else "ready",
             "n_ctx": facts.n_ctx,
-            "takes": BEYOND_OPENAI,
+            "takes": [*BEYOND_OPENAI, *([THOUGHTS] if facts.thinks else [])],
             "running": self._running,
             "waiting": 0,
         }

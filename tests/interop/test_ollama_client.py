@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import ollama
 import pytest
 
+from appliance.serve.engine import THOUGHTS
 from tests.support.engine import DIMENSIONS, MODEL_DIGEST, THINKING_ALOUD, Script
 from tests.support.gateway import MODEL
 from tests.support.gateway_server import Server, gateway_server
@@ -83,7 +84,10 @@ def test_it_raises_its_own_errors_with_our_words(client: ollama.Client, server: 
         list(client.chat(model=MODEL, messages=[{"role": "user", "content": "x"}], stream=True))
 
 
-def test_it_finds_thoughts_in_a_field_of_their_own(client: ollama.Client, server: Server) -> None:
+def test_it_finds_thoughts_in_a_field_of_their_own(
+    client: ollama.Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.engine, "takes", (THOUGHTS,))
     server.engine.script = Script(events=THINKING_ALOUD)
     messages = [{"role": "user", "content": "why?"}]
     streamed = list(client.chat(model=MODEL, messages=messages, think=True, stream=True))

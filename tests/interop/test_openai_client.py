@@ -13,6 +13,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
+from appliance.serve.engine import THOUGHTS
 from tests.support.engine import DIMENSIONS, THINKING_ALOUD, Script
 from tests.support.gateway import MODEL
 from tests.support.gateway_server import Server, gateway_server
@@ -153,7 +154,10 @@ def _ask_often(client: openai.OpenAI) -> None:
         client.chat.completions.create(model=MODEL, messages=messages("hello"))
 
 
-def test_thoughts_lie_beside_the_answer_where_clients_look_for_them(client: openai.OpenAI, server: Server) -> None:
+def test_thoughts_lie_beside_the_answer_where_clients_look_for_them(
+    client: openai.OpenAI, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.engine, "takes", (THOUGHTS,))
     server.engine.script = Script(events=THINKING_ALOUD)
     stream = list(
         client.chat.completions.create(

@@ -107,6 +107,18 @@ def test_ollamas_clients_find_thoughts_where_they_look(ours: Rig, decoder: Sayin
     assert at_once["message"] == {"role": "assistant", "content": "Yes."}
 
 
+def test_a_model_that_thinks_aloud_is_shown_as_one_and_another_is_not_made_to(ours: Rig, tmp_path: Path) -> None:
+    with gateway(tmp_path / "other") as rig:
+        shown, other = (one.ask({"model": MODEL}, path="/api/show").get_json()["capabilities"] for one in (ours, rig))
+        refused = rig.chat(QUESTION, chat_template_kwargs={"enable_thinking": True})
+        intents = rig.bodies("request.intent")
+
+    assert "thinking" in shown
+    assert "thinking" not in other
+    assert (refused.status_code, refused.get_json()["error"]["code"]) == (400, "unsupported_parameter")
+    assert not intents, "nothing was asked of the engine"
+
+
 @pytest.mark.parametrize(
     ("words", "param"),
     [
