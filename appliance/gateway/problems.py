@@ -210,7 +210,7 @@ def from_error(error: Exception) -> Problem:
 
 def no_thoughts() -> Problem:
     """Return the refusal of thoughts that there are none of."""
-    message = "A model thinks aloud before its answer only where it was trained to, and never before a form."
+    message = "The model does not think aloud before its answer, or its engine not before a form."
     return Problem(400, "unsupported_parameter", message, param="think")
 
 

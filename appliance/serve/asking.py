@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
 
 from appliance.registry.descriptor import ModelDescriptor
@@ -174,6 +174,8 @@ class Reader:
             constraint = tools.constraint()
         top = integer(body, "top_logprobs", 0, low=0, high=MAX_TOP) if body.get("logprobs") is True else None
         prompt = self._prompt(body, tools, thinks=self._thinks(body, has_form=constraint is not None))
+        if constraint is not None and prompt.is_thinking:
+            constraint = replace(constraint, follows_thought=True)
         tokens = whole = prompt.tokens
         if self._serving.shorten is not None:
             longest = integer(body, "max_tokens", DEFAULT_TOKENS, low=1)
@@ -191,7 +193,8 @@ class Reader:
     def _thinks(self, body: Mapping[str, Any], *, has_form: bool) -> bool | None:
         """Return whether the model is to think; None leaves it to the template.
 
-        What must have a form has it from the first token on, so nothing is thought before it.
+        Before what must have a form a model thinks where it always does or is asked to: it might begin with the form,
+        too, and nobody could tell before it wrote.
 
         Raises:
             RefusedError: It is to, and cannot.
@@ -199,10 +202,13 @@ class Reader:
         wanted = body.get("thoughts")
         if wanted not in THOUGHTS:
             raise RefusedError("invalid_value", "thoughts is apart, wanted or none", param="thoughts")
-        if wanted == "wanted" and (has_form or not self._template.thinks):
-            why = "not together with tools or a form" if has_form else "this model does not think aloud"
+        may: bool = not has_form or self._decoder.has_forms_behind_thoughts
+        if wanted == "wanted" and not (may and self._template.thinks):
+            why = "this model does not think aloud" if may else "not together with tools or a form"
             raise RefusedError("unsupported_parameter", why, param="thoughts")
-        return False if has_form or wanted == "none" else True if wanted == "wanted" else None
+        if wanted in {"wanted", "none"}:
+            return bool(wanted == "wanted")
+        return (may and wanted is not None and self._template.opens_thought) if has_form else None
 
     def completion(self, body: Mapping[str, Any]) -> Asked:
         """Read a completion.

@@ -13,8 +13,8 @@ Rules:
     TMPL-2 A template that leaves out what a model thought aloud in earlier answers sees where that ends, if the tags
            are no control tokens of this model.
     TMPL-3 Where a template takes no system message, its text comes before the first user's, with an empty line between.
-    TMPL-4 Whether a model that thinks aloud does it is the template's own switch where it has one (`enable_thinking`,
-           `thinking`); else the prompt ends within a thought, or behind an empty one.
+    TMPL-4 Where a model that thinks aloud is to do it, the prompt ends within a thought; where it is not to, behind an
+           empty one, or as the template's own switch has it (`enable_thinking`, `thinking`).
 """
 
 import re
@@ -119,6 +119,8 @@ class ChatTemplate:
         self._switches = set(_SWITCHES) & meta.find_undeclared_variables(environment.parse(source))
         self.thinks = OPENING in source or CLOSING in source
         """Whether the template knows of thoughts, as those of models that think aloud do."""
+        self.opens_thought = self._takes(_USER) and _is_open(_ending(self._rendered([_USER])))
+        """Whether it begins a thought by itself, so that the model always thinks."""
         self._takes_system = self._takes(_USER) <= self._takes(_SYSTEM, _USER)
 
     def segments(
@@ -147,9 +149,9 @@ class ChatTemplate:
         """Return a prompt's end behind which something is thought, or nothing (TMPL-4)."""
         if _is_open(ending):
             return ending if thinks else f"{ending.rstrip()}\n\n{CLOSING}\n\n"
-        if self._switches or CLOSING in ending:
-            return ending
-        return f"{ending}{OPENING}\n" if thinks else f"{ending}{OPENING}\n\n{CLOSING}\n\n"
+        if thinks:
+            return ending if CLOSING in ending else f"{ending}{OPENING}\n"
+        return ending if self._switches or CLOSING in ending else f"{ending}{OPENING}\n\n{CLOSING}\n\n"
 
     def _takes(self, *messages: Mapping[str, Any]) -> bool:
         """Tell whether the template renders messages and loses none."""

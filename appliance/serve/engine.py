@@ -45,6 +45,7 @@ class Constraint:
         closing: Text that comes behind it.
         most: How many times the whole may come, one after the other.
         is_optional: Whether any text may come instead that does not begin as `opening` does.
+        follows_thought: Whether all of it comes behind a thought that the prompt has opened.
     """
 
     schema: Mapping[str, Any]
@@ -52,6 +53,7 @@ class Constraint:
     closing: str = ""
     most: int = 1
     is_optional: bool = False
+    follows_thought: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +184,11 @@ class Decoder(Tokenizer, Protocol):
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Return the tokens of `text`; control tokens are recognised only when `special`."""
+        ...
+
+    @property
+    def has_forms_behind_thoughts(self) -> bool:
+        """Whether a constraint may begin where a thought ends."""
         ...
 
     def grammar_of(self, constraint: Constraint) -> str:

@@ -127,7 +127,6 @@ def test_a_model_that_thinks_aloud_is_shown_as_one_and_another_is_not_made_to(ou
         ({"chat_template_kwargs": {"documents": []}}, "chat_template_kwargs"),
         ({"chat_template_kwargs": "no"}, "chat_template_kwargs"),
         ({"reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": True}}, "reasoning_effort"),
-        ({"chat_template_kwargs": {"enable_thinking": True}, "response_format": {"type": "json_object"}}, "think"),
     ],
     ids=str,
 )

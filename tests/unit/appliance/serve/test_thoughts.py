@@ -87,7 +87,8 @@ def test_a_model_that_is_to_answer_at_once_finds_its_thoughts_closed(source: str
 
     assert closed == f"<|user|>why?{ending}"
     assert as_it_is == ChatTemplate(source)._template.render(messages=QUESTION)
-    assert wanted == (f"{as_it_is}<think>\n" if source is ALWAYS else as_it_is)
+    assert wanted == (f"{as_it_is}<think>\n" if source in {ALWAYS, SWITCHED} else as_it_is)
+    assert template.opens_thought is (source is OPENS)
     assert template.thinks is (source is not PLAIN)
 
 
@@ -124,17 +125,15 @@ def test_thoughts_are_told_apart_where_they_are_asked_for(source: str, says: str
     assert as_text["choices"][0]["message"] == {"role": "assistant", "content": says}, "whoever does not ask reads all"
 
 
-def test_nothing_is_thought_where_that_is_asked_for_or_an_answer_has_a_form() -> None:
+TOOL = {"type": "function", "function": {"name": "clock"}}
+AN_OBJECT = {"type": "json_object"}
+
+
+def test_nothing_is_thought_where_that_is_asked_for() -> None:
     engine, decoder, scheduler = engine_of(OPENS, "So.")
-    tool = {"type": "function", "function": {"name": "clock"}}
-    an_object = {"type": "json_object"}
     try:
         none = ask(engine, thoughts="none").json
-        formed = ask(engine, thoughts="apart", response_format=an_object).json
-        called = ask(engine, thoughts="apart", tools=[tool], tool_choice="required").json
-        wanted = [
-            ask(engine, thoughts="wanted", **more) for more in ({"tools": [tool]}, {"response_format": an_object})
-        ]
+        formed = ask(engine, thoughts="none", response_format=AN_OBJECT).json
         unknown = ask(engine, thoughts="loud")
     finally:
         scheduler.stop()
@@ -142,11 +141,49 @@ def test_nothing_is_thought_where_that_is_asked_for_or_an_answer_has_a_form() ->
 
     assert none["choices"][0]["message"] == {"role": "assistant", "content": "So."}
     assert formed["choices"][0]["message"]["content"] == "{}"
-    assert called["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "clock"
     assert "completion_tokens_details" not in none["usage"]
-    assert [(one.status_code, one.json["error"]["param"]) for one in wanted] == [(400, "thoughts")] * 2
     assert (unknown.status_code, unknown.json["error"]["code"]) == (400, "invalid_value")
-    assert read.count("<think>") == read.count("<think>\n\n</think>\n\n") >= 2
+    assert read.count("<think>") == read.count("<think>\n\n</think>\n\n") >= 1
+
+
+@pytest.mark.parametrize(
+    ("source", "thoughts", "thought"),
+    [
+        (OPENS, "apart", "Hm."),
+        (OPENS, None, ""),
+        (SWITCHED, "apart", ""),
+        (SWITCHED, "wanted", "Hm."),
+        (PLAIN, "apart", ""),
+    ],
+)
+def test_a_form_comes_behind_a_thought_where_the_model_always_thinks_or_is_asked_to(
+    source: str, thoughts: str | None, thought: str
+) -> None:
+    engine, _, scheduler = engine_of(source, "")
+    try:
+        formed = ask(engine, thoughts=thoughts, response_format=AN_OBJECT).json["choices"][0]["message"]
+        called = ask(engine, thoughts=thoughts, tools=[TOOL], tool_choice="required").json["choices"][0]["message"]
+    finally:
+        scheduler.stop()
+
+    assert (formed["content"], formed.get("reasoning_content", "")) == ("{}", thought)
+    assert (called["content"], called.get("reasoning_content", "")) == (None, thought)
+    assert called["tool_calls"][0]["function"]["name"] == "clock"
+
+
+def test_an_engine_that_holds_a_form_from_the_first_token_on_thinks_before_none() -> None:
+    engine, decoder, scheduler = engine_of(OPENS, "")
+    decoder.has_forms_behind_thoughts = False
+    try:
+        formed = ask(engine, thoughts="apart", response_format=AN_OBJECT).json["choices"][0]["message"]
+        wanted = [
+            ask(engine, thoughts="wanted", **more) for more in ({"tools": [TOOL]}, {"response_format": AN_OBJECT})
+        ]
+    finally:
+        scheduler.stop()
+
+    assert formed == {"role": "assistant", "content": "{}"}
+    assert [(one.status_code, one.json["error"]["param"]) for one in wanted] == [(400, "thoughts")] * 2
 
 
 def test_a_model_that_does_not_think_aloud_cannot_be_made_to() -> None:
