@@ -31,8 +31,8 @@ SHAPE = {"type": "object", "properties": {"word": {"enum": ["red", "blue"]}}, "r
 TOOL = {"type": "function", "function": {"name": "paint", "parameters": SHAPE}}
 said = []
 for colour in ("blue", "red", "blue", "red"):
-    said += [{"role": "user", "content": f"Say {colour}."},
-             {"role": "assistant", "content": f"<think>\nThey say {colour}.\n</think>\n\n" + '{"word": "' + colour + '"}'}]
+    shown = f"<think>\nThey say {colour}.\n</think>\n\n" + json.dumps({"word": colour})
+    said += [{"role": "user", "content": f"Say {colour}."}, {"role": "assistant", "content": shown}]
 said += [{"role": "user", "content": "Say blue."}]
 
 decoder = LlamaCppDecoder(Path(sys.argv[2]), n_ctx=2048, n_batch=512, n_seq_max=2, threads=2)
