@@ -71,7 +71,7 @@ def read(events: list[dict[str, Any]]) -> tuple[str, str]:
 
 
 def test_thoughts_and_answer_are_told_apart(engine: EngineClient) -> None:
-    # Whole alone: shown thoughts end in the prompt, and there vLLM's readers of a stream take the model's to have ended.
+    # Whole alone: where shown thoughts end in a prompt, vLLM's readers of a stream take the model's to have ended.
     thoughts, answer = read([engine.chat(asked())])
 
     assert thoughts == "They say blue."
