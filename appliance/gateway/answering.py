@@ -45,6 +45,7 @@ from appliance.keys.provider import KeyProvider
 from appliance.phi.detect import Detector
 from appliance.registry.router import ALIAS, Query
 from appliance.serve.client import EngineClient
+from appliance.serve.engine import THOUGHTS
 from media.clock import from_text
 from media.errors import SealiftError
 
@@ -305,9 +306,11 @@ def _taken(asked: Asked, upstream: Fleet, left: Callable[[], bool]) -> Asked:
     Raises:
         Problem: It does not take one that asks for something: another's engine, or one of a release from before.
     """
-    if not asked.beyond_openai:
+    if not asked.beyond_openai and not asked.thinks:
         return asked
     takes = _told(upstream, lambda engine: engine.status().takes, left) or frozenset()
+    if asked.thinks and THOUGHTS not in takes:
+        raise problems.no_thoughts()
     for name, value in asked.beyond_openai.items():
         if name not in takes and value != ASK_FOR_NOTHING[name]:
             raise problems.invalid(name, "The engine does not take it.", code="unsupported_parameter")

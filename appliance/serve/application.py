@@ -19,7 +19,7 @@ from appliance.serve import figures
 from appliance.serve.asking import Asked, Reader, RefusedError, Serving
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.embedding import Embedding, NotEmbeddedError
-from appliance.serve.engine import Decoder
+from appliance.serve.engine import THOUGHTS, Decoder
 from appliance.serve.saying import Saying
 from appliance.serve.scheduler import Scheduler
 from media.clock import Clock
@@ -65,7 +65,7 @@ def create_engine_app(
             stage=serving.stage,
             state="ready",
             n_ctx=serving.n_ctx,
-            takes=serving.takes,
+            takes=[*serving.takes, *([THOUGHTS] if template.thinks else [])],
             running=scheduler.running,
             waiting=scheduler.waiting,
             counts=asdict(scheduler.counts),
@@ -162,7 +162,13 @@ class _Engine:
     def _answer(self, body: Mapping[str, Any], asked: Asked) -> Response:
         handle = self._scheduler.submit(asked.generation)
         created = int(self._clock.now().timestamp())
-        saying = Saying(asked, handle, model=self._serving.model_digest, created=created)
+        saying = Saying(
+            asked,
+            handle,
+            model=self._serving.model_digest,
+            created=created,
+            count=lambda text: len(self._reader.text_tokens(text)),
+        )
         has_left = _watch(request.environ)
         if body.get("stream") is True:
             return Response(
