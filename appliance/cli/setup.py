@@ -148,7 +148,7 @@ def _ask(own: shared.Context, prompt: Prompt, values: Values) -> None:
         if not wrong:
             return
         own.say(f"  that does not hold: {wrong}")
-        if before is not None:
+        if before is not None or prompt.follows:
             questions.put(values, prompt.key, before)
 
 

@@ -74,7 +74,9 @@ class LineWriter:
 
     def _end(self, assembly: Assembly) -> dict[str, Any]:
         now = self._about.clock.monotonic()
-        first = now if self._first is None else self._first
+        # When the first token of a whole answer came is known to nobody: all its time counts as making it, so that
+        # tokens per second are never said to be more than they were.
+        first = self._about.began if self._first is None else self._first
         counted = {}
         if assembly.usage is not None:
             counted = {
