@@ -38,6 +38,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def nobody_hears_signals() -> Iterator[None]:
+    """As in a process of `sealift`: commands of the bundler that ran in this one before hear SIGTERM by themselves."""
+    before = {one: signal.signal(one, signal.SIG_DFL) for one in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for one, heard in before.items():
+        signal.signal(one, heard)
+
+
 @contextmanager
 def holder(place: Path) -> Iterator["tuple[subprocess.Popen[str], Path]"]:
     process = subprocess.Popen(
