@@ -84,7 +84,7 @@ class Asker:
             nonlocal is_thinking
             is_thinking = not ours.as_json
             if is_thinking:
-                ours.talk.print(thought, end="", markup=False, style="dim", soft_wrap=True)
+                ours.talk.print(_visible(thought), end="", markup=False, emoji=False, style="dim", soft_wrap=True)
 
         stream.on_thought = think
         for piece in stream:
@@ -92,8 +92,10 @@ class Asker:
                 is_thinking = False
                 ours.talk.print("\n")
             if not ours.as_json:
-                sys.stdout.write(piece)
+                sys.stdout.write(_visible(piece) if sys.stdout.isatty() else piece)
                 sys.stdout.flush()
+        if is_thinking:
+            ours.talk.print()
         if not ours.as_json:
             sys.stdout.write("\n")
         return stream.answer
@@ -182,6 +184,11 @@ def own_service(ours: shared.Context) -> tuple[str, Path | None]:
     # By its address: a box behind a gap asks no name server, and the box's own certificate bears both.
     address = config.network.addresses[0]
     return f"https://{f'[{address}]' if ':' in address else address}/v1", trusted
+
+
+def _visible(text: str) -> str:
+    """Return what a terminal shows of a model's text: letters, breaks and tabs, and nothing that it would obey."""
+    return "".join(letter for letter in text if letter.isprintable() or letter in "\n\t")
 
 
 def _question(ours: shared.Context) -> str | None:

@@ -41,6 +41,7 @@ class Answer:
         self._arguments: dict[int, Restorer] = {}
         self._text: list[str] = []
         self._thoughts: list[str] = []
+        self._is_thinking = False
         self._held: tuple[Likelihood, ...] = ()
         self.finish_reason: FinishReason | None = None
         self.calls: dict[int, AssembledCall] = {}
@@ -68,11 +69,14 @@ class Answer:
 
     def take(self, part: Said | Finish) -> Iterator[Said]:
         """Take one part; yield what may be delivered now."""
+        if not isinstance(part, Thought) and self._is_thinking:  # nothing of a thought comes after what follows it
+            yield from self._end_of_thought(part.choice)
         if isinstance(part, Text):
             self._held += part.likelihoods
             text = self._content.feed(part.text)
             yield from self._said(part if text == part.text else replace(part, text=text))
         elif isinstance(part, Thought):
+            self._is_thinking = True
             yield from self._thinks(replace(part, text=self._thought.feed(part.text)))
         elif isinstance(part, CallPiece):
             restorer = self._arguments.get(part.index)
@@ -85,7 +89,7 @@ class Answer:
 
     def close(self, choice: int) -> Iterator[Said]:
         """Yield what was held back; nothing comes after this."""
-        yield from self._thinks(Thought(text=self._thought.finish(), choice=choice))
+        yield from self._end_of_thought(choice)
         yield from self._said(Text(text=self._content.finish(), choice=choice), is_last=True)
         for index, restorer in self._arguments.items():
             rest = restorer.finish()
@@ -99,6 +103,10 @@ class Answer:
             self.likelihoods += likelihoods
             has_any = likelihoods or piece.likelihoods
             yield replace(piece, likelihoods=likelihoods, offset=offset) if has_any else piece
+
+    def _end_of_thought(self, choice: int) -> Iterator[Thought]:
+        self._is_thinking = False
+        yield from self._thinks(Thought(text=self._thought.finish(), choice=choice))
 
     def _thinks(self, piece: Thought) -> Iterator[Thought]:
         if piece.text:

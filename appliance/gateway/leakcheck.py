@@ -36,6 +36,7 @@ from appliance.gateway.routing import Lines, Route, Serving
 from appliance.keys.files import FileKeys, create_missing
 from appliance.phi.policy import PhiMode
 from appliance.phi.tokens import TOKEN
+from appliance.serve.thoughts import written
 from media import canonical
 from media.clock import SystemClock
 
@@ -280,7 +281,7 @@ def _streamed_text(content: bytes) -> str:
 
 def _text(said: Mapping[str, Any]) -> str:
     """Return all that a caller reads, thoughts too."""
-    return "".join(str(said.get(name) or "") for name in ("reasoning_content", "content"))
+    return written(said) or ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,6 +17,7 @@ from media.clock import to_text
 PREFIX: Final = "/api/"
 """Refusals of routes below this have Ollama's shape."""
 MIMETYPE: Final = "application/x-ndjson"
+_AS_OLLAMA_HAS_IT: Final = {"response_format": "format", "chat_template_kwargs": "think"}
 _NANOSECONDS: Final = 10**9
 
 
@@ -107,8 +108,8 @@ def calls_of(assembly: Assembly) -> list[dict[str, Any]]:
 def refusal(problem: Problem) -> dict[str, Any]:
     """Return the body of a refusal: a text, and beside it the code and the parameter."""
     param = problem.param
-    if param is not None and param.partition(".")[0] == "response_format":
-        param = "format"  # as Ollama calls it
+    if param is not None:
+        param = _AS_OLLAMA_HAS_IT.get(param.partition(".")[0], param)
     return {"error": problem.message, "code": problem.code, "param": param}
 
 

@@ -306,12 +306,12 @@ def _thinks(given: Mapping[str, Any]) -> bool | None:
         raise invalid("reasoning_effort", "Only none is supported.", code="unsupported_parameter")
     if not isinstance(switches, dict) or not set(switches) <= {"enable_thinking"}:
         raise invalid("chat_template_kwargs", "Only enable_thinking is supported.", code="unsupported_parameter")
-    found = {one for one in (None if effort is None else False, switches.get("enable_thinking")) if one is not None}
-    if not found <= {True, False} or any(type(one) is not bool for one in found):
+    switch = switches.get("enable_thinking")
+    if switch is not None and not isinstance(switch, bool):
         raise invalid("chat_template_kwargs.enable_thinking", "true or false.")
-    if len(found) > 1:
+    if effort and switch:
         raise invalid("reasoning_effort", "Not together with enable_thinking.")
-    return found.pop() if found else None
+    return False if effort else switch
 
 
 def _stop(given: Mapping[str, Any]) -> tuple[str, ...]:

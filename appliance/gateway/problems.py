@@ -211,7 +211,7 @@ def from_error(error: Exception) -> Problem:
 def no_thoughts() -> Problem:
     """Return the refusal of thoughts that there are none of."""
     message = "The model does not think aloud before its answer, or its engine not before a form."
-    return Problem(400, "unsupported_parameter", message, param="think")
+    return Problem(400, "unsupported_parameter", message, param="chat_template_kwargs.enable_thinking")
 
 
 def _engine_refused(error: EngineRefusedError) -> Problem:

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 from appliance.errors import EngineProtocolError
 from appliance.gateway.formats import MAX_ANSWERS
 from appliance.gateway.likelihoods import Likelihood, likelihoods_of
+from appliance.serve.thoughts import FIELDS
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 _REASONS: Final[Mapping[str, FinishReason]] = {
@@ -20,8 +21,6 @@ _REASONS: Final[Mapping[str, FinishReason]] = {
     "content_filter": "content_filter",
 }
 _MAX_CALLS: Final = 128
-_THOUGHTS: Final = ("reasoning_content", "reasoning")
-"""What engines call a thought: llama.cpp's, SGLang's and ours, and vLLM's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,11 +134,9 @@ def _choice(choice: Mapping[str, Any], index: int) -> Iterator[Part]:
 
 
 def _thoughts(untrusted: Mapping[str, Any], choice: int) -> Iterator[Thought]:
-    for name in _THOUGHTS:
+    for name in FIELDS:
         text = untrusted.get(name)
-        if text is not None and not isinstance(text, str):
-            raise _broken("a thought is not a text")
-        if text:
+        if isinstance(text, str) and text:  # others have objects of theirs there, which are no answer's part
             yield Thought(text=text, choice=choice)
             return
 

@@ -65,7 +65,7 @@ def create_engine_app(
             stage=serving.stage,
             state="ready",
             n_ctx=serving.n_ctx,
-            takes=[*serving.takes, *([THOUGHTS] if template.thinks else [])],
+            takes=[*serving.takes, *([THOUGHTS] if engine.thinks() else [])],
             running=scheduler.running,
             waiting=scheduler.waiting,
             counts=asdict(scheduler.counts),
@@ -138,6 +138,9 @@ class _Engine:
         self._clock = clock
         self._reader = Reader(serving, decoder=decoder, template=template)
 
+    def thinks(self) -> bool:
+        return self._reader.thinks()
+
     def tokens(self, body: Mapping[str, Any]) -> list[int]:
         if "messages" not in body:
             return self._reader.prompt_tokens(body)
@@ -167,7 +170,7 @@ class _Engine:
             handle,
             model=self._serving.model_digest,
             created=created,
-            count=lambda text: len(self._reader.text_tokens(text)),
+            count=self._reader.count,
         )
         has_left = _watch(request.environ)
         if body.get("stream") is True:

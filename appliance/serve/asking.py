@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
 
@@ -10,7 +11,9 @@ from appliance.serve import schema
 from appliance.serve.chat_template import ChatTemplate, Prompt, TemplateRefusedError
 from appliance.serve.engine import BEYOND_OPENAI, Constraint, Decoder, Generation, Sampling
 from appliance.serve.schema import SchemaRefusedError
+from appliance.serve.thoughts import TAGS
 from appliance.serve.tool_calls import Tools, read_tools, told
+from media.errors import SealiftError
 
 DEFAULT_TOKENS: Final = 256
 MAX_ANSWERS: Final = 16
@@ -119,6 +122,7 @@ class Reader:
         self._serving = serving
         self._decoder = decoder
         self._template = template
+        self._tags_are_text: bool | None = None
 
     def chat_tokens(self, body: Mapping[str, Any], tools: Tools | None = None) -> list[int]:
         """Return the tokens of a conversation, behind the version's own prompt.
@@ -186,7 +190,7 @@ class Reader:
             is_chat=True,
             tools=tools,
             dropped_tokens=len(whole) - len(tokens),
-            has_thoughts=body.get("thoughts") is not None and self._template.thinks,
+            has_thoughts=body.get("thoughts") is not None and self.thinks(),
             is_thinking=prompt.is_thinking,
         )
 
@@ -203,12 +207,30 @@ class Reader:
         if wanted not in THOUGHTS:
             raise RefusedError("invalid_value", "thoughts is apart, wanted or none", param="thoughts")
         may: bool = not has_form or self._decoder.has_forms_behind_thoughts
-        if wanted == "wanted" and not (may and self._template.thinks):
+        if wanted == "wanted" and not (may and self.thinks()):
             why = "this model does not think aloud" if may else "not together with tools or a form"
             raise RefusedError("unsupported_parameter", why, param="thoughts")
         if wanted in {"wanted", "none"}:
             return bool(wanted == "wanted")
-        return (may and wanted is not None and self._template.opens_thought) if has_form else None
+        return (may and wanted is not None and self._template.opens_thought and self.thinks()) if has_form else None
+
+    def thinks(self) -> bool:
+        """Tell whether thoughts can be told from answers: the template knows their tags, and they are written as text.
+
+        A model whose tags are control tokens writes none that could be read.
+        """
+        if self._tags_are_text is None and self._template.thinks:
+            with suppress(SealiftError, RefusedError):  # an attached engine may not say, and is asked again
+                tokenize = self._decoder.tokenize
+                self._tags_are_text = all(tokenize(tag, special=True) == tokenize(tag, special=False) for tag in TAGS)
+        return self._tags_are_text is True
+
+    def count(self, text: str) -> int | None:
+        """Return how many tokens a text has by itself; None where nobody says."""
+        try:
+            return len(self.text_tokens(text))
+        except (SealiftError, RefusedError):
+            return None
 
     def completion(self, body: Mapping[str, Any]) -> Asked:
         """Read a completion.

@@ -32,7 +32,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from appliance.errors import EngineLoadError, EngineProtocolError
 from appliance.serve.engine import Tokenizer
-from appliance.serve.thoughts import CLOSING, OPENING
+from appliance.serve.thoughts import CLOSING, OPENING, TAGS
 from media.clock import Clock
 
 MAX_RENDERED_CHARACTERS: Final = 4_000_000
@@ -46,8 +46,7 @@ _FAILURES: Final = (
     AttributeError,
     RecursionError,
 )
-_THINKS: Final = (OPENING, CLOSING)
-_TAGS: Final = re.compile(f"({'|'.join(_THINKS)})")
+_TAGS: Final = re.compile(f"({'|'.join(TAGS)})")
 # As families of templates call it: Qwen's and SmolLM's, DeepSeek's and Granite's.
 _SWITCHES: Final = ("enable_thinking", "thinking")
 _SYSTEM: Final = {"role": "system", "content": "Answer briefly."}
@@ -150,8 +149,9 @@ class ChatTemplate:
         if _is_open(ending):
             return ending if thinks else f"{ending.rstrip()}\n\n{CLOSING}\n\n"
         if thinks:
-            return ending if CLOSING in ending else f"{ending}{OPENING}\n"
-        return ending if self._switches or CLOSING in ending else f"{ending}{OPENING}\n\n{CLOSING}\n\n"
+            return f"{ending}{OPENING}\n"
+        is_closed = bool(self._switches) or ending.rstrip().endswith(CLOSING)
+        return ending if is_closed else f"{ending}{OPENING}\n\n{CLOSING}\n\n"
 
     def _takes(self, *messages: Mapping[str, Any]) -> bool:
         """Tell whether the template renders messages and loses none."""
@@ -201,7 +201,7 @@ class ChatTemplate:
     def _may_see_tags(self, messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> bool:
         if not self._reads_thoughts or not any(CLOSING in str(message.get("content")) for message in messages):
             return False
-        return all(tokenizer.tokenize(tag, special=True) == tokenizer.tokenize(tag, special=False) for tag in _THINKS)
+        return all(tokenizer.tokenize(tag, special=True) == tokenizer.tokenize(tag, special=False) for tag in TAGS)
 
 
 def _tokens(segments: Sequence[tuple[str, bool]], tokenizer: Tokenizer) -> list[int]:
@@ -243,7 +243,7 @@ class _Said:
         """Return what a template sees of a message: marks with the white space, and the tags, around them."""
         content = str(message.get("content") or "")
         parts = _TAGS.split(content) if tagged and message.get("role") == "assistant" else [content]
-        found = [part if part in _THINKS and tagged else self._marked(part) for part in parts]
+        found = [part if part in TAGS and tagged else self._marked(part) for part in parts]
         if parts[-1].strip():  # of what was only thought, a template may leave all out
             self._needed.add(len(self._pieces) - 1)
         return "".join(found)

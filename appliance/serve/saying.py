@@ -36,10 +36,12 @@ class Saying:
         handle: Where the answers come from.
         model: Its digest.
         created: Seconds since 1970.
-        count: Tells how many tokens a text has; how many were thought is counted so, since pieces are of several.
+        count: Tells how many tokens a text has, or None; how many were thought is counted so, as pieces are of several.
     """
 
-    def __init__(self, asked: Asked, handle: Handle, *, model: str, created: int, count: Callable[[str], int]) -> None:
+    def __init__(
+        self, asked: Asked, handle: Handle, *, model: str, created: int, count: Callable[[str], int | None]
+    ) -> None:
         self._asked = asked
         self._count = count
         self._handle = handle
@@ -188,8 +190,9 @@ class Saying:
             "total_tokens": prompt + completion,
             "prompt_tokens_details": {"cached_tokens": self._cached},
         }
-        if thoughts := [choice.thought for choice in self._choices if choice.thought]:
-            told["completion_tokens_details"] = {"reasoning_tokens": min(completion, sum(map(self._count, thoughts)))}
+        thought = [self._count(choice.thought) for choice in self._choices if choice.thought]
+        if thought and None not in thought:
+            told["completion_tokens_details"] = {"reasoning_tokens": min(completion, sum(filter(None, thought)))}
         # Whoever reads on has to know that the model did not see the whole conversation.
         return {**told, "dropped_tokens": self._asked.dropped_tokens} if self._asked.dropped_tokens else told
 

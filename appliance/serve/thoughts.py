@@ -9,17 +9,27 @@ Rules:
     THINK-3 Thoughts that no tag ends are thoughts to the end: the answer is empty.
 """
 
-from collections.abc import Iterator
-from typing import Final, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal
 
+FIELDS: Final = ("reasoning_content", "reasoning")
+"""What engines call thoughts beside a text: llama.cpp's server, SGLang and ours, and vLLM."""
 OPENING: Final = "<think>"
 CLOSING: Final = "</think>"
+TAGS: Final = (OPENING, CLOSING)
 
 
 class Thought(str):
     """A piece of what was thought."""
 
     __slots__ = ()
+
+
+def written(untrusted: Mapping[str, Any]) -> str | None:
+    """Return all that a model wrote of a message or a delta, its thoughts first; None where it holds no text at all."""
+    parts = [untrusted.get(name) for name in (*FIELDS, "content")]
+    texts = [part for part in parts if isinstance(part, str)]
+    return "".join(texts) if texts else None
 
 
 class ThoughtReader:

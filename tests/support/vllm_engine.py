@@ -165,9 +165,11 @@ def _until_ready(process: "subprocess.Popen[bytes]", notices: socket.socket, log
     raise UnitError(what="vLLM's launcher is not ready", why=log.read_text(errors="replace")[-6000:], fix="")
 
 
-def store_version(config: Config, folder: Path, *, n_ctx: int = _CONTEXT) -> ModelDescriptor:
-    """Lay the version into the store of a site; return its descriptor."""
-    files = version_files(folder, n_ctx=n_ctx)
+def store_version(
+    config: Config, folder: Path, *, settings: dict[str, Any] | None = None, n_ctx: int = _CONTEXT
+) -> ModelDescriptor:
+    """Lay the version into the store of a site, as `version_files` has it; return its descriptor."""
+    files = version_files(folder, settings=settings, n_ctx=n_ctx)
     store_release(config.at, files)
     return ModelDescriptor.from_bytes(files["data/models/small/descriptor.json"])
 

@@ -148,6 +148,20 @@ def test_thoughts_are_beside_the_answer(site: Site, monkeypatch: pytest.MonkeyPa
     assert site.rig.engine.last["thoughts"] == "none"
 
 
+def test_a_terminal_obeys_nothing_that_a_model_thinks(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    thought = [
+        {"index": 0, "delta": {"reasoning_content": "\x1b]0;mine\x07\x9b2J :smile: [red]x"}, "finish_reason": None}
+    ]
+    cut = [{"index": 0, "delta": {}, "finish_reason": "length"}]
+    site.rig.engine.script = Script(events=({"choices": thought}, {"choices": cut}))
+    monkeypatch.setenv("SEALIFT_KEY", site.rig.key)
+    done = CliRunner().invoke(build(), ["run", "why?", "--url", site.url])
+
+    shown, _, origin = done.stderr.partition("\n")
+    assert shown == "]0;mine2J :smile: [red]x"
+    assert origin.lstrip().startswith("req_")
+
+
 def test_a_stream_that_breaks_off_is_an_error_and_no_answer(site: Site) -> None:
     site.rig.engine.script = Script(pieces=("one ", "two "), error_after=1)
     with _client(site) as client:

@@ -65,6 +65,20 @@ def test_a_stream_thinks_first_and_then_answers(ours: Rig) -> None:
     assert stream[-1]["usage"]["completion_tokens_details"]["reasoning_tokens"] > 0
 
 
+@pytest.mark.parametrize("says", ["I see [\n</think>\n\nAnswer.", "I see [MRN_1</think>[MRN_1] is."])
+def test_what_is_held_back_of_a_thought_comes_before_the_answer(ours: Rig, decoder: SayingDecoder, says: str) -> None:
+    decoder.says = says
+    whole = ours.chat(QUESTION).get_json()["choices"][0]["message"]
+    stream = events(ours.chat(QUESTION, stream=True).data)[:-1]
+
+    deltas = [choice["delta"] for event in stream for choice in event["choices"]]
+    kinds = [next(iter(delta), "") for delta in deltas]
+    assert kinds == sorted(kinds, key=["role", "reasoning_content", "content", ""].index)
+    assert "".join(delta.get("reasoning_content", "") for delta in deltas) == whole["reasoning_content"]
+    assert "".join(delta.get("content", "") for delta in deltas) == whole["content"]
+    assert whole["reasoning_content"] == says.partition("</think>")[0].rstrip()
+
+
 def test_the_record_binds_the_answer_alone_and_its_thoughts_apart(ours: Rig) -> None:
     ours.chat(QUESTION)
     ours.chat(QUESTION, chat_template_kwargs={"enable_thinking": False})
@@ -124,6 +138,11 @@ def test_a_model_that_thinks_aloud_is_shown_as_one_and_another_is_not_made_to(ou
     [
         ({"reasoning_effort": "high"}, "reasoning_effort"),
         ({"chat_template_kwargs": {"enable_thinking": 1}}, "chat_template_kwargs.enable_thinking"),
+        ({"chat_template_kwargs": {"enable_thinking": []}}, "chat_template_kwargs.enable_thinking"),
+        (
+            {"reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": 0}},
+            "chat_template_kwargs.enable_thinking",
+        ),
         ({"chat_template_kwargs": {"documents": []}}, "chat_template_kwargs"),
         ({"chat_template_kwargs": "no"}, "chat_template_kwargs"),
         ({"reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": True}}, "reasoning_effort"),

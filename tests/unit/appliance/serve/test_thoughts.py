@@ -8,9 +8,11 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.actions.gating.bench import content_of, delta_of
+from appliance.errors import EngineProtocolError, EngineUnavailableError
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.scheduler import Scheduler
-from appliance.serve.thoughts import CLOSING, OPENING, Thought, ThoughtReader
+from appliance.serve.thoughts import CLOSING, OPENING, Thought, ThoughtReader, written
 from tests.support.decoder import SayingDecoder
 from tests.support.engine_app import engine_app, events
 
@@ -184,6 +186,97 @@ def test_an_engine_that_holds_a_form_from_the_first_token_on_thinks_before_none(
 
     assert formed == {"role": "assistant", "content": "{}"}
     assert [(one.status_code, one.json["error"]["param"]) for one in wanted] == [(400, "thoughts")] * 2
+
+
+class Controls(SayingDecoder):
+    """Its tags are control tokens: one token each where they are recognised, and written as nothing."""
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        whole = text.replace(OPENING, "\ue000").replace(CLOSING, "\ue001") if special else text
+        return super().tokenize(whole, special=special)
+
+
+def test_thoughts_whose_tags_nobody_sees_are_text_and_a_form_begins_at_once() -> None:
+    decoder = Controls(context_tokens=4096, batch_tokens=4096, sequences=4, says="Hm. So.")
+    app, scheduler = engine_app(decoder, ChatTemplate(OPENS))
+    engine = app.test_client()
+    try:
+        said = ask(engine, thoughts="apart").json["choices"][0]["message"]
+        formed = ask(engine, thoughts="apart", response_format=AN_OBJECT).json["choices"][0]["message"]
+        refused = ask(engine, thoughts="wanted")
+        status: Any = engine.get("/sealift/v1/status").json
+    finally:
+        scheduler.stop()
+
+    assert said == {"role": "assistant", "content": "Hm. So."}
+    assert formed == {"role": "assistant", "content": "{}"}
+    assert refused.status_code == 400
+    assert "thoughts" not in status["takes"]
+
+
+class Forgetful(SayingDecoder):
+    """Does not know how many tokens a thought has, as a peer that went away."""
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        if text == "Let me see.":
+            raise EngineUnavailableError(what="the peer does not answer", why="", fix="")
+        return super().tokenize(text, special=special)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_is_not_lost_because_nobody_counts_its_thoughts(*, stream: bool) -> None:
+    decoder = Forgetful(context_tokens=4096, batch_tokens=4096, sequences=4, says="Let me see.</think>So.")
+    app, scheduler = engine_app(decoder, ChatTemplate(OPENS))
+    try:
+        answer = ask(app.test_client(), thoughts="apart", stream=stream)
+        usage: Any = events(answer)[-1]["usage"] if stream else answer.json["usage"]
+    finally:
+        scheduler.stop()
+
+    assert usage["completion_tokens"] > 0
+    assert "completion_tokens_details" not in usage
+
+
+@pytest.mark.parametrize("source", [OPENS, SWITCHED, ALWAYS])
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [*QUESTION, {"role": "assistant", "content": "<think>a</think>"}],
+        [*QUESTION, {"role": "assistant", "content": "<think>a</think>b"}, *QUESTION],
+        [{"role": "system", "content": "Use <think> and </think>."}, *QUESTION],
+    ],
+)
+def test_what_a_conversation_says_of_tags_changes_nothing_at_its_end(
+    source: str, messages: list[dict[str, str]]
+) -> None:
+    template = ChatTemplate(source)
+    wanted, none = (
+        "".join(text for text, _ in template.segments(messages, tagged=True, thinks=thinks)) for thinks in (True, False)
+    )
+
+    assert wanted.rstrip().endswith("<|assistant|>\n<think>" if source == SWITCHED else "<|assistant|><think>")
+    assert none.endswith("<think>\n\n</think>\n\n")
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": "a"}, "a"),
+        ({"content": None, "reasoning": "b"}, "b"),
+        ({"content": "a", "reasoning_content": "b"}, "ba"),
+        ({"content": None}, None),
+        ({"content": "a", "reasoning": {"text": "b"}}, "a"),
+    ],
+)
+def test_all_that_was_written_is_thoughts_and_text(message: dict[str, Any], text: str | None) -> None:
+    assert written(message) == text
+
+
+def test_gates_read_what_vllm_tells_apart_unasked() -> None:
+    assert content_of({"choices": [{"message": {"content": None, "reasoning": "cut of"}}]}) == "cut of"
+    assert delta_of({"choices": [{"delta": {"reasoning": "cut "}}]}) == "cut "
+    with pytest.raises(EngineProtocolError):
+        content_of({"choices": [{"message": {"content": None}}]})
 
 
 def test_a_model_that_does_not_think_aloud_cannot_be_made_to() -> None:
