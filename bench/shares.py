@@ -5,6 +5,7 @@ moment. Without groups every thread counts alike, and a benchmark of several ser
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from bench.measuring import ROOT, say
 
 USUAL: Final = 100
 """What systemd gives where a unit says nothing."""
+_APART: Final = re.compile(rb"[\0 :]+")
 _OLD: Final = Path("/sys/fs/cgroup/cpu")
 _NEW: Final = Path("/sys/fs/cgroup")
 
@@ -37,11 +39,14 @@ def weight_of(unit: str) -> int:
 
 
 def running(word: str) -> list[int]:
-    """Return the processes below this one that have a word in their command, with all below them."""
+    """Return the processes below this one that have a word in their command, with all below them.
+
+    A command that tells what its process is, such as ``gunicorn: worker [name]``, is one text with that in it.
+    """
     found = []
     for pid in family((os.getpid(),)):
         with suppress(OSError):
-            if word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+            if word.encode() in _APART.split(Path(f"/proc/{pid}/cmdline").read_bytes()):
                 found.append(pid)
     return family(found)
 

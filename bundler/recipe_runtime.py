@@ -44,6 +44,7 @@ class VllmSection(Section):
     quantization: Annotated[str, Field(max_length=40)] = ""
     enforce_eager: bool = False
     tool_call_parser: Annotated[str, Field(max_length=40)] = ""
+    reasoning_parser: Annotated[str, Field(max_length=40)] = ""
 
     @property
     def settings(self) -> VllmSettings:

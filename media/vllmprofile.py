@@ -16,7 +16,7 @@ from media.errors import MalformedError
 
 TENSOR_PARALLEL: Final = (1, 2, 4, 8)
 PIPELINE_PARALLEL: Final = (1, 2, 4)
-_NEWER: Final = ("tool_call_parser",)
+_NEWER: Final = ("tool_call_parser", "reasoning_parser")
 QUANTIZATIONS: Final = ("awq", "awq_marlin", "fp8", "gptq", "gptq_marlin", "squeezellm")
 """Methods that weights may be quantized by; none is said for weights of 16 bits."""
 _PARSER: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}", re.ASCII)
@@ -35,6 +35,8 @@ class VllmSettings:
         enforce_eager: Compile no graphs: starts sooner, answers slower.
         tool_call_parser: Which of vLLM's readers knows the form in which the model calls functions, such as hermes;
             empty for a model that calls none.
+        reasoning_parser: Which of them tells what the model thinks aloud from its answer, such as deepseek_r1; empty
+            for a model whose text is all answer.
     """
 
     tensor_parallel_size: int = 1
@@ -43,6 +45,7 @@ class VllmSettings:
     quantization: str = ""
     enforce_eager: bool = False
     tool_call_parser: str = ""
+    reasoning_parser: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a descriptor has them; the newer one only where it says something (older readers)."""
@@ -96,8 +99,10 @@ def faults(settings: VllmSettings, *, n_ctx: int, n_batch: int, n_seq_max: int) 
             yield f"{name} is {value}; allowed are {', '.join(map(str, allowed))}"
     if settings.quantization and settings.quantization not in QUANTIZATIONS:
         yield f"quantization is {settings.quantization[:40]}; allowed are {', '.join(QUANTIZATIONS)}"
-    if settings.tool_call_parser and not _PARSER.fullmatch(settings.tool_call_parser):
-        yield f"tool_call_parser is {settings.tool_call_parser[:40]!r}; it is one word, as vLLM names it"
+    for name in _NEWER:
+        parser = getattr(settings, name)
+        if parser and not _PARSER.fullmatch(parser):
+            yield f"{name} is {parser[:40]!r}; it is one word, as vLLM names it"
     try:
         share = Decimal(settings.gpu_memory_utilization)
     except InvalidOperation:

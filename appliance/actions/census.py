@@ -10,7 +10,7 @@ import io
 import os
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from appliance.actions.findings import Finding
@@ -33,6 +33,12 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 _MODE: Final = 0o640
 _NAMED_LINES: Final = 20
 _DELIMITERS: Final = (",", ";", "\t")
+_NO_FILE: Final = "a list is on record, and there is none on the disk"
+_NO_RECORD: Final = "there is a list on the disk, and none on record"
+_WHY: Final = {
+    _NO_FILE: "names of the list reach the engine where no pattern finds them",
+    _NO_RECORD: "names are masked by a list of which nobody knows who brought it",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +87,18 @@ class Standing:
             "digest": self.digest or None,
             "fault": self.fault or None,
         }
+
+    @property
+    def fix(self) -> str:
+        """What a person does, as root: what ends the fault, or where there is none what a list would be for."""
+        if self.fault == _NO_RECORD:
+            return "`sealift census forget`, or `sealift census import` with the list that is meant, as root"
+        if self.fault:
+            return "`sealift census import` with the list again, or `sealift census forget` if none is meant, as root"
+        if self.names:
+            return ""
+        taken = "it was taken away; " if self.at else ""
+        return f"{taken}`sealift census import`, as root, if names that stand alone are to be masked"
 
     def age_days(self, clock: Clock) -> int:
         """Return for how many days the list has been here."""
@@ -213,13 +231,14 @@ def finding(config: Config, ledger: Ledger, clock: Clock) -> Finding:
     found = standing(config, ledger, None)
     text = f"{found.names} names, {found.age_days(clock)} days old" if found.names else "there is no list of names"
     is_here = os.access(config.at.census, os.X_OK) or not config.at.census.exists()
-    fault = found.fault if is_here else ""  # who may not look cannot say
+    if not is_here:  # who may not look cannot say
+        found = replace(found, fault="")
     return Finding(
         name="census",
-        is_good=not fault if fault or found.names else None,
-        text=fault or text,
-        why="a name of the list would reach the engine, or every request is refused",
-        fix="sealift census show, then import it again, as root",
+        is_good=not found.fault if found.fault or found.names else None,
+        text=found.fault or text,
+        why=_WHY.get(found.fault, "a name of the list would reach the engine, or every request is refused"),
+        fix=found.fix,
     )
 
 
@@ -266,7 +285,7 @@ def _fault(config: Config, digest: str, keys: KeyProvider | None) -> str:
     try:
         found = censusfile.read(config.at.census)
         if found is None or not digest:
-            return "" if (found is None) == (not digest) else "the ledger and the disk disagree whether there is a list"
+            return (_NO_FILE if digest else "") if found is None else _NO_RECORD
         if keys is None:
             return ""
         plain = censusfile.opened(found[0], keys)

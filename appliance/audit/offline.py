@@ -7,12 +7,12 @@ arrives, and the first certificate is made, before any ledger runs.
 """
 
 import shutil
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from appliance import throwaway
 from appliance.audit import exclusive
 from appliance.audit.facts import Appended, ConsistencyProof, InclusionProof, TreeHead
 from appliance.audit.leaf import Leaf
@@ -149,9 +149,9 @@ def _reader(folder: Path) -> Iterator[SqliteBackend]:
     except LedgerUnavailableError:
         if not has_wal:
             raise
-        with tempfile.TemporaryDirectory(prefix="sealift-ledger-") as copy:
-            _copy((path, wal), Path(copy))
-            yield from _closing(open_reader(Path(copy) / FILE_NAME, immutable=False))
+        with throwaway.folder("sealift-ledger-") as copy:
+            _copy((path, wal), copy)
+            yield from _closing(open_reader(copy / FILE_NAME, immutable=False))
         return
     yield from _closing(backend)
 

@@ -47,6 +47,10 @@ RepeatPenalty = Annotated[
         "--repeat-penalty", min=0.01, max=2.0, help="Above 1, less is said again. The version's own if absent."
     ),
 ]
+Think = Annotated[
+    bool | None,
+    typer.Option("--think/--no-think", help="Whether a model that can think aloud does it before it answers."),
+]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Where the answer is cut.")]
 
 
@@ -67,14 +71,31 @@ class Asker:
         return InferenceClient(url, self.key, model=self.model, ca_file=self.ca_file or ca_file)
 
     def ask(self, ours: shared.Context, client: InferenceClient, said: list[tuple[str, str]]) -> Answer:
-        """Ask with what was said so far; print the answer as it is written, unless results are JSON."""
+        """Ask with what was said so far; print the answer as it is written, unless results are JSON.
+
+        What the model thinks aloud is talk, not the answer.
+        """
         instruction = [("system", self.system)] if self.system else []
         messages = [{"role": role, "content": content} for role, content in [*instruction, *said]]
         stream = client.stream_chat(messages, **self.parameters)
+        is_thinking = False
+
+        def think(thought: str) -> None:
+            nonlocal is_thinking
+            is_thinking = not ours.as_json
+            if is_thinking:
+                ours.talk.print(_visible(thought), end="", markup=False, emoji=False, style="dim", soft_wrap=True)
+
+        stream.on_thought = think
         for piece in stream:
+            if is_thinking:
+                is_thinking = False
+                ours.talk.print("\n")
             if not ours.as_json:
-                sys.stdout.write(piece)
+                sys.stdout.write(_visible(piece) if sys.stdout.isatty() else piece)
                 sys.stdout.flush()
+        if is_thinking:
+            ours.talk.print()
         if not ours.as_json:
             sys.stdout.write("\n")
         return stream.answer
@@ -93,6 +114,7 @@ def asker(
     min_p: MinP = None,
     repeat_penalty: RepeatPenalty = None,
     max_tokens: MaxTokens = 1024,
+    think: Think = None,
 ) -> Asker:
     """Return what asks, as the options have it.
 
@@ -101,7 +123,9 @@ def asker(
     """
     given = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
     given |= {"top_k": top_k, "min_p": min_p, "repetition_penalty": repeat_penalty}
-    parameters = {name: value for name, value in given.items() if value is not None}
+    parameters: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if think is not None:
+        parameters["chat_template_kwargs"] = {"enable_thinking": think}
     return Asker(url=url, key=_key(key_file), ca_file=ca_file, model=model, system=system, parameters=parameters)
 
 
@@ -162,6 +186,11 @@ def own_service(ours: shared.Context) -> tuple[str, Path | None]:
     return f"https://{f'[{address}]' if ':' in address else address}/v1", trusted
 
 
+def _visible(text: str) -> str:
+    """Return what a terminal shows of a model's text: letters, breaks and tabs, and nothing that it would obey."""
+    return "".join(letter for letter in text if letter.isprintable() or letter in "\n\t")
+
+
 def _question(ours: shared.Context) -> str | None:
     ours.talk.print("> ", end="", markup=False)
     line = sys.stdin.readline()
@@ -193,6 +222,7 @@ def _facts(answer: Answer) -> dict[str, Any]:
     usage = answer.usage
     return {
         "content": answer.content,
+        **({"thoughts": answer.thoughts} if answer.thoughts else {}),
         "model": answer.model,
         "finish_reason": answer.finish_reason,
         "prompt_tokens": usage.prompt_tokens if usage else None,

@@ -1,11 +1,11 @@
 """`sealift backup`, `sealift drill`: backups to an offline key, the way back, and proof that it works."""
 
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from appliance import throwaway
 from appliance.actions.backups import choosing, making, restoring, shelf
 from appliance.actions.backups import drill as drills
 from appliance.actions.backups.restoring import Decisions, Restored
@@ -97,9 +97,9 @@ def _verify(context: typer.Context, file: File, home: Home = None) -> None:
         facts = {"sha256": digest, "recorded": known[0].sequence, "opened": False}
         own.result(facts, f"as recorded at {known[0].time} (record {known[0].sequence}); not opened: give --home")
         return
-    with tempfile.TemporaryDirectory(prefix="sealift-verify-") as folder:
-        digest, contents = restoring.opened(file, home, Path(folder))
-        ledger_inside = OfflineLedger.of_folder(Path(folder), clock=own.clock)
+    with throwaway.folder("sealift-verify-") as folder:
+        digest, contents = restoring.opened(file, home, folder)
+        ledger_inside = OfflineLedger.of_folder(folder, clock=own.clock)
         with own.progress() as bar:
             task = bar.add_task("recomputing", total=contents.manifest.size)
             done = verify_ledger(ledger_inside, progress=lambda at, of: bar.update(task, completed=at, total=of))

@@ -67,7 +67,7 @@ def _show(context: typer.Context) -> None:
         text = f"{found.names} names, imported {found.at} by {found.person}, {days} days ago"
     else:
         text = f"there is no list{f'; {found.person} took it away at {found.at}' if found.at else ''}"
-    text += f"\nfault: {found.fault}" if found.fault else ""
+    text += f"\nfault: {found.fault}\nfix: {found.fix}" if found.fault else ""
     own.result({**found.to_json(), "age_days": days if found.names else None}, text)
 
 

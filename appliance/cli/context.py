@@ -19,6 +19,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 from typer.exceptions import TyperException
 
 from appliance import config as configuration
+from appliance.cli.everywhere import ANYWHERE, command_of
 from appliance.config import Config
 from appliance.errors import PrivilegeError
 from appliance.wire import RemoteError
@@ -100,10 +101,10 @@ def run(app: typer.Typer) -> NoReturn:
     arguments = sys.argv[1:]
     as_json, debug = "--json" in arguments, "--debug" in arguments
     # Both flags belong to the root command but read naturally anywhere on the line.
-    shared_flags = [flag for flag in ("--json", "--debug") if flag in arguments]
+    shared_flags = [flag for flag in ANYWHERE if flag in arguments]
     rest = [argument for argument in arguments if argument not in shared_flags]
     try:
-        code = app(args=[*shared_flags, *rest], standalone_mode=False)
+        code = command_of(app)(args=[*shared_flags, *rest], standalone_mode=False)
     except SealiftError as error:
         end(error, as_json=as_json)
     except typer.Exit as done:

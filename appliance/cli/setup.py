@@ -149,7 +149,7 @@ def _ask(own: shared.Context, prompt: Prompt, values: Values) -> None:
         if not wrong:
             return
         own.say(f"  that does not hold: {wrong if typed.strip() else 'an answer is needed'}")
-        if before is not None:
+        if before is not None or prompt.follows:
             questions.put(values, prompt.key, before)
 
 

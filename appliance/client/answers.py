@@ -30,6 +30,7 @@ class Answer:
         latency_ms: From the question to the last byte, as this client saw it.
         request_id: `sealift prove` finds the record by it.
         model_version: The digest of the version that answered.
+        thoughts: What the model thought aloud before it, where it does.
     """
 
     content: str
@@ -39,6 +40,7 @@ class Answer:
     latency_ms: int
     request_id: str
     model_version: str
+    thoughts: str = ""
 
     @property
     def is_cut(self) -> bool:
@@ -88,6 +90,7 @@ def answer_of(untrusted: object, headers: Mapping[str, str], *, latency_ms: int)
             latency_ms=latency_ms,
             request_id=request_id,
             model_version=headers.get("x-model-version", ""),
+            thoughts=_text(said.get("reasoning_content") or ""),
         )
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise not_an_answer(request_id) from error

@@ -1,7 +1,7 @@
 """An answer as it is written: pieces of text, and at the end everything that names it in the ledger."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import urllib3
@@ -16,12 +16,18 @@ _MAX_LINE: Final = 4 * 1024 * 1024
 
 
 class Stream:
-    """An answer as it is written: iterate over its text; `answer` is there at the end. Closing it cancels the rest."""
+    """An answer as it is written: iterate over its text; `answer` is there at the end. Closing it cancels the rest.
+
+    Attributes:
+        on_thought: Called with each piece of what a model thinks aloud before its answer.
+    """
 
     def __init__(self, response: urllib3.BaseHTTPResponse, began: float) -> None:
+        self.on_thought: Callable[[str], None] = lambda _: None
         self._response = response
         self._began = began
         self._text: list[str] = []
+        self._thoughts: list[str] = []
         self._last: dict[str, Any] = {}
         self._is_whole = False
         self._answer: Answer | None = None
@@ -56,6 +62,7 @@ class Stream:
                 latency_ms=milliseconds_since(self._began),
                 request_id=self._response.headers.get("x-request-id", ""),
                 model_version=self._response.headers.get("x-model-version", ""),
+                thoughts="".join(self._thoughts),
             )
         )
 
@@ -83,6 +90,9 @@ class Stream:
         self._last["usage"] = usage_of(untrusted.get("usage")) or self._last.get("usage")
         for choice in untrusted["choices"]:
             self._last["finish_reason"] = choice.get("finish_reason") or self._last.get("finish_reason")
+            if thought := str(choice["delta"].get("reasoning_content") or ""):
+                self._thoughts.append(thought)
+                self.on_thought(thought)
             return str(choice["delta"].get("content") or "")
         return ""
 

@@ -26,6 +26,7 @@ from appliance.gateway.caches import HEADER, Before, Caches, Place
 from appliance.gateway.classification import decide
 from appliance.gateway.conversations import Conversations
 from appliance.gateway.dialect import About, Dialect, Writer
+from appliance.gateway.disconnect import leaving
 from appliance.gateway.engine_body import caller_fields, engine_body, with_length
 from appliance.gateway.exchange import Exchange, Witnesses
 from appliance.gateway.fleet import Fleet
@@ -44,6 +45,7 @@ from appliance.keys.provider import KeyProvider
 from appliance.phi.detect import Detector
 from appliance.registry.router import ALIAS, Query
 from appliance.serve.client import EngineClient
+from appliance.serve.engine import THOUGHTS
 from media.clock import from_text
 from media.errors import SealiftError
 
@@ -129,14 +131,16 @@ class Answering:
         masked_asked, masked = protected(asked, mode=arrival.key.phi_mode, detector=self.detector)
         self.witnesses.metrics.found(arrival.key.department, masked.counts)
         upstream = self.upstreams.to(route.socket, places=route.places)
-        masked_asked = _taken(masked_asked, upstream)
-        prompt = _fitting(masked_asked, upstream, limits.input_tokens)
+        left = leaving(arrival.environ)
+        masked_asked = _taken(masked_asked, upstream, left)
+        prompt = _fitting(masked_asked, upstream, limits.input_tokens, left)
         body = engine_body(masked_asked, route)
         wish = arrival.wish or wish_of(arrival.environ, tier=arrival.key.tier, limits=self.limits)
         of_caller = caller_fields(route, key_id=arrival.key.key_id, keys=self.keys, priority=wish.priority)
         session = caller.conversation if self.is_sticky else ""
+        content = body | of_caller
         start = partial(
-            upstream.start, _ROUTES[asked.endpoint], body | of_caller, session=session, goes_on=caller.goes_on
+            upstream.start, _ROUTES[asked.endpoint], content, session=session, goes_on=caller.goes_on, left=left
         )
         before = Before(self.caches.answers, self._kept_at(arrival, body, route), start)
         question = Question(
@@ -253,7 +257,7 @@ def _require_no_tools(asked: Asked) -> None:
         raise problems.invalid("messages", message, code="unsupported_parameter")
 
 
-def _fitting(asked: Asked, upstream: Fleet, most: int) -> int:
+def _fitting(asked: Asked, upstream: Fleet, most: int, left: Callable[[], bool]) -> int:
     """Return how many tokens a prompt has at most; the engine counts only where its length alone does not tell.
 
     Raises:
@@ -274,6 +278,7 @@ def _fitting(asked: Asked, upstream: Fleet, most: int) -> int:
         lambda engine: (
             engine.tokenize(messages=messages, tools=tools) if messages else engine.tokenize(prompt=asked.prompt)
         ),
+        left,
     )
     if count is None:  # it cannot count for us, and keeps its own context limit
         return at_most
@@ -295,25 +300,27 @@ def _spread(arguments: str) -> str:
         return arguments
 
 
-def _taken(asked: Asked, upstream: Fleet) -> Asked:
+def _taken(asked: Asked, upstream: Fleet, left: Callable[[], bool]) -> Asked:
     """Return a request without the words beyond OpenAI's that ask for nothing and that the engine does not take.
 
     Raises:
         Problem: It does not take one that asks for something: another's engine, or one of a release from before.
     """
-    if not asked.beyond_openai:
+    if not asked.beyond_openai and not asked.thinks:
         return asked
-    takes = _told(upstream, lambda engine: engine.status().takes) or frozenset()
+    takes = _told(upstream, lambda engine: engine.status().takes, left) or frozenset()
+    if asked.thinks and THOUGHTS not in takes:
+        raise problems.no_thoughts()
     for name, value in asked.beyond_openai.items():
         if name not in takes and value != ASK_FOR_NOTHING[name]:
             raise problems.invalid(name, "The engine does not take it.", code="unsupported_parameter")
     return replace(asked, beyond_openai={name: said for name, said in asked.beyond_openai.items() if name in takes})
 
 
-def _told(upstream: Fleet, question: Callable[[EngineClient], _T]) -> _T | None:
+def _told(upstream: Fleet, question: Callable[[EngineClient], _T], left: Callable[[], bool]) -> _T | None:
     """Return what an engine says of itself; None from another's, which does not know the question."""
     try:
-        return upstream.ask(question)
+        return upstream.ask(question, left=left)
     except EngineRefusedError as error:
         if error.http_status != 404:
             raise

@@ -1,7 +1,8 @@
 """Puts answers together from an engine's parts and restores identifiers in them, whole or streamed, to the same text.
 
 This is the last step before the response writer: what comes out here is what the caller reads and what is hashed for
-the ledger. Each answer's text and each tool call's arguments are separate streams, each with its own hold-back.
+the ledger. Each answer's thoughts, its text and each tool call's arguments are separate streams, each with its own
+hold-back.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from appliance.errors import EngineProtocolError
 from appliance.gateway.likelihoods import Likelihood
-from appliance.gateway.reading import CallPiece, Finish, FinishReason, Part, Text, Usage
+from appliance.gateway.reading import CallPiece, Finish, FinishReason, Part, Said, Text, Thought, Usage
 from appliance.phi.restore import Restorer, as_it_is, inside_json
 from appliance.phi.tokens import TokenMap
 
@@ -36,8 +37,11 @@ class Answer:
         self._tokens = tokens
         self._names = names
         self._content = Restorer(tokens, put=inside_json if is_json else as_it_is)
+        self._thought = Restorer(tokens)
         self._arguments: dict[int, Restorer] = {}
         self._text: list[str] = []
+        self._thoughts: list[str] = []
+        self._is_thinking = False
         self._held: tuple[Likelihood, ...] = ()
         self.finish_reason: FinishReason | None = None
         self.calls: dict[int, AssembledCall] = {}
@@ -49,21 +53,31 @@ class Answer:
         return "".join(self._text)
 
     @property
+    def thoughts(self) -> str:
+        """What was thought aloud before the text, as far as it was delivered."""
+        return "".join(self._thoughts)
+
+    @property
     def unknown_tokens(self) -> int:
         """How many tokens were left as they were, because the request had none like them."""
-        return self._content.unknown + sum(one.unknown for one in self._arguments.values())
+        return self._content.unknown + self._thought.unknown + sum(one.unknown for one in self._arguments.values())
 
     def delivered(self) -> str:
         """Return the text, and for each tool call a line feed, its name and its arguments."""
         calls = (f"\n{call.name}{''.join(call.arguments)}" for _, call in sorted(self.calls.items()))
         return self.text + "".join(calls)
 
-    def take(self, part: Text | CallPiece | Finish) -> Iterator[Text | CallPiece]:
+    def take(self, part: Said | Finish) -> Iterator[Said]:
         """Take one part; yield what may be delivered now."""
+        if not isinstance(part, Thought) and self._is_thinking:  # nothing of a thought comes after what follows it
+            yield from self._end_of_thought(part.choice)
         if isinstance(part, Text):
             self._held += part.likelihoods
             text = self._content.feed(part.text)
             yield from self._said(part if text == part.text else replace(part, text=text))
+        elif isinstance(part, Thought):
+            self._is_thinking = True
+            yield from self._thinks(replace(part, text=self._thought.feed(part.text)))
         elif isinstance(part, CallPiece):
             restorer = self._arguments.get(part.index)
             if restorer is None:
@@ -73,8 +87,9 @@ class Answer:
         else:
             self.finish_reason = part.reason
 
-    def close(self, choice: int) -> Iterator[Text | CallPiece]:
+    def close(self, choice: int) -> Iterator[Said]:
         """Yield what was held back; nothing comes after this."""
+        yield from self._end_of_thought(choice)
         yield from self._said(Text(text=self._content.finish(), choice=choice), is_last=True)
         for index, restorer in self._arguments.items():
             rest = restorer.finish()
@@ -88,6 +103,15 @@ class Answer:
             self.likelihoods += likelihoods
             has_any = likelihoods or piece.likelihoods
             yield replace(piece, likelihoods=likelihoods, offset=offset) if has_any else piece
+
+    def _end_of_thought(self, choice: int) -> Iterator[Thought]:
+        self._is_thinking = False
+        yield from self._thinks(Thought(text=self._thought.finish(), choice=choice))
+
+    def _thinks(self, piece: Thought) -> Iterator[Thought]:
+        if piece.text:
+            self._thoughts.append(piece.text)
+            yield piece
 
     def _called(self, piece: CallPiece) -> Iterator[CallPiece]:
         if piece.id or piece.name or piece.arguments:
@@ -153,7 +177,12 @@ class Assembly:
         """Return what `response_hmac` is made over: the answers, each one behind a record separator but the first."""
         return "\x1e".join(one.delivered() for one in self.answers)
 
-    def take(self, part: Part) -> Iterator[Text | CallPiece]:
+    def thoughts(self) -> str:
+        """Return what `thoughts_hmac` is made over: those of each answer, likewise; nothing where there are none."""
+        thoughts = [one.thoughts for one in self.answers]
+        return "\x1e".join(thoughts) if any(thoughts) else ""
+
+    def take(self, part: Part) -> Iterator[Said]:
         """Take one part; yield what may be delivered now.
 
         Raises:
@@ -170,7 +199,7 @@ class Assembly:
                 fix="use the release's own engine",
             )
 
-    def close(self) -> Iterator[Text | CallPiece]:
+    def close(self) -> Iterator[Said]:
         """Yield what was held back; nothing comes after this."""
         for choice, answer in enumerate(self.answers):
             yield from answer.close(choice)

@@ -66,6 +66,10 @@ class Delivery(Protocol):
         """Return what `response_hmac` is made over."""
         ...
 
+    def thoughts(self) -> str:
+        """Return what `thoughts_hmac` is made over; nothing where nothing was thought aloud."""
+        ...
+
 
 class Replayed:
     """An answer that was given before: what the engine said then, said again."""

@@ -2,8 +2,10 @@
 
 import select
 import socket
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -11,20 +13,21 @@ from appliance.boundedsocket import BoundedSocket
 from appliance.gateway.response import EngineResponse
 
 _IDLE: Final = 64
+GoesOn = Callable[[Callable[[], bool]], bool]
 
 
 class EngineConnection:
     """HTTP over a Unix socket; `kept` says that an answer was read on it before. See `EngineConnections`."""
 
     def __init__(
-        self, path: Path, *, connect_seconds: float, read_seconds: float, goes_on: Callable[[], bool] | None = None
+        self, path: Path, *, connect_seconds: float, read_seconds: float, goes_on: GoesOn | None = None
     ) -> None:
-        self._goes_on = goes_on
+        self._shut = threading.Event()
+        self._goes_on = None if goes_on is None else partial(goes_on, self._shut.is_set)
         self._path = path
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
         self._socket: BoundedSocket | None = None
-        self._is_shut = False
         self.kept = False
 
     def ask(self, method: str, route: str, *, headers: Mapping[str, str], body: bytes | None = None) -> None:
@@ -66,7 +69,7 @@ class EngineConnection:
             connection.close()
             raise
         self._socket = connection
-        if self._is_shut:  # looked at afterwards: another thread may have ended it just now
+        if self._shut.is_set():  # looked at afterwards: another thread may have ended it just now
             self.shut_down()
         return connection
 
@@ -86,7 +89,7 @@ class EngineConnection:
 
     def shut_down(self) -> None:
         """End both directions at once, from any thread, connected or not yet: a read that waits returns."""
-        self._is_shut = True
+        self._shut.set()
         if self._socket is not None:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
@@ -112,11 +115,12 @@ class EngineConnections:
         path: Where the engine listens.
         connect_seconds: How long a connection may take.
         read_seconds: The longest silence between two reads of an answer.
-        goes_on: Asked after such a silence, whether the engine is well; while it is, its answer is waited for.
+        goes_on: Asked after such a silence, whether the engine is well; while it is, its answer is waited for. It is
+            told how to find out that the connection was shut down meanwhile: then nobody waits for its word.
     """
 
     def __init__(
-        self, path: Path, *, connect_seconds: float, read_seconds: float, goes_on: Callable[[], bool] | None = None
+        self, path: Path, *, connect_seconds: float, read_seconds: float, goes_on: GoesOn | None = None
     ) -> None:
         self._path = path
         self._connect_seconds = connect_seconds

@@ -11,7 +11,7 @@ from appliance.config import LimitsSection
 from appliance.gateway.assembly import Assembly
 from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.problems import Problem
-from appliance.gateway.reading import CallPiece, Text
+from appliance.gateway.reading import Said
 from media.clock import Clock
 
 
@@ -55,7 +55,7 @@ class Writer(Protocol):
         """Return what comes before the engine said anything."""
         ...
 
-    def piece(self, piece: Text | CallPiece) -> bytes:
+    def piece(self, piece: Said) -> bytes:
         """Return a piece of the answer."""
         ...
 

@@ -13,6 +13,8 @@ from contextlib import suppress
 from typing import Any, Final
 from weakref import WeakSet
 
+from appliance.gateway.wellness import never
+
 SILENCE_SECONDS: Final = 30
 _TIMEVAL: Final = struct.Struct("@ll")
 _BOUND: Final = _TIMEVAL.pack(SILENCE_SECONDS, 0)
@@ -25,6 +27,12 @@ def caller_socket(environ: Mapping[str, Any]) -> socket.socket | None:
     """Return the connection a request came on, where the web server shows it."""
     caller = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
     return caller if isinstance(caller, socket.socket) and caller.fileno() >= 0 else None
+
+
+def leaving(environ: Mapping[str, Any]) -> Callable[[], bool]:
+    """Return what tells whether the caller has left: for the thread that has the request, while it is not watched."""
+    caller = caller_socket(environ)
+    return never if caller is None else lambda: _is_gone(caller.fileno())
 
 
 def bound_waits(environ: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ is in the cache is not asked for again; where all are, no engine is asked, and i
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from appliance.gateway.arms import Chosen, caller_alone, choose_for_vectors, not
 from appliance.gateway.beginning import Come, Question, replaced
 from appliance.gateway.caches import HEADER, Caches, Place
 from appliance.gateway.calls import EngineCall, Replayed
+from appliance.gateway.disconnect import leaving
 from appliance.gateway.embedding_reading import AskedVectors, Wording, read
 from appliance.gateway.exchange import Exchange
 from appliance.gateway.reading import Usage
@@ -74,7 +75,7 @@ class Embeddings:
             tokens=TokenMap(),  # nothing is put back into a vector
             characters=sum(len(one) for one in asked.inputs),
             cache=looked.result if looked.known else "",
-            start=partial(self._start, chosen, looked.missing),
+            start=partial(self._start, chosen, looked.missing, leaving(come.environ)),
         )
         try:
             vectors, headers = self._ask(come, question, looked, dimensions=dimensions, profile=profile)
@@ -123,12 +124,12 @@ class Embeddings:
         looked.keep(self.answering.caches, fresh)
         return vectors, {**(held.headers if held else {}), **place.headers()}
 
-    def _start(self, chosen: Chosen, missing: Sequence[str | tuple[int, ...]]) -> EngineCall:
+    def _start(self, chosen: Chosen, missing: Sequence[str | tuple[int, ...]], left: Callable[[], bool]) -> EngineCall:
         if not missing:
             return Replayed(())
         upstream = self.answering.upstreams.to(chosen.route.socket, places=chosen.route.places)
         body = {"model": chosen.route.model_digest, "input": missing, "encoding_format": "base64"}
-        return upstream.start(_ROUTE, body)
+        return upstream.start(_ROUTE, body, left=left)
 
     def _protected(self, asked: AskedVectors, come: Come) -> tuple[Inputs, Mapping[PhiClass, int]]:
         mode = come.key.phi_mode

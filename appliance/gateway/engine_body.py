@@ -12,6 +12,7 @@ from appliance.sections import LimitsSection
 
 _OURS: Final = frozenset({"llama.cpp", "vllm", "attached"})
 """Engines behind a launcher of ours; for one that is attached it reads these fields itself."""
+_THOUGHTS: Final[Mapping[bool | None, str]] = {None: "apart", True: "wanted", False: "none"}
 _SALT_KEY: Final = "identity-hmac"
 _PRIORITIES: Final[Mapping[Priority, int]] = {Priority.URGENT: 0, Priority.INTERACTIVE: 1, Priority.BATCH: 2}
 
@@ -34,6 +35,8 @@ def engine_body(asked: Asked, route: Route) -> dict[str, Any]:
     }
     if asked.endpoint is Endpoint.CHAT:
         body["messages"] = [message.to_engine() for message in asked.messages]
+        if route.engine in _OURS:
+            body["thoughts"] = _THOUGHTS[asked.thinks]
     else:
         body["prompt"] = asked.prompt
     if asked.logprobs is not None:

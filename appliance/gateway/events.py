@@ -9,7 +9,7 @@ from appliance.gateway.assembly import Assembly
 from appliance.gateway.dialect import About, Writer
 from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.problems import Problem
-from appliance.gateway.reading import CallPiece, Text
+from appliance.gateway.reading import Said
 from appliance.gateway.shapes import Shape
 
 
@@ -51,7 +51,7 @@ class EventWriter:
         """Return the chunks that name the role; a completion has none."""
         return b"".join(sse.event(chunk) for chunk in self._shape.opening())
 
-    def piece(self, piece: Text | CallPiece) -> bytes:
+    def piece(self, piece: Said) -> bytes:
         """Return a chunk of the answer."""
         return sse.event(self._shape.piece(piece))
 

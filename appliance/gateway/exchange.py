@@ -201,6 +201,7 @@ class Exchange:
             latency_ms=round(seconds * 1000),
             ttft_ms=None if self._ttft_seconds is None else round(self._ttft_seconds * 1000),
             delivered=assembly.delivered() if assembly else "",
+            thoughts=assembly.thoughts() if assembly else "",
             sampled=outcome == "ok" and self._witnesses.samples.has_chosen(self.facts.request_id),
         )
         success = False
@@ -230,7 +231,7 @@ class Exchange:
     def _pay(self, ending: Ending, usage: Usage | None) -> None:
         counted = None if usage is None else usage.prompt_tokens + usage.completion_tokens
         try:
-            self._settle(counted, ending.delivered)
+            self._settle(counted, ending.delivered + ending.thoughts)
         except SealiftError as lost:  # charged too much is no reason to lose the answer
             self._witnesses.log.alert(Event.LOST_COUNT, request_id=self.facts.request_id, code=lost.code)
 

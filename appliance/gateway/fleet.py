@@ -4,15 +4,19 @@ Instances of a version are found by their sockets (`enginesockets`). Which of th
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from appliance.errors import EngineProtocolError, EngineUnavailableError
+from appliance.gateway.departures import Departures
 from appliance.gateway.enginesockets import engines_at
 from appliance.gateway.instances import Instance, Instances, Kind
 from appliance.gateway.metrics import Metrics
+from appliance.gateway.problems import caller_left
 from appliance.gateway.upstream import FAILURES, Call, Picked, Upstream, is_of_request
+from appliance.gateway.wellness import LOOK_SECONDS, never
 from appliance.serve.client import EngineClient
 from media.clock import Clock
 
@@ -42,9 +46,7 @@ class Fleet:
         self._instances = Instances()
         self._upstreams = {path.name: Upstream(path)}
         self._looked_at = float("-inf")
-        self._waiting: dict[str, set[Call]] = {}
-        self._departures = 0
-        self._departed: dict[str, int] = {}
+        self.departures = Departures()
 
     def is_well(self) -> bool:
         """Tell whether an instance answers; those that are in, and spoke last, are asked first."""
@@ -54,29 +56,38 @@ class Fleet:
             upstreams = [self._upstreams[one.name] for one in known]
         return any(one.client.health() for one in upstreams)
 
-    def ask(self, question: Callable[[EngineClient], _T]) -> _T:
+    def ask(self, question: Callable[[EngineClient], _T], *, left: Callable[[], bool] = never) -> _T:
         """Put a short question to an instance, and to another one where that does not answer or is busy.
 
         Raises:
+            Problem: The caller `left` before an instance was found.
             EngineRefusedError: It refused, or all are busy.
             EngineUnavailableError, EngineProtocolError: None answers.
         """
         tried: frozenset[str] = frozenset()
         last: Exception | None = None
-        while (picked := self.pick(tried)) is not None:
+        while (picked := self.pick(tried, left=left)) is not None:
             tried |= {picked.name}
             try:
                 return question(picked.upstream.client)
             except FAILURES as error:
                 if is_of_request(error):
                     raise
-                self.broke_off(picked.name)  # that it is slow to count says nothing about its answers
+                self.broke_off(picked.name, left=left)  # that it is slow to count says nothing about its answers
                 last = error
             finally:
                 self.ended(picked.name, is_trial=picked.is_trial)
         raise last or _nobody()
 
-    def start(self, route: str, body: Mapping[str, Any], *, session: str = "", goes_on: bool = False) -> "FleetCall":
+    def start(
+        self,
+        route: str,
+        body: Mapping[str, Any],
+        *,
+        session: str = "",
+        goes_on: bool = False,
+        left: Callable[[], bool] = never,
+    ) -> "FleetCall":
         """Send a request to an instance without waiting for its answer.
 
         Args:
@@ -84,18 +95,26 @@ class Fleet:
             body: What it is asked.
             session: What belongs together and is best answered by one instance; empty where nothing does.
             goes_on: Whether the session was answered before.
+            left: Whether the caller has left; asked until this returns, from where on `cancel` is for that.
 
         Raises:
+            Problem: The caller left.
             EngineUnavailableError: Nobody listens.
         """
-        return FleetCall(self, route=route, body=body, session=session, goes_on=goes_on)
+        return FleetCall(self, route=route, body=body, session=session, goes_on=goes_on, left=left)
 
-    def pick(self, tried: frozenset[str], session: str = "", *, goes_on: bool = False) -> Picked | None:
-        """Return the instance to ask, whose call counts as running; None where all were tried."""
+    def pick(
+        self, tried: frozenset[str], session: str = "", *, goes_on: bool = False, left: Callable[[], bool] = never
+    ) -> Picked | None:
+        """Return the instance to ask, whose call counts as running; None where all were tried.
+
+        Raises:
+            Problem: The caller left while somebody was asked whether an engine is well.
+        """
         while True:
             with self._lock:
                 self._look()
-                self._heard.wait_for(lambda: not self._instances.awaits(self.now(), tried), _QUESTION_SECONDS)
+                self._wait_for_word(tried, left)
                 now = self._clock.monotonic()
                 chosen = self._instances.choose(now, tried=tried, session=session, goes_on=goes_on)
                 if chosen is None:
@@ -103,7 +122,7 @@ class Fleet:
                 picked = Picked(upstream=self._upstreams[chosen.name], is_trial=chosen.is_tried)
                 if not self._instances.doubted(chosen.name, now):
                     return picked
-            if self._question(picked.upstream):
+            if self._question(picked, left):
                 return picked
 
     def is_alone(self) -> bool:
@@ -111,51 +130,23 @@ class Fleet:
         with self._lock:
             return len(self._instances.known) < 2
 
-    @property
-    def departures(self) -> int:
-        """How often an instance was found to be gone."""
-        with self._lock:
-            return self._departures
-
-    def waits(self, name: str, call: Call, *, departures: int) -> None:
-        """Note that a call waits for an instance's first words.
-
-        Args:
-            name: Of the instance.
-            call: Broken off at once where the instance was found to be gone after it was picked: nobody else would.
-            departures: How many there were before it was picked.
-        """
-        with self._lock:
-            self._waiting.setdefault(name, set()).add(call)
-            is_gone = self._departed.get(name, 0) > departures
-        if is_gone:
-            call.break_off()
-
-    def heard(self, name: str, call: Call) -> None:
-        """Note that it waits no more."""
-        with self._lock:
-            self._waiting.get(name, set()).discard(call)
-
-    def broke_off(self, name: str) -> bool:
+    def broke_off(self, name: str, *, left: Callable[[], bool] = never) -> bool:
         """Find out whether an instance that broke a call off is gone; then all that waits for it asks another one.
 
         Returns:
-            Whether it is gone. Where it is the only one, that is not asked: there is nobody else.
+            Whether it is gone. Where it is the only one, that is not asked: there is nobody else. Where the caller
+            `left` meanwhile, nothing is known.
         """
         with self._lock:
             upstream, one = self._upstreams.get(name), self._instances.known.get(name)
             if one is not None and one.out_until > self._clock.monotonic():
                 return True  # another call has found that out
-        if upstream is None or self.is_alone() or upstream.is_well():
+        if upstream is None or self.is_alone() or upstream.is_well(left) or left():
             return False
         with self._lock:
             self._instances.gone(name, self._clock.monotonic())
-            self._departures += 1
-            self._departed[name] = self._departures
-            waiting = list(self._waiting.pop(name, ()))
+            self.departures.gone(name)
             self._tell()
-        for call in waiting:
-            call.break_off()
         return True
 
     def answered(self, name: str, seconds: float | None, *, is_trial: bool) -> None:
@@ -190,14 +181,28 @@ class Fleet:
             for one in self._upstreams.values():
                 one.close()
 
-    def _question(self, upstream: Upstream) -> bool:
-        is_well = False
+    def _wait_for_word(self, tried: frozenset[str], left: Callable[[], bool]) -> None:
+        """Wait for the answer to another call's short question, holding the lock, which others have meanwhile."""
+        until = time.monotonic() + _QUESTION_SECONDS
+        while self._instances.awaits(self.now(), tried) and time.monotonic() < until:
+            self._heard.wait(LOOK_SECONDS)
+            if left():
+                raise caller_left()
+
+    def _question(self, picked: Picked, left: Callable[[], bool]) -> bool:
+        is_well = has_left = False
         try:
-            is_well = upstream.is_well()
+            is_well = picked.upstream.is_well(left)
+            has_left = not is_well and left()
         finally:
             with self._lock:
-                self._instances.questioned(upstream.name, self._clock.monotonic(), is_well=is_well)
+                if has_left:  # no word is no fault then
+                    self._instances.unasked(picked.name, is_trial=picked.is_trial)
+                else:
+                    self._instances.questioned(picked.name, self._clock.monotonic(), is_well=is_well)
                 self._tell()
+        if has_left:
+            raise caller_left()
         return is_well
 
     def _look(self) -> None:
@@ -225,7 +230,14 @@ class FleetCall:
     """One request and its answer, from whichever instance began to give it. Only `cancel` is for other threads."""
 
     def __init__(
-        self, fleet: Fleet, *, route: str, body: Mapping[str, Any], session: str = "", goes_on: bool = False
+        self,
+        fleet: Fleet,
+        *,
+        route: str,
+        body: Mapping[str, Any],
+        session: str = "",
+        goes_on: bool = False,
+        left: Callable[[], bool] = never,
     ) -> None:
         self._fleet = fleet
         self._session = session
@@ -240,8 +252,10 @@ class FleetCall:
         self._name = ""
         self._is_trial = False
         self._began = 0.0
-        self._departures = 0
+        self._since = 0
+        self._left = left
         self._call = self._another(None)
+        self._left = never  # from here on somebody watches, who cancels
 
     @property
     def is_cancelled(self) -> bool:
@@ -319,11 +333,11 @@ class FleetCall:
 
     def _first_words(self) -> None:
         name, call = self._name, self._call
-        self._fleet.waits(name, call, departures=self._departures)
+        self._fleet.departures.waits(name, call, since=self._since)
         try:
             call.opened()
         finally:
-            self._fleet.heard(name, call)
+            self._fleet.departures.heard(name, call)
 
     def _leave(self, error: Exception) -> None:
         """Go on with another instance than the one that failed.
@@ -341,8 +355,8 @@ class FleetCall:
 
     def _another(self, error: Exception | None) -> Call:
         while True:
-            self._departures = self._fleet.departures
-            picked = self._fleet.pick(self._tried, self._session, goes_on=self._goes_on)
+            self._since = self._fleet.departures.count
+            picked = self._fleet.pick(self._tried, self._session, goes_on=self._goes_on, left=self._has_left)
             if picked is None:
                 raise error or _nobody()
             self._name, self._is_trial, self._began = picked.name, picked.is_trial, self._fleet.now()
@@ -362,17 +376,19 @@ class FleetCall:
         self._fleet.elsewhere()
 
     def _fault(self, error: Exception, *, was_kept: bool = False) -> None:
-        if self._is_cancelled:  # then it was the caller who broke off
-            return
         is_broken = isinstance(error, EngineUnavailableError | EngineProtocolError)
-        if is_broken and self._fleet.broke_off(self._name):
-            return
+        left = self._has_left
+        if left() or (is_broken and self._fleet.broke_off(self._name, left=left)) or left():
+            return  # it was the caller who broke off, also while it was found out whether the instance is gone
         if is_broken and was_kept and not self._is_spared and not self._is_open and not self._fleet.is_alone():
             # It is well, and had closed an idle connection, as engines do: no fault, and it may be asked once more.
             self._is_spared = True
             self._tried -= {self._name}
             return
         self._fleet.failed(self._name)
+
+    def _has_left(self) -> bool:
+        return self._is_cancelled or self._left()
 
     def _end(self) -> None:
         name, self._name = self._name, ""

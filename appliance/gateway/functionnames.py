@@ -26,7 +26,7 @@ def with_names(asked: Asked) -> Asked:
     taken = set(names)
     known: dict[str, str] = {}
     for name in odd:
-        plain = made = _ELSE.sub("", name)[: _MOST_CHARACTERS - len("-999")]
+        plain = made = fitted(name)[: _MOST_CHARACTERS - len("-999")]
         number = 1
         while made in taken:
             number += 1
@@ -40,6 +40,11 @@ def with_names(asked: Asked) -> Asked:
         tool_choice=_function(asked.tool_choice, known) if isinstance(asked.tool_choice, dict) else asked.tool_choice,
         function_names={made: name for name, made in known.items()},
     )
+
+
+def fitted(name: str) -> str:
+    """Return a name that held an identifier as engines take it: its token without brackets; another one as it is."""
+    return _ELSE.sub("", name)[:_MOST_CHARACTERS]
 
 
 def _names(asked: Asked) -> Iterator[str]:

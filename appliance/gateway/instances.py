@@ -17,7 +17,8 @@ Rules:
     RTE-7  An instance that said nothing for two seconds is asked a short question before a caller has to wait for it,
            while another one is in; whoever does not answer that is out at once. Sockets take calls in for an engine
            that starts again, so that a connection says nothing. Calls that come meanwhile wait for that answer where
-           only a later kind, or nobody, could take them: an idle engine is no reason to ask overflow.
+           only a later kind, or nobody, could take them: an idle engine is no reason to ask overflow. Where the one
+           who asks leaves, nothing was learnt, and the next call asks.
 """
 
 import statistics
@@ -146,6 +147,13 @@ class Instances:
             return
         self._put_out(one, now)
         self.ended(name)
+
+    def unasked(self, name: str, *, is_trial: bool) -> None:
+        """Note that whoever asked the short question left before its answer: it says nothing, the next call asks."""
+        one = self.known.get(name)
+        if one is not None:
+            one.is_questioned = False
+        self.ended(name, is_trial=is_trial)
 
     def gone(self, name: str, now: float) -> None:
         """Put one out at once: it broke off, and answers no short question either."""

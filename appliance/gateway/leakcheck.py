@@ -18,12 +18,12 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from flask import Flask
 
@@ -36,6 +36,7 @@ from appliance.gateway.routing import Lines, Route, Serving
 from appliance.keys.files import FileKeys, create_missing
 from appliance.phi.policy import PhiMode
 from appliance.phi.tokens import TOKEN
+from appliance.serve.thoughts import written
 from media import canonical
 from media.clock import SystemClock
 
@@ -265,7 +266,7 @@ def _answer(app: Flask, patient: Patient, model_digest: str, *, streamed: bool) 
     if response.status_code != 200:
         return None
     try:
-        return _streamed_text(content) if streamed else str(json.loads(content)["choices"][0]["message"]["content"])
+        return _streamed_text(content) if streamed else _text(json.loads(content)["choices"][0]["message"])
     except (ValueError, KeyError, IndexError, TypeError):
         return None
 
@@ -275,7 +276,12 @@ def _streamed_text(content: bytes) -> str:
     if not lines or lines[-1] != b"[DONE]":
         raise ValueError("a stream ended early")
     events = [json.loads(line) for line in lines[:-1]]
-    return "".join(choice["delta"].get("content") or "" for event in events for choice in event["choices"])
+    return "".join(_text(choice["delta"]) for event in events for choice in event["choices"])
+
+
+def _text(said: Mapping[str, Any]) -> str:
+    """Return all that a caller reads, thoughts too."""
+    return written(said) or ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

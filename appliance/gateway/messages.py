@@ -28,7 +28,9 @@ _MAX_MESSAGES: Final = 2048
 _MAX_CALLS: Final = 128
 # What SDKs give back of an answer when they resend it, always empty here.
 _EMPTY_ONLY: Final = frozenset({"annotations", "audio", "function_call", "refusal"})
-_MEMBERS: Final = frozenset({"role", "content", "name", "tool_calls", "tool_call_id"}) | _EMPTY_ONLY
+# Earlier thoughts, as callers resend them: templates leave them out, so they are not read.
+_THOUGHTS: Final = ("reasoning", "reasoning_content")
+_MEMBERS: Final = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", *_THOUGHTS}) | _EMPTY_ONLY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +64,8 @@ class Message:
         return message
 
 
-def read_messages(untrusted: object, *, max_characters: int) -> tuple[tuple[Message, ...], bool]:
-    """Return the messages, and whether one carried a `name`, which has no effect.
+def read_messages(untrusted: object, *, max_characters: int) -> tuple[tuple[Message, ...], list[str]]:
+    """Return the messages, and which members of them have no effect.
 
     Raises:
         Problem: One is malformed; `param` says which.
@@ -75,7 +77,7 @@ def read_messages(untrusted: object, *, max_characters: int) -> tuple[tuple[Mess
     messages = tuple(
         _message(one, f"messages[{place}]", max_characters=max_characters) for place, one in enumerate(untrusted)
     )
-    return messages, any(one.get("name") is not None for one in untrusted)
+    return messages, [name for name in ("name", *_THOUGHTS) if any(one.get(name) is not None for one in untrusted)]
 
 
 def require_short(value: str, *, param: str, max_characters: int) -> None:

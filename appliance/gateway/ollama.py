@@ -20,7 +20,10 @@ from appliance.gateway.embedding_reading import Wording, asks_nothing
 from appliance.gateway.ollama_reading import Ollama, model_of, only_loads
 from appliance.gateway.parameters import Endpoint
 from appliance.gateway.routing import Route, Routes, require_route
+from appliance.serve.client import EngineClient
+from appliance.serve.engine import THOUGHTS
 from media.clock import Clock, to_text
+from media.errors import SealiftError
 
 _CHAT: Final = Ollama(is_chat=True)
 _GENERATE: Final = Ollama(is_chat=False)
@@ -67,6 +70,7 @@ def make_blueprint(answering: Answering, embeddings: Embeddings, routes: Routes,
     def show() -> Response:
         route = _named(routes, read_object(body_of(request)))
         abilities = ["completion", *(["tools"] if route.has_tools else []), *(["embedding"] if route.embedding else [])]
+        abilities += ["thinking"] if _thinks(answering, route) else []
         listed = _listed(route)
         facts = {"general.version": route.version, "sealift.model_digest": route.model_digest}
         return jsonify(
@@ -107,6 +111,18 @@ def _named(routes: Routes, untrusted: Mapping[str, Any]) -> Route:
     if not isinstance(name, str) or not name:
         raise problems.invalid("model", "Name a model; see /api/tags.", code="missing_required_parameter")
     return require_route(routes, name)
+
+
+def _thinks(answering: Answering, route: Route) -> bool:
+    """Tell whether a version thinks aloud; what does not answer does not say so."""
+    try:
+        return THOUGHTS in answering.upstreams.to(route.socket, places=route.places).ask(_takes)
+    except SealiftError:
+        return False
+
+
+def _takes(engine: EngineClient) -> frozenset[str]:
+    return engine.status().takes
 
 
 def _loaded(routes: Routes) -> list[Route]:

@@ -44,12 +44,13 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "logprobs": (False,),
     "suffix": ("",),
     "template": ("",),
-    "think": (False,),
     "top_logprobs": (0,),
 }
 _OWN: Final = frozenset({"model", "stream", "options", "keep_alive", "format"})
-_CHAT: Final = _OWN | {"messages", "tools"}
-_GENERATE: Final = _OWN | {"prompt", "system", "raw"}
+_CHAT: Final = _OWN | {"messages", "think", "tools"}
+_GENERATE: Final = _OWN | {"prompt", "system", "raw", "think"}
+_OURS: Final = {"messages.reasoning": "messages.thinking"}
+"""What the reader names in OpenAI's words, as Ollama calls it."""
 _LATEST: Final = ":latest"
 
 
@@ -73,20 +74,26 @@ class Ollama:
         _require_known(given, _CHAT if self._is_chat else _GENERATE)
         options, ignored = _options(given, limits)
         words = {"model": model_of(given), "stream": given.get("stream", True), **options, **_format(given)}
+        thinks = given.get("think")
+        if thinks is not None and not isinstance(thinks, bool):
+            raise invalid("think", "true or false.", code="unsupported_parameter")
         if self._is_chat:
             words |= {"messages": _messages(given.get("messages"))} | {n: given[n] for n in ("tools",) if n in given}
         else:
             endpoint = Endpoint.COMPLETIONS if _is_raw(given) else Endpoint.CHAT
             if endpoint is Endpoint.COMPLETIONS and "response_format" in words:
                 raise invalid("format", "Not with raw.", code="unsupported_parameter")
+            if endpoint is Endpoint.COMPLETIONS and thinks:
+                raise invalid("think", "Not with raw.", code="unsupported_parameter")
             words |= _prompt(given, is_raw=endpoint is Endpoint.COMPLETIONS)
         asked = parameters.read(words, endpoint=endpoint, limits=limits)
         ignored += [name for name in ("keep_alive",) if name in given]
         longest = given.get("options", {}).get("num_predict")
         return replace(
             asked,
+            thinks=thinks,
             is_unbounded=type(longest) is int and longest in _NO_LIMIT,
-            ignored=tuple(sorted({*asked.ignored, *ignored})),
+            ignored=tuple(sorted({*(_OURS.get(name, name) for name in asked.ignored), *ignored})),
         )
 
     def writer(self, about: About) -> Writer:
@@ -195,8 +202,10 @@ def _messages(untrusted: object) -> Any:
     messages = []
     for place, one in enumerate(untrusted):
         message = {name: value for name, value in one.items() if value not in (None, [], "") or name == "content"}
-        if "images" in message or "thinking" in message:
+        if "images" in message:
             raise invalid(f"messages[{place}]", "Only text is supported.", code="unsupported_parameter")
+        if "thinking" in message:  # of an earlier answer, as ours tell it
+            message["reasoning"] = message.pop("thinking")
         message.pop("tool_name", None)
         if message.get("role") == "tool" and waiting:
             message.setdefault("tool_call_id", waiting.pop(0))

@@ -11,12 +11,13 @@ from typing import Any, Final
 from appliance.gateway.assembly import Assembly
 from appliance.gateway.dialect import About
 from appliance.gateway.problems import Problem
-from appliance.gateway.reading import CallPiece, Text
+from appliance.gateway.reading import Said, Text, Thought
 from media.clock import to_text
 
 PREFIX: Final = "/api/"
 """Refusals of routes below this have Ollama's shape."""
 MIMETYPE: Final = "application/x-ndjson"
+_AS_OLLAMA_HAS_IT: Final = {"response_format": "format", "chat_template_kwargs": "think"}
 _NANOSECONDS: Final = 10**9
 
 
@@ -38,16 +39,19 @@ class LineWriter:
 
     def whole(self, assembly: Assembly) -> Mapping[str, Any]:
         """Return the body of an answer that is not streamed."""
-        return self._object(assembly.text, calls_of(assembly)) | self._end(assembly)
+        thoughts = assembly.answers[0].thoughts
+        return self._object(assembly.text, calls_of(assembly), thoughts=thoughts) | self._end(assembly)
 
     def opening(self) -> bytes:
         """Return nothing: the first line has text."""
         return b""
 
-    def piece(self, piece: Text | CallPiece) -> bytes:
-        """Return a line of text; a tool call is not said in pieces."""
+    def piece(self, piece: Said) -> bytes:
+        """Return a line of text or of thoughts; a tool call is not said in pieces."""
         if self._first is None:
             self._first = self._about.clock.monotonic()
+        if isinstance(piece, Thought):
+            return _line(self._object("", thoughts=piece.text) | {"done": False})
         return _line(self._object(piece.text) | {"done": False}) if isinstance(piece, Text) else b""
 
     def ending(self, assembly: Assembly) -> Iterator[bytes]:
@@ -61,16 +65,19 @@ class LineWriter:
         """Return the line that clients raise an error for."""
         return _line(refusal(problem))
 
-    def _object(self, text: str, calls: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    def _object(self, text: str, calls: list[dict[str, Any]] | None = None, *, thoughts: str = "") -> dict[str, Any]:
         about: dict[str, Any] = {"model": self._about.model, "created_at": to_text(self._about.clock.now())}
+        thought = {"thinking": thoughts} if thoughts else {}
         if not self._is_chat:
-            return about | {"response": text}
+            return about | {"response": text, **thought}
         called = {"tool_calls": calls} if calls else {}
-        return about | {"message": {"role": "assistant", "content": text, **called}}
+        return about | {"message": {"role": "assistant", "content": text, **thought, **called}}
 
     def _end(self, assembly: Assembly) -> dict[str, Any]:
         now = self._about.clock.monotonic()
-        first = now if self._first is None else self._first
+        # When the first token of a whole answer came is known to nobody: all its time counts as making it, so that
+        # tokens per second are never said to be more than they were.
+        first = self._about.began if self._first is None else self._first
         counted = {}
         if assembly.usage is not None:
             counted = {
@@ -101,8 +108,8 @@ def calls_of(assembly: Assembly) -> list[dict[str, Any]]:
 def refusal(problem: Problem) -> dict[str, Any]:
     """Return the body of a refusal: a text, and beside it the code and the parameter."""
     param = problem.param
-    if param is not None and param.partition(".")[0] == "response_format":
-        param = "format"  # as Ollama calls it
+    if param is not None:
+        param = _AS_OLLAMA_HAS_IT.get(param.partition(".")[0], param)
     return {"error": problem.message, "code": problem.code, "param": param}
 
 

@@ -38,13 +38,13 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "functions": (),
     "modalities": (["text"],),
     "prediction": (),
-    "reasoning_effort": ("none",),
     "suffix": ("",),
     "verbosity": ("medium",),
     "web_search_options": (),
 }
 _HONOURED: Final = frozenset(
     {
+        "chat_template_kwargs",
         "frequency_penalty",
         "logit_bias",
         "logprobs",
@@ -60,6 +60,7 @@ _HONOURED: Final = frozenset(
         "model",
         "parallel_tool_calls",
         "prompt",
+        "reasoning_effort",
         "seed",
         "stop",
         "stream",
@@ -75,6 +76,7 @@ _MOST_TOP_K: Final = 1000
 ASK_FOR_NOTHING: Final[Mapping[str, float]] = {"top_k": 0, "min_p": 0, "repetition_penalty": 1}
 """Values of words beyond OpenAI's that may be left out for an engine that does not take them."""
 _ONLY: Final = {
+    "chat_template_kwargs": "chat",
     "messages": "chat",
     "max_completion_tokens": "chat",
     "parallel_tool_calls": "chat",
@@ -109,6 +111,7 @@ class Asked:
         logit_bias: What is added to the logits of tokens of the served model's own vocabulary, by number.
         logprobs: With how many alternatives each token is told; None where no probabilities are wanted.
         response_format: The form of the answers; None for any text.
+        thinks: Whether a model that can think aloud is to do it before it answers; None leaves it to the model.
         function_names: How the engine calls a function whose name held an identifier, and that name with its token.
     """
 
@@ -135,6 +138,7 @@ class Asked:
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
+    thinks: bool | None = None
     function_names: Mapping[str, str] = field(default_factory=dict)
     user: str = ""
     ignored: tuple[str, ...] = ()
@@ -158,8 +162,8 @@ def read(untrusted: Mapping[str, Any], *, endpoint: Endpoint, limits: LimitsSect
     messages: tuple[Message, ...] = ()
     prompt = ""
     if endpoint is Endpoint.CHAT:
-        messages, has_name = read_messages(given.get("messages"), max_characters=limits.message_characters)
-        ignored += ["messages.name"] if has_name else []
+        messages, unread = read_messages(given.get("messages"), max_characters=limits.message_characters)
+        ignored += [f"messages.{name}" for name in unread]
     else:
         prompt = _prompt(given, limits.message_characters)
     if {"max_tokens", "max_completion_tokens"} <= set(given):
@@ -188,6 +192,7 @@ def read(untrusted: Mapping[str, Any], *, endpoint: Endpoint, limits: LimitsSect
         tools=tools,
         tool_choice=read_tool_choice(given, tools=tools),
         parallel_tool_calls=_truth(given, "parallel_tool_calls") if "parallel_tool_calls" in given else None,
+        thinks=_thinks(given),
         user=_person(given),
         ignored=tuple(sorted(ignored)),
     )
@@ -288,6 +293,25 @@ def _include_usage(given: Mapping[str, Any], *, stream: bool) -> bool:
     if not isinstance(value, bool):
         raise invalid("stream_options.include_usage", "true or false.")
     return value
+
+
+def _thinks(given: Mapping[str, Any]) -> bool | None:
+    """Return whether the model is to think aloud, in the words that callers have for it.
+
+    Raises:
+        Problem: Another word of a template's, or an effort that nobody here can weigh.
+    """
+    effort, switches = given.get("reasoning_effort"), given.get("chat_template_kwargs", {})
+    if effort not in (None, "none"):
+        raise invalid("reasoning_effort", "Only none is supported.", code="unsupported_parameter")
+    if not isinstance(switches, dict) or not set(switches) <= {"enable_thinking"}:
+        raise invalid("chat_template_kwargs", "Only enable_thinking is supported.", code="unsupported_parameter")
+    switch = switches.get("enable_thinking")
+    if switch is not None and not isinstance(switch, bool):
+        raise invalid("chat_template_kwargs.enable_thinking", "true or false.")
+    if effort and switch:
+        raise invalid("reasoning_effort", "Not together with enable_thinking.")
+    return False if effort else switch
 
 
 def _stop(given: Mapping[str, Any]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from appliance.errors import (
     PhiUnavailableError,
     StoreDamagedError,
 )
+from appliance.serve.engine import THOUGHTS
 from appliance.stages import FIRST_LINE, Stage
 from media.errors import SealiftError
 
@@ -207,6 +208,12 @@ def from_error(error: Exception) -> Problem:
     return Problem(500, "internal_error", "The gateway failed; the operator finds the request id in its journal.")
 
 
+def no_thoughts() -> Problem:
+    """Return the refusal of thoughts that there are none of."""
+    message = "The model does not think aloud before its answer, or its engine not before a form."
+    return Problem(400, "unsupported_parameter", message, param="chat_template_kwargs.enable_thinking")
+
+
 def _engine_refused(error: EngineRefusedError) -> Problem:
     if error.engine_code == "context_length_exceeded":
         message = "The request does not fit the model's context."
@@ -217,6 +224,8 @@ def _engine_refused(error: EngineRefusedError) -> Problem:
             "turns, the user's first, and some know no system message."
         )
         return Problem(400, "messages_refused", message, param="messages")
+    if error.engine_param == THOUGHTS:
+        return no_thoughts()
     if error.http_status in {429, 503} or error.engine_code == "engine_unavailable":
         return Problem(503, "overloaded", "The engine is loading or busy; ask again.", retry_after_seconds=2)
     if error.http_status == 400:

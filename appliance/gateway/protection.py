@@ -1,8 +1,8 @@
 """Applies a key's PHI policy to everything in a request that an engine would read.
 
-Messages come first and in their order, so that tokens are numbered by first appearance in them; then the arguments of
-earlier tool calls, tool definitions, the answer's schema and stop texts. A call's arguments are JSON text and are read
-as JSON, so that an escape cannot hide an identifier.
+Messages come first and in their order, so that tokens are numbered by first appearance in them; then the ids, names and
+arguments of earlier tool calls, tool definitions, the answer's schema with its name, and stop texts. A call's arguments
+are JSON text and are read as JSON, so that an escape cannot hide an identifier.
 """
 
 import dataclasses
@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from appliance.gateway.body import is_too_deep
+from appliance.gateway.callids import with_ids
 from appliance.gateway.formats import ResponseFormat
-from appliance.gateway.functionnames import with_names
+from appliance.gateway.functionnames import fitted, with_names
 from appliance.gateway.messages import Message, ToolCall
 from appliance.gateway.parameters import Asked
 from appliance.gateway.widening import widened
@@ -29,15 +30,19 @@ def protected(asked: Asked, *, mode: PhiMode, detector: Detector) -> tuple[Asked
         PhiUnavailableError: Likewise.
     """
     masked = protect(list(_texts(asked)), mode=mode, detector=detector)
-    if not masked.tokens.values:
+    if mode is PhiMode.PASS:
         return asked, masked
-    return with_names(widened(_rebuilt(asked, iter(masked.texts)), masked.tokens)), masked
+    if masked.tokens.values:
+        asked = with_names(widened(_rebuilt(asked, iter(masked.texts)), masked.tokens))
+    return with_ids(asked), masked
 
 
 def _texts(asked: Asked) -> Iterator[str]:
     for message in asked.messages:
         yield message.content or ""
+        yield message.tool_call_id
         for call in message.tool_calls:
+            yield call.id
             yield call.name
             yield from _leaves(_parsed(call.arguments), numbers=True)
     if asked.prompt:
@@ -72,18 +77,21 @@ def _choice(asked: Asked, texts: Iterator[str]) -> Any:
 
 
 def _described(response_format: ResponseFormat | None) -> list[Any]:
-    return [] if response_format is None else [response_format.description, response_format.schema]
+    if response_format is None:
+        return []
+    return [response_format.name, response_format.description, response_format.schema]
 
 
 def _formatted(response_format: ResponseFormat | None, texts: Iterator[str]) -> ResponseFormat | None:
     if response_format is None:
         return None
-    description, schema = _grown(_described(response_format), texts)
-    return dataclasses.replace(response_format, description=description, schema=schema)
+    name, description, schema = _grown(_described(response_format), texts)
+    return dataclasses.replace(response_format, name=fitted(name), description=description, schema=schema)
 
 
 def _message(message: Message, texts: Iterator[str]) -> Message:
     content = next(texts)
+    next(texts)  # the id that it answers: whatever was found in one, no engine is told it (`with_ids`)
     return dataclasses.replace(
         message,
         content=None if message.content is None else content,
@@ -92,6 +100,7 @@ def _message(message: Message, texts: Iterator[str]) -> Message:
 
 
 def _call(call: ToolCall, texts: Iterator[str]) -> ToolCall:
+    next(texts)  # as above
     name, before = next(texts), _parsed(call.arguments)
     after = _grown(before, texts, numbers=True)
     if after == before:

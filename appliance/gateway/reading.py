@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 from appliance.errors import EngineProtocolError
 from appliance.gateway.formats import MAX_ANSWERS
 from appliance.gateway.likelihoods import Likelihood, likelihoods_of
+from appliance.serve.thoughts import FIELDS
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 _REASONS: Final[Mapping[str, FinishReason]] = {
@@ -30,6 +31,14 @@ class Text:
     choice: int = 0
     likelihoods: tuple[Likelihood, ...] = ()
     offset: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thought:
+    """A piece of what the model thought aloud before its answer."""
+
+    text: str
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,23 +62,33 @@ class Finish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """How many tokens were read and written, and how many of the conversation's middle the model did not see."""
+    """How many tokens were read and written.
+
+    Attributes:
+        dropped_tokens: How many of the conversation's middle the model did not see.
+        thought_tokens: How many of those that were written are thoughts.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     dropped_tokens: int = 0
+    thought_tokens: int = 0
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, Any]:
         """Return OpenAI's object, and in it what was left out of the conversation, if anything was."""
-        counts = {
+        counts: dict[str, Any] = {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
         }
+        if self.thought_tokens:
+            counts["completion_tokens_details"] = {"reasoning_tokens": self.thought_tokens}
         return counts | ({"dropped_tokens": self.dropped_tokens} if self.dropped_tokens else {})
 
 
-Part = Text | CallPiece | Finish | Usage
+Said = Text | Thought | CallPiece
+"""What an answer is made of, piece by piece."""
+Part = Said | Finish | Usage
 
 
 def parts_of(untrusted: Mapping[str, Any]) -> Iterator[Part]:
@@ -98,6 +117,7 @@ def _choice(choice: Mapping[str, Any], index: int) -> Iterator[Part]:
         text = choice.get("text")
     elif isinstance(said, dict):
         text = said.get("content")
+        yield from _thoughts(said, index)
         yield from _calls(said.get("tool_calls"), index)
     else:
         raise _broken("a message is not an object")
@@ -111,6 +131,14 @@ def _choice(choice: Mapping[str, Any], index: int) -> Iterator[Part]:
         if not isinstance(reason, str):
             raise _broken("finish_reason is not a text")
         yield Finish(reason=_REASONS.get(reason, "stop"), choice=index)
+
+
+def _thoughts(untrusted: Mapping[str, Any], choice: int) -> Iterator[Thought]:
+    for name in FIELDS:
+        text = untrusted.get(name)
+        if isinstance(text, str) and text:  # others have objects of theirs there, which are no answer's part
+            yield Thought(text=text, choice=choice)
+            return
 
 
 def _calls(untrusted: object, choice: int) -> Iterator[CallPiece]:
@@ -134,9 +162,16 @@ def _usage(untrusted: object) -> Usage:
     counts = untrusted if isinstance(untrusted, dict) else {}
     prompt, completion = counts.get("prompt_tokens", -1), counts.get("completion_tokens", 0)
     dropped = counts.get("dropped_tokens", 0)
-    if any(type(count) is not int or count < 0 for count in (prompt, completion, dropped)):
+    details = counts.get("completion_tokens_details")
+    thought = details.get("reasoning_tokens") or 0 if isinstance(details, dict) else 0
+    if any(type(count) is not int or count < 0 for count in (prompt, completion, dropped, thought)):
         raise _broken("usage does not count")
-    return Usage(prompt_tokens=int(prompt), completion_tokens=int(completion), dropped_tokens=int(dropped))
+    return Usage(
+        prompt_tokens=int(prompt),
+        completion_tokens=int(completion),
+        dropped_tokens=int(dropped),
+        thought_tokens=int(thought),
+    )
 
 
 def _broken(why: str) -> EngineProtocolError:

@@ -1,8 +1,9 @@
 """What the gateway writes to the ledger: that a request will be answered, how that ended, and what was refused.
 
 Content is there as keyed hashes only: `request_hmac` over the exact bytes of the request's body, `response_hmac` over
-the UTF-8 text that was delivered (then, for each tool call, a line feed and its name and arguments). People are there
-as keyed hashes of the name their application gave.
+the UTF-8 text that was delivered (then, for each tool call, a line feed and its name and arguments), `thoughts_hmac`
+over what a model thought aloud beside it, where it did. People are there as keyed hashes of the name their application
+gave.
 """
 
 import threading
@@ -55,7 +56,11 @@ class Intent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How an answer ended, and the text that was delivered; `sampled` when policy chose it for the review store."""
+    """How an answer ended, and the text that was delivered; `sampled` when policy chose it for the review store.
+
+    `thoughts` were delivered beside it by a model that thinks aloud, and have a hash of their own: whoever has the
+    answer alone, as it is kept in a file, can show that it is this one.
+    """
 
     status: int
     outcome: Outcome
@@ -65,6 +70,7 @@ class Ending:
     latency_ms: int
     ttft_ms: int | None
     delivered: str
+    thoughts: str = ""
     sampled: bool = False
 
 
@@ -143,6 +149,9 @@ class Recorder:
             "response_hmac": self._keys.hmac(CONTENT_KEY, delivered).hex(),
             **({"sampled": True} if ending.sampled else {}),
         }
+        if ending.thoughts:
+            thoughts = ending.thoughts.encode(errors="surrogatepass")
+            body["thoughts_hmac"] = self._keys.hmac(CONTENT_KEY, thoughts).hex()
         return self._send("request.outcome", body)
 
     def refused(self, refusal: "Refusal", *, repeated: int = 1) -> None:

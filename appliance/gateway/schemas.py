@@ -162,6 +162,12 @@ def _shapes(limits: LimitsSection, names: list[str]) -> Mapping[str, Schema]:
         "tools": {"type": ["array", "null"], "maxItems": 128, "items": {"type": "object"}},
         "tool_choice": {"type": ["string", "object", "null"]},
         "parallel_tool_calls": truth,
+        "reasoning_effort": {"enum": ["none", None]},
+        "chat_template_kwargs": {
+            "type": ["object", "null"],
+            "additionalProperties": False,
+            "properties": {"enable_thinking": truth},
+        },
         "user": {"type": ["string", "null"], "maxLength": 512},
         "safety_identifier": {"type": ["string", "null"], "maxLength": 512},
     }

@@ -10,7 +10,7 @@ from typing import Any
 from appliance.gateway.assembly import Answer, Assembly
 from appliance.gateway.likelihoods import Likelihood, chat_logprobs, completion_logprobs
 from appliance.gateway.parameters import Endpoint
-from appliance.gateway.reading import CallPiece, Text
+from appliance.gateway.reading import Said, Text, Thought
 from appliance.gateway.routing import Route
 
 
@@ -44,11 +44,13 @@ class Shape:
         delta = {"role": "assistant", "content": ""}
         return [self._chunk([{"index": index, "delta": delta, "finish_reason": None}]) for index in range(self.answers)]
 
-    def piece(self, piece: Text | CallPiece) -> dict[str, Any]:
+    def piece(self, piece: Said) -> dict[str, Any]:
         """Return a chunk of the answer."""
         said: dict[str, Any]
         if isinstance(piece, Text):
             said = {"text": piece.text} if self.endpoint is Endpoint.COMPLETIONS else {"delta": {"content": piece.text}}
+        elif isinstance(piece, Thought):
+            said = {"delta": {"reasoning_content": piece.text}}
         else:
             call: dict[str, Any] = {"index": piece.index, "function": {"arguments": piece.arguments}}
             if piece.id or piece.name:
@@ -78,6 +80,8 @@ class Shape:
         said: dict[str, Any] = {"text": answer.text}
         if self.endpoint is Endpoint.CHAT:
             message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
+            if answer.thoughts:
+                message["reasoning_content"] = answer.thoughts
             if answer.calls:
                 message["content"] = answer.text or None
                 message["tool_calls"] = [

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from appliance.gateway.dialect import Writer
 from appliance.gateway.exchange import Exchange
 from appliance.gateway.parameters import Asked
-from appliance.gateway.reading import CallPiece, Text, parts_of
+from appliance.gateway.reading import Said, parts_of
 
 
 class AnswerStream:
@@ -44,7 +44,7 @@ class AnswerStream:
             assembly.expect(self._answers, is_json=self._is_json, names=self._names)
             for untrusted in exchange.call.events():
                 for part in parts_of(untrusted):
-                    if isinstance(part, Text | CallPiece):
+                    if isinstance(part, Said):
                         exchange.first_token()
                     for piece in assembly.take(part):
                         yield writer.piece(piece)

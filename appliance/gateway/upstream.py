@@ -8,7 +8,7 @@ an error.
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from typing import Any, Final
 from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
 from appliance.gateway.connections import EngineConnection, EngineConnections
 from appliance.gateway.response import BROKEN, EngineResponse
+from appliance.gateway.wellness import never, says_it_is_well
 from appliance.serve.client import MAX_ANSWER_BYTES, EngineClient
 from appliance.serve.events import DONE, EventReader, broken, json_object, refused, unreachable
 
@@ -43,14 +44,21 @@ class Upstream:
     def __init__(self, path: Path, *, connect_seconds: float = 5.0, read_seconds: float = _SILENT_SECONDS) -> None:
         self.name = path.name
         self.client = EngineClient(path, connect_seconds=connect_seconds, read_seconds=connect_seconds, connections=2)
-        self._question = EngineClient(path, connect_seconds=_WELL_SECONDS, read_seconds=_WELL_SECONDS, connections=1)
+        self._path = path
         self._connections = EngineConnections(
-            path, connect_seconds=connect_seconds, read_seconds=read_seconds, goes_on=self.client.health
+            path,
+            connect_seconds=connect_seconds,
+            read_seconds=read_seconds,
+            goes_on=lambda is_over: says_it_is_well(path, seconds=connect_seconds, left=is_over),
         )
 
-    def is_well(self) -> bool:
-        """Return whether it answers a short question at once: a socket alone takes calls in for a dead engine, too."""
-        return self._question.health()
+    def is_well(self, left: Callable[[], bool] = never) -> bool:
+        """Return whether it answers a short question at once: a socket alone takes calls in for a dead engine, too.
+
+        Args:
+            left: Whether the caller for whom it is asked has left, so that the answer says nothing.
+        """
+        return says_it_is_well(self._path, seconds=_WELL_SECONDS, left=left)
 
     def start(self, route: str, body: Mapping[str, Any], *, again: bool = True) -> "Call":
         """Send a request without waiting for its answer.
@@ -70,7 +78,6 @@ class Upstream:
         """Drop the idle connections."""
         self._connections.close()
         self.client.close()
-        self._question.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

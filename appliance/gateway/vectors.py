@@ -41,6 +41,10 @@ class Vectors:
         """Return what `response_hmac` is made over: each vector in base64, a line feed between them."""
         return "\n".join(packed(raw) for raw in self.made)
 
+    def thoughts(self) -> str:
+        """Return nothing: vectors are not thought about."""
+        return ""
+
 
 def read_vectors(untrusted: Mapping[str, Any], *, count: int, dimensions: int) -> tuple[tuple[Made, ...], int | None]:
     """Return an engine's vectors in the order they were asked for, and how many tokens it read.

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from appliance.config import Config
 from appliance.install.answers import FORMAT, Answers, faults
+from appliance.sections import NetworkSection
 
 _NOTHING: Final = {"-", "none", "no"}
 _ROUTES: Final = Path("/proc/net/fib_trie")
@@ -36,6 +37,7 @@ class Prompt:
         many: Whether several are given, with commas; `none` gives none.
         is_number: Whether it is a number.
         applies: Whether it is asked, given the answers so far.
+        follows: The key of the answer that is offered where nobody has given one to this.
     """
 
     key: str
@@ -44,6 +46,7 @@ class Prompt:
     many: bool = False
     is_number: bool = False
     applies: Callable[[Values], bool] = lambda _: True
+    follows: str = ""
 
     def read(self, typed: str) -> Any:
         """Return the value that was typed."""
@@ -62,6 +65,8 @@ class Prompt:
     def shown(self, values: Mapping[str, Any]) -> str:
         """Return the present answer as it would be typed; empty when there is none."""
         value = get(values, self.key)
+        if value is None and self.follows:
+            value = get(values, self.follows)
         if self.many:
             return ", ".join(value) if value else ("" if value is None else "none")
         return "" if value is None else str(value) or "none"
@@ -114,6 +119,7 @@ QUESTIONS: Final = (
                 text="Which networks may administer it",
                 help="They reach the admin page (8443) and port 22. Keep it small.",
                 many=True,
+                follows="network.clients",
             ),
         ),
     ),
@@ -235,6 +241,10 @@ def starting_values(base: Config | None, earlier: Mapping[str, Any] | None = Non
             values[name] |= section
         elif name in Answers.model_fields:
             values[name] = deepcopy(section)
+    # Where nobody chose who administers the box, that is offered as who may use it: never more than was just typed.
+    network = values["network"]
+    if isinstance(network, dict) and network["management"] in (network["clients"], NetworkSection().management):
+        del network["management"]
     return values
 
 

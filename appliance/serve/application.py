@@ -19,7 +19,7 @@ from appliance.serve import figures
 from appliance.serve.asking import Asked, Reader, RefusedError, Serving
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.embedding import Embedding, NotEmbeddedError
-from appliance.serve.engine import Decoder
+from appliance.serve.engine import THOUGHTS, Decoder
 from appliance.serve.saying import Saying
 from appliance.serve.scheduler import Scheduler
 from media.clock import Clock
@@ -65,7 +65,7 @@ def create_engine_app(
             stage=serving.stage,
             state="ready",
             n_ctx=serving.n_ctx,
-            takes=serving.takes,
+            takes=[*serving.takes, *([THOUGHTS] if engine.thinks() else [])],
             running=scheduler.running,
             waiting=scheduler.waiting,
             counts=asdict(scheduler.counts),
@@ -138,6 +138,9 @@ class _Engine:
         self._clock = clock
         self._reader = Reader(serving, decoder=decoder, template=template)
 
+    def thinks(self) -> bool:
+        return self._reader.thinks()
+
     def tokens(self, body: Mapping[str, Any]) -> list[int]:
         if "messages" not in body:
             return self._reader.prompt_tokens(body)
@@ -162,7 +165,13 @@ class _Engine:
     def _answer(self, body: Mapping[str, Any], asked: Asked) -> Response:
         handle = self._scheduler.submit(asked.generation)
         created = int(self._clock.now().timestamp())
-        saying = Saying(asked, handle, model=self._serving.model_digest, created=created)
+        saying = Saying(
+            asked,
+            handle,
+            model=self._serving.model_digest,
+            created=created,
+            count=self._reader.count,
+        )
         has_left = _watch(request.environ)
         if body.get("stream") is True:
             return Response(

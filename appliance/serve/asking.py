@@ -2,15 +2,18 @@
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
 
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve import schema
-from appliance.serve.chat_template import ChatTemplate, TemplateRefusedError
+from appliance.serve.chat_template import ChatTemplate, Prompt, TemplateRefusedError
 from appliance.serve.engine import BEYOND_OPENAI, Constraint, Decoder, Generation, Sampling
 from appliance.serve.schema import SchemaRefusedError
+from appliance.serve.thoughts import TAGS
 from appliance.serve.tool_calls import Tools, read_tools, told
+from media.errors import SealiftError
 
 DEFAULT_TOKENS: Final = 256
 MAX_ANSWERS: Final = 16
@@ -18,6 +21,8 @@ MAX_TOP: Final = 20
 MAX_SALT_CHARACTERS: Final = 128
 MOST_PRIORITY: Final = 100
 MAX_BIASES: Final = 300
+THOUGHTS: Final = (None, "apart", "wanted", "none")
+"""What may be asked of thoughts: nothing, so they are text; to tell them apart; to have some; to have none."""
 _MOST_BIAS: Final = 100
 _MOST: Final = 1e6
 _T = TypeVar("_T")
@@ -94,12 +99,20 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What is wanted: the generation, and how its answers are told; `dropped_tokens` were left out of it."""
+    """What is wanted: the generation, and how its answers are told.
+
+    Attributes:
+        dropped_tokens: How many were left out of the prompt.
+        has_thoughts: Whether what the model thinks is told apart from its answers.
+        is_thinking: Whether the prompt ends within a thought.
+    """
 
     generation: Generation
     is_chat: bool
     tools: Tools | None = None
     dropped_tokens: int = 0
+    has_thoughts: bool = False
+    is_thinking: bool = False
 
 
 class Reader:
@@ -109,6 +122,7 @@ class Reader:
         self._serving = serving
         self._decoder = decoder
         self._template = template
+        self._tags_are_text: bool | None = None
 
     def chat_tokens(self, body: Mapping[str, Any], tools: Tools | None = None) -> list[int]:
         """Return the tokens of a conversation, behind the version's own prompt.
@@ -116,12 +130,15 @@ class Reader:
         Raises:
             RefusedError: It is none.
         """
+        return self._prompt(body, tools, thinks=None if tools is None else False).tokens
+
+    def _prompt(self, body: Mapping[str, Any], tools: Tools | None, *, thinks: bool | None) -> Prompt:
         messages = _messages(body)
         if self._serving.system_prompt:
             messages = [{"role": "system", "content": self._serving.system_prompt}, *messages]
         conversation = told(messages, tools)
         try:
-            return self._template.tokens(conversation, self._decoder)
+            return self._template.prompt(conversation, self._decoder, thinks=thinks)
         except TemplateRefusedError as error:
             raise RefusedError(
                 "messages_refused", f"the model's template says: {error.why}", param="messages"
@@ -160,12 +177,60 @@ class Reader:
         if tools is not None:
             constraint = tools.constraint()
         top = integer(body, "top_logprobs", 0, low=0, high=MAX_TOP) if body.get("logprobs") is True else None
-        tokens = whole = self.chat_tokens(body, tools)
+        prompt = self._prompt(body, tools, thinks=self._thinks(body, has_form=constraint is not None))
+        if constraint is not None and prompt.is_thinking:
+            constraint = replace(constraint, follows_thought=True)
+        tokens = whole = prompt.tokens
         if self._serving.shorten is not None:
             longest = integer(body, "max_tokens", DEFAULT_TOKENS, low=1)
             tokens = self._serving.shorten.shortened(tokens, n_ctx=self._serving.n_ctx, max_tokens=longest)
         generation = self._generation(body, tokens, constraint, top)
-        return Asked(generation=generation, is_chat=True, tools=tools, dropped_tokens=len(whole) - len(tokens))
+        return Asked(
+            generation=generation,
+            is_chat=True,
+            tools=tools,
+            dropped_tokens=len(whole) - len(tokens),
+            has_thoughts=body.get("thoughts") is not None and self.thinks(),
+            is_thinking=prompt.is_thinking,
+        )
+
+    def _thinks(self, body: Mapping[str, Any], *, has_form: bool) -> bool | None:
+        """Return whether the model is to think; None leaves it to the template.
+
+        Before what must have a form a model thinks where it always does or is asked to: it might begin with the form,
+        too, and nobody could tell before it wrote.
+
+        Raises:
+            RefusedError: It is to, and cannot.
+        """
+        wanted = body.get("thoughts")
+        if wanted not in THOUGHTS:
+            raise RefusedError("invalid_value", "thoughts is apart, wanted or none", param="thoughts")
+        may: bool = not has_form or self._decoder.has_forms_behind_thoughts
+        if wanted == "wanted" and not (may and self.thinks()):
+            why = "this model does not think aloud" if may else "not together with tools or a form"
+            raise RefusedError("unsupported_parameter", why, param="thoughts")
+        if wanted in {"wanted", "none"}:
+            return bool(wanted == "wanted")
+        return (may and wanted is not None and self._template.opens_thought and self.thinks()) if has_form else None
+
+    def thinks(self) -> bool:
+        """Tell whether thoughts can be told from answers: the template knows their tags, and they are written as text.
+
+        A model whose tags are control tokens writes none that could be read.
+        """
+        if self._tags_are_text is None and self._template.thinks:
+            with suppress(SealiftError, RefusedError):  # an attached engine may not say, and is asked again
+                tokenize = self._decoder.tokenize
+                self._tags_are_text = all(tokenize(tag, special=True) == tokenize(tag, special=False) for tag in TAGS)
+        return self._tags_are_text is True
+
+    def count(self, text: str) -> int | None:
+        """Return how many tokens a text has by itself; None where nobody says."""
+        try:
+            return len(self.text_tokens(text))
+        except (SealiftError, RefusedError):
+            return None
 
     def completion(self, body: Mapping[str, Any]) -> Asked:
         """Read a completion.

@@ -49,6 +49,8 @@ class AttachedTokens:
         dialect: Who knows the vocabulary.
     """
 
+    has_forms_behind_thoughts = False
+
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
 

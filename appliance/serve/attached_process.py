@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +34,7 @@ from appliance.serve.engine import Decoder
 from appliance.serve.scheduler import Scheduler
 from appliance.serve.weights import HashedFile
 from appliance.store.content import StoredRelease
+from appliance.throwaway import Throwaway
 from media import gguf_vocabulary
 from media.attachedprofile import TOKENIZER, AttachedSettings
 from media.clock import SystemClock
@@ -163,8 +163,9 @@ class PeerProcess:
     """A supervised peer: a process of its own with a folder of its own."""
 
     def __init__(self, proven: ProvenPeer, *, threads: int, group: PeerGroup | None = None) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="sealift-attached-", ignore_cleanup_errors=True)
-        folder = Path(self._folder.name)
+        # Where a worker was killed, what it left goes as the next one starts: links to the weights, never a copy.
+        self._folder = Throwaway("sealift-attached-")
+        folder = self._folder.path
         runtime, socket = proven.descriptor.runtime, folder / "peer.sock"
         self.address = Address(path=str(socket))
         values = {
@@ -245,7 +246,8 @@ class PeerProcess:
         # Where it ended without them, they hold the weights in memory still.
         end_group(self._process.pid)
         self._process.wait()
-        self._folder.cleanup()
+        with suppress(OSError):  # what the peer laid down there may not be ours to remove
+            self._folder.remove()
 
     def _read(self) -> None:
         pipe = self._process.stderr

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from appliance.errors import EngineProtocolError
 from appliance.serve.client import EngineClient
+from appliance.serve.thoughts import written
 from media.clock import Clock
 
 FORMAT: Final = 1
@@ -185,7 +186,7 @@ class Stopwatch:
         for event in self._engine.chat_stream(body):
             choices = event.get("choices")
             delta = choices[0].get("delta", {}) if isinstance(choices, list) and choices else {}
-            if isinstance(delta, dict) and delta.get("content"):
+            if isinstance(delta, dict) and written(delta):
                 pieces += 1
                 if pieces == 1:
                     first = self._clock.monotonic()

@@ -13,22 +13,26 @@ Rules:
     TMPL-2 A template that leaves out what a model thought aloud in earlier answers sees where that ends, if the tags
            are no control tokens of this model.
     TMPL-3 Where a template takes no system message, its text comes before the first user's, with an empty line between.
+    TMPL-4 Where a model that thinks aloud is to do it, the prompt ends within a thought; where it is not to, behind an
+           empty one, or as the template's own switch has it (`enable_thinking`, `thinking`).
 """
 
 import re
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from appliance.errors import EngineLoadError, EngineProtocolError
 from appliance.serve.engine import Tokenizer
+from appliance.serve.thoughts import CLOSING, OPENING, TAGS
 from media.clock import Clock
 
 MAX_RENDERED_CHARACTERS: Final = 4_000_000
@@ -42,8 +46,9 @@ _FAILURES: Final = (
     AttributeError,
     RecursionError,
 )
-_THINKS: Final = ("<think>", "</think>")
-_TAGS: Final = re.compile(f"({'|'.join(_THINKS)})")
+_TAGS: Final = re.compile(f"({'|'.join(TAGS)})")
+# As families of templates call it: Qwen's and SmolLM's, DeepSeek's and Granite's.
+_SWITCHES: Final = ("enable_thinking", "thinking")
 _SYSTEM: Final = {"role": "system", "content": "Answer briefly."}
 _USER: Final = {"role": "user", "content": "Good morning."}
 
@@ -67,6 +72,14 @@ class _Trained(Extension):
         """Return what stands between them."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A conversation's tokens; `is_thinking` where they end within a thought, so that the answer begins in one."""
+
+    tokens: list[int]
+    is_thinking: bool
 
 
 class ChatTemplate:
@@ -101,15 +114,23 @@ class ChatTemplate:
             ) from error
         self._bos = bos
         self._eos = eos
-        self._reads_thoughts = _THINKS[1] in source
+        self._reads_thoughts = CLOSING in source
+        self._switches = set(_SWITCHES) & meta.find_undeclared_variables(environment.parse(source))
+        self.thinks = OPENING in source or CLOSING in source
+        """Whether the template knows of thoughts, as those of models that think aloud do."""
+        self.opens_thought = self._takes(_USER) and _is_open(_ending(self._rendered([_USER])))
+        """Whether it begins a thought by itself, so that the model always thinks."""
         self._takes_system = self._takes(_USER) <= self._takes(_SYSTEM, _USER)
 
-    def segments(self, messages: Sequence[Mapping[str, Any]], *, tagged: bool = False) -> list[tuple[str, bool]]:
+    def segments(
+        self, messages: Sequence[Mapping[str, Any]], *, tagged: bool = False, thinks: bool | None = None
+    ) -> list[tuple[str, bool]]:
         """Return the prompt as (text, is_ours) in order; only our text may hold control tokens.
 
         Args:
             messages: Of whom, and what they say.
             tagged: Whether the template may see the tags around what the assistant thought; they are our text then.
+            thinks: Whether the model is to think first, or not to (TMPL-4); None leaves it to the template.
 
         Raises:
             TemplateRefusedError: The template refuses the messages.
@@ -117,7 +138,20 @@ class ChatTemplate:
         """
         if not self._takes_system:
             messages = _without_system(messages)
-        return self._rendered(messages, tagged=tagged)
+        segments = self._rendered(messages, tagged=tagged, thinks=thinks)
+        if thinks is not None and self.thinks:
+            ending = _ending(segments)
+            segments[-1 if ending else len(segments) :] = [(self._turned(ending, thinks=thinks), True)]
+        return [one for one in segments if one[0]]
+
+    def _turned(self, ending: str, *, thinks: bool) -> str:
+        """Return a prompt's end behind which something is thought, or nothing (TMPL-4)."""
+        if _is_open(ending):
+            return ending if thinks else f"{ending.rstrip()}\n\n{CLOSING}\n\n"
+        if thinks:
+            return f"{ending}{OPENING}\n"
+        is_closed = bool(self._switches) or ending.rstrip().endswith(CLOSING)
+        return ending if is_closed else f"{ending}{OPENING}\n\n{CLOSING}\n\n"
 
     def _takes(self, *messages: Mapping[str, Any]) -> bool:
         """Tell whether the template renders messages and loses none."""
@@ -127,12 +161,15 @@ class ChatTemplate:
             return False
         return True
 
-    def _rendered(self, messages: Sequence[Mapping[str, Any]], *, tagged: bool = False) -> list[tuple[str, bool]]:
+    def _rendered(
+        self, messages: Sequence[Mapping[str, Any]], *, tagged: bool = False, thinks: bool | None = None
+    ) -> list[tuple[str, bool]]:
         said = _Said(secrets.token_hex(8))
         marked = [{"role": message.get("role"), "content": said.marked(message, tagged=tagged)} for message in messages]
+        switched = {} if thinks is None else dict.fromkeys(self._switches, thinks)
         try:
             rendered = self._template.render(
-                messages=marked, add_generation_prompt=True, bos_token=self._bos, eos_token=self._eos
+                messages=marked, add_generation_prompt=True, bos_token=self._bos, eos_token=self._eos, **switched
             )
         except _FAILURES as error:
             raise EngineProtocolError(
@@ -142,24 +179,47 @@ class ChatTemplate:
             raise EngineProtocolError(what="the rendered prompt is too long", why="template", fix="send less")
         return said.put_into(rendered)
 
-    def tokens(self, messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> list[int]:
-        """Return the prompt's tokens (TMPL-1).
+    def prompt(
+        self, messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer, *, thinks: bool | None = None
+    ) -> Prompt:
+        """Return the prompt (TMPL-1); `thinks` as in `segments`.
 
         Raises:
             EngineProtocolError: As `segments`.
         """
-        segments = self.segments(messages, tagged=self._may_see_tags(messages, tokenizer))
-        if tokenizer.knows_names:
-            ours = [tokenizer.tokenize(text, special=True) for text, is_ours in segments if is_ours]
-            whole = tokenizer.tokenize("".join(text for text, _ in segments), special=True)
-            if list(filter(tokenizer.is_named, whole)) == list(filter(tokenizer.is_named, chain(*ours))):
-                return whole
-        return [token for text, is_ours in segments for token in tokenizer.tokenize(text, special=is_ours)]
+        segments = self.segments(messages, tagged=self._may_see_tags(messages, tokenizer), thinks=thinks)
+        return Prompt(tokens=_tokens(segments, tokenizer), is_thinking=_is_open(_ending(segments)))
+
+    def tokens(self, messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> list[int]:
+        """Return the tokens of a prompt.
+
+        Raises:
+            EngineProtocolError: As `segments`.
+        """
+        return self.prompt(messages, tokenizer).tokens
 
     def _may_see_tags(self, messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> bool:
-        if not self._reads_thoughts or not any(_THINKS[1] in str(message.get("content")) for message in messages):
+        if not self._reads_thoughts or not any(CLOSING in str(message.get("content")) for message in messages):
             return False
-        return all(tokenizer.tokenize(tag, special=True) == tokenizer.tokenize(tag, special=False) for tag in _THINKS)
+        return all(tokenizer.tokenize(tag, special=True) == tokenizer.tokenize(tag, special=False) for tag in TAGS)
+
+
+def _tokens(segments: Sequence[tuple[str, bool]], tokenizer: Tokenizer) -> list[int]:
+    if tokenizer.knows_names:
+        ours = [tokenizer.tokenize(text, special=True) for text, is_ours in segments if is_ours]
+        whole = tokenizer.tokenize("".join(text for text, _ in segments), special=True)
+        if list(filter(tokenizer.is_named, whole)) == list(filter(tokenizer.is_named, chain(*ours))):
+            return whole
+    return [token for text, is_ours in segments for token in tokenizer.tokenize(text, special=is_ours)]
+
+
+def _ending(segments: Sequence[tuple[str, bool]]) -> str:
+    """Return our text at the end of a prompt."""
+    return segments[-1][0] if segments and segments[-1][1] else ""
+
+
+def _is_open(ending: str) -> bool:
+    return ending.rstrip().endswith(OPENING)
 
 
 def _without_system(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
@@ -183,7 +243,7 @@ class _Said:
         """Return what a template sees of a message: marks with the white space, and the tags, around them."""
         content = str(message.get("content") or "")
         parts = _TAGS.split(content) if tagged and message.get("role") == "assistant" else [content]
-        found = [part if part in _THINKS and tagged else self._marked(part) for part in parts]
+        found = [part if part in TAGS and tagged else self._marked(part) for part in parts]
         if parts[-1].strip():  # of what was only thought, a template may leave all out
             self._needed.add(len(self._pieces) - 1)
         return "".join(found)

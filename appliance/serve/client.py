@@ -37,7 +37,8 @@ _JSON: Final = {"content-type": "application/json"}
 class EngineStatus:
     """What an engine says it is serving. `model_digest` and `weights_digest` were computed by its launcher.
 
-    `takes` names which words beyond OpenAI's it honours; those of a release from before honour none.
+    `takes` names which words beyond OpenAI's it honours, and whether its model thinks aloud; of a release from before,
+    none.
     """
 
     model_digest: str

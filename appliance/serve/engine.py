@@ -10,6 +10,8 @@ FinishReason = Literal["stop", "length", "cancelled", "error"]
 BEYOND_OPENAI: Final = ("top_k", "min_p", "repetition_penalty")
 """vLLM's words for how a token is drawn, where OpenAI has none. An engine that takes them says so in its status; one of
 a release from before passes over them in silence, so it is not asked with them."""
+THOUGHTS: Final = "thoughts"
+"""Said likewise by one whose model thinks aloud, and that tells what it thinks apart from its answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ class Constraint:
         closing: Text that comes behind it.
         most: How many times the whole may come, one after the other.
         is_optional: Whether any text may come instead that does not begin as `opening` does.
+        follows_thought: Whether all of it comes behind a thought that the prompt has opened.
     """
 
     schema: Mapping[str, Any]
@@ -50,6 +53,7 @@ class Constraint:
     closing: str = ""
     most: int = 1
     is_optional: bool = False
+    follows_thought: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +184,11 @@ class Decoder(Tokenizer, Protocol):
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Return the tokens of `text`; control tokens are recognised only when `special`."""
+        ...
+
+    @property
+    def has_forms_behind_thoughts(self) -> bool:
+        """Whether a constraint may begin where a thought ends."""
         ...
 
     def grammar_of(self, constraint: Constraint) -> str:

@@ -57,7 +57,7 @@ class _Suspended:
 class LlamaCppDecoder:
     """A GGUF model and one context, as `appliance.serve.engine.Decoder`."""
 
-    knows_names = True
+    knows_names = has_forms_behind_thoughts = True
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from appliance.errors import EngineProtocolError
 from appliance.serve.client import EngineClient
+from appliance.serve.thoughts import written
 from media.clock import Clock
 from media.errors import SealiftError
 
@@ -130,7 +131,7 @@ class LoadTest:
 def _has_text(untrusted_event: dict[str, Any]) -> bool:
     choices = untrusted_event.get("choices")
     delta = choices[0].get("delta") if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
-    return isinstance(delta, dict) and bool(delta.get("content"))
+    return isinstance(delta, dict) and bool(written(delta))
 
 
 def _millis(sorted_seconds: Sequence[float], percent: int) -> int:

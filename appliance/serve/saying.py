@@ -10,6 +10,7 @@ from appliance.errors import EngineProtocolError
 from appliance.serve.asking import Asked
 from appliance.serve.engine import Likelihood, Piece
 from appliance.serve.handles import Handle
+from appliance.serve.thoughts import Thought, ThoughtReader
 from appliance.serve.tool_calls import CallReader, CallText
 
 
@@ -18,7 +19,9 @@ class _Choice:
     """One answer as it grows."""
 
     calls: CallReader | None
+    thoughts: ThoughtReader | None
     text: str = ""
+    thought: str = ""
     called: dict[int, CallText] = field(default_factory=dict)
     likelihoods: list[Likelihood] = field(default_factory=list)
     tokens: int = 0
@@ -33,18 +36,27 @@ class Saying:
         handle: Where the answers come from.
         model: Its digest.
         created: Seconds since 1970.
+        count: Tells how many tokens a text has, or None; how many were thought is counted so, as pieces are of several.
     """
 
-    def __init__(self, asked: Asked, handle: Handle, *, model: str, created: int) -> None:
+    def __init__(
+        self, asked: Asked, handle: Handle, *, model: str, created: int, count: Callable[[str], int | None]
+    ) -> None:
         self._asked = asked
+        self._count = count
         self._handle = handle
         self._about = {
             "id": ("chatcmpl-" if asked.is_chat else "cmpl-") + secrets.token_hex(12),
             "created": created,
             "model": model,
         }
-        has_calls = asked.tools is not None
-        self._choices = [_Choice(calls=CallReader() if has_calls else None) for _ in range(asked.generation.answers)]
+        self._choices = [
+            _Choice(
+                calls=CallReader() if asked.tools is not None else None,
+                thoughts=ThoughtReader(is_open=asked.is_thinking) if asked.has_thoughts else None,
+            )
+            for _ in range(asked.generation.answers)
+        ]
         self._cached = 0
 
     def whole(self, has_left: Callable[[], bool]) -> dict[str, Any]:
@@ -89,16 +101,14 @@ class Saying:
         choice.tokens = piece.completion_tokens
         choice.likelihoods += piece.likelihoods
         self._cached = max(self._cached, piece.cached_tokens if piece.index == 0 else 0)
-        said: list[str | CallText] = [piece.text] if piece.text else []
-        if choice.calls is not None:
-            said = list(choice.calls.add(piece.text))
-            if piece.finish_reason is not None and (rest := choice.calls.end()):
-                said.append(rest)
+        said = list(self._parts(choice, piece))
         likelihoods: Sequence[Likelihood] = piece.likelihoods
         if likelihoods and not said:
             said = [""]
         for one in said:
-            if isinstance(one, str):
+            if isinstance(one, Thought):
+                choice.thought += one
+            elif isinstance(one, str):
                 choice.text += one
             else:
                 before = choice.called.get(one.index, one)
@@ -111,6 +121,21 @@ class Saying:
         if piece.finish_reason is not None:
             choice.reason = self._reason(choice, piece.finish_reason)
 
+    def _parts(self, choice: _Choice, piece: Piece) -> Iterator[str | CallText]:
+        """Yield what a piece's text is made of: thoughts, text, calls."""
+        parts: list[str] = [piece.text] if piece.text else []
+        is_last = piece.finish_reason is not None
+        if choice.thoughts is not None:
+            parts = list(choice.thoughts.add(piece.text))
+            parts += choice.thoughts.end() if is_last else ()
+        for part in parts:
+            if choice.calls is None or isinstance(part, Thought):
+                yield part
+            else:
+                yield from choice.calls.add(part)
+        if is_last and choice.calls is not None and (rest := choice.calls.end()):
+            yield rest
+
     def _reason(self, choice: _Choice, reason: str) -> str:
         tools = self._asked.tools
         return "tool_calls" if choice.called and reason == "stop" and tools and not tools.is_named else reason
@@ -122,6 +147,8 @@ class Saying:
         if not self._asked.is_chat:
             return {**made, "text": choice.text}
         message: dict[str, Any] = {"role": "assistant", "content": choice.text}
+        if choice.thought:
+            message["reasoning_content"] = choice.thought
         if choice.called:
             message["content"] = choice.text or None
             message["tool_calls"] = [_call(one) for _, one in sorted(choice.called.items())]
@@ -133,6 +160,8 @@ class Saying:
             if said.id:
                 call = {**_call(said), "index": said.index}
             return {"tool_calls": [call]}
+        if isinstance(said, Thought):
+            return {"reasoning_content": said}
         return {"content": said} if said else {}
 
     def _chunk(
@@ -155,12 +184,15 @@ class Saying:
     def _usage(self) -> dict[str, Any]:
         prompt = len(self._asked.generation.tokens)
         completion = sum(choice.tokens for choice in self._choices)
-        told = {
+        told: dict[str, Any] = {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
             "prompt_tokens_details": {"cached_tokens": self._cached},
         }
+        thought = [self._count(choice.thought) for choice in self._choices if choice.thought]
+        if thought and None not in thought:
+            told["completion_tokens_details"] = {"reasoning_tokens": min(completion, sum(filter(None, thought)))}
         # Whoever reads on has to know that the model did not see the whole conversation.
         return {**told, "dropped_tokens": self._asked.dropped_tokens} if self._asked.dropped_tokens else told
 

@@ -117,6 +117,8 @@ def arguments(
         vector += ["--quantization", settings.quantization]
     if settings.tool_call_parser:
         vector += ["--enable-auto-tool-choice", "--tool-call-parser", settings.tool_call_parser]
+    if settings.reasoning_parser:
+        vector += ["--reasoning-parser", settings.reasoning_parser]
     # A machine that answers on its processor has no compiler, which compiled graphs would need at every start.
     if settings.enforce_eager or on_processor:
         vector.append("--enforce-eager")

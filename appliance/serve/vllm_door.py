@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.serve import vllm_requests as requests
-from appliance.serve.engine import BEYOND_OPENAI
+from appliance.serve.engine import BEYOND_OPENAI, THOUGHTS
 from appliance.serve.vllm_requests import Facts, RefusedRequestError
 
 FACTS: Final = "SEALIFT_VLLM_FACTS"
@@ -97,7 +97,7 @@ class Door:
             else:
                 await _answer(send, 404, _error("not_found", "there is no such route"))
         except RefusedRequestError as error:
-            await _answer(send, 400, _error(error.code, error.message))
+            await _answer(send, 400, _error(error.code, error.message, error.param))
         except RecursionError:  # read, and yet too deep to be written for vLLM; nothing was answered before
             await _answer(send, 400, _error("invalid_json", "the body is nested too deeply"))
 
@@ -120,7 +120,7 @@ class Door:
             "stage": facts.stage,
             "state": "stopping" if self._closing else "ready",
             "n_ctx": facts.n_ctx,
-            "takes": BEYOND_OPENAI,
+            "takes": [*BEYOND_OPENAI, *([THOUGHTS] if facts.thinks else [])],
             "running": self._running,
             "waiting": 0,
         }
@@ -270,8 +270,8 @@ def _told(status: int, untrusted: bytes) -> tuple[int, dict[str, Any]]:
     return 500, _error("engine_failed", "the engine failed")
 
 
-def _error(code: str, message: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": "invalid_request_error", "code": code}}
+def _error(code: str, message: str, param: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "code": code, "param": param}}
 
 
 async def _answer(send: Send, status: int, content: dict[str, Any]) -> None:

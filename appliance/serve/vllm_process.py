@@ -197,6 +197,7 @@ def _facts(proven: Proven, stage: str, listener: socket.socket) -> Facts:
         top_p=descriptor.runtime.top_p,
         controls=proven.controls,
         listener=listener.fileno(),
+        thinks=bool(descriptor.runtime.vllm and descriptor.runtime.vllm.reasoning_parser),
     )
 
 

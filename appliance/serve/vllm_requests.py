@@ -26,17 +26,20 @@ _OF_CHAT: Final = (
 _OF_COMPLETION: Final = (*_SAMPLING, "logprobs", "prompt")
 _CLASSES: Final = range(3)
 """The gateway's classes of urgency, the most urgent first; no number beyond them puts anybody before all others."""
+_SWITCH: Final = {"wanted": True, "none": False}
+"""Whether a model is to think aloud; templates have a variable of one of two names for it (`chat_template`)."""
 _JOINER: Final = "\u2060"
 _OF_MESSAGE: Final = ("role", "content", "name", "tool_calls", "tool_call_id")
 
 
 class RefusedRequestError(Exception):
-    """A request that vLLM is not asked; `code` is a short word for the caller."""
+    """A request that vLLM is not asked; `code` is a short word for the caller, `param` the field it is about."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, param: str | None = None) -> None:
         super().__init__(code)
         self.code = code
         self.message = message
+        self.param = param
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ class Facts:
         top_p: Likewise.
         controls: Names of control tokens, longest first.
         listener: Descriptor of the socket that callers come to.
+        thinks: Whether vLLM tells what the model thinks aloud from its answers.
     """
 
     model_digest: str
@@ -64,6 +68,7 @@ class Facts:
     top_p: float
     controls: tuple[str, ...]
     listener: int
+    thinks: bool = False
 
     def to_bytes(self) -> bytes:
         """Return the file that the door reads."""
@@ -124,6 +129,11 @@ def chat(untrusted: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     body = {**_common(untrusted, facts, _OF_CHAT), "messages": messages(untrusted, facts)}
     if body.get("tool_choice") not in (None, "none", "auto") and isinstance(body.get("tools"), list):
         body["tools"] = [_held(tool) for tool in body["tools"]]
+    wanted = untrusted.get("thoughts")
+    if wanted == "wanted" and not facts.thinks:
+        raise RefusedRequestError("unsupported_parameter", "this model does not think aloud", param="thoughts")
+    if isinstance(wanted, str) and wanted in _SWITCH:
+        body["chat_template_kwargs"] = dict.fromkeys(("enable_thinking", "thinking"), _SWITCH[wanted])
     return body
 
 

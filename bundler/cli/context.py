@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from typer.exceptions import TyperException
 
+from bundler.cli.everywhere import ANYWHERE, command_of
 from media.clock import Clock, SystemClock
 from media.errors import SealiftError
 
@@ -88,10 +89,10 @@ def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
     signal.signal(signal.SIGTERM, _interrupt)
     as_json, debug = "--json" in arguments, "--debug" in arguments
     # Both flags belong to the root command but read naturally anywhere on the line.
-    shared_flags = [flag for flag in ("--json", "--debug") if flag in arguments]
+    shared_flags = [flag for flag in ANYWHERE if flag in arguments]
     rest = [argument for argument in arguments if argument not in shared_flags]
     try:
-        code = app(args=[*shared_flags, *rest], prog_name="sealift-bundler", standalone_mode=False)
+        code = command_of(app)(args=[*shared_flags, *rest], prog_name="sealift-bundler", standalone_mode=False)
     except SealiftError as error:
         if debug:
             traceback.print_exc()

@@ -27,3 +27,14 @@ def test_a_process_is_found_by_a_word_of_its_command_and_weighed_until_the_block
 
     assert (f"sealift-bench-{os.getpid()}-one" in inside) is is_weighed
     assert after == before
+
+
+def test_a_process_that_tells_in_its_command_what_it_is_is_found_by_a_word_of_that() -> None:
+    command = ["one-that-tells: worker [sealift]", "-c", "import sys; print(flush=True); sys.stdin.read()"]
+    with subprocess.Popen(command, executable=sys.executable, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        found = shares.running("one-that-tells")
+        process.kill()
+
+    assert found == [process.pid]

@@ -26,7 +26,7 @@ from media.vllmprofile import VllmSettings
 from tests.engines import line
 from tests.engines.vllm_environment import interpreter, model
 from tests.support.commands import Run, as_json
-from tests.support.medium import make_medium
+from tests.support.medium import MACHINE, make_medium
 from tests.support.promoting import bring, enrol_all, homes_of_people
 from tests.support.rollout_site import POLICY, approve, by_process, in_process, running_gateway
 from tests.support.running_site import RunningSite, running_site
@@ -114,7 +114,8 @@ def promoted(
     with ExitStack() as stack:
         homes = stack.enter_context(homes_of_people())
         root = stack.enter_context(short_folder())
-        medium = make_medium(root / "m", files=version_files(folder, settings=_SETTINGS))
+        here = {**MACHINE, "python": f"{sys.version_info.major}.{sys.version_info.minor}"}
+        medium = make_medium(root / "m", files=version_files(folder, settings=_SETTINGS), machines=[here])
         (root / "site").mkdir()
         made: list[VllmSupervisor] = []
 

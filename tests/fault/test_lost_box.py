@@ -104,8 +104,12 @@ def test_a_lost_box_comes_back_from_its_medium_and_a_backup(
 
 
 def test_a_backup_that_is_killed_leaves_the_ones_before_and_the_next_one_works(
-    site: RunningSite, sealift: Run, offline: Recipient
+    site: RunningSite, sealift: Run, offline: Recipient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", None)
     disk = Path(site.config.backup.folder)
     command = [sys.executable, "-m", "appliance.cli.main", "--config", str(site.config.at.config_file)]
     subprocess.run([*command, "backup", "make"], check=True, stdout=subprocess.DEVNULL)
@@ -129,6 +133,7 @@ def test_a_backup_that_is_killed_leaves_the_ones_before_and_the_next_one_works(
     names = [facts.name for facts in shelf.kept(disk, "demo-clinic")]
     assert (names[0], names[-1]) == (first.name, last["name"])
     assert not list(disk.glob(".*.unfinished"))
+    assert list(temporary.iterdir()) == [], "the records that a killed one laid down"
     opened = as_json(sealift, "backup", "verify", str(disk / last["name"]), "--home", str(offline.home))
     assert opened["opened"] is True
 

@@ -14,14 +14,11 @@ import pytest
 from appliance.registry.descriptor import ModelDescriptor
 from tests.support.engine_process import ROOT, engine_site
 from tests.support.gateway import Rig, gateway
+from tests.support.long_question import CONTEXT, LIMITS, fills_the_context
 from tests.support.real_engine import DEMO, shipped_template, shipped_weights
 from tests.support.versions import store_version
 from tests.support.vllm_engine import in_test
 
-CONTEXT: Final = 128 * 1024
-ANSWER_TOKENS: Final = 8
-SENTENCE: Final = "The night nurse wrote down who slept and who did not, and the bread was late again. "
-NUMBER: Final = "My number is 123-45-6789."
 _MAKE: Final = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -54,34 +51,11 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Mod
 
 @pytest.fixture
 def rig(engine: tuple[Path, ModelDescriptor], tmp_path: Path) -> Iterator[Rig]:
-    limits = f"message_characters = 1000000\ninput_tokens = {CONTEXT}\nmax_tokens = 64"
-    with gateway(tmp_path, limits=limits) as found:
+    with gateway(tmp_path, limits=LIMITS) as found:
         socket, descriptor = engine
         found.promote(socket=socket, model_digest=descriptor.model_digest)
         yield found
 
 
-def sentences(count: int) -> str:
-    return f"{SENTENCE * count}{NUMBER}"
-
-
 def test_a_question_of_128k_tokens_is_answered_masked_and_recorded_and_one_that_is_longer_refused(rig: Rig) -> None:
-    shorter, longer = (
-        rig.chat(sentences(count), max_tokens=1).get_json()["usage"]["prompt_tokens"] for count in (10, 20)
-    )
-    each = (longer - shorter) / 10
-    count = int(10 + (CONTEXT - ANSWER_TOKENS - shorter) / each)
-
-    answer = rig.chat(sentences(count), max_tokens=ANSWER_TOKENS, temperature=0)
-
-    assert answer.status_code == 200, answer.get_data()[:500]
-    used = answer.get_json()["usage"]
-    assert CONTEXT - ANSWER_TOKENS - each < used["prompt_tokens"] <= CONTEXT - ANSWER_TOKENS
-    assert used["completion_tokens"] == ANSWER_TOKENS
-    intent, outcome = rig.bodies("request.intent")[-1], rig.bodies("request.outcome")[-1]
-    assert outcome["status"] == 200
-    assert NUMBER[13:-1] not in str(intent)
-
-    refused = rig.chat(sentences(count + 2), max_tokens=ANSWER_TOKENS)
-    assert refused.status_code == 400
-    assert refused.get_json()["error"]["code"] == "context_length_exceeded"
+    fills_the_context(rig)

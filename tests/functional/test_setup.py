@@ -144,6 +144,29 @@ def test_what_was_answered_before_is_the_default_of_the_next_time(site: RunningS
     assert "/media/backup" in result.stdout
 
 
+def test_who_administers_is_offered_as_who_was_said_to_use_it_until_somebody_chose(site: RunningSite) -> None:
+    administers = TYPED.index("10.20.9.0/24")
+    accepted = [*TYPED[:administers], "ten", "", *TYPED[administers + 1 :]]  # a wrong one is not offered again
+
+    plan = done_typing(site, accepted)
+    narrowed = ["" if line == "10.20.9.0/24" else line for line in [*TYPED[:2], "10.20.30.0/24", *TYPED[3:]]]
+    again = done_typing(site, narrowed)
+    done_typing(site, TYPED)
+    chosen = done_typing(site, narrowed)
+
+    assert "networks may administer it [10.20.0.0/16]" in plan
+    assert "networks may administer it [10.20.30.0/24]" in again
+    assert "networks may administer it [10.20.9.0/24]" in chosen
+
+
+def done_typing(site: RunningSite, lines: list[str]) -> str:
+    """Answer all questions, and let nothing be done; return what was said."""
+    result = typed(site, "setup", lines=[*lines, "n"])
+    assert result.exit_code == 0, (result.exception, result.output)
+    assert "nothing was changed" in result.stdout
+    return " ".join(result.stderr.split())
+
+
 def test_a_relay_that_is_asked_for_by_port_and_name_and_taken_away_again(site: RunningSite) -> None:
     secured = [*TYPED[:-3], "twenty-five", "587", "relay.clinic.internal", TYPED[-1]]
     plan = typed(site, "setup", lines=[*secured, "n"])

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import ollama
 import pytest
 
-from tests.support.engine import DIMENSIONS, MODEL_DIGEST, Script
+from appliance.serve.engine import THOUGHTS
+from tests.support.engine import DIMENSIONS, MODEL_DIGEST, THINKING_ALOUD, Script
 from tests.support.gateway import MODEL
 from tests.support.gateway_server import Server, gateway_server
 
@@ -81,3 +82,20 @@ def test_it_raises_its_own_errors_with_our_words(client: ollama.Client, server: 
     server.engine.script = Script(pieces=("one ", "two "), error_after=1)
     with pytest.raises(ollama.ResponseError, match="engine failed"):
         list(client.chat(model=MODEL, messages=[{"role": "user", "content": "x"}], stream=True))
+
+
+def test_it_finds_thoughts_in_a_field_of_their_own(
+    client: ollama.Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.engine, "takes", (THOUGHTS,))
+    server.engine.script = Script(events=THINKING_ALOUD)
+    messages = [{"role": "user", "content": "why?"}]
+    streamed = list(client.chat(model=MODEL, messages=messages, think=True, stream=True))
+    server.engine.script = Script()
+    goes_on = client.chat(
+        model=MODEL, messages=[*messages, *({"role": "assistant", "content": "So.", "thinking": "x"}, *messages)]
+    )
+
+    assert "".join(one.message.thinking or "" for one in streamed) == "Let me see."
+    assert "".join(one.message.content or "" for one in streamed) == "So."
+    assert goes_on.message.thinking is None

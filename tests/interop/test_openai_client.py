@@ -13,7 +13,8 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from tests.support.engine import DIMENSIONS, Script
+from appliance.serve.engine import THOUGHTS
+from tests.support.engine import DIMENSIONS, THINKING_ALOUD, Script
 from tests.support.gateway import MODEL
 from tests.support.gateway_server import Server, gateway_server
 
@@ -151,3 +152,22 @@ def test_the_client_waits_as_long_as_it_is_told_when_it_asked_too_often(tmp_path
 def _ask_often(client: openai.OpenAI) -> None:
     for _ in range(40):
         client.chat.completions.create(model=MODEL, messages=messages("hello"))
+
+
+def test_thoughts_lie_beside_the_answer_where_clients_look_for_them(
+    client: openai.OpenAI, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.engine, "takes", (THOUGHTS,))
+    server.engine.script = Script(events=THINKING_ALOUD)
+    stream = list(
+        client.chat.completions.create(
+            model=MODEL,
+            messages=messages("why?"),
+            stream=True,
+            extra_body={"chat_template_kwargs": {"enable_thinking": True}},
+        )
+    )
+
+    deltas = [chunk.choices[0].delta for chunk in stream if chunk.choices]
+    assert "".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas) == "Let me see."
+    assert "".join(delta.content or "" for delta in deltas) == "So."

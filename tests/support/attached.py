@@ -126,7 +126,8 @@ def launched(
         notices.bind(str(config.at.run / "notify"))
         process = subprocess.Popen(
             [python, "-I", "-m", "appliance.serve.launcher", "--config", config.at.config_file, "--instance", name],
-            env={"PATH": os.environ["PATH"], "NOTIFY_SOCKET": notices.getsockname(), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={"PATH": os.environ["PATH"], "NOTIFY_SOCKET": notices.getsockname(), "PYTHONDONTWRITEBYTECODE": "1"}
+            | {"TMPDIR": str(config.at.run)},  # what killed workers leave goes with the site
             stdout=log,
             stderr=log,
         )

@@ -50,6 +50,7 @@ class EchoDecoder:
     start: str = ""
     end: str = ""
     knows_names: bool = False
+    has_forms_behind_thoughts: bool = True
     steps: list[list[Row]] = field(default_factory=list)
     last: list[Row] = field(default_factory=list)
     fail_at_step: int | None = None
@@ -81,7 +82,8 @@ class EchoDecoder:
     def grammar_of(self, constraint: Constraint) -> str:
         """Return a text that the constraint allows."""
         said = json.dumps(_example(constraint.schema, constraint.schema.get("$defs", {})))
-        return constraint.opening + said + constraint.closing
+        thought = "Hm.</think>\n\n" if constraint.follows_thought else ""
+        return thought + constraint.opening + said + constraint.closing
 
     def decode(self, rows: Sequence[Row]) -> None:
         if self.fail_at_step is not None and len(self.steps) >= self.fail_at_step:
@@ -155,3 +157,14 @@ class EchoDecoder:
 
     def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> float:
         return -float(len(continuation))
+
+
+@dataclass
+class SayingDecoder(EchoDecoder):
+    """Says one text, unless a form is asked for."""
+
+    says: str = ""
+
+    def begin(self, sequence: int, sampling: Sampling) -> None:
+        super().begin(sequence, sampling)
+        self.samplers[sequence].text = sampling.grammar or self.says

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -15,6 +16,8 @@ from appliance.serve.scheduler import Scheduler
 from media.clock import FixedClock
 from tests.support.decoder import EchoDecoder
 from tests.support.engine import MODEL_DIGEST
+
+_TEMPLATE: Final = "{% for m in messages %}{{ m.content }}{% endfor %}"
 
 
 class _Handler(WSGIRequestHandler):
@@ -27,9 +30,9 @@ class _Handler(WSGIRequestHandler):
 
 
 @contextmanager
-def echo_engine(path: Path) -> Iterator[EchoDecoder]:
-    """Run the engine's application on a socket; yield what decodes."""
-    decoder = EchoDecoder(context_tokens=4096, batch_tokens=64, sequences=4)
+def echo_engine(path: Path, *, decoder: EchoDecoder | None = None, source: str = _TEMPLATE) -> Iterator[EchoDecoder]:
+    """Run the engine's application on a socket, over a decoder and with a template's source; yield what decodes."""
+    decoder = decoder or EchoDecoder(context_tokens=4096, batch_tokens=64, sequences=4)
     scheduler = Scheduler(decoder)
     serving = Serving(
         model_digest=MODEL_DIGEST,
@@ -41,7 +44,7 @@ def echo_engine(path: Path) -> Iterator[EchoDecoder]:
         temperature=0,
         top_p=1,
     )
-    template = ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}")
+    template = ChatTemplate(source)
     clock = FixedClock(datetime(2026, 11, 20, tzinfo=UTC))
     app = create_engine_app(serving, decoder=decoder, scheduler=scheduler, template=template, clock=clock)
     server = make_server(f"unix://{path}", 0, app, threaded=True, request_handler=_Handler)

@@ -61,6 +61,15 @@ class Script:
     done: bool = True
 
 
+THINKING_ALOUD: tuple[Any, ...] = (
+    {"choices": [{"index": 0, "delta": {"role": "assistant"}}]},
+    {"choices": [{"index": 0, "delta": {"reasoning_content": "Let me see."}}]},
+    {"choices": [{"index": 0, "delta": {"content": "So."}}]},
+    {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+)
+"""The events of a model that thinks aloud."""
+
+
 @dataclass(slots=True)
 class FakeEngine:
     """A running engine. `asked` holds every body, `cancelled` is set when a caller left before its answer was whole."""

@@ -7,10 +7,8 @@ Keys are made once per test run: `throwaway_ceremony()` is the default for every
 share a root. `make_medium(..., keys=throwaway_ceremony("other"))` is a stranger's medium.
 """
 
-import atexit
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,6 +17,7 @@ from typing import Any
 
 from tuf.api.metadata import Metadata
 
+from appliance.throwaway import Throwaway
 from bundler.gpghome import short_home
 from bundler.metadata import canonical, signed_file
 from bundler.onego import release_in_one_go
@@ -235,15 +234,10 @@ def make_medium(
         cut=cut,
     )
     if recipe not in _MADE:
-        _MADE[recipe] = _make(Path(tempfile.mkdtemp(prefix="sl-media-", dir="/tmp")) / "m", recipe)
-        atexit.register(_remove, _MADE[recipe].folder.parent, os.getpid())
+        # A run of tests that was killed removes nothing: the next one does.
+        _FOLDERS.append(Throwaway("sl-media-", place=Path("/tmp")))
+        _MADE[recipe] = _make(_FOLDERS[-1].path / "m", recipe)
     return _MADE[recipe].copy_to(folder)
-
-
-def _remove(folder: Path, maker: int) -> None:
-    """Remove at the end of the process that made it; a forked child that ends is not the end."""
-    if os.getpid() == maker:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +256,7 @@ class _Recipe:
 
 
 _MADE: dict[_Recipe, SimulatedMedium] = {}
+_FOLDERS: list[Throwaway] = []
 
 
 def _make(folder: Path, recipe: _Recipe) -> SimulatedMedium:

@@ -4,11 +4,11 @@ import atexit
 import functools
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]  # no __all__
 
+from appliance.throwaway import Throwaway
 from bundler import ceremony as ceremonies
 from bundler.ceremony import Invitation
 from bundler.gpghome import short_home
@@ -53,14 +53,14 @@ def ceremony_with_two_keys_of(person_id: str = "alice") -> Ceremony:
 
 
 def _key_folder(name: str) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=f"sl-keys-{name}-", dir="/tmp"))
-    owner = os.getpid()
+    # What a killed run of tests left under this name goes first; agents end by themselves without their folder.
+    lent, owner = Throwaway(f"sl-keys-{name}-", place=Path("/tmp")), os.getpid()
 
     def end() -> None:
         if os.getpid() == owner:
-            for home in folder.glob("c/people/*/gnupg"):
+            for home in lent.path.glob("c/people/*/gnupg"):
                 stop_agents(home)
-            shutil.rmtree(folder, ignore_errors=True)
+            lent.remove()
 
     atexit.register(end)
-    return folder
+    return lent.path

@@ -25,18 +25,25 @@ from tests.support.installable import store_release
 from tests.support.supervisor import FakeSupervisor
 from tests.support.versions import EngineSupervisor, task_file
 
-RUNTIME: Final = {"n_ctx": 2048, "n_batch": 2048, "n_seq_max": 64, "defaults": {"temperature": "0.2", "top_p": "0.9"}}
+_CONTEXT: Final = 2048
+RUNTIME: Final = {
+    "n_ctx": _CONTEXT,
+    "n_batch": 2048,
+    "n_seq_max": 64,
+    "defaults": {"temperature": "0.2", "top_p": "0.9"},
+}
 START_SECONDS: Final = 600
 _TEMPLATE: Final = "chat_template.jinja"
 _ROLES: Final = {".safetensors": "weights"}
 
 
-def version_files(folder: Path, *, settings: dict[str, Any] | None = None) -> dict[str, bytes]:
+def version_files(folder: Path, *, settings: dict[str, Any] | None = None, n_ctx: int = _CONTEXT) -> dict[str, bytes]:
     """Return the files of a release that brings one version for vLLM.
 
     Args:
         folder: Weights, configuration, tokenizer and chat template.
         settings: What only vLLM asks for, as a descriptor has it.
+        n_ctx: Tokens of a question and its answer.
     """
     place = "data/models/small"
     found = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
@@ -60,10 +67,10 @@ def version_files(folder: Path, *, settings: dict[str, Any] | None = None) -> di
             "chat_template": {"path": f"{place}/{_TEMPLATE}", "sha256": sha256_hex(template)},
             "system_prompt": "",
             "rules": [],
-            "runtime": {**RUNTIME, **({"vllm": settings} if settings else {})},
+            "runtime": {**RUNTIME, "n_ctx": n_ctx, **({"vllm": settings} if settings else {})},
             "quantization": "BF16",
             "license": "Apache-2.0",
-            "context_tokens": 2048,
+            "context_tokens": n_ctx,
         }
     )
     named = {"name": "small", "descriptor": f"{place}/descriptor.json", "evals": ["data/evals/facts.jsonl"]}
@@ -158,9 +165,11 @@ def _until_ready(process: "subprocess.Popen[bytes]", notices: socket.socket, log
     raise UnitError(what="vLLM's launcher is not ready", why=log.read_text(errors="replace")[-6000:], fix="")
 
 
-def store_version(config: Config, folder: Path, *, settings: dict[str, Any] | None = None) -> ModelDescriptor:
-    """Lay the version into the store of a site; return its descriptor."""
-    files = version_files(folder, settings=settings)
+def store_version(
+    config: Config, folder: Path, *, settings: dict[str, Any] | None = None, n_ctx: int = _CONTEXT
+) -> ModelDescriptor:
+    """Lay the version into the store of a site, as `version_files` has it; return its descriptor."""
+    files = version_files(folder, settings=settings, n_ctx=n_ctx)
     store_release(config.at, files)
     return ModelDescriptor.from_bytes(files["data/models/small/descriptor.json"])
 

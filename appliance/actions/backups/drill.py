@@ -5,12 +5,12 @@ was opened. *stream*: nobody did (the monthly timer); then the encrypted file is
 content, streamed anew, is rebuilt. Only a full drill shows that the key still opens the file.
 """
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from appliance import throwaway
 from appliance.actions import exporting
 from appliance.actions.backups import archive, floors, making, rebuilt, restoring, shelf
 from appliance.actions.backups.archive import Contents
@@ -117,8 +117,8 @@ def _drill(
     file = folder / newest.name
     _require_recorded(ledger, file, newest)
     began, now = clock.monotonic(), BelievedClock(config.at, clock).now()
-    with tempfile.TemporaryDirectory(prefix="sealift-drill-") as throwaway:
-        places = PlacesSection(root=throwaway, run=f"{throwaway}/run")
+    with throwaway.folder("sealift-drill-") as place:  # the site's own keys are in it
+        places = PlacesSection(root=str(place), run=str(place / "run"))
         # Files, whatever the site uses: a drill may not touch its database or token.
         target = config.model_copy(
             update={"places": places, "database": DatabaseSection(), "keys": KeysSection()},

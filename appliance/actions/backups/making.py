@@ -11,7 +11,6 @@ import errno
 import hashlib
 import io
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from threading import Thread
 from typing import IO, Any, Final
 
+from appliance import throwaway
 from appliance.actions.backups import archive, contents, erasures, recipient, shelf
 from appliance.actions.backups import manifest as form
 from appliance.actions.backups.archive import Contents, Draft
@@ -269,8 +269,8 @@ def piped(ledger: Ledger, prepared: Draft, ledger_folder: Path) -> Contents:
 @contextmanager
 def proving() -> Iterator[_Prover]:
     """Lend a reader over a throwaway folder, which is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="sealift-backup-") as folder:
-        prover = _Prover(Path(folder))
+    with throwaway.folder("sealift-backup-") as folder:
+        prover = _Prover(folder)
         try:
             yield prover
         finally:

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Thread
 from typing import IO, Final, TypeVar
 
+from appliance import throwaway
 from appliance.actions.backups.archive import damaged
 from appliance.config import Places
 from appliance.errors import KeyMissingError, PreflightError, UnitError
@@ -68,8 +69,8 @@ def encrypting(recipient: Path, out: int) -> Iterator["subprocess.Popen[bytes]"]
     Raises:
         UnitError: gpg is not installed.
     """
-    with tempfile.TemporaryDirectory(prefix="sealift-gpg-") as home:
-        command = ["gpg", "--homedir", home, *_STRICT, "--quiet", "--recipient-file", str(recipient), *_ENCRYPT]
+    with throwaway.folder("sealift-gpg-") as home:
+        command = ["gpg", "--homedir", str(home), *_STRICT, "--quiet", "--recipient-file", str(recipient), *_ENCRYPT]
         process = _start(command, stdin=subprocess.PIPE, stdout=out)
         try:
             yield process

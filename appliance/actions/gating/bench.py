@@ -16,6 +16,7 @@ from appliance.promote.policy import GatePolicy
 from appliance.promote.sheet import Answer
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve.client import EngineClient
+from appliance.serve.thoughts import written
 from appliance.store.content import StoredRelease
 from media.clock import Clock
 
@@ -183,16 +184,16 @@ def user(text: str) -> list[dict[str, str]]:
 
 
 def content_of(untrusted_answer: Mapping[str, Any]) -> str:
-    """Return the text of a whole answer.
+    """Return the text of a whole answer, what was thought aloud before it too: vLLM tells that apart unasked.
 
     Raises:
         EngineProtocolError: There is none.
     """
     try:
-        content = untrusted_answer["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError) as error:
+        content = written(untrusted_answer["choices"][0]["message"])
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise _no_text() from error
-    if not isinstance(content, str):
+    if content is None:
         raise _no_text()
     return content
 
@@ -203,8 +204,7 @@ def delta_of(untrusted_event: Mapping[str, Any]) -> str:
     if not isinstance(choices, list) or not choices:
         return ""
     delta = choices[0].get("delta") if isinstance(choices[0], dict) else None
-    content = delta.get("content") if isinstance(delta, dict) else None
-    return content if isinstance(content, str) else ""
+    return (written(delta) or "") if isinstance(delta, dict) else ""
 
 
 def millis_since(clock: Clock, started: float) -> int:

@@ -6,13 +6,13 @@ anything concluded from them. Then the list's own question is asked of them anew
 """
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from appliance import throwaway
 from appliance.actions.tracing.listing import FORMAT, TYPE, counted
 from appliance.actions.tracing.selection import Selector
 from appliance.audit import note, succession
@@ -85,8 +85,7 @@ def compare(
     size = canonical.integer(about.get("size"), "list.size")
     answers = [canonical.mapping(one, "list.answers") for one in canonical.array(about.get("answers"), "list.answers")]
     signature = canonical.text(untrusted.get("checkpoint"), "checkpoint", most=64 * 1024, lines=True)
-    with tempfile.TemporaryDirectory(prefix="sealift-compare-") as place:
-        folder = Path(place)
+    with throwaway.folder("sealift-compare-") as folder:
         with LedgerCopy(folder) as copy, _opened(export / LEAVES) as stream:
             while copy.size < size and (lines := list(islice(_lines(stream), min(_BATCH, size - copy.size)))):
                 copy.add(lines)

@@ -144,8 +144,8 @@ def test_a_tools_answer_is_taken_whether_or_not_there_are_tools_still(rig: Rig, 
     assert rig.ask({"model": MODEL, "messages": messages, **tools}).status_code == 200
     assert rig.engine.last["messages"] == [
         messages[0],
-        {"role": "assistant", "content": None, "tool_calls": [call]},
-        messages[2] | {"tool_call_id": "call_a"},
+        {"role": "assistant", "content": None, "tool_calls": [call | {"id": "call00001"}]},
+        messages[2] | {"tool_call_id": "call00001"},
     ]
 
 

@@ -18,7 +18,7 @@ from werkzeug.wrappers import Request, Response
 from appliance.cli.main import build
 from appliance.client import InferenceClient
 from appliance.errors import ServiceError
-from tests.support.engine import MODEL_DIGEST, Script
+from tests.support.engine import MODEL_DIGEST, THINKING_ALOUD, Script
 from tests.support.gateway import MODEL, Rig
 
 SECRET = "kestrel-prompt"
@@ -126,6 +126,40 @@ def test_a_stream_gives_text_as_it_is_written_and_the_answer_at_the_end(site: Si
     assert len(pieces) > 1
     assert stream.answer.usage is not None
     assert stream.answer.request_id.startswith("req_")
+
+
+def test_thoughts_are_beside_the_answer(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.rig.engine.script = Script(events=THINKING_ALOUD)
+    heard: list[str] = []
+    with _client(site) as client:
+        stream = client.stream_complete("why?")
+        stream.on_thought = heard.append
+        pieces = list(stream)
+    monkeypatch.setenv("SEALIFT_KEY", site.rig.key)
+    done = CliRunner().invoke(build(), ["run", "why?", "--url", site.url])
+    as_json = CliRunner().invoke(build(), ["--json", "run", "why?", "--url", site.url])
+    site.rig.promote(engine="llama.cpp")
+    CliRunner().invoke(build(), ["run", "why?", "--url", site.url, "--no-think"])
+
+    assert (pieces, heard, stream.answer.thoughts) == (["So."], ["Let me see."], "Let me see.")
+    assert done.stdout == "So.\n"
+    assert "Let me see." in done.stderr
+    assert json.loads(as_json.stdout)["thoughts"] == "Let me see."
+    assert site.rig.engine.last["thoughts"] == "none"
+
+
+def test_a_terminal_obeys_nothing_that_a_model_thinks(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    thought = [
+        {"index": 0, "delta": {"reasoning_content": "\x1b]0;mine\x07\x9b2J :smile: [red]x"}, "finish_reason": None}
+    ]
+    cut = [{"index": 0, "delta": {}, "finish_reason": "length"}]
+    site.rig.engine.script = Script(events=({"choices": thought}, {"choices": cut}))
+    monkeypatch.setenv("SEALIFT_KEY", site.rig.key)
+    done = CliRunner().invoke(build(), ["run", "why?", "--url", site.url])
+
+    shown, _, origin = done.stderr.partition("\n")
+    assert shown == "]0;mine2J :smile: [red]x"
+    assert origin.lstrip().startswith("req_")
 
 
 def test_a_stream_that_breaks_off_is_an_error_and_no_answer(site: Site) -> None:

@@ -201,6 +201,57 @@ def test_a_functions_name_with_an_identifier_is_one_that_engines_take(rig: Rig, 
     assert names[0] == CALLS_BACK
 
 
+def _called(*ids: str) -> dict[str, Any]:
+    """Return a request whose conversation has calls of these ids, each with its answer."""
+    calls = [{"id": one, "type": "function", "function": {"name": "f", "arguments": "{}"}} for one in ids]
+    said = [{"role": "tool", "tool_call_id": one, "content": "done"} for one in reversed(ids)]
+    asking = [{"role": "user", "content": "go"}, {"role": "assistant", "content": None, "tool_calls": calls}]
+    return {"model": MODEL, "messages": [*asking, *said]}
+
+
+@pytest.mark.parametrize("ids", [("123-45-6789", "MRN:12345678"), ("of-jane-roe", "call_a")])
+def test_no_engine_is_told_an_id_that_a_caller_gave_a_call(rig: Rig, ids: tuple[str, str]) -> None:
+    rig.ask(_called(*ids))
+
+    assert [one["id"] for one in rig.engine.last["messages"][1]["tool_calls"]] == ["call00001", "call00002"]
+    assert [one["tool_call_id"] for one in rig.engine.last["messages"][2:]] == ["call00002", "call00001"]
+    assert not [one for one in ids if one in json.dumps(rig.engine.last)]
+
+
+def test_a_conversation_that_goes_on_has_the_ids_that_it_had(rig: Rig) -> None:
+    rig.ask(_called("a"))
+    before = rig.engine.last["messages"]
+    longer = _called("a")
+    longer["messages"] += _called("b")["messages"]
+    rig.ask(longer)
+
+    assert rig.engine.last["messages"][: len(before)] == before
+
+
+def test_an_identifier_in_an_id_is_counted_and_blocks_where_identifiers_do(rig: Rig) -> None:
+    blocks = rig.api_keys.add(key_text("blocking23"), mode=PhiMode.BLOCK)
+    passes = rig.api_keys.add(key_text("passing234"), mode=PhiMode.PASS)
+
+    assert (
+        rig.ask(_called("123-45-6789"), Authorization=f"Bearer {blocks}").get_json()["error"]["code"] == "phi_blocked"
+    )
+    assert rig.engine.asked == []
+    assert rig.ask(_called("123-45-6789")).headers["x-sealift-phi"] == "ssn=2", "a call and its answer"
+    rig.ask(_called("123-45-6789"), Authorization=f"Bearer {passes}")
+    assert rig.engine.last["messages"][1]["tool_calls"][0]["id"] == "123-45-6789"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("call-555-123-4567", "call-PHONE_1"), ("123-45-6789", "SSN_1"), ("report", "report")]
+)
+def test_a_schemas_name_with_an_identifier_is_one_that_engines_take(rig: Rig, name: str, told: str) -> None:
+    schema = {"name": name, "schema": {"type": "object"}}
+    response = rig.ask(_chat("go", response_format={"type": "json_schema", "json_schema": schema}))
+
+    assert rig.engine.last["response_format"]["json_schema"]["name"] == told
+    assert (response.headers["x-sealift-phi"] == "none") is (name == told)
+
+
 def test_stop_texts_are_masked_like_the_messages(rig: Rig) -> None:
     response = rig.ask(_chat("say 123-45-6789 and more", stop=["123-45-6789"]))
 

@@ -116,7 +116,7 @@ def test_options_are_honoured_and_those_of_loading_are_named(rig: Rig) -> None:
         ({"options": {"temperatur": 1}}, "unknown_parameter", "options.temperatur"),
         ({"options": {"temperature": 3}}, "invalid_value", "temperature"),
         ({"options": []}, "invalid_value", "options"),
-        ({"think": True}, "unsupported_parameter", "think"),
+        ({"think": "high"}, "unsupported_parameter", "think"),
         ({"format": 7}, "invalid_value", "format"),
         ({"template": "{{ .Prompt }}"}, "unsupported_parameter", "template"),
         ({"adapter": "x"}, "unknown_parameter", "adapter"),

@@ -3,6 +3,10 @@
 import gzip
 import io
 import json
+import socket
+import threading
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -608,6 +612,34 @@ def test_a_long_request_is_counted_and_answered_by_the_engine_that_is_there(tmp_
         assert rig.chat("word " * 90).status_code == 200
         assert [route for route, _ in second.asked] == ["/sealift/v1/tokenize", "/v1/chat/completions"]
         assert rig.bodies("request.refused") == []
+
+
+@pytest.mark.parametrize("text", ["hello", "word " * 90])
+def test_a_caller_that_leaves_while_engines_are_asked_whether_they_are_well_is_let_go(
+    tmp_path: Path, text: str
+) -> None:
+    content = {"model": MODEL, "messages": [{"role": "user", "content": text}]}
+    with ExitStack() as stack:
+        for name in ("silent.sock", "silent-2.sock"):
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(str(tmp_path / name))
+            listener.listen(8)
+        rig = stack.enter_context(gateway(tmp_path, limits="input_tokens = 100"))
+        rig.promote(socket=tmp_path / "silent.sock")
+        caller, ours = socket.socketpair()
+        stack.enter_context(ours)
+        threading.Timer(0.1, caller.close).start()
+
+        began = time.monotonic()
+        environ = {"werkzeug.socket": ours}
+        response = rig.client.post(
+            "/v1/chat/completions", json=content, headers=rig.headers(), environ_overrides=environ
+        )
+        took = time.monotonic() - began
+
+        assert (response.status_code, _error(response)["code"]) == (499, "caller_left")
+        assert took < 0.9, "a question may take a second"
+        assert _refused(rig) == [("chat", "abcdefgh23", 499, "caller_left")]
 
 
 def test_an_engine_that_is_not_there_is_told_as_such(rig: Rig, tmp_path: Path) -> None:

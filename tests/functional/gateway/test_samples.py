@@ -36,13 +36,22 @@ pytestmark = pytest.mark.slow
 SSN = "123-45-6789"
 QUESTION = f"Patient: Edith Wharton, SSN {SSN}: what helps against the xylophone cough?"
 
+# Less than a tenth of this machine's disk may be free; what happens then is a matter of unit tests.
+ROOMY_SERVICE = """
+import shutil, sys
+usage = type(shutil.disk_usage("/"))
+shutil.disk_usage = lambda _: usage(10_000, 5_000, 5_000)
+from appliance.actions.retention.service import main
+sys.exit(main())
+"""
+
 
 @contextmanager
 def review_store(server: Server) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the store as its unit does and wait until its doors are there; killed at the end."""
+    """Run the store as its unit does, on a disk with room, and wait until its doors are there; killed at the end."""
     places = server.site.places
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    words = ("-m", "appliance.actions.retention.service", "--config", str(server.site.config_file))
+    words = ("-c", ROOMY_SERVICE, "--config", str(server.site.config_file))
     with (places.state / "review.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, *words], cwd=ROOT, stderr=log, env={**kept, "PYTHONPATH": str(ROOT)}

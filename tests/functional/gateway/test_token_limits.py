@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engine import Script
+from tests.support.engine import THINKING_ALOUD, Script
 from tests.support.gateway import MODEL, Rig, gateway
 
 
@@ -60,6 +60,15 @@ def test_an_answer_that_broke_off_costs_its_prompt_and_what_was_delivered(tmp_pa
         rig.chat("hello", max_tokens=200, stream=True)
 
         assert 0 < _spent(rig) < 120
+
+
+def test_thoughts_that_nobody_counted_are_paid_for_like_the_answer(tmp_path: Path) -> None:
+    long = [{**THINKING_ALOUD[1]["choices"][0], "delta": {"reasoning_content": "a" * 100}}]
+    with gateway(tmp_path, limits="tokens_per_day = 400") as rig:
+        rig.engine.script = Script(events=({"choices": long}, *THINKING_ALOUD[2:]))
+        rig.chat("hello", max_tokens=300, stream=True)
+
+        assert 100 < _spent(rig) < 220
 
 
 def test_a_caller_that_leaves_pays_for_what_was_delivered(tmp_path: Path) -> None:

@@ -149,6 +149,11 @@ def test_doctor_compares_with_the_keys_and_goes_by_the_nodes_word_without(node: 
     found = censusnodes.finding(node, ledger, lambda: SINGLE)
     assert (found.is_good, found.text) == (False, "node b has another list of names than the one on record")
 
+    nothing = MemoryLedger()
+    left = censusnodes.finding(node, nothing, lambda: SINGLE)
+    assert left.fix.startswith("`sealift census forget` on this node"), "there is no list to import"
+    assert "import" not in left.fix
+
     elsewhere = node.model_copy(update={"places": node.places.model_copy(update={"root": f"{node.places.root}/none"})})
     say(ledger, "b", Word.SAME, ledger.find(census.IMPORTED)[0].sequence)
     assert censusnodes.finding(elsewhere, ledger, lambda: SINGLE).text == (

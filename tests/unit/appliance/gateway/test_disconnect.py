@@ -6,7 +6,14 @@ import threading
 
 import pytest
 
-from appliance.gateway.disconnect import SILENCE_SECONDS, DisconnectWatch, bound_reads, bound_waits, caller_socket
+from appliance.gateway.disconnect import (
+    SILENCE_SECONDS,
+    DisconnectWatch,
+    bound_reads,
+    bound_waits,
+    caller_socket,
+    leaving,
+)
 
 PATIENCE_SECONDS = 30
 
@@ -37,6 +44,17 @@ def test_a_caller_that_left_before_the_watch_began_is_noticed() -> None:
         stop = DisconnectWatch().watch(_environ(server), gone.set)
         assert gone.wait(PATIENCE_SECONDS)
         stop()
+
+
+def test_whoever_has_a_request_can_see_its_caller_leave() -> None:
+    client, server = socket.socketpair()
+    with server:
+        has_left = leaving(_environ(server))
+        client.sendall(b"more of a request is no goodbye")
+        assert not has_left()
+        client.close()
+        assert has_left()
+    assert not leaving({})(), "nobody to look at"
 
 
 def test_callers_are_noticed_after_a_thread_had_no_room(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ from appliance.gateway.instances import (
     Kind,
 )
 from appliance.gateway.metrics import Metrics
+from appliance.gateway.problems import Problem
 from appliance.gateway.upstream import Upstream
 from appliance.serve.client import EngineClient
 from media.clock import FixedClock
@@ -540,7 +541,7 @@ def test_calls_that_come_at_once_to_an_engine_that_is_gone_wait_for_one_question
 def test_a_question_that_fails_in_an_unknown_way_holds_nobody(
     tmp_path: Path, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_: Upstream) -> bool:
+    def broken(_: Upstream, __: object) -> bool:
         raise RuntimeError
 
     with _engines(tmp_path, "e", "e-standby") as (_, waiting):
@@ -554,11 +555,82 @@ def test_a_question_that_fails_in_an_unknown_way_holds_nobody(
         fleet.close()
 
 
+@contextmanager
+def _takes_no_longer(seconds: float) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < seconds
+
+
+def _leaves_after(seconds: float) -> Callable[[], bool]:
+    until = time.monotonic() + seconds
+    return lambda: time.monotonic() >= until
+
+
+def test_a_caller_that_leaves_during_a_short_question_is_let_go_and_the_next_call_asks_it(
+    tmp_path: Path, clock: FixedClock
+) -> None:
+    with _silent(tmp_path / "e.sock"), _silent(tmp_path / "e-2.sock"):
+        fleet, _ = _fleet(tmp_path, clock)
+        with _takes_no_longer(0.8), pytest.raises(Problem) as left:
+            fleet.start(ROUTE, CHAT, left=_leaves_after(0.1))
+        assert left.value.code == "caller_left"
+        known = fleet._instances.known.values()
+        assert not [one for one in known if one.is_out or one.running or one.is_questioned], "nothing was learnt"
+        fleet.start(ROUTE, CHAT).close()
+        assert sorted(one.is_out for one in known) == [False, True], "asked again, and not spared"
+        fleet.close()
+
+
+def test_a_caller_that_leaves_while_another_one_asks_waits_for_no_answer(
+    tmp_path: Path, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _engines(tmp_path, "e", "e-standby") as (first, _):
+        fleet, _ = _fleet(tmp_path, clock)
+        asked, answer = threading.Event(), threading.Event()
+
+        def held(_: Upstream, __: object) -> bool:
+            asked.set()
+            return answer.wait(30)
+
+        monkeypatch.setattr(Upstream, "is_well", held)
+        (one,), said = _begun(fleet, [CHAT])
+        assert asked.wait(30)
+        with _takes_no_longer(0.8), pytest.raises(Problem, match="left"):
+            fleet.start(ROUTE, CHAT, left=_leaves_after(0.1))
+        answer.set()
+        one.join(30)
+        assert said == ["You said: hi"]
+        assert len(first.asked) == 1
+        fleet.close()
+
+
+def test_a_caller_that_leaves_while_it_is_found_out_whether_its_instance_is_gone_is_let_go(
+    tmp_path: Path, clock: FixedClock
+) -> None:
+    with _engines(tmp_path, "e") as (first,), dying_engine(tmp_path / "e-2.sock") as second:
+        fleet, metrics = _fleet(tmp_path, clock)
+        for _ in range(3):
+            assert fleet.start(ROUTE, CHAT).answer()
+        second.stop()
+        call = fleet.start(ROUTE, CHAT)
+        timer = threading.Timer(0.3, call.cancel)
+        second.kill()  # its socket stays and takes the question in
+        timer.start()
+        with _takes_no_longer(0.9), pytest.raises(EngineUnavailableError):
+            call.answer()
+        call.close()
+        timer.join()
+        assert len(first.asked) == 2, "nobody is asked for a caller who is gone"
+        assert metrics.registry.get_sample_value("sealift_engines_out", {"engine": "e"}) in (None, 0)
+        fleet.close()
+
+
 def _slow_question(monkeypatch: pytest.MonkeyPatch, *, is_well: bool, of: str = "") -> list[str]:
     """Let short questions take a while, and the one of an engine be answered so; return who was asked one."""
     questions: list[str] = []
 
-    def asked(upstream: Upstream) -> bool:
+    def asked(upstream: Upstream, _: object) -> bool:
         questions.append(upstream.name)
         time.sleep(0.2)
         return is_well or upstream.name != of
@@ -601,7 +673,7 @@ def test_when_an_instance_dies_all_that_wait_for_it_are_answered_by_the_others(
         first.script = Script(text="fine, thank you", hold=release)
         threads, said = _begun(fleet, (CHAT, STREAM) * 3)
         until = time.monotonic() + 30
-        while len(first.asked) < 4 or len(fleet._waiting.get("e-2.sock", ())) < 3:
+        while len(first.asked) < 4 or fleet.departures.waiting("e-2.sock") < 3:
             assert time.monotonic() < until
             time.sleep(0.005)
         second.kill()  # the socket stays, as a supervisor's does
@@ -644,7 +716,7 @@ def test_a_call_that_is_sent_as_its_instance_is_found_to_be_gone_is_answered_by_
         fleet, _ = _fleet(tmp_path, clock)
         second.script = Script(hold=threading.Event())
         calls = [fleet.start(ROUTE, CHAT) for _ in range(2)]
-        monkeypatch.setattr(Upstream, "is_well", lambda _: False)
+        monkeypatch.setattr(Upstream, "is_well", lambda _, __: False)
         assert fleet.broke_off("e-2.sock"), "before either call waits"
 
         assert [_text(call.answer()) for call in calls] == ["You said: hi"] * 2

@@ -13,6 +13,7 @@ from appliance.boundedsocket import BoundedSocket
 from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
 from appliance.gateway.connections import EngineConnection
 from appliance.gateway.upstream import Upstream
+from appliance.gateway.wellness import says_it_is_well
 from tests.support.engine import FakeEngine, Script, fake_engine
 from tests.support.unix_http import listening
 
@@ -129,6 +130,31 @@ def test_an_engine_that_says_nothing_and_is_not_well_is_given_up(tmp_path: Path)
             call.answer()
         call.close()
         upstream.close()
+
+
+def test_a_caller_that_leaves_while_an_engine_is_asked_whether_it_is_well_waits_for_no_word(tmp_path: Path) -> None:
+    with _server(tmp_path / "s", b"", lingers=threading.Event()):  # it says nothing, here and to the question
+        upstream = Upstream(tmp_path / "s", connect_seconds=10, read_seconds=0.1)
+        call = upstream.start(ROUTE, CHAT)
+        timer = threading.Timer(0.5, call.cancel)
+        timer.start()
+        began = time.monotonic()
+        with pytest.raises(EngineUnavailableError):
+            call.answer()
+        assert 0.4 < time.monotonic() - began < 1.5
+        timer.join()
+        call.close()
+        upstream.close()
+
+
+def test_a_caller_that_leaves_while_a_full_queue_is_waited_for_is_let_go(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as full, socket.socket(socket.AF_UNIX) as other:
+        full.bind(str(tmp_path / "s"))
+        full.listen(0)
+        other.connect(str(tmp_path / "s"))
+        began = time.monotonic()
+        assert not says_it_is_well(tmp_path / "s", seconds=10, left=lambda: time.monotonic() > began + 0.3)
+        assert 0.3 < time.monotonic() - began < 1.3
 
 
 def test_a_kept_connection_that_the_engine_closed_is_not_used(tmp_path: Path) -> None:

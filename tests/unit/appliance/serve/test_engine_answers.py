@@ -1,19 +1,15 @@
 """The engine's own HTTP over a deterministic decoder: schemas, functions, several answers, probabilities."""
 
 import json
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
-from appliance.serve.application import create_engine_app
-from appliance.serve.asking import Serving
 from appliance.serve.chat_template import ChatTemplate
-from appliance.serve.scheduler import Scheduler
-from media.clock import FixedClock
 from tests.support.decoder import EchoDecoder
+from tests.support.engine_app import engine_app, events
 
 WEATHER = {
     "type": "function",
@@ -39,34 +35,17 @@ def decoder() -> EchoDecoder:
 
 @pytest.fixture
 def engine(request: pytest.FixtureRequest, decoder: EchoDecoder) -> Iterator[FlaskClient]:
-    scheduler = Scheduler(decoder)
-    serving = Serving(
-        model_digest="ab" * 32,
-        weights_digest="cd" * 32,
-        stage="test",
-        name="echo",
-        system_prompt=getattr(request, "param", ""),
-        n_ctx=2048,
-        temperature=0,
-        top_p=1,
-    )
     template = ChatTemplate(
         "{% for m in messages %}{% if loop.first and m.role == 'assistant' %}"
         "{{ raise_exception('the user begins') }}{% endif %}{{ m.content }}{% endfor %}"
     )
-    clock = FixedClock(datetime(2026, 11, 20, tzinfo=UTC))
-    yield create_engine_app(serving, decoder=decoder, scheduler=scheduler, template=template, clock=clock).test_client()
+    app, scheduler = engine_app(decoder, template, system_prompt=getattr(request, "param", ""))
+    yield app.test_client()
     scheduler.stop()
 
 
 def chat(engine: FlaskClient, text: str = "abc", **fields: Any) -> Any:
     return engine.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": text}], **fields})
-
-
-def events(response: Any) -> list[Mapping[str, Any]]:
-    lines = [line.removeprefix("data: ") for line in response.get_data(as_text=True).split("\n\n") if line]
-    assert lines[-1] == "[DONE]"
-    return [json.loads(line) for line in lines[:-1]]
 
 
 @pytest.mark.parametrize("engine", ["be brief. "], indirect=True)

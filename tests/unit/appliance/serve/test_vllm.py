@@ -64,8 +64,13 @@ def test_calls_of_functions_are_read_where_the_profile_says_in_which_form_the_mo
     assert value(arguments, "--tool-call-parser") == "hermes"
 
 
+def test_thoughts_are_told_apart_where_the_profile_says_in_which_form_the_model_thinks() -> None:
+    assert "--reasoning-parser" not in vector(version())
+    assert value(vector(version(reasoning_parser="deepseek_r1")), "--reasoning-parser") == "deepseek_r1"
+
+
 def test_a_profile_without_a_reader_of_calls_is_read_by_releases_that_know_none() -> None:
-    assert "tool_call_parser" not in VllmSettings().to_json()
+    assert not {"tool_call_parser", "reasoning_parser"} & set(VllmSettings().to_json())
     assert VllmSettings.from_json(VllmSettings().to_json(), "settings") == VllmSettings()
 
 
@@ -117,6 +122,7 @@ def test_its_processes_see_nothing_of_ours_and_reach_nobody(monkeypatch: pytest.
         ({}, {"gpu_memory_utilization": "much"}),
         ({}, {"quantization": "bitsandbytes"}),
         ({}, {"tool_call_parser": "her mes"}),
+        ({}, {"reasoning_parser": "--trust-remote-code"}),
         ({}, {"tool_call_parser": "--trust-remote-code"}),
     ],
     ids=str,

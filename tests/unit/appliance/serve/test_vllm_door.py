@@ -123,6 +123,32 @@ def test_vllm_is_told_the_gateways_class_and_no_other_priority(ask: Any, told: o
 PARTS = ("<", "|", ">", "im_end", "im_start", "a", "<|im_end|>", "\u2060")
 
 
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ("none", {"enable_thinking": False, "thinking": False}),
+        ("apart", None),
+        (None, None),
+        (["none"], None),
+    ],
+)
+def test_a_template_is_told_whether_the_model_thinks_aloud(ask: Any, wanted: object, told: object) -> None:
+    inner = Inner()
+    ask(inner, "/v1/chat/completions", {**CHAT, "thoughts": wanted})
+
+    asked = inner.asked[0][1]
+    assert asked.get("chat_template_kwargs") == told
+    assert "thoughts" not in asked
+
+
+def test_a_model_whose_thoughts_nobody_reads_is_not_made_to_think(ask: Any) -> None:
+    inner = Inner()
+    status, refused = ask(inner, "/v1/chat/completions", {**CHAT, "thoughts": "wanted"})
+
+    assert (status, refused["error"]["code"], refused["error"]["param"]) == (400, "unsupported_parameter", "thoughts")
+    assert not inner.asked
+
+
 @given(st.lists(st.sampled_from(PARTS), max_size=12).map("".join))
 def test_no_control_token_is_left_in_what_a_user_says(text: str) -> None:
     made = requests.chat({"messages": [{"role": "user", "content": text}], "stop": [text]}, ON)
