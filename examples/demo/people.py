@@ -5,6 +5,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from media.signers import stop_agents
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SitePerson:
@@ -34,7 +36,7 @@ def make_person(folder: Path, person_id: str, name: str) -> SitePerson:
         )
         certificate.write_bytes(exported.stdout)
         secret = subprocess.run([*gpg, "--export-secret-keys"], check=True, capture_output=True).stdout
-        subprocess.run(["gpgconf", "--homedir", short, "--kill", "all"], check=False, capture_output=True)
+        stop_agents(Path(short))
     with tempfile.TemporaryDirectory(prefix="sl") as short:
         link = Path(short) / "h"
         link.symlink_to(home)
@@ -44,7 +46,7 @@ def make_person(folder: Path, person_id: str, name: str) -> SitePerson:
             check=True,
             capture_output=True,
         )
-        subprocess.run(["gpgconf", "--homedir", str(link), "--kill", "all"], check=False, capture_output=True)
+        stop_agents(link)  # until it has ended: it takes its sockets away by this name of the folder
     return SitePerson(id=person_id, name=name, home=home, certificate=certificate, password=password_of(person_id))
 
 
@@ -55,4 +57,4 @@ def password_of(person_id: str) -> str:
 
 def end_agent(home: Path) -> None:
     """End the agent that signing left behind, under whatever name it was started."""
-    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False, capture_output=True)
+    stop_agents(home)
