@@ -26,6 +26,8 @@ from media.packets import Certificate
 MAKE_KEY: Final = 'gpg --quick-gen-key "Backups of SITE" default default 20y'
 _PREFIX: Final = b"[GNUPG:] "
 _AGENT_SECONDS: Final = 10
+_RUN: Final = Path("/run")
+_PLACE_CHARACTERS: Final = 50  # the names of an agent's sockets, folder and all, hold 107
 _STRICT: Final = ("--no-options", "--batch", "--no-tty", "--lock-never", "--no-random-seed-file", "--no-autostart")
 _ENCRYPT: Final = (
     *("--no-keyring", "--trust-model", "always", "--cipher-algo", "AES256", "--compress-algo", "zlib"),
@@ -146,10 +148,11 @@ def decrypting(file: Path, home: Path | None, use: Callable[[IO[bytes]], _Result
 @contextmanager
 def _seen(home: Path | None) -> Iterator[list[str]]:
     """Yield gpg's words for a folder in which all of this one is seen: sockets and locks of gpg lie there, not here."""
-    if home is None:
-        yield []
+    place = _RUN if os.access(_RUN, os.W_OK) else Path(tempfile.gettempdir())
+    if home is None or len(str(place)) > _PLACE_CHARACTERS:
+        yield [] if home is None else ["--homedir", str(home)]
         return
-    with throwaway.folder("sealift-gpg-") as folder:
+    with throwaway.folder("sealift-gpg-", place=place) as folder:
         with suppress(OSError):  # gpg finds no key in what is not there
             for one in home.resolve().iterdir():
                 if not one.is_socket() and not one.name.endswith(".lock"):
