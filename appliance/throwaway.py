@@ -50,10 +50,10 @@ class Throwaway:
 
 
 @contextmanager
-def folder(prefix: str) -> Iterator[Path]:
+def folder(prefix: str, *, place: Path | None = None) -> Iterator[Path]:
     """Lend such a folder; a signal that ends the process does so when the block was left and the folder is gone."""
     with _left_before_it_ends():
-        lent = Throwaway(prefix)
+        lent = Throwaway(prefix, place=place)
         try:
             yield lent.path
         finally:

@@ -7,6 +7,7 @@ ends it; call it when a folder of throwaway keys is done with.
 import os
 import select
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -97,12 +98,16 @@ def detached_sign(home: Path, fingerprint: str, data: bytes, *, at: datetime | N
         MalformedError: The same, in the form of the signature.
     """
     fingerprint = layout.require_fingerprint(fingerprint.upper())
+    _name_terminal()
     # Not keyid=, which is --default-key: gpg takes another key where that one is unusable.
     chosen = ["--local-user", fingerprint, "--digest-algo", "SHA512"]
     signed = _gpg(home, at=at).sign(data, detach=True, clearsign=False, binary=True, extra_args=chosen)
     signature = bytes(signed.data)
     if not signature:
-        raise _unusable(f"The key {fingerprint[-16:]} did not sign", str(signed.status or "no reason given"))
+        raise _unusable(
+            f"The key {fingerprint[-16:]} did not sign",
+            str(signed.status or "gpg gave no reason; was its passphrase typed?"),
+        )
     openpgp.verify_detached(signature, data, [export_minimal(home, fingerprint, at=at)])
     return signature
 
@@ -120,8 +125,22 @@ def tuf_signer(home: Path, fingerprint: str) -> Signer:
         _, public_key = GPGSigner.import_(fingerprint.lower(), str(home))
     except (ValueError, OSError, subprocess.SubprocessError) as error:
         raise _unusable(f"The key {fingerprint[-16:]} cannot be used", "it is absent or of an unknown kind") from error
+    _name_terminal()
     signer: Signer = GPGSigner(public_key, str(home))
     return signer
+
+
+def _name_terminal() -> None:
+    """Tell gpg's agent, which runs apart, at which terminal a person sits: it asks for passphrases and PINs there.
+
+    In the environment, since what signs by GnuPG is started by libraries that pass it on and take nothing else.
+    """
+    if "GPG_TTY" in os.environ:
+        return
+    for descriptor in (0, 1, 2):
+        with suppress(OSError):
+            os.environ["GPG_TTY"] = os.ttyname(descriptor)
+            return
 
 
 def stop_agents(home: Path) -> None:

@@ -85,7 +85,7 @@ def test_a_lost_box_comes_back_from_its_medium_and_a_backup(
 
     assert (restored["epoch"], restored["people"], restored["production"]) == (2, sorted(PEOPLE), digest)
     assert restored["lost"] > 0
-    assert [each["serial"] for each in restored["media"]] == [1]
+    assert [each["serial"] for each in restored["media"]] == ([] if media_first else [1])
     site.start("ledger")
     site.start("promoter")
     if not media_first:
@@ -133,7 +133,9 @@ def test_a_backup_that_is_killed_leaves_the_ones_before_and_the_next_one_works(
     names = [facts.name for facts in shelf.kept(disk, "demo-clinic")]
     assert (names[0], names[-1]) == (first.name, last["name"])
     assert not list(disk.glob(".*.unfinished"))
-    assert list(temporary.iterdir()) == [], "the records that a killed one laid down"
+    # Python tries a folder for temporary files by an empty one; killed just then, that stays.
+    left = [one for one in temporary.iterdir() if one.is_dir() or one.stat().st_size]
+    assert left == [], "the records that a killed one laid down"
     opened = as_json(sealift, "backup", "verify", str(disk / last["name"]), "--home", str(offline.home))
     assert opened["opened"] is True
 

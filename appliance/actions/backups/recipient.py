@@ -7,6 +7,7 @@ gpg's status lines, not its exit code, and nothing of the plaintext counts befor
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,9 @@ from media.packets import Certificate
 # With an algorithm in place of the first `default`, gpg makes a key that signs and no second one that decrypts.
 MAKE_KEY: Final = 'gpg --quick-gen-key "Backups of SITE" default default 20y'
 _PREFIX: Final = b"[GNUPG:] "
+_AGENT_SECONDS: Final = 10
+_RUN: Final = Path("/run")
+_PLACE_CHARACTERS: Final = 50  # the names of an agent's sockets, folder and all, hold 107
 _STRICT: Final = ("--no-options", "--batch", "--no-tty", "--lock-never", "--no-random-seed-file", "--no-autostart")
 _ENCRYPT: Final = (
     *("--no-keyring", "--trust-model", "always", "--cipher-algo", "AES256", "--compress-algo", "zlib"),
@@ -102,20 +106,21 @@ def require_usable(recipient: Path) -> None:
 def decrypting(file: Path, home: Path | None, use: Callable[[IO[bytes]], _Result]) -> _Result:
     """Return what `use` makes of the plaintext, once gpg said that it is whole.
 
+    A passphrase is asked for at the terminal. Nothing is written into `home`, and no agent stays that knows the key.
+
     Args:
         file: The encrypted backup.
-        home: The GnuPG folder with the recipient's private key; None for the user's own.
+        home: The GnuPG folder with the recipient's private key, which may be read-only; None for the user's own.
         use: Reads the plaintext to its end; its result is thrown away when gpg says that anything is wrong.
 
     Raises:
         BackupDamagedError: It was cut or altered.
-        KeyMissingError: The key is not in that folder.
+        KeyMissingError: The key is not in that folder, or its passphrase was not given.
         UnitError: gpg is not installed.
     """
     read_end, write_end = os.pipe()
     lines: list[bytes] = []
-    with os.fdopen(read_end, "rb") as status:
-        own = ["--homedir", str(home)] if home is not None else []
+    with os.fdopen(read_end, "rb") as status, _seen(home) as own:
         command = ["gpg", *own, "--no-options", "--batch", "--no-tty", "--quiet", "--status-fd", str(write_end)]
         try:
             process = _start([*command, "--decrypt", "--", str(file)], stdout=subprocess.PIPE, pass_fds=(write_end,))
@@ -140,14 +145,45 @@ def decrypting(file: Path, home: Path | None, use: Callable[[IO[bytes]], _Result
     return result  # type: ignore[return-value]  # set, because nothing failed
 
 
+@contextmanager
+def _seen(home: Path | None) -> Iterator[list[str]]:
+    """Yield gpg's words for a folder in which all of this one is seen: sockets and locks of gpg lie there, not here."""
+    place = _RUN if os.access(_RUN, os.W_OK) else Path(tempfile.gettempdir())
+    if home is None or len(str(place)) > _PLACE_CHARACTERS:
+        yield [] if home is None else ["--homedir", str(home)]
+        return
+    with throwaway.folder("sealift-gpg-", place=place) as folder:
+        with suppress(OSError):  # gpg finds no key in what is not there
+            for one in home.resolve().iterdir():
+                if not one.is_socket() and not one.name.endswith(".lock"):
+                    (folder / one.name).symlink_to(one)
+        try:
+            yield ["--homedir", str(folder)]
+        finally:
+            with suppress(OSError, subprocess.SubprocessError):
+                end = ["gpgconf", "--homedir", str(folder), "--kill", "all"]
+                subprocess.run(end, check=False, capture_output=True, timeout=_AGENT_SECONDS)
+            _wait_for_agents(folder)
+
+
+def _wait_for_agents(folder: Path) -> None:
+    """Wait until those who were told to end took their sockets away: the folder goes next."""
+    until = time.monotonic() + _AGENT_SECONDS
+    while any(one.is_socket() for one in folder.iterdir()) and time.monotonic() < until:
+        time.sleep(0.02)
+
+
 def _require_whole(lines: list[bytes], code: int, failure: Exception | None) -> None:
     said = [line[len(_PREFIX) :].split(b" ")[0] for line in lines if line.startswith(_PREFIX)]
     # gpg says NO_SECKEY only where the folder has no private key at all.
     if b"ENC_TO" in said and b"DECRYPTION_KEY" not in said and b"DECRYPTION_OKAY" not in said:
+        is_asked = b"PINENTRY_LAUNCHED" in said
         raise KeyMissingError(
             what="the backup does not open with the keys that are here",
-            why="the recipient's private key is in another folder",
-            fix="bring it, and give --home FOLDER",
+            why="its passphrase or PIN was not given"
+            if is_asked
+            else "the recipient's private key is in another folder",
+            fix="run it at a terminal, and type it when gpg asks" if is_asked else "bring it, and give --home FOLDER",
         )
     if failure is not None and b"DECRYPTION_FAILED" not in said and b"BADMDC" not in said:
         return  # what went wrong is not gpg's to say: it was cut off because reading ended
@@ -155,11 +191,20 @@ def _require_whole(lines: list[bytes], code: int, failure: Exception | None) -> 
         raise damaged("gpg does not find it whole")
 
 
+def _terminal() -> dict[str, str]:
+    """Name the terminal at which a person sits: gpg's agent runs apart from it, and asks for a passphrase there."""
+    for descriptor in (0, 1, 2):
+        with suppress(OSError):
+            return {"GPG_TTY": os.ttyname(descriptor)}
+    return {}
+
+
 def _start(
     command: list[str], *, stdout: int, stdin: int = subprocess.DEVNULL, pass_fds: tuple[int, ...] = ()
 ) -> "subprocess.Popen[bytes]":
     environment = {"LC_ALL": "C", "PATH": os.environ.get("PATH", "/usr/bin:/bin")}
-    environment |= {name: os.environ[name] for name in ("HOME", "GNUPGHOME", "GPG_TTY") if name in os.environ}
+    passed = ("HOME", "GNUPGHOME", "TERM", "GPG_TTY")
+    environment |= _terminal() | {name: os.environ[name] for name in passed if name in os.environ}
     try:
         return subprocess.Popen(
             command, stdin=stdin, stdout=stdout, stderr=subprocess.DEVNULL, pass_fds=pass_fds, env=environment

@@ -13,7 +13,8 @@ import pytest
 
 from media import openpgp, signers
 from media.errors import BadSignatureError, KeyUnusableError, MalformedError
-from tests.support.gpg import GnuPG
+from tests.support.gpg import GnuPG, gnupg_home
+from tests.support.passphrases import HAS_PINENTRY, at_a_terminal, protected_key
 
 
 @pytest.fixture
@@ -163,3 +164,21 @@ def test_an_agent_that_was_told_to_end_has_ended_and_left_no_socket(home: Path) 
 
 def test_ending_the_agents_of_a_folder_that_is_not_there_is_nothing(tmp_path: Path) -> None:
     signers.stop_agents(tmp_path / "absent")
+
+
+_SIGN = """
+import sys
+from pathlib import Path
+from media import signers
+print("SIGNED", len(signers.detached_sign(Path(sys.argv[1]), sys.argv[2], b"a statement")))
+"""
+
+
+@pytest.mark.skipif(not HAS_PINENTRY, reason="pinentry-curses asks for passphrases")
+def test_a_passphrase_is_asked_for_at_the_terminal() -> None:
+    with gnupg_home() as gpg:
+        fingerprint = protected_key(gpg, "Alice Archer")
+
+        told = at_a_terminal(_SIGN, gpg.home, fingerprint)
+
+    assert "SIGNED" in told, told[-500:]
