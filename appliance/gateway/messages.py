@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from appliance.gateway.problems import invalid
+from appliance.serve.thoughts import FIELDS
 
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -28,9 +29,8 @@ _MAX_MESSAGES: Final = 2048
 _MAX_CALLS: Final = 128
 # What SDKs give back of an answer when they resend it, always empty here.
 _EMPTY_ONLY: Final = frozenset({"annotations", "audio", "function_call", "refusal"})
-# Earlier thoughts, as callers resend them: templates leave them out, so they are not read.
-_THOUGHTS: Final = ("reasoning", "reasoning_content")
-_MEMBERS: Final = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", *_THOUGHTS}) | _EMPTY_ONLY
+# Earlier thoughts come back, too (`FIELDS`): templates leave them out, so they are not read.
+_MEMBERS: Final = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", *FIELDS}) | _EMPTY_ONLY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ def read_messages(untrusted: object, *, max_characters: int) -> tuple[tuple[Mess
     messages = tuple(
         _message(one, f"messages[{place}]", max_characters=max_characters) for place, one in enumerate(untrusted)
     )
-    return messages, [name for name in ("name", *_THOUGHTS) if any(one.get(name) is not None for one in untrusted)]
+    return messages, [name for name in ("name", *FIELDS) if any(one.get(name) is not None for one in untrusted)]
 
 
 def require_short(value: str, *, param: str, max_characters: int) -> None:

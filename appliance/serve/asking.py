@@ -11,7 +11,7 @@ from appliance.serve import schema
 from appliance.serve.chat_template import ChatTemplate, Prompt, TemplateRefusedError
 from appliance.serve.engine import BEYOND_OPENAI, Constraint, Decoder, Generation, Sampling
 from appliance.serve.schema import SchemaRefusedError
-from appliance.serve.thoughts import TAGS
+from appliance.serve.thoughts import are_text
 from appliance.serve.tool_calls import Tools, read_tools, told
 from media.errors import SealiftError
 
@@ -221,8 +221,7 @@ class Reader:
         """
         if self._tags_are_text is None and self._template.thinks:
             with suppress(SealiftError, RefusedError):  # an attached engine may not say, and is asked again
-                tokenize = self._decoder.tokenize
-                self._tags_are_text = all(tokenize(tag, special=True) == tokenize(tag, special=False) for tag in TAGS)
+                self._tags_are_text = are_text(self._decoder)
         return self._tags_are_text is True
 
     def count(self, text: str) -> int | None:

@@ -32,7 +32,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from appliance.errors import EngineLoadError, EngineProtocolError
 from appliance.serve.engine import Tokenizer
-from appliance.serve.thoughts import CLOSING, OPENING, TAGS
+from appliance.serve.thoughts import CLOSING, OPENING, SWITCHES, TAGS, are_text
 from media.clock import Clock
 
 MAX_RENDERED_CHARACTERS: Final = 4_000_000
@@ -47,8 +47,6 @@ _FAILURES: Final = (
     RecursionError,
 )
 _TAGS: Final = re.compile(f"({'|'.join(TAGS)})")
-# As families of templates call it: Qwen's and SmolLM's, DeepSeek's and Granite's.
-_SWITCHES: Final = ("enable_thinking", "thinking")
 _SYSTEM: Final = {"role": "system", "content": "Answer briefly."}
 _USER: Final = {"role": "user", "content": "Good morning."}
 
@@ -115,7 +113,7 @@ class ChatTemplate:
         self._bos = bos
         self._eos = eos
         self._reads_thoughts = CLOSING in source
-        self._switches = set(_SWITCHES) & meta.find_undeclared_variables(environment.parse(source))
+        self._switches = set(SWITCHES) & meta.find_undeclared_variables(environment.parse(source))
         self.thinks = OPENING in source or CLOSING in source
         """Whether the template knows of thoughts, as those of models that think aloud do."""
         self.opens_thought = self._takes(_USER) and _is_open(_ending(self._rendered([_USER])))
@@ -201,7 +199,7 @@ class ChatTemplate:
     def _may_see_tags(self, messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> bool:
         if not self._reads_thoughts or not any(CLOSING in str(message.get("content")) for message in messages):
             return False
-        return all(tokenizer.tokenize(tag, special=True) == tokenizer.tokenize(tag, special=False) for tag in TAGS)
+        return are_text(tokenizer)
 
 
 def _tokens(segments: Sequence[tuple[str, bool]], tokenizer: Tokenizer) -> list[int]:

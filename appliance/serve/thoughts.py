@@ -12,11 +12,15 @@ Rules:
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
+from appliance.serve.engine import Tokenizer
+
 FIELDS: Final = ("reasoning_content", "reasoning")
 """What engines call thoughts beside a text: llama.cpp's server, SGLang and ours, and vLLM."""
 OPENING: Final = "<think>"
 CLOSING: Final = "</think>"
 TAGS: Final = (OPENING, CLOSING)
+SWITCHES: Final = ("enable_thinking", "thinking")
+"""Whether a model thinks, as families of templates call it: Qwen's and SmolLM's, DeepSeek's and Granite's."""
 
 
 class Thought(str):
@@ -30,6 +34,11 @@ def written(untrusted: Mapping[str, Any]) -> str | None:
     parts = [untrusted.get(name) for name in (*FIELDS, "content")]
     texts = [part for part in parts if isinstance(part, str)]
     return "".join(texts) if texts else None
+
+
+def are_text(tokenizer: Tokenizer) -> bool:
+    """Tell whether a model's tags are text to it: of control tokens nothing is written, and no user's is one."""
+    return all(tokenizer.tokenize(tag, special=True) == tokenizer.tokenize(tag, special=False) for tag in TAGS)
 
 
 class ThoughtReader:

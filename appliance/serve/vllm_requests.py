@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from appliance.serve.engine import BEYOND_OPENAI
+from appliance.serve.thoughts import SWITCHES
 from media.errors import MalformedError
 
 MAX_TOKENS: Final = 256
@@ -27,7 +28,7 @@ _OF_COMPLETION: Final = (*_SAMPLING, "logprobs", "prompt")
 _CLASSES: Final = range(3)
 """The gateway's classes of urgency, the most urgent first; no number beyond them puts anybody before all others."""
 _SWITCH: Final = {"wanted": True, "none": False}
-"""Whether a model is to think aloud; templates have a variable of one of two names for it (`chat_template`)."""
+"""Whether a model is to think aloud, by what the gateway asks."""
 _JOINER: Final = "\u2060"
 _OF_MESSAGE: Final = ("role", "content", "name", "tool_calls", "tool_call_id")
 
@@ -133,7 +134,7 @@ def chat(untrusted: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     if wanted == "wanted" and not facts.thinks:
         raise RefusedRequestError("unsupported_parameter", "this model does not think aloud", param="thoughts")
     if isinstance(wanted, str) and wanted in _SWITCH:
-        body["chat_template_kwargs"] = dict.fromkeys(("enable_thinking", "thinking"), _SWITCH[wanted])
+        body["chat_template_kwargs"] = dict.fromkeys(SWITCHES, _SWITCH[wanted])
     return body
 
 
