@@ -148,21 +148,12 @@ def finding(config: Config, ledger: Ledger, single: Callable[[], Finding]) -> Fi
         is_good = known is not False
     if is_good:
         return single()
+    why = "a name that other nodes mask would reach the engine here, or every request is refused"
+    what = "import` with the same list"
     if _is_none(record):  # a list lies here all the same
-        return Finding(
-            name="census",
-            is_good=False,
-            text=text,
-            why="names are masked here that the other nodes do not mask",
-            fix=f"`sealift census forget` on this node, as root; {_PAGE}",
-        )
-    return Finding(
-        name="census",
-        is_good=False,
-        text=text,
-        why="a name that other nodes mask would reach the engine here, or every request is refused",
-        fix=f"`sealift census import` with the same list on this node, as root; {_PAGE}",
-    )
+        why, what = "names are masked here that the other nodes do not mask", "forget`"
+    fix = f"`sealift census {what} on this node, as root; {_PAGE}"
+    return Finding(name="census", is_good=False, text=text, why=why, fix=fix)
 
 
 def bring(config: Config, names: Names, *, ledger: Ledger, keys: KeyProvider, person: str) -> Appended:
