@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bundler.errors import SigningError
-from media.signers import stop_agents
+from media.gpgagent import stop_agents
 
 _LONGEST = 70
 """Leaves room for the longest socket name, `/S.gpg-agent.browser`, under 100 bytes."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.errors import CeremonyError
+from media.gpgagent import stop_agents
 from media.packets import Certificate
-from media.signers import stop_agents
 
 _RSA, _EDDSA = "1", "22"
 _BROKEN_HASHES = {1, 2, 3}  # MD5, SHA-1, RIPE-MD/160

@@ -1,24 +1,21 @@
 """The only module near private keys, by way of GnuPG and its agent; nothing on the appliance imports it (layer 4).
 
-The agent of a key folder listens on a socket below that folder, whose path must stay under 108 bytes. `stop_agents`
-ends it; call it when a folder of throwaway keys is done with.
+The agent of a key folder listens on a socket below that folder, whose path must stay under 108 bytes.
+`media.gpgagent.stop_agents` ends it; call it when a folder of throwaway keys is done with.
 """
 
 import os
-import select
 import subprocess
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import gnupg
 from securesystemslib.signer import GPGSigner, Signer  # type: ignore[attr-defined]  # re-exported without __all__
 
-from media import canonical, layout, openpgp
+from media import canonical, gpgagent, layout, openpgp
 from media.errors import KeyUnusableError, MalformedError
 
 _HOME_BYTES = 80  # leaves room for /S.gpg-agent.extra and the like within 108
-_END_SECONDS = 30
 
 
 def generate_key(home: Path, name: str, email: str, *, expires: str = "0") -> str:
@@ -135,41 +132,8 @@ def _name_terminal() -> None:
 
     In the environment, since what signs by GnuPG is started by libraries that pass it on and take nothing else.
     """
-    if "GPG_TTY" in os.environ:
-        return
-    for descriptor in (0, 1, 2):
-        with suppress(OSError):
-            os.environ["GPG_TTY"] = os.ttyname(descriptor)
-            return
-
-
-def stop_agents(home: Path) -> None:
-    """End the GnuPG agents that serve this key folder, if any, and return when they have: the folder may go then."""
-    if not home.is_dir():
-        return
-    agent = _agent(home)
-    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False, capture_output=True)
-    if agent is None:
-        return
-    # It says yes first, and takes its sockets away by this name of the folder afterwards.
-    try:
-        ended = select.poll()
-        ended.register(agent, select.POLLIN)
-        ended.poll(_END_SECONDS * 1000)
-    finally:
-        os.close(agent)
-
-
-def _agent(home: Path) -> int | None:
-    """Return a descriptor of the agent's process, readable when it has ended; nothing where none runs."""
-    asked = ["gpg-connect-agent", "--homedir", str(home), "--no-autostart", "GETINFO pid", "/bye"]
-    told = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, check=False).stdout.split()
-    if told[:1] != [b"D"]:
-        return None
-    try:
-        return os.pidfd_open(int(told[1]))
-    except ProcessLookupError:  # it ended meanwhile
-        return None
+    if "GPG_TTY" not in os.environ:
+        os.environ.update(gpgagent.terminal())
 
 
 def _gpg(home: Path, *, at: datetime | None = None) -> gnupg.GPG:

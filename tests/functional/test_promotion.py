@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.audit.client import SocketLedger
-from media import signers
+from media import gpgagent, signers
 from tests.support.promoting import PEOPLE, bring, enrol_all, homes, record_answer, serve, site
 from tests.support.running_site import Run, RunningSite, as_json, runner
 
@@ -198,7 +198,7 @@ def test_people_come_and_go_by_commands(site: RunningSite, sealift: Run, homes: 
         fingerprint = signers.generate_key(home, "Gil Moreau", "gil@site.example")
         certificate = site.root / "gil.gpg"
         certificate.write_bytes(signers.export_minimal(home, fingerprint))
-        signers.stop_agents(home)
+        gpgagent.stop_agents(home)
     arguments = ("--code", code, "--name", "Gil Moreau", "--id", "gil", "--certificate", str(certificate))
     enrolled = sealift("people", "enrol", *arguments, "--password-file", password)
     assert f"Gil Moreau is enrolled as gil\n  OpenPGP key {fingerprint}" in enrolled.out

@@ -31,7 +31,8 @@ from media.errors import (
     ThresholdError,
     UsageError,
 )
-from media.signers import generate_key, stop_agents
+from media.gpgagent import stop_agents
+from media.signers import generate_key
 from tests.support.medium import SimulatedMedium, make_medium
 from tests.support.receiving import NOW, Site, make_site
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from media.signers import stop_agents
+from media.gpgagent import stop_agents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

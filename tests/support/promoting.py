@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from appliance.actions.receive import receive
-from media import signers
+from media import gpgagent, signers
 from media.clock import SystemClock
 from tests.support.commands import Run, as_json
 from tests.support.medium import SimulatedMedium, make_medium
@@ -34,7 +34,7 @@ def homes_of_people() -> Iterator[dict[str, Path]]:
             yield made
         finally:
             for home in made.values():
-                signers.stop_agents(home)
+                gpgagent.stop_agents(home)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from media import signers
+from media import gpgagent, signers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ def signatories() -> tuple[Signatory, ...]:
         try:
             return tuple(_make(home, name) for name in NAMES)
         finally:
-            signers.stop_agents(home)
+            gpgagent.stop_agents(home)
 
 
 def _make(home: Path, name: str) -> Signatory:

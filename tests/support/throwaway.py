@@ -14,7 +14,8 @@ from bundler.ceremony import Invitation
 from bundler.gpghome import short_home
 from bundler.metadata import canonical
 from bundler.signatory import Ceremony, Signatory
-from media.signers import generate_key, stop_agents, tuf_signer
+from media.gpgagent import stop_agents
+from media.signers import generate_key, tuf_signer
 
 PEOPLE = (
     Invitation(id="alice", name="Alice Archer"),

@@ -7,7 +7,6 @@ gpg's status lines, not its exit code, and nothing of the plaintext counts befor
 import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,12 +19,12 @@ from appliance.config import Places
 from appliance.errors import KeyMissingError, PreflightError, UnitError
 from media import limits
 from media.errors import MediaError, SealiftError
+from media.gpgagent import stop_agents, terminal
 from media.packets import Certificate
 
 # With an algorithm in place of the first `default`, gpg makes a key that signs and no second one that decrypts.
 MAKE_KEY: Final = 'gpg --quick-gen-key "Backups of SITE" default default 20y'
 _PREFIX: Final = b"[GNUPG:] "
-_AGENT_SECONDS: Final = 10
 _RUN: Final = Path("/run")
 _PLACE_CHARACTERS: Final = 50  # the names of an agent's sockets, folder and all, hold 107
 _STRICT: Final = ("--no-options", "--batch", "--no-tty", "--lock-never", "--no-random-seed-file", "--no-autostart")
@@ -161,16 +160,7 @@ def _seen(home: Path | None) -> Iterator[list[str]]:
             yield ["--homedir", str(folder)]
         finally:
             with suppress(OSError, subprocess.SubprocessError):
-                end = ["gpgconf", "--homedir", str(folder), "--kill", "all"]
-                subprocess.run(end, check=False, capture_output=True, timeout=_AGENT_SECONDS)
-            _wait_for_agents(folder)
-
-
-def _wait_for_agents(folder: Path) -> None:
-    """Wait until those who were told to end took their sockets away: the folder goes next."""
-    until = time.monotonic() + _AGENT_SECONDS
-    while any(one.is_socket() for one in folder.iterdir()) and time.monotonic() < until:
-        time.sleep(0.02)
+                stop_agents(folder)
 
 
 def _require_whole(lines: list[bytes], code: int, failure: Exception | None) -> None:
@@ -191,20 +181,12 @@ def _require_whole(lines: list[bytes], code: int, failure: Exception | None) -> 
         raise damaged("gpg does not find it whole")
 
 
-def _terminal() -> dict[str, str]:
-    """Name the terminal at which a person sits: gpg's agent runs apart from it, and asks for a passphrase there."""
-    for descriptor in (0, 1, 2):
-        with suppress(OSError):
-            return {"GPG_TTY": os.ttyname(descriptor)}
-    return {}
-
-
 def _start(
     command: list[str], *, stdout: int, stdin: int = subprocess.DEVNULL, pass_fds: tuple[int, ...] = ()
 ) -> "subprocess.Popen[bytes]":
     environment = {"LC_ALL": "C", "PATH": os.environ.get("PATH", "/usr/bin:/bin")}
     passed = ("HOME", "GNUPGHOME", "TERM", "GPG_TTY")
-    environment |= _terminal() | {name: os.environ[name] for name in passed if name in os.environ}
+    environment |= terminal() | {name: os.environ[name] for name in passed if name in os.environ}
     try:
         return subprocess.Popen(
             command, stdin=stdin, stdout=stdout, stderr=subprocess.DEVNULL, pass_fds=pass_fds, env=environment

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from media import openpgp, signers
+from media import gpgagent, openpgp, signers
 from media.errors import BadSignatureError, KeyUnusableError, MalformedError
 from tests.support.gpg import GnuPG, gnupg_home
 from tests.support.passphrases import HAS_PINENTRY, at_a_terminal, protected_key
@@ -21,7 +21,7 @@ from tests.support.passphrases import HAS_PINENTRY, at_a_terminal, protected_key
 def home() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="g", dir="/tmp"))
     yield folder / "gnupg"
-    signers.stop_agents(folder / "gnupg")
+    gpgagent.stop_agents(folder / "gnupg")
     shutil.rmtree(folder)
 
 
@@ -153,23 +153,23 @@ def test_an_agent_that_was_told_to_end_has_ended_and_left_no_socket(home: Path) 
     asked = ["gpg-connect-agent", "--homedir", str(home), "--no-autostart", "GETINFO pid", "/bye"]
     agent = os.pidfd_open(int(subprocess.run(asked, capture_output=True, check=True).stdout.split()[1]))
     try:
-        signers.stop_agents(home)
+        gpgagent.stop_agents(home)
 
         assert select.select([agent], [], [], 0)[0] == [agent]
         assert list(home.glob("S.*")) == []
-        signers.stop_agents(home)  # where none runs
+        gpgagent.stop_agents(home)  # where none runs
     finally:
         os.close(agent)
 
 
 def test_ending_the_agents_of_a_folder_that_is_not_there_is_nothing(tmp_path: Path) -> None:
-    signers.stop_agents(tmp_path / "absent")
+    gpgagent.stop_agents(tmp_path / "absent")
 
 
 _SIGN = """
 import sys
 from pathlib import Path
-from media import signers
+from media import gpgagent, signers
 print("SIGNED", len(signers.detached_sign(Path(sys.argv[1]), sys.argv[2], b"a statement")))
 """
 

@@ -14,7 +14,7 @@ from appliance.actions.ways import ByOpenPGP
 from appliance.errors import ApprovalRefusedError, ProofError, UnknownPersonError
 from appliance.registry import evidence
 from appliance.registry.descriptor import ModelDescriptor
-from media import canonical, signers
+from media import canonical, gpgagent, signers
 from media.errors import KeyUnusableError
 from tests.support.floor import Floor, open_floor
 from tests.support.promotion import PASSWORD
@@ -25,7 +25,7 @@ def home() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="slf", dir="/tmp") as folder:
         made = Path(folder) / "g"
         yield made
-        signers.stop_agents(made)
+        gpgagent.stop_agents(made)
 
 
 @pytest.fixture(scope="module")
@@ -142,4 +142,4 @@ def test_a_folder_without_the_key_signs_nothing(floor: Floor, version: ModelDesc
                     agrees=lambda _: True,
                 )
         finally:
-            signers.stop_agents(empty)
+            gpgagent.stop_agents(empty)

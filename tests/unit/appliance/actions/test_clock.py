@@ -22,7 +22,7 @@ from appliance.timekeeping import record
 from appliance.timekeeping.record import Verdict
 from appliance.verify.freshness import BUILT
 from appliance.verify.trust import TrustRecord
-from media import canonical, signers
+from media import canonical, gpgagent, signers
 from media.clock import to_text
 from media.errors import SealiftError, UsageError
 from tests.support.clocks import EPOCH, TODAY, Machine, machine
@@ -315,7 +315,7 @@ def test_a_person_signs_at_a_machine_whose_clock_is_before_their_key(tmp_path: P
         with pytest.raises(SealiftError):
             signers.detached_sign(home, fingerprint, data, at=datetime(2001, 1, 1, tzinfo=TODAY.tzinfo))
     finally:
-        signers.stop_agents(home)
+        gpgagent.stop_agents(home)
 
 
 def test_nothing_is_approved_where_nobody_asked(box: Machine) -> None:
