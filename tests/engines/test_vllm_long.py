@@ -15,8 +15,8 @@ import pytest
 
 from appliance.registry.descriptor import ModelDescriptor
 from tests.support.engine_process import engine_site
-from tests.support.gateway import Rig, gateway
-from tests.support.long_question import CONTEXT, LIMITS, fills_the_context
+from tests.support.gateway import Rig
+from tests.support.long_question import CONTEXT, fills_the_context, gateway_before
 from tests.support.vllm_engine import START_SECONDS, in_test, store_version
 
 PYTHON: Final = os.environ.get("SEALIFT_VLLM_PYTHON", "")
@@ -46,9 +46,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Mod
 
 @pytest.fixture
 def rig(engine: tuple[Path, ModelDescriptor], tmp_path: Path) -> Iterator[Rig]:
-    with gateway(tmp_path, limits=LIMITS) as found:
-        socket, descriptor = engine
-        found.promote(socket=socket, model_digest=descriptor.model_digest)
+    with gateway_before(*engine, tmp_path) as found:
         yield found
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from appliance.registry.descriptor import ModelDescriptor
 from tests.support.engine_process import ROOT, engine_site
-from tests.support.gateway import Rig, gateway
-from tests.support.long_question import CONTEXT, LIMITS, fills_the_context
+from tests.support.gateway import Rig
+from tests.support.long_question import CONTEXT, fills_the_context, gateway_before
 from tests.support.real_engine import DEMO, shipped_template, shipped_weights
 from tests.support.versions import store_version
 from tests.support.vllm_engine import in_test
@@ -51,9 +51,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Mod
 
 @pytest.fixture
 def rig(engine: tuple[Path, ModelDescriptor], tmp_path: Path) -> Iterator[Rig]:
-    with gateway(tmp_path, limits=LIMITS) as found:
-        socket, descriptor = engine
-        found.promote(socket=socket, model_digest=descriptor.model_digest)
+    with gateway_before(*engine, tmp_path) as found:
         yield found
 
 

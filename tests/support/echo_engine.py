@@ -3,19 +3,15 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from appliance.serve.application import create_engine_app
-from appliance.serve.asking import Serving
 from appliance.serve.chat_template import ChatTemplate
-from appliance.serve.scheduler import Scheduler
-from media.clock import FixedClock
 from tests.support.decoder import EchoDecoder
 from tests.support.engine import MODEL_DIGEST
+from tests.support.engine_app import engine_app
 
 _TEMPLATE: Final = "{% for m in messages %}{{ m.content }}{% endfor %}"
 
@@ -33,20 +29,9 @@ class _Handler(WSGIRequestHandler):
 def echo_engine(path: Path, *, decoder: EchoDecoder | None = None, source: str = _TEMPLATE) -> Iterator[EchoDecoder]:
     """Run the engine's application on a socket, over a decoder and with a template's source; yield what decodes."""
     decoder = decoder or EchoDecoder(context_tokens=4096, batch_tokens=64, sequences=4)
-    scheduler = Scheduler(decoder)
-    serving = Serving(
-        model_digest=MODEL_DIGEST,
-        weights_digest="cd" * 32,
-        stage="production",
-        name="echo",
-        system_prompt="",
-        n_ctx=4096,
-        temperature=0,
-        top_p=1,
+    app, scheduler = engine_app(
+        decoder, ChatTemplate(source), model_digest=MODEL_DIGEST, stage="production", n_ctx=4096
     )
-    template = ChatTemplate(source)
-    clock = FixedClock(datetime(2026, 11, 20, tzinfo=UTC))
-    app = create_engine_app(serving, decoder=decoder, scheduler=scheduler, template=template, clock=clock)
     server = make_server(f"unix://{path}", 0, app, threaded=True, request_handler=_Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

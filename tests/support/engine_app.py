@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,20 +15,22 @@ from appliance.serve.scheduler import Scheduler
 from media.clock import FixedClock
 from tests.support.decoder import EchoDecoder
 
+_SERVING = Serving(
+    model_digest="ab" * 32,
+    weights_digest="cd" * 32,
+    stage="test",
+    name="echo",
+    system_prompt="",
+    n_ctx=2048,
+    temperature=0,
+    top_p=1,
+)
 
-def engine_app(decoder: EchoDecoder, template: ChatTemplate, *, system_prompt: str = "") -> tuple[Flask, Scheduler]:
-    """Return the application and its scheduler, which is to be stopped."""
+
+def engine_app(decoder: EchoDecoder, template: ChatTemplate, **changes: Any) -> tuple[Flask, Scheduler]:
+    """Return the application and its scheduler, which is to be stopped; `changes` are of what is served."""
     scheduler = Scheduler(decoder)
-    serving = Serving(
-        model_digest="ab" * 32,
-        weights_digest="cd" * 32,
-        stage="test",
-        name="echo",
-        system_prompt=system_prompt,
-        n_ctx=2048,
-        temperature=0,
-        top_p=1,
-    )
+    serving = replace(_SERVING, **changes)
     clock = FixedClock(datetime(2026, 11, 20, tzinfo=UTC))
     app = create_engine_app(serving, decoder=decoder, scheduler=scheduler, template=template, clock=clock)
     return app, scheduler

@@ -1,15 +1,27 @@
 """A question as long as a model's context, asked through a gateway: its number masked, it and its answer recorded."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
-from tests.support.gateway import Rig
+from appliance.registry.descriptor import ModelDescriptor
+from tests.support.gateway import Rig, gateway
 
 CONTEXT: Final = 128 * 1024
-LIMITS: Final = f"message_characters = 1000000\ninput_tokens = {CONTEXT}\nmax_tokens = 64"
+_LIMITS: Final = f"message_characters = 1000000\ninput_tokens = {CONTEXT}\nmax_tokens = 64"
 """Of a site that lets such a question in."""
 ANSWER_TOKENS: Final = 8
 _SENTENCE: Final = "The night nurse wrote down who slept and who did not, and the bread was late again. "
 _NUMBER: Final = "My number is 123-45-6789."
+
+
+@contextmanager
+def gateway_before(socket: Path, descriptor: ModelDescriptor, folder: Path) -> Iterator[Rig]:
+    """Run a gateway that lets such a question through to an engine's socket, as if its version were promoted."""
+    with gateway(folder, limits=_LIMITS) as rig:
+        rig.promote(socket=socket, model_digest=descriptor.model_digest)
+        yield rig
 
 
 def fills_the_context(rig: Rig) -> None:

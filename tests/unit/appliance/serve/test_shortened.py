@@ -2,18 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 from flask.testing import FlaskClient
 
-from appliance.serve.application import create_engine_app
-from appliance.serve.asking import Serving
 from appliance.serve.chat_template import ChatTemplate
-from appliance.serve.scheduler import Scheduler
-from media.clock import FixedClock
 from media.llamaprofile import LlamaSettings
 from tests.support.decoder import EchoDecoder
+from tests.support.engine_app import engine_app
 
 N_CTX = 64
 
@@ -21,22 +17,8 @@ N_CTX = 64
 @contextmanager
 def engine(shorten: LlamaSettings | None) -> Iterator[tuple[FlaskClient, EchoDecoder]]:
     decoder = EchoDecoder(context_tokens=512, batch_tokens=64, sequences=2)
-    scheduler = Scheduler(decoder)
-    serving = Serving(
-        model_digest="ab" * 32,
-        weights_digest="cd" * 32,
-        stage="test",
-        name="echo",
-        system_prompt="",
-        n_ctx=N_CTX,
-        temperature=0,
-        top_p=1,
-        shorten=shorten,
-    )
     template = ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}")
-    app = create_engine_app(
-        serving, decoder=decoder, scheduler=scheduler, template=template, clock=FixedClock(datetime.now(UTC))
-    )
+    app, scheduler = engine_app(decoder, template, n_ctx=N_CTX, shorten=shorten)
     try:
         yield app.test_client(), decoder
     finally:
