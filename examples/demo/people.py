@@ -53,8 +53,3 @@ def make_person(folder: Path, person_id: str, name: str) -> SitePerson:
 def password_of(person_id: str) -> str:
     """Return the page's password of such a person."""
     return f"a throwaway password of {person_id}"
-
-
-def end_agent(home: Path) -> None:
-    """End the agent that signing left behind, under whatever name it was started."""
-    stop_agents(home)

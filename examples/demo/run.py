@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from examples.demo.conversation import TEXTS, Answered, Embedded, ask, ask_streamed, embed, left_over
-from examples.demo.people import SitePerson, end_agent, make_person
+from examples.demo.people import SitePerson, make_person
 from examples.demo.rollout import require, roll_out
 from examples.demo.stage import Stage, StageError
 from examples.demo.trying import try_out
+from media.gpgagent import stop_agents
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = "demo-hospital"
@@ -337,7 +338,7 @@ def main() -> int:
 def finish(demo: Demo, *, keep: bool) -> None:
     """Leave the services running or stop them, and say where the page is."""
     for home in demo.out.glob("site-people/*/gnupg"):
-        end_agent(home)
+        stop_agents(home)
     if keep and "admin" in demo.facts:
         print(f"\nThe page: {demo.facts['admin']}/   The API: {demo.facts['gateway']}/v1")
         print("Log in as iris with: a throwaway password of iris.  Stop all of it with: sealift run-units --stop")

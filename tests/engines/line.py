@@ -19,9 +19,10 @@ from typing import Any, Final
 
 from bundler.cache import Cache, default_root
 from bundler.recipe import Recipe
-from examples.demo.people import end_agent, make_person
+from examples.demo.people import make_person
 from examples.demo.run import Demo, remove, stop_earlier
 from examples.demo.stage import Stage
+from media.gpgagent import stop_agents
 from tests.support.sources import digest_of
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -225,7 +226,7 @@ def promote(demo: Demo) -> None:
 def finish(demo: Demo) -> None:
     """Stop what runs and remove the large folders but the medium; the people's small files stay to be read."""
     for home in demo.out.glob("site-people/*/gnupg"):
-        end_agent(home)
+        stop_agents(home)
     if (demo.run / "units.sock").exists():
         demo.stage.run("sealift", "run-units", "--stop", quiet=True)
     for name in ("appliance", "recipe", "work"):
