@@ -11,8 +11,9 @@ Rules, each measured with llama.cpp (the figures of SmolLM2 are in docs/operator
     MEM-5 Embeddings have weights and a context of their own beside all that, with places for one batch. The same file
           counts again: llama.cpp may lay it out anew in memory.
     MEM-6 So has a draft model: places for the longest conversation and a batch.
-    MEM-7 A processor with AMX has weights laid out anew, some types with sums beside each block (llama.cpp's
-          ggml-cpu/amx/mmq.cpp): an eighth more at Q8_0. Where the table of words is also what scores them, it is
+    MEM-7 Weights are laid out anew in types that the processor has instructions for (llama.cpp's ggml-cpu/repack.cpp,
+          and ours for Q4_1 and Q8_0, ADR 77), in as many bytes; for AMX some types with sums beside each block
+          (ggml-cpu/amx/mmq.cpp): an eighth more at Q8_0. Where the table of words is also what scores them, it is
           there twice: as it was, to be read from, and laid out anew.
     MEM-8 A recurrent or hybrid model keeps a state of fixed size for each answer, and one for padding, beside or in
           place of keys and values (appliance/registry/states.py).
@@ -20,7 +21,7 @@ A need is an upper bound: what is refused for want of memory might have fitted b
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -45,7 +46,15 @@ _VALUE_BYTES: Final = 2  # f16
 _SCORE_BYTES: Final = 4  # f32
 # By a tensor's type: bytes of a block, and those that its sums take.
 _SUMS: Final[Mapping[str, tuple[int, int]]] = {"Q8_0": (34, 4), "Q4_K": (144, 4), "Q5_K": (176, 4), "IQ4_XS": (136, 2)}
-_LAID_OUT: Final = frozenset({*_SUMS, "Q4_0", "Q4_1", "Q6_K", "F16"})
+_AMX: Final = "amx_int8"
+# The types that are laid out anew where the processor names one of these flags.
+_LAID_OUT: Final[Mapping[str, frozenset[str]]] = {
+    _AMX: frozenset({*_SUMS, "Q4_0", "Q4_1", "Q6_K", "F16"}),
+    "avx2": frozenset({"Q4_0", "Q4_1", "Q4_K", "IQ4_NL", "MXFP4"}),
+    "avx512f": frozenset({"Q2_K"}),
+    "avx512_vnni": frozenset({"Q8_0"}),
+    "avx_vnni": frozenset({"Q8_0"}),
+}
 _TABLE, _SCORES = "token_embd.weight", "output.weight"
 _PARTS: Final = ("weights", "cache", "compute", "process")
 _CGROUPS: Final = Path("/sys/fs/cgroup")
@@ -149,16 +158,18 @@ def need_of(descriptor: ModelDescriptor, path_of: Callable[[str], Path]) -> Need
 
 
 @cache
-def has_amx() -> bool:
-    """Return whether this machine's processor says that it multiplies matrices of bytes by itself."""
-    return "amx_int8" in Machine.probe("").cpu_flags
+def _own_flags() -> frozenset[str]:
+    return Machine.probe("").cpu_flags
 
 
-def _sums(header: GgufHeader) -> int:
+def _laid_out(header: GgufHeader, flags: Collection[str]) -> int:
     """Return what MEM-7 adds to weights with this header."""
+    kinds = frozenset[str]().union(*(kinds for flag, kinds in _LAID_OUT.items() if flag in flags))
     named = {tensor.name: tensor for tensor in header.tensors}
     table = named.get(_TABLE)
-    twice = table.length if table is not None and table.type_name in _LAID_OUT and _SCORES not in named else 0
+    twice = table.length if table is not None and table.type_name in kinds and _SCORES not in named else 0
+    if _AMX not in flags:
+        return twice
     return twice + sum(
         tensor.length // _SUMS[tensor.type_name][0] * _SUMS[tensor.type_name][1]
         for tensor in header.tensors
@@ -174,7 +185,7 @@ def need_of_header(
     n_batch: int,
     cells: int | None = None,
     answers: int = EMBEDDING_BATCH_TEXTS,
-    amx: bool | None = None,
+    flags: Collection[str] | None = None,
 ) -> Need:
     """Return what weights with this header take with a profile.
 
@@ -185,7 +196,7 @@ def need_of_header(
         n_batch: Tokens of one step.
         cells: Places of the cache, where each answer has a context of its own.
         answers: How many are made at once, each with a state of its own where the model has one.
-        amx: Whether the processor has it; None for what this machine says.
+        flags: What the processor names, as in /proc/cpuinfo; None for what this machine's does.
 
     Raises:
         EngineLoadError: The header lacks what must be known.
@@ -207,7 +218,7 @@ def need_of_header(
         places * n_batch * _VALUE_BYTES + 4 * n_batch * width * _SCORE_BYTES,
     )
     return Need(
-        weights=length + (_sums(header) if (has_amx() if amx is None else amx) else 0),
+        weights=length + _laid_out(header, _own_flags() if flags is None else flags),
         cache=places * layers * cached_heads * (key + value) * _VALUE_BYTES
         + (answers + 1) * layers * state.values * STATE_BYTES,
         compute=max(moments) + scores,

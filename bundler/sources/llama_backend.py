@@ -12,13 +12,12 @@ import re
 import shlex
 import shutil
 import subprocess
-import tarfile
 from pathlib import Path
 from typing import Final
 
-from bundler.errors import BuildError, SourceError
+from bundler.errors import BuildError
 from bundler.process import Progress, run
-from bundler.sources import llama_wheel, wheelmaking
+from bundler.sources import llama_source, llama_wheel, wheelmaking
 from bundler.sources.llama_wheel import Builder, LlamaWheel
 from bundler.sources.wheels import Locked
 from bundler.toolchain import Toolchain
@@ -33,7 +32,6 @@ CMAKE_ARGS: Final = (
     "-DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF"
 )
 LIBRARY: Final = "libggml-vulkan.so"
-_SOURCE: Final = "vendor/llama.cpp"
 _LEAST_HEADERS: Final = (1, 3, 272)
 """Vulkan's headers that have VK_EXT_layer_settings, which llama.cpp names."""
 _HEADERS: Final = "include/vulkan/vulkan_core.h"
@@ -58,7 +56,8 @@ def obtain(package: Locked, builder: Builder) -> LlamaWheel:
     def build(scratch: Path) -> Path:
         builder.progress(f"building llama.cpp's library for GPUs ({package.version}, Vulkan); about 3 minutes, once")
         tools = builder.toolchain()
-        source = _unpacked(llama_wheel.source_of(package, builder.cache, tools, scratch), scratch / "unpacked")
+        archive = llama_source.source_of(package, builder.cache, tools, scratch)
+        source = llama_source.unpacked(archive, scratch / "unpacked") / llama_source.LLAMA_CPP
         library = _build(source, tools, scratch / "build", clock=builder.clock, progress=builder.progress)
         about = wheelmaking.About(
             distribution=VULKAN,
@@ -101,27 +100,6 @@ def _vulkan() -> dict[str, str]:
     spirv = headers.parents[1] / _SPIRV
     digest = sha256_hex(spirv.read_bytes())[:16] if spirv.is_file() else "none"
     return {"glslc": said[:200], "vulkan_headers": spelled, "spirv_headers": digest}
-
-
-def _unpacked(archive: Path, folder: Path) -> Path:
-    """Unpack llama.cpp's part of the source archive and return its folder."""
-    try:
-        with tarfile.open(archive) as opened:
-            opened.extractall(folder, filter="data")
-    except (tarfile.TarError, OSError, ValueError) as error:
-        raise SourceError(
-            what=f"the source of {llama_wheel.PACKAGE} cannot be unpacked",
-            why=type(error).__name__,
-            fix="fetch it again",
-        ) from error
-    source = next(folder.iterdir(), folder) / _SOURCE
-    if not (source / "CMakeLists.txt").is_file() or not (source / "LICENSE").is_file():
-        raise SourceError(
-            what=f"the source of {llama_wheel.PACKAGE} is not laid out as expected",
-            why=f"it has no {_SOURCE} with CMakeLists.txt and LICENSE",
-            fix="use a release of Sealift that knows this version",
-        )
-    return source
 
 
 def _build(source: Path, toolchain: Toolchain, folder: Path, *, clock: Clock, progress: Progress) -> Path:

@@ -14,7 +14,6 @@ import shlex
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from bundler.cache import Cache
 from bundler.digests import file_sha256
 from bundler.errors import BuildError, SourceError
 from bundler.process import Progress, quiet
+from bundler.sources import llama_source
 from bundler.sources.wheels import Locked
 from bundler.target import WheelTarget
 from bundler.toolchain import Toolchain
@@ -30,10 +30,9 @@ from bundler.wheelfile import parse_name
 from media.canonical import dumps
 from media.clock import Clock
 
-PACKAGE: Final = "llama-cpp-python"
+PACKAGE: Final = llama_source.PACKAGE
 CMAKE_ARGS: Final = "-DGGML_NATIVE=OFF -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON"
 _TOOLS: Final = ("cmake", "ninja", "scikit-build-core")
-_HEADER: Final = "amx_tiles.h"
 _STEP: Final = re.compile(r"\[(\d+)/(\d+)\]")
 _EPOCH: Final = "315532800"  # 1980-01-01, the oldest date a zip archive can hold
 _BETWEEN_LINES: Final = 5.0
@@ -94,7 +93,7 @@ def facts_of_build(package: Locked, *, tool_versions: Mapping[str, str]) -> dict
         SourceError: The lock pins more than one source archive.
     """
     facts = facts_of_any_build(package, cmake_args=CMAKE_ARGS, tool_versions=tool_versions)
-    return {**facts, "header": hashlib.sha256(_header()).hexdigest()[:16]}
+    return {**facts, **llama_source.changes()}
 
 
 def facts_of_any_build(package: Locked, *, cmake_args: str, tool_versions: Mapping[str, str]) -> dict[str, str]:
@@ -138,15 +137,12 @@ def obtain(package: Locked, builder: Builder) -> LlamaWheel:
     def build(scratch: Path) -> Path:
         builder.progress(f"building {PACKAGE} {package.version} for every x86-64 processor; about 8 minutes, once")
         tools = builder.toolchain()
-        source = source_of(package, builder.cache, tools, scratch)
+        archive = llama_source.source_of(package, builder.cache, tools, scratch)
+        source = llama_source.unpacked(archive, scratch / "unpacked")
+        llama_source.change(source)
         return _build(source, tools, scratch, clock=builder.clock, progress=builder.progress)
 
     return builder.once(facts_of_build(package, tool_versions=builder.tool_versions), PACKAGE, build)
-
-
-def _header() -> bytes:
-    """Return what is included before each of its files: it puts a fault of the compiler right."""
-    return resources.files(__package__).joinpath(_HEADER).read_bytes()
 
 
 def keep(wheel: Path, folder: Path, facts: dict[str, str], *, name: str = PACKAGE) -> LlamaWheel:
@@ -178,33 +174,9 @@ def kept(folder: Path, facts: dict[str, str]) -> LlamaWheel | None:
     return LlamaWheel(file=file, sha256=str(memo["sha256"]), facts=facts)
 
 
-def source_of(package: Locked, cache: Cache, toolchain: Toolchain, scratch: Path) -> Path:
-    """Return the locked source archive, from the cache or downloaded.
-
-    Raises:
-        SourceError: It cannot be had, or is not the locked one.
-    """
-    wanted = min(package.hashes)
-    if found := cache.find(wanted):
-        return found
-    listed = scratch / "requirements.txt"
-    listed.write_text(f"{package.name}=={package.version} --hash=sha256:{wanted}\n")
-    downloads = scratch / "source"
-    toolchain.pip(
-        "download", "--quiet", "--no-deps", "--no-build-isolation", "--require-hashes", f"--no-binary={PACKAGE}",
-        "-r", listed, "-d", downloads,
-        what=f"the source of {PACKAGE} could not be downloaded",
-        fix="check the connection to the package index",
-        error=SourceError,
-    )  # fmt: skip
-    file = next(downloads.iterdir())
-    return cache.add(file, sha256=wanted, name=file.name)
-
-
 def _build(source: Path, toolchain: Toolchain, scratch: Path, *, clock: Clock, progress: Progress) -> Path:
     started = clock.monotonic()
-    out, header = scratch / "wheel", scratch / _HEADER
-    header.write_bytes(_header())
+    out, header = scratch / "wheel", llama_source.header(scratch)
     toolchain.pip(
         "wheel", "-v", "--no-deps", "--no-index", "--no-build-isolation", "--no-cache-dir", "-w", out, source,
         what=f"{PACKAGE} could not be built",

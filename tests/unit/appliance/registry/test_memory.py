@@ -66,17 +66,38 @@ def test_weights_that_amx_lays_out_anew_take_their_sums_too() -> None:
     whole = replace(header(), tensors=tuple(tensor(*kind) for kind in kinds))
 
     without, with_amx = (
-        need_of_header(whole, length=510_004, n_ctx=1000, n_batch=24, amx=amx) for amx in (False, True)
+        need_of_header(whole, length=510_004, n_ctx=1000, n_batch=24, flags=flags) for flags in ((), ("amx_int8",))
     )
 
     assert without.weights == 510_004
     assert with_amx.weights - without.weights == 4000 + 4000 + 4000 + 2000
-    tied = replace(whole, tensors=(tensor("Q4_1", 20_000, "token_embd.weight"),))
-    apart = replace(tied, tensors=(*tied.tensors, tensor("Q4_1", 20_000, "output.weight")))
-    sizes = {"n_ctx": 1000, "n_batch": 24}
-    assert need_of_header(tied, length=1, amx=True, **sizes).weights == 20_001
-    assert need_of_header(apart, length=1, amx=True, **sizes).weights == 1
     assert with_amx.cache + with_amx.compute + with_amx.process == without.total - without.weights
+
+
+@pytest.mark.parametrize(
+    ("type_name", "flags", "twice"),
+    [
+        ("Q4_1", ("amx_int8",), True),
+        ("Q4_1", ("avx2",), True),
+        ("Q4_1", ("avx",), False),
+        ("Q8_0", ("avx2",), False),
+        ("Q8_0", ("avx2", "avx_vnni"), True),
+        ("Q8_0", ("avx2", "avx512f", "avx512_vnni"), True),
+        ("Q6_K", ("avx2", "avx512_vnni"), False),
+    ],
+)
+def test_a_table_of_words_that_also_scores_them_is_there_twice_where_it_is_laid_out_anew(
+    type_name: str, flags: tuple[str, ...], *, twice: bool
+) -> None:
+    table = Tensor(name="token_embd.weight", type_name=type_name, shape=(1,), offset=0, length=5_000)
+    tied = replace(header(), tensors=(table,))
+    apart = replace(tied, tensors=(table, replace(table, name="output.weight")))
+
+    more, same = (
+        need_of_header(one, length=1, n_ctx=1000, n_batch=24, flags=flags).weights - 1 for one in (tied, apart)
+    )
+
+    assert more - same == (5_000 if twice else 0)
 
 
 def test_a_version_that_embeds_takes_a_second_model_and_places_for_a_batch(tmp_path: Path) -> None:

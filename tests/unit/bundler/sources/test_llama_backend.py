@@ -1,8 +1,6 @@
 """The wheel with llama.cpp's library for GPUs: what decides it, what it needs of this machine, how it is made."""
 
-import io
 import platform
-import tarfile
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,11 +18,11 @@ from bundler.target import Target
 from bundler.toolchain import Toolchain
 from media.clock import FixedClock
 from media.enginepackages import VULKAN
+from tests.support.llama_source import archive
 
 HERE = Target(profile="here", glibc=platform.libc_ver()[1] or "2.36")
 VERSIONS = {"cmake": "4", "ninja": "1", "scikit-build-core": "1"}
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
-BELOW = "llama_cpp_python-0.3.36/vendor/llama.cpp"
 
 
 def kit(folder: Path, monkeypatch: pytest.MonkeyPatch, *, version: str = "4, 309", glslc: bool = True) -> None:
@@ -57,16 +55,6 @@ def tools(folder: Path) -> Toolchain:
         'echo "$4 $CXXFLAGS" > "$2/bin/libggml-vulkan.so"; fi; echo "$@"',
     )
     return Toolchain(folder=folder, lock_sha256="")
-
-
-def archive(folder: Path, *, names: tuple[str, ...] = ("CMakeLists.txt", "LICENSE")) -> Path:
-    made = folder / "llama_cpp_python-0.3.36.tar.gz"
-    with tarfile.open(made, "w:gz") as writing:
-        for name in names:
-            member = tarfile.TarInfo(f"{BELOW}/{name}")
-            member.size = 5
-            writing.addfile(member, io.BytesIO(b"terms"))
-    return made
 
 
 def obtained(folder: Path, source: Path, *, target: Target = HERE, said: list[str] | None = None) -> LlamaWheel:

@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 
 from bundler.cache import Cache
+from bundler.digests import file_sha256
 from bundler.errors import BuildError, SourceError
 from bundler.sources import llama_wheel
+from bundler.sources.llama_source import LLAMA_CPP
 from bundler.sources.wheels import Locked
 from bundler.target import Target, WheelTarget
 from bundler.toolchain import Toolchain
 from media.clock import FixedClock
+from tests.support.llama_source import PATCHED, archive
 from tests.support.payload import wheel
 
 LOCKED = Locked(name=llama_wheel.PACKAGE, version="0.3.36", marker=None, hashes=frozenset({"a" * 64}))
@@ -62,7 +65,14 @@ def test_a_cached_wheel_that_was_changed_is_built_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"version": "0.3.37"}, {"source_sha256": "b" * 64}, {"cmake_args": ""}, {"cmake": "5"}, {"header": "0" * 16}],
+    [
+        {"version": "0.3.37"},
+        {"source_sha256": "b" * 64},
+        {"cmake_args": ""},
+        {"cmake": "5"},
+        {"header": "0" * 16},
+        {"patch": "0" * 16},
+    ],
 )
 def test_everything_that_decides_its_bytes_is_in_the_key(change: dict[str, str]) -> None:
     cache = Cache(root=Path("cache"))
@@ -100,8 +110,7 @@ def test_another_wheel_is_not_kept(tmp_path: Path) -> None:
 def test_building_shows_how_far_it_is_and_keeps_the_wheel(tmp_path: Path) -> None:
     """A pip of the test's own stands for the real one: it prints ninja's lines and leaves a wheel."""
     cache = Cache(root=tmp_path / "cache")
-    source = tmp_path / "llama_cpp_python-0.3.36.tar.gz"
-    source.write_bytes(b"source")
+    source = archive(tmp_path)
     built = wheel(tmp_path, llama_wheel.PACKAGE, "0.3.36", tag="py3-none-linux_x86_64")
     python = tmp_path / "tools" / "bin" / "python"
     python.parent.mkdir(parents=True)
@@ -112,6 +121,8 @@ def test_building_shows_how_far_it_is_and_keeps_the_wheel(tmp_path: Path) -> Non
         "out.mkdir()\n"
         "header = __import__('os').environ.get('CXXFLAGS', '').removeprefix('-include ')\n"
         "assert 'download' in arguments or 'ldtilecfg' in pathlib.Path(header).read_text()\n"
+        f"built = pathlib.Path(arguments[-1], {LLAMA_CPP!r}, {PATCHED!r})\n"
+        "assert 'download' in arguments or 'repack_x16.h' in built.read_text()\n"
         "print('  [1/9] Building CXX object')\nprint('  [9/9] Linking')\n"
         f"shutil.copy({str(source)!r} if 'download' in arguments else {str(built)!r}, out)\n"
     )
@@ -128,7 +139,7 @@ def test_building_shows_how_far_it_is_and_keeps_the_wheel(tmp_path: Path) -> Non
             name=LOCKED.name,
             version="0.3.36",
             marker=None,
-            hashes=frozenset({"41cf6794ba4200b839c53531555f0f3998df4cbb01a4d5cb0b94e3ca5e23947d"}),
+            hashes=frozenset({file_sha256(source)}),
         ),
         llama_wheel.Builder(
             target=HERE,
