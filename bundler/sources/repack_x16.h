@@ -82,7 +82,8 @@ static inline floats as_floats(ints sum) { return _mm256_cvtepi32_ps(_mm256_madd
 
 static inline float number(ggml_half of) { return GGML_CPU_FP16_TO_FP32(of); }
 
-// Each type says how its blocks lie here, how they are read, and what of an activation's block it needs beside products.
+// Each type says how its blocks lie here, how they are read, where their products with an activation's block begin, and
+// what becomes of these.
 
 struct q4_1 {
     using plain      = block_q4_1;
@@ -93,8 +94,6 @@ struct q4_1 {
         ggml_half m[ROWS];
         uint8_t   qs[ROWS * K / 2];
     };
-
-    static constexpr bool ADDS_UP = false;
 
     static void put(block & to, int row, const plain & from) {
         to.d[row] = from.GGML_COMMON_AGGR_U.GGML_COMMON_AGGR_S.d;
@@ -109,6 +108,8 @@ struct q4_1 {
         return four < FOURS / 2 ? low_nibbles(both) : high_nibbles(both);
     }
 
+    static int32_t start(const activation &) { return 0; }
+
     static floats added(floats sum, const block & of, int row, const activation & a, ints dot) {
         const auto & scales = a.GGML_COMMON_AGGR_U.GGML_COMMON_AGGR_S;
         sum = add_product(sum, load_halves(of.m + row), all(number(scales.s)));
@@ -116,16 +117,21 @@ struct q4_1 {
     }
 };
 
+// A block of Q8_0 with the sum of its numbers; as large as one of Q8_1, whose sum is rounded.
+struct summed_q8_0 {
+    ggml_half d;
+    int16_t   sum;
+    int8_t    qs[K];
+};
+
 struct q8_0 {
     using plain      = block_q8_0;
-    using activation = block_q8_0;
+    using activation = summed_q8_0;
 
     struct block {
         ggml_half d[ROWS];
         uint8_t   qs[ROWS * K];  // plus 128, since instructions multiply bytes without a sign with such that have one
     };
-
-    static constexpr bool ADDS_UP = true;  // what 128 times the activation's numbers is too much is taken off
 
     static void put(block & to, int row, const plain & from) {
         to.d[row] = from.d;
@@ -139,6 +145,8 @@ struct q8_0 {
 
     static ints quants(const block & of, int four, int row) { return load(of.qs + four * ROWS * 4 + row * 4); }
 
+    static int32_t start(const activation & a) { return -128 * a.sum; }
+
     static floats added(floats sum, const block & of, int row, const activation & a, ints dot) {
         return add_product(sum, times(load_halves(of.d + row), all(number(a.d))), as_floats(dot));
     }
@@ -146,6 +154,23 @@ struct q8_0 {
 
 static_assert(sizeof(q4_1::block) == ROWS * sizeof(block_q4_1), "wrong q4_1 block size/padding");
 static_assert(sizeof(q8_0::block) == ROWS * sizeof(block_q8_0), "wrong q8_0 block size/padding");
+static_assert(sizeof(summed_q8_0) == sizeof(block_q8_1), "wrong summed_q8_0 block size/padding");
+
+// Quantize a row of activations as Q8_0 does, each block with its sum.
+static void quantize_row_summed(const float * GGML_RESTRICT x, void * GGML_RESTRICT y, int64_t k) {
+    auto * to = (summed_q8_0 *) y;
+    for (int64_t b = 0; b < k / K; b++, to++, x += K) {
+        block_q8_0 made;
+        quantize_row_q8_0(x, &made, K);
+        to->d       = made.d;
+        int32_t sum = 0;
+        for (int at = 0; at < K; at++) {
+            to->qs[at] = made.qs[at];
+            sum += made.qs[at];
+        }
+        to->sum = (int16_t) sum;
+    }
+}
 
 template <class W> static int lay_out(struct ggml_tensor * t, const void * data, size_t data_size) {
     const int64_t nrow = ggml_nrows(t);
@@ -175,7 +200,7 @@ static inline ints four_of(const int8_t * qs) {
 // 16 rows of weights times COLS activations, whose blocks lie nb apart; a column of results lies bs behind the one before.
 template <class W, int COLS>
 static void tile(int nb, float * GGML_RESTRICT s, size_t bs, const typename W::block * GGML_RESTRICT w,
-                 const typename W::activation * GGML_RESTRICT a, const int32_t * GGML_RESTRICT sums) {
+                 const typename W::activation * GGML_RESTRICT a) {
     for (int row = 0; row < ROWS; row += LANES) {
         floats sum[COLS];
         for (int c = 0; c < COLS; c++) {
@@ -184,7 +209,7 @@ static void tile(int nb, float * GGML_RESTRICT s, size_t bs, const typename W::b
         for (int b = 0; b < nb; b++) {
             ints dot[COLS];
             for (int c = 0; c < COLS; c++) {
-                dot[c] = all(W::ADDS_UP ? -128 * sums[c * nb + b] : 0);
+                dot[c] = all(W::start(a[c * nb + b]));
             }
 #pragma GCC unroll 8
             for (int four = 0; four < FOURS; four++) {
@@ -203,39 +228,25 @@ static void tile(int nb, float * GGML_RESTRICT s, size_t bs, const typename W::b
     }
 }
 
-// The numbers of each block of activations, added up.
-template <class A> static const int32_t * sums_of(const A * a, int blocks) {
-    static thread_local std::vector<int32_t> sums;
-    if (sums.size() < (size_t) blocks) {
-        sums.resize(blocks);
-    }
-    for (int b = 0; b < blocks; b++) {
-        int32_t sum = 0;
-        for (int at = 0; at < K; at++) {
-            sum += a[b].qs[at];
-        }
-        sums[b] = sum;
-    }
-    return sums.data();
-}
-
 // nr activations times nc rows of weights, a multiple of 16.
 template <class W>
 static void product(int n, float * GGML_RESTRICT s, size_t bs, const void * GGML_RESTRICT vx, const void * GGML_RESTRICT vy, int nr, int nc) {
-    const int       nb   = n / K;
-    const auto *    w    = (const typename W::block *) vx;
-    const auto *    a    = (const typename W::activation *) vy;
-    const int32_t * sums = W::ADDS_UP ? sums_of(a, nr * nb) : nullptr;
+    const int    nb = n / K;
+    const auto * w  = (const typename W::block *) vx;
+    const auto * a  = (const typename W::activation *) vy;
     for (int x = 0; x < nc; x += ROWS, w += nb) {
         int c = 0;
         for (; c + WIDEST <= nr; c += WIDEST) {
-            tile<W, WIDEST>(nb, s + c * bs + x, bs, w, a + c * nb, sums + c * nb);
+            tile<W, WIDEST>(nb, s + c * bs + x, bs, w, a + c * nb);
         }
         for (; c + 4 <= nr; c += 4) {
-            tile<W, 4>(nb, s + c * bs + x, bs, w, a + c * nb, sums + c * nb);
+            tile<W, 4>(nb, s + c * bs + x, bs, w, a + c * nb);
+        }
+        for (; c + 2 <= nr; c += 2) {
+            tile<W, 2>(nb, s + c * bs + x, bs, w, a + c * nb);
         }
         for (; c < nr; c++) {
-            tile<W, 1>(nb, s + c * bs + x, bs, w, a + c * nb, sums + c * nb);
+            tile<W, 1>(nb, s + c * bs + x, bs, w, a + c * nb);
         }
     }
 }
