@@ -79,7 +79,7 @@ def status(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
         "window": lambda: _window(clock, ledger),
         **({"census": lambda: _census(config, ledger)} if config.database.node else {}),
         "test stage": lambda: _test_stage(config, supervisor or open_supervisor(config)),
-        "reviews": lambda: _reviews(config, clock, ledger),
+        "reviews": lambda: reviews(config, clock, ledger),
         "units": lambda: _units(config, supervisor or open_supervisor(config), ledger),
         "addresses": lambda: _addresses(config),
         "store": lambda: _store(config, clock),
@@ -180,7 +180,8 @@ def _test_stage(config: Config, supervisor: Supervisor) -> Part:
     return Part(name=name, is_good=not down if found else None, text=text, fields=fields)
 
 
-def _reviews(config: Config, clock: Clock, asked: StatusLedger) -> Part:
+def reviews(config: Config, clock: Clock, asked: StatusLedger) -> Part:
+    """Say what one person did alone and nobody looked at yet, and which emergency access runs."""
     ledger = asked.ask()
     given = breakglass.running(ledger, BelievedClock(config.at, clock).now())
     found = open_reviews(ledger)

@@ -178,6 +178,10 @@ def _show(own: Context, facts: TrustFacts, outcome: str) -> None:
         f"  signature policy {facts.policy}",
         f"  release {facts.thresholds['release']} people, root {facts.thresholds['root']} people",
         *(f"  {person['name']} ({', '.join(person['roles'])}) {person['fingerprint']}" for person in facts.people),
+        *(
+            f"  taken away by emergency note {one['note']}: {' and '.join(one['keys'])} key of {one['person']}"
+            for one in facts.taken
+        ),
         f"  accepted serial {facts.serial}" if facts.serial else "  nothing accepted yet",
         *(f"  the stored record of serial {serial} is damaged: receive it again" for serial in facts.damaged),
     ]

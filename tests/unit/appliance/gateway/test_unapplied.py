@@ -1,6 +1,6 @@
 """What an operator records about callers and the test stage holds within a second, whoever brings the state up."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class Leaving(MemoryLedger):
 
     is_away = False
 
-    def leaves(self, *asked: Any, **named: Any) -> Sequence[Leaf]:  # type: ignore[override]
+    def leaves(self, *asked: Any, **named: Any) -> list[Leaf]:
         if self.is_away:
             raise LedgerUnavailableError(what="the ledger does not answer", why="", fix="")
         return super().leaves(*asked, **named)
