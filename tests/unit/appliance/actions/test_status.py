@@ -201,6 +201,10 @@ def test_who_may_not_read_the_promoters_folder_is_told_what_is_recorded(
     assert nothing.text == "nothing is promoted"
     site.promote(digest("A"))
     lines.open_line(site, digest("C"))
+    with monkeypatch.context() as as_operator:
+        as_operator.setattr(PromoterFolder, "production", refused)
+        both = statusproduction.production(site.config, Asked(site))
+    lines.stop_line(site, 2)
     monkeypatch.setattr(PromoterFolder, "production", refused)
 
     found = statusproduction.production(site.config, Asked(site))
@@ -208,7 +212,9 @@ def test_who_may_not_read_the_promoters_folder_is_told_what_is_recorded(
 
     assert (found.is_good, found.fields["model_digest"]) == (None, digest("A"))
     assert digest("A")[:12] in found.text
-    assert digest("C")[:12] in found.text
+    assert "stopped" not in both.text
+    assert digest("C")[:12] in both.text
+    assert f"{digest('C')[:12]}, tiny, stopped" in found.text
     assert (tried.text, tried.fields) == ("no canary runs", {"canary": None})
 
 
