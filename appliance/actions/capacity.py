@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Final
 
+from appliance.actions.registering import register_what_is_installed
 from appliance.actions.validate import Surroundings
 from appliance.audit.facts import Ledger
 from appliance.errors import EngineUnavailableError, PrivilegeError, UnknownVersionError
@@ -18,7 +19,6 @@ from appliance.registry.catalog import Version
 from appliance.serve.capacity import FORMAT, Capacity, Progress, Stopwatch
 from appliance.serve.client import EngineClient
 from appliance.serve.readiness import wait_ready
-from appliance.store.content import ContentStore
 from media import canonical
 
 MEASURED: Final = "capacity.measured"
@@ -183,8 +183,7 @@ def _facts(body: Any, at: str) -> CapacityFacts:
 
 
 def _newest(here: Surroundings, which: str) -> Version:
-    for stored in ContentStore(here.config.at.store).releases():
-        catalog.register(here.ledger, here.state, stored)
+    register_what_is_installed(here.config, here.ledger, here.state)
     with here.state.connect() as session:
         if which:
             return catalog.version(session, which)

@@ -10,7 +10,7 @@ import io
 import os
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from appliance.actions.findings import Finding
@@ -218,7 +218,8 @@ def standing(config: Config, ledger: Ledger, keys: KeyProvider | None) -> Standi
         at=last.time if last is not None else "",
         person=str(body.get("person", "")),
         digest=digest,
-        fault=_fault(config, digest, keys),
+        # Who may not look cannot say that anything is wrong.
+        fault=_fault(config, digest, keys) if _may_look(config) else "",
     )
 
 
@@ -230,9 +231,6 @@ def finding(config: Config, ledger: Ledger, clock: Clock) -> Finding:
     """
     found = standing(config, ledger, None)
     text = f"{found.names} names, {found.age_days(clock)} days old" if found.names else "there is no list of names"
-    is_here = os.access(config.at.census, os.X_OK) or not config.at.census.exists()
-    if not is_here:  # who may not look cannot say
-        found = replace(found, fault="")
     return Finding(
         name="census",
         is_good=not found.fault if found.fault or found.names else None,
@@ -279,6 +277,10 @@ def on_record(ledger: Ledger) -> Leaf | None:
     """
     found = [leaf for kind in (IMPORTED, FORGOTTEN) for leaf in ledger.find(kind, limit=1)]
     return max(found, key=lambda leaf: leaf.sequence, default=None)
+
+
+def _may_look(config: Config) -> bool:
+    return os.access(config.at.census, os.X_OK) or not config.at.census.exists()
 
 
 def _fault(config: Config, digest: str, keys: KeyProvider | None) -> str:

@@ -23,6 +23,7 @@ from media.digest import sha256_hex
 from media.emergency import SignedNote, whose
 
 DOOR: Final = "ledger-actions"
+WOULD: Final = "would-accept"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +98,7 @@ def _take(config: Config, ledger: Ledger | None, untrusted: bytes) -> NoteFacts:
         facts = _facts("known", known, chain)
     else:
         before = chain.notes
-        facts = _facts("accepted" if ledger else "would-accept", chain.heed(untrusted), chain, before=before)
+        facts = _facts("accepted" if ledger else WOULD, chain.heed(untrusted), chain, before=before)
     if ledger is None:
         return facts
     if known is None:

@@ -25,11 +25,13 @@ from appliance.errors import LedgerUnavailableError, UnitError
 from appliance.install.releases import InstalledReleases
 from appliance.install.supervisor import Supervisor, UnitState, engine_of, open_supervisor
 from appliance.install.trial import Trials
+from appliance.promote import breakglass
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.reviews import open_reviews, stopped_callers
 from appliance.registry import windows
 from appliance.state.database import FILE_NAME, open_state
 from appliance.store.content import ContentStore
+from appliance.timekeeping.believed import BelievedClock
 from media.clock import Clock, to_text
 from media.errors import SealiftError
 
@@ -77,7 +79,7 @@ def status(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
         "window": lambda: _window(clock, ledger),
         **({"census": lambda: _census(config, ledger)} if config.database.node else {}),
         "test stage": lambda: _test_stage(config, supervisor or open_supervisor(config)),
-        "reviews": lambda: _reviews(ledger),
+        "reviews": lambda: reviews(config, clock, ledger),
         "units": lambda: _units(config, supervisor or open_supervisor(config), ledger),
         "addresses": lambda: _addresses(config),
         "store": lambda: _store(config, clock),
@@ -178,15 +180,23 @@ def _test_stage(config: Config, supervisor: Supervisor) -> Part:
     return Part(name=name, is_good=not down if found else None, text=text, fields=fields)
 
 
-def _reviews(asked: StatusLedger) -> Part:
+def reviews(config: Config, clock: Clock, asked: StatusLedger) -> Part:
+    """Say what one person did alone and nobody looked at yet, and which emergency access runs."""
     ledger = asked.ask()
+    given = breakglass.running(ledger, BelievedClock(config.at, clock).now())
     found = open_reviews(ledger)
     stopped = sorted(" ".join(caller) for caller in stopped_callers(ledger))
     words = [f"{one.person} {one.what} at {one.sequence}" for one in found]
     text = f"to be looked at by a second person: {'; '.join(words)}" if words else "nothing waits for a second person"
     text += f"; stopped: {', '.join(stopped)}" if stopped else ""
-    fields = {"open": [one.to_json() for one in found], "stopped": stopped}
-    return Part(name="reviews", is_good=False if found else None, text=text, fields=fields)
+    # Whether or not somebody has looked at it: a key is out while it runs (BRK-3).
+    text = "; ".join([*(f"emergency access {one.number} of {one.department} until {one.ends}" for one in given), text])
+    fields = {
+        "open": [one.to_json() for one in found],
+        "stopped": stopped,
+        "emergencies": [one.to_json() for one in given],
+    }
+    return Part(name="reviews", is_good=False if found or given else None, text=text, fields=fields)
 
 
 def _units(config: Config, supervisor: Supervisor, asked: StatusLedger) -> Part:

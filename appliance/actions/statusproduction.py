@@ -116,11 +116,16 @@ def silent(config: Config, units: Iterable[UnitFacts], asked: StatusLedger) -> t
 
 def _serving_as_recorded(asked: StatusLedger) -> Part:
     with _recorded(asked) as session:
-        serving = lines.served(session)
+        standing = lines.standing(session)
     ledger = asked.ask()
-    told = [f"{digest[:12]}, {name_of(ledger, digest)}" for digest in serving.values()]
+    told = [
+        f"{one.last[:12]}, {name_of(ledger, one.last)}{', stopped' if one.is_stopped else ''}"
+        for one in standing.values()
+    ]
     text = f"{'; '.join(told)}, as recorded" if told else "nothing is promoted"
-    return Part(name="production", is_good=None, text=text, fields={"model_digest": serving.get(FIRST_LINE)})
+    first = standing.get(FIRST_LINE)
+    digest = None if first is None or first.is_stopped else first.last
+    return Part(name="production", is_good=None, text=text, fields={"model_digest": digest})
 
 
 def _canary_as_recorded(asked: StatusLedger) -> Part:

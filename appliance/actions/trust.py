@@ -28,6 +28,7 @@ from appliance.verify.trust import TrustRecord
 from media import bagit, layout, limits
 from media.clock import Clock
 from media.digest import release_code, same, sha256_hex
+from media.emergency import whose
 from media.errors import (
     DigestMismatchError,
     NoTrustError,
@@ -44,7 +45,10 @@ _CODES: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustFacts:
-    """What this box believes, for people to read; `damaged` are serials whose stored records do not read."""
+    """What this box believes, for people to read.
+
+    `damaged` are serials whose stored records do not read; `taken` says whose keys an emergency note took away.
+    """
 
     environment: str
     policy: str
@@ -55,6 +59,7 @@ class TrustFacts:
     serial: int
     floor: str
     damaged: tuple[int, ...] = ()
+    taken: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
@@ -68,6 +73,7 @@ class TrustFacts:
             "serial": self.serial,
             "floor": self.floor,
             "damaged": list(self.damaged),
+            "taken": [dict(one) for one in self.taken],
         }
 
 
@@ -297,4 +303,10 @@ def facts_of(chain: TrustChain, record: TrustRecord) -> TrustFacts:
         thresholds=dict(chain.people.thresholds),
         serial=record.serial,
         floor=record.to_json()["floor"],
+        taken=tuple(
+            {"note": signed.note.note, "person": person, "keys": list(uses)}
+            for signed in chain.notes
+            for person, uses in sorted(whose(chain.people, signed.note).items())
+            if person  # of nobody in this root: it is replaced already
+        ),
     )

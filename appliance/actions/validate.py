@@ -17,6 +17,7 @@ from appliance.actions.gates import Bench, Progress, Verdict
 from appliance.actions.gating.alike import EmbeddingJudge
 from appliance.actions.gating.bench import Leaks, machine_memory_bytes
 from appliance.actions.gating.privacy import through_the_gateway
+from appliance.actions.registering import register_what_is_installed
 from appliance.actions.reviewing import BoxReviews
 from appliance.audit.facts import Ledger
 from appliance.config import Config
@@ -124,8 +125,7 @@ def validate(
         raise UsageError(
             what=f"there is no gate {only[:40]}", why=", ".join(GATES), fix="see `sealift validate --help`"
         )
-    for stored in ContentStore(here.config.at.store).releases():
-        catalog.register(here.ledger, here.state, stored)  # what was received before a ledger ran is not registered yet
+    register_what_is_installed(here.config, here.ledger, here.state)
     with here.state.connect() as session:
         version = catalog.version(session, which)
         stageloads.require_not_loaded(session, version.model_digest)

@@ -46,12 +46,18 @@ def _list(
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many.")] = 50,
     oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first.")] = False,
     request: Annotated[str | None, typer.Option("--request", help="Only what was recorded of one request.")] = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="KEY_ID", help="What was asked with one API key, and its own records."),
+    ] = None,
 ) -> None:
     """List records, the newest first; that they were read is recorded where the ledger runs."""
     own = shared.of(context)
+    if request is not None and key is not None:
+        raise UsageError(what="a request has one key", fix="give --request or --key")
+    field, value = ("key_id", key) if key is not None else (None if request is None else "request_id", request)
     with ledger_of(own) as ledger:
-        field = None if request is None else "request_id"
-        leaves = ledger.find(kind, field=field, value=request, limit=limit, newest_first=not oldest)
+        leaves = ledger.find(kind, field=field, value=value, limit=limit, newest_first=not oldest)
         note_read(ledger, "list", leaves, request_id=request if request and leaves else "")
     lines = [
         f"{leaf.sequence:>8}  {leaf.time}  {leaf.kind:<24} {leaf.via.door:<16} {_brief(leaf.body)}" for leaf in leaves

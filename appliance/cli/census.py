@@ -10,7 +10,9 @@ import typer
 from appliance.actions import census as action
 from appliance.actions import censusnodes
 from appliance.cli import context as shared
+from appliance.cli.context import Context
 from appliance.cli.opened import is_operator, ledger_of, require_enrolled
+from appliance.errors import PrivilegeError
 from appliance.keys.opening import open_keys
 from appliance.timekeeping.believed import BelievedClock
 from media import canonical
@@ -48,6 +50,7 @@ def _import(
     if dry_run:
         own.result({**names.to_json(), "dry_run": True}, f"would import {said}")
         return
+    _require_root(own)
     require_enrolled(own, person)
     with ledger_of(own) as ledger:
         done = censusnodes.bring(
@@ -83,10 +86,23 @@ def _forget(
     if dry_run:
         own.result({"dry_run": True}, "would take the list away")
         return
+    _require_root(own)
     require_enrolled(own, person)
     with ledger_of(own) as ledger:
         was_there = censusnodes.forget(own.config, ledger=ledger, person=person, reason=said)
     own.result({"forgotten": was_there}, "the list is gone" if was_there else "there was no list")
+
+
+def _require_root(own: Context) -> None:
+    """Refuse an operator before anything else could be blamed: a key that only root reads, or a full disk.
+
+    Raises:
+        PrivilegeError: Who asks works through the doors of operators.
+    """
+    if is_operator(own.config):
+        raise PrivilegeError(
+            what="the list of names is changed by root", why="its key is root's", fix="run it as root, with sudo"
+        )
 
 
 def _bytes(file: str) -> bytes:

@@ -57,10 +57,10 @@ def _begin(
         access = action.key_for(ledger, state, open_keys(own.config), begun)
     lines = [
         f"emergency access {access.number} of {access.department} until {access.ends}; it is on every page until then",
-        "The key is shown once:",
+        f"The key {access.key_id} is shown once:",
         access.text,
         f"End it with: sealift emergency end {access.number} --as YOU --reason ...",
-        "Another person looks at it afterwards: sealift review list",
+        f"Another person looks at it afterwards: sealift review list, sealift audit list --key {access.key_id}",
     ]
     own.result(access.to_json(), "\n".join(lines))
 

@@ -9,12 +9,13 @@ import typer
 
 from appliance.actions import affected, emergency, replacing
 from appliance.actions import trust as action
+from appliance.actions.auditing.span import moment
 from appliance.actions.pinned import plain_bytes
 from appliance.actions.trust import TrustFacts
 from appliance.cli import context as shared
 from appliance.cli.context import Context
 from appliance.cli.opened import ledger_of
-from media import canonical
+from media.clock import from_text
 from media.emergency import MOST_ENVELOPE_BYTES
 
 _PROMPTS = ("First person, type the code", "Second person, type the code")
@@ -107,7 +108,8 @@ def register(app: typer.Typer) -> None:
             list[str] | None, typer.Option("--key", metavar="ID", help="A fingerprint or key id; may be repeated.")
         ] = None,
         since: Annotated[
-            str | None, typer.Option("--since", metavar="RFC3339", help="From when on; with --person or --key.")
+            str | None,
+            typer.Option("--since", metavar="TIME", help="From this time on; with --person or --key."),
         ] = None,
     ) -> None:
         """List what keys in doubt touched here: releases, the versions they brought, the answers those gave."""
@@ -127,11 +129,11 @@ def _note_bytes(file: Path) -> bytes:
 def _doubt(
     own: Context, number: int | None, *, person: str | None, keys: Sequence[str], since: str | None
 ) -> affected.Doubt:
-    moment = canonical.moment(since, "--since") if since else None
+    since_then = from_text(moment(since)) if since else None
     if person:
-        return affected.by_person(own.config, person, moment)
+        return affected.by_person(own.config, person, since_then)
     if keys:
-        return affected.Doubt(keys=frozenset("".join(key.split()).lower() for key in keys), since=moment)
+        return affected.Doubt(keys=frozenset("".join(key.split()).lower() for key in keys), since=since_then)
     return affected.by_note(own.config, number)
 
 
@@ -147,7 +149,7 @@ def _note_text(facts: emergency.NoteFacts) -> str:
             f"  signed by {', '.join(facts.signers)}",
             *whose,
             *(missing if facts.missing else []),
-            "  next: sealift trust affected",
+            f"  next: {'the same without --dry-run' if facts.outcome == emergency.WOULD else 'sealift trust affected'}",
         ]
     )
 
@@ -176,6 +178,10 @@ def _show(own: Context, facts: TrustFacts, outcome: str) -> None:
         f"  signature policy {facts.policy}",
         f"  release {facts.thresholds['release']} people, root {facts.thresholds['root']} people",
         *(f"  {person['name']} ({', '.join(person['roles'])}) {person['fingerprint']}" for person in facts.people),
+        *(
+            f"  taken away by emergency note {one['note']}: {' and '.join(one['keys'])} key of {one['person']}"
+            for one in facts.taken
+        ),
         f"  accepted serial {facts.serial}" if facts.serial else "  nothing accepted yet",
         *(f"  the stored record of serial {serial} is damaged: receive it again" for serial in facts.damaged),
     ]

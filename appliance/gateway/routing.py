@@ -14,14 +14,17 @@ from typing import Any, Final, Protocol
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from appliance.audit.facts import Ledger
 from appliance.config import Places
 from appliance.errors import NotInstalledError, StoreDamagedError
 from appliance.gateway import problems, staterows
+from appliance.gateway.unapplied import Unapplied, stops
 from appliance.promote.canary import offset_of
 from appliance.registry.damaged import damaged
 from appliance.stages import FIRST_LINE
 from appliance.state.database import open_state
 from appliance.state.lines import Standing, homes, standing
+from appliance.state.projection import applied_sequence
 from media.clock import Clock, from_text
 from media.embedding import EmbeddingProfile
 
@@ -245,11 +248,13 @@ def require_route(routes: Routes, model: str) -> Route:
 
 
 class StateRoutes:
-    """Reads promotions, rollouts and stops from `state.db`, at most once a second."""
+    """Reads promotions, rollouts and stops from `state.db`, at most once a second; who was stopped since: `ledger`."""
 
     engines = "engine-production"
 
-    def __init__(self, places: Places, clock: Clock, *, aliases: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, places: Places, clock: Clock, *, aliases: tuple[str, ...] = (), ledger: Ledger | None = None
+    ) -> None:
         self._places = places
         self._aliases = aliases
         self._clock = clock
@@ -258,6 +263,8 @@ class StateRoutes:
         self._read_at: float | None = None
         self._lines = Lines()
         self._stops: frozenset[tuple[str, str]] = frozenset()
+        self._applied = -1
+        self._unapplied = Unapplied(ledger, clock)
         self._damaged: frozenset[str] = frozenset()
         self._has_lines = False
 
@@ -271,7 +278,9 @@ class StateRoutes:
         """Tell whether a caller is stopped; see `Routes`."""
         with self._lock:
             self._freshen()
-            return ("key", key_id) in self._stops or ("department", department) in self._stops
+            told, applied = self._stops, self._applied
+        found = stops(told, self._unapplied.since(applied))
+        return ("key", key_id) in found or ("department", department) in found
 
     def _freshen(self) -> None:
         now = self._clock.monotonic()
@@ -281,12 +290,14 @@ class StateRoutes:
                     self._engine = open_state(self._places, read_only=True)
                 with self._engine.connect() as connection:
                     self._damaged = frozenset(damaged(self._places.scrub))
+                    applied = applied_sequence(connection)  # first: what is applied meanwhile is only told twice
                     # After an upgrade the gateway may be there before whoever writes the state brings its schema up.
                     is_whole = staterows.has_rollouts(connection)
                     self._lines = self._read(connection, is_whole=is_whole)
                     self._stops = staterows.stops(connection) if is_whole else frozenset()
+                    self._applied = applied
             except NotInstalledError:
-                self._lines, self._stops = Lines(), frozenset()
+                self._lines, self._stops, self._applied = Lines(), frozenset(), -1
             except SQLAlchemyError as error:
                 self._has_lines = False
                 raise StoreDamagedError(

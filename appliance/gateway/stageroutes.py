@@ -11,8 +11,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, inspect
 
 from appliance.gateway.routing import Lines, Route, Serving, StateRoutes
+from appliance.gateway.unapplied import loads
 from appliance.registry import stageloads
 from appliance.stages import Stage
+from appliance.state.projection import applied_sequence
 from appliance.state.tables import StageLoad
 
 ALIAS: Final = Stage.TEST.value
@@ -31,8 +33,10 @@ class StageRoutes(StateRoutes):
         return Lines([Serving(production=found[0], others=found[1:], is_test=True)] if found else ())
 
     def _loaded(self, connection: Connection) -> Iterator[Route]:
-        for one in stageloads.loads(connection):
-            route = self._route(connection, one.model_digest, one.at)
+        applied = applied_sequence(connection)
+        told = [(one.model_digest, one.at) for one in stageloads.loads(connection)]
+        for model_digest, at in loads(told, self._unapplied.since(applied)):
+            route = self._route(connection, model_digest, at)
             if route is not None:
                 yield route
 

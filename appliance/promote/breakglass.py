@@ -129,7 +129,11 @@ class Emergencies:
         people, _ = self._books.catch_up()
         who = people.require_active(person)
         if number not in {one.number for one in self.running()}:
-            raise UsageError(what=f"no emergency access {number} runs", why="it ended, or is none", fix="see `status`")
+            raise UsageError(
+                what=f"no emergency access {number} runs",
+                why="it ended, or is none",
+                fix="see `sealift emergency list`",
+            )
         for leaf in self._books.ledger.find(kind="key.created", field="owner", value=owner(number), limit=EVERY):
             try:
                 self._reviews.stop(

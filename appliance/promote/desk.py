@@ -200,7 +200,9 @@ class Desk:
             raise WireError(what="the promoter does not know that message", why=do[:40], fix="use the same release")
         if do in _ONLY_ACTIONS and peer.door != ACTIONS_DOOR:
             raise LedgerRefusedError(
-                what=f"{do} is not for this door", why="codes are issued at the machine", fix="use `sealift people`"
+                what=f"{do} is not for this door",
+                why="who may approve is decided as root, at the machine",
+                fix="run the same `sealift people` as root, with sudo",
             )
         if peer.door == JUDGE_DOOR and do != "canary-judge":
             raise LedgerRefusedError(

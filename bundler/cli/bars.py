@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -15,7 +16,7 @@ from bundler.measure import Progress
 from bundler.mediasizes import room_of
 from bundler.privatekeys import PrivateKeys, place_of
 from bundler.register import Register
-from media import durable
+from media import clock, durable
 from media.errors import UnreadableError, UsageError
 
 Work = Annotated[Path, typer.Argument(help="The release's work folder.")]
@@ -54,6 +55,18 @@ NOT_WRITTEN: Final = "nothing was written"
 
 _STANDARD_STREAMS = (0, 1, 2)
 _LABEL = 32
+
+
+def moment_of(text: str) -> datetime:
+    """Return a time that a person typed.
+
+    Raises:
+        UsageError: It is none.
+    """
+    try:
+        return clock.from_text(text)
+    except ValueError:
+        raise UsageError(what=f"{text!r} is no time", fix="write it as 2026-11-20T08:00:00Z") from None
 
 
 def require_new(file: Path) -> None:

@@ -1,6 +1,5 @@
 """`sealift-bundler custody`: enter hand-overs, show them, print the paper form."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from bundler.cli.bars import (
     KeyPlaces,
     Person,
     SecretFd,
+    moment_of,
     own_keys,
     require_new,
 )
@@ -25,7 +25,6 @@ from bundler.custodyform import form_sheet, paper_form, printable_form
 from bundler.printable import save
 from bundler.signatory import Ceremony
 from media import clock
-from media.errors import UsageError
 
 _Volume = Annotated[Path, typer.Argument(help="Where the volume is mounted.")]
 
@@ -62,7 +61,7 @@ def register(app: typer.Typer) -> None:
             seals=tuple(seals or ()),
             condition=condition,
             on_paper=paper,
-            at=_moment(at) if at else None,
+            at=moment_of(at) if at else None,
         )
         held = Ceremony.load(ceremony)
         if dry_run:
@@ -142,10 +141,3 @@ def register(app: typer.Typer) -> None:
             return
         text = paper_form(volume)
         ours.result({"form": text}, text)
-
-
-def _moment(text: str) -> datetime:
-    try:
-        return clock.from_text(text)
-    except ValueError:
-        raise UsageError(what=f"{text!r} is no time", fix="write it as 2026-11-20T08:00:00Z") from None

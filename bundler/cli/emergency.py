@@ -15,12 +15,12 @@ from bundler.cli.bars import (
     KeyPlaces,
     Person,
     SecretFd,
+    moment_of,
     own_keys,
     require_new,
 )
 from bundler.emergency import NoteState
 from bundler.signatory import Ceremony
-from media import canonical
 from media.emergency import MOST_ENVELOPE_BYTES, Reason
 from media.errors import UsageError
 
@@ -53,7 +53,7 @@ def register(app: typer.Typer) -> None:
             [_named(text) for text in revoke],
             number=number,
             reason=reason,
-            since=canonical.moment(since, "--since"),
+            since=moment_of(since),
             clock=ours.clock,
         )
         _write(destination, note.to_bytes(), dry_run=dry_run)

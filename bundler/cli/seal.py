@@ -10,7 +10,6 @@ from bundler.cli import context as shared
 from bundler.cli.attest import choose
 from bundler.cli.bars import (
     Capacities,
-    CeremonyFolder,
     Home,
     KeyPlaces,
     OfflineRequired,
@@ -38,7 +37,10 @@ def register(app: typer.Typer) -> None:
     def command(
         context: typer.Context,
         work: Work,
-        ceremony: CeremonyFolder = Path(),
+        ceremony: Annotated[
+            Path | None,
+            typer.Option("--ceremony", help="The ceremony folder, with the root.", envvar="SEALIFT_CEREMONY"),
+        ] = None,
         person: Annotated[str, typer.Option("--person", help="Who you are: your id in the root.")] = "",
         home: Home = None,
         key: KeyPlaces = None,
@@ -58,6 +60,8 @@ def register(app: typer.Typer) -> None:
             raise UsageError(what="the volumes are fixed when the release is attested", fix="use attest --capacity")
         if not person:
             raise UsageError(what="nobody is named", fix="add --person ID, or --dry-run to see the volumes")
+        if ceremony is None:
+            raise UsageError(what="no ceremony folder is named", fix="add --ceremony FOLDER, or set SEALIFT_CEREMONY")
         if offline_required:
             require_offline()
         keys = own_keys(home, key, secret_fd)

@@ -144,3 +144,13 @@ def test_what_cannot_be_meant_is_refused(sealift: Sealift, words: tuple[str, ...
 
     assert code in {2, 10}
     assert "\x1b" not in err
+
+
+def test_what_was_asked_with_one_key_is_listed(site: LedgerSite, sealift: Sealift) -> None:
+    with site.running():
+        found = json.loads(sealift("audit", "list", "--key", "k1", "--json")[1])["leaves"]
+
+        assert [leaf["body"]["request_id"] for leaf in found] == ["req_2", "req_1", "req_0"]
+        assert sealift("audit", "list", "--key", "nobodys")[1] == "no such record\n"
+        code, _, err = sealift("audit", "list", "--key", "k1", "--request", "req_0")
+        assert (code, "--request or --key" in err) == (2, True)

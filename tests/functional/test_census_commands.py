@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from appliance.actions import census as action
 from appliance.audit.client import open_ledger
 from appliance.audit.rights import ACTIONS
 from appliance.cli import census
-from appliance.errors import UnknownPersonError
+from appliance.errors import PrivilegeError, UnknownPersonError
 from appliance.phi.censusfile import NAME
 from media.errors import MalformedError, UsageError
 from tests.support.commands import Run, as_json, typed
@@ -76,3 +77,23 @@ def test_a_list_is_imported_shown_and_forgotten(
     assert sealift("census", "import", tmp_path / "none", *AS).code == UsageError.exit_code
     assert not file.exists()
     assert len(bodies(site, "census.imported")) == 2
+
+
+def test_an_operator_sees_what_is_recorded_and_is_told_who_changes_it(
+    site: RunningSite, sealift: Run, homes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrol_all(site, sealift, homes)
+    (tmp_path / "names.txt").write_text("Jane Doe\n")
+    as_json(sealift, "census", "import", tmp_path / "names.txt", *AS)
+    (site.config.at.census / NAME).unlink()  # as good as out of reach, for who may not look
+    assert as_json(sealift, "census", "show")["fault"]
+
+    monkeypatch.setattr(census, "is_operator", lambda _: True)
+    monkeypatch.setattr(action, "_may_look", lambda _: False)
+
+    shown = as_json(sealift, "census", "show")
+    assert (shown["names"], shown["fault"]) == (1, None)
+    for words in (("import", tmp_path / "names.txt"), ("forget", "--reason", "x")):
+        ended = sealift("census", *words, *AS)
+        assert ended.code == PrivilegeError.exit_code
+        assert "as root" in ended.err

@@ -194,3 +194,13 @@ def test_a_joining_and_a_script_are_not_written_over_a_file(typist: Typist, gnup
     assert (joining[0], script[0]) == (NOT_EMPTY, NOT_EMPTY), said + typist.talk
     assert "gina.json exists" in said
     assert everything(tmp_path) == before
+
+
+def test_a_time_that_is_none_is_called_so_and_no_file_is_blamed(typist: Typist, held: Ceremony, tmp_path: Path) -> None:
+    code, _ = typist.run(
+        *("emergency", "draft", tmp_path / "new", "--ceremony", held.folder, "--revoke", "bob", "--number", 1),
+        *("--since", "2026-11-18"),
+    )
+
+    assert code == 2
+    assert "write it as 2026-11-20T08:00:00Z" in typist.talk

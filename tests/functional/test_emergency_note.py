@@ -218,12 +218,16 @@ def test_what_the_keys_touched_is_listed_with_what_still_stands(tmp_path: Path) 
                 run(box, "trust", "affected", "--person", "bob", "--since", "2027-01-01T00:00:00Z").stdout
             )
             late = json.loads(run(box, "trust", "affected").stdout)
+            by_day = json.loads(run(box, "trust", "affected", "--person", "bob", "--since", "2027-01-01").stdout)
+            wrong = run(box, "trust", "affected", "--person", "bob", "--since", "yesterday")
             other = json.loads(run(box, "trust", "affected", "--person", "carol").stdout)
 
     assert [(each["serial"], each["verdict"], each["doubted"]) for each in late["releases"]] == [
         (1, "in-doubt", ["bob"])
     ]
     assert [each["verdict"] for each in early["releases"]] == ["before"]
+    assert by_day == early
+    assert isinstance(wrong.exception, UsageError)
     assert other["releases"] == []
     assert late["releases"][0]["received_at"]
 
@@ -249,3 +253,13 @@ def test_a_note_says_the_same_after_reading() -> None:
             since=datetime(2030, 1, 1, tzinfo=UTC),
             clock=FixedClock(at=NOW),
         )
+
+
+def test_a_dry_run_of_a_note_sends_nobody_to_what_only_a_taken_note_shows(box: Site, tmp_path: Path) -> None:
+    (tmp_path / "note.json").write_bytes(note_by())
+
+    foreseen = run(box, "trust", "note", tmp_path / "note.json", "--dry-run", as_json=False).stdout
+    taken = run(box, "trust", "note", tmp_path / "note.json", as_json=False).stdout
+
+    assert "next: the same without --dry-run" in foreseen
+    assert "next: sealift trust affected" in taken

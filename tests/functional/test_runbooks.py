@@ -126,11 +126,13 @@ def test_one_key_stolen(tmp_path: Path, sender: Sender, site: Site) -> None:
     with pytest.raises(ThresholdError) as refused:
         site.receive(sender.release(tmp_path))  # bob and carol signed it
     assert "the key of bob was taken away" in refused.value.why
+    assert trust_action.show(site.config).taken == ({"note": 1, "person": "bob", "keys": ["release"]},)
 
     sender.root(add=("bob",), remove=("bob",), signed_by=("alice", "carol", "bob"))
 
     assert site.receive(sender.release(tmp_path)).outcome == "received"
-    assert trust_action.show(site.config).root_version == 2
+    believed = trust_action.show(site.config)
+    assert (believed.root_version, believed.taken) == (2, ())
     assert site.record.notes == (note.decode(),)
 
 

@@ -139,6 +139,7 @@ def test_the_plan_of_the_volumes_shows_both_numbers(typist: Typist, tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
+        (("seal", "{w}", "--person", "bob"), 2, "no ceremony folder is named"),
         (("seal", "{w}", "--dry-run", "--capacity", "1MB"), 115, "too small"),
         (("seal", "{w}", "--dry-run", "--capacity", "a lot"), 2, "no size"),
         (("seal", "{w}"), 2, "nobody is named"),

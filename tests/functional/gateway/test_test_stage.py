@@ -2,7 +2,8 @@
 
 import json
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ from tests.functional.gateway.test_lm_eval import payload, read
 from tests.support.engine import MODEL_DIGEST, Script
 from tests.support.gateway import MODEL
 from tests.support.gateway_server import Server, gateway_server
-from tests.support.ledger import intent
+from tests.support.ledger import intent, rollout_bodies
 from tests.support.stage_server import CANDIDATE, StageServer, developer_key, stage_server, start
 
 pytestmark = pytest.mark.slow
@@ -218,3 +219,29 @@ def test_without_its_own_keys_it_does_not_start_and_never_uses_productions(stage
 
     assert ended != 0
     assert "test-api-key-pepper" in log.read_text()
+
+
+def test_what_nobody_brought_the_state_up_to_holds_within_two_seconds_in_both_stages(
+    stage: StageServer, server: Server
+) -> None:
+    actions, promoter = server.doors
+    of_key = {"what": "key", "name": server.key.split("-")[1]}
+    alone = {**rollout_bodies()["stop.made"], **of_key}
+
+    promoter.append("stop.made", alone)
+    until(lambda: stage.ask(key=server.key, at=server.url).status_code == 503)
+    promoter.append("stop.lifted", {**rollout_bodies()["stop.lifted"], **of_key})
+    until(lambda: stage.ask(key=server.key, at=server.url).status_code == 200)
+
+    actions.append("stage.unloaded", {"model_digest": CANDIDATE, "person": "iris"})
+    until(lambda: stage.ask().status_code == 503)
+    actions.append("stage.loaded", {"model_digest": CANDIDATE, "person": "iris"})
+    until(lambda: stage.ask().status_code == 200)
+
+
+def until(is_so: Callable[[], bool], seconds: float = 2.5) -> None:
+    """Return when it is so; the time of an answer on a busy machine is in it."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not become so"
+        time.sleep(0.05)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from appliance.actions import statusledger, statusproduction
-from appliance.actions.status import ONE_SHOT, status
+from appliance.actions.status import ONE_SHOT, reviews, status
 from appliance.actions.statusledger import StatusLedger
 from appliance.audit.client import SocketLedger, TreeHead
 from appliance.audit.memory import MemoryLedger
@@ -24,6 +24,7 @@ from tests.support import lines
 from tests.support.installable import places_below, small_release, store_release
 from tests.support.ledger import DIGEST_A, bodies
 from tests.support.promotion import Site, digest, open_site
+from tests.support.signatories import signatories
 from tests.support.supervisor import FakeSupervisor
 
 UNITS = Path(__file__).parents[4] / "systemd"
@@ -200,6 +201,10 @@ def test_who_may_not_read_the_promoters_folder_is_told_what_is_recorded(
     assert nothing.text == "nothing is promoted"
     site.promote(digest("A"))
     lines.open_line(site, digest("C"))
+    with monkeypatch.context() as as_operator:
+        as_operator.setattr(PromoterFolder, "production", refused)
+        both = statusproduction.production(site.config, Asked(site))
+    lines.stop_line(site, 2)
     monkeypatch.setattr(PromoterFolder, "production", refused)
 
     found = statusproduction.production(site.config, Asked(site))
@@ -207,7 +212,9 @@ def test_who_may_not_read_the_promoters_folder_is_told_what_is_recorded(
 
     assert (found.is_good, found.fields["model_digest"]) == (None, digest("A"))
     assert digest("A")[:12] in found.text
-    assert digest("C")[:12] in found.text
+    assert "stopped" not in both.text
+    assert digest("C")[:12] in both.text
+    assert f"{digest('C')[:12]}, tiny, stopped" in found.text
     assert (tried.text, tried.fields) == ("no canary runs", {"canary": None})
 
 
@@ -231,3 +238,19 @@ def test_a_version_in_production_without_an_engine_is_silent(tmp_path: Path) -> 
     serves = statusproduction.silent(site.config, supervisor.units(), Asked(site))
 
     assert (silent, serves) == ((digest("A"),), ())
+
+
+def test_emergency_access_is_shown_until_it_ends_also_once_somebody_looked_at_it(tmp_path: Path) -> None:
+    site, (ana, ben, *_) = open_site(tmp_path), signatories()
+    begun = site.client.begin_emergency(
+        department="emergency room", hours=4, person=ana.id, reason="key expired", password=None
+    )
+    site.client.review(begun["number"], person=ben.id, note="one question", password=None)
+
+    shown = reviews(site.config, site.clock, Asked(site))
+    site.client.end_emergency(begun["number"], person=ben.id, reason="new key", password=None)
+    after = reviews(site.config, site.clock, Asked(site))
+
+    assert shown.is_good is False
+    assert shown.text.startswith(f"emergency access {begun['number']} of emergency room until ")
+    assert "emergency access" not in after.text

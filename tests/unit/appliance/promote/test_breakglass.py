@@ -10,6 +10,7 @@ from appliance.actions.breakglass import key_for
 from appliance.errors import LedgerUnavailableError, UnknownPersonError
 from appliance.gateway.auth import StateApiKeys, authenticate
 from appliance.gateway.problems import Problem
+from appliance.gateway.routing import StateRoutes
 from appliance.keys.files import FileKeys, create_missing
 from appliance.promote.breakglass import MOST_HOURS, running
 from appliance.promote.desk import OPERATOR_DOOR
@@ -117,8 +118,11 @@ def test_whoever_ends_it_stops_its_key_at_once_and_it_ends_once(site: Site, tmp_
 
     assert site.client.emergencies() == ()
     assert ("key", access.key_id) in stopped_callers(site.ledger)
-    with pytest.raises(UsageError):
+    # As a gateway sees it, though nobody brought the state up to the ledger.
+    assert StateRoutes(site.config.at, site.clock, ledger=site.ledger).is_stopped(key_id=access.key_id, department="x")
+    with pytest.raises(UsageError) as refused:
         site.client.end_emergency(begun["number"], person=BEN.id, reason="again", password=None)
+    assert refused.value.fix == "see `sealift emergency list`"
     assert running(site.ledger, site.clock.now() - timedelta(hours=1)) == ()
 
 

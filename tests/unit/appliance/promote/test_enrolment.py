@@ -8,9 +8,11 @@ from appliance.errors import (
     ApprovalRefusedError,
     CodeRefusedError,
     ConflictError,
+    LedgerRefusedError,
     LedgerUnavailableError,
     UnknownPersonError,
 )
+from appliance.promote.desk import OPERATOR_DOOR
 from media.errors import MalformedError
 from tests.support.promotion import PASSWORD, Site, open_site
 from tests.support.signatories import Signatory, signatories
@@ -273,3 +275,12 @@ def test_an_enrolment_torn_after_the_ledger_is_finished_and_its_code_is_gone(
 
 def _power_cut(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_who_is_not_root_is_told_that_root_decides_who_may_approve(tmp_path: Path) -> None:
+    site = open_site(tmp_path)
+
+    with pytest.raises(LedgerRefusedError) as refused:
+        site.at_door(OPERATOR_DOOR).invite([(ANA.id, PASSWORD), (BEN.id, PASSWORD)])
+
+    assert "as root" in refused.value.fix
