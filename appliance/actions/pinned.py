@@ -12,8 +12,16 @@ from media import durable
 from media.errors import LimitExceededError, MissingFileError, NoTrustError, UnsafePathError
 
 
-def plain_bytes(path: Path, what: str, *, limit: int) -> bytes:
+def plain_bytes(
+    path: Path, what: str, *, limit: int, fix: str = "give the path of the file itself, as this user may read it"
+) -> bytes:
     """Return a plain file's bytes; what lies on a medium that nobody trusts yet may be anything.
+
+    Args:
+        path: The file.
+        what: What it is, for errors.
+        limit: The most bytes it may have.
+        fix: What to do where it cannot be read.
 
     Raises:
         LimitExceededError: It is too large.
@@ -25,9 +33,7 @@ def plain_bytes(path: Path, what: str, *, limit: int) -> bytes:
             is_plain = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
             untrusted = stream.read(limit + 1) if is_plain else b""
     except OSError as error:
-        raise MissingFileError(
-            what=f"{what} cannot be read", why=error.strerror or "", fix="give metadata/1.root.json of volume 1"
-        ) from error
+        raise MissingFileError(what=f"{what} cannot be read", why=error.strerror or "", fix=fix) from error
     if not is_plain:
         raise UnsafePathError(
             what=f"{what} is no plain file", why="it is a folder, a pipe or a device", fix="do not use this medium"

@@ -13,7 +13,16 @@ from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from appliance.actions import censusnodes, filesystems, nodes, scrub, statusproduction, teststage, units
+from appliance.actions import (
+    censusnodes,
+    filesystems,
+    nodes,
+    scrub,
+    statusproduction,
+    statusretired,
+    teststage,
+    units,
+)
 from appliance.actions import clock as clock_action
 from appliance.actions.backups import standing
 from appliance.actions.statusledger import StatusLedger
@@ -90,7 +99,9 @@ def status(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
         "egress": lambda: _egress(config),
     }
     try:
-        return Status(parts=tuple(_part(name, ask) for name, ask in asked.items()))
+        retired = statusretired.standing(config, ledger)
+        parts = tuple(_part(name, ask) for name, ask in asked.items())
+        return Status(parts=parts if retired is None else (retired, *parts))
     finally:
         ledger.close()
 

@@ -41,6 +41,8 @@ DOOR: Final = "ledger-actions"
 PINNED: Final = "trust.pinned"
 RECOVERED: Final = "trust.recovered"
 _CODES: Final = 2
+_CODE_FIX: Final = "compare with the trust sheet that travelled apart from the medium; call the sender if it differs"
+_ROOT_FIX: Final = "give metadata/1.root.json of volume 1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +225,7 @@ def read_root(root_file: Path) -> bytes:
     Raises:
         MediaError: It is missing, too large, or no plain file.
     """
-    return plain_bytes(root_file, f"the root {root_file.name}", limit=limits.JSON_BYTES)
+    return plain_bytes(root_file, f"the root {root_file.name}", limit=limits.JSON_BYTES, fix=_ROOT_FIX)
 
 
 def _text(untrusted: bytes) -> str:
@@ -241,15 +243,21 @@ def codes_of(root_file: Path, untrusted: bytes) -> set[str]:
         beside.lstat()
     except OSError:
         return codes
-    tag_manifest = plain_bytes(beside, "the tag manifest beside the root", limit=limits.MANIFEST_BYTES)
+    tag_manifest = plain_bytes(beside, "the tag manifest beside the root", limit=limits.MANIFEST_BYTES, fix=_ROOT_FIX)
     listed = bagit.parse_manifest(tag_manifest).get(f"{layout.METADATA}/{root_file.name}", "")
     if same(listed, sha256_hex(untrusted)):
         codes.add(release_code(tag_manifest))
     return codes
 
 
-def require_codes(codes: Sequence[str], accepted: set[str]) -> None:
+def require_codes(codes: Sequence[str], accepted: set[str], *, of: str = "this release", fix: str = _CODE_FIX) -> None:
     """Pass when two people each typed an accepted code; what would have been right is never said.
+
+    Args:
+        codes: What they typed.
+        accepted: Any of these is right.
+        of: Whose code it was to be, for the error.
+        fix: What to do when it is another.
 
     Raises:
         DigestMismatchError: A code is another.
@@ -260,9 +268,7 @@ def require_codes(codes: Sequence[str], accepted: set[str]) -> None:
         raise UsageError(what="two people each type the code", why=f"{len(typed)} given", fix="type it at both prompts")
     if not all(any(same(code, right) for right in accepted) for code in typed):
         raise DigestMismatchError(
-            what="a code that was typed is not the one of this release",
-            why="what would be right is not shown",
-            fix="compare with the trust sheet that travelled apart from the medium; call the sender if it differs",
+            what=f"a code that was typed is not the one of {of}", why="what would be right is not shown", fix=fix
         )
 
 

@@ -15,7 +15,7 @@ from appliance.audit.verify import verify as verify_ledger
 from appliance.cli import backup_disk
 from appliance.cli import context as shared
 from appliance.cli.context import Context
-from appliance.cli.opened import ledger_of
+from appliance.cli.opened import ledger_of, read_note
 from appliance.errors import BackupDamagedError
 from media.errors import UsageError
 
@@ -142,7 +142,7 @@ def _restore(
     decisions = Decisions(
         by=tuple(by or ()),
         reason=reason,
-        printed=_text(checkpoint) if checkpoint is not None else "",
+        printed=read_note(checkpoint) if checkpoint is not None else "",
         receipts=tuple(_bytes(path) for path in receipt or ()),
         serial=serial,
         replace=replace,
@@ -201,15 +201,6 @@ def _drill(context: typer.Context, by: By = None, home: Home = None) -> None:
         f"backup {facts['rpo_seconds']} s old{f', store lacks serial {missing}' if missing else ''}; "
         f"record {done.sequence}, {done.report.name}",
     )
-
-
-def _text(path: Path) -> str:
-    try:
-        return _bytes(path).decode()
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            what=f"{path.name} is not text", why="", fix="type the printed checkpoint into a file"
-        ) from error
 
 
 def _bytes(path: Path) -> bytes:

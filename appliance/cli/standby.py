@@ -180,6 +180,8 @@ def _import(context: typer.Context, peer: Peer, folder: Folder, dry_run: DryRun 
     documents = keeping.read_evidence(folder)
     with ledger_of(own) as ledger:
         grown = keeping.grow(own.config, envelope, leaves, documents, peer=peer, ledger=ledger, dry_run=dry_run)
+    if not dry_run:
+        sending.note_held(own.config, peer)
     text = f"{'would hold' if dry_run else 'holds'} {grown.size} records of {peer}, {grown.before} before"
     if grown.missing:
         text += f"\n  releases to receive and install here: serial {', '.join(map(str, grown.missing))}"

@@ -8,7 +8,7 @@ from appliance.actions.standby import drilling
 from appliance.cli import context as shared
 from appliance.cli.context import Context
 from appliance.cli.opened import ledger_of
-from appliance.errors import ApprovalRefusedError
+from appliance.errors import ApprovalRefusedError, PrivilegeError, WireError
 from appliance.promote.policybook import PolicyBook
 from appliance.standby import voters
 from appliance.standby.service import DOOR
@@ -17,6 +17,10 @@ from appliance.wire import Line
 from media.errors import SealiftError
 
 _LEAST_PEOPLE = 2
+_START = (
+    "once this box is paired and its site file installed, as root: systemctl enable --now sealift-standby.socket"
+    " sealift-standby.service; where it is enabled, `journalctl -u sealift-standby` says why"
+)
 
 
 def add(commands: typer.Typer) -> None:
@@ -80,10 +84,21 @@ def _held_back(own: Context) -> list[str] | None:
 
 
 def asked(own: Context, do: str, **fields: Any) -> dict[str, Any]:
-    """Return what the process says that keeps the lease; raises as `Line.call`."""
+    """Return what the process says that keeps the lease.
+
+    Raises:
+        PrivilegeError: This user may not ask.
+        WireError: It does not run, or does not answer.
+    """
     line = Line(own.config.at.socket(DOOR), timeout_seconds=30.0)
     try:
         return line.call(do, **fields)
+    except WireError as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise PrivilegeError(
+                what="this user may not ask about the lease", why=error.why, fix="run it as root, with sudo"
+            ) from error
+        raise WireError(what="what keeps the lease does not answer", why=error.why, fix=_START) from error
     finally:
         line.close()
 

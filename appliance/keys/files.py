@@ -152,7 +152,10 @@ class FileKeys:
                 elif path.name.startswith(name) and (match := _VERSION.fullmatch(path.name[len(name) :])):
                     found[int(match[1])] = path
         except OSError as error:
-            raise _missing(name, f"the key folder cannot be read: {error.strerror}") from error
+            why = f"the key folder cannot be read: {error.strerror}"
+            if isinstance(error, PermissionError):
+                raise _missing(name, why, fix="keys are root's alone: run it as root, with sudo") from error
+            raise _missing(name, why) from error
         return found
 
 
@@ -215,9 +218,7 @@ def _overwrite(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _missing(name: str, why: str) -> KeyMissingError:
-    return KeyMissingError(
-        what=f"the key {name} cannot be used",
-        why=why,
-        fix="restore its file from the backup; see docs/operator/keys.md",
-    )
+def _missing(
+    name: str, why: str, *, fix: str = "restore its file from the backup; see docs/operator/keys.md"
+) -> KeyMissingError:
+    return KeyMissingError(what=f"the key {name} cannot be used", why=why, fix=fix)

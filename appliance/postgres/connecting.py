@@ -133,6 +133,16 @@ def _authority(places: Places) -> Path:
     folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
     passed = Path(folder) / AUTHORITY
     path = passed if folder and passed.is_file() else places.database_secrets / AUTHORITY
+    try:
+        path.stat()
+    except PermissionError as error:
+        raise DatabaseError(
+            what="the database server cannot be asked",
+            why="this user may not look into /etc/sealift/database",
+            fix="run it as root, with sudo",
+        ) from error
+    except OSError:
+        pass  # said below
     if not os.access(path, os.R_OK):
         raise DatabaseError(
             what="the server's certificate cannot be verified",

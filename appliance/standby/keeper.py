@@ -230,11 +230,19 @@ class Keeper:
             return f"the witness {witness} does not answer"
         return ""
 
+    @property
+    def _others_to_serve(self) -> list[str]:
+        return sorted(name for name in self._others if name != self._lease.rules.witness)
+
     def _hand_over(self, untrusted: Mapping[str, Any]) -> None:
         to = canonical.text(untrusted.get("to"), "to", most=32)
         line = self._others.get(to)
-        if line is None or to == self._lease.rules.witness:
-            raise UsageError(what=f"{to} cannot take the service", why="it is no standby of this box", fix="name it")
+        if line is None or to not in self._others_to_serve:
+            raise UsageError(
+                what=f"{to} cannot take the service",
+                why="it is not the other box of this one's lease",
+                fix=f"name the other box: {', '.join(self._others_to_serve) or 'see standby.peer of the site file'}",
+            )
         line.call("lease")  # nothing is given up while the other does not answer
         with self._lock:
             ask = self._lease.hand_over(self._now(), to)

@@ -276,7 +276,9 @@ class Lease:
         """
         if not self.is_serving(now):
             raise NotActiveError(
-                what="this box does not serve", why=f"{self.kept.holder or 'nobody'} holds the lease", fix="nothing"
+                what="this box does not serve",
+                why=f"{self.kept.holder or 'nobody'} holds the lease",
+                fix="run it on the box that serves" if self.kept.holder else "see `sealift standby take-over --help`",
             )
         self._step_down(now, self.kept.term + 1, to)
         return Ask(term=self.kept.term, holder=to, leased=False)

@@ -18,6 +18,7 @@ from appliance.actions.backups import erasures
 from appliance.actions.databases import migrating
 from appliance.actions.retiring import Decision, Disks
 from appliance.actions.retiring_scope import NODE_DONE
+from appliance.actions.status import status
 from appliance.audit.client import open_ledger
 from appliance.audit.facts import EVERY
 from appliance.audit.rights import ACTIONS
@@ -69,6 +70,11 @@ class Node:
             return retiring.is_retired(self.site.config, ledger)
         finally:
             ledger.close()
+
+    def told(self) -> str:
+        """Return what the status says of it first; nothing where that is no retirement."""
+        first = status(self.site.config, clock=SystemClock()).parts[0]
+        return first.text if first.name == "retirement" else ""
 
     def listed(self) -> list[str]:
         """Return the keys that the newest retirement of a node lists."""
@@ -132,6 +138,8 @@ def test_a_node_goes_by_itself_and_the_last_one_ends_the_site(two: tuple[Node, N
     assert len([kind for kind, _ in leading.kinds("retire.") if kind == NODE_DONE]) == 1
 
     assert (leading.is_retired(), other.is_retired()) == (False, True)
+    assert leading.told() == ""
+    assert "node b of demo was retired at" in other.told()
     with pytest.raises(ConflictError, match="other nodes of this site have the same keys: b"):
         leading.retire(tmp_path / "c.html", SITE)  # it runs, and holds them in memory
     other.stack.close()
@@ -140,6 +148,7 @@ def test_a_node_goes_by_itself_and_the_last_one_ends_the_site(two: tuple[Node, N
     page = leading.retire(tmp_path / "a.html", SITE)
 
     assert leading.keys() == set()
+    assert leading.told().startswith("demo was retired at")
     assert "node" not in page.split("Signatures")[0].split("Keys destroyed first")[0]
     assert leading.kinds("retire.")[-1] == ("retire.done", "a")
     assert {by for _, by in leading.kinds("key.destroyed")} == {"a"}
@@ -186,3 +195,16 @@ def test_a_node_that_was_cut_off_goes_on_and_another_machine_of_its_name_goes_an
     kinds = [kind for kind, _ in leading.kinds("retire.")]
     assert (kinds.count("retire.node-begun"), kinds.count(NODE_DONE), other.keys()) == (2, 2, set())
     assert leading.said_of_keys() == ""
+
+
+def test_the_status_of_another_machine_of_a_retired_nodes_name_says_nothing_of_that_one(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    name = postgres.database()
+    migrating.migrate(postgres.places(tmp_path / "owner", name), "up")
+    with node(postgres, name, tmp_path / "a", "a") as first:
+        with node(postgres, name, tmp_path / "b", "b", first) as goes:
+            goes.retire(tmp_path / "b.html", replace(SITE, node="b"))
+            assert "node b of demo was retired at" in goes.told()
+        with node(postgres, name, tmp_path / "anew", "b", first) as anew:
+            assert anew.told() == ""

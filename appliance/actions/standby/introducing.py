@@ -19,7 +19,13 @@ from appliance.audit import pin, rotating
 from appliance.audit.facts import Ledger
 from appliance.audit.note import VerifierKey
 from appliance.config import Config
-from appliance.errors import ApprovalRefusedError, ConflictError, KeyMissingError, StoreWriteError
+from appliance.errors import (
+    ApprovalRefusedError,
+    ConflictError,
+    KeyMissingError,
+    PairingRefusedError,
+    StoreWriteError,
+)
 from appliance.keys.provider import KeyProvider
 from appliance.promote import readers
 from appliance.standby import channel, pairing, sealed, vouched
@@ -65,17 +71,18 @@ def make_card(config: Config, name: str, *, ledger: Ledger, keys: KeyProvider, c
         ConflictError: It has a card under another name or of another ledger.
         KeyMissingError: The ledger's key is not pinned, or a key could not be made.
         LedgerUnavailableError: It could not be recorded; there is no card.
-        PairingRefusedError: The name is not one.
         StoreWriteError: It could not be written.
+        UsageError: The name is not one.
     """
     places, own = config.at, pin.read_pin(config.at)
     if own is None:
         raise KeyMissingError(
             what="this box's ledger has no pinned key", why="it never ran", fix="start sealift-ledger once"
         )
+    _require_typed(name)
     kept, signer = _own(config), rotating.in_force(ledger, keys)
     if kept is not None:
-        if (kept.card.name, kept.card.origin) != (require_name(name), own.name):
+        if (kept.card.name, kept.card.origin) != (name, own.name):
             raise ConflictError(
                 what=f"this box has a card already, named {kept.card.name}",
                 why="its name or its ledger is another",
@@ -86,7 +93,7 @@ def make_card(config: Config, name: str, *, ledger: Ledger, keys: KeyProvider, c
     card = BoxCard(
         site=config.site,
         environment=config.environment,
-        name=require_name(name),
+        name=name,
         vkey=VerifierKey(name=own.name, public=signer.public),
         channel=channel.create(places.key_files, name, clock),
         sealing=sealed.create_key(places.key_files),
@@ -140,7 +147,8 @@ def offer(
             "the key of its ledger was rotated since: `sealift standby card`, and take the new one there"
         )
     peer = BoxCard.from_envelope(untrusted_card)
-    require_codes(codes, {peer.code})
+    fix = f"compare with what `sealift standby card` showed on {peer.name}; where it differs, this is another card"
+    require_codes(codes, {peer.code}, of="this card", fix=fix)
     if relation is Relation.STANDBY:
         readers.require_card(ledger, peer)
     first, second = (own.file, untrusted_card) if is_first else (untrusted_card, own.file)
@@ -209,13 +217,14 @@ def part(config: Config, name: str, *, by: Sequence[str], reason: str, ledger: L
     Raises:
         ApprovalRefusedError: Fewer than two people, or no reason.
         StoreWriteError: The pairing's file could not be removed.
-        UsageError: There is no such pairing.
+        UsageError: There is no such pairing, or that is no name of a box.
     """
     if different(by) < _LEAST_PEOPLE or not reason.strip():
         raise ApprovalRefusedError(
             what="two people part two boxes, with a reason", why=f"{len(by)} were named", fix="--by, --by, --reason"
         )
-    file = config.at.boxes / f"{require_name(name)}.json"
+    _require_typed(name)
+    file = config.at.boxes / f"{name}.json"
     if not file.exists():
         raise UsageError(what=f"this box is not paired with {name}", why="", fix="see `sealift standby status`")
     done = ledger.append(PARTED, {"peer": name, "by": list(by), "reason": reason})
@@ -225,6 +234,16 @@ def part(config: Config, name: str, *, by: Sequence[str], reason: str, ledger: L
     except OSError as error:
         raise _not_written(error) from error
     return done.sequence
+
+
+def _require_typed(name: str) -> None:
+    """Return when what somebody typed is the name of a box."""
+    try:
+        require_name(name)
+    except PairingRefusedError as error:
+        raise UsageError(
+            what=f"{name[:40]!r} is no name of a box", why=error.why, fix="e.g. room-1; each box has one of its own"
+        ) from error
 
 
 def _own(config: Config) -> CardFacts | None:

@@ -24,7 +24,6 @@ from appliance.standby.bundle import ENVELOPE_NAME, EVIDENCE_NAME, LEAVES_NAME, 
 from appliance.standby.pairing import Paired, Relation, require_paired
 from media import durable
 from media.clock import Clock, FixedClock
-from media.errors import MissingFileError
 
 EXPORTED: Final = "standby.exported"
 IMPORTED: Final = "standby.imported"
@@ -196,9 +195,5 @@ def read_evidence(folder: Path) -> bytes:
 
 
 def _plain(path: Path, most: int) -> bytes:
-    try:
-        return plain_bytes(path, f"the bundle's {path.name}", limit=most)
-    except MissingFileError as error:
-        raise MissingFileError(
-            what=error.what, why=error.why, fix="give the folder that `sealift standby export` wrote"
-        ) from error
+    fix = "give the folder that `sealift standby export` wrote"
+    return plain_bytes(path, f"the bundle's {path.name}", limit=most, fix=fix)

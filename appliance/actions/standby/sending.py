@@ -15,16 +15,18 @@ from typing import Any, Final
 from appliance.actions.standby import keeping
 from appliance.actions.standby.keeping import EXPORTED, IMPORTED, Grown
 from appliance.audit.facts import Ledger
+from appliance.audit.offline import OfflineLedger
 from appliance.config import Config
+from appliance.errors import LedgerUnavailableError
 from appliance.keys.opening import folder_of
 from appliance.keys.provider import KeyProvider
-from appliance.standby import channel, vouched
+from appliance.standby import channel, mirror, vouched
 from appliance.standby.bundle import ENVELOPE_NAME, EVIDENCE_NAME, LEAVES_NAME
 from appliance.standby.inbox import HAVE
 from appliance.standby.pairing import require_paired
 from appliance.standby.peers import PeerLine, PeerRefusedError
 from media import canonical
-from media.clock import Clock
+from media.clock import Clock, SystemClock
 
 TIMEOUT_SECONDS: Final = 20.0
 _PART: Final = 1024 * 1024
@@ -87,15 +89,31 @@ def take_in(config: Config, peer: str, *, ledger: Ledger) -> Grown | None:
     folder = inbox_of(config)
     ready = folder / f"{peer}.ready"
     if not ready.is_dir():
+        note_held(config, peer)
         return None
     try:
         envelope, leaves = keeping.read(ready)
         grown = keeping.grow(config, envelope, leaves, keeping.read_evidence(ready), peer=peer, ledger=ledger)
     finally:
         shutil.rmtree(ready)
-    (folder / f"{peer}.{HAVE}").write_text(f"{grown.size}\n")
-    (folder / f"{peer}.{HAVE}").chmod(0o644)
+    note_held(config, peer)
     return grown
+
+
+def note_held(config: Config, peer: str) -> None:
+    """Let the process between boxes say how many records of the other box are here, whichever way they came.
+
+    Where it never ran there is no inbox; it gets to know in the first turn after.
+    """
+    box, note = require_paired(config.at, peer).peer, inbox_of(config) / f"{peer}.{HAVE}"
+    try:
+        size = OfflineLedger.of_folder(mirror.folder_of(config.at, box), clock=SystemClock()).head().size
+    except LedgerUnavailableError:
+        return  # nothing was ever brought
+    if not note.parent.is_dir() or (note.exists() and note.read_text() == f"{size}\n"):
+        return
+    note.write_text(f"{size}\n")
+    note.chmod(0o644)
 
 
 def _put(line: PeerLine, name: str, content: bytes) -> None:

@@ -255,3 +255,17 @@ def test_a_key_never_shows_its_material_in_text(folder: Path) -> None:
     key = FileKeys(folder).get("session")
 
     assert repr(key) == "Key(id='session', version=1)"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root lends another user's rights")
+def test_who_is_not_root_is_sent_to_root_and_not_to_a_backup(tmp_path: Path) -> None:
+    create_missing(tmp_path / "keys")
+    os.seteuid(65534)
+    try:
+        with pytest.raises(KeyMissingError) as refused:
+            FileKeys(tmp_path / "keys").get("ledger-checkpoint")
+    finally:
+        os.seteuid(0)
+
+    assert "as root" in refused.value.fix
+    assert "backup" not in refused.value.fix

@@ -1,5 +1,6 @@
 """What can be said about a database server without one: the site file, refusals before anything is tried, the marks."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -156,3 +157,21 @@ def test_copying_needs_a_server_and_something_to_copy(site: LedgerSite, tmp_path
     with pytest.raises(NotInstalledError, match="no ledger to copy") as caught:
         copying.copy(config, "postgresql", clock=SystemClock())
     assert "sealift db check" in caught.value.fix
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root lends another user's rights")
+def test_who_may_not_look_is_sent_to_root_and_not_for_a_certificate(tmp_path: Path) -> None:
+    here = places(tmp_path, server="db1.hospital.internal", address="10.0.0.8")
+    here.database_secrets.mkdir(parents=True, mode=0o700)
+    (here.database_secrets / "server-authority.pem").write_text("there")
+    os.seteuid(65534)
+    try:
+        with pytest.raises(DatabaseError) as refused:
+            connect(here, "reader")
+    finally:
+        os.seteuid(0)
+
+    assert (refused.value.what, refused.value.fix) == (
+        "the database server cannot be asked",
+        "run it as root, with sudo",
+    )

@@ -65,7 +65,7 @@ def test_a_pairing_takes_two_people_who_typed_the_others_code(
     boxes.card(first, "one")
     two = boxes.card(second, "two")
 
-    with pytest.raises(error):
+    with pytest.raises(error) as refused:
         introducing.offer(
             first.config,
             two.file,
@@ -78,6 +78,14 @@ def test_a_pairing_takes_two_people_who_typed_the_others_code(
         )
 
     assert first.ledger.find(kind="standby.pairing-offered") == []
+    assert "sheet" not in refused.value.fix  # of a release, which is not what was mistyped
+
+
+def test_a_name_that_no_box_can_have_makes_no_card(first: Site) -> None:
+    with pytest.raises(UsageError, match="'Room 1' is no name of a box"):
+        boxes.card(first, "Room 1")
+
+    assert first.ledger.find(kind="standby.card-made") == []
 
 
 def test_one_half_alone_or_one_halfs_signature_twice_pairs_nobody(first: Site, second: Site) -> None:

@@ -59,6 +59,21 @@ def test_each_turn_sends_only_what_the_other_box_lacks(first: Site, second: Site
     assert sending.take_in(second.config, "one", ledger=second.ledger) is None
 
 
+def test_what_came_by_medium_is_not_sent_again(first: Site, second: Site) -> None:
+    made = boxes.bundle(first, "two")
+    boxes.grow(second, made, "one")
+    with reachable(first, second) as config:
+        sending.inbox_of(second.config).mkdir(parents=True)
+        assert sending.take_in(second.config, "one", ledger=second.ledger) is None  # the timer's turn
+
+        first.promote(digest("version"))
+        sent = send(first, config)
+        grown = sending.take_in(second.config, "one", ledger=second.ledger)
+
+    assert grown is not None
+    assert (sent.start, grown.before) == (made.size, made.size)
+
+
 def test_a_bundle_that_is_refused_leaves_the_inbox_and_is_sent_anew(first: Site, second: Site) -> None:
     with reachable(first, second) as config:
         send(first, config)

@@ -16,6 +16,7 @@ from appliance.actions.standby import voting
 from appliance.audit.memory import MemoryLedger
 from appliance.cli import standby
 from appliance.config import Config
+from appliance.errors import NotActiveError
 from appliance.standby import channel, permit, voters
 from appliance.standby.address import NoAddress
 from appliance.standby.keeper import Keeper, Voters
@@ -24,6 +25,7 @@ from appliance.standby.pairing import Relation, require_paired
 from appliance.standby.peers import Listener, PeerLine
 from appliance.standby.voters import LASTS_SECONDS, Hearing
 from media.clock import SystemClock
+from media.errors import UsageError
 from tests.support import boxes
 from tests.support.commands import typed
 from tests.support.promotion import Site
@@ -152,6 +154,32 @@ def test_a_box_that_stands_by_knows_whether_its_witness_answers_before_it_needs_
     assert [(one["name"], one["witness"], one["answers"]) for one in during["voters"]] == [("two", True, True)]
     assert (after["would_follow"], after["voters"][0]["answers"]) == (False, False)
     assert not (tmp_path / voters.FILE).exists()
+
+
+def test_a_hand_over_to_the_wrong_box_or_on_the_wrong_one_says_which_is_right(tmp_path: Path) -> None:
+    first, second = boxes.open_box(tmp_path / "one"), boxes.open_box(tmp_path / "two")
+    boxes.pair(first, second)
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    certificate = require_paired(first.config.at, "two").peer.channel
+    line = PeerLine("127.0.0.1", port, own=key_of(first), name="two", certificate=certificate, timeout_seconds=1)
+    keeper = Keeper(
+        Lease(me="one", rules=Rules(seconds=SECONDS), kept=Kept(term=1, holder="two"), started=permit.boottime()),
+        state=tmp_path,
+        run=tmp_path,
+        known=Voters(others={"two": line}, candidates=frozenset({"two"}), serves=True),
+        address=NoAddress(),
+        record=lambda *_: None,
+    )
+    with answering(second, port):
+        with pytest.raises(UsageError) as itself:
+            keeper.command({"do": "hand-over", "to": "one", "by": "Ana"})
+        with pytest.raises(NotActiveError) as elsewhere:
+            keeper.command({"do": "hand-over", "to": "two", "by": "Ana"})
+    line.close()
+
+    assert itself.value.fix == "name the other box: two"
+    assert (elsewhere.value.why, elsewhere.value.fix) == ("two holds the lease", "run it on the box that serves")
 
 
 def test_a_holder_that_goes_by_another_witness_is_said_to_be_in_the_way(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from appliance.actions.backups import making
 from appliance.actions.backups.erasures import DESTROYED
 from appliance.actions.retiring import Decision, Disks
 from appliance.actions.retiring_scope import BEGUN, DONE
+from appliance.actions.status import status
 from appliance.audit import note, pin
 from appliance.audit.client import open_ledger
 from appliance.errors import ApprovalRefusedError, LedgerUnavailableError, UnknownPersonError
@@ -99,6 +100,41 @@ def test_a_dry_run_after_a_retirement_that_was_cut_off_destroys_and_writes_nothi
         assert not (tmp_path / "again.html").exists()
         retire(site, tmp_path / "again.html")
     assert secrets_of(site) == set()
+
+
+def test_the_status_says_first_that_a_box_is_retired_while_it_answers_and_when_it_is_stopped(
+    site: BackedUp, tmp_path: Path
+) -> None:
+    with site.box.running():
+        before = status(site.config, clock=SystemClock()).to_json()
+        retire(site, tmp_path / "c.html")
+        answering = status(site.config, clock=SystemClock())
+    stopped = status(site.config, clock=SystemClock())
+
+    assert "retirement" not in before
+    for told in (answering, stopped):
+        first = told.parts[0]
+        assert (first.name, first.is_good, first.fields["retired"]) == ("retirement", False, True)
+        assert "demo was retired at" in first.text
+        assert "by Ann and Bo: its keys are destroyed" in first.text
+        assert "systemctl stop sealift.target 'sealift-*'" in first.text
+    assert answering.part("ledger").fields["live"] is True
+
+
+def test_the_status_says_that_a_retirement_was_cut_off(
+    site: BackedUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with site.box.running(), monkeypatch.context() as patched:
+        patched.setattr(doomed, "overwrite", cut)
+        with pytest.raises(KeyboardInterrupt):
+            retire(site, tmp_path / "c.html")
+        told = status(site.config, clock=SystemClock()).parts[0]
+
+    assert (told.name, told.is_good, told.fields["retired"]) == ("retirement", False, False)
+    assert "and not ended: the same `sealift retire` goes on" in told.text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,33 @@
+"""A checkpoint from outside was copied or typed by somebody: a blank line more or less at its end is no other note."""
+
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from appliance.audit.note import Checkpoint, VerifierKey, sign, verify_checkpoint
+from appliance.cli.opened import read_note
+from appliance.errors import ProofError
+from media.errors import UsageError
+
+PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+KEY = VerifierKey(name="sealift/demo/0a1b2c3d", public=PRIVATE.public_key().public_bytes_raw())
+NOTE = sign(Checkpoint(origin=KEY.name, size=7, root=bytes(32)).to_text(), KEY, PRIVATE.sign)
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n", " \n"])
+def test_how_a_copy_of_a_checkpoint_ends_makes_it_no_other_one(tmp_path: Path, end: str) -> None:
+    file = tmp_path / "printed.txt"
+    file.write_text(NOTE.rstrip("\n") + end)
+
+    assert verify_checkpoint(read_note(file), [KEY]).size == 7
+
+
+def test_what_stands_in_it_counts_as_before(tmp_path: Path) -> None:
+    file = tmp_path / "printed.txt"
+    file.write_text(NOTE.replace("7", "8", 1) + "\n")
+
+    with pytest.raises(ProofError):
+        verify_checkpoint(read_note(file), [KEY])
+    with pytest.raises(UsageError):
+        read_note(tmp_path / "none.txt")
