@@ -19,6 +19,7 @@ NAME = "smollm2-135m-instruct-q8_0"
 _RECIPE = ROOT / "examples/demo.toml"
 _USER = "sealift-engine-prod"
 _SECRET = "/root/omar.password"
+_HOLDS_SECONDS = 10.0
 
 
 def model_of_recipe() -> str:
@@ -32,6 +33,7 @@ def all_of_it(run: Run, served: Served) -> None:
     digest = opened(run)
     units = [f"sealift-engine-production@{one[:12]}.service" for one in (served.digest, digest)]
     both_answer(run, served, digest, chapter="Both models answer by name over TLS, and each answer is proven")
+    department_stopped(run, served)
     held(run, units)
     watched(run, units)
     killed(run, served, units[1])
@@ -62,6 +64,30 @@ def both_answer(run: Run, served: Served, digest: str, *, chapter: str) -> None:
             run.require("a name leads to its own line", answer["model_digest"] == version, answer)
             proof = run.machine.result("sealift", "prove", answer["request_id"])
             run.require("the proof of each line's answer holds", proof["ok"] is True, proof)
+
+
+def department_stopped(run: Run, served: Served) -> None:
+    """Let one operator stop a department and the other lift it; nobody who may write the state does anything."""
+    with run.stage.chapter("An operator stops a department within seconds, and another lifts it"):
+        for person, lift, status in (("iris", "", 503), ("omar", "--lift", 200)):
+            secret = f"home/{person}/password"
+            (run.machine.root / secret).write_text(password_of(person) + "\n")
+            run.machine.shell(f"chown {person} /{secret} && chmod 600 /{secret}")
+            command = f"sealift stop --department radiology {lift} --as {person} --reason pilot".split()
+            run.machine.run(*as_person(person, *command, "--password-file", f"/{secret}"))
+            (run.machine.root / secret).unlink()
+            told = _answered_with(run, served, status)
+            is_told = status == 200 or told["code"] == "stopped"
+            run.require("a department's callers are stopped, and answered again", is_told, told)
+
+
+def _answered_with(run: Run, served: Served, status: int) -> dict[str, Any]:
+    """Ask until a question has this status, and return what came; gateways look at what was recorded each second."""
+    until = time.monotonic() + _HOLDS_SECONDS
+    while (told := run.workstation("post", key=served.key))["status"] != status and time.monotonic() < until:
+        time.sleep(0.2)
+    run.require("what an operator recorded of callers holds within seconds", told["status"] == status, told)
+    return told
 
 
 def held(run: Run, units: list[str]) -> None:
