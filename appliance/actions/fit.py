@@ -10,6 +10,7 @@ loading the version before again, for which the time that this box needed is tol
 are asked.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -262,18 +263,18 @@ def judge(
 
 
 def need_of(config: Config, ledger: Ledger, version: Version) -> Need | None:
-    """Return what a version takes, as recorded when it was registered, else computed from the store; None if unknown.
+    """Return what a version takes: the more of what was recorded of it and what its files tell now; None if unknown.
 
-    Never raises: a version whose need cannot be told is handled as one that may not fit beside another.
+    A release of before may have counted less, or another processor. Never raises: a version whose need cannot be told
+    is handled as one that may not fit beside another.
     """
-    for leaf in ledger.find(kind=catalog.REGISTERED, field="model_digest", value=version.model_digest, limit=1):
-        if (recorded := Need.from_json(leaf.body.get("memory"))) is not None:
-            return recorded
-    try:
+    leaves = ledger.find(kind=catalog.REGISTERED, field="model_digest", value=version.model_digest, limit=1)
+    found = [need for leaf in leaves if (need := Need.from_json(leaf.body.get("memory"))) is not None]
+    with suppress(SealiftError, OSError):
         stored, descriptor, _ = carrier(ContentStore(config.at.store), version.model_digest)
-        return memory.need_of(descriptor, stored.path_of)
-    except (SealiftError, OSError):
-        return None
+        if (computed := memory.need_of(descriptor, stored.path_of)) is not None:
+            found.append(computed)
+    return max(found, key=lambda need: need.total, default=None)
 
 
 def held_in_test(config: Config, ledger: Ledger, state: Engine, version: Version) -> Held:

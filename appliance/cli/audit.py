@@ -11,6 +11,7 @@ import segno
 import typer
 
 from appliance.actions.auditing import making
+from appliance.actions.auditing.ofkey import records_of
 from appliance.actions.auditing.span import moment
 from appliance.actions.tracing import comparing
 from appliance.actions.tracing.reading import note_read
@@ -55,9 +56,12 @@ def _list(
     own = shared.of(context)
     if request is not None and key is not None:
         raise UsageError(what="a request has one key", fix="give --request or --key")
-    field, value = ("key_id", key) if key is not None else (None if request is None else "request_id", request)
+    field = None if request is None else "request_id"
     with ledger_of(own) as ledger:
-        leaves = ledger.find(kind, field=field, value=value, limit=limit, newest_first=not oldest)
+        if key is not None:
+            leaves = records_of(ledger, key, kind=kind, limit=limit, newest_first=not oldest)
+        else:
+            leaves = ledger.find(kind, field=field, value=request, limit=limit, newest_first=not oldest)
         note_read(ledger, "list", leaves, request_id=request if request and leaves else "")
     lines = [
         f"{leaf.sequence:>8}  {leaf.time}  {leaf.kind:<24} {leaf.via.door:<16} {_brief(leaf.body)}" for leaf in leaves

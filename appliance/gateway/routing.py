@@ -6,7 +6,7 @@ within a second, and so is the scrub's word that a version is damaged: nobody is
 """
 
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from appliance.audit.facts import Ledger
+from appliance.audit.leaf import Leaf
 from appliance.config import Places
 from appliance.errors import NotInstalledError, StoreDamagedError
 from appliance.gateway import problems, staterows
@@ -265,6 +266,7 @@ class StateRoutes:
         self._stops: frozenset[tuple[str, str]] = frozenset()
         self._applied = -1
         self._unapplied = Unapplied(ledger, clock)
+        self._recorded: Sequence[Leaf] = ()
         self._damaged: frozenset[str] = frozenset()
         self._has_lines = False
 
@@ -285,17 +287,17 @@ class StateRoutes:
     def _freshen(self) -> None:
         now = self._clock.monotonic()
         if self._read_at is None or now - self._read_at > _FRESH_SECONDS:
+            self._prepare()
             try:
                 if self._engine is None:
                     self._engine = open_state(self._places, read_only=True)
                 with self._engine.connect() as connection:
                     self._damaged = frozenset(damaged(self._places.scrub))
-                    applied = applied_sequence(connection)  # first: what is applied meanwhile is only told twice
+                    self._applied = applied_sequence(connection)  # first: what comes meanwhile is only told twice
                     # After an upgrade the gateway may be there before whoever writes the state brings its schema up.
                     is_whole = staterows.has_rollouts(connection)
                     self._lines = self._read(connection, is_whole=is_whole)
                     self._stops = staterows.stops(connection) if is_whole else frozenset()
-                    self._applied = applied
             except NotInstalledError:
                 self._lines, self._stops, self._applied = Lines(), frozenset(), -1
             except SQLAlchemyError as error:
@@ -304,6 +306,9 @@ class StateRoutes:
                     what="the state cannot be read", why=type(error).__name__, fix="see `sealift status`"
                 ) from error
             self._read_at = now
+
+    def _prepare(self) -> None:
+        """Ask for what is needed beside the state, before it is opened."""
 
     def _read(self, connection: Connection, *, is_whole: bool) -> Lines:
         # State of before the release that knows lines has no column for them, and no line but the first.

@@ -6,10 +6,12 @@ that this gateway cannot reach.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 from sqlalchemy import Connection, inspect
 
+from appliance.errors import LedgerUnavailableError
 from appliance.gateway.routing import Lines, Route, Serving, StateRoutes
 from appliance.gateway.unapplied import loads
 from appliance.registry import stageloads
@@ -25,6 +27,11 @@ class StageRoutes(StateRoutes):
 
     engines = f"engine-{Stage.TEST}"
 
+    def _prepare(self) -> None:
+        # Before the state is opened: nobody who writes it waits for the ledger. Without it nothing is answered anyway.
+        with suppress(LedgerUnavailableError):
+            self._recorded = self._unapplied.since(self._applied)
+
     def _read(self, connection: Connection, *, is_whole: bool) -> Lines:
         # After an upgrade this gateway may be there before whoever writes the state brings its schema up.
         if not is_whole or not inspect(connection).has_table(StageLoad.__tablename__):
@@ -35,7 +42,7 @@ class StageRoutes(StateRoutes):
     def _loaded(self, connection: Connection) -> Iterator[Route]:
         applied = applied_sequence(connection)
         told = [(one.model_digest, one.at) for one in stageloads.loads(connection)]
-        for model_digest, at in loads(told, self._unapplied.since(applied)):
+        for model_digest, at in loads(told, [leaf for leaf in self._recorded if leaf.sequence > applied]):
             route = self._route(connection, model_digest, at)
             if route is not None:
                 yield route

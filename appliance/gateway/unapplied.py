@@ -8,6 +8,7 @@ A promotion is none of this: its route changes when its engine is up, and that i
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 from appliance.audit.facts import Ledger
@@ -21,13 +22,26 @@ LOADED: Final = "stage.loaded"
 UNLOADED: Final = "stage.unloaded"
 _KINDS: Final = (STOPPED, FREED, LOADED, UNLOADED)
 _FRESH_SECONDS: Final = 1.0
+# A ledger that answers everything but this is not believed for ever.
+_STALE_SECONDS: Final = 10.0
 _PAGE: Final = 500
 
 Stops = frozenset[tuple[str, str]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """The records behind `applied`, read at `at` seconds of the clock."""
+
+    applied: int
+    at: float
+    leaves: tuple[Leaf, ...]
+
+
 class Unapplied:
-    """Reads on in the ledger, at most once a second. Safe for threads.
+    """Reads what lies behind the state, at most once a second. Safe for threads: one asks, others take what is known.
+
+    Each look reads anew all that the state lacks, so a ledger or a state that was set back is seen as it is now.
 
     Args:
         ledger: Through the gateway's door; nothing is read without one.
@@ -37,32 +51,58 @@ class Unapplied:
     def __init__(self, ledger: Ledger | None, clock: Clock) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._lock = threading.Lock()
-        self._looked_at: float | None = None
-        self._next: int | None = None
-        self._leaves: list[Leaf] = []
+        self._asking = threading.Lock()
+        self._failed_at: float | None = None
+        self._look: _Look | None = None
 
     def since(self, applied: int) -> Sequence[Leaf]:
         """Return the records that a state which reflects `applied` lacks, in order.
 
-        While the ledger does not answer they are those that were read before: then nothing is answered either.
+        While the ledger does not answer they are, for ten seconds, those that were read before.
+
+        Raises:
+            LedgerUnavailableError: It could not be asked, and what is known is too old or of a newer state.
         """
         if self._ledger is None:
             return ()
-        with self._lock:
-            now = self._clock.monotonic()
-            if self._looked_at is None or now - self._looked_at > _FRESH_SECONDS:
+        began = self._clock.monotonic()
+        known = self._look
+        if known is None or applied < known.applied or began - known.at > _STALE_SECONDS:
+            with self._asking:
+                known = self._asked_meanwhile(applied, began) or self._asked(self._ledger, applied)
+        elif began - known.at > _FRESH_SECONDS and self._asking.acquire(blocking=False):
+            try:
                 with suppress(LedgerUnavailableError):
-                    self._read_on(self._ledger, applied)
-                self._looked_at = now
-            self._leaves = [leaf for leaf in self._leaves if leaf.sequence > applied]
-            return tuple(self._leaves)
+                    known = self._asked(self._ledger, applied)
+            finally:
+                self._asking.release()
+        return tuple(leaf for leaf in known.leaves if leaf.sequence > applied)
 
-    def _read_on(self, ledger: Ledger, applied: int) -> None:
-        start = applied + 1 if self._next is None else max(self._next, applied + 1)
-        while page := ledger.leaves(start, _PAGE, kinds=_KINDS):
-            self._leaves += page
-            start = self._next = page[-1].sequence + 1
+    def _asked_meanwhile(self, applied: int, began: float) -> _Look | None:
+        """Return what another thread was told while this one waited for it.
+
+        Raises:
+            LedgerUnavailableError: That one was told nothing; nobody waits for the ledger twice.
+        """
+        known = self._look
+        if known is not None and known.at >= began and known.applied <= applied:
+            return known
+        if self._failed_at is not None and self._failed_at > began:
+            raise LedgerUnavailableError(
+                what="what was recorded of callers cannot be read", why="the ledger does not answer", fix="try again"
+            )
+        return None
+
+    def _asked(self, ledger: Ledger, applied: int) -> _Look:
+        leaves: list[Leaf] = []
+        try:
+            while page := ledger.leaves(leaves[-1].sequence + 1 if leaves else applied + 1, _PAGE, kinds=_KINDS):
+                leaves += page
+        except LedgerUnavailableError:
+            self._failed_at = self._clock.monotonic()
+            raise
+        self._look = _Look(applied=applied, at=self._clock.monotonic(), leaves=tuple(leaves))
+        return self._look
 
 
 def stops(told: Stops, leaves: Iterable[Leaf]) -> Stops:

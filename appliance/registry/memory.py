@@ -159,7 +159,8 @@ def need_of(descriptor: ModelDescriptor, path_of: Callable[[str], Path]) -> Need
 
 @cache
 def _own_flags() -> frozenset[str]:
-    return Machine.probe("").cpu_flags
+    """Return what this machine's processor names; where a unit sees no /proc/cpuinfo, all that there might be."""
+    return Machine.probe("").cpu_flags or frozenset(_LAID_OUT)
 
 
 def _laid_out(header: GgufHeader, flags: Collection[str]) -> int:

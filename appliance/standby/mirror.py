@@ -43,6 +43,18 @@ def rotations(folder: Path, box: BoxCard) -> tuple[bytes, ...]:
         return tuple(row.raw for row in copy._backend.rows(0, EVERY, kinds=[ROTATED]))  # noqa: SLF001 - the same module
 
 
+def size_of(folder: Path, box: BoxCard) -> int:
+    """Return how many records a mirror holds; 0 where there is none, or one that nothing was ever taken into.
+
+    Raises:
+        LedgerUnavailableError: It cannot be read, or another process has it.
+    """
+    if not (folder / FILE_NAME).exists():
+        return 0
+    with Mirror(folder, box) as copy:
+        return copy.size
+
+
 class Mirror:
     """The mirror of one box, open to grow. Close it."""
 

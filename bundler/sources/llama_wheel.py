@@ -177,13 +177,16 @@ def kept(folder: Path, facts: dict[str, str]) -> LlamaWheel | None:
 def _build(source: Path, toolchain: Toolchain, scratch: Path, *, clock: Clock, progress: Progress) -> Path:
     started = clock.monotonic()
     out, header = scratch / "wheel", llama_source.header(scratch)
+    # Where files of the source are named in what is built, they are named as seen from it: no folder of this machine.
+    unnamed = shlex.quote(f"-ffile-prefix-map={source}=.")
     toolchain.pip(
         "wheel", "-v", "--no-deps", "--no-index", "--no-build-isolation", "--no-cache-dir", "-w", out, source,
         what=f"{PACKAGE} could not be built",
         fix="install g++ (apt-get install build-essential) and look at the last lines above",
         environment={
             "CMAKE_ARGS": CMAKE_ARGS,
-            "CXXFLAGS": f"-include {shlex.quote(str(header))}",
+            "CFLAGS": unnamed,
+            "CXXFLAGS": f"{unnamed} -include {shlex.quote(str(header))}",
             "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1),
             "SOURCE_DATE_EPOCH": _EPOCH,
             "FORCE_CMAKE": "1",

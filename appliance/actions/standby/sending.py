@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from appliance.actions.pinned import plain_bytes
 from appliance.actions.standby import keeping
 from appliance.actions.standby.keeping import EXPORTED, IMPORTED, Grown
 from appliance.audit.facts import Ledger
-from appliance.audit.offline import OfflineLedger
 from appliance.config import Config
-from appliance.errors import LedgerUnavailableError
 from appliance.keys.opening import folder_of
 from appliance.keys.provider import KeyProvider
 from appliance.standby import channel, mirror, vouched
@@ -25,11 +24,13 @@ from appliance.standby.bundle import ENVELOPE_NAME, EVIDENCE_NAME, LEAVES_NAME
 from appliance.standby.inbox import HAVE
 from appliance.standby.pairing import require_paired
 from appliance.standby.peers import PeerLine, PeerRefusedError
-from media import canonical
-from media.clock import Clock, SystemClock
+from media import canonical, durable
+from media.clock import Clock
+from media.errors import SealiftError
 
 TIMEOUT_SECONDS: Final = 20.0
 _PART: Final = 1024 * 1024
+_NOTE_BYTES: Final = 32
 _PAGE: Final = 200
 
 
@@ -103,17 +104,22 @@ def take_in(config: Config, peer: str, *, ledger: Ledger) -> Grown | None:
 def note_held(config: Config, peer: str) -> None:
     """Let the process between boxes say how many records of the other box are here, whichever way they came.
 
-    Where it never ran there is no inbox; it gets to know in the first turn after.
+    Where it never ran there is no inbox; it gets to know in the first turn after, as it does where this cannot be
+    written or the mirror is being looked at. Its folder belongs to a service that the network reaches, so nothing in
+    it is followed.
     """
     box, note = require_paired(config.at, peer).peer, inbox_of(config) / f"{peer}.{HAVE}"
+    with suppress(SealiftError, OSError):
+        told = f"{mirror.size_of(mirror.folder_of(config.at, box), box)}\n".encode()
+        if note.parent.is_dir() and _noted(note) != told:
+            durable.replace(note, told, mode=0o644)
+
+
+def _noted(note: Path) -> bytes | None:
     try:
-        size = OfflineLedger.of_folder(mirror.folder_of(config.at, box), clock=SystemClock()).head().size
-    except LedgerUnavailableError:
-        return  # nothing was ever brought
-    if not note.parent.is_dir() or (note.exists() and note.read_text() == f"{size}\n"):
-        return
-    note.write_text(f"{size}\n")
-    note.chmod(0o644)
+        return plain_bytes(note, "what is noted of the other box", limit=_NOTE_BYTES)
+    except SealiftError:
+        return None
 
 
 def _put(line: PeerLine, name: str, content: bytes) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
+from appliance.actions import fit as module
 from appliance.actions.fit import FitFacts, Holds, fit, held_beside
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config
@@ -91,6 +93,18 @@ def test_what_cannot_be_computed_is_left_to_the_gates(config: Config, state: Eng
 
 
 @pytest.mark.parametrize("old", [4, 4.6])
+@pytest.mark.parametrize(("recorded", "computed"), [(2, 4.6), (4.6, 2)])
+def test_the_more_counts_of_what_was_recorded_and_what_the_files_tell_now(
+    config: Config, state: Engine, monkeypatch: pytest.MonkeyPatch, recorded: float, computed: float
+) -> None:
+    """A release of before counted less, or another processor."""
+    now = Need(weights=int(computed * GIB), cache=0, compute=0, process=0)
+    monkeypatch.setattr(module, "carrier", lambda *_: (SimpleNamespace(path_of=None), None, None))
+    monkeypatch.setattr(module.memory, "need_of", lambda *_: now)
+
+    assert planned(config, state, new=recorded, old=recorded, total=10).holds is Holds.ONE
+
+
 def test_people_are_told_that_a_model_of_another_name_takes_the_others_place(
     config: Config, state: Engine, old: float
 ) -> None:

@@ -1,5 +1,7 @@
 """What an operator records about callers and the test stage holds within a second, whoever brings the state up."""
 
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +16,10 @@ from appliance.config import Places
 from appliance.errors import LedgerUnavailableError
 from appliance.gateway.routing import StateRoutes
 from appliance.gateway.stageroutes import StageRoutes
-from appliance.gateway.unapplied import Unapplied, loads
+from appliance.gateway.unapplied import Unapplied, loads, stops
 from appliance.state.database import open_state
 from appliance.state.projection import catch_up
-from media.clock import FixedClock
+from media.clock import FixedClock, SystemClock
 from tests.support.gateway import site_file
 from tests.support.ledger import DIGEST_A, DIGEST_B, bodies, rollout_bodies
 
@@ -133,6 +135,69 @@ def test_while_the_ledger_does_not_answer_what_was_stopped_stays_so(
     clock.advance(SECOND)
 
     assert routes.is_stopped(key_id="k1", department="x")
+
+
+def test_a_ledger_that_never_answered_or_not_for_long_is_not_taken_for_one_without_stops(
+    places: Places, clock: FixedClock, ledger: Leaving, state: Engine
+) -> None:
+    routes = StateRoutes(places, clock, ledger=ledger)
+    ledger.is_away = True
+    with pytest.raises(LedgerUnavailableError):
+        routes.is_stopped(key_id="k1", department="x")
+
+    ledger.is_away = False
+    assert not routes.is_stopped(key_id="k1", department="x")
+    ledger.is_away = True
+    clock.advance(11)
+    with pytest.raises(LedgerUnavailableError):
+        routes.is_stopped(key_id="k1", department="x")
+
+
+def test_what_a_ledger_that_was_set_back_lost_is_forgotten_and_what_it_got_since_is_seen(clock: FixedClock) -> None:
+    before, after = Leaving(clock), Leaving(clock)
+    for _ in range(3):
+        before.append("stop.made", STOP)
+    after.append("stop.made", {**STOP, "name": "k2"})
+    unapplied = Unapplied(before, clock)
+    assert stops(frozenset(), unapplied.since(-1)) == {("key", "k1")}
+
+    unapplied._ledger = after  # the same door, and another ledger behind it
+    clock.advance(SECOND)
+
+    assert stops(frozenset(), unapplied.since(-1)) == {("key", "k2")}
+
+
+def test_one_thread_with_an_older_state_misses_nothing(clock: FixedClock, ledger: Leaving) -> None:
+    ledger.append("stop.made", STOP)
+    stopped = ledger.leaves(0, 10, kinds=("stop.made",))[0].sequence
+    unapplied = Unapplied(ledger, clock)
+    assert unapplied.since(stopped) == ()
+
+    assert [leaf.kind for leaf in unapplied.since(stopped - 1)] == ["stop.made"]
+
+
+def test_callers_do_not_wait_for_a_silent_ledger_one_after_the_other(clock: FixedClock) -> None:
+    asked: list[float] = []
+
+    class Silent(MemoryLedger):
+        def leaves(self, *_: Any, **__: Any) -> list[Leaf]:
+            asked.append(time.monotonic())
+            time.sleep(0.3)
+            raise LedgerUnavailableError(what="the ledger does not answer", why="", fix="")
+
+    unapplied = Unapplied(Silent(clock), SystemClock())
+
+    def ask() -> None:
+        with pytest.raises(LedgerUnavailableError):
+            unapplied.since(-1)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(asked) == 1
 
 
 def test_without_a_ledger_the_state_alone_is_read(clock: FixedClock) -> None:

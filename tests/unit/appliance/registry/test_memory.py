@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -98,6 +99,16 @@ def test_a_table_of_words_that_also_scores_them_is_there_twice_where_it_is_laid_
     )
 
     assert more - same == (5_000 if twice else 0)
+
+
+def test_where_no_processor_can_be_seen_the_most_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units see no /proc/cpuinfo."""
+    table = Tensor(name="token_embd.weight", type_name="Q8_0", shape=(1,), offset=0, length=34_000)
+    tied = replace(header(), tensors=(table,))
+    monkeypatch.setattr(memory, "_own_flags", memory._own_flags.__wrapped__)
+    monkeypatch.setattr(memory.Machine, "probe", lambda _: SimpleNamespace(cpu_flags=frozenset()))
+
+    assert need_of_header(tied, length=1, n_ctx=1000, n_batch=24).weights == 1 + 34_000 + 4000
 
 
 def test_a_version_that_embeds_takes_a_second_model_and_places_for_a_batch(tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
 """What goes over the network is the bundle of a medium: sent in parts, proven from the inbox, and then gone from it."""
 
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from appliance.actions.standby import sending
 from appliance.config import Config
 from appliance.errors import PairingRefusedError, WireError
-from appliance.standby import channel
+from appliance.standby import channel, mirror
 from appliance.standby.inbox import Inbox
 from appliance.standby.pairing import require_paired
 from appliance.standby.peers import Listener
@@ -72,6 +74,37 @@ def test_what_came_by_medium_is_not_sent_again(first: Site, second: Site) -> Non
 
     assert grown is not None
     assert (sent.start, grown.before) == (made.size, made.size)
+
+
+def test_what_is_noted_of_the_other_box_follows_no_link_of_the_service_that_the_network_reaches(
+    second: Site, tmp_path: Path
+) -> None:
+    inbox, secret = sending.inbox_of(second.config), tmp_path / "secret"
+    inbox.mkdir(parents=True)
+    secret.write_text("a key")
+    secret.chmod(0o400)
+    (inbox / "one.have").symlink_to(secret)
+
+    sending.note_held(second.config, "one")
+
+    assert secret.read_text() == "a key"
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o400
+    assert (inbox / "one.have").read_text() == "0\n"
+    assert not (inbox / "one.have").is_symlink()
+
+
+def test_a_mirror_that_nothing_was_taken_into_is_empty_and_ends_no_turn(first: Site, second: Site) -> None:
+    inbox, box = sending.inbox_of(second.config), require_paired(second.config.at, "one").peer
+    inbox.mkdir(parents=True)
+    (inbox / "one.have").write_text("900\n")  # of the ledger that the box had before it was restored
+    with mirror.Mirror(mirror.folder_of(second.config.at, box), box) as copy:
+        assert copy.size == 0
+
+    assert sending.take_in(second.config, "one", ledger=second.ledger) is None
+    assert (inbox / "one.have").read_text() == "0\n"
+
+    (mirror.folder_of(second.config.at, box) / "ledger.db").write_bytes(b"no database, and longer than a page " * 200)
+    assert sending.take_in(second.config, "one", ledger=second.ledger) is None
 
 
 def test_a_bundle_that_is_refused_leaves_the_inbox_and_is_sent_anew(first: Site, second: Site) -> None:
