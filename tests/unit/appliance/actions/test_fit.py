@@ -15,7 +15,7 @@ from appliance.config import Config
 from appliance.enginesections import EnginesSection, ProductionEngines
 from appliance.errors import EngineLoadError
 from appliance.promote.destination import Said
-from appliance.registry import catalog
+from appliance.registry import catalog, memory
 from appliance.registry.memory import Need, Room
 from appliance.state import projection
 from tests.support.ledger import DIGEST_A, DIGEST_B, bodies
@@ -92,7 +92,6 @@ def test_what_cannot_be_computed_is_left_to_the_gates(config: Config, state: Eng
     planned(config, state, new=None, old=4, total=10).require_loadable()
 
 
-@pytest.mark.parametrize("old", [4, 4.6])
 @pytest.mark.parametrize(("recorded", "computed"), [(2, 4.6), (4.6, 2)])
 def test_the_more_counts_of_what_was_recorded_and_what_the_files_tell_now(
     config: Config, state: Engine, monkeypatch: pytest.MonkeyPatch, recorded: float, computed: float
@@ -100,11 +99,12 @@ def test_the_more_counts_of_what_was_recorded_and_what_the_files_tell_now(
     """A release of before counted less, or another processor."""
     now = Need(weights=int(computed * GIB), cache=0, compute=0, process=0)
     monkeypatch.setattr(module, "carrier", lambda *_: (SimpleNamespace(path_of=None), None, None))
-    monkeypatch.setattr(module.memory, "need_of", lambda *_: now)
+    monkeypatch.setattr(memory, "need_of", lambda *_: now)
 
     assert planned(config, state, new=recorded, old=recorded, total=10).holds is Holds.ONE
 
 
+@pytest.mark.parametrize("old", [4, 4.6])
 def test_people_are_told_that_a_model_of_another_name_takes_the_others_place(
     config: Config, state: Engine, old: float
 ) -> None:

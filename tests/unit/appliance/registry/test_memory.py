@@ -11,6 +11,7 @@ from appliance.errors import EngineLoadError
 from appliance.registry import memory
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.registry.memory import Need, need_of_header, room
+from appliance.verify.fit import Machine
 from media import canonical
 from media.gguf import GgufHeader, Tensor
 from media.llamaprofile import LlamaSettings
@@ -106,7 +107,7 @@ def test_where_no_processor_can_be_seen_the_most_is_counted(monkeypatch: pytest.
     table = Tensor(name="token_embd.weight", type_name="Q8_0", shape=(1,), offset=0, length=34_000)
     tied = replace(header(), tensors=(table,))
     monkeypatch.setattr(memory, "_own_flags", memory._own_flags.__wrapped__)
-    monkeypatch.setattr(memory.Machine, "probe", lambda _: SimpleNamespace(cpu_flags=frozenset()))
+    monkeypatch.setattr(Machine, "probe", lambda _: SimpleNamespace(cpu_flags=frozenset()))
 
     assert need_of_header(tied, length=1, n_ctx=1000, n_batch=24).weights == 1 + 34_000 + 4000
 
