@@ -127,8 +127,8 @@ def banners(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(job: dict[str, Any]) -> dict[str, Any]:
-    """Ask without a pause until a file appears; append to another what became of each question."""
-    lock, stop = threading.Lock(), Path(job["stop"])
+    """Ask, so many times a second at most, until a file appears; append to another what became of each question."""
+    lock, stop, pace = threading.Lock(), Path(job["stop"]), job["callers"] / job["a_second"]
 
     def ask_on() -> None:
         while not stop.exists():
@@ -137,8 +137,7 @@ def load(job: dict[str, Any]) -> dict[str, Any]:
             line = {"began": began, "ended": time.time(), "status": status, "request": request}
             with lock, Path(job["told"]).open("a") as told:
                 told.write(json.dumps(line) + "\n")
-            if status != 200:
-                time.sleep(0.1)
+            time.sleep(max(0.0 if status == 200 else 0.1, began + pace - time.time()))
 
     callers = [threading.Thread(target=ask_on) for _ in range(job["callers"])]
     for one in callers:

@@ -70,13 +70,14 @@ class Load:
 
 
 @contextmanager
-def load(run: Run, key: str, *, callers: int = 2, **question: Any) -> Iterator[Load]:
+def load(run: Run, key: str, *, callers: int = 2, a_second: float = 9.0, **question: Any) -> Iterator[Load]:
     """Let the facility ask, several callers at once, until the block ends; it begins with the first good answer.
 
     Args:
         run: The run.
         key: The callers'.
         callers: How many ask at once.
+        a_second: How many questions all of them ask at most; a key of tier standard has ten.
         question: Another `text` than the facility's, and the most `tokens` of an answer.
     """
     told, stop = run.out / "load.jsonl", run.out / "load.stop"
@@ -89,6 +90,7 @@ def load(run: Run, key: str, *, callers: int = 2, **question: Any) -> Iterator[L
         "authority": str(run.machine.root / "etc/sealift/tls/ca.crt"),
         "key": key,
         "callers": callers,
+        "a_second": a_second,
         **question,
         "told": str(told),
         "stop": str(stop),
