@@ -49,14 +49,12 @@ def all_of_it(run: Run, served: Served, medium: str) -> None:
 
 def engines_wait(run: Run, served: Served) -> None:
     """Overflow and a warm standby start as units, answer when their turn comes, come with a boot, and go again."""
-    machine, site_file = run.machine, run.machine.root / SITE_FILE
+    machine, site_file, key = run.machine, run.machine.root / SITE_FILE, _quick_key(run)
     before = site_file.read_text()
     first, overflow, standby = units = [
         f"sealift-engine-production@{served.digest[:12]}{which}.service" for which in ("", "-cpu", "-standby")
     ]
     with run.stage.chapter("Overflow and a standby wait beside the first engine, and answer when their turn comes"):
-        words = ("--department", "radiology", "--owner", "box", "--tier", "premium")
-        key = str(machine.result("sealift", "keys", "create", *words)["key"])
         site_file.write_text(before + _WAITING)
         told = machine.result(*as_person("omar", "sealift", "promote", MODEL, "--as", "omar"))
         run.require("a promotion starts overflow and standby", all(looks.is_active(run, one) for one in units), told)
@@ -65,7 +63,7 @@ def engines_wait(run: Run, served: Served) -> None:
             _busy(run, first, _LONG_SECONDS)
             answering, *waiting = _since(run, units, had)
             run.require("while the first engine answers the others wait", max(waiting) * _TIMES < answering, waiting)
-        with load(run, key, callers=_MANY, a_second=_QUICK) as more:
+        with load(run, key, callers=_MANY, a_second=_QUICK, tokens=48) as more:
             had = [looks.worked(run, one) for one in units]
             _busy(run, overflow, _LONG_SECONDS)
             answering, relieving, idle = _since(run, units, had)
@@ -101,6 +99,11 @@ def engines_wait(run: Run, served: Served) -> None:
         left = [one for one in units if looks.is_active(run, one)]
         run.require("engines that the site file names no more are stopped", left == [first], left)
     serve(run, served.key, chapter="The first engine answers alone")
+
+
+def _quick_key(run: Run) -> str:
+    words = ("--department", "radiology", "--owner", "box", "--tier", "premium")
+    return str(run.machine.result("sealift", "keys", "create", *words)["key"])
 
 
 def names_listed(run: Run, served: Served) -> None:
