@@ -21,14 +21,12 @@ from appliance.promote.people import require_id
 from appliance.registry import catalog, stageloads
 from appliance.registry.catalog import Version
 from appliance.registry.memory import Room, room
-from appliance.registry.stageloads import Load
+from appliance.registry.stageloads import LOADED, UNLOADED, Load
 from appliance.serve.client import EngineClient
 from appliance.serve.readiness import wait_ready
 from appliance.state import projection
 from media.errors import SealiftError
 
-LOADED: Final = "stage.loaded"
-UNLOADED: Final = "stage.unloaded"
 STAGE: Final = "test"
 # What callers of production may reach was approved; developers get what passed every gate.
 _MAY_BE_TRIED: Final = ("validated", "canary", "production")

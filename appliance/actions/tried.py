@@ -8,11 +8,11 @@ from typing import Final
 
 from appliance.actions.proof import Found
 from appliance.actions.proven_ledger import ProvenLedger
-from appliance.actions.teststage import LOADED, UNLOADED
 from appliance.audit.leaf import Leaf
 from appliance.config import Places
 from appliance.errors import ProofError
 from appliance.registry import evidence
+from appliance.registry.stageloads import LOADED, UNLOADED
 from media import canonical
 from media.clock import from_text
 

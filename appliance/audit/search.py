@@ -66,7 +66,12 @@ def run(query: Query, backend: Backend, *, known_kinds: Collection[str], term_fi
 def _kinds(kind: str | None, known: Collection[str]) -> list[str] | None:
     if kind is None:
         return None
-    return sorted(one for one in known if one == kind or (kind.endswith(".") and one.startswith(kind)))
+    return sorted(one for one in known if is_of(one, kind))
+
+
+def is_of(kind: str, wanted: str) -> bool:
+    """Tell whether a kind is the wanted one, or of the wanted family (``model.``)."""
+    return kind == wanted or (wanted.endswith(".") and kind.startswith(wanted))
 
 
 def _all(backend: Backend, kinds: Collection[str] | None, start: int, *, newest_first: bool) -> Iterator[Row]:

@@ -6,7 +6,7 @@ within a second, and so is the scrub's word that a version is damaged: nobody is
 """
 
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -15,7 +15,6 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from appliance.audit.facts import Ledger
-from appliance.audit.leaf import Leaf
 from appliance.config import Places
 from appliance.errors import NotInstalledError, StoreDamagedError
 from appliance.gateway import problems, staterows
@@ -266,7 +265,6 @@ class StateRoutes:
         self._stops: frozenset[tuple[str, str]] = frozenset()
         self._applied = -1
         self._unapplied = Unapplied(ledger, clock)
-        self._recorded: Sequence[Leaf] = ()
         self._damaged: frozenset[str] = frozenset()
         self._has_lines = False
 

@@ -5,12 +5,13 @@ of production is among them, also where the same version serves there: its engin
 that this gateway cannot reach.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 from sqlalchemy import Connection, inspect
 
+from appliance.audit.leaf import Leaf
 from appliance.errors import LedgerUnavailableError
 from appliance.gateway.routing import Lines, Route, Serving, StateRoutes
 from appliance.gateway.unapplied import loads
@@ -26,6 +27,7 @@ class StageRoutes(StateRoutes):
     """Reads what is loaded, and stops, from `state.db`, at most once a second; see `Routes`."""
 
     engines = f"engine-{Stage.TEST}"
+    _recorded: Sequence[Leaf] = ()
 
     def _prepare(self) -> None:
         # Before the state is opened: nobody who writes it waits for the ledger. Without it nothing is answered anyway.

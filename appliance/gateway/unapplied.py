@@ -14,12 +14,10 @@ from typing import Final
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.errors import LedgerUnavailableError
+from appliance.promote.reviews import FREED, STOPPED
+from appliance.registry.stageloads import LOADED, UNLOADED
 from media.clock import Clock
 
-STOPPED: Final = "stop.made"
-FREED: Final = "stop.lifted"
-LOADED: Final = "stage.loaded"
-UNLOADED: Final = "stage.unloaded"
 _KINDS: Final = (STOPPED, FREED, LOADED, UNLOADED)
 _FRESH_SECONDS: Final = 1.0
 # A ledger that answers everything but this is not believed for ever.

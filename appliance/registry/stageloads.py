@@ -4,13 +4,16 @@ Whether their engines run is their supervisor's to say: after a boot they do not
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
 from appliance.errors import ConflictError
 from appliance.state.tables import StageLoad
+
+LOADED: Final = "stage.loaded"
+UNLOADED: Final = "stage.unloaded"
 
 Reader = Connection | Session
 

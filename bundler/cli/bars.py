@@ -20,9 +20,10 @@ from media import clock, durable
 from media.errors import UnreadableError, UsageError
 
 Work = Annotated[Path, typer.Argument(help="The release's work folder.")]
-CeremonyFolder = Annotated[
-    Path, typer.Option("--ceremony", help="The ceremony folder, with the root.", envvar="SEALIFT_CEREMONY")
-]
+_CEREMONY = typer.Option("--ceremony", help="The ceremony folder, with the root.", envvar="SEALIFT_CEREMONY")
+CeremonyFolder = Annotated[Path, _CEREMONY]
+CeremonyWanted = Annotated[Path | None, _CEREMONY]
+"""Where a dry run does without it, and the command itself says that it is missing."""
 Person = Annotated[str, typer.Option("--person", help="Who you are: your id in the root.")]
 Home = Annotated[
     Path | None, typer.Option("--home", help="Your GnuPG home. Demo keys lie in the ceremony folder and need none.")

@@ -1,7 +1,6 @@
 """`sealift-bundler seal`: round two, the tag manifests; and the plan of the volumes."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +9,7 @@ from bundler.cli import context as shared
 from bundler.cli.attest import choose
 from bundler.cli.bars import (
     Capacities,
+    CeremonyWanted,
     Home,
     KeyPlaces,
     OfflineRequired,
@@ -37,10 +37,7 @@ def register(app: typer.Typer) -> None:
     def command(
         context: typer.Context,
         work: Work,
-        ceremony: Annotated[
-            Path | None,
-            typer.Option("--ceremony", help="The ceremony folder, with the root.", envvar="SEALIFT_CEREMONY"),
-        ] = None,
+        ceremony: CeremonyWanted = None,
         person: Annotated[str, typer.Option("--person", help="Who you are: your id in the root.")] = "",
         home: Home = None,
         key: KeyPlaces = None,

@@ -9,7 +9,6 @@ in the provenance, as the compiler is. Two to three minutes on two cores, kept i
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -106,8 +105,7 @@ def _build(source: Path, toolchain: Toolchain, folder: Path, *, clock: Clock, pr
     started = clock.monotonic()
     kit = os.environ.get("VULKAN_SDK", "")
     tools = toolchain.variables()
-    # Where files of the source are named in what is built, they are named as seen from it.
-    flags = shlex.quote(f"-ffile-prefix-map={source}=.")
+    flags = llama_source.unnamed(source)
     environment = {
         **tools,
         "PATH": f"{kit}/bin:{tools['PATH']}" if kit else tools["PATH"],

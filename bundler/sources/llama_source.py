@@ -6,13 +6,14 @@ the patch does not fit in every line is not built.
 """
 
 import hashlib
+import shlex
 import tarfile
 from importlib import resources
 from pathlib import Path
 from typing import Final
 
 from bundler.cache import Cache
-from bundler.errors import BuildError, SourceError
+from bundler.errors import SourceError
 from bundler.process import run
 from bundler.sources.wheels import Locked
 from bundler.toolchain import Toolchain
@@ -36,6 +37,11 @@ def header(folder: Path) -> Path:
     written = folder / _BEFORE_EACH
     written.write_bytes(_own(_BEFORE_EACH))
     return written
+
+
+def unnamed(source: Path) -> str:
+    """Return the compiler's flag by which files of the source are named as seen from it: no folder of this machine."""
+    return shlex.quote(f"-ffile-prefix-map={source}=.")
 
 
 def source_of(package: Locked, cache: Cache, toolchain: Toolchain, scratch: Path) -> Path:
@@ -99,7 +105,6 @@ def change(source: Path) -> None:
                 ["patch", *only_look, "--strip=1", "--fuzz=0", "--forward", "--batch", f"--input={written.resolve()}"],
                 what=f"the source of {PACKAGE} cannot be changed for processors without AMX",
                 fix="apt-get install patch; where it is there, use a release of Sealift that knows this version",
-                error=BuildError,
                 folder=llama,
             )
     finally:

@@ -177,8 +177,7 @@ def kept(folder: Path, facts: dict[str, str]) -> LlamaWheel | None:
 def _build(source: Path, toolchain: Toolchain, scratch: Path, *, clock: Clock, progress: Progress) -> Path:
     started = clock.monotonic()
     out, header = scratch / "wheel", llama_source.header(scratch)
-    # Where files of the source are named in what is built, they are named as seen from it: no folder of this machine.
-    unnamed = shlex.quote(f"-ffile-prefix-map={source}=.")
+    unnamed = llama_source.unnamed(source)
     toolchain.pip(
         "wheel", "-v", "--no-deps", "--no-index", "--no-build-isolation", "--no-cache-dir", "-w", out, source,
         what=f"{PACKAGE} could not be built",

@@ -5,6 +5,7 @@ The second is the demo's own sibling of the first, made at another level; the re
 
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 from examples.demo.people import password_of
@@ -76,18 +77,13 @@ def department_stopped(run: Run, served: Served) -> None:
             command = f"sealift stop --department radiology {lift} --as {person} --reason pilot".split()
             run.machine.run(*as_person(person, *command, "--password-file", f"/{secret}"))
             (run.machine.root / secret).unlink()
-            told = _answered_with(run, served, status)
+            told = looks.answered(run, served.key, _has(status), seconds=_HOLDS_SECONDS)
             is_told = status == 200 or told["code"] == "stopped"
             run.require("a department's callers are stopped, and answered again", is_told, told)
 
 
-def _answered_with(run: Run, served: Served, status: int) -> dict[str, Any]:
-    """Ask until a question has this status, and return what came; gateways look at what was recorded each second."""
-    until = time.monotonic() + _HOLDS_SECONDS
-    while (told := run.workstation("post", key=served.key))["status"] != status and time.monotonic() < until:
-        time.sleep(0.2)
-    run.require("what an operator recorded of callers holds within seconds", told["status"] == status, told)
-    return told
+def _has(status: int) -> Callable[[dict[str, Any]], bool]:
+    return lambda answer: bool(answer["status"] == status)
 
 
 def held(run: Run, units: list[str]) -> None:

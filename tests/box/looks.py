@@ -81,3 +81,21 @@ def wait(
         if time.monotonic() > until:
             raise BoxError(otherwise())
         time.sleep(pause)
+
+
+def answered(
+    run: Run, key: str, is_so: Callable[[dict[str, Any]], bool], *, seconds: float, **question: Any
+) -> dict[str, Any]:
+    """Ask until an answer is so, and return it: what was recorded or laid down holds a moment later.
+
+    Raises:
+        BoxError: None was so; the last one is told.
+    """
+    answers: list[dict[str, Any]] = []
+
+    def holds() -> bool:
+        answers.append(run.workstation("post", key=key, **question))
+        return is_so(answers[-1])
+
+    wait(holds, lambda: str(answers[-1]), seconds=seconds)
+    return answers[-1]

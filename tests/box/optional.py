@@ -135,15 +135,8 @@ def names_listed(run: Run, served: Served) -> None:
 
 
 def _asked_until(run: Run, served: Served, text: str, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """Ask until an answer is so, and return it: a list that lies there holds a second later on a quiet machine."""
-    answers: list[dict[str, Any]] = []
-
-    def holds() -> bool:
-        answers.append(run.workstation("post", key=served.key, text=text))
-        return is_so(answers[-1])
-
-    looks.wait(holds, lambda: str(answers[-1]), seconds=_HOLDS_SECONDS)
-    return answers[-1]
+    """Ask until an answer is so: a list that lies there holds a second later on a quiet machine."""
+    return looks.answered(run, served.key, is_so, seconds=_HOLDS_SECONDS, text=text)
 
 
 def with_the_rest(run: Run) -> None:

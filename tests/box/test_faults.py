@@ -208,6 +208,7 @@ OPTIONAL = (
     "and so does monitoring",
     "doctor starts it again",
     "the first line answers while the second is away",
+    "a department's callers are stopped, and answered again",
     "the second line's engine is back by systemd",
     "both lines come with a boot",
     "the first line answers while the second is stopped",

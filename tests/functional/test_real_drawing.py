@@ -16,7 +16,7 @@ from appliance.serve.engine import Row, Sampling
 from appliance.serve.llama_cpp import LlamaCppDecoder
 
 decoder = LlamaCppDecoder(Path(sys.argv[2]), n_ctx=512, n_batch=256, n_seq_max=1, threads=1)
-prompt = decoder.tokenize("One two three. " * 16 + "One", special=False)
+prompt = decoder.tokenize("One two three. " * 32 + "One", special=False)
 
 def drawn(count, **sampling):
     decoder.release(0)
@@ -48,8 +48,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_a_penalty_ends_what_would_be_said_again_and_again(found: Any) -> None:
-    assert len(set(found["greedy"])) <= 12  # of 24: how soon it falls into a circle differs by processor
-    assert len(set(found["penalised"])) > 1.5 * len(set(found["greedy"]))
+    assert len(set(found["greedy"])) < 8
+    assert len(set(found["penalised"])) > 2 * len(set(found["greedy"]))
 
 
 def test_of_one_token_only_the_likeliest_is_drawn_however_hot(found: Any) -> None:

@@ -5,6 +5,7 @@ from typing import Final
 
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
+from appliance.audit.search import is_of
 
 _CREATED: Final = "key.created"
 _FIELD: Final = "key_id"
@@ -23,15 +24,11 @@ def records_of(ledger: Ledger, key_id: str, *, kind: str | None, limit: int, new
     made = ledger.find(_CREATED, field=_FIELD, value=key_id, limit=1, newest_first=False)
     found: list[Leaf] = []
     for leaf in _leaves(ledger, made[0].sequence if made else 0, newest_first=newest_first):
-        if leaf.body.get(_FIELD) == key_id and (kind is None or leaf.kind == kind or _is_of_family(leaf, kind)):
+        if leaf.body.get(_FIELD) == key_id and (kind is None or is_of(leaf.kind, kind)):
             found.append(leaf)
             if len(found) == limit:
                 break
     return found
-
-
-def _is_of_family(leaf: Leaf, kind: str) -> bool:
-    return kind.endswith(".") and leaf.kind.startswith(kind)
 
 
 def _leaves(ledger: Ledger, first: int, *, newest_first: bool) -> Iterator[Leaf]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from appliance.actions import teststage
 from appliance.actions.fit import Holds, fit, held_beside
 from appliance.actions.teststage import load, loaded, unload
 from appliance.audit.memory import MemoryLedger
@@ -20,7 +19,7 @@ from appliance.errors import (
 )
 from appliance.install.supervisor import UnitState, engine_unit
 from appliance.promote.policy import packaged
-from appliance.registry import catalog
+from appliance.registry import catalog, stageloads
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.registry.memory import Need, Room
 from appliance.state import projection
@@ -213,4 +212,4 @@ def test_whatever_is_asked_in_whatever_order_the_record_and_the_engines_agree(fl
         for version in versions:
             runs = floor.supervisor.state(unit_of(version)) is UnitState.ACTIVE
             assert not runs or version.model_digest in lent
-    assert {teststage.LOADED, teststage.UNLOADED} == set(kinds(floor))
+    assert {stageloads.LOADED, stageloads.UNLOADED} == set(kinds(floor))
