@@ -75,7 +75,7 @@ def alone(python: Path, folder: Path, scratch: Path, *, threads: int) -> Iterato
         process = subprocess.Popen(command, cwd=scratch, env=told, stdout=log, stderr=log)
         try:
             _until_answering(process, port, scratch / "alone.log")
-            yield Contestant(name="vLLM alone", port=port, model="alone", pids=(process.pid,))
+            yield Contestant(name="vLLM alone", port=port, model="alone", pids=(process.pid,), counts=port)
         finally:
             process.terminate()
             process.wait(timeout=180)
@@ -115,12 +115,15 @@ def main() -> int:
 
 def _gateway_measured(python: Path, folder: Path, scratch: Path) -> list[Row]:
     rows = []
-    with _behind_the_gateway(python, folder) as ours, alone(python, folder, scratch, threads=THREADS) as peer:
-        both = [ours, replace(peer, pids=_computing(peer.pids))]
+    with _behind_the_gateway(python, folder) as both, alone(python, folder, scratch, threads=THREADS) as peer:
+        # Two vLLMs of one command differ; one that is asked both ways shows what the gateway costs.
+        ours, same = both
+        asked = [ours, same, replace(peer, pids=_computing(peer.pids))]
         with shares.weighed(_services(peer)) as is_weighed:
             for stream in (False, True):
-                found = measured(both, stream=stream)
-                rows += _gateway_rows(found[ours.name], found[peer.name], way="streamed" if stream else "whole")
+                found, way = measured(asked, stream=stream), "streamed" if stream else "whole"
+                rows += _gateway_rows(found[ours.name], found[peer.name], way=way)
+                rows += _gateway_alone(found[ours.name], found[same.name], way=way)
     return [replace(row, more={**row.more, "processors_shared_by": _BY[is_weighed]}) for row in rows]
 
 
@@ -147,12 +150,22 @@ def _engine_measured(python: Path, folder: Path, scratch: Path, level: Picked) -
 
 
 @contextmanager
-def _behind_the_gateway(python: Path, folder: Path) -> Iterator[Contestant]:
+def _behind_the_gateway(python: Path, folder: Path) -> Iterator[tuple[Contestant, Contestant]]:
+    """Run a site whose production vLLM serves; yield it behind its gateway, and the same vLLM at its own socket."""
     # vLLM binds its threads to the first cores that it may use and leaves the last ones.
     with promoted(python, folder, more=f"threads = {THREADS}\n", core=max(os.sched_getaffinity(0))) as own:
         key = as_json(own.sealift, "keys", "create", "--department", "radiology", "--owner", "test")["key"]
         pids = _computing((own.supervisor.launchers[own.unit].pid,))
-        yield Contestant(name="through the gateway", port=own.port, model="production", key=str(key), pids=pids)
+        socket_of_engine = own.site.config.at.socket(f"engine-production-{own.digest[:12]}")
+        asked = Contestant(
+            name="through the gateway",
+            port=own.port,
+            model="production",
+            key=str(key),
+            pids=pids,
+            counts=socket_of_engine,
+        )
+        yield asked, replace(asked, name="the same at its socket", port=0, path=socket_of_engine, key="")
 
 
 def _computing(pids: Sequence[int]) -> tuple[int, ...]:
@@ -200,6 +213,16 @@ def _gateway_rows(ours: Measured, peer: Measured, *, way: str) -> list[Row]:
     ]
 
 
+def _gateway_alone(ours: Measured, same: Measured, *, way: str) -> list[Row]:
+    """Return what the gateway leaves of what the vLLM behind it gives callers at its socket; no goal is set for it."""
+    name = f"the gateway before one vLLM, {CALLERS} callers, {way} answers"
+    mine, other = median(ours.outside_seconds), median(same.outside_seconds)
+    return [
+        _speed(name, ours, same, least=0.0, goal=None),
+        Row(name=f"outside vLLM, a whole wait, {way} answers", ours=mine, peer=other, unit="s"),
+    ]
+
+
 def _engine_rows(level: Picked, ours: Measured, peer: Measured) -> list[Row]:
     which = f"our engine at {level.name}, {CALLERS} callers"
     against = "against vLLM on the processor"
@@ -223,7 +246,7 @@ def _speed(
     peer: Measured,
     *,
     least: float,
-    goal: str,
+    goal: str | None,
     threads: int = THREADS,
     calibrated: Mapping[str, float] | None = None,
 ) -> Row:
@@ -235,7 +258,7 @@ def _speed(
         unit="tokens/s",
         ratio=speed / other,
         goal=goal,
-        met=speed / other >= least,
+        met=None if goal is None else speed / other >= least,
         more={
             "threads": threads,
             "runs": {"ours": ours.to_json(), "peer": peer.to_json()},

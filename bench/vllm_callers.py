@@ -8,14 +8,15 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Final
 
 from bench.asking import held_still, processor_seconds
 from bench.engine_peers import SUBJECTS, UnixConnection
 from bench.measuring import say
+from bench.vllm_steps import Steps, counted
 
 CALLERS: Final = int(os.environ.get("CALLERS", "16"))
 ROUNDS: Final = int(os.environ.get("ROUNDS", "3"))
@@ -36,6 +37,7 @@ class Contestant:
         path: Its Unix socket; then the port says nothing.
         key: That a caller shows.
         pids: The processes that are to stand still while others are asked, with all below them.
+        counts: Where its vLLM listens itself and tells what it counts; None where it is none.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Contestant:
     path: Path | None = None
     key: str = ""
     pids: tuple[int, ...] = ()
+    counts: int | Path | None = None
 
     def connection(self) -> http.client.HTTPConnection:
         """Return a connection of a caller's own, connected."""
@@ -77,9 +80,20 @@ class Measured:
 
     tokens_per_second: list[float] = field(default_factory=list)
     first_seconds: list[float] = field(default_factory=list)
+    whole_seconds: list[float] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     processors: list[float] = field(default_factory=list)
     load: list[float] = field(default_factory=list)
+    steps: list[Steps] = field(default_factory=list)
+
+    @property
+    def outside_seconds(self) -> list[float]:
+        """How much longer than its vLLM a caller waited for the end of an answer, the mean of each round."""
+        answers = CALLERS * ASKED_EACH
+        return [
+            all_of_it - each.within_seconds / answers
+            for all_of_it, each in zip(self.whole_seconds, self.steps, strict=True)
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Return every round; `processors` are how many the contestant's `pids` used at a time, where it names any."""
@@ -89,6 +103,8 @@ class Measured:
             "tokens": self.tokens,
             "processors": [round(each, 2) for each in self.processors],
             "load": [round(each, 2) for each in self.load],
+            "to_the_end_seconds": [round(each, 4) for each in self.whole_seconds],
+            "steps": [asdict(each) for each in self.steps],
         }
 
 
@@ -107,6 +123,7 @@ class Callers:
         self._lock = threading.Lock()
         self.tokens = 0
         self.first: list[float] = []
+        self.whole: list[float] = []
         self.failed: list[str] = []
 
     def run(self) -> float:
@@ -158,13 +175,15 @@ class Callers:
         else:
             usage = json.load(answer)["usage"]
             first = time.monotonic() - began
+        whole = time.monotonic() - began
         with self._lock:
             self.tokens += int(usage["completion_tokens"])
             self.first.append(first)
+            self.whole.append(whole)
 
 
 def measured(contestants: Sequence[Contestant], *, stream: bool) -> dict[str, Measured]:
-    """Ask all contestants in turns, `ROUNDS` times, each round beginning with another one; the first is a warm-up.
+    """Ask all contestants in turns, `ROUNDS` times, each round beginning with the next one; the first is a warm-up.
 
     A round's questions are the same for all, and new ones. While one is asked, the `pids` of the others stand still:
     not all that idles leaves its processor, such as vLLM's worker, which looks for more all the time for a second.
@@ -172,25 +191,36 @@ def measured(contestants: Sequence[Contestant], *, stream: bool) -> dict[str, Me
     found = {one.name: Measured() for one in contestants}
     for turn in range(ROUNDS + 1):
         questions = _questions()
-        for one in (*contestants[turn % 2 :], *contestants[: turn % 2]):
+        begins = turn % len(contestants)
+        for one in (*contestants[begins:], *contestants[:begins]):
             with ExitStack() as stack:
+                # Two may be ways to one process, which then goes on for both.
                 for other in contestants:
-                    if other is not one:
+                    if other.pids != one.pids:
                         stack.enter_context(held_still(other.pids))
                 callers, own = Callers(one, questions, stream=stream), found[one.name]
+                steps = None if one.counts is None else counted(one.counts)
                 load, before = os.getloadavg()[0], processor_seconds(one.pids)
                 seconds = callers.run()
                 used = processor_seconds(one.pids) - before
+                taken = None if one.counts is None or steps is None else counted(one.counts).since(steps)
             if turn == 0:
                 continue
             own.tokens_per_second.append(callers.tokens / seconds)
             own.first_seconds.append(median(callers.first))
+            own.whole_seconds.append(fmean(callers.whole))
             own.tokens.append(callers.tokens)
             own.load.append(load)
             if one.pids:
                 own.processors.append(used / seconds)
-            way = "streamed" if stream else "whole"
-            say(f"  round {turn}  {one.name:<22} {way:<9} {callers.tokens / seconds:9.1f} tokens/s   load {load:.1f}")
+            way, told = "streamed" if stream else "whole", ""
+            if taken is not None:
+                own.steps.append(taken)
+                told = f"   {taken.steps:.0f} steps of {1000 * seconds / taken.steps:.1f} ms"
+            say(
+                f"  round {turn}  {one.name:<22} {way:<9} {callers.tokens / seconds:9.1f} tokens/s"
+                f"   load {load:.1f}{told}"
+            )
     return found
 
 
