@@ -9,6 +9,7 @@ because a QR code holds most of those.
 
 import base64
 import binascii
+import codecs
 import io
 import re
 import zlib
@@ -31,6 +32,8 @@ _CODE_MILLIMETRES: Final = 112.0
 """Of a printed code, so that its modules are wider than 0.7 mm and a telephone reads them."""
 
 _MOST_LINES: Final = 999
+_HEAD: Final = re.compile(rb"SEALIFT:S1:[0-9A-F]{16}:[0-9]", re.IGNORECASE)
+"""Of any of them. No other small file of ours holds this text."""
 _LINE: Final = re.compile(r"SEALIFT:S1:([0-9A-F]{16}):([1-9][0-9]{0,2})/([1-9][0-9]{0,2}):([A-Z2-7]+)")
 
 
@@ -64,7 +67,7 @@ def from_lines(lines: Iterable[str]) -> tuple[bytes, ...]:
     for line in filter(None, (each.strip() for each in lines)):
         matched = _LINE.fullmatch(line)
         if not matched:
-            raise _malformed("a line is not SEALIFT:S1:…")
+            raise _malformed(f"a line is not SEALIFT:S1:…, it begins with {line[:24]!a}")
         name, number, count, piece = matched[1], int(matched[2]), int(matched[3]), matched[4]
         if counts.setdefault(name, count) != count or number > count:
             raise _malformed(f"the lines of {name} do not agree how many there are")
@@ -95,8 +98,10 @@ def read_small_files(files: Iterable[Path]) -> tuple[bytes, ...]:
                 untrusted = stream.read(2 * LARGEST_FILE)
         except OSError as error:
             raise MissingFileError(what=f"{file.name} cannot be read", why=error.strerror or "") from error
-        if untrusted.lstrip()[:8] == b"SEALIFT:":
-            lines += untrusted.decode("ascii", "replace").splitlines()
+        if _HEAD.search(untrusted):
+            # As scanners and editors leave them: behind a mark of the encoding, in small letters, without line ends.
+            text = untrusted.removeprefix(codecs.BOM_UTF8).decode("ascii", "replace").upper()
+            lines += text.replace("SEALIFT:S1:", "\nSEALIFT:S1:").splitlines()
         else:
             whole.append(untrusted)
     return (*whole, *from_lines(lines))
@@ -159,4 +164,6 @@ def _joined(name: str, pieces: dict[int, str], count: int) -> bytes:
 
 
 def _malformed(why: str) -> MalformedError:
-    return MalformedError(what="Lines of codes are malformed", why=why, fix="scan or copy the codes again")
+    return MalformedError(
+        what="Lines of codes are malformed", why=why, fix="scan or copy the codes again, into a file of their own"
+    )

@@ -106,10 +106,11 @@ def approve(
     Raises:
         ApprovalRefusedError: Nothing waits, or the person did not agree.
         ProofError: What the statement names is not what lies on this machine.
-        UnknownPersonError: Nobody of that id is enrolled.
+        UnknownPersonError: Nobody of that id is enrolled, or has what this way takes; said before anything is shown.
         KeyUnusableError: The key is not there or cannot sign.
         RemoteError: The promoter refused the signature.
     """
+    way.require(here.promoter, person)
     with here.state.connect() as session:
         version = catalog.version(session, which)
         current = here.promoter.current()["model_digest"]

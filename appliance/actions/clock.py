@@ -209,9 +209,10 @@ def approve(
     Raises:
         ClockUncertainError: No such correction waits.
         ApprovalRefusedError: The person did not agree.
-        UnknownPersonError: Nobody of that id is enrolled.
+        UnknownPersonError: As with `Way.require`; said before anything is shown.
         RemoteError: The promoter refused the signature.
     """
+    way.require(promoter, person)
     request = waiting(promoter, untrusted_digest)
     statement = request.statement
     shown = clock.now().replace(microsecond=0)

@@ -57,8 +57,7 @@ def _is_told(here: Surroundings, production: Production) -> bool:
     last = production.last
     if last is None or not production.serving:
         return True
-    with here.state.connect() as connection:
-        return projection.applied_sequence(connection) >= last.sequence
+    return projection.told_sequence(here.state) >= last.sequence
 
 
 def _lacking(here: Surroundings, line: Line, running: set[str]) -> Iterator[str]:

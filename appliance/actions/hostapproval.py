@@ -43,9 +43,10 @@ def approve(
     Raises:
         HostChangeError: No such plan waits, or it is about something else than its statement.
         ApprovalRefusedError: The person did not agree.
-        UnknownPersonError: Nobody of that id is enrolled.
+        UnknownPersonError: Nobody of that id is enrolled, or has what this way takes; said before anything is shown.
         RemoteError: The promoter refused the signature.
     """
+    way.require(promoter, person)
     request = _waiting(promoter, untrusted_plan)
     statement = request.statement
     plan = (

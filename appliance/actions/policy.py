@@ -152,8 +152,9 @@ def approve(
         ApprovalRefusedError: Nothing of that digest waits, or the person did not agree.
         LimitExceededError, MalformedError: The file is not one that may hold over this release's policy.
         RemoteError: The promoter refused the signature.
-        UnknownPersonError: Nobody of that id is enrolled.
+        UnknownPersonError: Nobody of that id is enrolled, or has what this way takes; said before anything is shown.
     """
+    way.require(promoter, person)
     request = waiting(promoter, untrusted_digest)
     statement = request.statement
     moved = difference(now.compared, laid(statement.policy))

@@ -1,8 +1,9 @@
 """Making the machine serve what the promoter says: one engine up and healthy, state told, the others down.
 
-Promises: callers are switched to a version (state is projected, which is where the gateway reads its route) only when
-its engine answers with the right digests; where memory holds two, the engine before is stopped only after that, when
-every gateway has read the new route and what it began is answered, so no request is lost. Where memory holds one, it is
+Promises: callers are switched to a version (state is told, which is where the gateway reads its route) only when its
+engine answers with the right digests, whoever else brings the state up meanwhile; where memory holds two, the engine
+before is stopped only after that, when every gateway has read the new route and what it began is answered, so no
+request is lost. Where memory holds one, it is
 stopped first, and callers get a clear 503 until the other answers. A canary, and the version kept beside after a
 cut-over, are kept running likewise. Further engines of the version in production, as the site file names them, come
 last, as many as memory holds: each is asked by the gateway once it has loaded, and one that does not start takes
@@ -138,7 +139,7 @@ def settle(
     stopped: list[str] = []
     production = PromoterFolder(places.promoter).production()
     loadable = production.loadable
-    faults = LineFaults(production, told=lambda: _told(here), line=line)
+    faults = LineFaults(production, told=lambda: projection.told_sequence(here.state), line=line)
     kept = {engine_unit(STAGE, digest) for digest in keep}
     wanted = {*wanted_engines(here.config, loadable, production.current), *kept}
     down = production.lines[rests].loadable if rests in production.lines else ()
@@ -159,7 +160,7 @@ def settle(
             alone = faults.take(digest, error)
             here.tell(f"{unit} does not answer: {error.why}; {_WITHOUT[alone]}")
     faults.require_takes_effect()
-    projection.catch_up(here.state, here.ledger)
+    projection.tell(here.state, here.ledger, through=-1 if production.last is None else production.last.sequence)
     seconds = here.clock.monotonic() - begun
     left = _others(here, wanted)
     if left and loadable:
@@ -244,11 +245,6 @@ def _start_further(here: Surroundings, loaded: tuple[str, ...]) -> tuple[tuple[s
         else:
             started.append(unit)
     return tuple(started), tuple(missing)
-
-
-def _told(here: Surroundings) -> int:
-    with here.state.connect() as connection:
-        return projection.applied_sequence(connection)
 
 
 def _was_asked_lately(here: Surroundings) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from appliance.actions.displaced import sentence
 from appliance.actions.fit import FitFacts, fit
 from appliance.actions.following import serving
 from appliance.actions.production import Served, Surroundings, settle
@@ -34,7 +35,7 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromoteFacts:
-    """What was done, and what is missing."""
+    """What was done, and what is missing; `goes` says what goes away and what stays by the request that waits."""
 
     step: Step
     version: Version
@@ -43,6 +44,7 @@ class PromoteFacts:
     promotion: Promotion | None = None
     served: Served | None = None
     fit: FitFacts | None = None
+    goes: str = ""
 
     @property
     def approved_by(self) -> tuple[str, ...]:
@@ -121,7 +123,9 @@ def promote(
         )
         return PromoteFacts(step=Step.REQUESTED, version=version, needed=needed, request=request, fit=planned)
     if len(request.approvals) < needed:
-        return PromoteFacts(step=Step.WAITING, version=version, needed=needed, request=request)
+        with here.state.connect() as session:
+            goes = sentence(session, Said.of(request.statement), version)
+        return PromoteFacts(step=Step.WAITING, version=version, needed=needed, request=request, goes=goes)
     promotion = here.promoter.promote(request.statement.sha256)
     here.tell(f"promotion {promotion.number} is recorded at sequence {promotion.sequence}")
     keep = (promotion.previous,) if keep_warm and promotion.previous else ()

@@ -23,6 +23,14 @@ _MOST_SIGNATURE: Final = 16 * 1024
 class Way(Protocol):
     """One person's way to approve."""
 
+    def require(self, promoter: PromoterClient, person: str) -> None:
+        """Return when the person may be asked: is enrolled, and has what this way takes.
+
+        Raises:
+            UnknownPersonError: Nobody of that id is enrolled, or the person has no key of this class.
+        """
+        ...
+
     def present(
         self, promoter: PromoterClient, person: str, statement: bytes, *, at: datetime | None = None
     ) -> Presented:
@@ -47,6 +55,10 @@ class ByOpenPGP:
 
     home: Path
 
+    def require(self, promoter: PromoterClient, person: str) -> None:
+        """See `Way.require`."""
+        promoter.fingerprint_of(person)
+
     def present(
         self, promoter: PromoterClient, person: str, statement: bytes, *, at: datetime | None = None
     ) -> Presented:
@@ -62,12 +74,16 @@ class ByToken:
     key: TokenKey
     pin: Callable[[], str] = field(repr=False)
 
+    def require(self, promoter: PromoterClient, person: str) -> None:
+        """See `Way.require`."""
+        promoter.fingerprint_of(person, PKCS11)
+
     def present(
         self, promoter: PromoterClient, person: str, statement: bytes, *, at: datetime | None = None
     ) -> Presented:
         """Sign; see `Way.present`."""
         del at
-        promoter.fingerprint_of(person, PKCS11)
+        self.require(promoter, person)
         return Presented(approves_by=PKCS11, signature=persontoken.sign(self.key, self.pin(), statement))
 
     def public_key(self) -> bytes:
@@ -82,28 +98,36 @@ class ByFile:
     path: Path
     approves_by: str = OPENPGP
 
+    def require(self, promoter: PromoterClient, person: str) -> None:
+        """See `Way.require`."""
+        promoter.fingerprint_of(person, self.approves_by)
+
     def present(
         self, promoter: PromoterClient, person: str, statement: bytes, *, at: datetime | None = None
     ) -> Presented:
         """Read it; see `Way.present`."""
         del statement, at
-        promoter.fingerprint_of(person, self.approves_by)
+        self.require(promoter, person)
         return Presented(approves_by=self.approves_by, signature=read_small(self.path, most=_MOST_SIGNATURE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByPassword:
-    """The lower class: the promoter signs with the person's sealed key."""
+    """The lower class: the promoter signs with the person's sealed key; both are asked for when they are needed."""
 
-    password: str = field(repr=False)
-    totp: str = field(repr=False)
+    password: Callable[[], str] = field(repr=False)
+    totp: Callable[[], str] = field(repr=False)
+
+    def require(self, promoter: PromoterClient, person: str) -> None:
+        """See `Way.require`."""
+        promoter.fingerprint_of(person, PASSWORD_TOTP)
 
     def present(
         self, promoter: PromoterClient, person: str, statement: bytes, *, at: datetime | None = None
     ) -> Presented:
         """Return both; see `Way.present`."""
         del promoter, statement, at
-        return Presented(approves_by=PASSWORD_TOTP, person=person, password=self.password, totp=self.totp)
+        return Presented(approves_by=PASSWORD_TOTP, person=person, password=self.password(), totp=self.totp())
 
 
 def read_small(path: Path, *, most: int = limits.CERTIFICATE_BYTES) -> bytes:

@@ -27,9 +27,18 @@ def read(path: Path | None, *, prompt: str, confirm: bool = False) -> str:
             raise UsageError(
                 what="the password file cannot be read", why=type(error).__name__, fix="check its path and owner"
             ) from error
+    require_terminal()
+    return str(typer.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True))
+
+
+def require_terminal() -> None:
+    """Return when somebody can be asked.
+
+    Raises:
+        UsageError: There is no terminal.
+    """
     if not sys.stdin.isatty():
         raise UsageError(what="a password is needed", why="there is no terminal", fix="give --password-file PATH")
-    return str(typer.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True))
 
 
 def of_asker(config: Config, person: str, path: Path | None) -> str | None:

@@ -82,7 +82,7 @@ def _promote(
         names = ", ".join(facts.approved_by) or "nobody"
         raise NotEnoughApprovalsError(
             what=f"{facts.version.name} {facts.version.version} waits for approvals",
-            why=f"{len(facts.approved_by)} of {facts.needed}: {names}",
+            why=f"{len(facts.approved_by)} of {facts.needed}: {names}" + (f"; it {facts.goes}" if facts.goes else ""),
             fix=f"let another person run `sealift approve {facts.version.model_digest[:12]} --as PERSON`",
         )
     own.result(facts.to_json(), _text(facts))

@@ -135,9 +135,9 @@ def _accept(
     if not dry_run:
         with records_of(own) as (ledger, state):
             projection.catch_up(state, ledger)
-    verb = "would be accepted" if dry_run else "accepted"
+    verb, recorded = ("would be accepted", "") if dry_run else ("accepted", f"; record {done.sequence}")
     own.result(
         done.to_json(),
-        f"{verb}: version {done.model_digest[:12]}, gates {', '.join(done.gates)}; record {done.sequence}\n"
+        f"{verb}: version {done.model_digest[:12]}, gates {', '.join(done.gates)}{recorded}\n"
         f"  next: sealift promote {done.model_digest[:12]} --as PERSON",
     )

@@ -62,9 +62,12 @@ def way_of(  # one for each way, as the options have it
             )
         return ByFile(path=signature, approves_by=signature_class)
     if password:
-        text = passwords.read(password_file, prompt="Password")
-        code = one_time_code or passwords.read(None, prompt="One-time code")
-        return ByPassword(password=text, totp=code)
+        if password_file is None or not one_time_code:
+            passwords.require_terminal()
+        return ByPassword(
+            password=lambda: passwords.read(password_file, prompt="Password"),
+            totp=lambda: one_time_code or passwords.read(None, prompt="One-time code"),
+        )
     if token:
         if not token_key or not token_module:
             raise UsageError(what="the key is not clear", why="", fix="give --token-key and --token-module")

@@ -1,5 +1,6 @@
 """`sealift trust`: what this box believes, how it began, and how two people mend it."""
 
+import codecs
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from appliance.cli.context import Context
 from appliance.cli.opened import ledger_of
 from media.clock import from_text
 from media.emergency import MOST_ENVELOPE_BYTES
+from media.errors import MalformedError
 
 _PROMPTS = ("First person, type the code", "Second person, type the code")
 
@@ -92,7 +94,16 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Take an emergency note of the sender: the keys that it names count no more, from now on."""
         own = shared.of(context)
-        facts = emergency.accept(own.config, _note_bytes(file), clock=own.clock, dry_run=dry_run)
+        try:
+            facts = emergency.accept(own.config, _note_bytes(file), clock=own.clock, dry_run=dry_run)
+        except MalformedError as error:
+            if str(file) != "-":
+                raise
+            raise MalformedError(
+                what="what was scanned or typed is no emergency note",
+                why=error.why,
+                fix="scan the code again, then Ctrl-D; when that is refused, too, bring the note as a file",
+            ) from error
         own.result(facts.to_json(), _note_text(facts))
 
     @commands.command("affected")
@@ -122,7 +133,10 @@ def register(app: typer.Typer) -> None:
 
 def _note_bytes(file: Path) -> bytes:
     if str(file) == "-":
-        return sys.stdin.buffer.read(MOST_ENVELOPE_BYTES + 1)
+        typed = sys.stdin.buffer.read(2 * MOST_ENVELOPE_BYTES + 1).removeprefix(codecs.BOM_UTF8)
+        # A trigger that was pulled twice types the same line twice.
+        lines = {line.strip() for line in typed.splitlines()} - {b""}
+        return lines.pop() if len(lines) == 1 else typed
     return plain_bytes(file, f"the note {file.name}", limit=MOST_ENVELOPE_BYTES)
 
 

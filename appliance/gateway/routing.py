@@ -23,7 +23,8 @@ from appliance.promote.canary import offset_of
 from appliance.registry.damaged import damaged
 from appliance.stages import FIRST_LINE
 from appliance.state.database import open_state
-from appliance.state.lines import Standing, homes, standing
+from appliance.state.held import held as held_back
+from appliance.state.lines import Standing, homes
 from appliance.state.projection import applied_sequence
 from media.clock import Clock, from_text
 from media.embedding import EmbeddingProfile
@@ -311,8 +312,9 @@ class StateRoutes:
     def _read(self, connection: Connection, *, is_whole: bool) -> Lines:
         # State of before the release that knows lines has no column for them, and no line but the first.
         self._has_lines = self._has_lines or staterows.has_lines(connection)
-        stands = standing(connection, has_lines=self._has_lines)
-        opened = staterows.rollouts(connection, has_lines=self._has_lines) if is_whole else {}
+        held, known = held_back(self._places.registry), self._has_lines
+        stands = staterows.stands(connection, has_lines=known, held=held, socket_of=self._socket)
+        opened = staterows.rollouts(connection, has_lines=known, held=held) if is_whole else {}
         rules = _rules(connection, stands) if is_whole else {}
         serving = []
         for number, one in stands.items():
@@ -347,6 +349,9 @@ class StateRoutes:
             return None
         return self._route_of(digest, at, version, line)
 
+    def _socket(self, digest: str) -> Path:
+        return self._places.socket(f"{self.engines}-{digest[:_DIGEST_CHARACTERS]}")
+
     def _route_of(self, digest: str, at: str, version: Any, line: int) -> Route:
         descriptor: Mapping[str, Any] = version.descriptor
         runtime = descriptor.get("runtime", {})
@@ -358,13 +363,13 @@ class StateRoutes:
             model_digest=digest,
             serial=version.serial,
             release=version.release or "",
-            socket=self._places.socket(f"{self.engines}-{digest[:_DIGEST_CHARACTERS]}"),
+            socket=self._socket(digest),
             created=int(from_text(at).timestamp()),
             temperature=float(defaults.get("temperature", _TEMPERATURE)),
             top_p=float(defaults.get("top_p", _TOP_P)),
             max_tokens=int(defaults.get("max_tokens", 0)),
             places=int(runtime.get("n_seq_max", 0)),
-            has_tools=_has_tools(descriptor, runtime),
+            has_tools=staterows.has_tools(descriptor, runtime),
             engine=str(descriptor.get("engine") or ""),
             also=self._also(version) if line == FIRST_LINE else (),
             embedding=None if embedding is None else EmbeddingProfile.from_json(embedding, "runtime.embedding"),
@@ -372,13 +377,6 @@ class StateRoutes:
 
     def _also(self, _version: Any) -> tuple[str, ...]:
         return (ALIAS, *self._aliases)
-
-
-def _has_tools(descriptor: Mapping[str, Any], runtime: Mapping[str, Any]) -> bool:
-    """Tell whether a version calls functions: vLLM reads calls only by a parser that fits the model's own form."""
-    if descriptor.get("engine") == "vllm":
-        return bool(runtime.get("vllm", {}).get("tool_call_parser"))
-    return descriptor.get("engine") == "llama.cpp"
 
 
 def _rules(connection: Connection, stands: Mapping[int, Standing]) -> dict[int, dict[str, Rule]]:

@@ -1,10 +1,13 @@
 """What a gateway asks the tables of the state for, whichever release left them there."""
 
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, inspect, null, select
 
 from appliance.stages import FIRST_LINE
+from appliance.state.lines import Standing, standing
 from appliance.state.rollouts import OPEN
 from appliance.state.tables import CallerStop, KeyRule, ModelVersion, Promotion, Release, Rollout
 
@@ -29,11 +32,35 @@ def has_rollouts(connection: Connection) -> bool:
     return inspect(connection).has_table(Rollout.__tablename__)
 
 
-def rollouts(connection: Connection, *, has_lines: bool) -> dict[int, Any]:
-    """Return the row of the rollout that is open, for each line that has one."""
+def stands(
+    connection: Connection, *, has_lines: bool, held: Collection[int], socket_of: Callable[[str], Path]
+) -> dict[int, Standing]:
+    """Return where each line stands for callers, by what was decided and is not held back.
+
+    What is held back counts all the same where its engine is there and that of the version before is not: a release of
+    before has then carried it out, which takes nothing out of the file.
+    """
+    decided = standing(connection, has_lines=has_lines)
+    if not held:
+        return decided
+    before, found = standing(connection, has_lines=has_lines, without=held), {}
+    for number, one in decided.items():
+        old = before.get(number)
+        goes_on = old is not None and not old.is_stopped and socket_of(old.last).exists()
+        if old is not None and (old == one or goes_on or not socket_of(one.last).exists()):
+            found[number] = old
+        elif old is None and not socket_of(one.last).exists():
+            continue
+        else:
+            found[number] = one
+    return found
+
+
+def rollouts(connection: Connection, *, has_lines: bool, held: Collection[int] = frozenset()) -> dict[int, Any]:
+    """Return the row of the rollout that is open and not held back, for each line that has one."""
     line = (Rollout.line if has_lines else null()).label("line")
     rows = connection.execute(select(*_ROLLOUT, line).where(Rollout.state.in_(OPEN)))
-    return {row.line or FIRST_LINE: row for row in rows}
+    return {row.line or FIRST_LINE: row for row in rows if row.sequence not in held}
 
 
 def rules(connection: Connection) -> dict[str, str]:
@@ -56,3 +83,10 @@ def version(connection: Connection, model_digest: str) -> Any:
         .where(ModelVersion.model_digest == model_digest)
     )
     return connection.execute(query).first()
+
+
+def has_tools(descriptor: Mapping[str, Any], runtime: Mapping[str, Any]) -> bool:
+    """Tell whether a version calls functions: vLLM reads calls only by a parser that fits the model's own form."""
+    if descriptor.get("engine") == "vllm":
+        return bool(runtime.get("vllm", {}).get("tool_call_parser"))
+    return descriptor.get("engine") == "llama.cpp"

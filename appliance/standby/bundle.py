@@ -150,7 +150,12 @@ def make(
     text = ledger.checkpoint()
     signed = succession.of_ledger(ledger).checkpoint(text)
     if since > signed.size:
-        raise vouched.refused(f"the other box is said to hold {since} records, and there are {signed.size}")
+        raise PairingRefusedError(
+            what=f"the other box is said to hold {since} records",
+            why=f"there are {signed.size}",
+            fix="give the number that `sealift standby import` names there; where that is larger, see"
+            " docs/operator/standby.md: a fork",
+        )
     parts: list[bytes] = []
     total, sequence = 0, since
     while sequence < signed.size and (page := ledger.leaves(sequence, min(_PAGE, signed.size - sequence))):

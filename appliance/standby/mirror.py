@@ -117,6 +117,12 @@ class Mirror:
             raise _refused(f"the mirror ends at {size}, and these records begin at {start}: export with --since {size}")
         if signed.size != start + len(untrusted_leaves):
             raise _refused(f"{start + len(untrusted_leaves)} records came, and the checkpoint signs {signed.size}")
+        if signed.size < size and tree.root(signed.size, self._backend.node) == signed.root:
+            raise PairingRefusedError(
+                what="this bundle is older than what is here",
+                why=f"it ends at {signed.size}, and the mirror holds {size} records that continue it",
+                fix="nothing of it is missing here: import the newest bundle",
+            )
         if signed.size < size:
             raise _refused(f"the mirror holds {size} records, and the other box now shows only {signed.size}")
         known = untrusted_leaves[: size - start]

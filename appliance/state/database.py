@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from appliance.config import Places
 from appliance.errors import ApplianceError, NotInstalledError, StoreDamagedError, StoreWriteError
-from appliance.state import migrating, server
+from appliance.state import held, migrating, server
 
 FILE_NAME: Final = "state.db"
 _BUSY_SECONDS: Final = 10
@@ -85,7 +85,8 @@ def _engine(path: Path, *, mode: str) -> Engine:
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
-    engine = create_engine("sqlite+pysqlite://", creator=connect, poolclass=NullPool)
+    options = {held.OPTION: path.parent}
+    engine = create_engine("sqlite+pysqlite://", creator=connect, poolclass=NullPool, execution_options=options)
     event.listen(engine, "begin", _begin)
     return engine
 

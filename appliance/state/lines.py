@@ -1,5 +1,6 @@
 """The lines of production as the tables have them: what each serves, and which rows are of which."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,16 +38,19 @@ def served(session: Reader) -> dict[int, str]:
     return {line: one.last for line, one in standing(session).items() if not one.is_stopped}
 
 
-def standing(session: Reader, *, has_lines: bool = True) -> dict[int, Standing]:
+def standing(session: Reader, *, has_lines: bool = True, without: Collection[int] = frozenset()) -> dict[int, Standing]:
     """Return where each line stands, by its number, line 1 first; a line that never served is not among them.
 
     Args:
         session: What is read.
         has_lines: Whether the schema has a column for them; that of a release of before has not, and line 1 alone.
+        without: Sequences of promotions that are not counted; a stop always is.
     """
     found: dict[int, Standing] = {}
     column = Promotion.line if has_lines else null()
-    for line, digest, at in _steps(session, column, Promotion.model_digest, Promotion.at):
+    for line, digest, at, sequence in _steps(session, column, Promotion.model_digest, Promotion.at, Promotion.sequence):
+        if digest is not None and sequence in without:
+            continue
         if digest is not None:
             found[line or FIRST_LINE] = Standing(last=digest, at=at)
             continue

@@ -1,7 +1,8 @@
 """State from the ledger: one transaction for each leaf, which stores the leaf's sequence with what follows from it.
 
 A leaf is applied once, in order. Whoever appends calls `catch_up` afterwards: it applies everything up to the present,
-whoever appended it. Nothing here reads a clock, so a rebuild gives the same rows.
+whoever appended it. Nothing here reads a clock, so a rebuild gives the same rows. Who catches up sends no caller
+anywhere: what was decided about production is held back (`appliance.state.held`) until `tell` is called.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from appliance.errors import LedgerDamagedError
 from appliance.stages import line_of
-from appliance.state import rollouts
+from appliance.state import held, rollouts
 from appliance.state.database import writing
 from appliance.state.shapes import SHAPES, require_shape
 from appliance.state.tables import ApiKey, Applied, Base, GateResult, ModelVersion, Promotion, Release, StageLoad
@@ -95,12 +96,37 @@ def apply(connection: Runner, leaf: Event) -> bool:
     return True
 
 
+def tell(engine: Engine, ledger: Source, *, through: int) -> int:
+    """Catch up, and let callers be sent by all that was decided through a sequence: its engines answer.
+
+    Raises:
+        LedgerDamagedError, StoreWriteError: As `catch_up`.
+    """
+    last = _apply_all(engine, ledger, through=through)
+    with writing(engine):  # nobody holds anything back meanwhile
+        folder = held.folder_of(engine)
+        held.save(folder, [one for one in held.held(folder) if one > through])
+    return last
+
+
+def told_sequence(engine: Engine) -> int:
+    """Return the sequence up to which callers are sent by what was decided."""
+    with engine.connect() as connection:
+        applied = applied_sequence(connection)
+    return min([applied, *(one - 1 for one in held.held(held.folder_of(engine)))])
+
+
 def catch_up(engine: Engine, ledger: Source) -> int:
     """Apply every leaf that is not applied yet; return the sequence reached.
 
     Raises:
+        StoreWriteError: What is held back cannot be written down.
         LedgerDamagedError: State reflects leaves that the ledger does not have.
     """
+    return _apply_all(engine, ledger, through=-1)
+
+
+def _apply_all(engine: Engine, ledger: Source, *, through: int) -> int:
     with engine.connect() as connection:
         done = applied_sequence(connection)
     last = ledger.head().size - 1
@@ -114,6 +140,9 @@ def catch_up(engine: Engine, ledger: Source) -> int:
         page = [leaf for leaf in ledger.leaves(done + 1, _PAGE, kinds=CONSUMED) if leaf.sequence <= last]
         for leaf in page:
             with writing(engine) as connection:
+                if leaf.kind in held.KINDS and leaf.sequence > max(through, applied_sequence(connection)):
+                    folder = held.folder_of(engine)
+                    held.save(folder, {*held.held(folder), leaf.sequence})
                 apply(connection, leaf)
             done = leaf.sequence
         if len(page) < _PAGE:

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -203,6 +203,25 @@ def test_the_printed_note_is_read_back_by_a_scanner_and_taken(box: Site, tmp_pat
     done = run(box, "trust", "note", "-", typed=codes[0].encode() + b"\r\n")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["outcome"] == "accepted"
+
+
+@pytest.mark.parametrize(
+    "scanned",
+    [lambda note: note + b"\r\n" + note + b"\r\n", lambda note: b"\xef\xbb\xbf" + note],
+    ids=["twice", "marked"],
+)
+def test_a_code_that_was_scanned_twice_is_one_note(box: Site, scanned: Callable[[bytes], bytes]) -> None:
+    done = run(box, "trust", "note", "-", typed=scanned(note_by()))
+
+    assert (done.exit_code, json.loads(done.stdout)["outcome"]) == (0, "accepted")
+
+
+@pytest.mark.parametrize("spoilt", [lambda note: note[:-40], lambda note: note.swapcase(), lambda _: b""])
+def test_a_code_that_was_misread_is_to_be_scanned_again(box: Site, spoilt: Callable[[bytes], bytes]) -> None:
+    done = run(box, "trust", "note", "-", typed=spoilt(note_by()))
+
+    assert isinstance(done.exception, MalformedError)
+    assert "scan the code again" in done.exception.fix
 
 
 def test_what_the_keys_touched_is_listed_with_what_still_stands(tmp_path: Path) -> None:

@@ -40,7 +40,6 @@ from appliance.keys.opening import memory_of, open_keys
 from appliance.keys.provider import PURPOSES
 from appliance.promote.passwords import PASSWORDS
 from appliance.state.database import open_state
-from appliance.state.projection import catch_up
 from appliance.verify import trust
 from appliance.verify.trust import TrustRecord
 from media.clock import SystemClock
@@ -48,7 +47,7 @@ from media.errors import SealiftError, UsageError
 from tests.support.backups import recipient, with_backups
 from tests.support.engine import MODEL_DIGEST, fake_engine
 from tests.support.gateway import DEPARTMENT, MODEL, key_text
-from tests.support.ledger import approval, bodies, ledger_site
+from tests.support.ledger import approval, bodies, ledger_site, tell_all
 from tests.support.softhsm import MODULE, PIN, Token, soft_token
 from tests.support.versions import short_folder
 
@@ -74,7 +73,7 @@ class Box:
         promoter, actions = self.ledger("ledger-promoter"), self.ledger("ledger-actions")
         state = open_state(self.config.at)
         (promoter if kind.startswith("promotion.") else actions).append(kind, body)
-        catch_up(state, actions)
+        tell_all(state, actions)
         state.dispose()
         promoter.close()
         actions.close()

@@ -19,12 +19,11 @@ from appliance.audit.client import SocketLedger
 from appliance.config import DatabaseSection
 from appliance.keys.files import FileKeys
 from appliance.state.database import open_state
-from appliance.state.projection import catch_up
 from appliance.unit import CORE
 from media.embedding import EmbeddingProfile
 from tests.support.engine import DIMENSIONS, MODEL_DIGEST, FakeEngine, fake_engine
 from tests.support.gateway import DEPARTMENT, MODEL, key_text
-from tests.support.ledger import ROOT, LedgerSite, approval, bodies, ledger_site
+from tests.support.ledger import ROOT, LedgerSite, approval, bodies, ledger_site, tell_all
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,7 +57,7 @@ class Server:
         """Record something and bring the state up to date, as an action does."""
         actions, promoter = self.doors
         (promoter if kind.startswith(("promotion.", "stop.")) else actions).append(kind, body)
-        catch_up(self.state, actions)
+        tell_all(self.state, actions)
 
     def add_key(self, text: str, **changes: str) -> str:
         """Make a key known; return it."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Engine
+
 from appliance import config as configuration
 from appliance.audit import tree
 from appliance.audit.backend import Row
@@ -24,6 +26,7 @@ from appliance.audit.rights import DOORS
 from appliance.audit.writer import Writer
 from appliance.config import Config, DatabaseSection, Places
 from appliance.keys.files import FileKeys, create_missing
+from appliance.state import projection
 from media.clock import Clock, SystemClock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,6 +118,11 @@ def row(sequence: int, *, size: int = 10, term: str = "", retry: str = "") -> Ro
 
 def intent(request_id: str, **more: Any) -> Mapping[str, Any]:
     return {"request_id": request_id, "endpoint": "chat.completions", "model_digest": DIGEST_A, **more}
+
+
+def tell_all(state: Engine, ledger: projection.Source) -> None:
+    """Bring the state up, and let callers be sent by all of it, as who carries a decision out does."""
+    projection.tell(state, ledger, through=ledger.head().size - 1)
 
 
 def write_history(ledger: Ledger) -> None:

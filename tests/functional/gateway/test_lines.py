@@ -17,10 +17,9 @@ from appliance.gateway.routing import Beside, Serving, StateRoutes
 from appliance.registry import windows
 from appliance.registry.router import ALIAS
 from appliance.state.database import open_state
-from appliance.state.projection import catch_up
 from tests.support.engine import DIMENSIONS, FakeEngine, Script, fake_engine
 from tests.support.gateway import DEPARTMENT, Rig, gateway, key_text
-from tests.support.ledger import bodies, rollout_bodies
+from tests.support.ledger import bodies, rollout_bodies, tell_all
 from tests.support.versions import short_folder
 
 CHAT, SMALL, NEXT, LATER = (letter * 64 for letter in "abcd")
@@ -46,7 +45,7 @@ class TwoLines:
     def happen(self, kind: str, **changes: Any) -> None:
         """Record something; the gateway knows it."""
         self.rig.ledger.append(kind, {**bodies(), **rollout_bodies()}[kind] | changes)
-        catch_up(self.state, self.rig.ledger)
+        tell_all(self.state, self.rig.ledger)
         self.rig.clock.advance(1.1)
 
     def canary(self) -> None:

@@ -2,6 +2,7 @@
 
 import random
 import zlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL import Image
 from pypdf import PdfReader
 
 from bundler import chunks
-from bundler.chunks import from_lines, read_small_files, to_lines, write_codes
+from bundler.chunks import from_lines, read_small_file, read_small_files, to_lines, write_codes
 from media.errors import DigestMismatchError, LimitExceededError, MalformedError, MissingFileError, SealiftError
 
 DATA = random.Random(7).randbytes(3000)
@@ -121,3 +122,32 @@ def test_files_and_piles_of_lines_are_read_together(tmp_path: Path) -> None:
     assert read_small_files(sorted(tmp_path.iterdir())) == (b'{"whole":1}', DATA)
     with pytest.raises(MissingFileError):
         read_small_files([tmp_path / "absent"])
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        lambda text: b"\xef\xbb\xbf" + text,
+        lambda text: text.lower(),
+        lambda text: text.replace(b"\n", b""),
+        lambda text: b"\r\n\r\n" + text.replace(b"\n", b"\r\n"),
+    ],
+    ids=["marked", "small letters", "no line ends", "carriage returns"],
+)
+def test_codes_are_read_as_scanners_and_editors_save_them(tmp_path: Path, saved: Callable[[bytes], bytes]) -> None:
+    data = bytes(range(256)) * 40
+    file = tmp_path / "scanned.txt"
+    file.write_bytes(saved("".join(f"{line}\n" for line in to_lines(random.Random(1).randbytes(4000) + data)).encode()))
+
+    assert read_small_file(file) == (random.Random(1).randbytes(4000) + data,)
+
+
+def test_what_stands_among_codes_is_named_and_not_taken_for_a_damaged_file(tmp_path: Path) -> None:
+    file = tmp_path / "scanned.txt"
+    file.write_text("Alice's codes:\n" + "".join(f"{line}\n" for line in to_lines(b"data")))
+
+    with pytest.raises(MalformedError) as caught:
+        read_small_file(file)
+
+    assert "ALICE'S CODES" in caught.value.why
+    assert "a file of their own" in caught.value.fix

@@ -4,13 +4,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from appliance.actions.approve import ApproveFacts, Question, approve
 from appliance.actions.production import Surroundings
 from appliance.actions.promote import promote
-from appliance.actions.ways import ByOpenPGP
+from appliance.actions.ways import ByOpenPGP, ByPassword, Way
 from appliance.errors import ApprovalRefusedError, ProofError, UnknownPersonError
 from appliance.registry import evidence
 from appliance.registry.descriptor import ModelDescriptor
@@ -55,6 +56,13 @@ def yes(
     here: Surroundings, digest: str, person: str, home: Path, *, agrees: Callable[[Question], bool]
 ) -> ApproveFacts:
     return approve(here, digest, person=person, way=ByOpenPGP(home=home), agrees=agrees)
+
+
+def not_asked(*_: object) -> NoReturn:
+    pytest.fail("asked")
+
+
+BY_PASSWORD = ByPassword(password=not_asked, totp=not_asked)
 
 
 def test_two_people_approve_with_their_own_keys(floor: Floor, version: ModelDescriptor, home: Path) -> None:
@@ -115,9 +123,17 @@ def test_nothing_waits_where_nothing_was_requested(floor: Floor, home: Path) -> 
         yes(floor.here, descriptor.model_digest, "eva-rossi", home, agrees=lambda _: True)
 
 
-def test_a_stranger_is_not_asked(floor: Floor, version: ModelDescriptor, home: Path) -> None:
+@pytest.mark.parametrize("way", [lambda home: ByOpenPGP(home=home), lambda _: BY_PASSWORD], ids=["openpgp", "password"])
+def test_a_stranger_is_shown_nothing_and_asked_nothing(
+    floor: Floor, version: ModelDescriptor, home: Path, way: Callable[[Path], Way]
+) -> None:
     with pytest.raises(UnknownPersonError):
-        yes(floor.here, version.model_digest, "mallory", home, agrees=lambda _: True)
+        approve(floor.here, version.model_digest, person="mallory", way=way(home), agrees=not_asked)
+
+
+def test_who_lacks_what_the_way_takes_is_shown_nothing(floor: Floor, version: ModelDescriptor) -> None:
+    with pytest.raises(UnknownPersonError):
+        approve(floor.here, version.model_digest, person="eva-rossi", way=BY_PASSWORD, agrees=not_asked)
 
 
 def test_changed_evidence_is_not_shown_as_if_nothing_were(floor: Floor, version: ModelDescriptor, home: Path) -> None:

@@ -14,9 +14,9 @@ from appliance.config import DatabaseSection
 from appliance.errors import UnitError
 from appliance.install.supervisor import engine_unit
 from appliance.registry.descriptor import ModelDescriptor
-from appliance.state import projection
 from appliance.store.content import ContentStore
 from tests.support.floor import Floor, open_floor
+from tests.support.ledger import tell_all
 from tests.support.signatories import signatories
 
 ANA, BEN, *_ = signatories()
@@ -50,7 +50,7 @@ class NodeB:
         floor.site.ledger.log.node = "b"
 
     def told(self) -> None:
-        projection.catch_up(self.floor.state, self.floor.site.ledger)
+        tell_all(self.floor.state, self.floor.site.ledger)
 
     def asked(self, version: ModelDescriptor, *, ok: bool | None, node: str = "b") -> None:
         """Record a job that started its engine, as the job service does; without an end where it was cut off."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from appliance.actions.production import settle
-from appliance.actions.promote import promote
+from appliance.actions.promote import Step, promote
 from appliance.enginesections import EnginesSection, ProductionEngines
 from appliance.errors import JobRefusedError, NotPromotedError, UnitError
 from appliance.install.supervisor import engine_unit
@@ -102,6 +102,17 @@ def test_an_engine_of_another_line_that_is_down_keeps_nothing_back_and_is_told(
         promote(floor.here, second.model_digest, person="")
     assert is_told(floor)
     assert floor.running() == {unit_of(second)}
+
+
+def test_who_asks_again_is_told_for_what_the_request_waits(floor: Floor, first: ModelDescriptor) -> None:
+    other = floor.bring("classes", name="classes")
+    floor.validate(other)
+    promote(floor.here, other.model_digest, person=ANA.id, said=Said(replaces=first.name))
+
+    waits = promote(floor.here, other.model_digest, person="")
+
+    assert waits.step is Step.WAITING
+    assert waits.goes.startswith(f"takes the place of {first.name}")
 
 
 def test_what_was_decided_about_a_line_waits_for_its_own_engine(floor: Floor, first: ModelDescriptor) -> None:

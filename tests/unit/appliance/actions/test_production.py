@@ -11,6 +11,7 @@ from appliance.actions.rollback import rollback
 from appliance.actions.stop import stop
 from appliance.actions.versions import list_versions, show
 from appliance.errors import EngineLoadError, GateFailedError, NotPromotedError, UnitError, UnknownVersionError
+from appliance.gateway.routing import StateRoutes
 from appliance.install.supervisor import UnitState, engine_unit
 from appliance.promote.policy import packaged
 from appliance.promote.promoter import Request
@@ -142,6 +143,26 @@ def test_when_the_new_engine_does_not_start_callers_stay_where_they_are(floor: F
     back = rollback(floor.here, person=ANA.id, reason="the new engine does not start")
     assert (back.promotion.model_digest, back.served.started) == (first.model_digest, ())
     assert floor.in_production() == first.model_digest
+
+
+def test_callers_stay_there_too_when_another_command_brings_the_state_up(floor: Floor) -> None:
+    first, second = floor.bring("first"), floor.bring("second")
+    floor.serve(first)
+    socket = floor.site.config.at.socket(f"engine-production-{first.model_digest[:12]}")
+    socket.parent.mkdir(parents=True, exist_ok=True)
+    socket.touch()
+    floor.supervisor.broken = frozenset({unit_of(second.model_digest)})
+    with pytest.raises(UnitError):
+        floor.serve(second)
+
+    floor.validate(first)
+
+    routes = StateRoutes(floor.site.config.at, floor.site.clock)
+    assert [one.model_digest for one in routes.lines().routes] == [first.model_digest]
+    floor.supervisor.broken = frozenset()
+    promote(floor.here, second.model_digest, person="")
+    floor.site.clock.advance(2)
+    assert [one.model_digest for one in routes.lines().routes] == [second.model_digest]
 
 
 def test_a_promotion_cut_off_before_the_engine_is_finished_by_the_same_command(floor: Floor) -> None:

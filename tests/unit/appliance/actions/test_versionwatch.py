@@ -13,12 +13,12 @@ from appliance.errors import StoreDamagedError
 from appliance.gateway.routing import StateRoutes
 from appliance.registry import catalog, damaged
 from appliance.registry.descriptor import ModelDescriptor
-from appliance.state import projection
 from appliance.state.database import open_state
 from appliance.store.content import ContentStore
 from appliance.store.spoilt import Problem
 from media.clock import FixedClock
 from tests.support.gateway import production_of
+from tests.support.ledger import tell_all
 from tests.support.versions import store_version
 
 
@@ -91,7 +91,7 @@ def test_no_caller_is_routed_to_a_damaged_version(config: Config, ledger: Memory
     catalog.register(ledger, state, stored)
     made = {"model_digest": version.model_digest, "previous": None, "approvals": [{"person": "ana"}]}
     ledger.append("promotion.made", made)
-    projection.catch_up(state, ledger)
+    tell_all(state, ledger)
     state.dispose()
     routes = StateRoutes(config.at, clock)
     found = production_of(routes)

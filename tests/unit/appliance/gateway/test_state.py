@@ -16,11 +16,10 @@ from appliance.gateway.auth import StateApiKeys
 from appliance.gateway.routing import StateRoutes
 from appliance.phi.policy import PhiMode
 from appliance.state.database import FILE_NAME, open_state
-from appliance.state.projection import catch_up
 from media.clock import FixedClock, to_text
 from media.vllmprofile import VllmSettings
 from tests.support.gateway import production_of, site_file
-from tests.support.ledger import DIGEST_A, DIGEST_B, bodies
+from tests.support.ledger import DIGEST_A, DIGEST_B, bodies, tell_all
 
 
 @dataclass(slots=True)
@@ -32,7 +31,7 @@ class State:
 
     def happen(self, kind: str, **changes: Any) -> None:
         self.ledger.append(kind, bodies()[kind] | changes)
-        catch_up(self.engine, self.ledger)
+        tell_all(self.engine, self.ledger)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.interop)])

@@ -12,10 +12,10 @@ from appliance.config import Places
 from appliance.gateway.problems import Problem
 from appliance.gateway.routing import ALIAS, Canary, Lines, Route, Serving, StateRoutes, require_route
 from appliance.promote.canary import offset_of
-from appliance.state import migrating, projection
+from appliance.state import held, migrating, projection
 from appliance.state.database import open_state, writing
 from media.clock import FixedClock
-from tests.support.ledger import DIGEST_A, DIGEST_B, approval, bodies, rollout_bodies
+from tests.support.ledger import DIGEST_A, DIGEST_B, approval, bodies, rollout_bodies, tell_all
 
 CLOCK = FixedClock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC))
 
@@ -40,7 +40,7 @@ def ledger() -> MemoryLedger:
 
 
 def serving(places: Places, state: Engine, ledger: MemoryLedger) -> Serving:
-    projection.catch_up(state, ledger)
+    tell_all(state, ledger)
     found = StateRoutes(places, CLOCK).lines().first
     assert found is not None
     return found
@@ -60,7 +60,7 @@ def test_what_another_line_serves_tries_and_stops_is_not_taken_for_line_1_s(
     assert serving(places, state, ledger).production.model_digest == DIGEST_A
     ledger.append("promotion.made", other)
     ledger.append("promotion.stopped", {**bodies()["promotion.stopped"], "line": 1})
-    projection.catch_up(state, ledger)
+    tell_all(state, ledger)
     assert StateRoutes(places, CLOCK).lines().first is None
 
 
@@ -70,7 +70,7 @@ def test_before_the_schema_knows_lines_a_gateway_still_serves_pins_and_stops(
     happened = rollout_bodies()
     for kind in ("promotion.canary-started", "key.ruled", "stop.made"):
         ledger.append(kind, happened[kind])
-    projection.catch_up(state, ledger)
+    tell_all(state, ledger)
     with writing(state) as connection:
         migrating.downgrade(connection, "0004")
     routes = StateRoutes(places, CLOCK)
@@ -116,6 +116,96 @@ def test_the_version_before_stays_beside_after_the_cut_over_until_it_is_retired(
     assert len(serving(places, state, ledger).routes) == 1
 
 
+def engine_is_there(places: Places, digest: str, *, there: bool = True) -> None:
+    socket = places.socket(f"engine-production-{digest[:12]}")
+    socket.parent.mkdir(parents=True, exist_ok=True)
+    socket.touch() if there else socket.unlink()
+
+
+def decided(state: Engine, ledger: MemoryLedger, digest: str = DIGEST_B, **more: object) -> None:
+    """Let a promotion be recorded, and somebody else bring the state up before its engine answers."""
+    ledger.append("promotion.made", {**bodies(digest)["promotion.made"], "previous": DIGEST_A, **more})
+    projection.catch_up(state, ledger)
+
+
+def of_production(places: Places) -> str | None:
+    found = StateRoutes(places, CLOCK).lines().first
+    return None if found is None else found.production.model_digest
+
+
+def test_who_brings_the_state_up_sends_no_caller_to_an_engine_that_is_still_to_start(
+    places: Places, state: Engine, ledger: MemoryLedger
+) -> None:
+    tell_all(state, ledger)
+    engine_is_there(places, DIGEST_A)
+    decided(state, ledger)
+    assert of_production(places) == DIGEST_A
+    engine_is_there(places, DIGEST_B)
+    assert of_production(places) == DIGEST_A
+
+    tell_all(state, ledger)
+    assert (of_production(places), (places.registry / held.FILE).exists()) == (DIGEST_B, False)
+
+
+def test_a_further_model_is_listed_when_its_engine_was_seen_to_answer(
+    places: Places, state: Engine, ledger: MemoryLedger
+) -> None:
+    tell_all(state, ledger)
+    decided(state, ledger, line=2)
+    assert StateRoutes(places, CLOCK).lines().loaded == {DIGEST_A}
+
+    tell_all(state, ledger)
+    assert StateRoutes(places, CLOCK).lines().loaded == {DIGEST_A, DIGEST_B}
+
+
+def test_a_stop_holds_though_a_promotion_before_it_is_held_back(
+    places: Places, state: Engine, ledger: MemoryLedger
+) -> None:
+    tell_all(state, ledger)
+    engine_is_there(places, DIGEST_A)
+    decided(state, ledger)
+    ledger.append("promotion.stopped", bodies()["promotion.stopped"])
+    projection.catch_up(state, ledger)
+
+    assert of_production(places) is None
+
+
+def test_what_follows_a_stop_is_held_back_like_any_other(places: Places, state: Engine, ledger: MemoryLedger) -> None:
+    ledger.append("promotion.stopped", bodies()["promotion.stopped"])
+    tell_all(state, ledger)
+    decided(state, ledger)
+    assert of_production(places) is None
+
+    tell_all(state, ledger)
+    assert of_production(places) == DIGEST_B
+
+
+def test_a_canary_gets_callers_when_its_engine_was_seen_to_answer(
+    places: Places, state: Engine, ledger: MemoryLedger
+) -> None:
+    tell_all(state, ledger)
+    ledger.append("promotion.canary-started", rollout_bodies()["promotion.canary-started"])
+    projection.catch_up(state, ledger)
+    found = StateRoutes(places, CLOCK).lines().first
+    assert found is not None
+    assert found.canary is None
+
+    assert serving(places, state, ledger).canary is not None
+
+
+def test_what_a_release_of_before_carried_out_is_not_held_back_for_ever(
+    places: Places, state: Engine, ledger: MemoryLedger
+) -> None:
+    tell_all(state, ledger)
+    engine_is_there(places, DIGEST_A)
+    decided(state, ledger)
+    assert of_production(places) == DIGEST_A
+
+    engine_is_there(places, DIGEST_B)
+    engine_is_there(places, DIGEST_A, there=False)
+    assert of_production(places) == DIGEST_B
+
+
 def test_rules_and_stops_are_read_too(places: Places, state: Engine, ledger: MemoryLedger) -> None:
     ledger.append("key.ruled", {"key_id": "k1", "rule": "pinned", "model_digest": DIGEST_A})
     ledger.append("key.ruled", {"key_id": "k2", "rule": "kept-out", "model_digest": None})
@@ -135,7 +225,7 @@ def test_rules_and_stops_are_read_too(places: Places, state: Engine, ledger: Mem
 def test_a_state_that_an_older_release_left_is_served_from_until_it_is_migrated(
     places: Places, state: Engine, ledger: MemoryLedger
 ) -> None:
-    projection.catch_up(state, ledger)
+    tell_all(state, ledger)
     with writing(state) as connection:
         migrating.downgrade(connection, "0001")
     routes = StateRoutes(places, CLOCK)

@@ -305,6 +305,20 @@ def test_a_gap_is_named_with_what_closes_it(first: Site, second: Site) -> None:
     assert boxes.grow(second, boxes.bundle(first, "two", since=0), "one").before == 0
 
 
+def test_a_bundle_of_before_is_no_fork_and_a_wrong_number_no_fault_of_the_other_box(first: Site, second: Site) -> None:
+    older = boxes.bundle(first, "two", since=0)
+    first.promote(VERSION)
+    boxes.grow(second, boxes.bundle(first, "two", since=0), "one")
+
+    with pytest.raises(PairingRefusedError) as refused:
+        boxes.grow(second, older, "one")
+    assert "older" in refused.value.what
+    assert "fork" not in refused.value.fix
+    with pytest.raises(PairingRefusedError) as mistyped:
+        boxes.bundle(first, "two", since=99_999)
+    assert "give the number" in mistyped.value.fix
+
+
 def test_a_primary_whose_ledger_was_rewritten_or_cut_is_not_mirrored(first: Site, second: Site) -> None:
     kept, before = boxes.grow(second, boxes.bundle(first, "two"), "one"), first.ledger.log
     pinned = require_paired(second.config.at, "one").peer
