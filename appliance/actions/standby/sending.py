@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions.pinned import plain_bytes
-from appliance.actions.standby import keeping
+from appliance.actions.standby import forked, keeping
 from appliance.actions.standby.keeping import EXPORTED, IMPORTED, Grown
 from appliance.audit.facts import Ledger
 from appliance.config import Config
-from appliance.errors import PairingRefusedError
 from appliance.keys.opening import folder_of
 from appliance.keys.provider import KeyProvider
 from appliance.standby import channel, mirror, vouched
@@ -53,8 +52,8 @@ def send(config: Config, peer: str, *, ledger: Ledger, keys: KeyProvider, clock:
     Raises:
         KeyMissingError: This process may not use the keys.
         LedgerUnavailableError: The ledger does not answer.
-        PairingRefusedError: The box is not paired, another answers at its address, or it holds more of this ledger than
-            is here.
+        PairingRefusedError: The box is not paired, another answers at its address, or this box lost records
+            that it holds.
         WireError: It does not answer, or does not take it.
     """
     pair, section = require_paired(config.at, peer), config.standby
@@ -70,7 +69,7 @@ def send(config: Config, peer: str, *, ledger: Ledger, keys: KeyProvider, clock:
     )
     try:
         has = canonical.integer(line.call("have").get("size"), "size")
-        _require_all_here(ledger, peer, has)
+        forked.require_whole(config, pair, ledger, holds=has)
         if not _is_news(ledger, has):
             return Sent(start=has, size=has)
         made = keeping.make(config, peer, since=has, ledger=ledger, keys=keys, clock=clock)
@@ -134,17 +133,6 @@ def _put(line: PeerLine, name: str, content: bytes) -> None:
 def inbox_of(config: Config) -> Path:
     """Return where the process between boxes puts what it takes in."""
     return config.at.state / "standby/inbox"
-
-
-def _require_all_here(ledger: Ledger, peer: str, has: int) -> None:
-    """Return while this ledger has at least what the other box holds of it; else its disk was put back."""
-    size = ledger.head().size
-    if has > size:
-        raise PairingRefusedError(
-            what=f"{peer} holds more records of this box than there are here: this box lost records",
-            why=f"it holds {has}, and there are {size}; an old disk was put back, or the ledger was cut",
-            fix="let it serve nobody and see docs/operator/standby.md: a fork; right after a new pairing: again in 2 min",
-        )
 
 
 def _is_news(ledger: Ledger, has: int) -> bool:

@@ -89,7 +89,7 @@ def test_a_box_whose_old_disk_was_put_back_hears_that_the_other_one_holds_more_o
         )
         first.ledger.log = emptied
 
-        with pytest.raises(PairingRefusedError, match="two holds more records of this box") as refused:
+        with pytest.raises(PairingRefusedError, match="this box lost records that two holds") as refused:
             send(first, config)
 
         assert str(grown.size) in refused.value.why
