@@ -113,8 +113,8 @@ def _standby(section: StandbySection) -> Iterator[DropIn]:
         allowed = [f"IPAddressAllow={section.peer_address}"]
         yield _made("sealift-standby-sync.service", STANDBY, "the other box of this site", allowed)
     if section.lease:
-        # It adds nothing; that it comes or goes makes an install start the gateways anew, which read the lease then. One
-        # that still ran as before would answer without the lease, beside the other box.
+        # It adds nothing: that it comes or goes makes an install start the gateways anew, which read it then. One
+        # that ran on as before would answer without the lease, beside the other box.
         for unit in GATEWAYS:
             yield _made(unit, STANDBY, "it answers only while this box holds the lease", [])
 
