@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from appliance.audit import exclusive, postgres_opening, postgres_sharing
+from appliance.audit import exclusive, pin, postgres_opening, postgres_sharing
 from appliance.audit.backend import Backend
 from appliance.audit.postgres_backend import PostgresBackend
 from appliance.audit.sqlite_backend import FILE_NAME, open_writer
@@ -150,6 +150,12 @@ def _require_there(folder: Path, places: Places, backend: Backend) -> None:
             why="going on in the database would leave them behind",
             fix="`sealift db move --to postgresql` into an empty database; see docs/operator/postgresql.md",
         )
+    if not backend.size() and marked(folder) == THERE and _has_recorded(places):
+        raise LedgerDamagedError(
+            what="this box's records are on a server, and this database has none",
+            why="beginning anew there would leave them behind",
+            fix="name the right server and database in the site file; were they lost there, restore a backup",
+        )
     if not backend.size() and (folder / FILE_NAME).exists():
         raise LedgerDamagedError(
             what="this box's records are not in this database, which has none",
@@ -157,6 +163,14 @@ def _require_there(folder: Path, places: Places, backend: Backend) -> None:
             fix="name the right database, or end a move that was cut off: `sealift db move --to postgresql`",
         )
     mark_elsewhere(folder)
+
+
+def _has_recorded(places: Places) -> bool:
+    """Tell whether this box ever had records: it left a file behind, or pinned the key of the ledger that it opened.
+
+    The mark alone says less: it is made before the first record.
+    """
+    return (places.ledger / FILE_NAME).exists() or (places.etc / pin.FILE_NAME).exists()
 
 
 def _has_records(file: Path) -> bool:

@@ -21,6 +21,9 @@ _START = (
     "once this box is paired and its site file installed, as root: systemctl enable --now sealift-standby.socket"
     " sealift-standby.service; where it is enabled, `journalctl -u sealift-standby` says why"
 )
+_NO_LEASE = (
+    "this box keeps no lease (standby.lease is false): it answers whoever asks it, and neither box takes over by itself"
+)
 
 
 def add(commands: typer.Typer) -> None:
@@ -107,6 +110,11 @@ def _show(own: Context, facts: dict[str, Any]) -> None:
     names = ", ".join(facts.get("held_back") or ())
     waits = f"\nthresholds of the other box wait here ({names}): the stricter of both boxes' hold" if names else ""
     silent = "".join(_silent(one) for one in facts.get("voters", ()) if not one["answers"])
+    section = own.config.standby
+    if section.peer and not section.lease:  # it grants nobody who does not ask, and callers are answered without
+        facts = {**facts, "is_witness": False}
+        own.result(facts, _NO_LEASE)
+        return
     own.result(facts, _standing(facts) + silent + waits)
 
 

@@ -24,6 +24,7 @@ DATABASE: Final = "70-sealift-database.conf"
 NODE: Final = "75-sealift-node.conf"
 GPUS: Final = "65-sealift-gpus.conf"
 COLLECTOR: Final = "80-sealift-collector.conf"
+GATEWAYS: Final = ("sealift-gateway.service", "sealift-gateway@.service", "sealift-gateway-test.service")
 NAMES: Final = (*ENGINES.values(), STANDBY, TOKEN, GPUS, DATABASE, NODE, COLLECTOR)
 INSTALL: Final = "sealift-install@.service"
 RETENTION: Final = "sealift-retention.service"
@@ -111,6 +112,11 @@ def _standby(section: StandbySection) -> Iterator[DropIn]:
     if section.peer_address:
         allowed = [f"IPAddressAllow={section.peer_address}"]
         yield _made("sealift-standby-sync.service", STANDBY, "the other box of this site", allowed)
+    if section.lease:
+        # It adds nothing: that it comes or goes makes an install start the gateways anew, which read it then. One
+        # that ran on as before would answer without the lease, beside the other box.
+        for unit in GATEWAYS:
+            yield _made(unit, STANDBY, "it answers only while this box holds the lease", [])
 
 
 def _token(chosen: KeysSection, loaded: Mapping[str, Sequence[str]]) -> Iterator[DropIn]:

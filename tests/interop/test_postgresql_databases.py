@@ -26,7 +26,7 @@ from appliance.audit.sqlite_backend import FILE_NAME, open_writer
 from appliance.audit.verify import verify
 from appliance.cli import audit, db, main
 from appliance.cli import context as shared
-from appliance.config import Config, Places
+from appliance.config import Config, DatabaseSection, Places
 from appliance.errors import ConflictError, DatabaseError, LedgerDamagedError, LedgerUnavailableError
 from appliance.postgres.connecting import connect
 from appliance.state import migrating as schema
@@ -442,3 +442,30 @@ def test_a_ledger_is_read_while_its_service_is_down(moving: Moving) -> None:
     assert verify(ledger, pinned=pin.read_pin(moving.files())).ok
     with pytest.raises(LedgerUnavailableError):
         ledger.append("model.noted", {})
+
+
+def test_a_ledger_that_began_on_a_server_does_not_begin_anew_where_that_lost_everything(
+    new_database: Callable[[], DatabaseSection], postgres: PostgresServer, tmp_path: Path
+) -> None:
+    section = new_database()
+    with ledger_site(tmp_path, database=section) as site:
+        storage.mark_elsewhere(made(site.places.ledger))  # its first start was cut off before its first record
+        with site.running() as log:
+            origin = log.origin
+        postgres.empty(section.name)
+
+        with (
+            pytest.raises(LedgerDamagedError, match="on a server, and this database has none") as refused,
+            site.running(),
+        ):
+            pass
+
+        assert "restore a backup" in refused.value.fix
+        with closing(open_reader(site.places)) as there:
+            assert there.size() == 0
+        assert site.config.at.etc.joinpath("ledger.pub").read_text().startswith(origin)
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

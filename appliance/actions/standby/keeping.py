@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions.pinned import plain_bytes
-from appliance.actions.standby import evidenced, pepper
+from appliance.actions.standby import evidenced, forked, pepper
 from appliance.audit import rotating
 from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.offline import OfflineLedger
@@ -26,7 +26,7 @@ from media import durable
 from media.clock import Clock, FixedClock
 
 EXPORTED: Final = "standby.exported"
-IMPORTED: Final = "standby.imported"
+IMPORTED: Final = forked.IMPORTED
 _INSTALLED: Final = "install.done"
 
 
@@ -78,9 +78,10 @@ def make(config: Config, peer: str, *, since: int | None, ledger: Ledger, keys: 
     Raises:
         KeyMissingError: This process may not use the keys.
         LedgerUnavailableError: The ledger does not answer; there is no bundle.
-        PairingRefusedError: The box is not paired, or holds more than there is.
+        PairingRefusedError: The box is not paired, or holds more than there is, or this box lost records that it holds.
     """
     pair = require_paired(config.at, peer)
+    forked.require_whole(config, pair, ledger)
     if since is None:
         last = ledger.find(kind=EXPORTED, field="receiver", value=pair.peer.origin, limit=1)
         since = int(last[0].body.get("size", 0)) if last else 0
@@ -124,7 +125,8 @@ def grow(
     Raises:
         CiphertextError, ConflictError, KeyMissingError: The secret of API keys cannot be taken.
         LedgerUnavailableError: This box's ledger or the mirror cannot be written.
-        LimitExceededError, MalformedError, PairingRefusedError, ProofError: It is not proven; nothing was changed.
+        LimitExceededError, MalformedError, ProofError: It is not proven; nothing was changed.
+        PairingRefusedError: As these; or it shows that this box lost records, and is kept.
     """
     pair = require_paired(config.at, peer)
     here = installed(ledger)
@@ -151,6 +153,7 @@ def grow(
     if signed.size > before:
         body = {"peer": peer, "sender": pair.peer.origin, "before": before, "size": signed.size}
         ledger.append(IMPORTED, {**body, "root": signed.root.hex(), "missing_releases": list(missing)})
+    forked.require_whole(config, pair, ledger)  # the records that came are kept as evidence all the same
     return Grown(pair=pair, bundle=opened.bundle, before=before, size=signed.size, pepper=done, missing=missing)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions.pinned import plain_bytes
-from appliance.actions.standby import keeping
+from appliance.actions.standby import forked, keeping
 from appliance.actions.standby.keeping import EXPORTED, IMPORTED, Grown
 from appliance.audit.facts import Ledger
 from appliance.config import Config
@@ -52,7 +52,8 @@ def send(config: Config, peer: str, *, ledger: Ledger, keys: KeyProvider, clock:
     Raises:
         KeyMissingError: This process may not use the keys.
         LedgerUnavailableError: The ledger does not answer.
-        PairingRefusedError: The box is not paired, or another answers at its address.
+        PairingRefusedError: The box is not paired, another answers at its address, or this box lost records
+            that it holds.
         WireError: It does not answer, or does not take it.
     """
     pair, section = require_paired(config.at, peer), config.standby
@@ -68,6 +69,7 @@ def send(config: Config, peer: str, *, ledger: Ledger, keys: KeyProvider, clock:
     )
     try:
         has = canonical.integer(line.call("have").get("size"), "size")
+        forked.require_whole(config, pair, ledger, holds=has)
         if not _is_news(ledger, has):
             return Sent(start=has, size=has)
         made = keeping.make(config, peer, since=has, ledger=ledger, keys=keys, clock=clock)

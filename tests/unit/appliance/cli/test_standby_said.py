@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.cli import policy, standby
+from appliance.cli import policy, standby, standby_lease
 from appliance.errors import PrivilegeError, WireError
 from media.errors import UsageError
 from tests.support.commands import Run, typed
@@ -85,3 +85,18 @@ def test_a_name_that_no_box_can_have_is_the_typists_and_nothing_another_box_brou
     assert done.code == UsageError.exit_code
     assert "'Room 2' is no name of a box" in done.err
     assert not (root / "etc/sealift/boxes").exists()
+
+
+def test_a_box_of_two_without_a_lease_is_told_so_and_is_no_witness(
+    sealift: Run, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = root / "etc/sealift/sealift.toml"
+    said = {"me": "room-1", "is_witness": True, "holder": "", "term": 0, "voters": []}
+    monkeypatch.setattr(standby_lease, "asked", lambda *_: dict(said))
+
+    assert "is a witness" in sealift("standby", "lease").out
+    file.write_text(f'{file.read_text()}[standby]\nlisten = "10.0.0.1"\npeer = "room-2"\n')
+    told = sealift("standby", "lease").out
+
+    assert "keeps no lease (standby.lease is false)" in told
+    assert "witness" not in told

@@ -117,6 +117,14 @@ def test_a_witness_and_a_box_of_two_speak_with_the_boxes_that_they_name_and_no_o
     assert not allowed(site(rest='[standby]\nlisten = "10.9.0.3"\n'))
 
 
+def test_a_lease_that_comes_or_goes_is_a_change_of_the_host_so_that_gateways_start_anew() -> None:
+    named = '[standby]\nlisten = "10.9.0.1"\npeer_address = "10.9.0.2"\nlease = '
+    without, leased = (set(texts(site(rest=named + word), dropins.STANDBY)) for word in ("false\n", "true\n"))
+
+    assert leased - without == {f"sealift-gateway{kind}.service" for kind in ("", "@", "-test")}
+    assert not without - leased
+
+
 def test_units_reach_a_server_that_is_named_before_the_records_move_there(tmp_path: Path) -> None:
     before = site(rest=SERVER.replace('"postgresql"', '"sqlite"') + f'[places]\nroot = "{tmp_path}"')
     after = site(rest=SERVER + f'[places]\nroot = "{tmp_path}"')

@@ -342,6 +342,27 @@ def test_a_primary_whose_ledger_was_rewritten_or_cut_is_not_mirrored(first: Site
     assert copy.head().size == kept.size
 
 
+def test_a_box_whose_disk_was_put_back_learns_it_from_what_the_other_one_recorded(first: Site, second: Site) -> None:
+    image = first.ledger.log.backend.rows(0, 999)
+    kept, whole = boxes.grow(second, boxes.bundle(first, "two"), "one"), first.ledger.log
+    fork, frontier = MemoryBackend(), list[bytes]()
+    for row in image:
+        fork.append([row], tree.push(frontier, row.sequence, row.hash))
+    first.ledger.log = Log.open(fork, clock=first.clock, site="demo", signer=boxes.signer(first))
+    for number in range(kept.size):  # by now its new history is longer than the one that was lost
+        first.ledger.append("key.revoked", {"key_id": "abc", "reason": str(number)})
+    before = len(fork.rows(0, 999))
+
+    with pytest.raises(PairingRefusedError, match="lost records that two holds"):
+        boxes.grow(first, boxes.bundle(second, "one"), "two")
+    with pytest.raises(PairingRefusedError, match="lost records that two holds"):
+        boxes.bundle(first, "two")
+
+    assert len(fork.rows(0, 999)) > before  # what came is kept and recorded all the same
+    first.ledger.log = whole
+    assert boxes.bundle(first, "two").size > kept.size
+
+
 def test_status_says_how_far_the_mirror_is_and_what_waits(first: Site, second: Site) -> None:
     first.ledger.append("install.done", {"serial": 7, "release": "2026.11"})
     first.promote(VERSION)

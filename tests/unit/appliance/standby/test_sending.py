@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from appliance.actions.standby import sending
+from appliance.audit.log import Log
+from appliance.audit.memory import MemoryBackend
 from appliance.config import Config
 from appliance.errors import PairingRefusedError, WireError
 from appliance.standby import channel, mirror
@@ -74,6 +76,26 @@ def test_what_came_by_medium_is_not_sent_again(first: Site, second: Site) -> Non
 
     assert grown is not None
     assert (sent.start, grown.before) == (made.size, made.size)
+
+
+def test_a_box_whose_old_disk_was_put_back_hears_that_the_other_one_holds_more_of_it(first: Site, second: Site) -> None:
+    with reachable(first, second) as config:
+        send(first, config)
+        grown = sending.take_in(second.config, "one", ledger=second.ledger)
+        assert grown is not None
+        whole, emptied = (
+            first.ledger.log,
+            Log.open(MemoryBackend(), clock=first.clock, site="demo", signer=boxes.signer(first)),
+        )
+        first.ledger.log = emptied
+
+        with pytest.raises(PairingRefusedError, match="this box lost records that two holds") as refused:
+            send(first, config)
+
+        assert str(grown.size) in refused.value.why
+        assert "a fork" in refused.value.fix
+        first.ledger.log = whole
+        assert send(first, config).size == grown.size
 
 
 def test_what_is_noted_of_the_other_box_follows_no_link_of_the_service_that_the_network_reaches(

@@ -1,0 +1,57 @@
+"""Whether this box still is the one that a paired box mirrored: else its disk was put back, or its ledger was cut.
+
+Each box records of every bundle that it took which tree of the other one it holds now (`standby.imported`: size and
+root). That record comes back in the mirror of its ledger, so a box that lost records learns it from there, by itself,
+over the network as by medium, and also once its new history is longer than the one that was lost.
+"""
+
+from typing import Final
+
+from appliance.audit.client import OfflineLedger
+from appliance.audit.facts import Ledger
+from appliance.config import Config
+from appliance.errors import LedgerUnavailableError, PairingRefusedError
+from appliance.standby import mirror
+from appliance.standby.pairing import Paired
+from media.clock import SystemClock
+
+IMPORTED: Final = "standby.imported"
+
+
+def require_whole(config: Config, pair: Paired, ledger: Ledger, *, holds: int = 0) -> None:
+    """Return while this ledger contains the newest tree of it that the other box says it holds.
+
+    Args:
+        config: The site file.
+        pair: With the other box.
+        ledger: This box's own.
+        holds: How many records of it the other box just said that it holds.
+
+    Raises:
+        LedgerUnavailableError: This box's ledger does not answer.
+        PairingRefusedError: It does not: this box lost records.
+    """
+    size, root = _held(config, pair)
+    here = ledger.head()
+    if max(size, holds) > here.size:
+        raise _lost(pair.peer.name, f"it holds {max(size, holds)} records of this box, and there are {here.size}")
+    if size and ledger.consistency(size, here.size).old_root != root:
+        raise _lost(pair.peer.name, f"of the first {size} records here, it holds others")
+
+
+def _held(config: Config, pair: Paired) -> tuple[int, str]:
+    """Return size and root of this box's ledger as the other box recorded them last; 0 where it never did."""
+    copy = OfflineLedger.of_folder(mirror.folder_of(config.at, pair.peer), clock=SystemClock())
+    try:
+        found = copy.find(kind=IMPORTED, field="sender", value=pair.own.origin, limit=1)
+    except LedgerUnavailableError:
+        return 0, ""  # nothing was ever brought
+    return (int(found[0].body["size"]), str(found[0].body["root"])) if found else (0, "")
+
+
+def _lost(peer: str, why: str) -> PairingRefusedError:
+    return PairingRefusedError(
+        what=f"this box lost records that {peer} holds",
+        why=f"{why}; an old disk was put back here, or the ledger was cut",
+        fix="let this box serve nobody: docs/operator/standby.md, a fork; after a new pairing, again in 2 minutes",
+    )
