@@ -209,6 +209,9 @@ def test_who_approves_sees_each_threshold_before_and_after_and_whose_word_it_is(
         return True
 
     class Signs:
+        def require(self, promoter: object, person: str) -> None:
+            del promoter, person
+
         def present(self, promoter: object, person: str, statement: bytes, *, at: object = None) -> bytes:
             del promoter, person, at
             return BEN.sign(statement)
