@@ -60,9 +60,7 @@ class Contestant:
 
     def connection(self) -> http.client.HTTPConnection:
         """Return a connection of a caller's own."""
-        if self.path is None:
-            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
-        connection = engine_peers.UnixConnection(self.path, timeout=600)
+        connection = engine_peers.connection_to(self.port if self.path is None else self.path, timeout=600)
         connection.connect()
         return connection
 

@@ -69,6 +69,13 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
+def connection_to(at: int | Path, *, timeout: float) -> http.client.HTTPConnection:
+    """Return a connection of a caller's own to a port of loopback or a Unix socket; its first request connects it."""
+    if isinstance(at, int):
+        return http.client.HTTPConnection("127.0.0.1", at, timeout=timeout)
+    return UnixConnection(at, timeout=timeout)
+
+
 def shipped(pattern: str) -> list[Path]:
     """Return the files that the demo carried, on any of its volumes.
 

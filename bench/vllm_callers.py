@@ -14,7 +14,7 @@ from statistics import fmean, median
 from typing import Any, Final
 
 from bench.asking import held_still, processor_seconds
-from bench.engine_peers import SUBJECTS, UnixConnection
+from bench.engine_peers import SUBJECTS, connection_to
 from bench.measuring import say
 from bench.vllm_steps import Steps, counted
 
@@ -50,12 +50,13 @@ class Contestant:
 
     def connection(self) -> http.client.HTTPConnection:
         """Return a connection of a caller's own, connected."""
-        if self.path is None:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_TIMEOUT)
-        else:
-            connection = UnixConnection(self.path, timeout=_TIMEOUT)
+        connection = connection_to(self.port if self.path is None else self.path, timeout=_TIMEOUT)
         connection.connect()
         return connection
+
+    def counted(self) -> Steps | None:
+        """Return what its vLLM has counted so far; None where it is none."""
+        return None if self.counts is None else counted(self.counts)
 
     def headers(self) -> dict[str, str]:
         """Return what each request carries."""
@@ -199,11 +200,11 @@ def measured(contestants: Sequence[Contestant], *, stream: bool) -> dict[str, Me
                     if other.pids != one.pids:
                         stack.enter_context(held_still(other.pids))
                 callers, own = Callers(one, questions, stream=stream), found[one.name]
-                steps = None if one.counts is None else counted(one.counts)
+                began = one.counted()
                 load, before = os.getloadavg()[0], processor_seconds(one.pids)
                 seconds = callers.run()
                 used = processor_seconds(one.pids) - before
-                taken = None if one.counts is None or steps is None else counted(one.counts).since(steps)
+                ended = one.counted()
             if turn == 0:
                 continue
             own.tokens_per_second.append(callers.tokens / seconds)
@@ -214,7 +215,8 @@ def measured(contestants: Sequence[Contestant], *, stream: bool) -> dict[str, Me
             if one.pids:
                 own.processors.append(used / seconds)
             way, told = "streamed" if stream else "whole", ""
-            if taken is not None:
+            if began is not None and ended is not None:
+                taken = ended.since(began)
                 own.steps.append(taken)
                 told = f"   {taken.steps:.0f} steps of {1000 * seconds / taken.steps:.1f} ms"
             say(

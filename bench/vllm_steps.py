@@ -1,16 +1,17 @@
 """What vLLM itself counts of its steps, so that a difference between two contestants has a cause.
 
-A step reads some tokens of prompts and adds one to each answer that is being made. Callers who ask again as one give
-fewer and wider steps than callers who come one after the other, and a step costs more than the tokens in it.
+A step reads some tokens of prompts and adds one to each answer that is being made. Whether callers get their answers in
+fewer and wider steps, or in longer ones, is told by their number; what a caller waits besides lies outside vLLM.
 """
 
-import http.client
-import re
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from bench.engine_peers import UnixConnection
+from prometheus_client.parser import text_string_to_metric_families
+
+from bench.engine_peers import connection_to
 
 _COUNTED: Final = {
     "steps": "vllm:iteration_tokens_total_count",
@@ -47,19 +48,14 @@ def counted(at: int | Path) -> Steps:
     Raises:
         SystemExit: It does not tell.
     """
-    connection = (
-        http.client.HTTPConnection("127.0.0.1", at, timeout=30)
-        if isinstance(at, int)
-        else UnixConnection(at, timeout=30)
-    )
+    connection = connection_to(at, timeout=30)
     connection.request("GET", "/metrics", headers={"host": "engine"})
     text = connection.getresponse().read().decode()
     connection.close()
-    return Steps(**{name: _sum(text, metric) for name, metric in _COUNTED.items()})
-
-
-def _sum(text: str, metric: str) -> float:
-    found = re.findall(rf"^{re.escape(metric)}(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
-    if not found:
-        raise SystemExit(f"error: vLLM does not tell {metric}")
-    return sum(map(float, found))
+    told = defaultdict[str, float](float)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:  # of each of its processes
+            told[sample.name] += sample.value
+    if missing := set(_COUNTED.values()) - set(told):
+        raise SystemExit(f"error: vLLM does not tell {', '.join(sorted(missing))}")
+    return Steps(**{name: told[metric] for name, metric in _COUNTED.items()})

@@ -34,7 +34,7 @@ class Way(Protocol):
     def present(
         self, promoter: PromoterClient, person: str, statement: bytes, *, at: datetime | None = None
     ) -> Presented:
-        """Return what is handed in.
+        """Return what is handed in, by a person of whom `require` was asked before.
 
         Args:
             promoter: Knows which key is the person's.
@@ -82,8 +82,7 @@ class ByToken:
         self, promoter: PromoterClient, person: str, statement: bytes, *, at: datetime | None = None
     ) -> Presented:
         """Sign; see `Way.present`."""
-        del at
-        self.require(promoter, person)
+        del promoter, person, at
         return Presented(approves_by=PKCS11, signature=persontoken.sign(self.key, self.pin(), statement))
 
     def public_key(self) -> bytes:
@@ -106,8 +105,7 @@ class ByFile:
         self, promoter: PromoterClient, person: str, statement: bytes, *, at: datetime | None = None
     ) -> Presented:
         """Read it; see `Way.present`."""
-        del statement, at
-        self.require(promoter, person)
+        del promoter, person, statement, at
         return Presented(approves_by=self.approves_by, signature=read_small(self.path, most=_MOST_SIGNATURE))
 
 

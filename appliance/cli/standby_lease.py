@@ -112,7 +112,6 @@ def _show(own: Context, facts: dict[str, Any]) -> None:
     silent = "".join(_silent(one) for one in facts.get("voters", ()) if not one["answers"])
     section = own.config.standby
     if section.peer and not section.lease:  # it grants nobody who does not ask, and callers are answered without
-        facts = {**facts, "is_witness": False}
         own.result(facts, _NO_LEASE)
         return
     own.result(facts, _standing(facts) + silent + waits)

@@ -22,8 +22,8 @@ from appliance.gateway.unapplied import Unapplied, stops
 from appliance.promote.canary import offset_of
 from appliance.registry.damaged import damaged
 from appliance.stages import FIRST_LINE
+from appliance.state import held as held_back
 from appliance.state.database import open_state
-from appliance.state.held import held as held_back
 from appliance.state.lines import Standing, homes
 from appliance.state.projection import applied_sequence
 from media.clock import Clock, from_text
@@ -312,7 +312,7 @@ class StateRoutes:
     def _read(self, connection: Connection, *, is_whole: bool) -> Lines:
         # State of before the release that knows lines has no column for them, and no line but the first.
         self._has_lines = self._has_lines or staterows.has_lines(connection)
-        held, known = held_back(self._places.registry), self._has_lines
+        held, known = held_back.held(held_back.folder_of(connection.engine)), self._has_lines
         stands = staterows.stands(connection, has_lines=known, held=held, socket_of=self._socket)
         opened = staterows.rollouts(connection, has_lines=known, held=held) if is_whole else {}
         rules = _rules(connection, stands) if is_whole else {}

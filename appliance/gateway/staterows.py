@@ -47,12 +47,10 @@ def stands(
     for number, one in decided.items():
         old = before.get(number)
         goes_on = old is not None and not old.is_stopped and socket_of(old.last).exists()
-        if old is not None and (old == one or goes_on or not socket_of(one.last).exists()):
-            found[number] = old
-        elif old is None and not socket_of(one.last).exists():
-            continue
-        else:
+        if old != one and not goes_on and socket_of(one.last).exists():
             found[number] = one
+        elif old is not None:
+            found[number] = old
     return found
 
 

@@ -205,7 +205,7 @@ class Keeper:
                 "would_follow": self._lease.would_follow and not hindered,
                 "hindered": hindered,
                 "seconds_left": round(max(self._lease.serves_until(now) - now, 0.0), 3),
-                "is_witness": not self._may_serve,
+                "is_witness": self._lease.rules.is_witness,
                 "voters": [
                     {
                         "name": one.name,

@@ -31,6 +31,8 @@ from appliance.errors import NotActiveError
 
 DRIFT: Final = 0.01
 """Share by which two boxes' clocks may differ in pace; quartz is a hundred times better."""
+ITSELF: Final = "itself"
+"""What a witness has for the name of one."""
 
 
 class Event(StrEnum):
@@ -84,7 +86,7 @@ class Rules:
 
     Attributes:
         seconds: How long a grant lasts.
-        witness: Name of the third voter; empty for none.
+        witness: Name of the third voter; empty for none, `ITSELF` in the witness's own.
         automatic: Whether a box may take over without people.
         margin: Seconds that who granted waits beyond the lease, besides drift.
     """
@@ -93,6 +95,11 @@ class Rules:
     witness: str = ""
     automatic: bool = True
     margin: float = 0.5
+
+    @property
+    def is_witness(self) -> bool:
+        """Whether this voter is the witness, which only grants."""
+        return self.witness == ITSELF
 
     @property
     def surely_out(self) -> float:

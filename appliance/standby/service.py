@@ -25,7 +25,7 @@ from appliance.standby import announcing, channel, kept, permit, voters
 from appliance.standby.address import InterfaceAddress, NoAddress, ServiceAddress
 from appliance.standby.inbox import Inbox
 from appliance.standby.keeper import Keeper, Voters
-from appliance.standby.lease import Kept, Lease, Rules
+from appliance.standby.lease import ITSELF, Kept, Lease, Rules
 from appliance.standby.pairing import Paired, paired, require_paired
 from appliance.standby.peers import Listener, PeerLine
 from appliance.watchdog.loops import Watchdog
@@ -72,10 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def rules_of(config: Config) -> Rules:
     """Return what the site file says of the lease. A witness names no witness: it only grants, two of three with it."""
     section = config.standby
-    is_witness = not section.peer
     return Rules(
         seconds=float(section.lease_seconds),
-        witness="itself" if is_witness else section.witness,
+        witness=section.witness if section.peer else ITSELF,
         automatic=section.automatic,
     )
 

@@ -8,7 +8,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from appliance.actions.standby.keeping import EXPORTED, IMPORTED
+from appliance.actions.standby.forked import IMPORTED
+from appliance.actions.standby.keeping import EXPORTED
 from examples.demo.people import password_of
 from tests.box import looks
 from tests.box.box import SITE_FILE

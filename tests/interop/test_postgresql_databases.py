@@ -449,7 +449,8 @@ def test_a_ledger_that_began_on_a_server_does_not_begin_anew_where_that_lost_eve
 ) -> None:
     section = new_database()
     with ledger_site(tmp_path, database=section) as site:
-        storage.mark_elsewhere(made(site.places.ledger))  # its first start was cut off before its first record
+        site.places.ledger.mkdir(parents=True, exist_ok=True)
+        storage.mark_elsewhere(site.places.ledger)  # its first start was cut off before its first record
         with site.running() as log:
             origin = log.origin
         postgres.empty(section.name)
@@ -464,8 +465,3 @@ def test_a_ledger_that_began_on_a_server_does_not_begin_anew_where_that_lost_eve
         with closing(open_reader(site.places)) as there:
             assert there.size() == 0
         assert site.config.at.etc.joinpath("ledger.pub").read_text().startswith(origin)
-
-
-def made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -7,31 +7,32 @@ over the network as by medium, and also once its new history is longer than the 
 
 from typing import Final
 
-from appliance.audit.client import OfflineLedger
 from appliance.audit.facts import Ledger
+from appliance.audit.offline import OfflineLedger
 from appliance.config import Config
 from appliance.errors import LedgerUnavailableError, PairingRefusedError
 from appliance.standby import mirror
 from appliance.standby.pairing import Paired
-from media.clock import SystemClock
+from media.clock import Clock
 
 IMPORTED: Final = "standby.imported"
 
 
-def require_whole(config: Config, pair: Paired, ledger: Ledger, *, holds: int = 0) -> None:
+def require_whole(config: Config, pair: Paired, ledger: Ledger, *, clock: Clock, holds: int = 0) -> None:
     """Return while this ledger contains the newest tree of it that the other box says it holds.
 
     Args:
         config: The site file.
         pair: With the other box.
         ledger: This box's own.
+        clock: That the mirror is opened with.
         holds: How many records of it the other box just said that it holds.
 
     Raises:
         LedgerUnavailableError: This box's ledger does not answer.
         PairingRefusedError: It does not: this box lost records.
     """
-    size, root = _held(config, pair)
+    size, root = _held(config, pair, clock)
     here = ledger.head()
     if max(size, holds) > here.size:
         raise _lost(pair.peer.name, f"it holds {max(size, holds)} records of this box, and there are {here.size}")
@@ -39,9 +40,9 @@ def require_whole(config: Config, pair: Paired, ledger: Ledger, *, holds: int = 
         raise _lost(pair.peer.name, f"of the first {size} records here, it holds others")
 
 
-def _held(config: Config, pair: Paired) -> tuple[int, str]:
+def _held(config: Config, pair: Paired, clock: Clock) -> tuple[int, str]:
     """Return size and root of this box's ledger as the other box recorded them last; 0 where it never did."""
-    copy = OfflineLedger.of_folder(mirror.folder_of(config.at, pair.peer), clock=SystemClock())
+    copy = OfflineLedger.of_folder(mirror.folder_of(config.at, pair.peer), clock=clock)
     try:
         found = copy.find(kind=IMPORTED, field="sender", value=pair.own.origin, limit=1)
     except LedgerUnavailableError:

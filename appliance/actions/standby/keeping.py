@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from appliance.actions.pinned import plain_bytes
 from appliance.actions.standby import evidenced, forked, pepper
+from appliance.actions.standby.forked import IMPORTED
 from appliance.audit import rotating
 from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.offline import OfflineLedger
@@ -26,7 +27,6 @@ from media import durable
 from media.clock import Clock, FixedClock
 
 EXPORTED: Final = "standby.exported"
-IMPORTED: Final = forked.IMPORTED
 _INSTALLED: Final = "install.done"
 
 
@@ -81,7 +81,7 @@ def make(config: Config, peer: str, *, since: int | None, ledger: Ledger, keys: 
         PairingRefusedError: The box is not paired, or holds more than there is, or this box lost records that it holds.
     """
     pair = require_paired(config.at, peer)
-    forked.require_whole(config, pair, ledger)
+    forked.require_whole(config, pair, ledger, clock=clock)
     if since is None:
         last = ledger.find(kind=EXPORTED, field="receiver", value=pair.peer.origin, limit=1)
         since = int(last[0].body.get("size", 0)) if last else 0
@@ -143,17 +143,17 @@ def grow(
             )
         signed = copy.grow(opened.bundle.start, opened.leaves, opened.bundle.checkpoint, known)
     peerkeys.record(ledger, pair.peer, news)
+    then = FixedClock(at=opened.bundle.at)
     if untrusted_evidence:
-        evidenced.keep(
-            config.at, untrusted_evidence, OfflineLedger.of_folder(folder, clock=FixedClock(at=opened.bundle.at))
-        )
+        evidenced.keep(config.at, untrusted_evidence, OfflineLedger.of_folder(folder, clock=then))
     done = "kept"
     if pair.relation is Relation.STANDBY and not pair.is_first and opened.bundle.sealed:
         done = pepper.adopt(config, opened.bundle.sealed, pair, ledger=ledger)
     if signed.size > before:
         body = {"peer": peer, "sender": pair.peer.origin, "before": before, "size": signed.size}
         ledger.append(IMPORTED, {**body, "root": signed.root.hex(), "missing_releases": list(missing)})
-    forked.require_whole(config, pair, ledger)  # the records that came are kept as evidence all the same
+    # The records that came are kept as evidence all the same.
+    forked.require_whole(config, pair, ledger, clock=then)
     return Grown(pair=pair, bundle=opened.bundle, before=before, size=signed.size, pepper=done, missing=missing)
 
 

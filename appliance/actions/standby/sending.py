@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from appliance.actions.pinned import plain_bytes
 from appliance.actions.standby import forked, keeping
-from appliance.actions.standby.keeping import EXPORTED, IMPORTED, Grown
+from appliance.actions.standby.forked import IMPORTED
+from appliance.actions.standby.keeping import EXPORTED, Grown
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.keys.opening import folder_of
@@ -69,8 +70,8 @@ def send(config: Config, peer: str, *, ledger: Ledger, keys: KeyProvider, clock:
     )
     try:
         has = canonical.integer(line.call("have").get("size"), "size")
-        forked.require_whole(config, pair, ledger, holds=has)
-        if not _is_news(ledger, has):
+        if not _is_news(ledger, has):  # nor is there any after the end of a ledger that is shorter than it was
+            forked.require_whole(config, pair, ledger, clock=clock, holds=has)
             return Sent(start=has, size=has)
         made = keeping.make(config, peer, since=has, ledger=ledger, keys=keys, clock=clock)
         with suppress(PeerRefusedError):  # a release of before takes no documents; the records go there all the same

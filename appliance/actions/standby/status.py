@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.actions.standby.keeping import IMPORTED
+from appliance.actions.standby.forked import IMPORTED
 from appliance.actions.standby.taking import KINDS
 from appliance.audit.client import OfflineLedger
 from appliance.audit.facts import Ledger

@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import Engine
 
 from appliance.audit.memory import MemoryLedger
-from appliance.config import Places
+from appliance.config import Config, Places
 from appliance.gateway.problems import Problem
 from appliance.gateway.routing import ALIAS, Canary, Lines, Route, Serving, StateRoutes, require_route
 from appliance.promote.canary import offset_of
 from appliance.state import held, migrating, projection
-from appliance.state.database import open_state, writing
+from appliance.state.database import writing
 from media.clock import FixedClock
 from tests.support.ledger import DIGEST_A, DIGEST_B, approval, bodies, rollout_bodies, tell_all
 
@@ -21,13 +21,8 @@ CLOCK = FixedClock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC))
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places(root=tmp_path, run=tmp_path / "run")
-
-
-@pytest.fixture
-def state(places: Places) -> Engine:
-    return open_state(places)
+def places(config: Config) -> Places:
+    return config.at
 
 
 @pytest.fixture
@@ -128,6 +123,13 @@ def decided(state: Engine, ledger: MemoryLedger, digest: str = DIGEST_B, **more:
     projection.catch_up(state, ledger)
 
 
+def decided_while_it_answers(places: Places, state: Engine, ledger: MemoryLedger) -> None:
+    """As `decided`, while the engine of the version before answers."""
+    tell_all(state, ledger)
+    engine_is_there(places, DIGEST_A)
+    decided(state, ledger)
+
+
 def of_production(places: Places) -> str | None:
     found = StateRoutes(places, CLOCK).lines().first
     return None if found is None else found.production.model_digest
@@ -136,9 +138,7 @@ def of_production(places: Places) -> str | None:
 def test_who_brings_the_state_up_sends_no_caller_to_an_engine_that_is_still_to_start(
     places: Places, state: Engine, ledger: MemoryLedger
 ) -> None:
-    tell_all(state, ledger)
-    engine_is_there(places, DIGEST_A)
-    decided(state, ledger)
+    decided_while_it_answers(places, state, ledger)
     assert of_production(places) == DIGEST_A
     engine_is_there(places, DIGEST_B)
     assert of_production(places) == DIGEST_A
@@ -161,9 +161,7 @@ def test_a_further_model_is_listed_when_its_engine_was_seen_to_answer(
 def test_a_stop_holds_though_a_promotion_before_it_is_held_back(
     places: Places, state: Engine, ledger: MemoryLedger
 ) -> None:
-    tell_all(state, ledger)
-    engine_is_there(places, DIGEST_A)
-    decided(state, ledger)
+    decided_while_it_answers(places, state, ledger)
     ledger.append("promotion.stopped", bodies()["promotion.stopped"])
     projection.catch_up(state, ledger)
 
@@ -196,9 +194,7 @@ def test_a_canary_gets_callers_when_its_engine_was_seen_to_answer(
 def test_what_a_release_of_before_carried_out_is_not_held_back_for_ever(
     places: Places, state: Engine, ledger: MemoryLedger
 ) -> None:
-    tell_all(state, ledger)
-    engine_is_there(places, DIGEST_A)
-    decided(state, ledger)
+    decided_while_it_answers(places, state, ledger)
     assert of_production(places) == DIGEST_A
 
     engine_is_there(places, DIGEST_B)

@@ -217,6 +217,13 @@ def test_a_witness_grants_and_cannot_be_made_to_serve(tmp_path: Path) -> None:
         keeper.handle("one", {"do": "hand", "term": 2})
     with pytest.raises(UsageError):
         keeper.command({"do": "take-over", "by": ["Ana", "Ben"], "reason": "why not"})
+    assert keeper.command({"do": "lease"})["is_witness"] is True
+
+
+def test_a_box_without_a_lease_serves_by_none_and_is_no_witness(tmp_path: Path) -> None:
+    lease = Lease(me="one", rules=Rules(seconds=3.0), kept=Kept(), started=0.0)
+
+    assert keeper_of(tmp_path, lease, [], serves=False).command({"do": "lease"})["is_witness"] is False
 
 
 def test_a_permit_that_is_past_cut_or_absent_permits_nothing(tmp_path: Path) -> None:
