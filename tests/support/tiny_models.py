@@ -75,7 +75,9 @@ def hybrid(source: Path) -> bytes:
         "attention.layer_norm_rms_epsilon": 1e-5,
         "rope.freq_base": 10000.0,
     }
-    draw = np.random.default_rng(2)
+    # Of its answers in tests/functional/test_real_states.py no two likeliest tokens are close: a step of another width
+    # rounds otherwise, and would decide between them.
+    draw = np.random.default_rng(13)
     made = _outer(draw, source)
     for layer, attend in enumerate(attends):
         at = f"blk.{layer}."
