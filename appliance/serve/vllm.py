@@ -47,7 +47,9 @@ def is_for_processors() -> bool:
     return True
 
 
-def environment(folder: Path, *, threads: int, free_bytes: int, on_processor: bool) -> dict[str, str]:
+def environment(
+    folder: Path, *, threads: int, free_bytes: int, on_processor: bool, one_process: bool = False
+) -> dict[str, str]:
     """Return all that vLLM's processes are told by their environment.
 
     Args:
@@ -55,6 +57,7 @@ def environment(folder: Path, *, threads: int, free_bytes: int, on_processor: bo
         threads: Decoding threads, where a processor answers.
         free_bytes: Memory that is free now. On a processor a quarter of it holds what tokens leave behind.
         on_processor: Whether it is the build for processors.
+        one_process: Whether one process hands out steps and computes them (`is_one_process`).
     """
     told = {key: os.environ[key] for key in _KEPT if key in os.environ}
     told |= {"HOME": str(folder), "TMPDIR": str(folder), "VLLM_RPC_BASE_PATH": str(folder), **_AIRTIGHT}
@@ -66,7 +69,20 @@ def environment(folder: Path, *, threads: int, free_bytes: int, on_processor: bo
         told["TORCHDYNAMO_DISABLE"] = "1"
         told["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, free_bytes // 4 // _GIB))
         told["VLLM_CPU_NUM_OF_RESERVED_CPU"] = str(max(0, len(os.sched_getaffinity(0)) - threads))
+    if one_process:
+        # vLLM keeps to a worker of its own on a processor, since it cannot set how many threads OpenMP starts once that
+        # is loaded. They are told here, before; without the first it would have its worker all the same.
+        told |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(threads)}
     return told
+
+
+def is_one_process(settings: VllmSettings, *, on_processor: bool) -> bool:
+    """Return whether one process hands out steps and computes them: on a processor, where no model is spread.
+
+    By itself vLLM's build for processors has a worker beside the process that hands out steps, which looks for the
+    worker's results without a pause for as long as anything is asked: a core of its own that computes nothing.
+    """
+    return on_processor and settings.tensor_parallel_size * settings.pipeline_parallel_size == 1
 
 
 def require_profile(descriptor: ModelDescriptor) -> VllmSettings:
@@ -122,4 +138,6 @@ def arguments(
     # A machine that answers on its processor has no compiler, which compiled graphs would need at every start.
     if settings.enforce_eager or on_processor:
         vector.append("--enforce-eager")
+    if is_one_process(settings, on_processor=on_processor):
+        vector += ["--distributed-executor-backend", "uni"]
     return vector

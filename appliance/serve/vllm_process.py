@@ -118,6 +118,8 @@ def serve(proven: Proven, *, stage: str, name: str, config: Config, threads: int
         facts = folder / "facts.json"
         facts.write_bytes(_facts(proven, stage, listener).to_bytes())
         on_processor = vllm.is_for_processors()
+        settings = vllm.require_profile(proven.descriptor)
+        one_process = vllm.is_one_process(settings, on_processor=on_processor)
         process = subprocess.Popen(
             vllm.arguments(
                 Path(sys.executable),
@@ -129,7 +131,13 @@ def serve(proven: Proven, *, stage: str, name: str, config: Config, threads: int
             ),
             cwd=folder,
             env={
-                **vllm.environment(folder, threads=threads, free_bytes=_free(), on_processor=on_processor),
+                **vllm.environment(
+                    folder,
+                    threads=threads,
+                    free_bytes=_free(),
+                    on_processor=on_processor,
+                    one_process=one_process,
+                ),
                 FACTS: str(facts),
             },
             stdin=subprocess.DEVNULL,

@@ -87,6 +87,19 @@ def test_graphs_are_compiled_on_a_gpu_only_and_not_where_the_profile_says_so() -
     assert "--enforce-eager" in vector(version(), on_processor=True)
 
 
+def test_one_process_hands_out_steps_and_computes_on_a_processor_that_a_model_does_not_share_with_others() -> None:
+    assert value(vector(version(), on_processor=True), "--distributed-executor-backend") == "uni"
+    assert "--distributed-executor-backend" not in vector(version())
+    assert "--distributed-executor-backend" not in vector(version(tensor_parallel_size=2), on_processor=True)
+    assert "--distributed-executor-backend" not in vector(version(pipeline_parallel_size=2), on_processor=True)
+
+
+def test_one_process_is_told_how_many_threads_it_has_before_it_starts(tmp_path: Path) -> None:
+    told = vllm.environment(tmp_path, threads=3, free_bytes=9 * 2**30, on_processor=True, one_process=True)
+
+    assert (told["VLLM_ENABLE_V1_MULTIPROCESSING"], told["OMP_NUM_THREADS"]) == ("0", "3")
+
+
 def test_its_processes_see_nothing_of_ours_and_reach_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/x")
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy")
