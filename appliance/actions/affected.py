@@ -116,6 +116,23 @@ def affected(config: Config, ledger: Ledger, doubt: Doubt) -> tuple[AffectedRele
     )
 
 
+def lacks_people(config: Config, stored: StoredRelease, keys: frozenset[str]) -> bool:
+    """Tell whether some of these keys signed a release, and too few people did without them.
+
+    Raises:
+        MediaError, TrustError, StoreDamagedError: The release cannot be judged.
+    """
+    if not _doubted(config, stored, keys):
+        return False
+    without = origin.chain_for(config, stored)
+    without.leave_out(keys)
+    try:
+        _signers(without, stored)
+    except (ThresholdError, SamePersonError):
+        return True
+    return False
+
+
 def _judge(config: Config, ledger: Ledger, stored: StoredRelease, doubt: Doubt) -> AffectedRelease | None:
     recorded = ledger.find(kind=_RECEIVED, field="code", value=stored.code, limit=1)
     received_at = recorded[0].time if recorded else ""

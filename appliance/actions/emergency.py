@@ -6,14 +6,17 @@ not.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from appliance.actions import doubting
 from appliance.actions.believing import finish_what_was_begun
 from appliance.actions.recorded import NOTED, is_recorded
 from appliance.audit.client import open_ledger
 from appliance.audit.facts import Ledger
 from appliance.config import Config
+from appliance.errors import LedgerUnavailableError
 from appliance.store.content import ContentStore
 from appliance.store.writing import writing
 from appliance.verify import trust
@@ -31,7 +34,9 @@ class NoteFacts:
     """What a note took away; `outcome` is accepted, known, or would-accept for a dry run.
 
     `people` maps a person of the trusted root to the uses of the keys taken away; keys of nobody are under "".
-    `missing` are numbers of earlier notes of this sender that never came here.
+    `missing` are numbers of earlier notes of this sender that never came here. `doubted` are the versions that no one
+    brings into production any more (`appliance.promote.doubted`); None where that was not judged: in a dry run, or
+    because the ledger does not answer, which the note given again mends.
     """
 
     outcome: str
@@ -43,6 +48,7 @@ class NoteFacts:
     signers: tuple[str, ...]
     missing: tuple[int, ...]
     sha256: str
+    doubted: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
@@ -56,6 +62,7 @@ class NoteFacts:
             "people": {person: list(uses) for person, uses in self.people.items()},
             "signers": list(self.signers),
             "missing": list(self.missing),
+            "doubted": None if self.doubted is None else list(self.doubted),
         }
 
 
@@ -84,6 +91,8 @@ def accept(config: Config, untrusted: bytes, *, clock: Clock, dry_run: bool = Fa
         with ContentStore(places.store).locked():
             finish_what_was_begun(places, ledger)
             facts = _take(config, ledger, untrusted)
+            with suppress(LedgerUnavailableError):  # a denial that waits for a record protects nobody
+                facts = replace(facts, doubted=tuple(sorted(doubting.settle(config, ledger))))
     finally:
         ledger.close()
     return facts
@@ -105,7 +114,7 @@ def _take(config: Config, ledger: Ledger | None, untrusted: bytes) -> NoteFacts:
         with writing("the trust record"):
             trust.save(places.trust, replace(record, notes=(*record.notes, untrusted.decode("utf-8"))))
     if not is_recorded(places, ledger, NOTED, field="note_sha256", value=facts.sha256):
-        body = {name: value for name, value in facts.to_json().items() if name not in {"outcome", "people"}}
+        body = {name: value for name, value in facts.to_json().items() if name not in {"outcome", "people", "doubted"}}
         ledger.append(NOTED, {**body, "site": config.site, "envelope": untrusted.decode("utf-8")})
     return facts
 

@@ -8,12 +8,13 @@ stored of the release waits in quarantine. A release that is there already is re
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.actions import believing, evidence, receipt, site_custody
+from appliance.actions import believing, doubting, evidence, receipt, site_custody
 from appliance.actions.believing import Pending
 from appliance.actions.checks import Checklist, verifier
 from appliance.actions.copying import Copied, Refused, copy
@@ -257,6 +258,8 @@ class _Receive:
         )
         self._checks.begin(Check.RECORD)
         appended = believing.commit(self._places, self._ledger, pending)
+        with suppress(LedgerUnavailableError):  # what it brings stays in doubt until a note or a release is taken again
+            doubting.settle(self._config, self._ledger)
         return self._facts("reissued" if copied.held else "received", copied, appended, kind=RECEIVED)
 
     def _body(self, copied: Copied) -> dict[str, Any]:

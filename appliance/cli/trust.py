@@ -163,9 +163,19 @@ def _note_text(facts: emergency.NoteFacts) -> str:
             f"  signed by {', '.join(facts.signers)}",
             *whose,
             *(missing if facts.missing else []),
+            *_doubted_text(facts),
             f"  next: {'the same without --dry-run' if facts.outcome == emergency.WOULD else 'sealift trust affected'}",
         ]
     )
+
+
+def _doubted_text(facts: emergency.NoteFacts) -> list[str]:
+    if facts.outcome == emergency.WOULD:
+        return []
+    if facts.doubted is None:
+        return ["  the ledger does not answer: which versions are in doubt is not recorded; give the note again then"]
+    named = ", ".join(digest[:12] for digest in facts.doubted)
+    return [f"  versions in doubt, which nobody brings into production any more: {named}"] if named else []
 
 
 def _affected_text(found: Sequence[affected.AffectedRelease]) -> str:

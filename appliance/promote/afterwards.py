@@ -16,6 +16,7 @@ from appliance.promote import linenames
 from appliance.promote.belonging import Belonging
 from appliance.promote.books import Books
 from appliance.promote.canary import Watch
+from appliance.promote.doubted import in_doubt
 from appliance.promote.enrolment import require_reason
 from appliance.promote.history import Production
 from appliance.promote.line import Line
@@ -76,6 +77,8 @@ class Afterwards:
         if verdict.state != WORSE or not self._goes_back or not may_return or self._kept(watch) is not None:
             return None
         if watch.before not in production.returnable_in(line) or watch.before in deleted(self._books.ledger):
+            return None
+        if watch.before in in_doubt(self._books.ledger):  # people are told that it is worse, and choose
             return None
         body = {
             **line.mark,

@@ -7,7 +7,7 @@ is said by the name of its model, or follows from the version that is named. Not
 from typing import Any
 
 from appliance.errors import ConflictError, NotPromotedError
-from appliance.promote import linenames
+from appliance.promote import doubted, linenames
 from appliance.promote.books import Books
 from appliance.promote.enrolment import require_reason
 from appliance.promote.history import Production
@@ -36,7 +36,7 @@ class Alone:
 
         Raises:
             UnknownPersonError: The person is not enrolled.
-            NotPromotedError: There is no such line, or no such version to go back to in it.
+            NotPromotedError: There is no such line, no such version to go back to in it, or the one before is in doubt.
             ConflictError: There are several lines, and none is named.
         """
         people, production = self._books.catch_up()
@@ -53,6 +53,8 @@ class Alone:
                 why="only versions that two people approved, that were in production before and were not deleted can",
                 fix="see `sealift history`; bring a version forward with `sealift promote`",
             )
+        if not model_digest:
+            doubted.require_named(self._books.ledger, target, returnable)
         linenames.require_own_name(self._books.ledger, production, target, line)
         body = {
             **line.mark,

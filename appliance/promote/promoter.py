@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, ConflictError, NotEnoughApprovalsError
-from appliance.promote import actors, asking, destination, linenames, readers
+from appliance.promote import actors, asking, destination, doubted, linenames, readers
 from appliance.promote.accepting import Acceptance
 from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved, still_counting
 from appliance.promote.automation_key import AutomationKey
@@ -153,7 +153,7 @@ class Promoter:
 
         Raises:
             GateFailedError: The version did not pass, or not with this evidence.
-            ApprovalRefusedError: The policy is not the current one, or the meaning is not one.
+            ApprovalRefusedError: The policy is not the current one, the meaning is not one, or the version is in doubt.
             UnknownPersonError: Who requests is not enrolled, or not known to be that person where that decides.
             ConflictError: It serves already, too many requests wait, it is not said what becomes of what is in
                 production, another line has its name, or no further line may be opened here.
@@ -162,6 +162,7 @@ class Promoter:
         people, production = self._books.catch_up()
         person = people.require_active(requested_by)
         asker, known = (person.id, asker_class) if key is None else (key.actor, BY_AUTOMATION)
+        doubted.require_none(self._books.ledger, model_digest)
         validated = require_validated(self._books.ledger, model_digest, self._policy())
         if (evidence_digest, policy_digest) != (validated.evidence_digest, validated.policy_digest):
             raise _refused("the evidence or the policy is not the newest one")
@@ -249,6 +250,7 @@ class Promoter:
         """
         people, production = self._books.catch_up()
         request = self._require_pending(statement_sha256, production)
+        doubted.require_none(self._books.ledger, request.statement.model_digest)
         raw = request.statement.to_bytes()
         approval, approvals = self._acceptance.take(raw, presented, people, request.approvals)
         request.statement.require_apart(approval.person)
@@ -289,6 +291,7 @@ class Promoter:
         """
         request = self._require_pending(statement_sha256, production)
         statement, approvals = request.statement, self._counting(request, people)
+        doubted.require_none(self._books.ledger, statement.model_digest)
         sequence = self._books.ledger.head().size
         if len(approvals) < self._threshold:
             raise NotEnoughApprovalsError(

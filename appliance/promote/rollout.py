@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from appliance.errors import ConflictError, NotEnoughApprovalsError, NotPromotedError
+from appliance.promote import doubted
 from appliance.promote.afterwards import Afterwards
 from appliance.promote.automation_key import AutomationKey
 from appliance.promote.belonging import Belonging
@@ -139,6 +140,7 @@ class Rollout:
         require_shown(self._clock, self._machine, what="cutting a canary over")
         people, production = self._books.catch_up()
         who, (line, canary) = people.require_active(person), _running(production)
+        doubted.require_none(self._books.ledger, canary.version)
         verdict = self._verdict(production, line, canary)
         if canary.is_held or verdict.state == _WORSE:
             raise ConflictError(

@@ -1,18 +1,18 @@
 """The runbooks of docs/runbooks/, step by step with real keys: what the sender does, and what a site then takes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from appliance.actions import affected, emergency, replacing
+from appliance.actions import affected, doubting, emergency, replacing
 from appliance.actions import trust as trust_action
 from appliance.audit.client import open_ledger
 from appliance.errors import ConflictError
 from appliance.registry import origin
-from appliance.store.content import StoredRelease
+from appliance.store.content import ContentStore, StoredRelease
 from appliance.verify.trust import RECORD
 from bundler import emergency as table
 from bundler.gpghome import short_home
@@ -33,7 +33,7 @@ from media.errors import (
 )
 from media.gpgagent import stop_agents
 from media.signers import generate_key
-from tests.support.medium import SimulatedMedium, make_medium
+from tests.support.medium import SimulatedMedium, make_medium, tiny_payload
 from tests.support.receiving import NOW, Site, make_site
 
 pytestmark = pytest.mark.fault
@@ -76,10 +76,10 @@ class Sender:
         handed_in = [sign_root(made, person, held=held, home=self.home(person)) for person in signed_by]
         return merge(made, handed_in, folder=self.folder, held=held)
 
-    def release(self, folder: Path) -> SimulatedMedium:
+    def release(self, folder: Path, *, files: Mapping[str, bytes] | None = None) -> SimulatedMedium:
         """Sign the next release by the first two people of the root."""
         self.serial += 1
-        return make_medium(folder / f"serial-{self.serial}", serial=self.serial, keys=self.held)
+        return make_medium(folder / f"serial-{self.serial}", serial=self.serial, keys=self.held, files=files)
 
     def note(self, revoked: Sequence[str], signed_by: Sequence[str], since: datetime) -> bytes:
         """Write an emergency note about people's release keys."""
@@ -149,7 +149,8 @@ def test_two_keys_stolen(tmp_path: Path, sender: Sender, site: Site) -> None:
         site.receive(thieves)
     assert site.untouched() == before
 
-    emergency.accept(unprotected.config, note, clock=unprotected.clock)
+    (version,) = versions_of(unprotected, 2)
+    assert emergency.accept(unprotected.config, note, clock=unprotected.clock).doubted == (version,)
     doubt = affected.by_note(unprotected.config, None)
     ledger = open_ledger(unprotected.config, trust_action.DOOR, spool=True, clock=unprotected.clock)
     found = affected.affected(unprotected.config, ledger, doubt)
@@ -158,9 +159,41 @@ def test_two_keys_stolen(tmp_path: Path, sender: Sender, site: Site) -> None:
 
     sender.root(add=("bob", "carol"), remove=("bob", "carol"), signed_by=("bob", "carol", "alice"))
     sender.serial = 2
-    genuine = sender.release(tmp_path)
+    genuine = sender.release(tmp_path, files=tiny_payload(serial=2))
     assert site.receive(genuine).outcome == "received"
     assert unprotected.receive(genuine).outcome == "received"
+    # The same version under new keys: what it is was never the fault.
+    assert versions_of(unprotected, 3) == [version]
+    assert doubted_at(unprotected) == frozenset()
+
+
+def test_what_only_stolen_keys_brought_stays_in_doubt_without_its_release_and_under_a_second_note(
+    tmp_path: Path, sender: Sender
+) -> None:
+    site = make_site(tmp_path / "far", sender.held.chain[0])
+    site.receive(make_medium(tmp_path / "thieves", serial=2, keys=sender.held))
+    (version,) = versions_of(site, 2)
+
+    # Carol's key alone: bob's and alice's are not in doubt, and bob signed, too, but two are needed.
+    first = emergency.accept(site.config, sender.note(["carol"], ["bob", "alice"], site.clock.now()), clock=site.clock)
+    assert first.doubted == (version,)
+    ContentStore(site.config.at.store).release_folder(2).rename(tmp_path / "gone")
+
+    again = emergency.accept(site.config, sender.note(["carol"], ["bob", "alice"], site.clock.now()), clock=site.clock)
+    assert (again.outcome, again.doubted) == ("known", (version,))
+
+
+def versions_of(site: Site, serial: int) -> list[str]:
+    stored = StoredRelease.load(ContentStore(site.config.at.store), serial)
+    return [stored.files[model["descriptor"]].sha256 for model in stored.contents()["models"]]
+
+
+def doubted_at(site: Site) -> frozenset[str]:
+    ledger = open_ledger(site.config, trust_action.DOOR, spool=True, clock=site.clock)
+    try:
+        return doubting.standing(site.config, ledger)
+    finally:
+        ledger.close()
 
 
 def test_threshold_lost(tmp_path: Path, sender: Sender, site: Site) -> None:

@@ -1,0 +1,88 @@
+"""Which versions only keys in doubt brought here: judged from the store by all notes, and recorded for the promoter.
+
+The promoter reads no store and no trust record, so root says it in the ledger. A version stays in doubt until a release
+that other people signed brings it, also where the release that brought it was taken away meanwhile.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from appliance.actions import affected
+from appliance.actions.recorded import NOTED, bodies, ledger_may_exist, waiting
+from appliance.audit.facts import Ledger
+from appliance.audit.memory import MemoryLedger
+from appliance.config import Config
+from appliance.errors import StoreDamagedError
+from appliance.promote.doubted import DOUBTED, digests_of, in_doubt
+from appliance.registry import catalog
+from appliance.store.content import ContentStore, StoredRelease
+from media import canonical
+from media.clock import from_text
+from media.errors import MediaError, TrustError
+
+_RECEIVED: Final = "release.received"
+
+
+def settle(config: Config, ledger: Ledger) -> frozenset[str]:
+    """Judge every stored release by every note that was taken here, record what changed, and return what is in doubt.
+
+    Raises:
+        LedgerUnavailableError: The ledger is there and does not answer; nothing was recorded.
+        NoTrustError: The trust record does not read.
+    """
+    notes = [_doubt(body) for body in bodies(config.at, ledger, NOTED)]
+    if not notes:
+        return frozenset()
+    known = ledger if ledger_may_exist(config.at) else MemoryLedger()
+    doubted, good = set[str](), set[str]()
+    for stored in ContentStore(config.at.store).releases():
+        brought = _brought(known, stored)
+        (doubted if _is_doubted(config, known, stored, notes) else good).update(brought)
+    before = standing(config, ledger)
+    now = frozenset((before | doubted) - good)
+    if now != before:
+        ledger.append(DOUBTED, {"site": config.site, "model_digests": sorted(now), "notes": len(notes)})
+    return now
+
+
+def standing(config: Config, ledger: Ledger) -> frozenset[str]:
+    """Return what is in doubt by the newest record, one that still waits for the ledger included.
+
+    Raises:
+        LedgerUnavailableError: The ledger, or the spool, is there and does not answer.
+        MalformedError: The record is of another shape.
+    """
+    if spooled := waiting(config.at, DOUBTED):
+        return digests_of(spooled[-1])
+    return in_doubt(ledger) if ledger_may_exist(config.at) else frozenset()
+
+
+def _doubt(body: Any) -> affected.Doubt:
+    keys = canonical.array(body.get("keys"), "trust.note-accepted.keys")
+    return affected.Doubt(
+        keys=frozenset(canonical.text(key, "trust.note-accepted.keys").lower() for key in keys),
+        since=from_text(canonical.text(body.get("since"), "trust.note-accepted.since")),
+    )
+
+
+def _is_doubted(config: Config, ledger: Ledger, stored: StoredRelease, notes: Iterable[affected.Doubt]) -> bool:
+    """Tell whether a release lacks people without the keys that were in doubt when it came; unreadable ones do."""
+    recorded = ledger.find(kind=_RECEIVED, field="code", value=stored.code, limit=1)
+    came = from_text(recorded[0].time) if recorded else None
+    keys = {key for note in notes if came is None or note.since is None or came >= note.since for key in note.keys}
+    try:
+        return affected.lacks_people(config, stored, frozenset(keys))
+    except (MediaError, TrustError, StoreDamagedError):
+        return True
+
+
+def _brought(ledger: Ledger, stored: StoredRelease) -> set[str]:
+    registered = ledger.find(kind=catalog.REGISTERED, field="serial", value=stored.serial, limit=4096)
+    found = {str(leaf.body.get("model_digest")) for leaf in registered}
+    try:
+        for model in canonical.array(stored.contents().get("models"), "release.json.models"):
+            fields = canonical.mapping(model, "release.json.models")
+            found.add(stored.files[canonical.text(fields.get("descriptor"), "descriptor")].sha256)
+    except (MediaError, StoreDamagedError, KeyError):
+        pass  # what it brought is known by the registry alone
+    return found
