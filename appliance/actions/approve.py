@@ -15,7 +15,7 @@ from appliance.actions.promote import waiting
 from appliance.actions.summary import changes
 from appliance.actions.ways import Way
 from appliance.errors import ApprovalRefusedError, ProofError
-from appliance.promote import actors
+from appliance.promote import actors, doubted
 from appliance.promote.destination import Said
 from appliance.promote.policy import GatePolicy
 from appliance.promote.promoter import Request
@@ -104,7 +104,7 @@ def approve(
         agrees: Shows the question and returns the answer.
 
     Raises:
-        ApprovalRefusedError: Nothing waits, or the person did not agree.
+        ApprovalRefusedError: Nothing waits, the version is in doubt, or the person did not agree.
         ProofError: What the statement names is not what lies on this machine.
         UnknownPersonError: Nobody of that id is enrolled, or has what this way takes; said before anything is shown.
         KeyUnusableError: The key is not there or cannot sign.
@@ -127,6 +127,7 @@ def approve(
             why="it was not requested, it has expired, or production changed since",
             fix=f"run `sealift promote {version.model_digest[:12]} --as PERSON`",
         )
+    doubted.require_none(here.ledger, version.model_digest)
     gates, thresholds = _require_true(here, request, version)
     question = Question(
         request=request,

@@ -6,6 +6,7 @@ night which version answers.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, create_engine, select
@@ -15,6 +16,7 @@ from appliance.actions.statusledger import StatusLedger
 from appliance.actions.statuspart import Part
 from appliance.config import Config
 from appliance.install.supervisor import UnitFacts, engine_unit
+from appliance.promote.doubted import in_doubt
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.history import Production
 from appliance.promote.linenames import name_of
@@ -29,7 +31,21 @@ from media.errors import SealiftError
 
 
 def production(config: Config, asked: StatusLedger) -> Part:
-    """Return what is in production, and who approved it where this user may see that."""
+    """Return what is in production, who approved it where this user may see that, and what of it is in doubt."""
+    part = _production(config, asked)
+    serving = [part.fields.get("model_digest"), *(line["model_digest"] for line in part.fields.get("lines", ()))]
+    try:
+        doubted = sorted(in_doubt(asked.ask()) & set(serving))
+    except SealiftError:  # the ledger's own part says that it does not answer
+        return part
+    if not doubted:
+        return part
+    named = ", ".join(digest[:12] for digest in doubted)
+    text = f"{part.text}; came with a release in doubt: {named} (`sealift trust affected`)"
+    return replace(part, is_good=False, text=text, fields={**part.fields, "in_doubt": doubted})
+
+
+def _production(config: Config, asked: StatusLedger) -> Part:
     try:
         production = PromoterFolder(config.at.promoter).production()
     except PermissionError:
@@ -125,7 +141,12 @@ def _serving_as_recorded(asked: StatusLedger) -> Part:
     text = f"{'; '.join(told)}, as recorded" if told else "nothing is promoted"
     first = standing.get(FIRST_LINE)
     digest = None if first is None or first.is_stopped else first.last
-    return Part(name="production", is_good=None, text=text, fields={"model_digest": digest})
+    fields: dict[str, Any] = {"model_digest": digest}
+    if len(standing) > 1:
+        fields["lines"] = [
+            {"line": number, "model_digest": None if one.is_stopped else one.last} for number, one in standing.items()
+        ]
+    return Part(name="production", is_good=None, text=text, fields=fields)
 
 
 def _canary_as_recorded(asked: StatusLedger) -> Part:

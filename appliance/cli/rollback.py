@@ -34,9 +34,14 @@ def _rollback(
     own = shared.of(context)
     if dry_run:
         with promoter_of(own) as promoter:
-            canary, returnable = promoter.canary()["canary"], _returnable(promoter.current(), line)
+            canary, standing = promoter.canary()["canary"], promoter.current()
+        returnable = _returnable(standing, line)
+        doubted = [digest for digest in returnable if digest in standing.get("in_doubt", ())]
         leads = "ends the canary" if canary and not to else f"goes back to {to or next(iter(returnable), 'nothing')}"
-        own.result({"dry_run": True, "canary": bool(canary), "returnable": returnable}, f"{leads}; nothing was changed")
+        if doubted:
+            leads += f"; came with a release in doubt, so only by --to: {', '.join(one[:12] for one in doubted)}"
+        told = {"dry_run": True, "canary": bool(canary), "returnable": returnable, "in_doubt": doubted}
+        own.result(told, f"{leads}; nothing was changed")
         return
     secret = None
     if password_file is not None or is_operator(own.config):

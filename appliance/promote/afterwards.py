@@ -73,12 +73,9 @@ class Afterwards:
         verdict = watched.judge.read()
         if verdict.state != watched.told or self._clock.now() - watched.told_at >= _TOLD_EVERY:
             self._tell(watched, verdict)
-        may_return = line.beside is not None and line.beside.version == watch.before
-        if verdict.state != WORSE or not self._goes_back or not may_return or self._kept(watch) is not None:
+        if verdict.state != WORSE or not self._may_go_back(line, watch) or self._kept(watch) is not None:
             return None
         if watch.before not in production.returnable_in(line) or watch.before in deleted(self._books.ledger):
-            return None
-        if watch.before in in_doubt(self._books.ledger):  # people are told that it is worse, and choose
             return None
         body = {
             **line.mark,
@@ -148,7 +145,7 @@ class Afterwards:
             "sequence": watch.sequence,
             "until": to_text(watch.until),
             "left_seconds": round((watch.until - self._clock.now()).total_seconds()),
-            "goes_back": self._goes_back and line.beside is not None,
+            "goes_back": self._may_go_back(line, watch),
             "verdict": verdict.to_json(),
             "kept_by": kept,
             "asks": verdict.state == WORSE and kept is None,
@@ -157,6 +154,11 @@ class Afterwards:
     def _watch(self, line: Line) -> Watch | None:
         watch = line.watch
         return watch if watch is not None and self._clock.now() < watch.until else None
+
+    def _may_go_back(self, line: Line, watch: Watch) -> bool:
+        """Tell whether the judge may go back without people: to what is loaded, and brought by no keys in doubt."""
+        is_loaded = line.beside is not None and line.beside.version == watch.before
+        return self._goes_back and is_loaded and watch.before not in in_doubt(self._books.ledger)
 
     def _asks(self, production: Production, line: Line, watch: Watch) -> bool:
         return self._follow(production, line, watch).judge.read().state == WORSE and self._kept(watch) is None

@@ -28,7 +28,7 @@ signature, nor does an enrolment, since it takes a code.
     clock-request{correction_seconds,meaning,requested_by} -> {request}
     clock-pending -> {requests:[{statement,statement_sha256,approvals}]}
     clock-approve{statement_sha256,...} -> {request}
-    current -> {model_digest,number,is_stopped,returnable,last,withdrawn,lines}
+    current -> {model_digest,number,is_stopped,returnable,last,withdrawn,in_doubt,lines}
                                                               `lines`: {line,name,model_digest,newest,canary,returnable}
     carry{peer,record,evidence} -> {taken}                    actions; see `appliance.promote.carrying`
     carry-ahead{peer,record} -> {held}                        actions
@@ -58,6 +58,7 @@ from appliance.promote.breakglass import Emergencies
 from appliance.promote.clockchange import ClockChanges
 from appliance.promote.deletions import Deletions
 from appliance.promote.destination import Said
+from appliance.promote.doubted import in_doubt
 from appliance.promote.enrolment import Secrets
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.hostchange import HostChanges
@@ -307,6 +308,7 @@ class Desk:
             "returnable": list(production.returnable),
             "last": None if production.last is None else production.last.to_json(),
             "withdrawn": list(production.withdrawn),
+            "in_doubt": sorted(in_doubt(self._ledger)) if production.lines else [],
             "lines": [
                 {
                     "line": line.number,

@@ -1,8 +1,8 @@
 """Versions that only keys in doubt brought here, as the ledger's newest word of it names them.
 
 Whoever stole as many release keys as a release needs can have brought a version that gates pass. Once the sender's note
-says so, nothing of it comes forward: people are not asked for it, and what they approved before is not carried out. What
-serves already goes on until a person decides (docs/runbooks/two-keys-stolen.md).
+says so, nothing of it comes forward: people are not asked for it, and what they approved before is not carried out.
+What serves already goes on until a person decides (docs/runbooks/two-keys-stolen.md).
 """
 
 from collections.abc import Collection, Mapping
@@ -14,7 +14,7 @@ from media import canonical
 
 DOUBTED: Final = "trust.doubted"
 _MOST: Final = 4096
-_WHY: Final = "an emergency note of the sender was taken here, and only keys that it doubts carry a release that brings it"
+_WHY: Final = "by the emergency notes that were taken here, only keys in doubt carry a release that brings it"
 
 
 def in_doubt(ledger: Ledger) -> frozenset[str]:

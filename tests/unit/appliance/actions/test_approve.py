@@ -13,6 +13,7 @@ from appliance.actions.production import Surroundings
 from appliance.actions.promote import promote
 from appliance.actions.ways import ByOpenPGP, ByPassword, Way
 from appliance.errors import ApprovalRefusedError, ProofError, UnknownPersonError
+from appliance.promote.doubted import DOUBTED
 from appliance.registry import evidence
 from appliance.registry.descriptor import ModelDescriptor
 from media import canonical, gpgagent, signers
@@ -91,6 +92,13 @@ def test_what_is_shown_names_version_gates_and_changes(floor: Floor, version: Mo
         "by nobody yet",
     ):
         assert text in shown[0]
+
+
+def test_a_version_in_doubt_is_shown_to_nobody(floor: Floor, version: ModelDescriptor, home: Path) -> None:
+    floor.site.ledger.append(DOUBTED, {"model_digests": [version.model_digest]})
+
+    with pytest.raises(ApprovalRefusedError, match="came with a release in doubt"):
+        yes(floor.here, version.model_digest, "eva-rossi", home, agrees=not_asked)
 
 
 def test_beside_other_models_it_is_not_said_that_nothing_is_in_production(

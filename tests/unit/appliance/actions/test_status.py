@@ -16,6 +16,7 @@ from appliance.audit.memory import MemoryLedger
 from appliance.config import Config, PlacesSection, ServiceSection
 from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.install.supervisor import UnitState, engine_unit
+from appliance.promote.doubted import DOUBTED
 from appliance.promote.folder import PromoterFolder
 from appliance.state import projection
 from appliance.state.database import open_state
@@ -216,6 +217,28 @@ def test_who_may_not_read_the_promoters_folder_is_told_what_is_recorded(
     assert digest("C")[:12] in both.text
     assert f"{digest('C')[:12]}, tiny, stopped" in found.text
     assert (tried.text, tried.fields) == ("no canary runs", {"canary": None})
+
+
+def test_what_serves_and_came_with_a_release_in_doubt_is_no_good_state_whoever_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = open_site(tmp_path)
+    site.promote(digest("A"))
+    lines.open_line(site, digest("C"))
+    site.ledger.append(DOUBTED, {"model_digests": [digest("B"), digest("C")]})
+    found = statusproduction.production(site.config, Asked(site))
+    assert (found.is_good, found.fields["in_doubt"]) == (False, [digest("C")])
+    assert f"came with a release in doubt: {digest('C')[:12]}" in found.text
+
+    def refused(_: PromoterFolder) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as as_operator:
+        as_operator.setattr(PromoterFolder, "production", refused)
+        assert statusproduction.production(site.config, Asked(site)).fields["in_doubt"] == [digest("C")]
+    lines.stop_line(site, 2)
+    found = statusproduction.production(site.config, Asked(site))
+    assert (found.is_good, "in_doubt" in found.fields) == (True, False)
 
 
 def test_what_operators_are_not_told_is_no_fault_of_the_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from appliance.config import Config
 from appliance.errors import NotPromotedError, UnknownPersonError
 from appliance.promote.afterwards import KEPT, WATCHED
 from appliance.promote.desk import OPERATOR_DOOR
+from appliance.promote.doubted import DOUBTED
 from appliance.promote.history import replay
 from appliance.promote.onearm import OneArm, highest_rate
 from appliance.promote.record import BY_JUDGE
@@ -143,6 +144,18 @@ def test_where_the_site_says_so_the_judge_goes_back_while_the_version_before_is_
     assert "errors: 30 of 60 now, 2 of 200 of the version before" in found["changed"]["reason"]
     site.restart()
     assert site.client.judge_canary()["changed"] is None
+
+
+def test_a_version_before_that_is_in_doubt_is_not_gone_back_to_without_people(site: Site) -> None:
+    going_back(site)
+    cut_over(site)
+    site.ledger.append(DOUBTED, {"model_digests": [OLD]})
+    answers(site, 60, every=2, **FAILED)
+
+    found = site.client.judge_canary()
+
+    assert (found["model_digest"], found["changed"]) == (NEW, None)
+    assert (found["watch"]["goes_back"], found["watch"]["asks"]) == (False, True)
 
 
 def test_where_it_is_not_loaded_people_are_asked_all_the_same(site: Site) -> None:
