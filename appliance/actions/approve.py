@@ -14,6 +14,7 @@ from appliance.actions.production import Surroundings
 from appliance.actions.promote import waiting
 from appliance.actions.summary import changes
 from appliance.actions.ways import Way
+from appliance.audit.facts import EVERY, Ledger
 from appliance.errors import ApprovalRefusedError, ProofError
 from appliance.promote import actors, doubted
 from appliance.promote.destination import Said
@@ -24,6 +25,7 @@ from appliance.promote.strictness import LOOSER
 from appliance.registry import carriers, catalog, evidence
 from appliance.registry.catalog import Version
 from appliance.registry.descriptor import ModelDescriptor
+from appliance.standby import carried
 from appliance.store.content import ContentStore
 from media import canonical
 from media.clock import to_text
@@ -36,7 +38,10 @@ _REQUEST: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What a person is asked to approve; `production` is what goes away, `goes` says so, and what stays."""
+    """What a person is asked to approve; `production` is what goes away, `goes` says so, and what stays.
+
+    `ran_on` is the ledger of the box whose gates these are; empty for this one's own.
+    """
 
     request: Request
     version: Version
@@ -45,6 +50,7 @@ class Question:
     gates: tuple[tuple[str, bool, str], ...]
     thresholds: tuple[str, ...] = ()
     goes: str = ""
+    ran_on: str = ""
 
     def to_text(self) -> str:
         """Return what is shown before the signature."""
@@ -65,7 +71,7 @@ class Question:
             f"Approved    {', '.join(one.shown for one in self.request.approvals) or 'by nobody yet'}",
             f"Policy      {statement.policy_digest}",
             *(f"  ! {one}" for one in self.thresholds),
-            "Gates",
+            f"Gates, run on another box ({self.ran_on})" if self.ran_on else "Gates",
             *(f"  {'✓' if passed else '✗'} {gate}  {shown}" for gate, passed, shown in self.gates),
             "Changes against production",
             *(f"  {what}: {old} -> {new}" for what, old, new in self.changes),
@@ -137,6 +143,7 @@ def approve(
         gates=gates,
         thresholds=thresholds,
         goes=goes,
+        ran_on=ran_on(here.ledger, version.model_digest, request.statement.evidence_digest),
     )
     if not agrees(question):
         raise ApprovalRefusedError(what="nothing was signed", why="you did not agree", fix="run the command again")
@@ -169,6 +176,17 @@ def _require_true(
         for gate in canonical.array(document.get("gates"), "evidence.gates")
     )
     return gates, site_thresholds(document)
+
+
+def ran_on(ledger: Ledger, model_digest: str, evidence_digest: str) -> str:
+    """Return the ledger of the box that ran the gates of this evidence; empty where it was this one.
+
+    A test appliance's report, and what a standby took over from the other box, are results of another machine.
+    """
+    for leaf in ledger.find(kind="gate.result", field="model_digest", value=model_digest, limit=EVERY):
+        if leaf.body.get("evidence_digest") == evidence_digest:
+            return carried.origin_of(leaf.body)
+    return ""
 
 
 def site_thresholds(document: Mapping[str, Any]) -> tuple[str, ...]:

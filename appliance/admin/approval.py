@@ -10,7 +10,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from appliance.actions.approve import site_thresholds
+from appliance.actions.approve import ran_on, site_thresholds
 from appliance.actions.summary import summarise
 from appliance.admin import collaborators
 from appliance.admin.facts import PendingRequest, VersionRow, pending_requests
@@ -94,6 +94,7 @@ def _wizard(digest: str) -> str:
     return render_template(
         "approval.html",
         one=asked,
+        ran_on=ran_on(here.ledger, after.digest, str(asked.fields["evidence_digest"])),
         thresholds=_thresholds(str(asked.fields["evidence_digest"])),
         version=after,
         production=before,

@@ -101,6 +101,26 @@ def test_a_version_in_doubt_is_shown_to_nobody(floor: Floor, version: ModelDescr
         yes(floor.here, version.model_digest, "eva-rossi", home, agrees=not_asked)
 
 
+def test_gates_that_another_box_ran_are_not_shown_as_this_ones(
+    floor: Floor, version: ModelDescriptor, home: Path
+) -> None:
+    shown: list[str] = []
+
+    def agrees(question: Question) -> bool:
+        shown.append(question.to_text())
+        return True
+
+    yes(floor.here, version.model_digest, "eva-rossi", home, agrees=agrees)
+    assert "\nGates\n" in shown[0]
+    (result,) = floor.site.ledger.find(kind="gate.result", field="model_digest", value=version.model_digest, limit=1)
+    carried = {"origin": "sealift.example/trials/1", "sequence": 7, "leaf_hash": "0" * 64}
+    floor.site.ledger.append("gate.result", {**result.body, "carried": carried})
+
+    yes(floor.here, version.model_digest, "finn-olsen", home, agrees=agrees)
+
+    assert "\nGates, run on another box (sealift.example/trials/1)\n" in shown[1]
+
+
 def test_beside_other_models_it_is_not_said_that_nothing_is_in_production(
     floor: Floor, version: ModelDescriptor, home: Path
 ) -> None:
