@@ -89,6 +89,7 @@ def test_each_of_its_processes_is_held_as_the_unit_says(engine: EngineUnit) -> N
     user = engine.box.shell(f"id -u {USER}").stdout.strip()
 
     assert len(held) >= 3, [one["Name"] for one in held]  # the launcher, vLLM's server and its engine
+    assert "VLLM::Worker" not in {one["Name"] for one in held}  # one process hands out steps and computes them
     assert {tuple(one["Uid"].split()) for one in held} == {(user,) * 4}
     assert {(one["NoNewPrivs"], one["Seccomp"], int(one["CapBnd"], 16)) for one in held} == {("1", "2", 0)}
     for one in held:
