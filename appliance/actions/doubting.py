@@ -70,6 +70,8 @@ def _is_doubted(config: Config, ledger: Ledger, stored: StoredRelease, notes: It
     recorded = ledger.find(kind=_RECEIVED, field="code", value=stored.code, limit=1)
     came = from_text(recorded[0].time) if recorded else None
     keys = {key for note in notes if came is None or note.since is None or came >= note.since for key in note.keys}
+    if not keys:
+        return False
     try:
         return affected.lacks_people(config, stored, frozenset(keys))
     except (MediaError, TrustError, StoreDamagedError):

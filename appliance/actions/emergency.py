@@ -16,7 +16,6 @@ from appliance.actions.recorded import NOTED, is_recorded
 from appliance.audit.client import open_ledger
 from appliance.audit.facts import Ledger
 from appliance.config import Config
-from appliance.errors import LedgerUnavailableError
 from appliance.store.content import ContentStore
 from appliance.store.writing import writing
 from appliance.verify import trust
@@ -24,6 +23,7 @@ from appliance.verify.metadata import TrustChain
 from media.clock import Clock, to_text
 from media.digest import sha256_hex
 from media.emergency import SignedNote, whose
+from media.errors import SealiftError
 
 DOOR: Final = "ledger-actions"
 WOULD: Final = "would-accept"
@@ -36,7 +36,7 @@ class NoteFacts:
     `people` maps a person of the trusted root to the uses of the keys taken away; keys of nobody are under "".
     `missing` are numbers of earlier notes of this sender that never came here. `doubted` are the versions that no one
     brings into production any more (`appliance.promote.doubted`); None where that was not judged: in a dry run, or
-    because the ledger does not answer, which the note given again mends.
+    because the ledger or the store does not answer, which the note given again mends.
     """
 
     outcome: str
@@ -91,7 +91,7 @@ def accept(config: Config, untrusted: bytes, *, clock: Clock, dry_run: bool = Fa
         with ContentStore(places.store).locked():
             finish_what_was_begun(places, ledger)
             facts = _take(config, ledger, untrusted)
-            with suppress(LedgerUnavailableError):  # a denial that waits for a record protects nobody
+            with suppress(SealiftError):  # the note is taken; a denial that waits for a record protects nobody
                 facts = replace(facts, doubted=tuple(sorted(doubting.settle(config, ledger))))
     finally:
         ledger.close()

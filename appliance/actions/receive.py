@@ -258,7 +258,7 @@ class _Receive:
         )
         self._checks.begin(Check.RECORD)
         appended = believing.commit(self._places, self._ledger, pending)
-        with suppress(LedgerUnavailableError):  # what it brings stays in doubt until a note or a release is taken again
+        with suppress(SealiftError):  # it is received; what it brings stays in doubt until a note or a release is taken
             doubting.settle(self._config, self._ledger)
         return self._facts("reissued" if copied.held else "received", copied, appended, kind=RECEIVED)
 

@@ -173,7 +173,7 @@ def _doubted_text(facts: emergency.NoteFacts) -> list[str]:
     if facts.outcome == emergency.WOULD:
         return []
     if facts.doubted is None:
-        return ["  the ledger does not answer: which versions are in doubt is not recorded; give the note again then"]
+        return ["  which versions are in doubt could not be judged: see `sealift status`, then give the note again"]
     named = ", ".join(digest[:12] for digest in facts.doubted)
     return [f"  versions in doubt, which nobody brings into production any more: {named}"] if named else []
 
