@@ -7,6 +7,7 @@ from appliance.actions.fit import FitFacts, Holds, fit, loading_seconds
 from appliance.actions.production import Surroundings
 from appliance.actions.promote import said_of, waiting
 from appliance.errors import ConflictError
+from appliance.promote import doubted
 from appliance.promote.approvals import LEAST_PEOPLE
 from appliance.promote.terms import WATCH_HOURS
 from appliance.registry import catalog, stageloads
@@ -92,12 +93,14 @@ def plan(here: Surroundings, which: str) -> Plan:
         UnknownVersionError: No such version is registered.
         EngineLoadError: It is known not to fit this machine's memory.
         UsageError: Nothing is in production, or it is the version itself.
+        ApprovalRefusedError: The version is in doubt.
         ConflictError: A canary runs, or developers have the version in the test stage.
     """
     found = _possible(here, which)
     digest = found.version.model_digest
     if found.serves:
         raise _not_needed("it is in production", digest)
+    doubted.require_none(here.ledger, digest)  # before anything stops for it
     request = waiting(here, digest)
     return Plan(
         fit=found,

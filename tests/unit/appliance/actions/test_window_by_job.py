@@ -8,10 +8,11 @@ import pytest
 
 from appliance.actions import window
 from appliance.actions.production import settle
-from appliance.errors import ConflictError, EngineLoadError
+from appliance.errors import ApprovalRefusedError, ConflictError, EngineLoadError
 from appliance.install.joboutcome import Outcome
 from appliance.install.jobs import Kind
 from appliance.install.windowjobs import TESTED
+from appliance.promote.doubted import DOUBTED
 from appliance.registry import windows
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.registry.windows import Asked, Closing, Purpose
@@ -80,6 +81,16 @@ def test_a_window_that_the_job_service_refuses_stops_nothing_and_says_so(floor: 
         cut_over(floor, new, Refuses(floor, records=False))
 
     assert (floor.in_production(), floor.supervisor.asked[since:]) == (old, [])
+
+
+def test_nothing_stops_for_a_version_in_doubt(floor: Floor, new: ModelDescriptor) -> None:
+    old, since, service = floor.in_production(), len(floor.supervisor.asked), Service(floor, records=True)
+    floor.site.ledger.append(DOUBTED, {"model_digests": [new.model_digest]})
+
+    with pytest.raises(ApprovalRefusedError, match="came with a release in doubt"):
+        cut_over(floor, new, service)
+
+    assert (floor.in_production(), floor.supervisor.asked[since:], service.kinds) == (old, [], [])
 
 
 def test_a_version_that_does_not_serve_goes_back_in_the_name_of_whoever_opened_the_window(
