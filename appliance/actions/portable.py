@@ -42,6 +42,7 @@ def made(
     printed: Sequence[str] = (),
     tell: Tell = lambda *_: None,
     clock: Clock | None = None,
+    proven: ProvenLedger | None = None,
 ) -> Portable:
     """Prove an answer and return the proof with its file; whether it holds is in the report.
 
@@ -52,12 +53,13 @@ def made(
         printed: Checkpoints from outside that the file must be comparable with.
         tell: Told of each step, as `prove` does.
         clock: For the time of each step.
+        proven: Of a mirror, reads that instead; `ledger` is the mirror, then.
 
     Raises:
         ProofError: No key is pinned, or the records that name keys are not in the signed tree.
         LedgerUnavailableError: There is no checkpoint.
     """
-    proven = ProvenLedger(ledger, config.at)
+    proven = proven or ProvenLedger(ledger, config.at)
     report = prove(config, ledger, request_id, tell=tell, proven=proven, clock=clock)
     return Portable(report=report, content=packed(ledger, proven, report, printed=printed))
 
@@ -94,6 +96,8 @@ def packed(ledger: EvidenceLedger, proven: ProvenLedger, report: ProofReport, *,
         ],
         "report": report.to_json(),
     }
+    if proven.mirror is not None:
+        content["mirror"] = dict(proven.mirror)
     return canonical.dumps(content, allow_floats=True) + b"\n"
 
 

@@ -28,7 +28,12 @@ _TERM: Final = "request_id"
 
 def folder_of(places: Places, box: BoxCard) -> Path:
     """Return where the mirror of a box lies: named after its ledger, so that no two are ever mixed."""
-    return places.mirrors / box.origin.replace("/", "-")
+    return place_of(places, box.origin)
+
+
+def place_of(places: Places, origin: str) -> Path:
+    """Return where the mirror of a ledger lies, also once its box was parted from."""
+    return places.mirrors / origin.replace("/", "-")
 
 
 def rotations(folder: Path, box: BoxCard) -> tuple[bytes, ...]:

@@ -14,7 +14,8 @@ from appliance.errors import GateFailedError, PairingRefusedError
 from appliance.promote.standing import require_promoted
 from appliance.registry import evidence
 from appliance.standby.carried import origin_of
-from tests.support.promoting import bring, enrol_all, homes, medium_of, serve
+from tests.support import checker
+from tests.support.promoting import bring, enrol_all, homes, medium_of, record_answer, serve
 from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
 from tests.support.versions import short_folder
 
@@ -185,3 +186,36 @@ def test_production_promotes_on_a_test_appliances_report(
         as_json(one, "approve", digest, "--as", person, "--gnupg-home", str(home), "--yes")
     assert as_json(one, "promote", digest)["step"] == "serving"
     assert one("report", "accept", "two", str(report)).code == 47
+
+
+def test_an_answer_of_a_lost_box_is_proven_from_its_mirror_and_elsewhere(
+    boxes: tuple[RunningSite, RunningSite], homes: dict[str, Path], tmp_path: Path, introduced: Introduced
+) -> None:
+    first, second = boxes
+    one, two = introduced("primary", "standby")
+    digest = bring(first, 1)
+    bring(second, 1)
+    serve(one, digest, homes)
+    record_answer(first, digest, 1, "req_last")
+    carry(one, two, tmp_path / "bundle")
+    record_answer(first, digest, 1, "req_later")
+    key = (first.config.at.etc / "ledger.pub").read_text().strip()
+    for name in ("promoter", "ledger"):
+        first.end(name)
+
+    found = two("--json", "prove", "req_last", "--out", str(tmp_path / "proof.json"))
+
+    assert found.code == 0, found.out + found.err
+    steps = {step["name"]: step for step in found.facts["steps"]}
+    assert (steps["mirror"]["data"]["box"], steps["mirror"]["data"]["origin"]) == ("one", key.partition("+")[0])
+    assert steps["approvals"]["data"]["people"] == ["eva-rossi", "finn-olsen"]
+    held = checker.check("proof", "--key", key, tmp_path / "proof.json")
+    assert (held.returncode, "HOLDS" in held.stdout) == (0, True), held.stdout + held.stderr
+    own = (second.config.at.etc / "ledger.pub").read_text().strip()
+    assert checker.check("proof", "--key", own, tmp_path / "proof.json").returncode == 21
+    with contextlib.closing(open_ledger(second.config, ACTIONS)) as ledger:
+        (read,) = ledger.find("evidence.read")
+    assert (read.body["ledger"], read.body["how"]) == (key.partition("+")[0], "prove")
+    later = two("prove", "req_later")
+    assert later.code == 92
+    assert "the mirror of one" in later.out

@@ -1,0 +1,114 @@
+"""The mirror of another box's ledger as a proof may use it: what that box signed, read on this one.
+
+What this box's own ledger has over a mirror are the promoter's files, which show that no record was kept back. For a
+mirror every record is hashed again instead, and what is found by its kind must be all that there is of that kind. What
+a proof needs besides records (weights, seals, metadata, evidence of gates) is looked for on this box; what is not here
+is a step that does not hold.
+"""
+
+from appliance.actions.proven_ledger import ProvenLedger
+from appliance.actions.standby import mirrored
+from appliance.actions.standby.mirrored import Mirrored
+from appliance.audit import verify
+from appliance.audit.facts import Ledger
+from appliance.audit.leaf import Leaf
+from appliance.config import Places
+from appliance.errors import ProofError
+from appliance.promote.history import Production
+from appliance.promote.people import SitePeople
+from media import canonical
+
+
+class ProvenMirror(ProvenLedger):
+    """Reads a mirror and counts what was proven of it."""
+
+    def __init__(self, copy: Mirrored, own: Ledger, places: Places) -> None:
+        """Read this mirror, held on the box whose ledger is `own`."""
+        super().__init__(copy.ledger, places)
+        self._copy = copy
+        self._own = ProvenLedger(own, places)
+        self._anchor, self._text, self._key = copy.signed, copy.text, copy.key
+        self.mirror = {
+            "box": copy.known.box,
+            "origin": copy.known.origin,
+            "size": copy.signed.size,
+            "held_by": own.head().origin,
+            "taken": None if copy.taken is None else copy.taken.sequence,
+            "taken_at": None if copy.taken is None else copy.taken.time,
+        }
+
+    def look(self) -> str:
+        """Return whose ledger it is and how far it was signed, after every record was hashed again.
+
+        Raises:
+            ProofError: They are not those that were signed, or are not found as they are.
+        """
+        found = verify.verify(self._copy.ledger, pinned=self._copy.key)
+        if not found.ok:
+            raise mirrored.refused(self._copy.known, found.findings[0])
+        signed = self._copy.signed
+        return (
+            f"not this box's ledger: that of {self._copy.known.box}, as {self.mirror_holder} holds it, {found.size} "
+            f"records hashed again, signed up to {signed.size}; {self.since()[1]}"
+        )
+
+    @property
+    def mirror_holder(self) -> str:
+        """The name of the ledger of the box that holds the mirror."""
+        return str((self.mirror or {}).get("held_by"))
+
+    def reach(self) -> str:
+        """Return how far the mirror goes."""
+        return f"; {self._copy.reach}; what came after it is not proven here"
+
+    def require(self, leaf: Leaf) -> Leaf:
+        """Return the leaf when it lies in the signed tree; see `ProvenLedger.require`.
+
+        Raises:
+            ProofError: It does not, or came after what was signed.
+        """
+        if leaf.sequence >= self._copy.signed.size:
+            raise ProofError(
+                what=f"record {leaf.sequence} is newer than the last checkpoint of {self._copy.known.box} that is here",
+                why=f"it signs {self._copy.signed.size} records",
+                fix="take the next bundle of that box; where there will be none, nothing proves this record",
+            )
+        return super().require(leaf)
+
+    def require_whole(self, production: Production, *, before: int) -> None:
+        """Do nothing: `look` showed that the records are all there are."""
+
+    def deletion(self, model_digest: str) -> Leaf | None:
+        """Return the record by which the weights left this box, which holds them for the other one's answers."""
+        return self._own.deletion(model_digest)
+
+    def hand_overs(self, received: Leaf) -> frozenset[str] | None:
+        """Return which hand-overs the medium bore when the other box received it; later ones are not of its story.
+
+        Raises:
+            ProofError: Its record does not name all of them.
+        """
+        custody = canonical.mapping(received.body.get("custody"), "release.received.custody")
+        entries = canonical.array(custody.get("entries"), "release.received.custody.entries")
+        if custody.get("entries_in_all", len(entries)) != len(entries):
+            raise ProofError(
+                what=f"the record of {self._copy.known.box} does not name every hand-over of the medium",
+                why=f"it lists {len(entries)} of {custody.get('entries_in_all')}",
+                fix="",
+            )
+        return frozenset(canonical.sha256_hex(one.get("sha256"), "custody.sha256") for one in entries)
+
+    def since(self) -> tuple[int, str]:
+        """Return how many records this box recorded that it took, and where."""
+        known = self.continues()
+        taken = self._copy.taken
+        if taken is None:
+            return 0, "this box has no record yet of what it took"
+        return known, f"holds the {known} records that this box took at {taken.time}, its record {taken.sequence}"
+
+    def continues(self) -> int:
+        """Return the size of the tree that this box took last, which the opened mirror was shown to hold."""
+        return 0 if self._copy.taken is None else int(self._copy.taken.body["size"])
+
+    def _require_everybody(self, people: SitePeople, *, before: int) -> None:
+        """Do nothing: `look` showed that the records are all there are."""
