@@ -3,21 +3,23 @@
 It holds the exact bytes of every record that the proof names, each with its path to one signed checkpoint, the records
 that name the ledger's keys, and what this machine found when it hashed weights and media again. Records hold no prompt
 and no answer, so neither does the file. What only this machine could check (bytes of weights, custody on media) is in
-its report and has to be believed, or checked with the medium itself.
+its report and has to be believed, or checked with the medium itself. A proof from a mirror says of which box, and holds
+the holder's own record of what it took, under the holder's key.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.actions.auditing.records import NAMING, continued, rotations
+from appliance.actions.auditing.holder import cosigned, holding, naming, packed_continued, packed_records
+from appliance.actions.auditing.records import rotations
 from appliance.actions.proof import ProofReport, Tell
 from appliance.actions.prove import prove
 from appliance.actions.proven_ledger import ProvenLedger
-from appliance.audit import note, succession
+from appliance.actions.proven_mirror import ProvenMirror
+from appliance.audit import note
 from appliance.audit.facts import EvidenceLedger
 from appliance.config import Config
-from appliance.errors import ProofError
 from media import canonical
 from media.clock import Clock
 
@@ -74,11 +76,10 @@ def packed(ledger: EvidenceLedger, proven: ProvenLedger, report: ProofReport, *,
         printed: Checkpoints from outside that the file must be comparable with.
     """
     anchor = proven.anchor()
-    naming = [leaf for leaf in succession.records(ledger, kinds=NAMING) if leaf.sequence < anchor.size]
-    for leaf in naming:
-        proven.require(leaf)
-    rotated = rotations(naming)
-    sizes = sorted({*rotated, *(note.Checkpoint.from_text(note.parts(text)[0]).size for text in printed)})
+    rotated = rotations(naming(ledger, proven))
+    sizes = {*rotated, *(note.Checkpoint.from_text(note.parts(text)[0]).size for text in printed)}
+    if isinstance(proven, ProvenMirror):
+        sizes.add(proven.continues())
     asked = next((step.data.get("request_id") for step in report.steps if step.name == "request"), None)
     content = {
         "format": FORMAT + bool(rotated),
@@ -86,23 +87,11 @@ def packed(ledger: EvidenceLedger, proven: ProvenLedger, report: ProofReport, *,
         "request": asked or report.subject,
         "origin": anchor.origin,
         "key": proven.key().to_text(),
-        "checkpoint": _cosigned(ledger, anchor, proven.text()),
-        "records": [
-            {"sequence": sequence, "raw": raw, "hashes": list(hashes)}
-            for sequence, (raw, hashes) in sorted(proven.kept.items())
-        ],
-        "continues": [
-            {"size": size, "hashes": continued(ledger, size, anchor.size)} for size in sizes if 0 < size < anchor.size
-        ],
+        "checkpoint": cosigned(ledger, anchor, proven.text()),
+        "records": packed_records(proven, proven.kept),
+        "continues": packed_continued(ledger, sizes, anchor),
         "report": report.to_json(),
     }
-    if proven.mirror is not None:
-        content["mirror"] = dict(proven.mirror)
+    if isinstance(proven, ProvenMirror):
+        content["mirror"] = holding(proven)
     return canonical.dumps(content, allow_floats=True) + b"\n"
-
-
-def _cosigned(ledger: EvidenceLedger, anchor: note.Checkpoint, text: str) -> str:
-    try:
-        return ledger.cosigned(anchor.size)
-    except ProofError:
-        return text

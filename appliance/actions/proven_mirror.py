@@ -10,7 +10,7 @@ from appliance.actions.proven_ledger import ProvenLedger
 from appliance.actions.standby import mirrored
 from appliance.actions.standby.mirrored import Mirrored
 from appliance.audit import verify
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EvidenceLedger
 from appliance.audit.leaf import Leaf
 from appliance.config import Places
 from appliance.errors import ProofError
@@ -22,20 +22,30 @@ from media import canonical
 class ProvenMirror(ProvenLedger):
     """Reads a mirror and counts what was proven of it."""
 
-    def __init__(self, copy: Mirrored, own: Ledger, places: Places) -> None:
+    def __init__(self, copy: Mirrored, own: EvidenceLedger, places: Places) -> None:
         """Read this mirror, held on the box whose ledger is `own`."""
         super().__init__(copy.ledger, places)
         self._copy = copy
-        self._own = ProvenLedger(own, places)
+        self.own_ledger = own
+        self.own = ProvenLedger(own, places)
+        """This box's own ledger, which says what was taken from the other one."""
+        self.taken = copy.taken
         self._anchor, self._text, self._key = copy.signed, copy.text, copy.key
+        self.held_by = own.head().origin
+        """The ledger of the box that holds the mirror."""
         self.mirror = {
             "box": copy.known.box,
             "origin": copy.known.origin,
             "size": copy.signed.size,
-            "held_by": own.head().origin,
+            "held_by": self.held_by,
             "taken": None if copy.taken is None else copy.taken.sequence,
             "taken_at": None if copy.taken is None else copy.taken.time,
         }
+
+    @property
+    def shown(self) -> str:
+        """The box, and how far its signed records go."""
+        return f"{self._copy.known.box}, up to record {self._copy.signed.size - 1}"
 
     def look(self) -> str:
         """Return whose ledger it is and how far it was signed, after every record was hashed again.
@@ -48,14 +58,9 @@ class ProvenMirror(ProvenLedger):
             raise mirrored.refused(self._copy.known, found.findings[0])
         signed = self._copy.signed
         return (
-            f"not this box's ledger: that of {self._copy.known.box}, as {self.mirror_holder} holds it, {found.size} "
-            f"records hashed again, signed up to {signed.size}; {self.since()[1]}"
+            f"not this box's ledger: that of {self._copy.known.box} ({signed.origin}), mirrored here; signed up to "
+            f"{signed.size}, {found.size} records hashed again; {self.since()[1]}"
         )
-
-    @property
-    def mirror_holder(self) -> str:
-        """The name of the ledger of the box that holds the mirror."""
-        return str((self.mirror or {}).get("held_by"))
 
     def reach(self) -> str:
         """Return how far the mirror goes."""
@@ -80,7 +85,7 @@ class ProvenMirror(ProvenLedger):
 
     def deletion(self, model_digest: str) -> Leaf | None:
         """Return the record by which the weights left this box, which holds them for the other one's answers."""
-        return self._own.deletion(model_digest)
+        return self.own.deletion(model_digest)
 
     def hand_overs(self, received: Leaf) -> frozenset[str] | None:
         """Return which hand-overs the medium bore when the other box received it; later ones are not of its story.

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from appliance import throwaway
 from appliance.audit import exclusive
@@ -39,7 +39,7 @@ class OfflineLedger:
         self._spool = Spool(places.spool, clock=clock) if spool else None
 
     @classmethod
-    def of_folder(cls, folder: Path, *, clock: Clock) -> "OfflineLedger":
+    def of_folder(cls, folder: Path, *, clock: Clock) -> Self:
         """Return the ledger that lies in a folder, to read it."""
         ledger = cls(Places(root=folder, run=folder), clock=clock)
         ledger._folder = folder

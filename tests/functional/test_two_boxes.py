@@ -10,6 +10,7 @@ import pytest
 
 from appliance.audit.client import open_ledger
 from appliance.audit.rights import ACTIONS
+from appliance.cli import audit
 from appliance.errors import GateFailedError, PairingRefusedError
 from appliance.promote.standing import require_promoted
 from appliance.registry import evidence
@@ -219,3 +220,53 @@ def test_an_answer_of_a_lost_box_is_proven_from_its_mirror_and_elsewhere(
     later = two("prove", "req_later")
     assert later.code == 92
     assert "the mirror of one" in later.out
+    named = two("prove", "req_last", "--of", "one")
+    assert (named.code, "✓ mirror" in named.out) == (0, True)
+    assert two("prove", "req_last", "--of", "three").code == 2
+    as_json(two, "standby", "part", "one", "--by", "Eva Rossi", "--by", "Finn Olsen", "--reason", "it burnt")
+    assert two("prove", "req_last").code == 0
+
+
+def test_the_records_of_a_lost_box_are_read_and_handed_over_from_its_mirror(
+    boxes: tuple[RunningSite, RunningSite],
+    homes: dict[str, Path],
+    tmp_path: Path,
+    introduced: Introduced,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, second = boxes
+    one, two = introduced("primary", "standby")
+    digest = bring(first, 1)
+    bring(second, 1)
+    serve(one, digest, homes)
+    record_answer(first, digest, 1, "req_last")
+    carry(one, two, tmp_path / "bundle")
+    key, own = ((box.config.at.etc / "ledger.pub").read_text().strip() for box in boxes)
+    for name in ("promoter", "ledger"):
+        first.end(name)
+    run = runner(second, capsys, more=(audit,))
+
+    listed = as_json(run, "audit", "list", "--of", "one", "--request", "req_last")
+    assert [leaf["kind"] for leaf in listed["leaves"]] == ["request.outcome", "request.intent"]
+    assert (listed["box"], listed["signed"]) == ("one", listed["held"])
+    assert "the mirror of one" in run("audit", "list", "--of", key.partition("+")[0], "--limit", "1").out
+    shown = run("audit", "show", str(listed["leaves"][0]["sequence"]), "--of", "one")
+    assert (shown.code, "signed by" in shown.out, "the mirror of one" in shown.out) == (0, True, True)
+    verified = run("audit", "verify", "--of", "one")
+    assert (verified.code, "this box holds the" in verified.out) == (0, True), verified.out
+    printed = tmp_path / "printed.txt"
+    printed.write_text(run("audit", "checkpoint", "--of", "one").out)
+    assert "would hold" in run("audit", "export", str(tmp_path / "out"), "--of", "one", "--dry-run").out
+    made = as_json(run, "audit", "export", str(tmp_path / "out"), "--of", "one", "--printed", str(printed))
+
+    words = ("ledger", "--unrecorded", "--key", key, "--key", own, "--printed", printed, tmp_path / "out")
+    held = checker.check(*words)
+    assert held.returncode == 0, held.stdout + held.stderr
+    assert all(word in held.stdout for word in ("HOLDS", "mirror        the records of", "taken         the first"))
+    with contextlib.closing(open_ledger(second.config, ACTIONS)) as ledger:
+        (exported,) = ledger.find("evidence.exported")
+        read = ledger.find("evidence.read")
+    assert (exported.sequence, exported.body["ledger"]) == (made["record"], made["origin"])
+    assert {leaf.body["ledger"] for leaf in read} == {made["origin"]}
+    assert "From the mirror of" in (tmp_path / "out" / "report.html").read_text()
+    assert run("audit", "list", "--of", "three").code == 2

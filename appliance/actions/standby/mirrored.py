@@ -7,12 +7,14 @@ own signed tree, names a tree that the mirror must still hold: one that was cut 
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from appliance.actions.proven_ledger import ProvenLedger
 from appliance.actions.standby.forked import IMPORTED
 from appliance.audit import epochs, note, succession
-from appliance.audit.facts import EVERY, Ledger
+from appliance.audit.facts import EVERY, Appended, InclusionProof, Ledger
 from appliance.audit.leaf import Leaf
 from appliance.audit.offline import OfflineLedger
 from appliance.config import Config
@@ -49,6 +51,36 @@ class Known:
         return f"the mirror of {self.box} ({self.origin})"
 
 
+class Copy(OfflineLedger):
+    """A mirror as a ledger that is read: of its checkpoints the one that counts is the newest that was believed."""
+
+    signed: note.Checkpoint | None = None
+    text: str = ""
+
+    def append(self, kind: str, body: Mapping[str, Any]) -> Appended:
+        """Refuse: a mirror holds what its box recorded, and nothing else.
+
+        Raises:
+            LedgerUnavailableError: Always.
+        """
+        del body
+        raise LedgerUnavailableError(
+            what=f"a record of kind {kind} cannot be written", why="this is the mirror of another box's ledger", fix=""
+        )
+
+    def checkpoint(self) -> str:
+        """Return the newest checkpoint that counts."""
+        return self.text or super().checkpoint()
+
+    def inclusion(self, sequence: int, size: int | None = None) -> InclusionProof:
+        """Return the proof for one leaf, under that checkpoint where it covers the leaf; see `Ledger.inclusion`."""
+        if size is not None or self.signed is None:
+            return super().inclusion(sequence, size)
+        if sequence >= self.signed.size:
+            return replace(super().inclusion(sequence, self.head().size), note="")
+        return replace(super().inclusion(sequence, self.signed.size), note=self.text)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mirrored:
     """A mirror that was opened.
@@ -63,7 +95,7 @@ class Mirrored:
     """
 
     known: Known
-    ledger: OfflineLedger
+    ledger: Copy
     signed: note.Checkpoint
     text: str
     key: note.VerifierKey
@@ -136,11 +168,11 @@ def opened(config: Config, ledger: Ledger, one: Known, *, clock: Clock) -> Mirro
     except OSError:
         pass  # told below
     taken = ProvenLedger(ledger, config.at).one(IMPORTED, "sender", one.origin)
-    copy = OfflineLedger.of_folder(folder, clock=clock)
+    copy = Copy.of_folder(folder, clock=clock)
     try:
         return _held(copy, one, ledger, taken)
-    except LedgerDamagedError as error:
-        raise refused(one, f"{error.what}: {error.why}") from error
+    except (LedgerDamagedError, ProofError) as error:
+        raise refused(one, f"{error.what}{f': {error.why}' if error.why else ''}") from error
     except LedgerUnavailableError as error:
         said = "" if taken is None else f", and record {taken.sequence} says that it held {taken.body['size']} records"
         raise refused(one, f"it cannot be read{said}") from error
@@ -183,7 +215,7 @@ def _cards(config: Config) -> tuple[BoxCard, ...]:
         return ()
 
 
-def _held(copy: OfflineLedger, one: Known, ledger: Ledger, taken: Leaf | None) -> Mirrored:
+def _held(copy: Copy, one: Known, ledger: Ledger, taken: Leaf | None) -> Mirrored:
     size, root = (int(taken.body["size"]), str(taken.body["root"])) if taken is not None else (0, "")
     if one.card is not None:
         text, keys = copy.checkpoint(), peerkeys.known(ledger, one.card)
@@ -193,25 +225,30 @@ def _held(copy: OfflineLedger, one: Known, ledger: Ledger, taken: Leaf | None) -
     try:
         signed = keys.checkpoint(text)
     except ProofError as error:
-        raise refused(one, f"its checkpoint is not signed by that box: {error.why}") from error
+        raise _no(f"its checkpoint is not signed by that box: {error.why}") from error
     if signed.origin != one.origin:
-        raise refused(one, f"its checkpoint is of {signed.origin}")
+        raise _no(f"its checkpoint is of {signed.origin}")
     head = copy.head()
     if max(size, signed.size) > head.size:
-        raise refused(one, f"it holds {head.size} records, and held {max(size, signed.size)} when they were taken")
+        raise _no(f"it holds {head.size} records, and held {max(size, signed.size)} when they were taken")
     if size > signed.size:
-        raise refused(one, f"its newest checkpoint signs {signed.size} records, and this box took {size}")
+        raise _no(f"its newest checkpoint signs {signed.size} records, and this box took {size}")
     for older, whose in ((size, root), (signed.size, signed.root.hex())):
         if older:
             proof = copy.consistency(older, head.size)
             if (proof.old_root, proof.new_root) != (whose, head.root):
-                raise refused(one, f"its first {older} records are not those that were taken")
+                raise _no(f"its first {older} records are not those that were taken")
             proof.require()
     begun = epochs.epochs(copy)[-1]
     key = begun.vkey
     first = copy.inclusion(begun.start, signed.size) if begun.start < signed.size else None
     if key.name != one.origin or first is None or first.root != signed.root.hex():
-        raise refused(one, "no signed record names its key")
+        raise _no("no signed record names its key")
     first.require(copy.leaf(begun.start).raw)
     succession.verified(copy, text, key)
+    copy.signed, copy.text = signed, text
     return Mirrored(known=one, ledger=copy, signed=signed, text=text, key=key, taken=taken, held=head.size)
+
+
+def _no(why: str) -> ProofError:
+    return ProofError(what=why)
