@@ -195,11 +195,14 @@ def test_an_answer_of_a_lost_box_is_proven_from_its_mirror_and_elsewhere(
     first, second = boxes
     one, two = introduced("primary", "standby")
     digest = bring(first, 1)
-    bring(second, 1)
     serve(one, digest, homes)
     record_answer(first, digest, 1, "req_last")
     carry(one, two, tmp_path / "bundle")
     record_answer(first, digest, 1, "req_later")
+    lacking = two("prove", "req_last", "--out", str(tmp_path / "none.json"))
+    assert (lacking.code, (tmp_path / "none.json").exists()) == (92, False)
+    assert "release 1 is not in this box's store" in lacking.out
+    bring(second, 1)
     key = (first.config.at.etc / "ledger.pub").read_text().strip()
     for name in ("promoter", "ledger"):
         first.end(name)
@@ -215,7 +218,7 @@ def test_an_answer_of_a_lost_box_is_proven_from_its_mirror_and_elsewhere(
     own = (second.config.at.etc / "ledger.pub").read_text().strip()
     assert checker.check("proof", "--key", own, tmp_path / "proof.json").returncode == 21
     with contextlib.closing(open_ledger(second.config, ACTIONS)) as ledger:
-        (read,) = ledger.find("evidence.read")
+        read = ledger.find("evidence.read")[0]
     assert (read.body["ledger"], read.body["how"]) == (key.partition("+")[0], "prove")
     later = two("prove", "req_later")
     assert later.code == 92
