@@ -110,7 +110,7 @@ class _Proof:
 
     def _mirror(self) -> Found[Mapping[str, Any]]:
         mirror = self._ledger.mirror or {}
-        return Found(value=mirror, detail=self._ledger.look(), data=dict(mirror))
+        return Found(value=mirror, detail=self._ledger.look(partial(self._prover.tell, MIRROR)), data=dict(mirror))
 
     def _promoted(self, intent: Leaf) -> None:
         check, leave_out = self._prover.check, self._prover.leave_out

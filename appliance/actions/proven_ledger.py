@@ -6,7 +6,7 @@ trust record knew. That no record was kept from a proof (how records are found i
 promoter's own files.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from appliance.audit import note, pin, succession
@@ -179,12 +179,16 @@ class ProvenLedger:
         if [(one.sequence, one.leaf_hash) for one in production.promotions][: len(wanted)] != wanted:
             raise _kept_back("every promotion")
 
-    def look(self) -> str:
+    def look(self, progress: Callable[[int, int], None]) -> str:
         """Return what there is to say before anything of this ledger is used; empty for the own one.
+
+        Args:
+            progress: Called with records read and records in all.
 
         Raises:
             ProofError: Nothing of it may be used.
         """
+        del progress
         return ""
 
     def reach(self) -> str:

@@ -6,6 +6,8 @@ a proof needs besides records (weights, seals, metadata, evidence of gates) is l
 is a step that does not hold.
 """
 
+from collections.abc import Callable
+
 from appliance.actions.proven_ledger import ProvenLedger
 from appliance.actions.standby import mirrored
 from appliance.actions.standby.mirrored import Mirrored
@@ -47,13 +49,16 @@ class ProvenMirror(ProvenLedger):
         """The box, and how far its signed records go."""
         return f"{self._copy.known.box}, up to record {self._copy.signed.size - 1}"
 
-    def look(self) -> str:
+    def look(self, progress: Callable[[int, int], None] = lambda _done, _of: None) -> str:
         """Return whose ledger it is and how far it was signed, after every record was hashed again.
+
+        Args:
+            progress: Called with records read and records in all.
 
         Raises:
             ProofError: They are not those that were signed, or are not found as they are.
         """
-        found = verify.verify(self._copy.ledger, pinned=self._copy.key)
+        found = verify.verify(self._copy.ledger, pinned=self._copy.key, progress=progress)
         if not found.ok:
             raise mirrored.refused(self._copy.known, found.findings[0])
         signed = self._copy.signed
