@@ -114,7 +114,7 @@ class ProvenMirror(ProvenLedger):
         taken = self._copy.taken
         if taken is None:
             return 0, "this box has no record yet of what it took"
-        return known, f"holds the {known} records that this box took at {taken.time}, its record {taken.sequence}"
+        return known, f"the {known} records that this box took at {taken.time} (its record {taken.sequence}) are in it"
 
     def continues(self) -> int:
         """Return the size of the tree that this box took last, which the opened mirror was shown to hold."""

@@ -129,7 +129,9 @@ def _verify(
             notes=notes,
             progress=lambda count, in_all: bar.update(task, completed=count, total=in_all),
         )
-        since = "" if read.proven is None else f"this box {read.proven.since()[1]}; {read.said('')[1:]}"
+        taken, since = (0, "") if read.proven is None else read.proven.since()
+        reach = read.said(since)
+    covered = max(done.covered, taken)
     trees = ", ".join(str(size) for size in done.checkpoints) or "none"
     lines = [
         f"{'✓' if done.ok else '✗'} {done.origin}: {done.size} leaves, root {done.root}",
@@ -137,9 +139,9 @@ def _verify(
         *(f"✗ {finding}" for finding in done.findings),
         *(f"! {remark}" for remark in done.remarks),
     ]
-    lines += [uncovered(done.covered, done.size, is_given=bool(notes))] if done.ok else []
-    lines += [since] if since else []
-    own.result({"ok": done.ok, **asdict(done)}, "\n".join(lines))
+    lines += [uncovered(covered, done.size, is_given=bool(notes))] if done.ok else []
+    lines += [reach] if reach else []
+    own.result({"ok": done.ok, **asdict(done), "covered": covered}, "\n".join(lines))
     if not done.ok:
         raise typer.Exit(LedgerDamagedError.exit_code)
 

@@ -512,12 +512,13 @@ def export_lines(folder: Path, keys: list[str], printed: list[Path], *, unrecord
     signed_sizes = check_own_checkpoints(folder, walk, roots)
     lines.append(f"checkpoints   {len(signed_sizes)} of this ledger lie in the tree, each signed by its key")
     lines += cosigned_lines(walk, roots)
-    newest = 0
+    newest, held = 0, list[str]()
+    if "mirror.json" in about["files"]:
+        held, newest = mirror_lines(canonical(read(folder / "mirror.json"), "mirror.json"), head, roots, given)
+    count = len(printed) + bool(newest)
     for path in printed:
         newest = max(newest, check_printed(path, walk, given, roots, size))
-    lines += outside_lines(newest, size, len(printed))
-    if "mirror.json" in about["files"]:
-        lines = [*mirror_lines(canonical(read(folder / "mirror.json"), "mirror.json"), head, roots, given), *lines]
+    lines = [*held, *lines, *outside_lines(newest, size, count)]
     lines += recorded_lines(folder, about, walk, head, named, unrecorded=unrecorded)
     lines.append(f"signed by     {', '.join(head.signers)}")
     lines.append(f"origin        {head.origin}, {size} records, root {root.hex()}")
@@ -857,16 +858,18 @@ def proof_lines(file: Path, keys: list[str], printed: list[Path]) -> list[str]:
     head = signed_head(about["checkpoint"], list(walk.keys.values()), by=named[-1])
     check_records(about["records"], head.size, head.root)
     roots = check_prints(about, head, walk, given, printed)
-    lines = mirror_lines(about["mirror"], head, roots, given) if "mirror" in about else []
+    lines = mirror_lines(about["mirror"], head, roots, given)[0] if "mirror" in about else []
     lines += [f"records       {len(leaves)} lie in the tree of {head.size} that {', '.join(head.signers)} signed"]
     lines += answer_lines(about, leaves)
     return [*lines, *verdict(named, pinned=bool(given))]
 
 
-def mirror_lines(about: dict[str, Any], head: "Head", roots: dict[int, bytes], given: list["Key"]) -> list[str]:
-    """Return whose records these are and who held them, when they come from another box's mirror of a ledger.
+def mirror_lines(
+    about: dict[str, Any], head: "Head", roots: dict[int, bytes], given: list["Key"]
+) -> tuple[list[str], int]:
+    """Return whose records these are and who held them, and how many that box had taken, when its key was given.
 
-    That box recorded, under its own key, of which tree it took them: the records must be of that tree still.
+    It recorded, under its own key, of which tree it took them: the records must be of that tree still.
     """
     leaves = [leaf_of(kept["raw"].encode()) for kept in sorted(about["records"], key=lambda each: each["sequence"])]
     walk = Walk(0, 0, [])
@@ -878,14 +881,13 @@ def mirror_lines(about: dict[str, Any], head: "Head", roots: dict[int, bytes], g
     require_rotated(walk, {one["size"]: older_root(one, holder.size, holder.root) for one in about["continues"]})
     lines = [f"mirror        the records of {head.origin} as {holder.origin} held them, up to {head.size}"]
     mine = [leaf for leaf in leaves if leaf["kind"] == TAKEN_KIND and leaf["body"]["sender"] == head.origin]
-    for leaf in mine[-1:]:
-        said = leaf["body"]
-        if {**roots, head.size: head.root}.get(said["size"], b"").hex() != said["root"]:
-            raise RefusedError(91, "INCONSISTENT: the box that held them took other records than these")
-        lines.append(f"taken         the first {said['size']} at {leaf['time']}, by record {leaf['sequence']} there")
+    said: dict[str, Any] = mine[-1]["body"] if mine else {"size": head.size, "root": head.root.hex()}
+    if {**roots, head.size: head.root}.get(said["size"], b"").hex() != said["root"]:
+        raise RefusedError(91, "INCONSISTENT: the box that held them took other records than these")
     if not mine or not {each.text for each in given} & {each.text for each in named}:
-        lines.append("NOT COVERED   when they were taken: give that box's key as a further --key")
-    return lines
+        return [*lines, "NOT COVERED   when they were taken: give that box's key as a further --key"], 0
+    place = f"by record {mine[-1]['sequence']} there"
+    return [*lines, f"taken         the first {said['size']} at {mine[-1]['time']}, {place}"], said["size"]
 
 
 def check_prints(
