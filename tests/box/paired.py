@@ -180,6 +180,7 @@ def _cut(pair: Paired, served: Served) -> None:
     question = asking(pair)
     with run.stage.chapter("The cable of the box that serves is cut under callers: the other one answers"):
         before = run.workstation("ask", key=served.key, **question)
+        run.machine.result("sealift", "standby", "sync")  # what one sends the other one takes with its own
         pair.two.machine.result("sealift", "standby", "sync")
         good, seconds = moved_by(pair, served, "two", lambda: run.facility.cut("one"))
         run.facts["fail_over_seconds"] = seconds

@@ -17,6 +17,7 @@ from appliance.audit import epochs, note, succession
 from appliance.audit.facts import EVERY, Appended, InclusionProof, Ledger
 from appliance.audit.leaf import Leaf
 from appliance.audit.offline import OfflineLedger
+from appliance.audit.sqlite_backend import FILE_NAME
 from appliance.config import Config
 from appliance.errors import (
     LedgerDamagedError,
@@ -54,6 +55,7 @@ class Known:
 class Copy(OfflineLedger):
     """A mirror as a ledger that is read: of its checkpoints the one that counts is the newest that was believed."""
 
+    wait_seconds = mirror.WAIT_SECONDS
     signed: note.Checkpoint | None = None
     text: str = ""
 
@@ -153,7 +155,7 @@ def opened(config: Config, ledger: Ledger, one: Known, *, clock: Clock) -> Mirro
         clock: That the mirror is opened with.
 
     Raises:
-        LedgerUnavailableError: This box's ledger does not answer.
+        LedgerUnavailableError: This box's ledger does not answer, or the mirror cannot be read now.
         PrivilegeError: This user may not read it.
         ProofError: It is not there, not signed, or not what this box took.
     """
@@ -174,8 +176,14 @@ def opened(config: Config, ledger: Ledger, one: Known, *, clock: Clock) -> Mirro
     except (LedgerDamagedError, ProofError) as error:
         raise refused(one, f"{error.what}{f': {error.why}' if error.why else ''}") from error
     except LedgerUnavailableError as error:
+        if (folder / FILE_NAME).exists():
+            raise LedgerUnavailableError(
+                what=f"{one.shown} cannot be read now",
+                why=error.why or error.what,
+                fix="try again; else check the disk",
+            ) from error
         said = "" if taken is None else f", and record {taken.sequence} says that it held {taken.body['size']} records"
-        raise refused(one, f"it cannot be read{said}") from error
+        raise refused(one, f"it is not there{said}") from error
 
 
 def holding(
@@ -193,7 +201,7 @@ def holding(
             if found.ledger.find(kind=kind, field=field, value=value, limit=1):
                 return found, ()
             reaches.append(found.reach)
-        except (PrivilegeError, ProofError) as error:
+        except (LedgerUnavailableError, PrivilegeError, ProofError) as error:
             reaches.append(f"{error.what}: {error.why}")
     return None, tuple(reaches)
 

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ from appliance.actions.auditing import making
 from appliance.actions.proven_mirror import ProvenMirror
 from appliance.actions.standby import introducing, mirrored
 from appliance.actions.standby.mirrored import Mirrored
-from appliance.audit import note, tree
+from appliance.audit import exclusive, note, tree
 from appliance.audit.log import Log
 from appliance.audit.memory import MemoryBackend
 from appliance.audit.sqlite_backend import FILE_NAME, open_writer
@@ -262,7 +263,7 @@ def test_a_box_that_was_parted_from_is_proven_by_what_was_taken_while_it_was_pai
     halves = boxes.half(again, two, is_first=True), boxes.half(second, one, is_first=False)
     introducing.join(again.config, halves[0], halves[1], ledger=again.ledger)
     introducing.join(second.config, halves[1], halves[0], ledger=second.ledger)
-    assert "it cannot be read" in refusal(second)  # nothing came from it yet
+    assert "it is not there" in refusal(second)  # nothing came from it yet
     bring(again, second)
     assert opened(second).known.origin == again.ledger.head().origin
     assert proven(second, origin).one("request.intent", "request_id", "req_one") is not None
@@ -375,6 +376,23 @@ def write(folder: Path, name: str, value: object) -> None:
     about = json.loads((folder / "export.json").read_text())
     about["files"][name] = hashlib.sha256(written(value)).hexdigest()
     (folder / "export.json").write_bytes(written(about))
+
+
+def test_who_reads_waits_for_who_takes_a_bundle_and_the_other_way_round(
+    first: Site, second: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring(first, second)
+    folder = file_of(second, first).parent
+    for is_reader in (True, False):
+        held = exclusive.take(folder, shared=not is_reader)
+        threading.Timer(0.2, held.close).start()
+        if is_reader:
+            assert opened(second).held
+        else:
+            bring(first, second)
+    monkeypatch.setattr(mirrored.Copy, "wait_seconds", 0.0)
+    with exclusive.take(folder), pytest.raises(LedgerUnavailableError, match="cannot be read now"):
+        opened(second)
 
 
 def test_who_may_not_read_a_mirror_is_told_so(first: Site, second: Site, monkeypatch: pytest.MonkeyPatch) -> None:
