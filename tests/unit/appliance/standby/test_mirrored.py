@@ -162,6 +162,19 @@ def hidden(path: Path) -> None:
     spoil(path, "UPDATE leaf SET kind = 'person.renamed' WHERE kind = 'person.enrolled'")
 
 
+def test_an_answer_that_the_files_index_does_not_find_is_found_by_reading_all(first: Site, second: Site) -> None:
+    sequence = answer(first, "req_one")
+    answer(first, "req_two")
+    bring(first, second)
+    spoil(file_of(second, first), "UPDATE leaf SET term = '', kind = 'request.other' WHERE kind = 'request.intent'")
+
+    found = proven(second).one("request.intent", "request_id", "req_one")
+
+    assert found is not None
+    assert found.sequence == sequence
+    assert proven(second).one("request.intent", "request_id", "req_three") is None
+
+
 def other_nodes(path: Path) -> None:
     spoil(path, "UPDATE node SET hash = zeroblob(32) WHERE level = 1")
 
