@@ -3,21 +3,23 @@
 It holds the exact bytes of every record that the proof names, each with its path to one signed checkpoint, the records
 that name the ledger's keys, and what this machine found when it hashed weights and media again. Records hold no prompt
 and no answer, so neither does the file. What only this machine could check (bytes of weights, custody on media) is in
-its report and has to be believed, or checked with the medium itself.
+its report and has to be believed, or checked with the medium itself. A proof from a mirror says of which box, and holds
+the holder's own record of what it took, under the holder's key.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.actions.auditing.records import NAMING, continued, rotations
+from appliance.actions.auditing.holder import cosigned, holding, naming, packed_continued, packed_records
+from appliance.actions.auditing.records import rotations
 from appliance.actions.proof import ProofReport, Tell
 from appliance.actions.prove import prove
 from appliance.actions.proven_ledger import ProvenLedger
-from appliance.audit import note, succession
+from appliance.actions.proven_mirror import ProvenMirror
+from appliance.audit import note
 from appliance.audit.facts import EvidenceLedger
 from appliance.config import Config
-from appliance.errors import ProofError
 from media import canonical
 from media.clock import Clock
 
@@ -42,6 +44,7 @@ def made(
     printed: Sequence[str] = (),
     tell: Tell = lambda *_: None,
     clock: Clock | None = None,
+    proven: ProvenLedger | None = None,
 ) -> Portable:
     """Prove an answer and return the proof with its file; whether it holds is in the report.
 
@@ -52,12 +55,13 @@ def made(
         printed: Checkpoints from outside that the file must be comparable with.
         tell: Told of each step, as `prove` does.
         clock: For the time of each step.
+        proven: Of a mirror, reads that instead; `ledger` is the mirror, then.
 
     Raises:
         ProofError: No key is pinned, or the records that name keys are not in the signed tree.
         LedgerUnavailableError: There is no checkpoint.
     """
-    proven = ProvenLedger(ledger, config.at)
+    proven = proven or ProvenLedger(ledger, config.at)
     report = prove(config, ledger, request_id, tell=tell, proven=proven, clock=clock)
     return Portable(report=report, content=packed(ledger, proven, report, printed=printed))
 
@@ -72,11 +76,10 @@ def packed(ledger: EvidenceLedger, proven: ProvenLedger, report: ProofReport, *,
         printed: Checkpoints from outside that the file must be comparable with.
     """
     anchor = proven.anchor()
-    naming = [leaf for leaf in succession.records(ledger, kinds=NAMING) if leaf.sequence < anchor.size]
-    for leaf in naming:
-        proven.require(leaf)
-    rotated = rotations(naming)
-    sizes = sorted({*rotated, *(note.Checkpoint.from_text(note.parts(text)[0]).size for text in printed)})
+    rotated = rotations(naming(ledger, proven))
+    sizes = {*rotated, *(note.Checkpoint.from_text(note.parts(text)[0]).size for text in printed)}
+    if isinstance(proven, ProvenMirror):
+        sizes.add(proven.continues())
     asked = next((step.data.get("request_id") for step in report.steps if step.name == "request"), None)
     content = {
         "format": FORMAT + bool(rotated),
@@ -84,21 +87,11 @@ def packed(ledger: EvidenceLedger, proven: ProvenLedger, report: ProofReport, *,
         "request": asked or report.subject,
         "origin": anchor.origin,
         "key": proven.key().to_text(),
-        "checkpoint": _cosigned(ledger, anchor, proven.text()),
-        "records": [
-            {"sequence": sequence, "raw": raw, "hashes": list(hashes)}
-            for sequence, (raw, hashes) in sorted(proven.kept.items())
-        ],
-        "continues": [
-            {"size": size, "hashes": continued(ledger, size, anchor.size)} for size in sizes if 0 < size < anchor.size
-        ],
+        "checkpoint": cosigned(ledger, anchor, proven.text()),
+        "records": packed_records(proven, proven.kept),
+        "continues": packed_continued(ledger, sizes, anchor),
         "report": report.to_json(),
     }
+    if isinstance(proven, ProvenMirror):
+        content["mirror"] = holding(proven)
     return canonical.dumps(content, allow_floats=True) + b"\n"
-
-
-def _cosigned(ledger: EvidenceLedger, anchor: note.Checkpoint, text: str) -> str:
-    try:
-        return ledger.cosigned(anchor.size)
-    except ProofError:
-        return text

@@ -5,6 +5,7 @@ signed checkpoint, files by hashing them again, signatures by gpgv and the TUF l
 is not believed. A line that cannot be checked is a line that does not hold.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -17,14 +18,13 @@ from appliance.actions.proven_promotion import answering
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
-from appliance.errors import ProofError
+from appliance.errors import ProofError, UnknownVersionError
 from appliance.promote.classes import NAMES
 from appliance.promote.people import SitePeople
 from appliance.promote.record import Promotion
 from appliance.promote.standing import require_made
 from appliance.promote.statement import Statement
 from appliance.registry import carriers, catalog, evidence, origin
-from appliance.registry.deletion import DELETED
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.registry.origin import SignedTerms
 from appliance.stages import is_tried
@@ -33,6 +33,9 @@ from appliance.verify.metadata import TrustChain
 from media import canonical
 from media.clock import Clock, to_text
 
+MIRROR: Final = "mirror"
+"""The step before all others where the records are another box's: what of its ledger is here."""
+_NO_MIRROR: Final = "the mirror does not hold"
 _ANSWER_PREFIXES: Final = ("chatcmpl-", "cmpl-")
 
 
@@ -58,7 +61,7 @@ def prove(
         ledger: Through its door or from its file.
         request_id: The x-request-id of the answer, or the id in its body.
         tell: Told of each step as it begins, and how many bytes of the weights were hashed.
-        proven: Keeps the records that were proven, for whoever needs their bytes.
+        proven: Keeps the records that were proven, for whoever needs their bytes; of a mirror, reads that instead.
         clock: For the time at which each step was looked at; without one no step has a time.
     """
     return _Proof(config, proven or ProvenLedger(ledger, config.at), Prover(tell, clock=clock)).run(
@@ -82,6 +85,9 @@ class _Proof:
 
     def run(self, request_id: str) -> ProofReport:
         check, leave_out = self._prover.check, self._prover.leave_out
+        if self._ledger.mirror is not None and check(MIRROR, self._mirror) is None:
+            leave_out(REQUEST, "answer", "version", "weights", "approvals", "promotion", "ledger", why=_NO_MIRROR)
+            return ProofReport(subject=request_id, steps=tuple(self._prover.steps))
         intent = check(REQUEST, lambda: self._request(request_id))
         if intent is None:
             leave_out("answer", "version", "weights", "approvals", "promotion", why="the request is not proven")
@@ -101,6 +107,10 @@ class _Proof:
                 self._promoted(intent)
         check("ledger", self._whole_ledger)
         return ProofReport(subject=request_id, steps=tuple(self._prover.steps))
+
+    def _mirror(self) -> Found[Mapping[str, Any]]:
+        mirror = self._ledger.mirror or {}
+        return Found(value=mirror, detail=self._ledger.look(partial(self._prover.tell, MIRROR)), data=dict(mirror))
 
     def _promoted(self, intent: Leaf) -> None:
         check, leave_out = self._prover.check, self._prover.leave_out
@@ -126,9 +136,10 @@ class _Proof:
         leaf = self._ledger.one("request.intent", "request_id", request_id)
         if leaf is None:
             refused = self._ledger.one("request.refused", "request_id", request_id)
+            nowhere = f"no such request is recorded{self._ledger.reach()}"
             raise ProofError(
                 what=f"there is no answer to {request_id[:40]}",
-                why="no such request is recorded" if refused is None else f"it was refused at {refused.sequence}",
+                why=nowhere if refused is None else f"it was refused at {refused.sequence}",
                 fix="give the x-request-id header of an answer",
             )
         body = leaf.body
@@ -154,7 +165,7 @@ class _Proof:
         if leaf is None or leaf.body.get("intent_sequence") != intent.sequence:
             raise ProofError(
                 what="no outcome is recorded",
-                why="the answer was cut off, or is still being made",
+                why=f"the answer was cut off, or is still being made{self._ledger.reach()}",
                 fix="prove it later",
             )
         body = leaf.body
@@ -173,7 +184,12 @@ class _Proof:
             )
         store = ContentStore(self._config.at.store)
         serial = canonical.integer(leaf.body.get("serial"), "model.registered.serial")
-        stored, descriptor, _ = carriers.carrier(store, digest, serial=serial)
+        try:
+            stored, descriptor, _ = carriers.carrier(store, digest, serial=serial)
+        except UnknownVersionError as error:
+            raise ProofError(
+                what=error.what, why=f"release {serial} is not in this box's store", fix=error.fix
+            ) from error
         if leaf.body.get("weights_digest") != descriptor.weights_digest:
             raise ProofError(
                 what="the descriptor names other weights than the record", why=descriptor.weights_digest[:12], fix=""
@@ -201,8 +217,8 @@ class _Proof:
         self._prover.tell("weights", before + read, total)
 
     def _require_kept(self, digest: str) -> None:
-        gone, known = (self._ledger.one(kind, "model_digest", digest) for kind in (DELETED, catalog.REGISTERED))
-        if gone is not None and (known is None or known.sequence < gone.sequence):
+        gone = self._ledger.deletion(digest)
+        if gone is not None:
             raise ProofError(
                 what="the weights were deleted from this box, so they cannot be hashed again",
                 why=f"by {gone.body.get('person')}, {gone.time}, record {gone.sequence}: {gone.body.get('reason')}",
@@ -229,7 +245,7 @@ class _Proof:
         if leaf is None:
             raise ProofError(
                 what=f"release {stored.release} was never recorded as received",
-                why=f"no record has the code {stored.code[:12]}",
+                why=f"no record has the code {stored.code[:12]}, by which this box's store has it",
                 fix="run `sealift audit verify`",
             )
         detail = (
@@ -269,7 +285,7 @@ class _Proof:
         return Found(value=None, detail=detail, data=data)
 
     def _custody(self, stored: StoredRelease, chain: TrustChain, signed: SignedTerms, received: Leaf) -> Found[None]:
-        found = origin.hand_overs(stored, chain, signed.index)
+        found = origin.hand_overs(stored, chain, signed.index, only=self._ledger.hand_overs(received))
         entries = origin.to_facts(found)
         recorded = canonical.mapping(received.body.get("custody"), "release.received.custody")
         accepted = recorded.get("accepted_by")
@@ -336,8 +352,7 @@ class _Proof:
 
     def _whole_ledger(self) -> Found[None]:
         anchor = self._ledger.anchor()
-        known = self._ledger.continues()
-        since = f"continues the {known} records the trust record knew" if known else "no earlier size is known here"
+        known, since = self._ledger.since()
         detail = (
             f"{len(self._ledger.proven)} records proven in the signed tree of {anchor.size} ({anchor.origin}); {since}"
         )

@@ -6,7 +6,8 @@ trust record knew. That no record was kept from a proof (how records are found i
 promoter's own files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from appliance.audit import note, pin, succession
 from appliance.audit.epochs import epochs
@@ -19,6 +20,8 @@ from appliance.promote.folder import PromoterFolder
 from appliance.promote.history import Production
 from appliance.promote.people import SitePeople
 from appliance.promote.record import Kind, Promotion
+from appliance.registry import catalog
+from appliance.registry.deletion import DELETED
 from appliance.verify import trust
 from media.clock import from_text
 from media.errors import NoTrustError
@@ -27,7 +30,10 @@ _PAGE = 200
 
 
 class ProvenLedger:
-    """Reads a ledger and counts what was proven of it."""
+    """Reads a ledger and counts what was proven of it: this box's own, or as a subclass does it for a mirror."""
+
+    mirror: Mapping[str, Any] | None = None
+    """Which box's ledger this is and who holds the mirror; nothing for the own one."""
 
     def __init__(self, ledger: Ledger, places: Places) -> None:
         self._ledger = ledger
@@ -36,6 +42,8 @@ class ProvenLedger:
         self._names: frozenset[str] | None = None
         self._text = ""
         self._key: note.VerifierKey | None = None
+        self.elsewhere: tuple[str, ...] = ()
+        """How far the mirrors of other boxes go that were searched for an answer, in vain."""
         self.kept: dict[int, tuple[str, tuple[str, ...]]] = {}
         """Of each proven record its bytes and its path to the anchor, by sequence."""
 
@@ -130,11 +138,14 @@ class ProvenLedger:
         people = SitePeople()
         for leaf in self._walk(set(peoplebook.KINDS), before=before):
             people = peoplebook.after(people, leaf.kind, leaf.body, leaf.sequence)
+        self._require_everybody(people, before=before)
+        return people
+
+    def _require_everybody(self, people: SitePeople, *, before: int) -> None:
         found = [person.as_of(before) for person in people.people]
         for person in PromoterFolder(self._places.promoter).people().people:
             if person.enrolled < before and person.as_of(before) not in found:
                 raise _kept_back(f"what became of {person.id}")
-        return people
 
     def productions(self, *, before: int) -> Iterator[Production]:
         """Yield where production stood after each promotion record up to a sequence; always the same object."""
@@ -167,6 +178,44 @@ class ProvenLedger:
         # A crash may leave the files one behind, never ahead.
         if [(one.sequence, one.leaf_hash) for one in production.promotions][: len(wanted)] != wanted:
             raise _kept_back("every promotion")
+
+    def look(self, progress: Callable[[int, int], None]) -> str:
+        """Return what there is to say before anything of this ledger is used; empty for the own one.
+
+        Args:
+            progress: Called with records read and records in all.
+
+        Raises:
+            ProofError: Nothing of it may be used.
+        """
+        del progress
+        return ""
+
+    def reach(self) -> str:
+        """Return how far it goes, where an answer may be missing for that; of the own one, how far mirrors here do."""
+        return "".join(f"; {one}" for one in self.elsewhere)
+
+    def deletion(self, model_digest: str) -> Leaf | None:
+        """Return the record by which a version's weights left this box; None while they have to be here."""
+        gone, known = (self.one(kind, "model_digest", model_digest) for kind in (DELETED, catalog.REGISTERED))
+        return gone if gone is not None and (known is None or known.sequence < gone.sequence) else None
+
+    def hand_overs(self, received: Leaf) -> frozenset[str] | None:
+        """Return which hand-overs a received medium bore, by the SHA-256 of each; None for all that the store keeps.
+
+        Raises:
+            ProofError: The record does not name all of them.
+        """
+        del received
+        return None
+
+    def since(self) -> tuple[int, str]:
+        """Return how many records were known before from elsewhere, and from where; raises as `continues`."""
+        known = self.continues()
+        return (
+            known,
+            f"continues the {known} records the trust record knew" if known else "no earlier size is known here",
+        )
 
     def continues(self) -> int:
         """Return the size of the tree that the trust record knew, when the signed one continues it; 0 for none known.

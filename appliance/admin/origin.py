@@ -10,6 +10,7 @@ from flask import Blueprint, Response, abort, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from appliance.actions.prove import request_of
+from appliance.actions.standby.forked import IMPORTED
 from appliance.actions.tracing import proofs
 from appliance.actions.tracing.origin import origin
 from appliance.actions.tracing.selection import INTENT
@@ -38,7 +39,11 @@ def _of() -> str:
     if asked is not None:
         collaborators.note_read("prove", asked, request_id=request_of(untrusted))
     kept = None if asked is None else proofs.newest(here.config.at.proofs, here.ledger, asked.sequence)
-    return render_template("origin.html", asked=untrusted, report=report, kept=kept, can_verify=asked is not None)
+    # Whose answer it may be instead: mirrors are root's, so this process can only say that there are some.
+    mirrors = here.ledger.find(kind=IMPORTED, limit=1) if untrusted and asked is None else []
+    return render_template(
+        "origin.html", asked=untrusted, report=report, kept=kept, can_verify=asked is not None, mirrors=mirrors
+    )
 
 
 def _verify() -> AnyResponse:

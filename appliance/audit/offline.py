@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from appliance import throwaway
 from appliance.audit import exclusive
@@ -32,6 +32,9 @@ _SPOOLED_FAMILIES: Final = ("release.", "custody.", "trust.", "install.", "store
 class OfflineLedger:
     """A `Ledger` that reads the file, or the server's tables, itself."""
 
+    wait_seconds = 0.0
+    """How long a question waits for a process that writes; who writes the own ledger keeps it for good."""
+
     def __init__(self, places: Places, *, clock: Clock, spool: bool = False) -> None:
         self._places = places
         self._folder = places.ledger
@@ -39,7 +42,7 @@ class OfflineLedger:
         self._spool = Spool(places.spool, clock=clock) if spool else None
 
     @classmethod
-    def of_folder(cls, folder: Path, *, clock: Clock) -> "OfflineLedger":
+    def of_folder(cls, folder: Path, *, clock: Clock) -> Self:
         """Return the ledger that lies in a folder, to read it."""
         ledger = cls(Places(root=folder, run=folder), clock=clock)
         ledger._folder = folder
@@ -135,7 +138,10 @@ class OfflineLedger:
                 why=f"{FILE_NAME} is absent or out of reach",
                 fix="start sealift-ledger once",
             ) from error
-        with exclusive.take(self._folder, shared=True), _reader(self._folder) as backend:
+        with (
+            exclusive.take(self._folder, shared=True, wait_seconds=self.wait_seconds),
+            _reader(self._folder) as backend,
+        ):
             yield Log.read(backend, clock=self._clock)
 
 

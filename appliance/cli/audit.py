@@ -1,4 +1,7 @@
-"""`sealift audit`: read the ledger, prove it, and hand it over. Works with no service running."""
+"""`sealift audit`: read the ledger, prove it, and hand it over. Works with no service running.
+
+What reads takes `--of`: the mirror of another box's ledger, of which nothing is shown that its signed tree contradicts.
+"""
 
 import io
 import json
@@ -17,14 +20,15 @@ from appliance.actions.tracing import comparing
 from appliance.actions.tracing.reading import note_read
 from appliance.audit import note, pin, succession, verify
 from appliance.audit.client import SocketLedger
-from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.cli import context as shared
-from appliance.cli.opened import ledger_of, read_note
+from appliance.cli.mirrors import Of, reading
+from appliance.cli.opened import read_note
 from appliance.errors import LedgerDamagedError
 from media.errors import UsageError
 
 _BODY_CHARACTERS = 100
+_UNSIGNED = "NOT SIGNED YET  "
 
 
 def register(app: typer.Typer) -> None:
@@ -51,34 +55,48 @@ def _list(
         str | None,
         typer.Option("--key", metavar="KEY_ID", help="What was asked with one API key, and its own records."),
     ] = None,
+    of: Of = "",
 ) -> None:
     """List records, the newest first; that they were read is recorded where the ledger runs."""
     own = shared.of(context)
     if request is not None and key is not None:
         raise UsageError(what="a request has one key", fix="give --request or --key")
     field = None if request is None else "request_id"
-    with ledger_of(own) as ledger:
+    with reading(own, of) as read:
+        ledger = read.ledger
         if key is not None:
             leaves = records_of(ledger, key, kind=kind, limit=limit, newest_first=not oldest)
         else:
             leaves = ledger.find(kind, field=field, value=request, limit=limit, newest_first=not oldest)
-        note_read(ledger, "list", leaves, request_id=request if request and leaves else "")
-    lines = [
-        f"{leaf.sequence:>8}  {leaf.time}  {leaf.kind:<24} {leaf.via.door:<16} {_brief(leaf.body)}" for leaf in leaves
-    ]
-    own.result({"leaves": [_facts(leaf) for leaf in leaves]}, "\n".join(lines) or "no such record")
+        unsigned = {leaf.sequence for leaf in leaves if of and not read.is_signed(leaf)}
+        note_read(read.own, "list", leaves, request_id=request if request and leaves else "", of=read.of)
+        lines = [
+            f"{leaf.sequence:>8}  {leaf.time}  {leaf.kind:<24} {leaf.via.door:<16} "
+            f"{_UNSIGNED * (leaf.sequence in unsigned)}{_brief(leaf.body)}"
+            for leaf in leaves
+        ]
+        text = read.said("\n".join(lines) or "no such record")
+    facts: dict[str, Any] = {"leaves": [_facts(leaf) for leaf in leaves]}
+    if read.copy is not None:
+        facts |= {"of": read.of, "box": read.copy.known.box, "signed": read.copy.signed.size, "held": read.copy.held}
+    own.result(facts, text)
 
 
-def _show(context: typer.Context, sequence: Annotated[int, typer.Argument(min=0, help="The record's number.")]) -> None:
+def _show(
+    context: typer.Context,
+    sequence: Annotated[int, typer.Argument(min=0, help="The record's number.")],
+    of: Of = "",
+) -> None:
     """Show one record and prove that it lies in the signed tree; that it was read is recorded, as with `list`."""
     own = shared.of(context)
-    with ledger_of(own) as ledger:
+    with reading(own, of) as read:
+        ledger = read.ledger
         leaf = ledger.leaf(sequence)
         proof = ledger.inclusion(sequence)
-        note_read(ledger, "show", [leaf])
-        key = pin.read_pin(own.config.at) or _own_key(ledger)
-        signed = succession.verified(ledger, proof.note, key) if proof.note else None
-        signer = succession.of_ledger(ledger).in_force(key.name)
+        note_read(read.own, "show", [leaf], of=read.of)
+        signed = succession.verified(ledger, proof.note, read.key) if proof.note else None
+        signer = succession.of_ledger(ledger).in_force(read.key.name)
+        reach = read.said("")
     proof.require(leaf.raw)
     if signed is not None and (signed.size, signed.root.hex()) != (proof.size, proof.root):
         raise LedgerDamagedError(what="the proof and its checkpoint differ", fix="run `sealift audit verify`")
@@ -87,7 +105,7 @@ def _show(context: typer.Context, sequence: Annotated[int, typer.Argument(min=0,
     seal = f"signed by {signer.key_id.hex()}" if signed else "no checkpoint covers it yet"
     text = (
         f"{leaf.sequence}  {leaf.time}  {leaf.kind}  via {leaf.via.door}, user {leaf.via.uid}\n{body}\n"
-        f"leaf hash {leaf.hash}\nincluded in the tree of {proof.size} leaves, root {proof.root}; {seal}"
+        f"leaf hash {leaf.hash}\nincluded in the tree of {proof.size} leaves, root {proof.root}; {seal}{reach}"
     )
     own.result({"leaf": _facts(leaf), "raw": leaf.raw.decode(), "proof": asdict(proof)}, text)
 
@@ -98,18 +116,22 @@ def _verify(
         list[Path] | None,
         typer.Option("--checkpoint", help="A checkpoint from outside (printed, or from a receipt) it must agree with."),
     ] = None,
+    of: Of = "",
 ) -> None:
     """Recompute the tree and the chain from every record and compare them with the signed checkpoints."""
     own = shared.of(context)
     notes = [read_note(path) for path in checkpoint or []]
-    with ledger_of(own) as ledger, own.progress() as bar:
+    with reading(own, of) as read, own.progress() as bar:
         task = bar.add_task("records", total=0)
         done = verify.verify(
-            ledger,
-            pinned=pin.read_pin(own.config.at),
+            read.ledger,
+            pinned=read.pinned,
             notes=notes,
-            progress=lambda count, of: bar.update(task, completed=count, total=of),
+            progress=lambda count, in_all: bar.update(task, completed=count, total=in_all),
         )
+        taken, since = (0, "") if read.proven is None else read.proven.since()
+        reach = read.said(since)
+    covered = max(done.covered, taken)
     trees = ", ".join(str(size) for size in done.checkpoints) or "none"
     lines = [
         f"{'✓' if done.ok else '✗'} {done.origin}: {done.size} leaves, root {done.root}",
@@ -117,8 +139,9 @@ def _verify(
         *(f"✗ {finding}" for finding in done.findings),
         *(f"! {remark}" for remark in done.remarks),
     ]
-    lines += [uncovered(done.covered, done.size, is_given=bool(notes))] if done.ok else []
-    own.result({"ok": done.ok, **asdict(done)}, "\n".join(lines))
+    lines += [uncovered(covered, done.size, is_given=bool(notes))] if done.ok else []
+    lines += [reach] if reach else []
+    own.result({"ok": done.ok, **asdict(done), "covered": covered}, "\n".join(lines))
     if not done.ok:
         raise typer.Exit(LedgerDamagedError.exit_code)
 
@@ -135,14 +158,15 @@ def uncovered(covered: int, size: int, *, is_given: bool) -> str:
 
 
 def _checkpoint(
-    context: typer.Context, qr: Annotated[bool, typer.Option("--qr", help="Print it as a QR code too.")] = False
+    context: typer.Context,
+    qr: Annotated[bool, typer.Option("--qr", help="Print it as a QR code too.")] = False,
+    of: Of = "",
 ) -> None:
     """Print a signed checkpoint: keep it outside, and nobody can rewrite what came before it unseen."""
     own = shared.of(context)
-    with ledger_of(own) as ledger:
-        text = ledger.checkpoint()
-        key = pin.read_pin(own.config.at) or _own_key(ledger)
-        signed = succession.verified(ledger, text, key)
+    with reading(own, of) as read:
+        text = read.ledger.checkpoint()
+        signed = succession.verified(read.ledger, text, read.key)
     facts = {"note": text, "origin": signed.origin, "size": signed.size, "root": signed.root.hex()}
     own.result(facts, f"{text}\n{_qr(text)}" if qr else text)
 
@@ -159,34 +183,38 @@ def _export(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would hold; write and record nothing.")
     ] = False,
+    of: Of = "",
 ) -> None:
     """Write records, proofs, checkpoints and a report as plain files for an auditor, and record that it was done."""
     own = shared.of(context)
-    with ledger_of(own) as ledger:
+    with reading(own, of) as read:
         wanted = making.Wanted(
             site=own.config.site,
-            key=pin.read_pin(own.config.at) or _own_key(ledger),
+            key=read.key,
             since=moment(since) if since else "",
             until=moment(until) if until else "",
             printed=[read_note(path) for path in printed or []],
-            recorded=isinstance(ledger, SocketLedger),
+            recorded=isinstance(read.own, SocketLedger),
+            mirror=read.proven,
         )
         if dry_run:
-            planned = making.plan(ledger, wanted)
+            planned = making.plan(read.ledger, wanted)
             count = planned.end - planned.start
-            own.result({**planned.to_json(), "dry_run": True}, f"would hold {count} of {planned.size} records")
+            would = read.said(f"would hold {count} of {planned.size} records")
+            own.result({**planned.to_json(), "dry_run": True}, would)
             return
         with own.progress() as bar:
             task = bar.add_task("records", total=0)
             made = making.make(
-                ledger,
+                read.ledger,
                 folder,
                 wanted,
                 clock=own.clock,
-                progress=lambda count, of: bar.update(task, completed=count, total=of),
+                progress=lambda count, in_all: bar.update(task, completed=count, total=in_all),
             )
-    said = f"recorded as {made.record}" if made.record >= 0 else "NOT recorded: the ledger does not run"
-    own.result(made.to_json(), f"{made.end - made.start} of {made.size} records, root {made.root}; {said}")
+        said = f"recorded as {made.record}" if made.record >= 0 else "NOT recorded: the ledger does not run"
+        text = read.said(f"{made.end - made.start} of {made.size} records, root {made.root}; {said}")
+    own.result(made.to_json(), text)
 
 
 def _compare(
@@ -227,10 +255,6 @@ def _compare(
 
 def _printable(untrusted: object) -> str:
     return ascii(str(untrusted)[:80])[1:-1]
-
-
-def _own_key(ledger: Ledger) -> note.VerifierKey:
-    return note.VerifierKey.from_text(str(ledger.leaf(0).body.get("vkey", "")))
 
 
 def _facts(leaf: Leaf) -> dict[str, Any]:

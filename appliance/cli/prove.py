@@ -1,4 +1,8 @@
-"""`sealift prove`: from an answer to its origin, every step checked afresh."""
+"""`sealift prove`: from an answer to its origin, every step checked afresh.
+
+An answer that the own ledger does not know is looked for in the mirrors of other boxes: what a lost box gave last is
+proven there, by what it signed.
+"""
 
 import os
 from pathlib import Path
@@ -8,13 +12,21 @@ import typer
 
 from appliance.actions import portable
 from appliance.actions import prove as action
+from appliance.actions.proven_ledger import ProvenLedger
+from appliance.actions.proven_mirror import ProvenMirror
+from appliance.actions.standby import mirrored
 from appliance.actions.tracing.reading import note_read
 from appliance.actions.tracing.selection import INTENT
+from appliance.audit.facts import EvidenceLedger
 from appliance.cli import context as shared
+from appliance.cli.context import Context
+from appliance.cli.mirrors import Of
 from appliance.cli.opened import ledger_of, read_note
 from appliance.errors import PrivilegeError, ProofError, StoreWriteError
 from appliance.places import Places
 from media import durable
+
+_REFUSED = "request.refused"
 
 
 def register(app: typer.Typer) -> None:
@@ -33,25 +45,46 @@ def _prove(
         list[Path] | None,
         typer.Option("--printed", help="A checkpoint from outside that the file must be comparable with."),
     ] = None,
+    of: Of = "",
 ) -> None:
     """Prove where an answer came from. Needs no network and nothing running."""
     own = shared.of(context)
     require_rights(own.config.at)
     with ledger_of(own) as ledger:
         content = b""
+        source, proven = _source(own, ledger, action.request_of(request_id), of)
         if out is None:
-            report = action.prove(own.config, ledger, request_id, clock=own.clock)
+            report = action.prove(own.config, source, request_id, clock=own.clock, proven=proven)
         else:
             notes = [read_note(path) for path in printed or []]
-            made = portable.made(own.config, ledger, request_id, printed=notes, clock=own.clock)
+            made = portable.made(own.config, source, request_id, printed=notes, clock=own.clock, proven=proven)
             report, content = made.report, made.content
-        note_read(ledger, "prove", ledger.find(INTENT, field="request_id", value=report.subject, limit=1))
+        found = source.find(INTENT, field="request_id", value=report.subject, limit=1)
+        note_read(ledger, "prove", found, of="" if proven.mirror is None else proven.mirror["origin"])
         if out is not None and report.ok:
             _write(out, content)
     own.result(report.to_json(), report.to_text())
     if not report.ok and own.as_json:
         raise typer.Exit(ProofError.exit_code)  # the report is the one document on stdout
     report.require()
+
+
+def _source(own: Context, ledger: EvidenceLedger, request_id: str, of: str) -> tuple[EvidenceLedger, ProvenLedger]:
+    """Return the ledger that an answer is proven from: the own one, else a mirror that has it, or the one named."""
+    if of:
+        copy = mirrored.opened(own.config, ledger, mirrored.named(own.config, ledger, of), clock=own.clock)
+        return copy.ledger, ProvenMirror(copy, ledger, own.config.at)
+    own_ledger = ProvenLedger(ledger, own.config.at)
+    if any(ledger.find(kind, field="request_id", value=request_id, limit=1) for kind in (INTENT, _REFUSED)):
+        return ledger, own_ledger
+    found, reaches = mirrored.holding(
+        own.config, ledger, kind=INTENT, field="request_id", value=request_id, clock=own.clock
+    )
+    if found is None:
+        own_ledger.elsewhere = reaches
+        return ledger, own_ledger
+    own.say(f"this box did not answer it: {found.known.shown} holds it")
+    return found.ledger, ProvenMirror(found, ledger, own.config.at)
 
 
 def require_rights(places: Places) -> None:

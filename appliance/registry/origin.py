@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from appliance.config import Config
-from appliance.errors import StoreDamagedError
+from appliance.errors import ProofError, StoreDamagedError
 from appliance.store.content import StoredRelease
 from appliance.verify import trust
 from appliance.verify.evidence import rehearsal_level
@@ -140,21 +140,40 @@ def signed_volumes(stored: StoredRelease, chain: TrustChain, index: VolumeIndex)
     return tuple(_signed_volume(stored, chain, number=each.number, volume_id=each.id) for each in index.volumes)
 
 
-def hand_overs(stored: StoredRelease, chain: TrustChain, index: VolumeIndex) -> tuple[VolumeHandOvers, ...]:
+def hand_overs(
+    stored: StoredRelease, chain: TrustChain, index: VolumeIndex, *, only: frozenset[str] | None = None
+) -> tuple[VolumeHandOvers, ...]:
     """Return who carried each volume; what is odd about a chain is a finding, as it was at the receive.
+
+    Args:
+        stored: The release as it is kept.
+        chain: Of the trusted root.
+        index: The signed index.
+        only: The hand-overs that are meant, by the SHA-256 of each, all of which must be here; by default every one.
 
     Raises:
         BadSignatureError, MalformedError: A kept entry does not verify.
+        ProofError: One that is meant is not here.
     """
     found = []
+    missing = set(only or ())
     for volume in index.volumes:
         folder = stored.folder / layout.CUSTODY / str(volume.number)
         files = sorted(folder.iterdir()) if folder.is_dir() else []
         sealed = _read(stored, index.sealed_entry(volume.number))
         custody.read_entry(sealed, chain.people)
         entries = [path.read_bytes()[: limits.CUSTODY_ENTRY_BYTES + 1] for path in files]
+        if only is not None:
+            entries = [entry for entry in entries if sha256_hex(entry) in only]
+            missing -= {sha256_hex(entry) for entry in entries}
         facts = custody.read_chain(entries, chain.people, sha256_hex(sealed), volume.id)
         found.append(VolumeHandOvers(number=volume.number, entries=facts.entries, findings=facts.findings))
+    if missing:
+        raise ProofError(
+            what=f"{len(missing)} hand-overs that were recorded are not kept on this box",
+            why=f"sha256 {min(missing)[:12]}",
+            fix="they are on the medium, and in the store of the box that received it from there",
+        )
     return tuple(found)
 
 

@@ -24,11 +24,18 @@ from appliance.errors import PairingRefusedError
 from appliance.standby.card import BoxCard
 
 _TERM: Final = "request_id"
+WAIT_SECONDS: Final = 20.0
+"""How long who takes a bundle waits for who reads the mirror, and the other way round: each has it for moments."""
 
 
 def folder_of(places: Places, box: BoxCard) -> Path:
     """Return where the mirror of a box lies: named after its ledger, so that no two are ever mixed."""
-    return places.mirrors / box.origin.replace("/", "-")
+    return place_of(places, box.origin)
+
+
+def place_of(places: Places, origin: str) -> Path:
+    """Return where the mirror of a ledger lies, also once its box was parted from."""
+    return places.mirrors / origin.replace("/", "-")
 
 
 def rotations(folder: Path, box: BoxCard) -> tuple[bytes, ...]:
@@ -71,7 +78,7 @@ class Mirror:
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         (folder / exclusive.LOCK_NAME).touch(mode=0o640)
         self._box = box
-        self._lock = exclusive.take(folder)
+        self._lock = exclusive.take(folder, wait_seconds=WAIT_SECONDS)
         try:
             self._backend: SqliteBackend = open_writer(folder / FILE_NAME)
         except BaseException:

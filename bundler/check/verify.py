@@ -419,6 +419,7 @@ FIRST_KINDS = {"ledger.opened", "ledger.restored"}
 KEY_KIND = "ledger.key"
 ROTATED_KIND = "ledger.key-rotated"
 COSIGNED_KIND = "ledger.cosigned"
+TAKEN_KIND = "standby.imported"
 ERASING = {"erasure.done", "retention.expired"}
 ED25519 = b"\x01"
 ML_DSA_87 = b"\xffsealift/ml-dsa-87\n"
@@ -511,10 +512,13 @@ def export_lines(folder: Path, keys: list[str], printed: list[Path], *, unrecord
     signed_sizes = check_own_checkpoints(folder, walk, roots)
     lines.append(f"checkpoints   {len(signed_sizes)} of this ledger lie in the tree, each signed by its key")
     lines += cosigned_lines(walk, roots)
-    newest = 0
+    newest, held = 0, list[str]()
+    if "mirror.json" in about["files"]:
+        held, newest = mirror_lines(canonical(read(folder / "mirror.json"), "mirror.json"), head, roots, given)
+    count = len(printed) + bool(newest)
     for path in printed:
         newest = max(newest, check_printed(path, walk, given, roots, size))
-    lines += outside_lines(newest, size, len(printed))
+    lines = [*held, *lines, *outside_lines(newest, size, count)]
     lines += recorded_lines(folder, about, walk, head, named, unrecorded=unrecorded)
     lines.append(f"signed by     {', '.join(head.signers)}")
     lines.append(f"origin        {head.origin}, {size} records, root {root.hex()}")
@@ -853,14 +857,46 @@ def proof_lines(file: Path, keys: list[str], printed: list[Path]) -> list[str]:
     named = named_keys(about["key"], given, walk)
     head = signed_head(about["checkpoint"], list(walk.keys.values()), by=named[-1])
     check_records(about["records"], head.size, head.root)
-    check_prints(about, head, walk, given, printed)
-    lines = [f"records       {len(leaves)} lie in the tree of {head.size} that {', '.join(head.signers)} signed"]
+    roots = check_prints(about, head, walk, given, printed)
+    lines = mirror_lines(about["mirror"], head, roots, given)[0] if "mirror" in about else []
+    lines += [f"records       {len(leaves)} lie in the tree of {head.size} that {', '.join(head.signers)} signed"]
     lines += answer_lines(about, leaves)
     return [*lines, *verdict(named, pinned=bool(given))]
 
 
-def check_prints(about: dict[str, Any], head: "Head", walk: Walk, given: list["Key"], printed: list[Path]) -> None:
-    """Check that the tree continues each tree over which a key was rotated, and each checkpoint from outside."""
+def mirror_lines(
+    about: dict[str, Any], head: "Head", roots: dict[int, bytes], given: list["Key"]
+) -> tuple[list[str], int]:
+    """Return whose records these are and who held them, and how many that box had taken, when its key was given.
+
+    It recorded, under its own key, of which tree it took them: the records must be of that tree still.
+    """
+    leaves = [leaf_of(kept["raw"].encode()) for kept in sorted(about["records"], key=lambda each: each["sequence"])]
+    walk = Walk(0, 0, [])
+    for leaf in leaves:
+        walk.note_keys(leaf)
+    named = named_keys(about["key"], [], walk)
+    holder = signed_head(about["checkpoint"], list(walk.keys.values()), by=named[-1])
+    check_records(about["records"], holder.size, holder.root)
+    require_rotated(walk, {one["size"]: older_root(one, holder.size, holder.root) for one in about["continues"]})
+    lines = [f"mirror        the records of {head.origin} as {holder.origin} held them, up to {head.size}"]
+    mine = [leaf for leaf in leaves if leaf["kind"] == TAKEN_KIND and leaf["body"]["sender"] == head.origin]
+    said: dict[str, Any] = mine[-1]["body"] if mine else {"size": head.size, "root": head.root.hex()}
+    if {**roots, head.size: head.root}.get(said["size"], b"").hex() != said["root"]:
+        raise RefusedError(91, "INCONSISTENT: the box that held them took other records than these")
+    if not mine or not {each.text for each in given} & {each.text for each in named}:
+        return [*lines, "NOT COVERED   when they were taken: give that box's key as a further --key"], 0
+    place = f"by record {mine[-1]['sequence']} there"
+    return [*lines, f"taken         the first {said['size']} at {mine[-1]['time']}, {place}"], said["size"]
+
+
+def check_prints(
+    about: dict[str, Any], head: "Head", walk: Walk, given: list["Key"], printed: list[Path]
+) -> dict[int, bytes]:
+    """Check that the tree continues each tree over which a key was rotated, and each checkpoint from outside.
+
+    Returns the roots of the older trees that are proven.
+    """
     require_format(about, 1, walk)
     roots = {one["size"]: older_root(one, head.size, head.root) for one in about["continues"]}
     require_rotated(walk, roots)
@@ -871,6 +907,7 @@ def check_prints(about: dict[str, Any], head: "Head", walk: Walk, given: list["K
                 raise RefusedError(2, f"the file does not reach {path.name}; make it with --printed")
             if roots[other.size] != other.root:
                 raise RefusedError(91, f"INCONSISTENT: the ledger is not the one that {path.name} signed")
+    return roots
 
 
 def list_lines(file: Path, keys: list[str], printed: list[Path], *, unrecorded: bool) -> list[str]:

@@ -180,6 +180,8 @@ def _cut(pair: Paired, served: Served) -> None:
     question = asking(pair)
     with run.stage.chapter("The cable of the box that serves is cut under callers: the other one answers"):
         before = run.workstation("ask", key=served.key, **question)
+        run.machine.result("sealift", "standby", "sync")  # what one sends the other one takes with its own
+        pair.two.machine.result("sealift", "standby", "sync")
         good, seconds = moved_by(pair, served, "two", lambda: run.facility.cut("one"))
         run.facts["fail_over_seconds"] = seconds
         after = run.workstation("ask", key=served.key, **question)
@@ -191,6 +193,7 @@ def _cut(pair: Paired, served: Served) -> None:
         elsewhere = subprocess.run(words, capture_output=True, text=True, check=False)
         print(elsewhere.stdout)
         run.require("and elsewhere, by its file alone", elsewhere.returncode == 0, elsewhere.stdout + elsewhere.stderr)
+        _proven_without_the_box_that_answered(pair, checker, before["request_id"])
         run.require("by the same version", after["model_digest"] == before["model_digest"] == served.digest, after)
     with run.stage.chapter("The cable is whole again: the box that served stands by, and proves what it answered"):
         run.facility.mend("one")
@@ -199,6 +202,26 @@ def _cut(pair: Paired, served: Served) -> None:
         proof = run.machine.result("sealift", "prove", before["request_id"])
         run.require("an answer of before is proven by the box that gave it", proof["ok"] is True, proof)
         answered_by(pair, good, {"one", "two"})
+
+
+def _proven_without_the_box_that_answered(pair: Paired, checker: Path, request_id: str) -> None:
+    """Prove what the box that is out of reach answered last, and hand over its records, from its mirror alone."""
+    run, two = pair.one, pair.two.machine
+    keys = [(each.machine.root / "etc/sealift/ledger.pub").read_text().strip() for each in (pair.one, pair.two)]
+    with_keys = [word for key in keys for word in ("--key", key)]
+    print(two.run("sealift", "prove", request_id, "--out", "/root/lost.json", shown=False).stdout)
+    two.run("sealift", "audit", "export", "/root/lost", "--of", "one")
+    for words in (["proof", two.root / "root/lost.json"], ["ledger", "--unrecorded", two.root / "root/lost"]):
+        checked = subprocess.run(
+            [sys.executable, "-I", str(checker), *map(str, words), *with_keys],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        print(checked.stdout)
+        holds = checked.returncode == 0 and "HOLDS" in checked.stdout and "taken         the first" in checked.stdout
+        what = "an answer" if words[0] == "proof" else "the ledger"
+        run.require(f"{what} of the box that is lost is proven from its mirror", holds, checked.stdout + checked.stderr)
 
 
 def asking(pair: Paired) -> dict[str, Any]:

@@ -345,6 +345,8 @@ PAIR = (
     "callers are answered by the other box within ten seconds",
     "an answer of the other box is proven there",
     "and elsewhere, by its file alone",
+    "an answer of the box that is lost is proven from its mirror",
+    "the ledger of the box that is lost is proven from its mirror",
     "by the same version",
     "one box serves after it",
     "an answer of before is proven by the box that gave it",

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,11 @@ from appliance.store.content import StoredRelease
 from appliance.verify import trust
 from appliance.verify.freshness import CustodyAcceptance, Decisions
 from appliance.verify.trust import RECORD, ROOTS
-from bundler.gpghome import short_home
 from bundler.metadata import signed_file
-from media import canonical, custody, layout
-from media.custody import HandOver, HandOverKind, Method
+from media import canonical, layout
 from media.digest import sha256_hex
 from media.errors import CustodyError, NoTrustError, SealiftError, StaleError
-from media.signers import tuf_signer
-from media.volume import VolumeIndex
+from tests.support.handovers import hand_over, put_custody, sign_hand_over
 from tests.support.medium import MADE_AT, SimulatedMedium, make_medium, throwaway_ceremony
 from tests.support.receiving import Shelf, Site, make_site, rotated
 
@@ -210,43 +206,6 @@ def test_one_damaged_record_in_the_store_stops_nothing_and_is_mended_by_receivin
     facts = recover(site, genuine(serial=2).code)
     assert (facts.serial, facts.damaged) == (2, (1,))
     assert site.record.serial == 2
-
-
-def sign_hand_over(medium: SimulatedMedium, entry: HandOver) -> bytes:
-    person = entry.entered_by
-    with short_home(medium.ceremony.home_of(person)) as home:
-        return custody.sign(entry, tuf_signer(home, medium.fingerprint(person)))
-
-
-def hand_over(medium: SimulatedMedium, **changes: Any) -> HandOver:
-    """Return a first hand-over of volume 1 as it should be, but for the changes."""
-    sealed = medium.path(layout.sealed_custody_name(1)).read_bytes()
-    index = VolumeIndex.from_bytes(medium.path(layout.VOLUMES, volume=1).read_bytes())
-    entry = HandOver(
-        entry=1,
-        previous=sha256_hex(sealed),
-        release=medium.release,
-        volume=index.volumes[0].id,
-        kind=HandOverKind.HANDED_OVER,
-        from_="Bundling room",
-        to="Courier",
-        at=MADE_AT,
-        place="Gate",
-        seals=("S-0002-1",),
-        condition="whole",
-        method=Method.SIGNED,
-        entered_by="carol",
-    )
-    return replace(entry, **changes)
-
-
-def put_custody(medium: SimulatedMedium, files: list[bytes]) -> None:
-    """Make these the hand-overs of volume 1."""
-    folder = medium.volumes[0] / layout.CUSTODY
-    shutil.rmtree(folder)
-    folder.mkdir()
-    for number, raw in enumerate(files, start=1):
-        (folder / layout.custody_name(number, sha256_hex(raw))).write_bytes(raw)
 
 
 @pytest.mark.parametrize(

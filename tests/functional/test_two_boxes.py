@@ -10,11 +10,13 @@ import pytest
 
 from appliance.audit.client import open_ledger
 from appliance.audit.rights import ACTIONS
+from appliance.cli import audit
 from appliance.errors import GateFailedError, PairingRefusedError
 from appliance.promote.standing import require_promoted
 from appliance.registry import evidence
 from appliance.standby.carried import origin_of
-from tests.support.promoting import bring, enrol_all, homes, medium_of, serve
+from tests.support import checker
+from tests.support.promoting import bring, enrol_all, homes, medium_of, record_answer, serve
 from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
 from tests.support.versions import short_folder
 
@@ -185,3 +187,90 @@ def test_production_promotes_on_a_test_appliances_report(
         as_json(one, "approve", digest, "--as", person, "--gnupg-home", str(home), "--yes")
     assert as_json(one, "promote", digest)["step"] == "serving"
     assert one("report", "accept", "two", str(report)).code == 47
+
+
+def test_an_answer_of_a_lost_box_is_proven_from_its_mirror_and_elsewhere(
+    boxes: tuple[RunningSite, RunningSite], homes: dict[str, Path], tmp_path: Path, introduced: Introduced
+) -> None:
+    first, second = boxes
+    one, two = introduced("primary", "standby")
+    digest = bring(first, 1)
+    serve(one, digest, homes)
+    record_answer(first, digest, 1, "req_last")
+    carry(one, two, tmp_path / "bundle")
+    record_answer(first, digest, 1, "req_later")
+    lacking = two("prove", "req_last", "--out", str(tmp_path / "none.json"))
+    assert (lacking.code, (tmp_path / "none.json").exists()) == (92, False)
+    assert "release 1 is not in this box's store" in lacking.out
+    bring(second, 1)
+    key = (first.config.at.etc / "ledger.pub").read_text().strip()
+    for name in ("promoter", "ledger"):
+        first.end(name)
+
+    found = two("--json", "prove", "req_last", "--out", str(tmp_path / "proof.json"))
+
+    assert found.code == 0, found.out + found.err
+    steps = {step["name"]: step for step in found.facts["steps"]}
+    assert (steps["mirror"]["data"]["box"], steps["mirror"]["data"]["origin"]) == ("one", key.partition("+")[0])
+    assert steps["approvals"]["data"]["people"] == ["eva-rossi", "finn-olsen"]
+    held = checker.check("proof", "--key", key, tmp_path / "proof.json")
+    assert (held.returncode, "HOLDS" in held.stdout) == (0, True), held.stdout + held.stderr
+    own = (second.config.at.etc / "ledger.pub").read_text().strip()
+    assert checker.check("proof", "--key", own, tmp_path / "proof.json").returncode == 21
+    with contextlib.closing(open_ledger(second.config, ACTIONS)) as ledger:
+        read = ledger.find("evidence.read")[0]
+    assert (read.body["ledger"], read.body["how"]) == (key.partition("+")[0], "prove")
+    later = two("prove", "req_later")
+    assert later.code == 92
+    assert "the mirror of one" in later.out
+    named = two("prove", "req_last", "--of", "one")
+    assert (named.code, "✓ mirror" in named.out) == (0, True)
+    assert two("prove", "req_last", "--of", "three").code == 2
+    as_json(two, "standby", "part", "one", "--by", "Eva Rossi", "--by", "Finn Olsen", "--reason", "it burnt")
+    assert two("prove", "req_last").code == 0
+
+
+def test_the_records_of_a_lost_box_are_read_and_handed_over_from_its_mirror(
+    boxes: tuple[RunningSite, RunningSite],
+    homes: dict[str, Path],
+    tmp_path: Path,
+    introduced: Introduced,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, second = boxes
+    one, two = introduced("primary", "standby")
+    digest = bring(first, 1)
+    bring(second, 1)
+    serve(one, digest, homes)
+    record_answer(first, digest, 1, "req_last")
+    carry(one, two, tmp_path / "bundle")
+    key, own = ((box.config.at.etc / "ledger.pub").read_text().strip() for box in boxes)
+    for name in ("promoter", "ledger"):
+        first.end(name)
+    run = runner(second, capsys, more=(audit,))
+
+    listed = as_json(run, "audit", "list", "--of", "one", "--request", "req_last")
+    assert [leaf["kind"] for leaf in listed["leaves"]] == ["request.outcome", "request.intent"]
+    assert (listed["box"], listed["signed"]) == ("one", listed["held"])
+    assert "the mirror of one" in run("audit", "list", "--of", key.partition("+")[0], "--limit", "1").out
+    shown = run("audit", "show", str(listed["leaves"][0]["sequence"]), "--of", "one")
+    assert (shown.code, "signed by" in shown.out, "the mirror of one" in shown.out) == (0, True, True)
+    verified = run("audit", "verify", "--of", "one")
+    assert (verified.code, "are in it" in verified.out, "not covered" in verified.out) == (0, True, False), verified.out
+    printed = tmp_path / "printed.txt"
+    printed.write_text(run("audit", "checkpoint", "--of", "one").out)
+    assert "would hold" in run("audit", "export", str(tmp_path / "out"), "--of", "one", "--dry-run").out
+    made = as_json(run, "audit", "export", str(tmp_path / "out"), "--of", "one", "--printed", str(printed))
+
+    words = ("ledger", "--unrecorded", "--key", key, "--key", own, "--printed", printed, tmp_path / "out")
+    held = checker.check(*words)
+    assert held.returncode == 0, held.stdout + held.stderr
+    told = ("HOLDS", "mirror        the records of", "taken         the first", "from outside  2 checkpoints agree")
+    assert all(word in held.stdout for word in told), held.stdout
+    with contextlib.closing(open_ledger(second.config, ACTIONS)) as ledger:
+        (exported,) = ledger.find("evidence.exported")
+        read = ledger.find("evidence.read")
+    assert (exported.sequence, exported.body["ledger"]) == (made["record"], made["origin"])
+    assert {leaf.body["ledger"] for leaf in read} == {made["origin"]}
+    assert "From the mirror of" in (tmp_path / "out" / "report.html").read_text()
+    assert run("audit", "list", "--of", "three").code == 2

@@ -63,10 +63,14 @@ records.csv        the records for a spreadsheet; a cell that would be a formula
 report.html, .pdf  the same in short, for people
 export.json        the SHA-256 of all files above
 exported.json      the ledger's own record of this export, with its proof: it covers export.json
+mirror.json        only where the records come from another box's mirror: who held it, and its record of what it took
 
 To check all of it, take verify.py from a medium whose release code you know (not from this folder or this box):
 
     python3 -I verify.py ledger --key "$(cat ledger.pub as written down at the installation)" --printed PRINT FOLDER
+
+Where there is a mirror.json, give the key of the box that held it as a second --key, and --unrecorded: the ledger whose
+records these are could not record this export.
 
 By hand, with nothing of ours: the root is SHA-256 of a byte 1, the left and the right half, split at the largest power
 of two below the count; a leaf is SHA-256 of a byte 0 and its line. OpenSSL checks the signature over the first three

@@ -2,7 +2,8 @@
 
 The folder is written beside its place and renamed, so that what has the name is complete. Its last file is the record
 ``evidence.exported`` with its proof in the tree: it names the SHA-256 of export.json, which names that of every other
-file, so that the ledger's signature covers all of them.
+file, so that the ledger's signature covers all of them. A mirror of another box's ledger records nothing: its export
+says in mirror.json who held it, and that box's own ledger has the record.
 """
 
 import hashlib
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions.auditing import explained
+from appliance.actions.auditing.holder import holding
 from appliance.actions.auditing.ownrecord import recorded
 from appliance.actions.auditing.records import Walker
 from appliance.actions.auditing.report import report
 from appliance.actions.auditing.span import Span, between
+from appliance.actions.proven_mirror import ProvenMirror
 from appliance.audit import note, succession
 from appliance.audit.facts import EvidenceLedger
 from appliance.errors import StoreWriteError
@@ -42,7 +45,8 @@ class Wanted:
         since: RFC 3339 text as the ledger writes it, or empty for the beginning.
         until: The first moment that is not wanted, or empty.
         printed: Checkpoints from outside that the proofs must reach.
-        recorded: Whether the ledger is there to record the export.
+        recorded: Whether this box's ledger is there to record the export.
+        mirror: Of which box's ledger it is, where it is the mirror of another's.
     """
 
     site: str
@@ -51,11 +55,12 @@ class Wanted:
     until: str = ""
     printed: Sequence[str] = ()
     recorded: bool = True
+    mirror: ProvenMirror | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What lies in the folder, or would: `record` is the sequence of the ledger's record of it, -1 for none."""
+    """What lies in the folder, or would: `record` is the sequence of this box's record of it, -1 for none."""
 
     origin: str
     root: str
@@ -131,9 +136,11 @@ def _fill(
     signed = succession.verified(ledger, ledger.checkpoint(), wanted.key)
     span = between(ledger, signed.size, since=wanted.since, until=wanted.until)
     walker = Walker(ledger, folder, span=span, signed=signed)
-    walker.write(printed=[_size(text) for text in wanted.printed], progress=progress)
+    taken = [] if wanted.mirror is None else [wanted.mirror.continues()]
+    walker.write(printed=[*taken, *(_size(text) for text in wanted.printed)], progress=progress)
     at = to_text(clock.now())
-    sheet = report(walker.observed, span, signed, key=wanted.key, site=wanted.site, at=at)
+    is_recorded = wanted.recorded and wanted.mirror is None
+    sheet = report(walker.observed, span, signed, key=wanted.key, site=wanted.site, at=at, mirror=wanted.mirror)
     files = {
         "checkpoint.txt": ledger.cosigned(signed.size).encode(),
         "ledger.pub": f"{wanted.key.to_text()}\n".encode(),
@@ -141,6 +148,8 @@ def _fill(
         "README.txt": explained.README.encode(),
         **{name: drawn(sheet, Path(name)) for name in _REPORTS},
     }
+    if wanted.mirror is not None:
+        files["mirror.json"] = canonical.dumps(holding(wanted.mirror)) + b"\n"
     for name, data in files.items():
         durable.write_new(folder / name, data)
     digests = {path.name: _digest(path) for path in sorted(folder.iterdir())}
@@ -152,20 +161,28 @@ def _fill(
         "end": span.end,
         "size": span.size,
         "at": at,
-        "recorded": wanted.recorded,
+        "recorded": is_recorded,
         "files": digests,
     }
     content = canonical.dumps(about) + b"\n"
     durable.write_new(folder / "export.json", content)
-    record = _record(ledger, folder, signed, span, content) if wanted.recorded else -1
+    record = -1
+    if is_recorded:
+        record = _record(ledger, folder, signed, span, content)
+    elif wanted.mirror is not None and wanted.recorded:
+        body = {**_body(span, content), "ledger": signed.origin}
+        record = wanted.mirror.own_ledger.append(EXPORTED, body).sequence
     return _made(signed, span, digests, record)
 
 
 def _record(ledger: EvidenceLedger, folder: Path, signed: note.Checkpoint, span: Span, content: bytes) -> int:
-    body = {"export_sha256": sha256_hex(content), "start": span.start, "end": span.end, "size": span.size}
-    sequence, kept = recorded(ledger, signed, EXPORTED, body)
+    sequence, kept = recorded(ledger, signed, EXPORTED, _body(span, content))
     durable.write_new(folder / "exported.json", canonical.dumps(kept) + b"\n")
     return sequence
+
+
+def _body(span: Span, content: bytes) -> dict[str, Any]:
+    return {"export_sha256": sha256_hex(content), "start": span.start, "end": span.end, "size": span.size}
 
 
 def _made(signed: note.Checkpoint, span: Span, files: dict[str, str], record: int) -> Made:

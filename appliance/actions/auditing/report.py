@@ -5,6 +5,7 @@ from typing import Final
 
 from appliance.actions.auditing.records import Observed
 from appliance.actions.auditing.span import Span
+from appliance.actions.proven_mirror import ProvenMirror
 from appliance.audit import note
 from appliance.paper.form import Form, Section, Table
 
@@ -17,9 +18,26 @@ _WHERE_FROM: Final = (
 
 
 def report(
-    observed: Observed, span: Span, signed: note.Checkpoint, *, key: note.VerifierKey, site: str, at: str
+    observed: Observed,
+    span: Span,
+    signed: note.Checkpoint,
+    *,
+    key: note.VerifierKey,
+    site: str,
+    at: str,
+    mirror: ProvenMirror | None = None,
 ) -> Form:
-    """Return the sheet; `at` is the time of the export by the box's own clock."""
+    """Return the sheet.
+
+    Args:
+        observed: What the records say.
+        span: Which records.
+        signed: The head of the tree.
+        key: The ledger's.
+        site: Its site.
+        at: The time of the export by the clock of the box that makes it.
+        mirror: What the records come from, where it is the mirror of another box's ledger.
+    """
     count = span.end - span.start
     whole = "all records" if count == span.size else f"records {span.start} to {span.end - 1} of {span.size}"
     return Form(
@@ -27,7 +45,7 @@ def report(
         result=f"{whole}; the tree of {span.size} is signed",
         at=at,
         sections=(
-            _head(observed, span, signed, key),
+            _head(observed, span, signed, key, mirror),
             _kinds(observed),
             _times(observed),
             _erased(observed),
@@ -44,9 +62,13 @@ def report(
     )
 
 
-def _head(observed: Observed, span: Span, signed: note.Checkpoint, key: note.VerifierKey) -> Section:
+def _head(
+    observed: Observed, span: Span, signed: note.Checkpoint, key: note.VerifierKey, mirror: ProvenMirror | None
+) -> Section:
+    box = () if mirror is None else (("From the mirror of", mirror.shown), ("Held by", mirror.held_by))
     facts = (
         ("Origin", signed.origin),
+        *box,
         ("Records here", f"{span.end - span.start}, without a gap"),
         ("Tree", f"{span.size} records"),
         ("Root", signed.root.hex()),

@@ -18,7 +18,9 @@ _REMEMBERED: Final = 4096
 How = Literal["list", "show", "prove"]
 
 
-def note_read(ledger: Ledger, how: How, leaves: Sequence[Leaf], *, request_id: str = "", person: str = "") -> None:
+def note_read(
+    ledger: Ledger, how: How, leaves: Sequence[Leaf], *, request_id: str = "", person: str = "", of: str = ""
+) -> None:
     """Record that these records were read, before they are shown; nothing where the ledger does not run.
 
     Args:
@@ -27,6 +29,7 @@ def note_read(ledger: Ledger, how: How, leaves: Sequence[Leaf], *, request_id: s
         leaves: What was found.
         request_id: Of the answer that it was about, where there is one.
         person: Who is logged in, where the reader comes by the page, whose door is one for all.
+        of: The ledger whose mirror was read, where it was not the own one.
 
     Raises:
         LedgerUnavailableError: It could not be recorded, so nothing may be shown.
@@ -43,6 +46,8 @@ def note_read(ledger: Ledger, how: How, leaves: Sequence[Leaf], *, request_id: s
     }
     if person:
         body["person"] = person
+    if of:
+        body["ledger"] = of
     ledger.append(READ, body)
 
 

@@ -18,6 +18,15 @@ def test_an_answer_that_is_not_known_holds_in_nothing_and_is_not_code(page: Page
     assert "<script>" not in shown
 
 
+def test_where_another_boxs_records_are_mirrored_an_answer_that_is_not_known_leads_there(page: Page) -> None:
+    assert "Another box may have answered it" not in page.browser.get("/origin?request=req_one").text
+    page.site.ledger.append("standby.imported", {"peer": "room-1", "sender": "sealift/demo/0", "size": 1, "root": ""})
+    assert "sealift prove req_one" in page.browser.get("/origin?request=chatcmpl-one").text
+    page.site.ledger.append("request.intent", {"request_id": "req_one", "model_digest": "a" * 64})
+
+    assert "Another box may have answered it" not in page.browser.get("/origin?request=req_one").text
+
+
 def test_a_record_of_a_request_leads_to_its_origin(page: Page) -> None:
     asked = page.site.ledger.append("request.intent", {"request_id": "req_one", "model_digest": "a" * 64})
 
