@@ -27,7 +27,7 @@ records say, and the ledger itself recorded this export. Take this file from a m
 box that is looked into. Who has root and the key can rewrite what no checkpoint from outside covers: that is shown as
 NOT COVERED.
 
-PROOF. FILE is what `sealift prove --out` wrote about one answer. Where it, or FOLDER, comes from the mirror that another
+PROOF. FILE is what `sealift prove --out` wrote about one answer. Where it, or FOLDER, comes from a mirror that another
 box held, that box's key as a further --key covers what it took, and when.
 
 LIST. FILE is what `sealift affected --out` wrote: answers that a version, a release, a medium, a signer or an approver
