@@ -27,7 +27,8 @@ records say, and the ledger itself recorded this export. Take this file from a m
 box that is looked into. Who has root and the key can rewrite what no checkpoint from outside covers: that is shown as
 NOT COVERED.
 
-PROOF. FILE is what `sealift prove --out` wrote about one answer.
+PROOF. FILE is what `sealift prove --out` wrote about one answer. Where it, or FOLDER, comes from a mirror that another
+box held, that box's key as a further --key covers what it took, and when.
 
 LIST. FILE is what `sealift affected --out` wrote: answers that a version, a release, a medium, a signer or an approver
 touched. Each must lie in the signed tree, and be one that was asked for by what other records there say.
@@ -867,10 +868,7 @@ def proof_lines(file: Path, keys: list[str], printed: list[Path]) -> list[str]:
 def mirror_lines(
     about: dict[str, Any], head: "Head", roots: dict[int, bytes], given: list["Key"]
 ) -> tuple[list[str], int]:
-    """Return whose records these are and who held them, and how many that box had taken, when its key was given.
-
-    It recorded, under its own key, of which tree it took them: the records must be of that tree still.
-    """
+    """Return whose records these are, who held them, and how many it recorded that it took, where its key is given."""
     leaves = [leaf_of(kept["raw"].encode()) for kept in sorted(about["records"], key=lambda each: each["sequence"])]
     walk = Walk(0, 0, [])
     for leaf in leaves:
@@ -893,10 +891,7 @@ def mirror_lines(
 def check_prints(
     about: dict[str, Any], head: "Head", walk: Walk, given: list["Key"], printed: list[Path]
 ) -> dict[int, bytes]:
-    """Check that the tree continues each tree over which a key was rotated, and each checkpoint from outside.
-
-    Returns the roots of the older trees that are proven.
-    """
+    """Return the roots of trees that this one continues: each over which a key was rotated, and each from outside."""
     require_format(about, 1, walk)
     roots = {one["size"]: older_root(one, head.size, head.root) for one in about["continues"]}
     require_rotated(walk, roots)

@@ -228,6 +228,10 @@ def test_an_answer_of_a_lost_box_is_proven_from_its_mirror_and_elsewhere(
     assert two("prove", "req_last", "--of", "three").code == 2
     as_json(two, "standby", "part", "one", "--by", "Eva Rossi", "--by", "Finn Olsen", "--reason", "it burnt")
     assert two("prove", "req_last").code == 0
+    for name in ("promoter", "ledger"):
+        second.end(name)
+    offline = two("prove", "req_last", "--of", key.partition("+")[0])
+    assert (offline.code, "✓ mirror" in offline.out) == (0, True), offline.out
 
 
 def test_the_records_of_a_lost_box_are_read_and_handed_over_from_its_mirror(

@@ -16,11 +16,12 @@ from appliance.actions.auditing import making
 from appliance.actions.proven_mirror import ProvenMirror
 from appliance.actions.standby import introducing, mirrored
 from appliance.actions.standby.mirrored import Mirrored
-from appliance.audit import exclusive, note, tree
-from appliance.audit.log import Log
+from appliance.audit import exclusive, note, pin, tree
+from appliance.audit.log import Log, Signer
 from appliance.audit.memory import MemoryBackend
 from appliance.audit.sqlite_backend import FILE_NAME, open_writer
 from appliance.errors import LedgerUnavailableError, PairingRefusedError, PrivilegeError, ProofError
+from appliance.keys.files import create_missing
 from appliance.standby import mirror
 from media.errors import UsageError
 from tests.support import boxes, checker
@@ -283,6 +284,47 @@ def test_a_box_that_was_parted_from_is_proven_by_what_was_taken_while_it_was_pai
 
     spoil(file_of(second, first), "UPDATE node SET hash = zeroblob(32)")
     assert refusal(second, origin)
+
+
+def test_records_from_before_a_restore_are_those_of_the_ledger_that_went_on(
+    first: Site, second: Site, tmp_path: Path, module: ModuleType
+) -> None:
+    answer(first, "req_before")
+    bring(first, second)
+    before = first.ledger.head().origin
+    introducing.part(second.config, "one", by=["Ana", "Ben"], reason="restored", ledger=second.ledger)
+    introducing.part(first.config, "two", by=["Ana", "Ben"], reason="restored", ledger=first.ledger)
+    restored(first)
+    boxes.pair(first, second)
+    answer(first, "req_after")
+    boxes.grow(second, boxes.bundle(first, "two", since=0), "one")
+
+    assert opened(second).known.origin == first.ledger.head().origin != before
+    for request_id, names in (("req_before", ("one", before)), ("req_after", ("one",))):
+        for name in names:
+            assert proven(second, name).one("request.intent", "request_id", request_id) is not None
+            proven(second, name).look()
+    assert proven(second, before).one("request.intent", "request_id", "req_after") is None
+    export(second, tmp_path / "out")
+    words = ("ledger", "--unrecorded", "--key", opened(second).key.to_text(), "--key", second.ledger.vkey)
+    assert checker.ending(module, *words, tmp_path / "out") == 0
+
+
+def restored(box: Site) -> None:
+    """Let a box go on in a new epoch, under a new key file, without its card of before."""
+    folder = box.config.at.key_files
+    for path in folder.glob("ledger-checkpoint*"):
+        path.unlink()
+    create_missing(folder)
+    keys = boxes.keys_of(box)
+    signer = Signer(public=keys.public("ledger-checkpoint"), sign=lambda data: keys.sign("ledger-checkpoint", data))
+    facts = {"by": ["Ana", "Ben"]}
+    box.ledger.log = Log.begin_epoch(
+        box.ledger.log.backend, clock=box.clock, site=box.config.site, signer=signer, facts=facts
+    )
+    (box.config.at.etc / pin.FILE_NAME).unlink()
+    pin.pin(box.config.at, box.ledger.log.vkey)
+    (box.config.at.boxes / "own.json").unlink()
 
 
 def test_a_pairing_that_does_not_hold_leaves_what_was_taken(first: Site, second: Site) -> None:
