@@ -4,8 +4,9 @@ Promises: nothing is believed because the other box did it. A record counts only
 paired key signed, or one that it leads to; a promotion needs its approvals, verified again by this site's people as
 this box knows them, the evidence of its gates out of the same tree, and a version that this box has received and
 registered itself, at a level that may serve production. Thresholds need both signatures again
-(`appliance.promote.policycarrying`). Records are taken in their order there, each once, and nothing that came from
-here is taken back. A line has the number that it got here (`appliance.promote.carried_line`).
+(`appliance.promote.policycarrying`). Records are taken in their order there, each once, also what that box took over
+from a third one, and nothing that came from here is taken back. A line has the number that it got here
+(`appliance.promote.carried_line`).
 """
 
 from collections.abc import Callable, Sequence
@@ -81,8 +82,8 @@ class Carrying:
                 why=f"the last one taken is {last}",
                 fix="nothing is to be done",
             )
-        if carried.origin_of(leaf.body):
-            return False  # it was made elsewhere, and reaches every box from there
+        if carried.is_here(self._books.ledger, leaf.body, KINDS):
+            return False
         if leaf.kind == ENROLLED:
             return self._enrolled(people, leaf, box)
         if leaf.kind in peoplebook.KINDS:
@@ -103,7 +104,8 @@ class Carrying:
         leaf = record.require(box, peerkeys.known(self._books.ledger, box))
         if leaf.kind != ADOPTED:
             raise _refused(f"records of kind {leaf.kind} are not held back")
-        return not carried.origin_of(leaf.body) and self._policies.hold_back(leaf, box)
+        is_here = carried.is_here(self._books.ledger, leaf.body, KINDS)
+        return not is_here and self._policies.hold_back(leaf, box)
 
     def _enrolled(self, people: SitePeople, leaf: Leaf, box: BoxCard) -> bool:
         person = person_from(leaf.body, enrolled=people.sequence + 1)

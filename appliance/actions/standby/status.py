@@ -95,6 +95,6 @@ def _box(config: Config, pair: Paired, *, ledger: Ledger, clock: Clock) -> Box:
 def _waiting(copy: Ledger, ledger: Ledger, pair: Paired) -> int:
     start, count = carried.last_taken(ledger, KINDS, pair.peer.origin) + 1, 0
     while page := copy.leaves(start, _PAGE, kinds=KINDS):
-        count += sum(not carried.origin_of(leaf.body) for leaf in page)
+        count += sum(not carried.is_here(ledger, leaf.body, KINDS) for leaf in page)
         start = page[-1].sequence + 1
     return count

@@ -90,7 +90,7 @@ def take_over(config: Config, peer: str, *, ledger: Ledger, promoter: PromoterCl
         start += 1
         counts[leaf.kind.partition(".")[0]] += int(taken)
     if waits:
-        _hold_back(copy, start, box, promoter)
+        _hold_back(copy, start, box, ledger=ledger, promoter=promoter)
     if any(counts.values()):
         ledger.append(TAKEN, {"peer": peer, "origin": box.origin, "counts": counts, "next": start})
     held = PolicyBook.of(ledger).held.get(box.origin)
@@ -124,7 +124,7 @@ def _leaves(copy: Ledger, start: int) -> Iterator[Leaf]:
 
 
 def _take(leaf: Leaf, box: BoxCard, copy: Ledger, *, ledger: Ledger, promoter: PromoterClient) -> bool:
-    if carried.origin_of(leaf.body):
+    if carried.is_here(ledger, leaf.body, KINDS):
         return False
     record = Carried.of(copy, leaf.sequence)
     if leaf.kind in KEYS:
@@ -139,10 +139,10 @@ def _take(leaf: Leaf, box: BoxCard, copy: Ledger, *, ledger: Ledger, promoter: P
     return promoter.carry(box.name, record, evidence)
 
 
-def _hold_back(copy: Ledger, start: int, box: BoxCard, promoter: PromoterClient) -> None:
+def _hold_back(copy: Ledger, start: int, box: BoxCard, *, ledger: Ledger, promoter: PromoterClient) -> None:
     """Tell the promoter of the thresholds that hold there by now: of all that wait, the newest."""
     for leaf in copy.find(kind=ADOPTED, limit=1):
-        if leaf.sequence >= start and not carried.origin_of(leaf.body):
+        if leaf.sequence >= start and not carried.is_here(ledger, leaf.body, KINDS):
             promoter.hold_back(box.name, Carried.of(copy, leaf.sequence))
 
 

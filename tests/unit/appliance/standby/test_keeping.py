@@ -152,6 +152,58 @@ def test_what_the_standby_decides_after_the_change_comes_back_and_is_not_taken_t
     assert boxes.carry(first, second, name="two", peer="one").promotions == 0
 
 
+def test_a_box_set_up_anew_gets_from_the_one_in_service_what_a_lost_one_decided(
+    first: Site, second: Site, tmp_path: Path
+) -> None:
+    """
+    The first box promotes and makes a key; the second takes over and goes on; the first one is lost for good.
+    A new box is introduced to the second, as its standby.
+    Whoever it lacks, and whatever it cannot serve, would be found out with the next failure.
+    """
+    made = make_key(first)
+    first.promote(VERSION)
+    receive(second, VERSION)
+    boxes.carry(first, second, name="two", peer="one")
+    second.promote(NEXT)
+    new = boxes.set_up_anew(second, tmp_path / "new")
+    receive(new, VERSION)
+
+    waiting = boxes.carry(second, new, name="new", peer="two")
+    (told,) = status.read(new.config, ledger=new.ledger, clock=new.clock)
+    receive(new, NEXT)
+    done = boxes.take(new, "two")
+
+    assert (waiting.people, waiting.promotions, waiting.keys) == (2, 1, 1)
+    assert "not registered" in waiting.waits
+    assert told.waiting == 1
+    assert (done.promotions, done.waits) == (1, "")
+    ids = [[leaf.body["person"] for leaf in box.ledger.find(kind="person.enrolled", limit=9)] for box in (new, second)]
+    assert ids[0] == ids[1]
+    assert require_promoted(new.config.at, NEXT).number == 2
+    leaf = new.ledger.find(kind="key.created")[0]
+    assert leaf.body["secret_hmac"] == boxes.keys_of(new).hmac("api-key-pepper", made.text.encode()).hex()
+    # It decides in its turn; nothing that came from the other one goes back there.
+    back = boxes.carry(new, second, name="two", peer="new")
+    assert (back.people, back.promotions, back.keys, back.waits) == (0, 0, 0, "")
+
+
+def test_what_a_box_took_from_another_itself_it_does_not_take_again_from_a_third(
+    first: Site, second: Site, tmp_path: Path
+) -> None:
+    first.promote(VERSION)
+    receive(second, VERSION)
+    boxes.carry(first, second, name="two", peer="one")
+    third = boxes.open_box(tmp_path / "three")
+    for box, name in ((first, "one"), (second, "two")):
+        boxes.pair(box, third, names=(name, "three"))
+    receive(third, VERSION)
+    boxes.carry(first, third, name="three", peer="one")
+
+    again = boxes.carry(second, third, name="three", peer="two")
+
+    assert (again.people, again.promotions, again.waits) == (0, 0, "")
+
+
 def test_two_boxes_that_decided_apart_are_left_to_people(first: Site, second: Site) -> None:
     boxes.carry(first, second, name="two", peer="one")
     first.promote(VERSION)
