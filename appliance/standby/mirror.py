@@ -43,16 +43,16 @@ def rotations(folder: Path, box: BoxCard) -> tuple[bytes, ...]:
         return tuple(row.raw for row in copy._backend.rows(0, EVERY, kinds=[ROTATED]))  # noqa: SLF001 - the same module
 
 
-def size_of(folder: Path, box: BoxCard) -> int:
-    """Return how many records a mirror holds; 0 where there is none, or one that nothing was ever taken into.
+def head_of(folder: Path, box: BoxCard) -> tuple[int, str]:
+    """Return how many records a mirror holds and the root over them; 0 where nothing was ever taken in.
 
     Raises:
         LedgerUnavailableError: It cannot be read, or another process has it.
     """
     if not (folder / FILE_NAME).exists():
-        return 0
+        return 0, ""
     with Mirror(folder, box) as copy:
-        return copy.size
+        return copy.size, copy.root if copy.size else ""
 
 
 class Mirror:
@@ -93,6 +93,11 @@ class Mirror:
     def size(self) -> int:
         """How many records it holds."""
         return self._backend.size()
+
+    @property
+    def root(self) -> str:
+        """The root over them."""
+        return tree.root(self.size, self._backend.node).hex()
 
     def grow(self, start: int, untrusted_leaves: Sequence[bytes], untrusted_note: str, keys: Keys) -> Checkpoint:
         """Add records and keep the checkpoint that signed exactly all of them.
