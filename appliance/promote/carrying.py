@@ -5,7 +5,8 @@ paired key signed, or one that it leads to; a promotion needs its approvals, ver
 this box knows them, the evidence of its gates out of the same tree, and a version that this box has received and
 registered itself, at a level that may serve production. Thresholds need both signatures again
 (`appliance.promote.policycarrying`). Records are taken in their order there, each once, also what that box took over
-from a third one, and nothing that came from here is taken back. A line has the number that it got here
+from a third one, and nothing that came from here is taken back. What the other box decided apart, and left again when
+it took over a later decision of this one, is passed over. A line has the number that it got here
 (`appliance.promote.carried_line`).
 """
 
@@ -18,9 +19,11 @@ from appliance.errors import ApprovalRefusedError, ConflictError, GateFailedErro
 from appliance.promote import actors, linenames, peoplebook, readers
 from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved
 from appliance.promote.books import Books
+from appliance.promote.carried_line import FIELD as LINE
 from appliance.promote.carried_line import line_here, numbered
 from appliance.promote.history import Production
 from appliance.promote.levels import acceptance, require_content_addressed, require_level_for_production
+from appliance.promote.line import Line
 from appliance.promote.people import SitePeople
 from appliance.promote.peoplebook import ENROLLED, person_from
 from appliance.promote.policy import IN_EVERY_POLICY, GatePolicy
@@ -29,6 +32,7 @@ from appliance.promote.policycarrying import PolicyCarrying
 from appliance.promote.record import BY_JUDGE, Kind
 from appliance.promote.statement import Statement
 from appliance.registry.deletion import deletion_of
+from appliance.stages import FIRST_LINE
 from appliance.standby import carried, peerkeys
 from appliance.standby.card import BoxCard
 from appliance.standby.carried import Carried
@@ -36,6 +40,7 @@ from appliance.standby.pairing import Relation, require_paired
 from media import canonical
 
 KINDS: Final = (*peoplebook.KINDS, *(kind.event for kind in Kind), ADOPTED)
+_PROMOTED: Final = frozenset(kind.event for kind in Kind)
 _GATE: Final = "gate.result"
 # What a promoter does alone: never forward.
 _BY_ITSELF: Final = frozenset({Kind.CANARY_ABORTED, Kind.RETIRED})
@@ -58,7 +63,8 @@ class Carrying:
         Args:
             peer: Name of the paired box.
             record: Of one of `KINDS`.
-            evidence: For a promotion that goes forward, the results of its gates.
+            evidence: For a promotion that goes forward, the results of its gates; for one that may not follow, a later
+                one that the other box took over from here.
 
         Raises:
             ApprovalRefusedError: It is of another site, or an approval does not verify.
@@ -134,13 +140,12 @@ class Carrying:
     ) -> bool:
         kind = Kind(leaf.kind.removeprefix("promotion."))
         body = carried.marked(leaf, box)
-        line = line_here(production, body)
-        if body.get("previous") != line.current:
-            raise ConflictError(
-                what=f"promotion at record {leaf.sequence} of {box.name} does not follow from production here",
-                why=f"there {_short(body.get('previous'))} served before, here {_short(line.current)} does",
-                fix="people decided on both boxes: see docs/operator/standby.md, diverged",
-            )
+        try:
+            line = _followed_from(production, leaf, body, box)
+        except ConflictError:
+            if self._is_left(production, leaf, box, evidence):
+                return False
+            raise
         if line.number not in production.lines:
             readers.require_readable_here(self._config, self._books.ledger)
         terms = body.get("terms")
@@ -162,6 +167,23 @@ class Carrying:
             linenames.require_own_name(self._books.ledger, production, target, line)
         self._books.record_promotion(production, kind, numbered(body, line))
         return True
+
+    def _is_left(self, production: Production, leaf: Leaf, box: BoxCard, evidence: Sequence[Carried]) -> bool:
+        """Tell whether the other box left this promotion again: later it took over one of this box in the same line."""
+        own, keys = self._books.ledger.head(), peerkeys.known(self._books.ledger, box)
+        of_all_lines = leaf.kind == Kind.STOPPED.event and LINE not in leaf.body
+        if of_all_lines and production.has_further:
+            return False
+        for one in evidence:
+            later = one.require(box, keys)
+            mark, is_promotion = later.body.get(carried.FIELD), later.kind in _PROMOTED
+            if not is_promotion or later.sequence < leaf.sequence or carried.origin_of(later.body) != own.origin:
+                continue
+            at = canonical.integer(canonical.mapping(mark, "carried").get("sequence"), "carried.sequence")
+            is_ours = at < own.size and self._books.ledger.leaf(at).hash == later.body[carried.FIELD].get("leaf_hash")
+            if is_ours and later.body.get(LINE, FIRST_LINE) == leaf.body.get(LINE, FIRST_LINE):
+                return True
+        return False
 
     def _require_made(
         self, people: SitePeople, body: dict[str, Any], evidence: Sequence[Carried], box: BoxCard
@@ -222,6 +244,22 @@ class Carrying:
                 why=f"missing: {', '.join(missing)}",
                 fix="make the bundle anew on the other box",
             )
+
+
+def _followed_from(production: Production, leaf: Leaf, body: dict[str, Any], box: BoxCard) -> Line:
+    """Return the line of this box that a promotion follows from.
+
+    Raises:
+        ConflictError: It follows from none.
+    """
+    line = line_here(production, body)
+    if body.get("previous") != line.current:
+        raise ConflictError(
+            what=f"promotion at record {leaf.sequence} of {box.name} does not follow from production here",
+            why=f"there {_short(body.get('previous'))} served before, here {_short(line.current)} does",
+            fix="people decided on both boxes: see docs/operator/standby.md, diverged",
+        )
+    return line
 
 
 def _short(digest: object) -> str:

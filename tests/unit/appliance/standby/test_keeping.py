@@ -217,6 +217,55 @@ def test_two_boxes_that_decided_apart_are_left_to_people(first: Site, second: Si
     assert second.client.current()["model_digest"] == NEXT
 
 
+def test_a_box_that_goes_back_follows_again_and_the_other_one_passes_over_what_it_left(
+    first: Site, second: Site
+) -> None:
+    apart, later = digest("apart"), digest("later")
+    first.promote(VERSION)
+    receive(second, VERSION)
+    boxes.carry(first, second, name="two", peer="one")
+    first.promote(NEXT)
+    second.promote(apart)
+    for box, version in ((second, NEXT), (first, apart), (first, later)):
+        receive(box, version)
+    for source, target, name, peer in ((first, second, "two", "one"), (second, first, "one", "two")):
+        stuck = boxes.carry(source, target, name=name, peer=peer)
+        assert (stuck.promotions, stuck.passed) == (0, 0)
+        assert "does not follow" in stuck.waits
+
+    second.client.rollback(person=signatories()[0].id, reason="this box is to follow")
+    still = boxes.carry(second, first, name="one", peer="two")
+    followed = boxes.carry(first, second, name="two", peer="one")
+    passed = boxes.carry(second, first, name="one", peer="two")
+    again = boxes.carry(second, first, name="one", peer="two")
+    (told,) = status.read(first.config, ledger=first.ledger, clock=first.clock)
+
+    assert "does not follow" in still.waits  # it went back, and does not serve what this box serves yet
+    assert (followed.promotions, followed.waits) == (1, "")
+    assert (passed.promotions, passed.passed, passed.waits) == (0, 2, "")
+    assert (again.passed, told.waiting) == (0, 0)
+    assert first.ledger.find(kind="standby.taken-over", limit=1)[0].body["passed"] == 2
+    second.promote(later)
+    assert boxes.carry(second, first, name="one", peer="two").promotions == 1
+    assert first.client.current()["model_digest"] == later
+
+
+def test_no_record_that_only_says_so_lets_a_promotion_be_passed_over(first: Site, second: Site) -> None:
+    """The second box's root writes that it follows the first one: with another leaf than the first one recorded."""
+    boxes.carry(first, second, name="two", peer="one")
+    first.promote(VERSION)
+    second.promote(NEXT)
+    made = second.ledger.find(kind="promotion.made", limit=1)[0].body
+    for sequence, leaf_hash in ((3, digest("a leaf")), (9999, digest("none"))):
+        mark = {"origin": first.ledger.head().origin, "sequence": sequence, "leaf_hash": leaf_hash}
+        second.ledger.append("promotion.made", {**made, "carried": mark})
+
+    taken = boxes.carry(second, first, name="one", peer="two")
+
+    assert (taken.promotions, taken.passed) == (0, 0)
+    assert "does not follow" in taken.waits
+
+
 def test_a_promotion_is_judged_again_by_the_standbys_own_people_and_gates(first: Site, second: Site) -> None:
     """A primary that was taken over by its root records a promotion nobody signed, or whose gates failed."""
     made = first.promote(VERSION)
