@@ -20,7 +20,7 @@ from appliance.standby.address import ServiceAddress
 from appliance.standby.lease import Answer, Ask, Event, Lease
 from appliance.standby.peers import PeerLine
 from appliance.standby.voters import Hearing
-from appliance.standby.whole import Whole, lost
+from appliance.standby.whole import HEARD, Whole, lost
 from appliance.watchdog.loops import Pulse
 from media import canonical
 from media.errors import SealiftError, UsageError
@@ -305,6 +305,7 @@ class Keeper:
                 whole.compare(line.call("have"), self._now())
             except SealiftError:
                 return whole.is_compared
+            (self._run / HEARD).touch(mode=0o644)
             with self._lock:
                 self._lease.lost, self._lease.unheard_until = bool(whole.why), 0.0
                 self._lease.tick(self._now())

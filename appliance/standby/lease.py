@@ -22,7 +22,7 @@ Promises, with clocks that run at the same pace within `drift` and never go back
            names the witness. Else a box that begins to name one could serve by its grant beside a box that serves alone
            and never asked it; people decide there.
   LEASE-9  A box that lost records which the other box holds (`lost`) neither serves nor takes over, nor is it handed
-           anything; it goes on granting. After a start it waits until the other box was heard about that, or a lease
+           anything; it goes on granting. After a boot it waits until the other box was heard about that, or a lease
            long where that one is away; people who say that it is off end the wait, and never the first.
 """
 

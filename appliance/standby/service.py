@@ -28,7 +28,7 @@ from appliance.standby.keeper import Keeper, Voters
 from appliance.standby.lease import ITSELF, Kept, Lease, Rules
 from appliance.standby.pairing import Paired, paired, require_paired
 from appliance.standby.peers import Listener, PeerLine
-from appliance.standby.whole import Whole
+from appliance.standby.whole import HEARD, Whole
 from appliance.watchdog.loops import Watchdog
 from media.errors import SealiftError
 
@@ -131,7 +131,8 @@ def _lease(config: Config, me: str, state: Path, run: Path, whole: Whole | None)
     lasts = until if term == known.term and known.holder == me and not known.alone else 0.0
     if not config.standby.lease and known.holder == me:
         known = Kept(term=known.term)  # it was taken out of service by the site file
-    is_running = term == known.term and now < until
+    # Before the other box is heard after a boot, nobody knows whether this disk is the one of before.
+    is_known = whole is None or (run / HEARD).exists() or (term == known.term and now < until)
     return Lease(
         me=me,
         rules=rules,
@@ -140,7 +141,7 @@ def _lease(config: Config, me: str, state: Path, run: Path, whole: Whole | None)
         until=lasts,
         run=secrets.token_hex(16),
         lost=whole is not None and bool(whole.why),
-        unheard_until=0.0 if whole is None or is_running else now + rules.surely_out,
+        unheard_until=0.0 if is_known else now + rules.surely_out,
     )
 
 

@@ -11,7 +11,7 @@ from appliance.audit.log import Log
 from appliance.audit.memory import MemoryBackend
 from appliance.errors import LedgerUnavailableError, NotActiveError, PairingRefusedError
 from appliance.keys.opening import folder_of
-from appliance.standby import channel, permit, whole
+from appliance.standby import channel, kept, permit, service, whole
 from appliance.standby.address import NoAddress
 from appliance.standby.inbox import Inbox
 from appliance.standby.keeper import Keeper, Voters
@@ -170,6 +170,7 @@ def test_a_grant_counts_only_once_the_other_box_was_heard_about_the_records(
         keeper._ask("two", line)
         assert keeper.command({"do": "lease"})["serving"] is True
         assert permit.read(tmp_path / "run")[1] == 1
+        assert (tmp_path / "run" / whole.HEARD).exists()
     fork(first, records=1)
     with keeper_of(first, second, tmp_path / "old", starting()) as (keeper, line):
         keeper._ask("two", line)
@@ -202,6 +203,20 @@ def test_nothing_is_asked_while_the_own_ledger_does_not_say_what_it_holds(
         monkeypatch.undo()
         keeper._ask("two", line)
         assert keeper.command({"do": "lease"})["serving"] is True
+
+
+def test_a_box_waits_for_the_other_one_after_a_boot_and_not_after_a_restart(
+    first: Site, second: Site, tmp_path: Path
+) -> None:
+    found = Whole(tmp_path, "two", first.ledger)
+    kept.store(tmp_path, Kept(term=1, holder="one", alone=True))
+
+    booted = service._lease(first.config, "one", tmp_path, tmp_path, found)
+    (tmp_path / whole.HEARD).touch()
+    restarted = service._lease(first.config, "one", tmp_path, tmp_path, found)
+
+    assert booted.unheard_until == booted.started + booted.rules.surely_out
+    assert restarted.unheard_until == 0.0
 
 
 def test_a_box_that_was_alone_waits_a_lease_for_the_other_one_and_goes_on_without() -> None:
