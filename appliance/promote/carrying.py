@@ -63,8 +63,8 @@ class Carrying:
         Args:
             peer: Name of the paired box.
             record: Of one of `KINDS`.
-            evidence: For a promotion that goes forward, the results of its gates; for one that may not follow, a later
-                one that the other box took over from here.
+            evidence: For a promotion that goes forward, the results of its gates; for any, a later one of its line that
+                the other box took over from here.
 
         Raises:
             ApprovalRefusedError: It is of another site, or an approval does not verify.
@@ -140,12 +140,9 @@ class Carrying:
     ) -> bool:
         kind = Kind(leaf.kind.removeprefix("promotion."))
         body = carried.marked(leaf, box)
-        try:
-            line = _followed_from(production, leaf, body, box)
-        except ConflictError:
-            if self._is_left(production, leaf, box, evidence):
-                return False
-            raise
+        if self._is_left(production, leaf, box, evidence):
+            return False  # also where it would follow: what it was of is over, there and here
+        line = _followed_from(production, leaf, body, box)
         if line.number not in production.lines:
             readers.require_readable_here(self._config, self._books.ledger)
         terms = body.get("terms")

@@ -250,6 +250,24 @@ def test_a_box_that_goes_back_follows_again_and_the_other_one_passes_over_what_i
     assert first.client.current()["model_digest"] == later
 
 
+def test_a_stop_that_the_other_box_has_left_again_stops_nothing_here(first: Site, second: Site) -> None:
+    """Both boxes stop production apart, both bring it back; the second one then takes over what the first one did."""
+    first.promote(VERSION)
+    receive(second, VERSION)
+    boxes.carry(first, second, name="two", peer="one")
+    for box in (first, second):
+        box.client.stop(person=signatories()[0].id, reason="apart")
+        box.clock.advance(60)
+        box.promote(VERSION)
+
+    followed = boxes.carry(first, second, name="two", peer="one")
+    back = boxes.carry(second, first, name="one", peer="two")
+
+    assert (followed.promotions, followed.waits) == (2, "")
+    assert (back.promotions, back.passed, back.waits) == (0, 2, "")
+    assert first.client.current()["model_digest"] == VERSION
+
+
 def test_no_record_that_only_says_so_lets_a_promotion_be_passed_over(first: Site, second: Site) -> None:
     """The second box's root writes that it follows the first one: with another leaf than the first one recorded."""
     boxes.carry(first, second, name="two", peer="one")
