@@ -23,6 +23,7 @@ from appliance.config import Places
 from appliance.errors import PairingRefusedError
 from appliance.standby.card import BoxCard
 
+OLDER: Final = "this bundle is older than what is here"
 _TERM: Final = "request_id"
 
 
@@ -124,7 +125,7 @@ class Mirror:
             raise _refused(f"{start + len(untrusted_leaves)} records came, and the checkpoint signs {signed.size}")
         if signed.size < size and tree.root(signed.size, self._backend.node) == signed.root:
             raise PairingRefusedError(
-                what="this bundle is older than what is here",
+                what=OLDER,
                 why=f"it ends at {signed.size}, and the mirror holds {size} records that continue it",
                 fix="nothing of it is missing here: import the newest bundle",
             )

@@ -75,7 +75,7 @@ def test_with_a_witness_a_dead_standby_stops_nothing_and_a_hand_over_is_quick() 
 
 
 def test_a_box_that_lost_records_stops_and_gets_the_service_from_nobody() -> None:
-    """An old disk was put back in `one`: `two` holds more records of it than there are, and says so when it is heard."""
+    """An old disk was put back in `one`: `two` holds more records of it than there are, and says so when heard."""
     with plant(witness=False) as here:
         one, two = here.boxes["one"], here.boxes["two"]
         here.begin()

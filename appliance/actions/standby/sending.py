@@ -18,6 +18,7 @@ from appliance.actions.standby.forked import IMPORTED
 from appliance.actions.standby.keeping import EXPORTED, Grown
 from appliance.audit.facts import Ledger
 from appliance.config import Config
+from appliance.errors import PairingRefusedError
 from appliance.keys.opening import folder_of
 from appliance.keys.provider import KeyProvider
 from appliance.standby import channel, mirror, vouched
@@ -85,7 +86,9 @@ def send(config: Config, peer: str, *, ledger: Ledger, keys: KeyProvider, clock:
 
 
 def take_in(config: Config, peer: str, *, ledger: Ledger) -> Grown | None:
-    """Prove what the other box has sent and grow its mirror; None where nothing came. It is gone from the inbox then.
+    """Prove what the other box has sent and grow its mirror; None where nothing came, or a medium brought more since.
+
+    It is gone from the inbox then.
 
     Raises:
         SealiftError: As `keeping.grow`; a bundle that is refused is gone too, and is sent anew.
@@ -98,6 +101,10 @@ def take_in(config: Config, peer: str, *, ledger: Ledger) -> Grown | None:
     try:
         envelope, leaves = keeping.read(ready)
         grown = keeping.grow(config, envelope, leaves, keeping.read_evidence(ready), peer=peer, ledger=ledger)
+    except PairingRefusedError as error:
+        if error.what != mirror.OLDER:
+            raise
+        grown = None
     finally:
         shutil.rmtree(ready)
     note_held(config, peer)
