@@ -303,9 +303,11 @@ class Keeper:
         if whole.is_due(self._now()):
             try:
                 whole.compare(line.call("have"), self._now())
-            except SealiftError:
-                return whole.is_compared
-            (self._run / HEARD).touch(mode=0o644)
+            except (SealiftError, OSError):  # what was found holds, also where it could not be kept
+                if not whole.is_compared:
+                    return False
+            with contextlib.suppress(OSError):
+                (self._run / HEARD).touch(mode=0o644)
             with self._lock:
                 self._lease.lost, self._lease.unheard_until = bool(whole.why), 0.0
                 self._lease.tick(self._now())

@@ -188,6 +188,18 @@ def test_a_grant_counts_only_once_the_other_box_was_heard_about_the_records(
         assert keeper.handle("two", {"do": "ask", "term": 2, "leased": True, "run": ""})["granted"] is True
 
 
+def test_what_was_found_holds_also_where_it_cannot_be_kept(first: Site, second: Site, tmp_path: Path) -> None:
+    held(first, second)
+    fork(first, records=1)
+    (tmp_path / "run" / whole.STATE).mkdir(parents=True)  # nothing is written over it
+    (tmp_path / "run" / whole.HEARD).mkdir()
+    with keeper_of(first, second, tmp_path / "run", starting()) as (keeper, line):
+        for _ in range(2):
+            keeper._ask("two", line)
+            told = keeper.command({"do": "lease"})
+            assert (told["serving"], "lost records" in told["hindered"]) == (False, True)
+
+
 def test_nothing_is_asked_while_the_own_ledger_does_not_say_what_it_holds(
     first: Site, second: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
