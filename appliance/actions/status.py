@@ -34,10 +34,12 @@ from appliance.errors import LedgerUnavailableError, UnitError
 from appliance.install.releases import InstalledReleases
 from appliance.install.supervisor import Supervisor, UnitState, engine_of, open_supervisor
 from appliance.install.trial import Trials
+from appliance.install.unit_result import SYNC, result_of
 from appliance.promote import breakglass
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.reviews import open_reviews, stopped_callers
 from appliance.registry import windows
+from appliance.standby import pairing
 from appliance.state.database import FILE_NAME, open_state
 from appliance.store.content import ContentStore
 from appliance.timekeeping.believed import BelievedClock
@@ -211,9 +213,9 @@ def reviews(config: Config, clock: Clock, asked: StatusLedger) -> Part:
 
 
 def _units(config: Config, supervisor: Supervisor, asked: StatusLedger) -> Part:
-    is_paired = bool(config.standby.listen)
-    # Work that is done rests, and while it is done systemd calls it "activating"; where no other box is named, the
-    # lease has no work.
+    is_paired = bool(config.standby.listen) and pairing.is_any(config.at)
+    # Work that is done rests, and while it is done systemd calls it "activating"; where no other box is named, or none
+    # introduced, the lease has no work.
     found = tuple(
         one
         for one in supervisor.units()
@@ -225,7 +227,8 @@ def _units(config: Config, supervisor: Supervisor, asked: StatusLedger) -> Part:
     stopped = {name: lines[of[1]] for name, of in idle if of and of[0] == "production" and of[1] in lines}
     every, found = found, tuple(one for one in found if one.name not in stopped)
     down = [one.name for one in found if one.state not in (_AT_WORK if _is_one_shot(one.name) else {UnitState.ACTIVE})]
-    text = f"{len(found) - len(down)} of {len(found)} run" + (f"; not: {', '.join(down)}" if down else "")
+    said = [f"{name} ({why})" if (why := _why(config, name)) else name for name in down]
+    text = f"{len(found) - len(down)} of {len(found)} run" + (f"; not: {', '.join(said)}" if down else "")
     text += "".join(f"; {name} rests: people stopped line {line}" for name, line in stopped.items())
     silent = statusproduction.silent(config, found, asked) if found else ()
     text += "".join(
@@ -250,6 +253,11 @@ def _stopped_lines(config: Config) -> dict[str, int]:
         return {}
     stopped = [line for line in production.lines.values() if line.current is None and line.newest is not None]
     return {(line.newest or "")[:12]: line.number for line in stopped if production.has_further}
+
+
+def _why(config: Config, unit: str) -> str:
+    """Return what a unit that did not do its work has to say of another box; nothing of any other."""
+    return result_of(config, unit).why if unit == SYNC else ""
 
 
 def _is_one_shot(unit: str) -> bool:

@@ -286,6 +286,8 @@ def _taken_text(taken: TakenOver) -> str:
         f"  took over {taken.people} changes of people, {taken.promotions} promotions,"
         f" {taken.policies} policies, {taken.keys} API keys"
     )
+    if taken.passed:
+        text += f"\n  passed over {taken.passed} promotions that were made apart there and left since (in the mirror)"
     text += f"\n  waits at record {taken.next}: {taken.waits}" if taken.waits else ""
     if taken.held_back:
         text += f"\n  thresholds of {taken.held_back} wait, too: until then the stricter of both boxes' hold here"

@@ -16,6 +16,7 @@ from appliance.errors import (
     EngineLoadError,
     EngineUnavailableError,
     NotPromotedError,
+    PairingRefusedError,
     StoreDamagedError,
     UnknownVersionError,
     WireError,
@@ -69,7 +70,8 @@ class UnitResult:
         if self.ending is Ending.MEMORY:
             return "more memory, or fewer callers at once (limits.concurrent_requests); then `sealift doctor --mend`"
         if self.ending is Ending.REFUSED:
-            return _REMEDIES.get(self.exit_code, f"docs/exit-codes.md, number {self.exit_code}")
+            remedies = _SYNC_FIX if self.unit == SYNC else _REMEDIES
+            return remedies.get(self.exit_code, f"docs/exit-codes.md, number {self.exit_code}")
         if self.ending is Ending.NO_SANDBOX:
             return (
                 "make room where /tmp lies (`sealift doctor` names the file system that is full): what serves is"
@@ -87,6 +89,16 @@ _WHY: Final[Mapping[int, str]] = {
     UnknownVersionError.exit_code: "the store holds no such version",
     StoreDamagedError.exit_code: "a file in the store is damaged",
     ConfigError.exit_code: "the site file is wrong",
+}
+SYNC: Final = "sealift-standby-sync.service"
+"""Of one run each minute: that one ended so says what it found, and the next one tries again."""
+_SYNC_WHY: Final[Mapping[int, str]] = {
+    WireError.exit_code: "the other box does not answer; it is tried again every minute",
+    PairingRefusedError.exit_code: "one of the two boxes refuses the other's records; `sealift standby sync` says why",
+}
+_SYNC_FIX: Final[Mapping[int, str]] = {
+    WireError.exit_code: "its power and its cable; there: `systemctl status sealift-standby`",
+    PairingRefusedError.exit_code: "`sealift standby sync`, as root",
 }
 _REMEDIES: Final[Mapping[int, str]] = {
     EngineLoadError.exit_code: (
@@ -185,6 +197,8 @@ def _by_code(unit: str, code: int, restarts: int) -> UnitResult:
         why = "it was killed; memory is the usual reason"
         ending = Ending.MEMORY if unit.startswith("sealift-engine") else Ending.KILLED
         return UnitResult(unit=unit, ending=ending, exit_code=code, restarts=restarts, why=why)
+    if unit == SYNC and code in _SYNC_WHY:
+        return UnitResult(unit=unit, ending=Ending.REFUSED, exit_code=code, restarts=restarts, why=_SYNC_WHY[code])
     if code in _WHY:
         return UnitResult(unit=unit, ending=Ending.REFUSED, exit_code=code, restarts=restarts, why=_WHY[code])
     why = f"it ended by signal {-code}" if code < 0 else f"it ended with {code}"

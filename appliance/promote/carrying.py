@@ -4,8 +4,10 @@ Promises: nothing is believed because the other box did it. A record counts only
 paired key signed, or one that it leads to; a promotion needs its approvals, verified again by this site's people as
 this box knows them, the evidence of its gates out of the same tree, and a version that this box has received and
 registered itself, at a level that may serve production. Thresholds need both signatures again
-(`appliance.promote.policycarrying`). Records are taken in their order there, each once, and nothing that came from
-here is taken back. A line has the number that it got here (`appliance.promote.carried_line`).
+(`appliance.promote.policycarrying`). Records are taken in their order there, each once, also what that box took over
+from a third one, and nothing that came from here is taken back. What the other box decided apart, and left again when
+it took over a later decision of this one, is passed over. A line has the number that it got here
+(`appliance.promote.carried_line`).
 """
 
 from collections.abc import Callable, Sequence
@@ -17,9 +19,11 @@ from appliance.errors import ApprovalRefusedError, ConflictError, GateFailedErro
 from appliance.promote import actors, linenames, peoplebook, readers
 from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved
 from appliance.promote.books import Books
+from appliance.promote.carried_line import FIELD as LINE
 from appliance.promote.carried_line import line_here, numbered
 from appliance.promote.history import Production
 from appliance.promote.levels import acceptance, require_content_addressed, require_level_for_production
+from appliance.promote.line import Line
 from appliance.promote.people import SitePeople
 from appliance.promote.peoplebook import ENROLLED, person_from
 from appliance.promote.policy import IN_EVERY_POLICY, GatePolicy
@@ -28,6 +32,7 @@ from appliance.promote.policycarrying import PolicyCarrying
 from appliance.promote.record import BY_JUDGE, Kind
 from appliance.promote.statement import Statement
 from appliance.registry.deletion import deletion_of
+from appliance.stages import FIRST_LINE
 from appliance.standby import carried, peerkeys
 from appliance.standby.card import BoxCard
 from appliance.standby.carried import Carried
@@ -35,6 +40,7 @@ from appliance.standby.pairing import Relation, require_paired
 from media import canonical
 
 KINDS: Final = (*peoplebook.KINDS, *(kind.event for kind in Kind), ADOPTED)
+_PROMOTED: Final = frozenset(kind.event for kind in Kind)
 _GATE: Final = "gate.result"
 # What a promoter does alone: never forward.
 _BY_ITSELF: Final = frozenset({Kind.CANARY_ABORTED, Kind.RETIRED})
@@ -57,7 +63,8 @@ class Carrying:
         Args:
             peer: Name of the paired box.
             record: Of one of `KINDS`.
-            evidence: For a promotion that goes forward, the results of its gates.
+            evidence: For a promotion that goes forward, the results of its gates; for any, a later one of its line that
+                the other box took over from here.
 
         Raises:
             ApprovalRefusedError: It is of another site, or an approval does not verify.
@@ -81,8 +88,8 @@ class Carrying:
                 why=f"the last one taken is {last}",
                 fix="nothing is to be done",
             )
-        if carried.origin_of(leaf.body):
-            return False  # it was made elsewhere, and reaches every box from there
+        if carried.is_here(self._books.ledger, leaf.body, KINDS):
+            return False
         if leaf.kind == ENROLLED:
             return self._enrolled(people, leaf, box)
         if leaf.kind in peoplebook.KINDS:
@@ -103,7 +110,8 @@ class Carrying:
         leaf = record.require(box, peerkeys.known(self._books.ledger, box))
         if leaf.kind != ADOPTED:
             raise _refused(f"records of kind {leaf.kind} are not held back")
-        return not carried.origin_of(leaf.body) and self._policies.hold_back(leaf, box)
+        is_here = carried.is_here(self._books.ledger, leaf.body, KINDS)
+        return not is_here and self._policies.hold_back(leaf, box)
 
     def _enrolled(self, people: SitePeople, leaf: Leaf, box: BoxCard) -> bool:
         person = person_from(leaf.body, enrolled=people.sequence + 1)
@@ -132,13 +140,9 @@ class Carrying:
     ) -> bool:
         kind = Kind(leaf.kind.removeprefix("promotion."))
         body = carried.marked(leaf, box)
-        line = line_here(production, body)
-        if body.get("previous") != line.current:
-            raise ConflictError(
-                what=f"promotion at record {leaf.sequence} of {box.name} does not follow from production here",
-                why=f"there {_short(body.get('previous'))} served before, here {_short(line.current)} does",
-                fix="people decided on both boxes: see docs/operator/standby.md, diverged",
-            )
+        if self._is_left(production, leaf, box, evidence):
+            return False  # also where it would follow: what it was of is over, there and here
+        line = _followed_from(production, leaf, body, box)
         if line.number not in production.lines:
             readers.require_readable_here(self._config, self._books.ledger)
         terms = body.get("terms")
@@ -160,6 +164,23 @@ class Carrying:
             linenames.require_own_name(self._books.ledger, production, target, line)
         self._books.record_promotion(production, kind, numbered(body, line))
         return True
+
+    def _is_left(self, production: Production, leaf: Leaf, box: BoxCard, evidence: Sequence[Carried]) -> bool:
+        """Tell whether the other box left this promotion again: later it took over one of this box in the same line."""
+        own, keys = self._books.ledger.head(), peerkeys.known(self._books.ledger, box)
+        of_all_lines = leaf.kind == Kind.STOPPED.event and LINE not in leaf.body
+        if of_all_lines and production.has_further:
+            return False
+        for one in evidence:
+            later = one.require(box, keys)
+            mark, is_promotion = later.body.get(carried.FIELD), later.kind in _PROMOTED
+            if not is_promotion or later.sequence < leaf.sequence or carried.origin_of(later.body) != own.origin:
+                continue
+            at = canonical.integer(canonical.mapping(mark, "carried").get("sequence"), "carried.sequence")
+            is_ours = at < own.size and self._books.ledger.leaf(at).hash == later.body[carried.FIELD].get("leaf_hash")
+            if is_ours and later.body.get(LINE, FIRST_LINE) == leaf.body.get(LINE, FIRST_LINE):
+                return True
+        return False
 
     def _require_made(
         self, people: SitePeople, body: dict[str, Any], evidence: Sequence[Carried], box: BoxCard
@@ -220,6 +241,22 @@ class Carrying:
                 why=f"missing: {', '.join(missing)}",
                 fix="make the bundle anew on the other box",
             )
+
+
+def _followed_from(production: Production, leaf: Leaf, body: dict[str, Any], box: BoxCard) -> Line:
+    """Return the line of this box that a promotion follows from.
+
+    Raises:
+        ConflictError: It follows from none.
+    """
+    line = line_here(production, body)
+    if body.get("previous") != line.current:
+        raise ConflictError(
+            what=f"promotion at record {leaf.sequence} of {box.name} does not follow from production here",
+            why=f"there {_short(body.get('previous'))} served before, here {_short(line.current)} does",
+            fix="people decided on both boxes: see docs/operator/standby.md, diverged",
+        )
+    return line
 
 
 def _short(digest: object) -> str:

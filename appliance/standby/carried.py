@@ -3,7 +3,7 @@
 Promises: a carried record is believed to be in the peer's ledger only by its inclusion in a tree that the peer's own
 key signed: the key that the pairing names, or one that it leads to. What it says is judged anew by whoever takes it.
 Recorded here, its body holds `carried`: origin and sequence there and its leaf hash, so that nothing is taken twice or
-sent back.
+sent back. What a box took over it gives on: a box that is set up anew has no other way to what a lost one decided.
 """
 
 import base64
@@ -120,6 +120,28 @@ def origin_of(body: Mapping[str, Any]) -> str:
     """Return the ledger that a record here was carried from; empty for one that was made here."""
     found = body.get(FIELD)
     return str(found.get("origin", "")) if isinstance(found, Mapping) else ""
+
+
+def is_here(ledger: Ledger, body: Mapping[str, Any], kinds: Iterable[str]) -> bool:
+    """Tell whether this box holds already what a record of a paired box was carried from, whichever way that was.
+
+    Args:
+        ledger: This box's own.
+        body: Of the other box's record; one that was made there is not here.
+        kinds: Of what is taken over.
+    """
+    origin = origin_of(body)
+    if not origin:
+        return False
+    head, mark = ledger.head(), body[FIELD]
+    if origin == head.origin:
+        return True
+    sequence = mark.get("sequence")
+    if not isinstance(sequence, int) or sequence < 0:
+        return False
+    # Of an earlier epoch of this ledger, as after a restore; or taken from that box by this one itself.
+    is_own = sequence < head.size and ledger.leaf(sequence).hash == mark.get("leaf_hash")
+    return is_own or sequence <= last_taken(ledger, kinds, origin)
 
 
 def last_taken(ledger: Ledger, kinds: Iterable[str], origin: str) -> int:

@@ -2,7 +2,8 @@
 
 One bundle for each peer at a time, in files of bounded size; an unfinished one is begun anew by its first part.
 
-    have{}                                   -> {size}     how many records of the caller the mirror here holds
+    have{}                                   -> {size,root} how many records of the caller the mirror here holds; the
+                                                           root over them, empty where it is not known
     put{name,offset,data}                    -> {size}     appends to an unfinished file; offset 0 begins it
     done{}                                   -> {taken}    envelope and leaves are there: the timer may look
 """
@@ -23,13 +24,14 @@ from media.durable import sync_folder
 
 MOST_BYTES: Final = 256 * 2**20
 HAVE: Final = "have"
+ROOT: Final = "root"
 _MESSAGES: Final = frozenset({"have", "put", "done"})
 _NAMES: Final = (ENVELOPE_NAME, LEAVES_NAME, EVIDENCE_NAME)
 _MOST_DATA: Final = 2 * 2**20
 
 
 class Inbox:
-    """Folders by peer: `NAME/` in the making, `NAME.ready/` to be taken in, `NAME.have` written by who took in.
+    """By peer: `NAME/` in the making, `NAME.ready/` to be taken in; `NAME.have` and `NAME.root` by who took in.
 
     Who takes in is root without a right of root's, as one of this folder's group: it reads, and removes what it took.
     """
@@ -56,18 +58,23 @@ class Inbox:
         require_name(peer)
         try:
             if untrusted.get("do") == "have":
-                return {"size": self._have(peer)}
+                return self._have(peer)
             if untrusted.get("do") == "put":
                 return {"size": self._put(peer, untrusted)}
             return {"taken": self._done(peer)}
         except OSError as error:
             raise _refused(error.strerror or "it cannot be written") from error
 
-    def _have(self, peer: str) -> int:
+    def _have(self, peer: str) -> Mapping[str, Any]:
         try:
-            return int((self._folder / f"{peer}.{HAVE}").read_text())
+            size = int((self._folder / f"{peer}.{HAVE}").read_text())
         except (OSError, ValueError):
-            return 0
+            return {"size": 0, "root": ""}
+        try:
+            of, _, root = (self._folder / f"{peer}.{ROOT}").read_text().strip().partition(" ")
+        except (OSError, ValueError):
+            return {"size": size, "root": ""}
+        return {"size": size, "root": root if of == str(size) else ""}
 
     def _put(self, peer: str, untrusted: Mapping[str, Any]) -> int:
         name = canonical.one_of(untrusted.get("name"), _NAMES, "name")

@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.errors import WireError
+from appliance.errors import NotActiveError, WireError
 from appliance.standby import kept, permit, voters
 from appliance.standby.address import ServiceAddress
 from appliance.standby.lease import Answer, Ask, Event, Lease
 from appliance.standby.peers import PeerLine
 from appliance.standby.voters import Hearing
+from appliance.standby.whole import HEARD, Whole, lost
 from appliance.watchdog.loops import Pulse
 from media import canonical
 from media.errors import SealiftError, UsageError
@@ -40,11 +41,13 @@ class Voters:
         others: Lines to the other voters, by name.
         candidates: Names of the boxes that may ask to serve; no other paired box may, whatever it says.
         serves: Whether this box may serve at all; a witness may not.
+        whole: Compares this box's records with what the other box holds of them; None where there is no lease.
     """
 
     others: Mapping[str, PeerLine]
     candidates: frozenset[str]
     serves: bool
+    whole: Whole | None = None
 
 
 class Keeper:
@@ -77,6 +80,7 @@ class Keeper:
         self._others = known.others
         self._candidates = known.candidates
         self._may_serve = known.serves
+        self._whole = known.whole
         self._address = address
         self._record = record
         self._now = now
@@ -143,7 +147,7 @@ class Keeper:
         """
         do = str(untrusted.get("do"))
         if do == "lease":
-            return {"term": self._kept.term, "holder": self._kept.holder}
+            return {"term": self._kept.term, "holder": self._kept.holder, "unfit": self._unfit(self._now())}
         term = canonical.integer(untrusted.get("term", 0), "term")
         run = canonical.text(untrusted.get("run", ""), "run", most=_RUN_CHARS, may_be_empty=True)
         witness = canonical.text(untrusted.get("witness", ""), "witness", most=_NAME_CHARS, may_be_empty=True)
@@ -174,7 +178,8 @@ class Keeper:
         """Answer a local command of people: ``lease``, ``take-over`` or ``hand-over``.
 
         Raises:
-            NotActiveError: There is nothing to hand over.
+            NotActiveError: There is nothing to hand over, or the other box cannot take it.
+            PairingRefusedError: This box lost records that the other one holds.
             UsageError: The command is unknown, or a witness is asked to serve.
         """
         do = str(untrusted.get("do"))
@@ -185,6 +190,8 @@ class Keeper:
         if do == "take-over":
             by = [canonical.text(one, "by", most=100) for one in canonical.array(untrusted.get("by"), "by", most=8)]
             body = {"by": by, "reason": canonical.text(untrusted.get("reason"), "reason", most=500)}
+            if self._whole is not None and self._whole.why:
+                raise lost(self._whole.peer, self._whole.why)
             with self._lock:
                 self._lease.take_by_people(self._now())
                 self._note("people-took-over", body)
@@ -220,6 +227,8 @@ class Keeper:
     def _hindered(self, now: float) -> str:
         """Return what keeps this box from taking over by itself, besides its own rules; nothing where it serves."""
         witness = self._lease.rules.witness
+        if self._lease.lost:
+            return self._unfit(now)
         if not self._may_serve or self._lease.is_holder:
             return ""
         if other := self._lease.other_witness:
@@ -229,6 +238,12 @@ class Keeper:
         if witness and not self._hearing.has_answered(witness, now):
             return f"the witness {witness} does not answer"
         return ""
+
+    def _unfit(self, now: float) -> str:
+        """Return why this box cannot be handed the service; nothing where it can."""
+        if self._whole is not None and self._whole.why:
+            return f"{self._lease.me} lost records that {self._whole.peer} holds: {self._whole.why}"
+        return "it is just starting: again in some seconds" if now < self._lease.unheard_until else ""
 
     @property
     def _others_to_serve(self) -> list[str]:
@@ -243,7 +258,10 @@ class Keeper:
                 why="it is not the other box of this one's lease",
                 fix=f"name the other box: {', '.join(self._others_to_serve) or 'see standby.peer of the site file'}",
             )
-        line.call("lease")  # nothing is given up while the other does not answer
+        # Nothing is given up while the other does not answer, or may not serve, of which a release of before is silent.
+        told = line.call("lease")
+        if why := canonical.text(told.get("unfit", ""), "unfit", may_be_empty=True):
+            raise NotActiveError(what=f"{to} cannot take the service", why=why, fix="see `sealift standby lease` there")
         with self._lock:
             ask = self._lease.hand_over(self._now(), to)
             self._note("handed-over", {"to": to, "by": canonical.text(untrusted.get("by"), "by", most=100)})
@@ -251,6 +269,8 @@ class Keeper:
         line.call("hand", term=ask.term)
 
     def _ask(self, name: str, line: PeerLine) -> None:
+        if self._whole is not None and name == self._whole.peer and not self._compare(self._whole, line):
+            return
         with self._lock:
             self._keep()
             ask, sent_at = self._lease.asks(self._now()), self._now()
@@ -274,6 +294,25 @@ class Keeper:
             self._lease.answered(self._now(), sent_at, ask, answer, by=name)
             self._lease.tick(self._now())
             self._settle()
+
+    def _compare(self, whole: Whole, line: PeerLine) -> bool:
+        """Before anything that the other box grants counts, hear whether this one has what that one holds of it.
+
+        Returns whether it was heard, now or before.
+        """
+        if whole.is_due(self._now()):
+            try:
+                whole.compare(line.call("have"), self._now())
+            except (SealiftError, OSError):  # what was found holds, also where it could not be kept
+                if not whole.is_compared:
+                    return False
+            with contextlib.suppress(OSError):
+                (self._run / HEARD).touch(mode=0o644)
+            with self._lock:
+                self._lease.lost, self._lease.unheard_until = bool(whole.why), 0.0
+                self._lease.tick(self._now())
+                self._settle()
+        return True
 
     def _settle(self) -> None:
         """Under the lock: keep first, then stop or begin."""

@@ -21,6 +21,9 @@ Promises, with clocks that run at the same pace within `drift` and never go back
            to it that it lives by grants and names the same one. That is kept with the term, for as long as this box
            names the witness. Else a box that begins to name one could serve by its grant beside a box that serves alone
            and never asked it; people decide there.
+  LEASE-9  A box that lost records which the other box holds (`lost`) neither serves nor takes over, nor is it handed
+           anything; it goes on granting. After a boot it waits until the other box was heard about that, or a lease
+           long where that one is away; people who say that it is off end the wait, and never the first.
 """
 
 from dataclasses import dataclass, field, replace
@@ -118,6 +121,8 @@ class Lease:
         started: The time of the start.
         until: Until when a grant lasts that was found from before a restart of this process alone.
         run: Names this run of the process, differently each time.
+        lost: Whether this box lost records that the other one holds.
+        unheard_until: Until when it waits to hear from the other box whether it did.
     """
 
     me: str
@@ -126,6 +131,8 @@ class Lease:
     started: float
     until: float = 0.0
     run: str = ""
+    lost: bool = False
+    unheard_until: float = 0.0
     events: list[Event] = field(default_factory=list)
     last_granted: float = 0.0
     _other_run: str = ""
@@ -151,7 +158,7 @@ class Lease:
     @property
     def would_follow(self) -> bool:
         """Whether this box would take over by itself if the holder fell silent now."""
-        if self.is_holder or self._resigned or not self.rules.automatic or not self.kept.holder:
+        if self.is_holder or self._resigned or self.lost or not self.rules.automatic or not self.kept.holder:
             return False
         if self.other_witness:
             return False
@@ -171,7 +178,7 @@ class Lease:
 
     def is_serving(self, now: float) -> bool:
         """Tell whether this box may serve at this very moment."""
-        return self.is_holder and (self.kept.alone or now < self.until)
+        return self.is_holder and not self._is_barred(now) and (self.kept.alone or now < self.until)
 
     def serves_until(self, now: float) -> float:
         """Return until when it may serve without asking again; `now` for not at all."""
@@ -181,6 +188,8 @@ class Lease:
 
     def asks(self, now: float) -> Ask | None:
         """Return what to ask the other voters now: a renewal, or the next term; None where nothing is to be asked."""
+        if self._is_barred(now):
+            return None
         if self.is_holder:
             return Ask(
                 term=self.kept.term,
@@ -270,6 +279,7 @@ class Lease:
 
     def take_by_people(self, now: float) -> None:
         """Serve from now on because two people said so; they have seen to it that the other box does not."""
+        self.unheard_until = 0.0
         self.kept = Kept(term=self.kept.term + 1, holder=self.me, alone=True)
         self._promised, self._promised_leased = "", False
         self._began(Event.TOOK_OVER)
@@ -292,7 +302,7 @@ class Lease:
 
     def handed(self, now: float, ask: Ask) -> bool:
         """Take what the other box hands over; return whether this box holds it now."""
-        if ask.holder != self.me or ask.term <= self.kept.term:
+        if ask.holder != self.me or ask.term <= self.kept.term or self._is_barred(now):
             return False
         # Who hands over follows nobody that it has not heard of, so it is bound by whatever this box names.
         self.kept = Kept(term=ask.term, holder=self.me, alone=not self.rules.witness, witness=self.rules.witness)
@@ -301,6 +311,9 @@ class Lease:
             self._began(Event.TOOK_OVER)
         self.tick(now)
         return True
+
+    def _is_barred(self, now: float) -> bool:
+        return self.lost or now < self.unheard_until
 
     def _may_take_over(self, now: float) -> bool:
         # Where nobody was ever the holder, who is first is for people to say.

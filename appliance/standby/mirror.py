@@ -23,6 +23,7 @@ from appliance.config import Places
 from appliance.errors import PairingRefusedError
 from appliance.standby.card import BoxCard
 
+OLDER: Final = "this bundle is older than what is here"
 _TERM: Final = "request_id"
 WAIT_SECONDS: Final = 20.0
 """How long who takes a bundle waits for who reads the mirror, and the other way round: each has it for moments."""
@@ -50,16 +51,16 @@ def rotations(folder: Path, box: BoxCard) -> tuple[bytes, ...]:
         return tuple(row.raw for row in copy._backend.rows(0, EVERY, kinds=[ROTATED]))  # noqa: SLF001 - the same module
 
 
-def size_of(folder: Path, box: BoxCard) -> int:
-    """Return how many records a mirror holds; 0 where there is none, or one that nothing was ever taken into.
+def head_of(folder: Path, box: BoxCard) -> tuple[int, str]:
+    """Return how many records a mirror holds and the root over them; 0 where nothing was ever taken in.
 
     Raises:
         LedgerUnavailableError: It cannot be read, or another process has it.
     """
     if not (folder / FILE_NAME).exists():
-        return 0
+        return 0, ""
     with Mirror(folder, box) as copy:
-        return copy.size
+        return copy.size, copy.root if copy.size else ""
 
 
 class Mirror:
@@ -101,6 +102,11 @@ class Mirror:
         """How many records it holds."""
         return self._backend.size()
 
+    @property
+    def root(self) -> str:
+        """The root over them."""
+        return tree.root(self.size, self._backend.node).hex()
+
     def grow(self, start: int, untrusted_leaves: Sequence[bytes], untrusted_note: str, keys: Keys) -> Checkpoint:
         """Add records and keep the checkpoint that signed exactly all of them.
 
@@ -126,7 +132,7 @@ class Mirror:
             raise _refused(f"{start + len(untrusted_leaves)} records came, and the checkpoint signs {signed.size}")
         if signed.size < size and tree.root(signed.size, self._backend.node) == signed.root:
             raise PairingRefusedError(
-                what="this bundle is older than what is here",
+                what=OLDER,
                 why=f"it ends at {signed.size}, and the mirror holds {size} records that continue it",
                 fix="nothing of it is missing here: import the newest bundle",
             )

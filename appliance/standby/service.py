@@ -28,6 +28,7 @@ from appliance.standby.keeper import Keeper, Voters
 from appliance.standby.lease import ITSELF, Kept, Lease, Rules
 from appliance.standby.pairing import Paired, paired, require_paired
 from appliance.standby.peers import Listener, PeerLine
+from appliance.standby.whole import HEARD, Whole
 from appliance.watchdog.loops import Watchdog
 from media.errors import SealiftError
 
@@ -92,14 +93,16 @@ def _start(config: Config) -> tuple[Keeper, Listener]:
     own = _own_key(config)
     others = _others(config, own)
     ledger = SocketLedger(places.socket(ACTIONS), timeout_seconds=5.0)
+    whole = Whole(state, section.peer, ledger) if section.lease and section.peer in others else None
     at_work = Keeper(
-        _lease(config, known[0].own.name, state, run),
+        _lease(config, known[0].own.name, state, run, whole),
         state=state,
         run=run,
         known=Voters(
             others=others,
             candidates=frozenset([section.peer] if section.lease else [one.peer.name for one in known]),
             serves=section.lease,
+            whole=whole,
         ),
         address=_address(config),
         record=ledger.append,
@@ -120,15 +123,26 @@ def _start(config: Config) -> tuple[Keeper, Listener]:
     return at_work, listener
 
 
-def _lease(config: Config, me: str, state: Path, run: Path) -> Lease:
-    now = permit.boottime()
+def _lease(config: Config, me: str, state: Path, run: Path, whole: Whole | None) -> Lease:
+    now, rules = permit.boottime(), rules_of(config)
     known = kept.load(state)
     until, term = permit.read(run)
     # The permit lies in memory that a reboot empties: what it says is of this boot and this clock.
     lasts = until if term == known.term and known.holder == me and not known.alone else 0.0
     if not config.standby.lease and known.holder == me:
         known = Kept(term=known.term)  # it was taken out of service by the site file
-    return Lease(me=me, rules=rules_of(config), kept=known, started=now, until=lasts, run=secrets.token_hex(16))
+    # Before the other box is heard after a boot, nobody knows whether this disk is the one of before.
+    is_known = whole is None or (run / HEARD).exists() or (term == known.term and now < until)
+    return Lease(
+        me=me,
+        rules=rules,
+        kept=known,
+        started=now,
+        until=lasts,
+        run=secrets.token_hex(16),
+        lost=whole is not None and bool(whole.why),
+        unheard_until=0.0 if is_known else now + rules.surely_out,
+    )
 
 
 def _others(config: Config, own: Path) -> dict[str, PeerLine]:

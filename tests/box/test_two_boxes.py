@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from media.errors import SealiftError
 from tests.box.pair import SERVICE, move_by_a_cut_cable, plant, run, wait_until
 
 pytestmark = [
@@ -71,3 +72,26 @@ def test_with_a_witness_a_dead_standby_stops_nothing_and_a_hand_over_is_quick() 
         assert one.lease()["serving"] is False
         assert here.both == []
         wait_until(lambda: "standby.handed-over" in one.kinds())
+
+
+def test_a_box_that_lost_records_stops_and_gets_the_service_from_nobody() -> None:
+    """An old disk was put back in `one`: `two` holds more records of it than there are, and says so when heard."""
+    with plant(witness=False) as here:
+        one, two = here.boxes["one"], here.boxes["two"]
+        here.begin()
+        inbox = two.config.at.state / "standby/inbox"
+        inbox.mkdir(exist_ok=True)
+        (inbox / "one.have").write_text("9999\n")
+        one.kill_keeper()
+        one.start_keeper()
+        wait_until(lambda: two.lease()["serving"] is True)
+
+        told = one.lease()
+        assert (told["serving"], told["would_follow"]) == (False, False)
+        assert "one lost records that two holds: it holds 9999 records" in str(told["hindered"])
+        with pytest.raises(SealiftError, match="one cannot take the service"):
+            two.lease("hand-over", to="one", by="Ana")
+        with pytest.raises(SealiftError, match="lost records that two holds"):
+            one.lease("take-over", by=["Ana", "Ben"], reason="it is to serve")
+        assert two.lease()["serving"] is True
+        assert here.both == []

@@ -30,6 +30,7 @@ class World:
         self.cut: set[frozenset[str]] = set()
         self.late: list[tuple[float, Callable[[], None]]] = []
         self.served: list[tuple[float, str]] = []
+        self.lost: set[str] = set()  # boxes whose old disk was put back
         self.runs = 0
         for name in self.names:
             self.start(name)
@@ -41,7 +42,12 @@ class World:
         self.runs += 1
         rules = replace(self.rules, witness="") if name in self.unnamed else self.rules
         voter = self.voters[name] = Lease(
-            me=name, rules=rules, kept=self.disk[name], started=self.clock(name), run=f"run {self.runs}"
+            me=name,
+            rules=rules,
+            kept=self.disk[name],
+            started=self.clock(name),
+            run=f"run {self.runs}",
+            lost=name in self.lost,
         )
         self.disk[name] = voter.kept
 
@@ -64,6 +70,14 @@ class World:
 
     def crash(self, name: str) -> None:
         self.voters[name] = None
+
+    def lose(self, name: str) -> None:
+        """Let a box hear that it lost records which the other one holds."""
+        self.lost.add(name)
+        voter = self.voters[name]
+        if voter is not None:
+            voter.lost = True
+            voter.tick(self.clock(name))
 
     def send(self, source: str, target: str, delay: float, deliver: Callable[[], None]) -> None:
         if frozenset((source, target)) not in self.cut:
@@ -115,13 +129,14 @@ class World:
     def look(self) -> None:
         serving = self.serving()
         assert len(serving) <= 1, f"{serving} at {self.now}"
+        assert not self.lost.intersection(serving), f"{serving} at {self.now}"
         self.served += [(self.now, name) for name in serving]
 
 
 PACES = st.floats(0.996, 1.004)
 HAPPENINGS = st.lists(
     st.tuples(
-        st.sampled_from(["cut", "heal", "crash", "start", "stop", "restart", "quiet"]),
+        st.sampled_from(["cut", "heal", "crash", "start", "stop", "restart", "quiet", "lose"]),
         st.sampled_from(["one", "two", "three"]),
         st.sampled_from(["one", "two", "three"]),
         st.integers(1, 30),
@@ -146,6 +161,8 @@ def test_at_most_one_box_serves_at_any_moment(
             world.cut.clear()
         elif what == "crash" and name in world.names:
             world.crash(name)
+        elif what == "lose" and name != "three":
+            world.lose(name)
         elif what == "stop" and name != "three":
             world.stop_in_order(name, delay)
         elif what == "restart" and name != "three":
@@ -507,3 +524,27 @@ def test_what_was_said_to_or_by_an_earlier_run_of_the_standby_does_not_count() -
     assert (before, again.would_follow) == (False, True)
     assert not one.peer_resigned(term, run)
     assert one.peer_resigned(term, again.run)
+
+
+@pytest.mark.parametrize("witness", [True, False])
+def test_who_serves_and_lost_records_stops_and_the_other_one_follows(*, witness: bool) -> None:
+    world = World(witness=witness, paces=(1.0, 1.0, 1.0))
+    for _ in range(40):
+        world.turn(0.0)
+    assert world.serving() == ["one"]
+
+    world.lose("one")
+    assert world.serving() == []
+    for _ in range(40):
+        world.turn(0.0)
+
+    assert world.serving() == ["two"]
+    # It comes back as an old disk does, and stays what it is though the other one dies.
+    world.crash("one")
+    world.start("one")
+    for _ in range(20):
+        world.turn(0.0)
+    world.crash("two")
+    for _ in range(40):
+        world.turn(0.0)
+    assert world.serving() == []

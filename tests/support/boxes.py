@@ -70,12 +70,22 @@ def half(box: Site, peer: introducing.CardFacts, *, is_first: bool, relation: Re
     return made
 
 
-def pair(first: Site, second: Site, relation: Relation = Relation.STANDBY) -> None:
-    """Introduce two boxes to each other as people do; they are called `one` and `two`."""
-    one, two = card(first, "one"), card(second, "two")
+def pair(
+    first: Site, second: Site, relation: Relation = Relation.STANDBY, *, names: tuple[str, str] = ("one", "two")
+) -> None:
+    """Introduce two boxes to each other as people do."""
+    one, two = card(first, names[0]), card(second, names[1])
     halves = half(first, two, is_first=True, relation=relation), half(second, one, is_first=False, relation=relation)
     introducing.join(first.config, halves[0], halves[1], ledger=first.ledger)
     introducing.join(second.config, halves[1], halves[0], ledger=second.ledger)
+
+
+def set_up_anew(second: Site, root: Path) -> Site:
+    """Return a new box whose primary is the second one, `two`: the first one is lost."""
+    introducing.part(second.config, "one", by=["Ana", "Ben"], reason="its disk died", ledger=second.ledger)
+    new = open_box(root)
+    pair(second, new, names=("two", "new"))
+    return new
 
 
 def bundle(box: Site, peer: str, since: int | None = None) -> Made:

@@ -10,8 +10,8 @@ from typing import Final
 from appliance.audit.facts import Ledger
 from appliance.audit.offline import OfflineLedger
 from appliance.config import Config
-from appliance.errors import LedgerUnavailableError, PairingRefusedError
-from appliance.standby import mirror
+from appliance.errors import LedgerUnavailableError
+from appliance.standby import mirror, whole
 from appliance.standby.pairing import Paired
 from media.clock import Clock
 
@@ -33,11 +33,9 @@ def require_whole(config: Config, pair: Paired, ledger: Ledger, *, clock: Clock,
         PairingRefusedError: It does not: this box lost records.
     """
     size, root = _held(config, pair, clock)
-    here = ledger.head()
-    if max(size, holds) > here.size:
-        raise _lost(pair.peer.name, f"it holds {max(size, holds)} records of this box, and there are {here.size}")
-    if size and ledger.consistency(size, here.size).old_root != root:
-        raise _lost(pair.peer.name, f"of the first {size} records here, it holds others")
+    for one, over in ((holds, ""), (size, root)):
+        if why := whole.lacks(ledger, size=one, root=over):
+            raise whole.lost(pair.peer.name, why)
 
 
 def _held(config: Config, pair: Paired, clock: Clock) -> tuple[int, str]:
@@ -48,11 +46,3 @@ def _held(config: Config, pair: Paired, clock: Clock) -> tuple[int, str]:
     except LedgerUnavailableError:
         return 0, ""  # nothing was ever brought
     return (int(found[0].body["size"]), str(found[0].body["root"])) if found else (0, "")
-
-
-def _lost(peer: str, why: str) -> PairingRefusedError:
-    return PairingRefusedError(
-        what=f"this box lost records that {peer} holds",
-        why=f"{why}; an old disk was put back here, or the ledger was cut",
-        fix="let this box serve nobody: docs/operator/standby.md, a fork; after a new pairing, again in 2 minutes",
-    )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance import formats
+from appliance.actions.standby.sending import note_held
 from appliance.actions.trust import require_codes
 from appliance.audit import pin, rotating
 from appliance.audit.facts import Ledger
@@ -208,6 +209,7 @@ def join(
     body = {"peer": found.peer.name, "origin": found.peer.origin, "relation": str(found.relation)}
     done = ledger.append(PAIRED, {**body, "is_first": found.is_first, "pairing_sha256": found.sha256})
     _write(config, name, whole.to_bytes())
+    note_held(config, found.peer.name)  # what stands there is of the box that had this name before
     return found, done.sequence
 
 

@@ -18,11 +18,12 @@ from appliance.actions.standby.forked import IMPORTED
 from appliance.actions.standby.keeping import EXPORTED, Grown
 from appliance.audit.facts import Ledger
 from appliance.config import Config
+from appliance.errors import PairingRefusedError
 from appliance.keys.opening import folder_of
 from appliance.keys.provider import KeyProvider
 from appliance.standby import channel, mirror, vouched
 from appliance.standby.bundle import ENVELOPE_NAME, EVIDENCE_NAME, LEAVES_NAME
-from appliance.standby.inbox import HAVE
+from appliance.standby.inbox import HAVE, ROOT
 from appliance.standby.pairing import require_paired
 from appliance.standby.peers import PeerLine, PeerRefusedError
 from media import canonical, durable
@@ -31,7 +32,7 @@ from media.errors import SealiftError
 
 TIMEOUT_SECONDS: Final = 20.0
 _PART: Final = 1024 * 1024
-_NOTE_BYTES: Final = 32
+_NOTE_BYTES: Final = 128
 _PAGE: Final = 200
 
 
@@ -85,7 +86,9 @@ def send(config: Config, peer: str, *, ledger: Ledger, keys: KeyProvider, clock:
 
 
 def take_in(config: Config, peer: str, *, ledger: Ledger) -> Grown | None:
-    """Prove what the other box has sent and grow its mirror; None where nothing came. It is gone from the inbox then.
+    """Prove what the other box has sent and grow its mirror; None where nothing came, or a medium brought more since.
+
+    It is gone from the inbox then.
 
     Raises:
         SealiftError: As `keeping.grow`; a bundle that is refused is gone too, and is sent anew.
@@ -98,6 +101,10 @@ def take_in(config: Config, peer: str, *, ledger: Ledger) -> Grown | None:
     try:
         envelope, leaves = keeping.read(ready)
         grown = keeping.grow(config, envelope, leaves, keeping.read_evidence(ready), peer=peer, ledger=ledger)
+    except PairingRefusedError as error:
+        if error.what != mirror.OLDER:
+            raise
+        grown = None
     finally:
         shutil.rmtree(ready)
     note_held(config, peer)
@@ -105,17 +112,20 @@ def take_in(config: Config, peer: str, *, ledger: Ledger) -> Grown | None:
 
 
 def note_held(config: Config, peer: str) -> None:
-    """Let the process between boxes say how many records of the other box are here, whichever way they came.
+    """Let the process between boxes say which records of the other box are here, whichever way they came.
 
     Where it never ran there is no inbox; it gets to know in the first turn after, as it does where this cannot be
     written or the mirror is being looked at. Its folder belongs to a service that the network reaches, so nothing in
     it is followed.
     """
-    box, note = require_paired(config.at, peer).peer, inbox_of(config) / f"{peer}.{HAVE}"
+    box, inbox = require_paired(config.at, peer).peer, inbox_of(config)
     with suppress(SealiftError, OSError):
-        told = f"{mirror.size_of(mirror.folder_of(config.at, box), box)}\n".encode()
-        if note.parent.is_dir() and _noted(note) != told:
-            durable.replace(note, told, mode=0o644)
+        size, root = mirror.head_of(mirror.folder_of(config.at, box), box)
+        # A file each, since a release of before reads the number alone.
+        for ending, told in ((ROOT, f"{size} {root}\n".encode()), (HAVE, f"{size}\n".encode())):
+            note = inbox / f"{peer}.{ending}"
+            if inbox.is_dir() and _noted(note) != told:
+                durable.replace(note, told, mode=0o644)
 
 
 def _noted(note: Path) -> bytes | None:

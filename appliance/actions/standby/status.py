@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.actions.standby.forked import IMPORTED
-from appliance.actions.standby.taking import KINDS
+from appliance.actions.standby.taking import KINDS, begin
 from appliance.audit.client import OfflineLedger
 from appliance.audit.facts import Ledger
 from appliance.config import Config
@@ -93,8 +93,8 @@ def _box(config: Config, pair: Paired, *, ledger: Ledger, clock: Clock) -> Box:
 
 
 def _waiting(copy: Ledger, ledger: Ledger, pair: Paired) -> int:
-    start, count = carried.last_taken(ledger, KINDS, pair.peer.origin) + 1, 0
+    start, count = begin(ledger, pair.peer.origin), 0
     while page := copy.leaves(start, _PAGE, kinds=KINDS):
-        count += sum(not carried.origin_of(leaf.body) for leaf in page)
+        count += sum(not carried.is_here(ledger, leaf.body, KINDS) for leaf in page)
         start = page[-1].sequence + 1
     return count

@@ -20,6 +20,7 @@ from appliance.config import Config
 from appliance.promote.carrying import KINDS as DECIDED
 from appliance.promote.client import PromoterClient
 from appliance.promote.policybook import ADOPTED, PolicyBook
+from appliance.promote.record import Kind
 from appliance.standby import carried, mirror, peerkeys
 from appliance.standby.card import BoxCard
 from appliance.standby.carried import Carried
@@ -31,6 +32,7 @@ from media.errors import SealiftError
 TAKEN: Final = "standby.taken-over"
 KEYS: Final = ("key.created", "key.revoked")
 KINDS: Final = (*DECIDED, *KEYS)
+_PROMOTED: Final = frozenset(kind.event for kind in Kind)
 _PAGE: Final = 200
 _MOST_GATES: Final = 32
 
@@ -40,6 +42,7 @@ class TakenOver:
     """What was taken, and what waits.
 
     Attributes:
+        passed: Promotions that the other box made apart and has left since, to follow this one.
         next: The first record there that is not taken.
         waits: Why it cannot be taken yet.
         held_back: The file of thresholds that waits; until then the stricter of both boxes' hold here.
@@ -49,6 +52,7 @@ class TakenOver:
     promotions: int
     policies: int
     keys: int
+    passed: int
     next: int
     waits: str
     held_back: str
@@ -60,6 +64,7 @@ class TakenOver:
             "promotions": self.promotions,
             "policies": self.policies,
             "keys": self.keys,
+            "passed": self.passed,
             "next": self.next,
             "waits": self.waits,
             "held_back": self.held_back,
@@ -77,7 +82,7 @@ def take_over(config: Config, peer: str, *, ledger: Ledger, promoter: PromoterCl
     box = require_paired(config.at, peer, Relation.STANDBY).peer
     copy = OfflineLedger.of_folder(mirror.folder_of(config.at, box), clock=clock)
     counts = {"person": 0, "promotion": 0, "approval": 0, "key": 0}
-    waits, start = "", carried.last_taken(ledger, KINDS, box.origin) + 1
+    waits, start, passed = "", begin(ledger, box.origin), 0
     for leaf in _leaves(copy, start):
         start = leaf.sequence
         try:
@@ -89,20 +94,28 @@ def take_over(config: Config, peer: str, *, ledger: Ledger, promoter: PromoterCl
             break
         start += 1
         counts[leaf.kind.partition(".")[0]] += int(taken)
+        passed += int(not taken and leaf.kind in _PROMOTED and not carried.is_here(ledger, leaf.body, KINDS))
     if waits:
-        _hold_back(copy, start, box, promoter)
-    if any(counts.values()):
-        ledger.append(TAKEN, {"peer": peer, "origin": box.origin, "counts": counts, "next": start})
+        _hold_back(copy, start, box, ledger=ledger, promoter=promoter)
+    if passed or any(counts.values()):
+        ledger.append(TAKEN, {"peer": peer, "origin": box.origin, "counts": counts, "passed": passed, "next": start})
     held = PolicyBook.of(ledger).held.get(box.origin)
     return TakenOver(
         people=counts["person"],
         promotions=counts["promotion"],
         policies=counts["approval"],
         keys=counts["key"],
+        passed=passed,
         next=start,
         waits=waits,
         held_back="" if held is None else str(held.body.get("name")),
     )
+
+
+def begin(ledger: Ledger, origin: str) -> int:
+    """Return the first record of another box's ledger that is not taken here, nor passed over."""
+    last = ledger.find(kind=TAKEN, field="origin", value=origin, limit=1)
+    return max(carried.last_taken(ledger, KINDS, origin) + 1, int(last[0].body["next"]) if last else 0)
 
 
 def settle(here: Surroundings, *, engines: bool) -> None:
@@ -124,7 +137,7 @@ def _leaves(copy: Ledger, start: int) -> Iterator[Leaf]:
 
 
 def _take(leaf: Leaf, box: BoxCard, copy: Ledger, *, ledger: Ledger, promoter: PromoterClient) -> bool:
-    if carried.origin_of(leaf.body):
+    if carried.is_here(ledger, leaf.body, KINDS):
         return False
     record = Carried.of(copy, leaf.sequence)
     if leaf.kind in KEYS:
@@ -136,14 +149,24 @@ def _take(leaf: Leaf, box: BoxCard, copy: Ledger, *, ledger: Ledger, promoter: P
         about = terms.get("version") if isinstance(terms, dict) else leaf.body.get("model_digest")
         evidence = list(_evidence(copy, str(about), leaf.sequence))
         evidenced.record(evidence, box, peerkeys.known(ledger, box), ledger=ledger)
+    if leaf.kind in _PROMOTED:
+        evidence += _followed_us(copy, leaf, ledger.head().origin)
     return promoter.carry(box.name, record, evidence)
 
 
-def _hold_back(copy: Ledger, start: int, box: BoxCard, promoter: PromoterClient) -> None:
+def _hold_back(copy: Ledger, start: int, box: BoxCard, *, ledger: Ledger, promoter: PromoterClient) -> None:
     """Tell the promoter of the thresholds that hold there by now: of all that wait, the newest."""
     for leaf in copy.find(kind=ADOPTED, limit=1):
-        if leaf.sequence >= start and not carried.origin_of(leaf.body):
+        if leaf.sequence >= start and not carried.is_here(ledger, leaf.body, KINDS):
             promoter.hold_back(box.name, Carried.of(copy, leaf.sequence))
+
+
+def _followed_us(copy: Ledger, leaf: Leaf, own: str) -> list[Carried]:
+    """Return the last promotion of this box that the other one took over in a record's line, where it came later."""
+    for later in copy.find(kind="promotion.", field=f"{carried.FIELD}.origin", value=own, limit=EVERY):
+        if later.sequence > leaf.sequence and later.body.get("line") == leaf.body.get("line"):
+            return [Carried.of(copy, later.sequence)]
+    return []
 
 
 def _evidence(copy: Ledger, model_digest: str, before: int) -> Iterator[Carried]:

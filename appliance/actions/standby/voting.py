@@ -8,10 +8,11 @@ from typing import Final
 
 from appliance.actions.findings import Finding
 from appliance.config import Config
-from appliance.standby import permit, voters
+from appliance.standby import permit, voters, whole
 
 LEASE: Final = "lease"
 WITNESS: Final = "witness"
+RECORDS: Final = "records of the lease"
 
 
 def findings(config: Config) -> Iterator[Finding]:
@@ -21,6 +22,9 @@ def findings(config: Config) -> Iterator[Finding]:
     """
     section = config.standby
     if section.lease:
+        if why := whole.kept(config.at.state / "standby", section.peer):
+            error = whole.lost(section.peer, why)
+            yield Finding(name=RECORDS, is_good=False, text=f"{error.what}: {why}", why=error.why, fix=error.fix)
         if found := voters.read(permit.folder_of(config.at)):
             yield _asked(found)
     elif section.listen and not section.peer:

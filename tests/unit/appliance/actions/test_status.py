@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from appliance import unit, wire
 from appliance.actions import statusledger, statusproduction
 from appliance.actions.status import ONE_SHOT, reviews, status
 from appliance.actions.statusledger import StatusLedger
@@ -15,7 +16,8 @@ from appliance.audit.client import SocketLedger, TreeHead
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config, PlacesSection, ServiceSection
 from appliance.install.releases import InstalledRelease, InstalledReleases
-from appliance.install.supervisor import UnitState, engine_unit
+from appliance.install.supervisor import CONTROL, UnitState, engine_unit
+from appliance.install.unit_result import SYNC, from_systemd
 from appliance.promote.doubted import DOUBTED
 from appliance.promote.folder import PromoterFolder
 from appliance.state import projection
@@ -27,9 +29,11 @@ from tests.support.ledger import DIGEST_A, bodies
 from tests.support.promotion import Site, digest, open_site
 from tests.support.signatories import signatories
 from tests.support.supervisor import FakeSupervisor
+from tests.support.versions import short_folder
 
 UNITS = Path(__file__).parents[4] / "systemd"
 CLOCK = FixedClock(at=datetime(2026, 11, 20, tzinfo=UTC))
+ENDED = "ActiveState=failed\nResult=exit-code\nExecMainCode=exited\nExecMainStatus=94\n"
 ENGINE = f"sealift-engine-production@{'a' * 12}.service"
 
 
@@ -101,6 +105,40 @@ def test_a_service_that_a_timer_a_boot_a_pair_or_a_card_starts_may_rest_but_not_
 
     assert found["units"]["text"] == "1 of 1 run"
     assert (found["store"]["good"], found["store"]["text"]) == (None, "nothing is stored")
+
+
+def test_the_lease_may_rest_until_a_box_is_introduced(tmp_path: Path) -> None:
+    here = config(tmp_path)
+    here = here.model_copy(update={"standby": here.standby.model_copy(update={"listen": "10.9.0.1"})})
+    supervisor = FakeSupervisor()
+    supervisor.start("sealift-ledger.service")
+    supervisor.start("sealift-standby.service")
+    supervisor.stop("sealift-standby.service")
+    here.at.boxes.mkdir(parents=True)
+    (here.at.boxes / "own.json").touch()
+
+    between = status(here, clock=CLOCK, supervisor=supervisor).part("units").text
+    (here.at.boxes / "two.json").touch()
+    after = status(here, clock=CLOCK, supervisor=supervisor).part("units").text
+
+    assert (between, after) == ("1 of 1 run", "1 of 2 run; not: sealift-standby.service")
+
+
+def test_a_box_that_is_away_is_named_where_its_sync_ended_so() -> None:
+    with short_folder() as root:
+        here, supervisor = config(root), FakeSupervisor()
+        supervisor.states[SYNC] = UnitState.FAILED
+        here.at.run.mkdir(parents=True, exist_ok=True)
+        codes = [94, 49]
+        door = unit.listening_at(here.at.socket(CONTROL))
+        wire.serve({CONTROL: door}, lambda *_: {"state": "failed", "why": f"it ended with {codes.pop(0)}"})
+
+        away, refused = (status(here, clock=CLOCK, supervisor=supervisor).part("units").text for _ in range(2))
+        door.close()
+
+    assert away == f"0 of 1 run; not: {SYNC} (the other box does not answer; it is tried again every minute)"
+    assert "`sealift standby sync` says why" in refused
+    assert "its power and its cable" in from_systemd(SYNC, ENDED).fix
 
 
 @pytest.mark.parametrize(

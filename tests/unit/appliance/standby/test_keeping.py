@@ -152,6 +152,58 @@ def test_what_the_standby_decides_after_the_change_comes_back_and_is_not_taken_t
     assert boxes.carry(first, second, name="two", peer="one").promotions == 0
 
 
+def test_a_box_set_up_anew_gets_from_the_one_in_service_what_a_lost_one_decided(
+    first: Site, second: Site, tmp_path: Path
+) -> None:
+    """
+    The first box promotes and makes a key; the second takes over and goes on; the first one is lost for good.
+    A new box is introduced to the second, as its standby.
+    Whoever it lacks, and whatever it cannot serve, would be found out with the next failure.
+    """
+    made = make_key(first)
+    first.promote(VERSION)
+    receive(second, VERSION)
+    boxes.carry(first, second, name="two", peer="one")
+    second.promote(NEXT)
+    new = boxes.set_up_anew(second, tmp_path / "new")
+    receive(new, VERSION)
+
+    waiting = boxes.carry(second, new, name="new", peer="two")
+    (told,) = status.read(new.config, ledger=new.ledger, clock=new.clock)
+    receive(new, NEXT)
+    done = boxes.take(new, "two")
+
+    assert (waiting.people, waiting.promotions, waiting.keys) == (2, 1, 1)
+    assert "not registered" in waiting.waits
+    assert told.waiting == 1
+    assert (done.promotions, done.waits) == (1, "")
+    ids = [[leaf.body["person"] for leaf in box.ledger.find(kind="person.enrolled", limit=9)] for box in (new, second)]
+    assert ids[0] == ids[1]
+    assert require_promoted(new.config.at, NEXT).number == 2
+    leaf = new.ledger.find(kind="key.created")[0]
+    assert leaf.body["secret_hmac"] == boxes.keys_of(new).hmac("api-key-pepper", made.text.encode()).hex()
+    # It decides in its turn; nothing that came from the other one goes back there.
+    back = boxes.carry(new, second, name="two", peer="new")
+    assert (back.people, back.promotions, back.keys, back.waits) == (0, 0, 0, "")
+
+
+def test_what_a_box_took_from_another_itself_it_does_not_take_again_from_a_third(
+    first: Site, second: Site, tmp_path: Path
+) -> None:
+    first.promote(VERSION)
+    receive(second, VERSION)
+    boxes.carry(first, second, name="two", peer="one")
+    third = boxes.open_box(tmp_path / "three")
+    for box, name in ((first, "one"), (second, "two")):
+        boxes.pair(box, third, names=(name, "three"))
+    receive(third, VERSION)
+    boxes.carry(first, third, name="three", peer="one")
+
+    again = boxes.carry(second, third, name="three", peer="two")
+
+    assert (again.people, again.promotions, again.waits) == (0, 0, "")
+
+
 def test_two_boxes_that_decided_apart_are_left_to_people(first: Site, second: Site) -> None:
     boxes.carry(first, second, name="two", peer="one")
     first.promote(VERSION)
@@ -163,6 +215,73 @@ def test_two_boxes_that_decided_apart_are_left_to_people(first: Site, second: Si
     assert taken.promotions == 0
     assert "does not follow" in taken.waits
     assert second.client.current()["model_digest"] == NEXT
+
+
+def test_a_box_that_goes_back_follows_again_and_the_other_one_passes_over_what_it_left(
+    first: Site, second: Site
+) -> None:
+    apart, later = digest("apart"), digest("later")
+    first.promote(VERSION)
+    receive(second, VERSION)
+    boxes.carry(first, second, name="two", peer="one")
+    first.promote(NEXT)
+    second.promote(apart)
+    for box, version in ((second, NEXT), (first, apart), (first, later)):
+        receive(box, version)
+    for source, target, name, peer in ((first, second, "two", "one"), (second, first, "one", "two")):
+        stuck = boxes.carry(source, target, name=name, peer=peer)
+        assert (stuck.promotions, stuck.passed) == (0, 0)
+        assert "does not follow" in stuck.waits
+
+    second.client.rollback(person=signatories()[0].id, reason="this box is to follow")
+    still = boxes.carry(second, first, name="one", peer="two")
+    followed = boxes.carry(first, second, name="two", peer="one")
+    passed = boxes.carry(second, first, name="one", peer="two")
+    again = boxes.carry(second, first, name="one", peer="two")
+    (told,) = status.read(first.config, ledger=first.ledger, clock=first.clock)
+
+    assert "does not follow" in still.waits  # it went back, and does not serve what this box serves yet
+    assert (followed.promotions, followed.waits) == (1, "")
+    assert (passed.promotions, passed.passed, passed.waits) == (0, 2, "")
+    assert (again.passed, told.waiting) == (0, 0)
+    assert first.ledger.find(kind="standby.taken-over", limit=1)[0].body["passed"] == 2
+    second.promote(later)
+    assert boxes.carry(second, first, name="one", peer="two").promotions == 1
+    assert first.client.current()["model_digest"] == later
+
+
+def test_a_stop_that_the_other_box_has_left_again_stops_nothing_here(first: Site, second: Site) -> None:
+    """Both boxes stop production apart, both bring it back; the second one then takes over what the first one did."""
+    first.promote(VERSION)
+    receive(second, VERSION)
+    boxes.carry(first, second, name="two", peer="one")
+    for box in (first, second):
+        box.client.stop(person=signatories()[0].id, reason="apart")
+        box.clock.advance(60)
+        box.promote(VERSION)
+
+    followed = boxes.carry(first, second, name="two", peer="one")
+    back = boxes.carry(second, first, name="one", peer="two")
+
+    assert (followed.promotions, followed.waits) == (2, "")
+    assert (back.promotions, back.passed, back.waits) == (0, 2, "")
+    assert first.client.current()["model_digest"] == VERSION
+
+
+def test_no_record_that_only_says_so_lets_a_promotion_be_passed_over(first: Site, second: Site) -> None:
+    """The second box's root writes that it follows the first one: with another leaf than the first one recorded."""
+    boxes.carry(first, second, name="two", peer="one")
+    first.promote(VERSION)
+    second.promote(NEXT)
+    made = second.ledger.find(kind="promotion.made", limit=1)[0].body
+    for sequence, leaf_hash in ((3, digest("a leaf")), (9999, digest("none"))):
+        mark = {"origin": first.ledger.head().origin, "sequence": sequence, "leaf_hash": leaf_hash}
+        second.ledger.append("promotion.made", {**made, "carried": mark})
+
+    taken = boxes.carry(second, first, name="one", peer="two")
+
+    assert (taken.promotions, taken.passed) == (0, 0)
+    assert "does not follow" in taken.waits
 
 
 def test_a_promotion_is_judged_again_by_the_standbys_own_people_and_gates(first: Site, second: Site) -> None:

@@ -117,7 +117,7 @@ def test_a_bundle_sent_in_parts_lies_in_the_inbox_as_it_was_and_is_taken_from_th
     ]
     with listening(second, "one", inbox.handle) as port:
         own = line(first, "two", port)
-        assert own.call("have") == {"size": 0}
+        assert own.call("have") == {"size": 0, "root": ""}
         for name, offset, data in parts:
             own.call("put", name=name, offset=offset, data=boxes.b64(data))
         with pytest.raises(WireError, match="refused"):

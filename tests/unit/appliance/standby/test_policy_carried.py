@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -261,6 +262,20 @@ def test_one_that_was_said_to_hold_after_its_time_is_refused(first: Site, second
 
     assert "after the statement had expired" in taken.waits
     assert taken.held_back == "letters"
+
+
+def test_one_that_was_taken_over_late_reaches_a_box_that_is_set_up_anew(
+    first: Site, second: Site, tmp_path: Path
+) -> None:
+    sign(first, LOOSE, ANA, BEN)
+    second.clock.advance(200 * 3600)
+    over(first, second)
+    new = boxes.set_up_anew(second, tmp_path / "new")
+
+    taken = boxes.carry(second, new, name="new", peer="two")
+
+    assert (taken.people, taken.policies, taken.waits) == (2, 1, "")
+    assert in_force(new.ledger) == in_force(second.ledger) != packaged()
 
 
 def test_one_of_another_site_is_refused(first: Site, second: Site) -> None:

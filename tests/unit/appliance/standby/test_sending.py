@@ -78,6 +78,17 @@ def test_what_came_by_medium_is_not_sent_again(first: Site, second: Site) -> Non
     assert (sent.start, grown.before) == (made.size, made.size)
 
 
+def test_what_lies_there_while_a_medium_brings_more_ends_no_turn(first: Site, second: Site) -> None:
+    with reachable(first, second) as config:
+        send(first, config)
+        first.promote(digest("version"))
+        more = boxes.grow(second, boxes.bundle(first, "two", since=0), "one")
+
+        assert sending.take_in(second.config, "one", ledger=second.ledger) is None
+
+        assert send(first, config).start == more.size
+
+
 def test_a_box_whose_old_disk_was_put_back_hears_that_the_other_one_holds_more_of_it(first: Site, second: Site) -> None:
     with reachable(first, second) as config:
         send(first, config)

@@ -17,13 +17,14 @@ from appliance.audit.memory import MemoryLedger
 from appliance.cli import standby
 from appliance.config import Config
 from appliance.errors import NotActiveError
-from appliance.standby import channel, permit, voters
+from appliance.standby import channel, permit, voters, whole
 from appliance.standby.address import NoAddress
 from appliance.standby.keeper import Keeper, Voters
 from appliance.standby.lease import Kept, Lease, Rules
 from appliance.standby.pairing import Relation, require_paired
 from appliance.standby.peers import Listener, PeerLine
 from appliance.standby.voters import LASTS_SECONDS, Hearing
+from media import canonical
 from media.clock import SystemClock
 from media.errors import UsageError
 from tests.support import boxes
@@ -230,6 +231,21 @@ def test_the_doctor_says_which_voter_is_silent_and_what_that_means(tmp_path: Pat
     assert "neither box takes over by itself" in bad.why
     assert "systemctl status sealift-standby" in bad.fix
     assert list(voting.findings(config_of(tmp_path))) == []
+
+
+def test_the_doctor_says_that_this_box_lost_records_and_must_not_serve(tmp_path: Path) -> None:
+    config = config_of(tmp_path, lease=True, peer="two", witness="three")
+    tell(config, witness_answers=True)
+    folder = config.at.state / "standby"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / whole.STATE).write_bytes(canonical.dumps({"peer": "two", "why": "it holds 9 records of this box"}))
+
+    bad, good = voting.findings(config)
+
+    assert (bad.is_good, good.is_good) == (False, True)
+    assert bad.text == "this box lost records that two holds: it holds 9 records of this box"
+    assert "a fork" in bad.fix
+    assert len(list(voting.findings(config_of(tmp_path, lease=True, peer="new", witness="three")))) == 1
 
 
 def test_the_doctor_of_a_witness_says_who_is_let_in(tmp_path: Path) -> None:
