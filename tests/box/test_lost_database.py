@@ -9,6 +9,7 @@ answer of before the backup is proven afterwards, by both nodes.
 import contextlib
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -55,13 +56,13 @@ def nodes(server: PostgresServer, tmp_path: Path) -> Iterator[dict[str, Node]]:
 def answer(node: Node, key: str) -> dict[str, object]:
     """Ask a node as a caller does; return status and, of an answer, its request's id."""
     told = node.machine.shell(
-        f"curl -s -D - -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{ASK}'"
+        "curl -s -w '\\n%{http_code} %header{x-request-id}'"
+        f" -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{ASK}'"
         " --unix-socket /run/sealift/gateway.sock http://x/v1/chat/completions"
     ).stdout
-    head, _, body = told.partition("\r\n\r\n")
-    fields = dict(line.split(": ", 1) for line in head.splitlines()[1:])
-    named = {name.lower(): value for name, value in fields.items()}
-    return {"status": int(head.split()[1] if head else 0), "id": named.get("x-request-id", ""), "body": body}
+    body, _, tail = told.rpartition("\n")
+    status, _, request = tail.partition(" ")
+    return {"status": int(status or 0), "id": request, "body": body}
 
 
 def says(node: Node, words: str) -> tuple[int, str]:
@@ -171,6 +172,7 @@ def test_nodes_with_lists_of_names_come_back_with_their_proofs_when_their_server
         print("proof before:", says(one, f"prove {request}"))
     backup = backed_up(one)
     lost = str(answer(two, key)["id"])
+    print("stop:", says(one, f"stop --as {ANA.id} --reason 'to be sure'"))
     (one.machine.root / "root/printed.txt").write_text(str(two.sealift("audit checkpoint")["note"]))
 
     with another(server) as new:
@@ -235,5 +237,14 @@ def to_the_new_server(one: Node, two: Node, name: str, before: str) -> None:
     print("second, with the keys:", journal(two.machine, "sealift-ledger")[-1500:])
     shutil.copy(one.machine.root / "etc/sealift/ledger.pub", two.machine.root / "etc/sealift/ledger.pub")
     two.machine.run("systemctl", "reset-failed", shown=False)
+    begin_all(two)
+    wait_until(lambda: two.state() == "running", journal(two.machine, "sealift-ledger"), 120)
+    print("people:", says(two, "people list"), says(two, "models list"))
+    time.sleep(5)
+    print("promoter:", journal(two.machine, "sealift-promoter")[-1500:], journal(two.machine, "sealift-canary")[-1500:])
+    two.machine.shell("systemctl stop 'sealift-*'")
+    two.machine.shell(
+        "mkdir /root/promoter-before && cd /var/lib/sealift/promoter && mv people.json promotions /root/promoter-before/; ls -la"
+    )
     begin_all(two)
     wait_until(lambda: two.state() == "running", journal(two.machine, "sealift-ledger"), 120)
