@@ -135,7 +135,6 @@ class Books:
             if leaf.hash != promotion.leaf_hash or leaf.kind != promotion.kind.event:
                 raise _damaged(f"promotion {promotion.number}", "the ledger has another record at its place")
 
-
     def _require_people_of_here(self, people: SitePeople) -> None:
         """Pass where what the list took last is a record about people here, too: else it is of another ledger."""
         if people.sequence < 0:

@@ -244,7 +244,7 @@ def to_the_new_server(one: Node, two: Node, name: str, before: str) -> None:
     print("promoter:", journal(two.machine, "sealift-promoter")[-1500:], journal(two.machine, "sealift-canary")[-1500:])
     two.machine.shell("systemctl stop 'sealift-*'")
     two.machine.shell(
-        "mkdir /root/promoter-before && cd /var/lib/sealift/promoter && mv people.json promotions /root/promoter-before/; ls -la"
+        "mkdir /root/promoter-before && mv /var/lib/sealift/promoter/{people.json,promotions} /root/promoter-before/"
     )
     begin_all(two)
     wait_until(lambda: two.state() == "running", journal(two.machine, "sealift-ledger"), 120)

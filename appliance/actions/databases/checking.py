@@ -189,10 +189,19 @@ def _limits(config: Config) -> Iterator[Finding]:
     yield Finding(name="limits", state=OK, value=f"version {LIMITS.version}, for all nodes together")
 
 
+def require_held_back(places: Places) -> None:
+    """Return when what was decided can be held back from the callers of a site whose state is on a server.
+
+    Raises:
+        DatabaseError: The server is away, or has no table for that.
+    """
+    with closing(Session(connect(places, "reader"))) as session:
+        HELD.require_present(session)
+
+
 def _held_back(places: Places) -> Sequence[Finding]:
     try:
-        with closing(Session(connect(places, "reader"))) as session:
-            HELD.require_present(session)
+        require_held_back(places)
     except DatabaseError as error:  # nodes of a release of before go on without it, so this one does
         return [Finding(name="held back", state=REMARK, value=f"{error.what}: {error.why}", fix=error.fix)]
     return [Finding(name="held back", state=OK, value="what was decided waits for its engines, on all nodes")]

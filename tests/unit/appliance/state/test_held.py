@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import StaticPool
 
+from appliance.actions import nodes
 from appliance.actions.databases import checking, migrating
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config, Places, PlacesSection
@@ -120,6 +121,10 @@ def test_a_server_without_the_table_holds_nothing_back_and_gets_it_like_the_othe
     config = Config(site="demo", places=PlacesSection(root=str(alone_on_server.root)), database=alone_on_server.server)
     (found,) = (one for one in checking.check(config, clock=SystemClock()) if one.name == "held back")
     assert (found.state, found.fix) == (checking.REMARK, "`sealift db migrate up`")
+
+    among = alone_on_server.server.model_copy(update={"node": "a"})
+    (remark,) = (one for one in nodes.findings(config.model_copy(update={"database": among})) if one.name == found.name)
+    assert (remark.is_good, remark.fix) == (None, found.fix)
 
     assert [change.part for change in migrating.migrate(alone_on_server, "up")] == ["held"]
     later = ledger.append("promotion.rolled-back", bodies()["promotion.rolled-back"]).sequence
