@@ -127,15 +127,16 @@ def until_it_is_lost(
     printed.write_text(as_json(first, "audit", "checkpoint")["note"])
     done = second("--json", "prove", "req-a")
     assert (done.code, "node a ran the gates" in done.out) == (ProofError.exit_code, True)
-    shutil.copytree(*(site.config.at.registry / "evidence" for site in nodes), dirs_exist_ok=True)
+    there, here = (site.config.at.registry / "evidence" for site in nodes)
+    shutil.copytree(there, here, dirs_exist_ok=True)
     assert proves(second, "req-a")
     return Lost(digest=digest, backup=str(folder / "disk" / made["name"]), printed=printed)
 
 
 def restore(a: RunningSite, first: Run, lost: Lost, home: Path) -> None:
     """Take steps 2 to 4 of the page, and what is refused before each."""
-    words = ("backup", "restore", lost.backup, "--home", str(home), *TWO, "--reason", "server lost")
-    words = (*words, "--checkpoint", str(lost.printed))
+    words = ["backup", "restore", lost.backup, "--home", str(home), *TWO, "--reason", "server lost"]
+    words += ["--checkpoint", str(lost.printed)]
     done = first("--json", *words)
     assert (done.code, "database.kind sqlite" in done.out) == (ConflictError.exit_code, True)
     change(a, ('kind = "postgresql"', 'kind = "sqlite"'), ('node = "a"\n', ""))
