@@ -138,7 +138,7 @@ def restore(a: RunningSite, first: Run, lost: Lost, home: Path) -> None:
     words = ["backup", "restore", lost.backup, "--home", str(home), *TWO, "--reason", "server lost"]
     words += ["--checkpoint", str(lost.printed)]
     done = first("--json", *words)
-    assert (done.code, "database.kind sqlite" in done.out) == (ConflictError.exit_code, True)
+    assert (done.code, "take database.node out" in done.out) == (ConflictError.exit_code, True)
     change(a, ('kind = "postgresql"', 'kind = "sqlite"'), ('node = "a"\n', ""))
     done = first("--json", *words)
     assert (done.code, "--replace" in done.out) == (ConflictError.exit_code, True)
