@@ -46,6 +46,7 @@ ATTACHED = _files("engines", "vllm_attached*")
 # And of booted boxes: the whole line and what follows from it, and units that reach a server.
 BOXES = _files("box", "box", "faults")
 DATABASES = _files("box", "database*", "moved*")
+LOST = _files("box", "lost*")
 
 
 def _pytest(*wanted: str) -> list[list[str]]:
@@ -94,9 +95,9 @@ SHARDS: dict[str, Shard] = {
     "interop-server": Shard(_pytest("-m", "interop", *SERVERS), 10),
     "box-time": _boots(15, "-m", "box_time"),
     "slow": Shard(_pytest("-n", "2", "--dist", "loadfile", "-m", "slow", "tests/functional"), 12),
-    "units": _boots(12, "-m", "box", *_without([*BOXES, *DATABASES]), after=()),
+    "units": _boots(12, "-m", "box", *_without([*BOXES, *DATABASES, *LOST]), after=()),
     "slow-others": Shard(_pytest("-n", "2", "--dist", "loadfile", "-m", "slow", "--ignore=tests/functional"), 6),
-    "units-database": Shard([[*BOXED, "-m", "box", *DATABASES]], 10, 20, needs_root=True),
+    "units-database": Shard([[*BOXED, "-m", "box", *DATABASES]], 12, 20, needs_root=True),
     "box-changes": _boots(15, "-m", "box_changes"),
     # A whole computer, emulated: its programs take some twenty times as long.
     "hardware": Shard([[*BOXED, "-m", "hardware", f"--ignore={DISK}", "tests/hardware"]], 10, 20, needs_root=True),
@@ -113,6 +114,8 @@ SHARDS: dict[str, Shard] = {
     "hardware-disk": _on_demand(30, "-m", "hardware", DISK, needs_root=True),
     # Eight minutes of what `units-database` tries in part.
     "box-database": _on_demand(20, "-m", "box_database", needs_root=True),
+    # A database server is lost for good: up to two nodes with lists of names in service again.
+    "units-lost": _on_demand(20, "-m", "box", *LOST, needs_root=True),
     # Ten minutes; that this release takes back what does not answer, `box-changes` shows.
     "box-returned": _on_demand(20, "-m", "box_returned", needs_root=True),
     # vLLM as a site gets it: 168 wheels are carried, scanned, and installed on a booted box.

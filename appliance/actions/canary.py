@@ -241,12 +241,10 @@ def _is_unfinished(here: Surroundings) -> bool:
     ]
     if not decided:
         return False
-    with here.state.connect() as connection:
-        told = projection.applied_sequence(connection)
     named = set(wanted_engines(here.config, production.loadable, production.current))
     running = {one.name for one in here.supervisor.units() if one.state is UnitState.ACTIVE and is_production(one.name)}
     return any(
-        (line.last is not None and told < line.last.sequence)
+        (line.last is not None and not projection.is_told(here.state, line.last.sequence))
         or (line.canary is not None and not {engine_unit(STAGE, digest) for digest in line.loadable} <= running)
         or any(is_left_by(line, unit_digest(unit), production) for unit in running - named)
         for line in decided

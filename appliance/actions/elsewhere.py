@@ -49,7 +49,10 @@ def follow(here: Surroundings) -> Served | None:
     named = set(wanted_engines(here.config, production.loadable, production.current))
     left = [one for one in running - named if any(is_left_by(line, unit_digest(one), production) for line in lines)]
     lacking = (digest for line in lines for digest in _lacking(here, line, running))
-    return settle(here) if left or any(lacking) else None
+    if not left and not any(lacking):
+        return None
+    # What is decided meanwhile is first carried out where that was.
+    return settle(here, known=None if production.last is None else production.last.sequence)
 
 
 def _is_told(here: Surroundings, production: Production) -> bool:

@@ -3,15 +3,22 @@
 from collections.abc import Iterator
 from contextlib import suppress
 
-from appliance.actions.databases.checking import require_counters
+from appliance.actions.databases.checking import require_counters, require_held_back
 from appliance.actions.findings import Finding
-from appliance.audit import nodekeys
+from appliance.audit import nodekeys, pin, storage
 from appliance.audit.facts import Ledger
 from appliance.audit.nodekeys import Compared
 from appliance.audit.offline import OfflineLedger
 from appliance.audit.postgres_sharing import Node, nodes_of
 from appliance.config import Config
-from appliance.errors import DatabaseError, KeyMissingError, LedgerUnavailableError, NotPromotedError
+from appliance.errors import (
+    DatabaseError,
+    KeyMissingError,
+    LedgerDamagedError,
+    LedgerUnavailableError,
+    NotPromotedError,
+    ProofError,
+)
 from appliance.install.engines import environment_of
 from appliance.keys import commitments
 from appliance.keys.opening import open_keys
@@ -72,8 +79,10 @@ def findings(config: Config) -> Iterator[Finding]:
         fix=f"start sealift-ledger on this node; {_PAGE}: several nodes",
     )
     yield from _keys(config)
+    yield from _pinned(config)
     yield from _versions(config)
     yield _limits(config)
+    yield from _held_back(config)
 
 
 def _limits(config: Config) -> Finding:
@@ -84,6 +93,19 @@ def _limits(config: Config) -> Finding:
         text, fix = f"{error.what}: {error.why}", error.fix
     why = "what cannot be counted is not answered: callers get 503 here"
     return Finding(name="limits", is_good=not fix, text=text, why=why, fix=fix)
+
+
+def _held_back(config: Config) -> Iterator[Finding]:
+    try:
+        require_held_back(config.at)
+    except DatabaseError as error:
+        yield Finding(
+            name="held back",
+            is_good=None,
+            text=f"{error.what}: {error.why}",
+            why="nodes of a release from before go on without it, so this one does, too",
+            fix=error.fix,
+        )
 
 
 def _keys(config: Config) -> Iterator[Finding]:
@@ -111,6 +133,24 @@ def _keys(config: Config) -> Iterator[Finding]:
         if names
         else f"destroy it here, too: `sealift box-keys destroy`; {_PAGE}: several nodes",
     )
+
+
+def _pinned(config: Config) -> Iterator[Finding]:
+    """That the key which everything is proven by is not here, or is another ledger's; it is copied by people."""
+    if storage.marked(config.at.ledger) is None:
+        return  # this node never had the ledger open
+    try:
+        pinned, origin = pin.read_pin(config.at), OfflineLedger(config.at, clock=SystemClock()).head().origin
+    except (LedgerUnavailableError, LedgerDamagedError, ProofError):  # other findings
+        return
+    if pinned is None or pinned.name != origin:
+        yield Finding(
+            name="node ledger.pub",
+            is_good=False,
+            text="absent" if pinned is None else f"is the key of {pinned.name}, and the ledger is {origin}",
+            why="nothing is proven on this node: no answer, no record, no export",
+            fix=f"copy /etc/sealift/{pin.FILE_NAME} from a node that answers, and compare both",
+        )
 
 
 def _versions(config: Config) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from typing import Final, Protocol
 from sqlalchemy import Engine
 
 from appliance.actions.fit import Holds, fit, further_that_fit
+from appliance.actions.following import is_anothers
 from appliance.actions.linefaults import LineFaults
 from appliance.audit.facts import Ledger
 from appliance.config import Config
@@ -31,6 +32,7 @@ from appliance.install.jobs import Kind
 from appliance.install.supervisor import Supervisor, UnitState, engine_of, engine_unit
 from appliance.promote.client import PromoterClient
 from appliance.promote.folder import PromoterFolder
+from appliance.promote.history import Production
 from appliance.promote.standing import Standing, current_digest, require_loadable
 from appliance.registry import memory
 from appliance.registry.windows import Asked
@@ -114,7 +116,12 @@ class Served:
 
 
 def settle(
-    here: Surroundings, *, keep: tuple[str, ...] = (), line: int | None = None, rests: int | None = None
+    here: Surroundings,
+    *,
+    keep: tuple[str, ...] = (),
+    line: int | None = None,
+    rests: int | None = None,
+    known: int | None = None,
 ) -> Served:
     """Bring engines and state to what the promoter's chain says.
 
@@ -123,6 +130,7 @@ def settle(
         keep: Digests whose engines stay warm, for going back fast.
         line: The one line that is brought back; that an engine of another does not answer is told then, and no error.
         rests: The line that a window keeps down; its engines are neither started nor asked for.
+        known: The sequence of the decision that is to be carried out; where there is a later one, nothing is done.
 
     Raises:
         NotPromotedError: The chain does not verify; nothing was started.
@@ -138,6 +146,9 @@ def settle(
     started: list[str] = []
     stopped: list[str] = []
     production = PromoterFolder(places.promoter).production()
+    last = -1 if production.last is None else production.last.sequence
+    if known is not None and known != last:
+        return Served(standing=None, started=(), stopped=(), seconds=0.0)
     loadable = production.loadable
     faults = LineFaults(production, told=lambda: projection.told_sequence(here.state), line=line)
     kept = {engine_unit(STAGE, digest) for digest in keep}
@@ -160,7 +171,12 @@ def settle(
             alone = faults.take(digest, error)
             here.tell(f"{unit} does not answer: {error.why}; {_WITHOUT[alone]}")
     faults.require_takes_effect()
-    projection.tell(here.state, here.ledger, through=-1 if production.last is None else production.last.sequence)
+    if _is_anothers_to_tell(here, production, in_window=line is not None or rests is not None):
+        # Callers are sent by what was before, so that stays; what this node's engines have they get all the same.
+        projection.catch_up(here.state, here.ledger)
+        wanted |= set(_others(here, wanted))
+    else:
+        projection.tell(here.state, here.ledger, through=last)
     seconds = here.clock.monotonic() - begun
     left = _others(here, wanted)
     if left and loadable:
@@ -215,6 +231,14 @@ def is_production(unit: str) -> bool:
 def unit_digest(unit: str) -> str:
     """Return the first twelve digits of the version that an engine's unit serves."""
     return (engine_of(unit) or ("", ""))[1]
+
+
+def _is_anothers_to_tell(here: Surroundings, production: Production, *, in_window: bool) -> bool:
+    """Tell whether another node is still to carry out what was decided: a window that ends here tells nobody of it."""
+    last = production.last
+    if not in_window or last is None or projection.told_sequence(here.state) >= last.sequence:
+        return False
+    return bool(production.serving) and is_anothers(here.config, here.ledger, last)
 
 
 def _start_further(here: Surroundings, loaded: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:

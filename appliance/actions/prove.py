@@ -332,7 +332,7 @@ class _Proof:
         return Found(value=statement, detail=detail, data=data)
 
     def _gates(self, statement: Statement, *, before: int) -> Found[None]:
-        document = evidence.read(self._config.at, statement.evidence_digest)
+        document = self._evidence(statement.evidence_digest)
         policy = canonical.mapping(document.get("policy"), "evidence.policy")
         if (document.get("model_digest"), policy.get("digest")) != (statement.model_digest, statement.policy_digest):
             raise ProofError(what="the evidence is about another version or policy", why="", fix="")
@@ -349,6 +349,22 @@ class _Proof:
             raise ProofError(what="a gate did not pass, or was not recorded", why=_list(names), fix="")
         detail = f"{_list(names)} passed; evidence {statement.evidence_digest[:12]} hashed again"
         return Found(value=None, detail=detail, data={"evidence_digest": statement.evidence_digest, "gates": names})
+
+    def _evidence(self, digest: str) -> dict[str, Any]:
+        """Return a document of gates; of several nodes only the one that ran them has it, until it is copied."""
+        try:
+            return evidence.read(self._config.at, digest)
+        except ProofError as error:
+            nodes = {leaf.via.node for leaf in self._ledger.all("gate.result", "evidence_digest", digest)}
+            others = sorted(nodes - {"", self._config.database.node})
+            if not self._config.database.node or not others:
+                raise
+            raise ProofError(
+                what=f"the evidence {digest[:12]} is not on this node",
+                why=f"node {others[0]} ran the gates: prove there, or copy"
+                f" /var/lib/sealift/registry/evidence/{digest}.json from it",
+                fix="",
+            ) from error
 
     def _whole_ledger(self) -> Found[None]:
         anchor = self._ledger.anchor()

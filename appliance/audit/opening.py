@@ -50,7 +50,7 @@ def open_log(config: Config, *, keys: KeyProvider, clock: Clock, memory: Memory 
             server away, or it cannot be written.
         LedgerDamagedError: It contradicts itself: people decide.
         KeyMissingError: There is no checkpoint key, or it is another one; or, where several nodes answer, any key is
-            another one than theirs.
+            another one than theirs; or this box has pinned the key of another ledger than the one on its server.
     """
     keys.public(rotating.KEY_NAME)  # without any key no ledger is begun
     with storage.writing(config.at, wait_seconds=_LOCK_WAIT_SECONDS) as (backend, engine):
@@ -61,6 +61,8 @@ def open_log(config: Config, *, keys: KeyProvider, clock: Clock, memory: Memory 
         named = succession.newest_of(backend)
         kind = SharedLog if shared else Log
         log = kind.open(backend, clock=clock, site=config.site, signer=rotating.choose(keys, named))
+        if config.at.server is not None:
+            pin.require_same(config.at, log.vkey)
         if memory is not None:
             remembering.require_nothing_lost(log, memory)
             remembering.remember(log, memory)

@@ -6,6 +6,7 @@ from typing import Final
 
 from appliance.audit.note import VerifierKey
 from appliance.config import Places
+from appliance.errors import KeyMissingError
 
 FILE_NAME: Final = "ledger.pub"
 
@@ -21,6 +22,24 @@ def read_pin(places: Places) -> VerifierKey | None:
     except (OSError, UnicodeDecodeError):
         return None
     return VerifierKey.from_text(untrusted)
+
+
+def require_same(places: Places, key: VerifierKey) -> None:
+    """Return where no key is pinned, or the one that the records on a server begin with.
+
+    Raises:
+        KeyMissingError: Another is: a node kept that of a ledger of its own, or of before a restore; or somebody
+            rewrote the records.
+        ProofError: The file is not a verifier key.
+    """
+    pinned = read_pin(places)
+    if pinned is not None and pinned != key:
+        raise KeyMissingError(
+            what=f"{FILE_NAME} here is the key of another ledger than the one on the server",
+            why=f"here is {pinned.name}+{pinned.key_id.hex()}, there {key.name}+{key.key_id.hex()}; nothing is proven",
+            fix=f"where this node joined, or a backup was restored, copy /etc/sealift/{FILE_NAME} from a node that"
+            " answers, compare both, start again; else people find out who changed what: docs/operator/postgresql.md",
+        )
 
 
 def pin(places: Places, key: VerifierKey) -> bool:

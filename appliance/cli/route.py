@@ -44,4 +44,9 @@ def _explain(
     else:
         where = "" if found.line is None else f", in line {found.line}"
         lines.append(f"{decided}: {answers.name} {answers.version} ({answers.model_digest[:12]}) answers{where}")
+    lines += [
+        f"{one.name} {one.version} ({one.model_digest[:12]}) was decided and is held back until its engine answers;"
+        f" a canary is gone on with by itself, else `sealift promote {one.model_digest[:12]}` carries it out"
+        for one in found.waiting
+    ]
     own.result(found.to_json(), "\n".join(lines))

@@ -25,6 +25,7 @@ from appliance.stages import FIRST_LINE
 from appliance.state import held as held_back
 from appliance.state.database import open_state
 from appliance.state.lines import Standing, homes
+from appliance.state.lines import stands as stands_for_callers
 from appliance.state.projection import applied_sequence
 from media.clock import Clock, from_text
 from media.embedding import EmbeddingProfile
@@ -312,8 +313,8 @@ class StateRoutes:
     def _read(self, connection: Connection, *, is_whole: bool) -> Lines:
         # State of before the release that knows lines has no column for them, and no line but the first.
         self._has_lines = self._has_lines or staterows.has_lines(connection)
-        held, known = held_back.held(held_back.folder_of(connection.engine)), self._has_lines
-        stands = staterows.stands(connection, has_lines=known, held=held, socket_of=self._socket)
+        held, known = held_back.held(connection), self._has_lines
+        stands = stands_for_callers(connection, has_lines=known, held=held, socket_of=self._socket)
         opened = staterows.rollouts(connection, has_lines=known, held=held) if is_whole else {}
         rules = _rules(connection, stands) if is_whole else {}
         serving = []

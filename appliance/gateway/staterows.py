@@ -1,13 +1,11 @@
 """What a gateway asks the tables of the state for, whichever release left them there."""
 
-from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from sqlalchemy import Connection, inspect, null, select
 
 from appliance.stages import FIRST_LINE
-from appliance.state.lines import Standing, standing
 from appliance.state.rollouts import OPEN
 from appliance.state.tables import CallerStop, KeyRule, ModelVersion, Promotion, Release, Rollout
 
@@ -30,28 +28,6 @@ def has_lines(connection: Connection) -> bool:
 def has_rollouts(connection: Connection) -> bool:
     """Tell whether the schema knows canaries, rules of keys and stopped callers."""
     return inspect(connection).has_table(Rollout.__tablename__)
-
-
-def stands(
-    connection: Connection, *, has_lines: bool, held: Collection[int], socket_of: Callable[[str], Path]
-) -> dict[int, Standing]:
-    """Return where each line stands for callers, by what was decided and is not held back.
-
-    What is held back counts all the same where its engine is there and that of the version before is not: a release of
-    before has then carried it out, which takes nothing out of the file.
-    """
-    decided = standing(connection, has_lines=has_lines)
-    if not held:
-        return decided
-    before, found = standing(connection, has_lines=has_lines, without=held), {}
-    for number, one in decided.items():
-        old = before.get(number)
-        goes_on = old is not None and not old.is_stopped and socket_of(old.last).exists()
-        if old != one and not goes_on and socket_of(one.last).exists():
-            found[number] = one
-        elif old is not None:
-            found[number] = old
-    return found
 
 
 def rollouts(connection: Connection, *, has_lines: bool, held: Collection[int] = frozenset()) -> dict[int, Any]:

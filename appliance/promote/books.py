@@ -57,6 +57,7 @@ class Books:
         people, production = self.folder.people(), self.folder.production()
         if self._agreed < 0:
             self._require_agreement(production)
+            self._require_people_of_here(people)
         last = -1 if production.last is None else production.last.sequence
         size = self.ledger.head().size
         start = max(self._agreed, min(people.sequence, last) + 1)
@@ -130,12 +131,26 @@ class Books:
             try:
                 leaf = self.ledger.leaf(promotion.sequence)
             except UsageError as error:
-                raise _damaged(promotion.number, "the ledger ends before it") from error
+                raise _damaged(f"promotion {promotion.number}", "the ledger ends before it") from error
             if leaf.hash != promotion.leaf_hash or leaf.kind != promotion.kind.event:
-                raise _damaged(promotion.number, "the ledger has another record at its place")
+                raise _damaged(f"promotion {promotion.number}", "the ledger has another record at its place")
+
+    def _require_people_of_here(self, people: SitePeople) -> None:
+        """Pass where what the list took last is a record about people here, too: else it is of another ledger."""
+        if people.sequence < 0:
+            return
+        try:
+            leaf = self.ledger.leaf(people.sequence)
+        except UsageError as error:
+            raise _damaged("the list of people", "the ledger ends before it") from error
+        if leaf.kind not in peoplebook.KINDS:
+            raise _damaged("the list of people", "the ledger has another record at its place")
 
 
-def _damaged(number: int, why: str) -> LedgerDamagedError:
+def _damaged(what: str, why: str) -> LedgerDamagedError:
     return LedgerDamagedError(
-        what=f"promotion {number} is not the ledger's", why=why, fix="see docs/operator/ledger.md: recovery"
+        what=f"{what} is not the ledger's",
+        why=why,
+        fix="see docs/operator/ledger.md: recovery; on a node that joins a restored ledger docs/operator/postgresql.md:"
+        " a lost server",
     )

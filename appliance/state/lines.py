@@ -1,7 +1,8 @@
 """The lines of production as the tables have them: what each serves, and which rows are of which."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, null, select
@@ -57,6 +58,28 @@ def standing(session: Reader, *, has_lines: bool = True, without: Collection[int
         for one in [one for one in found if line in {None, one}]:
             found[one] = replace(found[one], is_stopped=True)
     return dict(sorted(found.items()))
+
+
+def stands(
+    session: Reader, *, has_lines: bool = True, held: Collection[int], socket_of: Callable[[str], Path]
+) -> dict[int, Standing]:
+    """Return where each line stands for callers, by what was decided and is not held back.
+
+    What is held back counts all the same where its engine is there and that of the version before is not: a release of
+    before has then carried it out, which takes nothing out again; or a node has that engine alone.
+    """
+    decided = standing(session, has_lines=has_lines)
+    if not held:
+        return decided
+    before, found = standing(session, has_lines=has_lines, without=held), {}
+    for number, one in decided.items():
+        old = before.get(number)
+        goes_on = old is not None and not old.is_stopped and socket_of(old.last).exists()
+        if old != one and not goes_on and socket_of(one.last).exists():
+            found[number] = one
+        elif old is not None:
+            found[number] = old
+    return found
 
 
 def homes(session: Reader) -> dict[str, int]:

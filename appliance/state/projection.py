@@ -103,9 +103,8 @@ def tell(engine: Engine, ledger: Source, *, through: int) -> int:
         LedgerDamagedError, StoreWriteError: As `catch_up`.
     """
     last = _apply_all(engine, ledger, through=through)
-    with writing(engine):  # nobody holds anything back meanwhile
-        folder = held.folder_of(engine)
-        held.save(folder, [one for one in held.held(folder) if one > through])
+    with writing(engine) as connection:  # nobody holds anything back meanwhile
+        held.save(connection, [one for one in held.held(connection) if one > through])
     return last
 
 
@@ -113,7 +112,13 @@ def told_sequence(engine: Engine) -> int:
     """Return the sequence up to which callers are sent by what was decided."""
     with engine.connect() as connection:
         applied = applied_sequence(connection)
-    return min([applied, *(one - 1 for one in held.held(held.folder_of(engine)))])
+        return min([applied, *(one - 1 for one in held.held(connection))])
+
+
+def is_told(engine: Engine, sequence: int) -> bool:
+    """Tell whether callers are sent by what one record decided, whatever else is held back."""
+    with engine.connect() as connection:
+        return applied_sequence(connection) >= sequence and sequence not in held.held(connection)
 
 
 def catch_up(engine: Engine, ledger: Source) -> int:
@@ -141,8 +146,7 @@ def _apply_all(engine: Engine, ledger: Source, *, through: int) -> int:
         for leaf in page:
             with writing(engine) as connection:
                 if leaf.kind in held.KINDS and leaf.sequence > max(through, applied_sequence(connection)):
-                    folder = held.folder_of(engine)
-                    held.save(folder, {*held.held(folder), leaf.sequence})
+                    held.save(connection, {*held.held(connection), leaf.sequence})
                 apply(connection, leaf)
             done = leaf.sequence
         if len(page) < _PAGE:

@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 from appliance.config import Places
 from appliance.errors import DatabaseError
 from appliance.postgres.connecting import Role, connect, reason
-from appliance.state import migrating
+from appliance.state import held, migrating
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -67,7 +67,8 @@ def engine_of(places: Places, role: Role) -> Engine:
         connection.autocommit = False
         return cast("DBAPIConnection", connection)
 
-    engine = create_engine("postgresql+psycopg://", creator=creator, poolclass=NullPool)
+    options = {held.OPTION: held.ON_SERVER}
+    engine = create_engine("postgresql+psycopg://", creator=creator, poolclass=NullPool, execution_options=options)
     event.listen(engine, "begin", _begin if role != "reader" else _begin_reading)
     return engine
 

@@ -198,3 +198,60 @@ def the_power_fails_before_the_site_file_says_so(box: Node, in_file: str) -> Non
 
     answers(box)
     assert (box.machine.root / LEDGER / "ledger.db").stat().st_size == size
+
+
+# When the command is killed, by what can be seen on the box at that moment.
+FILE = f"/{LEDGER}/ledger"
+MOMENTS = {
+    "postgresql": (
+        "! systemctl is-active -q sealift-ledger.service",
+        f"test -e {FILE}.elsewhere",
+        f"! grep -q arriving {FILE}.elsewhere && test -e {FILE}.elsewhere",
+        f"grep -q 'kind = .postgresql' /{SITE}",
+        f"grep -q 'kind = .postgresql' /{SITE} && systemctl is-active -q sealift-ledger.service",
+    ),
+    "sqlite": (
+        "! systemctl is-active -q sealift-ledger.service",
+        f"test -e {FILE}.copying",
+        f"! test -e {FILE}.elsewhere",
+        f"grep -q 'kind = .sqlite' /{SITE}",
+    ),
+}
+
+
+def is_killed(box: Node, to: str, moment: str) -> bool:
+    """Type the command, and end it by SIGKILL at a moment; return whether it was still at work."""
+    script = (
+        f"{SEALIFT} db move --to {to} >/root/moved 2>&1 & pid=$!;"
+        f" while kill -0 $pid 2>/dev/null && ! {{ {moment}; }}; do :; done;"
+        " kill -9 $pid 2>/dev/null; wait $pid; echo $?"
+    )
+    return box.machine.shell(script).stdout.split()[-1] == "137"
+
+
+def test_a_move_that_is_killed_at_any_moment_is_gone_on_with_by_the_same_command(
+    box: Node, server: PostgresServer
+) -> None:
+    site = box.machine.root / SITE
+    key = str(box.sealift("keys create --department radiology --owner box")["key"])
+    kept, killed = [keep(box, 3)], []
+    (box.machine.root / "root/printed.txt").write_text(str(box.sealift("audit checkpoint")["note"]))
+    for round_number, there in enumerate(MOMENTS["postgresql"]):
+        text = site.read_text()
+        site.write_text(text.replace(f'name = "{named(text)}"', f'name = "{server.database()}"'))
+        assert box.sealift("db migrate up --on postgresql")["changes"]
+        back = MOMENTS["sqlite"][min(round_number, len(MOMENTS["sqlite"]) - 1)]
+        for to, moment in (("postgresql", there), ("sqlite", back)):
+            killed += [(to, moment)] if is_killed(box, to, moment) else []
+
+            box.sealift(f"db move --to {to}")
+
+            answers(box)
+            assert configuration.parse(site.read_bytes()).database.kind == to
+            assert box.asked("/v1/models", key)[0] == 200
+            for one in kept:
+                still_holds(box, one)
+            verified(box)
+            box.sealift("keys create --department surgery --owner box")
+            kept.append(keep(box, kept[-1].head.size))
+    assert len(killed) >= 2 * len(MOMENTS["postgresql"]) - 1, killed

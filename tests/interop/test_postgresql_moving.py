@@ -18,6 +18,7 @@ from appliance.audit.postgres_backend import PostgresBackend
 from appliance.audit.postgres_opening import open_reader, open_writer
 from appliance.audit.sqlite_backend import FILE_NAME, SqliteBackend
 from appliance.audit.verify import verify
+from appliance.config import Places
 from appliance.errors import (
     ConfigError,
     ConflictError,
@@ -31,6 +32,8 @@ from appliance.errors import (
 )
 from appliance.install.supervisor import UnitFacts, UnitState
 from appliance.install.trial import Trial, Trials
+from appliance.state import held, projection
+from appliance.state.database import open_state, writing
 from media.clock import SystemClock
 from tests.interop.test_postgresql_databases import CLOCK, Moving, everything
 from tests.interop.test_postgresql_databases import moving as moving  # noqa: PLC0414 - a fixture
@@ -148,6 +151,32 @@ def test_a_copy_to_the_file_that_is_cut_off_is_ended_by_the_same_again(
     assert everything(moving.files()) == before
     assert goes_on_in_its_file(moving)
     assert not goes_on_on_the_server(moving)
+
+
+def test_what_is_held_back_from_callers_goes_with_the_records_and_is_left_nowhere(moving: Moving) -> None:
+    def hold(places: Places, *sequences: int) -> None:
+        state = open_state(places)
+        with writing(state) as connection:
+            held.save(connection, sequences)
+        state.dispose()
+
+    def held_back(places: Places) -> frozenset[int]:
+        state = open_state(places, read_only=True)
+        with state.connect() as connection:
+            found = held.held(connection)
+        state.dispose()
+        return found
+
+    hold(moving.files(), 5)
+    for _ in range(2):
+        copying.copy(moving.file, "postgresql", clock=CLOCK)
+        assert (held_back(moving.tables()), held_back(moving.files())) == (frozenset({5}), frozenset())
+
+    hold(moving.tables(), 7)
+    for _ in range(2):
+        copying.copy(moving.server, "sqlite", clock=CLOCK)
+        assert (held_back(moving.files()), held_back(moving.tables())) == (frozenset({7}), frozenset())
+    assert projection.told_sequence(open_state(moving.files())) == 6
 
 
 @pytest.mark.parametrize("way", ["postgresql", "sqlite"])

@@ -14,21 +14,27 @@ from typing import Any, cast
 
 import pytest
 
-from appliance.actions import canary
+from appliance.actions import canary, elsewhere
 from appliance.actions.databases import migrating
 from appliance.actions.elsewhere import follow
-from appliance.actions.production import Surroundings
+from appliance.actions.production import Surroundings, settle
+from appliance.actions.promote import promote
 from appliance.actions.rollback import rollback
+from appliance.actions.routes import explain
 from appliance.actions.stop import stop
 from appliance.audit.facts import Appended
 from appliance.audit.memory import MemoryLedger
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.audit.verify import verify
-from appliance.errors import UnknownVersionError
+from appliance.errors import UnitError, UnknownVersionError
+from appliance.gateway.routing import StateRoutes
 from appliance.install.jobclient import JobsSupervisor
 from appliance.install.jobdesk import JobDesk
 from appliance.install.jobs import Kind
 from appliance.install.supervisor import UnitFacts, engine_unit
+from appliance.registry.descriptor import ModelDescriptor
+from appliance.registry.router import Query
+from appliance.state import projection
 from appliance.state.database import open_state
 from appliance.wire import Peer
 from media.clock import FixedClock
@@ -168,3 +174,90 @@ def test_what_is_decided_on_one_node_is_carried_out_by_the_other(nodes: tuple[No
     assert asked == [("start-production-engine", version.model_digest[:12], "b") for version in (first, second, first)]
     assert {leaf.via.node for leaf in ledger.find("promotion.")} == {"a"}
     assert verify(ledger).ok
+
+
+def reached(node: Node) -> str | None:
+    """Return the version that callers of a node are sent to, as its gateway reads it anew."""
+    found = StateRoutes(node.floor.site.config.at, node.floor.site.clock).lines().first
+    return None if found is None else found.production.model_digest
+
+
+def both_serve(a: Node, b: Node, *names: str) -> list[ModelDescriptor]:
+    """Bring versions to both nodes, of which the first serves on each."""
+    found = [a.floor.bring(name) for name in names]
+    for serial, (name, version) in enumerate(zip(names, found, strict=True), start=1):
+        store_version(b.floor.site.config, serial=serial, weights=name.encode())
+        b.floor.supervisor.know(version)
+    a.floor.serve(found[0])
+    b.looks()
+    assert reached(a) == reached(b) == found[0].model_digest
+    return found
+
+
+def test_callers_of_no_node_are_sent_to_a_version_before_an_engine_of_the_node_that_decided_answers(
+    nodes: tuple[Node, Node],
+) -> None:
+    a, b = nodes
+    first, second = both_serve(a, b, "first", "second")
+    unit = engine_unit("production", second.model_digest)
+    a.floor.supervisor.broken = frozenset({unit})
+    with pytest.raises(UnitError):
+        a.floor.serve(second)
+
+    # What each node does by itself, and any command, brings the state up.
+    b.looks()
+    projection.catch_up(a.floor.state, a.floor.site.ledger)
+
+    assert reached(a) == reached(b) == first.model_digest
+    assert a.floor.running() == b.floor.running() == {engine_unit("production", first.model_digest)}
+    said = explain(b.floor.site.config, b.floor.state, Query()).to_json()
+    assert (said["answers"], said["held_back"]) == (first.model_digest, [second.model_digest])
+
+    a.floor.supervisor.broken = frozenset()
+    promote(a.floor.here, second.model_digest, person="")
+    assert reached(a) == second.model_digest
+    b.looks()
+    assert reached(b) == second.model_digest
+    assert b.floor.running() == {unit} == a.floor.running()
+
+
+def test_a_window_that_ends_on_another_node_tells_nobody_what_is_still_to_be_carried_out(
+    nodes: tuple[Node, Node],
+) -> None:
+    a, b = nodes
+    first, second = both_serve(a, b, "first", "second")
+    a.floor.supervisor.broken = frozenset({engine_unit("production", second.model_digest)})
+    with pytest.raises(UnitError):
+        a.floor.serve(second)
+
+    b.looks()  # its promoter learns what was decided
+    b.floor.supervisor.rest(engine_unit("production", first.model_digest))
+
+    settle(b.floor.here, line=1)
+
+    assert reached(a) == first.model_digest
+    assert b.floor.running() == {engine_unit("production", second.model_digest)}
+    assert reached(b) == second.model_digest  # it has that engine alone
+    assert projection.told_sequence(b.floor.state) < b.floor.site.ledger.find("promotion.made", limit=1)[0].sequence
+
+
+def test_what_is_decided_while_another_node_follows_is_first_carried_out_where_it_was(
+    nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = nodes
+    first, second, third = both_serve(a, b, "first", "second", "third")
+    a.floor.serve(second)
+    a.floor.supervisor.broken = frozenset({engine_unit("production", third.model_digest)})
+
+    def late(here: Surroundings, **how: Any) -> Any:
+        monkeypatch.setattr(elsewhere, "settle", settle)
+        with pytest.raises(UnitError):
+            a.floor.serve(third)
+        return settle(here, **how)
+
+    monkeypatch.setattr(elsewhere, "settle", late)
+    b.looks()
+
+    assert reached(a) == second.model_digest
+    assert engine_unit("production", third.model_digest) not in b.floor.running()
+    assert first.model_digest != reached(b)

@@ -24,8 +24,9 @@ from appliance.actions import nodes
 from appliance.actions.boxkeys import Keyring
 from appliance.actions.databases import migrating
 from appliance.actions.status import status
-from appliance.audit import nodekeys, succession
+from appliance.audit import nodekeys, pin, succession
 from appliance.audit.lives import STARTED
+from appliance.audit.note import VerifierKey
 from appliance.audit.postgres_sharing import Node, nodes_of
 from appliance.audit.verify import verify
 from appliance.config import Places
@@ -243,6 +244,29 @@ def test_a_node_with_another_key_does_not_open_and_status_and_doctor_name_it(sit
     assert "copy content-hmac.v1 from" in found.fix
     assert well.is_good
     assert told.via.node == "a"
+
+
+def test_a_node_that_kept_the_public_key_of_a_ledger_of_its_own_does_not_open_and_says_what_to_copy(
+    sites: list[LedgerSite],
+) -> None:
+    first, second = sites
+    kept = second.config.at.etc / pin.FILE_NAME
+    kept.write_text(VerifierKey(name="sealift.local/own", public=b"\1" * 32).to_text() + "\n")
+    with first.process(), closing(first.door("ledger-gateway")) as ledger:
+        size = ledger.head().size
+        refused = second.start()
+        assert refused.wait(timeout=60) == KeyMissingError.exit_code
+        assert ledger.head().size == size
+        (found,) = (one for one in nodes.findings(second.config) if one.name == "node ledger.pub")
+        assert (found.is_good, "copy /etc/sealift/ledger.pub" in found.fix) == (False, True)
+        kept.unlink()
+        (absent,) = (one for one in nodes.findings(second.config) if one.name == "node ledger.pub")
+        assert absent.text == "absent"
+
+        shutil.copy(first.config.at.etc / pin.FILE_NAME, kept)
+        with second.process():
+            pass
+        assert not [one for one in nodes.findings(second.config) if one.name == "node ledger.pub"]
 
 
 def test_a_key_that_was_rotated_on_one_node_is_said_on_the_other_until_it_is_copied(sites: list[LedgerSite]) -> None:

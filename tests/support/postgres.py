@@ -58,7 +58,7 @@ UPDATE sealift_ledger.writer SET token = 0, moved = NULL;
 TRUNCATE sealift_state.release, sealift_state.model_version, sealift_state.gate_result, sealift_state.promotion,
   sealift_state.api_key, sealift_state.rollout, sealift_state.key_rule, sealift_state.caller_stop;
 UPDATE sealift_state.applied SET sequence = -1;
-TRUNCATE sealift_limits.bucket, sealift_limits.spent;
+TRUNCATE sealift_limits.bucket, sealift_limits.spent, sealift_held.held;
 """
 
 

@@ -130,7 +130,8 @@ def restore(
         raise ConflictError(
             what="a restore brings the ledger back as a file",
             why=f"database.kind is {config.database.kind}",
-            fix="restore with database.kind sqlite, then `sealift db move --to postgresql` into an empty database",
+            fix='set database.kind = "sqlite" and take database.node out; then `sealift db move --to postgresql`'
+            " into an empty database: docs/operator/postgresql.md, a lost server",
         )
     places = config.at
     started = clock.monotonic()

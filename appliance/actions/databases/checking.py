@@ -22,6 +22,7 @@ from appliance.errors import (
     PreflightError,
 )
 from appliance.postgres.connecting import ROLES, Role, connect, role_name
+from appliance.postgres.held_schema import HELD
 from appliance.postgres.limits_schema import LIMITS
 from appliance.postgres.session import Session
 from appliance.state import migrating, projection
@@ -56,6 +57,8 @@ def check(config: Config, *, clock: Clock) -> tuple[Finding, ...]:
             found += _tried(f"role {role_name(role)}", partial(_as_role, places, role))
     found += _tried("ledger", lambda: _ledger(config, clock))
     found += _tried("state", lambda: _state(config, clock))
+    if places.server is not None:
+        found += _held_back(places)
     if places.server is not None and config.database.node:
         found += _tried("limits", lambda: _limits(config))
     return tuple(found)
@@ -184,6 +187,24 @@ def require_counters(config: Config) -> None:
 def _limits(config: Config) -> Iterator[Finding]:
     require_counters(config)
     yield Finding(name="limits", state=OK, value=f"version {LIMITS.version}, for all nodes together")
+
+
+def require_held_back(places: Places) -> None:
+    """Return when what was decided can be held back from the callers of a site whose state is on a server.
+
+    Raises:
+        DatabaseError: The server is away, or has no table for that.
+    """
+    with closing(Session(connect(places, "reader"))) as session:
+        HELD.require_present(session)
+
+
+def _held_back(places: Places) -> Sequence[Finding]:
+    try:
+        require_held_back(places)
+    except DatabaseError as error:  # nodes of a release of before go on without it, so this one does
+        return [Finding(name="held back", state=REMARK, value=f"{error.what}: {error.why}", fix=error.fix)]
+    return [Finding(name="held back", state=OK, value="what was decided waits for its engines, on all nodes")]
 
 
 def _state(config: Config, clock: Clock) -> Iterator[Finding]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from sqlalchemy import Engine
+
 from appliance.actions.databases import comparing
 from appliance.actions.databases.comparing import Progress
 from appliance.audit import exclusive, postgres_opening, storage
@@ -23,9 +25,9 @@ from appliance.audit.postgres_sharing import nodes_of
 from appliance.audit.sqlite_backend import FILE_NAME, open_writer
 from appliance.audit.verify import require_sound_tail
 from appliance.config import Config, Places
-from appliance.errors import ConflictError, NotInstalledError, StoreWriteError
-from appliance.state import projection
-from appliance.state.database import open_state
+from appliance.errors import ApplianceError, ConflictError, NotInstalledError, StoreWriteError
+from appliance.state import held, projection
+from appliance.state.database import open_state, writing
 from media import durable
 from media.clock import Clock
 from media.errors import SealiftError, UsageError
@@ -89,7 +91,8 @@ def copy(
             fix="check the disk, then the same command again",
         ) from error
     if not dry_run:
-        _make_state(server_places if to == "postgresql" else file_places, folder, clock)
+        places = (file_places, server_places) if to == "postgresql" else (server_places, file_places)
+        _make_state(*places, folder, clock)
     return found
 
 
@@ -279,14 +282,34 @@ def _facts(to: Kind, backend: Backend, clock: Clock) -> Copied:
     )
 
 
-def _make_state(places: Places, folder: Path, clock: Clock) -> None:
+def _make_state(before: Places, places: Places, folder: Path, clock: Clock) -> None:
+    """Make the state where the records are now, with what is held back from callers where they were."""
     with _reading(places, folder) as backend:
         log = Log.read(backend, clock=clock)
         engine = open_state(places)
         try:
+            _carry_held(before, engine)
             projection.rebuild(engine, log)
         finally:
             engine.dispose()
+
+
+def _carry_held(before: Places, engine: Engine) -> None:
+    """Hold back here what was held back there, where it is taken out: a repeated move carries nothing old."""
+    try:
+        open_state(before, read_only=True).dispose()  # it is not made where there is none
+        old = open_state(before)
+    except ApplianceError:  # a state that does not read holds nothing back
+        return
+    try:
+        with writing(old) as there:
+            back = held.held(there)
+            if back:
+                with writing(engine) as here:
+                    held.save(here, held.held(here) | back)
+                held.save(there, ())
+    finally:
+        old.dispose()
 
 
 @contextmanager

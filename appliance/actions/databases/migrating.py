@@ -1,8 +1,8 @@
-"""The schemas up and down. The state's revisions are the same on both; ledger and limits are one version each so far.
+"""The schemas up and down. The state's revisions are the same on both; the others are one version each so far.
 
 On PostgreSQL the role `sealift_owner` does it, which no service has; each part is one transaction. The ledger's tables
 go down only while they are empty: nothing of ours removes a record. What the state's tables held follows from the
-ledger again (`sealift state rebuild`); what nodes counted together (limits) begins anew.
+ledger again (`sealift state rebuild`); what nodes counted together (limits) begins anew, and nothing is held back then.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from appliance.audit.postgres_schema import LEDGER
 from appliance.config import Places
 from appliance.errors import DatabaseError, NotInstalledError
 from appliance.postgres.connecting import connect, reason
+from appliance.postgres.held_schema import HELD
 from appliance.postgres.limits_schema import LIMITS
 from appliance.postgres.schema import Schema
 from appliance.postgres.session import Session
@@ -22,7 +23,7 @@ from appliance.state import database, migrating, server
 from media.errors import UsageError
 
 Direction = Literal["up", "down"]
-Part = Literal["ledger", "limits", "state"]
+Part = Literal["held", "ledger", "limits", "state"]
 NOTHING: Final = "none"
 
 
@@ -36,7 +37,7 @@ class Change:
     statements: str
 
 
-_SCHEMAS: Final[Mapping[Part, Schema]] = {"ledger": LEDGER, "limits": LIMITS}
+_SCHEMAS: Final[Mapping[Part, Schema]] = {"ledger": LEDGER, "limits": LIMITS, "held": HELD}
 
 
 def plan(places: Places, direction: Direction, to: str | None = None) -> tuple[Change, ...]:
@@ -82,8 +83,8 @@ def migrate(places: Places, direction: Direction, to: str | None = None) -> tupl
     """
     changes = plan(places, direction, to)
     revision = _revision(direction, to)
-    # The ledger first: when it may not go down, the state stays too.
-    for change in sorted(changes, key=lambda one: one.part):
+    # The ledger first: when it may not go down, all else stays too.
+    for change in changes:
         if change.part == "state":
             _migrate_state(places, direction, revision)
         else:

@@ -22,7 +22,7 @@ from appliance.install.supervisor import UnitState, engine_unit
 from appliance.registry.router import Query
 from appliance.state import projection
 from tests.support import lines
-from tests.support.ledger import DIGEST_A, DIGEST_B, bodies, rollout_bodies
+from tests.support.ledger import DIGEST_A, DIGEST_B, bodies, rollout_bodies, tell_all
 from tests.support.promotion import Site, digest, open_site
 from tests.support.signatories import signatories
 from tests.support.supervisor import FakeSupervisor
@@ -108,7 +108,7 @@ def happened(state: Engine, *steps: tuple[str, dict[str, Any]]) -> None:
         ledger.append("model.registered", {**bodies(version)["model.registered"], "name": name})
     for kind, changes in steps:
         ledger.append(kind, {**bodies(), **rollout_bodies()}[kind] | changes)
-    projection.catch_up(state, ledger)
+    tell_all(state, ledger)
 
 
 MADE = "promotion.made"
@@ -152,6 +152,39 @@ def test_while_line_1_is_stopped_rules_still_lead_to_others_and_nothing_else_ans
     assert explain(config, state, Query(task="letters")).to_json()["answers"] is None
     assert "no rule applies: nothing answers while line 1 is stopped" in said(config, state, monkeypatch)
     assert f"small 1 ({OTHER[:12]}) answers, in line 2" in said(config, state, monkeypatch, "--task", "classify")
+
+
+def test_what_was_decided_and_is_held_back_is_told_and_answers_nothing(
+    site: Site, state: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened(state, CHAT)
+    later = MemoryLedger()
+    for _ in range(len(NAMES) + 1):
+        later.append("key.created", bodies()["key.created"])
+    later.append(MADE, bodies(DIGEST_B)[MADE] | {"previous": DIGEST_A})
+    later.append("promotion.canary-started", rollout_bodies()["promotion.canary-started"] | TRIED[1] | {"line": None})
+    projection.catch_up(state, later)
+
+    found = explain(site.config, state, Query())
+
+    assert (found.to_json()["answers"], found.to_json()["held_back"]) == (DIGEST_A, [DIGEST_B, NEXT])
+    words = said(site.config, state, monkeypatch)
+    assert f"chat 1 ({DIGEST_A[:12]}) answers" in words
+    assert f"({DIGEST_B[:12]}) was decided and is held back until its engine answers" in words
+    tell_all(state, later)
+    assert explain(site.config, state, Query()).to_json()["answers"] == DIGEST_B
+
+
+def test_where_all_that_was_decided_is_held_back_the_error_says_so(site: Site, state: Engine) -> None:
+    ledger = MemoryLedger()
+    for kind in ("model.registered", MADE):
+        ledger.append(kind, bodies()[kind])
+    projection.catch_up(state, ledger)
+
+    with pytest.raises(NotInstalledError) as refused:
+        explain(site.config, state, Query())
+
+    assert f"{DIGEST_A[:12]} is held back" in refused.value.why
 
 
 def test_with_one_line_a_route_is_explained_as_it_always_was(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from appliance.audit.memory import MemoryLedger
 from appliance.errors import (
     ApprovalRefusedError,
     ConflictError,
@@ -422,3 +423,17 @@ def test_a_damaged_request_does_not_hinder_the_others(site: Site) -> None:
 
 def _power_cut(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("records", [0, 20])
+def test_people_of_another_ledger_decide_nothing(site: Site, records: int) -> None:
+    """As where a node's folder is of before a restore: somebody whose enrolment was lost would count on."""
+    site.ledger = MemoryLedger(site.clock)
+    for number in range(records):
+        site.ledger.append("model.noted", {"number": number})
+    site.restart()
+
+    with pytest.raises(LedgerDamagedError, match="people is not the ledger's") as refused:
+        site.client.stop(person=ANA.id, reason="look again")
+
+    assert "a lost server" in refused.value.fix
