@@ -73,9 +73,10 @@ def environment(
         # vLLM keeps to a worker of its own on a processor, since it cannot set how many threads OpenMP starts once that
         # is loaded. They are told here, before; without the first it would have its worker all the same.
         told |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(threads)}
-        # Threads that wait for each other without a pause keep the one for which they wait off its core, where vLLM's
-        # own server, or anybody, needs a moment of it: then a step takes ten times as long.
-        told["OMP_WAIT_POLICY"] = "passive"
+        # Threads that look for each other for long keep the one for which they wait off its core, where vLLM's own
+        # server, or anybody, needs a moment of it; those that sleep at once wake late. As briefly as OpenMP itself
+        # looks where there are more threads than cores: docs/benchmarks.md has what that gives.
+        told["GOMP_SPINCOUNT"] = "1000"
     return told
 
 
