@@ -6,11 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from appliance.actions import people as actions
-from appliance.actions.ways import ByToken
+from appliance.actions.ways import ByToken, Way
 from appliance.cli import context as shared
 from appliance.cli import passwords, signing
+from appliance.cli.gathering import gathered
 from appliance.cli.opened import promoter_of
-from appliance.promote.classes import NAMES
+from appliance.promote.classes import NAMES, OPENPGP
 from media.errors import UsageError
 
 PasswordFile = Annotated[
@@ -21,6 +22,27 @@ By = Annotated[list[str], typer.Option("--by", help="An enrolled person who says
 PasswordFiles = Annotated[
     list[Path] | None, typer.Option("--password-file", help="Their password files, in the same order.")
 ]
+
+
+def _way_of(
+    *,
+    gnupg_home: signing.GnupgHome = None,
+    token: signing.Token = "",
+    token_key: signing.TokenKeyLabel = "",
+    token_module: signing.TokenModule = "",
+    pin_file: signing.PinFile = None,
+    signature: signing.Signature = None,
+    signature_class: signing.SignatureClass = OPENPGP,
+) -> Way:
+    return signing.way_of(
+        gnupg_home=gnupg_home,
+        token=token,
+        token_key=token_key,
+        token_module=token_module,
+        pin_file=pin_file,
+        signature=signature,
+        signature_class=signature_class,
+    )
 
 
 def register(app: typer.Typer) -> None:
@@ -36,6 +58,7 @@ def register(app: typer.Typer) -> None:
     people.command("revoke")(_revoke)
     people.command("reset")(_reset)
     people.command("roles")(_roles)
+    people.command("password")(_password)
 
 
 def _codes(
@@ -194,6 +217,36 @@ def _roles(
     with promoter_of(own) as promoter:
         changed = promoter.give_roles(person, role, vouchers)
     own.result(changed, f"{changed['name']} is now: {', '.join(changed['roles'])}")
+
+
+@gathered("way", _way_of)
+def _password(
+    context: typer.Context,
+    person: Annotated[str, typer.Argument(help="Who sets a first password, by id.")],
+    way: Way,
+    password_file: PasswordFile = None,
+    statement_to: Annotated[
+        Path | None,
+        typer.Option("--statement-to", help="Write what is to be signed elsewhere; then again with --signature."),
+    ] = None,
+) -> None:
+    """Set the password of somebody who has none on this box, by a signature with the person's own key.
+
+    People whom a box took over from another one are known by their keys and have no password there. Who has one has it
+    reset by two others.
+    """
+    own = shared.of(context)
+    with promoter_of(own) as promoter:
+        way.require(promoter, person)
+        statement = promoter.password_statement(person)
+        if statement_to is not None:
+            actions.write_statement(statement_to, statement)
+            own.result({"person": person, "statement": statement_to.name}, f"sign the bytes of {statement_to.name}")
+            return
+        presented = way.present(promoter, person, statement)
+        password = passwords.read(password_file, prompt=f"New password of {person}", confirm=True)
+        promoter.set_first_password(person, presented, password)
+    own.result({"person": person}, f"{person} has a password on this box")
 
 
 def _vouchers(by: list[str], files: list[Path] | None) -> list[tuple[str, str]]:

@@ -88,6 +88,38 @@ class Approval:
         )
 
 
+def signer_of(
+    statement: bytes,
+    untrusted_signature: bytes,
+    people: Iterable[SitePerson],
+    *,
+    approves_by: str = OPENPGP,
+    sequence: int = NOW,
+) -> tuple[SitePerson, Credential]:
+    """Return who made a signature, and with which credential, whatever the person may do here.
+
+    Args:
+        statement: The exact bytes.
+        untrusted_signature: As the class has it; see `appliance.promote.credentials`.
+        people: Who may have made it.
+        approves_by: The class.
+        sequence: The place in the ledger by which credentials are judged; by default the present.
+
+    Raises:
+        ApprovalRefusedError: It is malformed, over other bytes, or by nobody among `people`.
+    """
+    candidates = [
+        (person, credential)
+        for person in people
+        for credential in person.credentials_at(sequence)
+        if credential.approves_by == approves_by
+    ]
+    try:
+        return _signer(statement, untrusted_signature, candidates, approves_by)
+    except (BadSignatureError, LimitExceededError, MalformedError) as error:
+        raise _refused(f"{error.what}{f': {error.why}' if error.why else ''}") from error
+
+
 def verify_signature(
     statement: bytes,
     untrusted_signature: bytes,
@@ -110,16 +142,7 @@ def verify_signature(
     Raises:
         ApprovalRefusedError: It is malformed, over other bytes, or by no approver among `people`.
     """
-    candidates = [
-        (person, credential)
-        for person in people
-        for credential in person.credentials_at(sequence)
-        if credential.approves_by == approves_by
-    ]
-    try:
-        person, credential = _signer(statement, untrusted_signature, candidates, approves_by)
-    except (BadSignatureError, LimitExceededError, MalformedError) as error:
-        raise _refused(f"{error.what}{f': {error.why}' if error.why else ''}") from error
+    person, credential = signer_of(statement, untrusted_signature, people, approves_by=approves_by, sequence=sequence)
     if not person.has_role_at(APPROVER, sequence):
         raise _refused(f"{person.name} is no approver here")
     return Approval(

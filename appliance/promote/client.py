@@ -100,6 +100,14 @@ class PromoterClient:
         """Take a person's rights away."""
         self._call("revoke", person=person, by=by, password=password, reason=reason)
 
+    def password_statement(self, person: str) -> bytes:
+        """Return what a person who has no password on this box signs for one; see `appliance.promote.firstpassword`."""
+        return str(self._call("password-statement", person=person)["statement"]).encode()
+
+    def set_first_password(self, person: str, presented: Presented, password: str) -> None:
+        """Set the first password of a person who signed that statement."""
+        self._call("password", person=person, presented=presented.to_message(), password=password)
+
     def login(self, person: str, password: str) -> dict[str, Any]:
         """Check a password; returns person, name and roles."""
         return dict(self._call("login", person=person, password=password))

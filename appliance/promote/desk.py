@@ -13,6 +13,8 @@ signature, nor does an enrolment, since it takes a code.
     register -> {challenge,rp_id,user,algorithms}             for `registration` of an enrolment
     enrol{code,name,password,person?,certificate?,token_key?,registration?,totp?} -> {person,totp_address,printed_code}
     revoke{person,by,password,reason} -> {}                   actions
+    password-statement{person} -> {statement}                 actions; for who has no password on this box
+    password{person,presented,password} -> {}                 actions; `presented`: a signature over it
     login{person,password} -> {person,name,roles}
     people -> {people:[{person,name,fingerprint,roles,classes,credentials,revoked,counts_from}],admins,classes,...}
     request{model_digest,evidence_digest,policy_digest,meaning,requested_by,password?,beside?,replaces?} -> {request}
@@ -85,7 +87,9 @@ OPERATOR_DOOR: Final = "promoter-operator"
 JUDGE_DOOR: Final = "promoter-judge"
 DOORS: Final = (ADMIN_DOOR, ACTIONS_DOOR, OPERATOR_DOOR, JUDGE_DOOR)
 BY_OPERATOR: Final = "operator"
-_ONLY_ACTIONS: Final = frozenset({"codes", "invite", "reset", "roles", "revoke", "carry", "carry-ahead"})
+_ONLY_ACTIONS: Final = frozenset(
+    {"codes", "invite", "reset", "roles", "revoke", "password-statement", "password", "carry", "carry-ahead"}
+)
 
 Fields = Mapping[str, Any]
 

@@ -146,14 +146,26 @@ class Passwords:
         Raises:
             CodeRefusedError: It is too short or too long.
         """
+        self.require_fit(password)
+        hashes = {**self._hashes(), person: self._hasher.hash(password)}
+        self._folder.save_secret(PASSWORDS, canonical.dumps({"format": _PASSWORDS_FORMAT, "passwords": hashes}))
+
+    def require_fit(self, password: str) -> None:
+        """Return where a password may be set.
+
+        Raises:
+            CodeRefusedError: It is too short or too long.
+        """
         if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
             raise CodeRefusedError(
                 what="the password is refused",
                 why=f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters",
                 fix="choose another; the code is still good",
             )
-        hashes = {**self._hashes(), person: self._hasher.hash(password)}
-        self._folder.save_secret(PASSWORDS, canonical.dumps({"format": _PASSWORDS_FORMAT, "passwords": hashes}))
+
+    def has(self, person: str) -> bool:
+        """Tell whether a person has a password on this box."""
+        return person in self._hashes()
 
     def forget(self, person: str) -> None:
         """Remove a person's password; no-op where there is none."""

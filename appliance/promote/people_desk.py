@@ -10,7 +10,9 @@ from appliance.promote.books import Books
 from appliance.promote.classes import WEBAUTHN
 from appliance.promote.credentials import Credential
 from appliance.promote.enrolment import Brought, Enrolment, Secrets
+from appliance.promote.firstpassword import FirstPasswords
 from appliance.promote.people import ADMIN, SitePerson
+from appliance.promote.presented import Presented
 from appliance.promote.relyingparty import Registrations, RelyingParty
 from appliance.promote.vouching import Changes, Voucher, Vouching
 from appliance.wire import Peer
@@ -46,6 +48,7 @@ class PeopleDesk:
             factors=secrets.factors,
             clock=clock,
         )
+        self._first = FirstPasswords(books, secrets.passwords, site=config.site, clock=clock)
         self.answers: dict[str, Callable[[Peer, Fields], dict[str, Any]]] = {
             "codes": self._codes,
             "invite": self._invite,
@@ -56,6 +59,8 @@ class PeopleDesk:
             "revoke": self._revoke,
             "login": self._login,
             "people": self._people,
+            "password-statement": self._password_statement,
+            "password": self._set_password,
         }
 
     def require_login(self, untrusted: Fields) -> SitePerson:
@@ -138,6 +143,14 @@ class PeopleDesk:
     def _login(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
         person = self.require_login(untrusted)
         return {"person": person.id, "name": person.name, "roles": list(person.roles)}
+
+    def _password_statement(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
+        return {"statement": self._first.statement(_text(untrusted, "person")).decode()}
+
+    def _set_password(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
+        presented = Presented.from_message(canonical.mapping(untrusted.get("presented"), "presented"))
+        self._first.set(_text(untrusted, "person"), presented, _password(untrusted))
+        return {}
 
     def _people(self, _: Peer, __: Fields) -> dict[str, Any]:
         people = self._books.folder.people()

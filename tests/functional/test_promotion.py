@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from appliance.audit.client import SocketLedger
+from appliance.errors import ConflictError
+from appliance.promote.passwords import PASSWORDS
 from media import gpgagent, signers
 from tests.support.promoting import PEOPLE, bring, enrol_all, homes, record_answer, serve, site
 from tests.support.running_site import Run, RunningSite, as_json, runner
@@ -20,6 +22,28 @@ __all__ = ["homes", "site"]  # a fixture
 @pytest.fixture
 def sealift(site: RunningSite, capsys: pytest.CaptureFixture[str]) -> Run:
     return runner(site, capsys)
+
+
+def test_who_has_keys_and_no_password_here_gets_one_by_a_signature_at_the_machine_or_elsewhere(
+    site: RunningSite, sealift: Run, homes: dict[str, Path], tmp_path: Path
+) -> None:
+    enrol_all(site, sealift, homes)
+    (site.config.at.promoter / PASSWORDS).unlink()  # as where the people came from another box
+    chosen = tmp_path / "password"
+    chosen.write_text("a password of this box\n")
+    told = ("--password-file", str(chosen))
+    assert sealift("people", "invite", *("--by", "eva-rossi", *told), *("--by", "finn-olsen", *told)).code != 0
+
+    as_json(sealift, "people", "password", "eva-rossi", "--gnupg-home", str(homes["eva-rossi"]), *told)
+    statement, signature = tmp_path / "statement", tmp_path / "signature"
+    as_json(sealift, "people", "password", "finn-olsen", "--statement-to", str(statement))
+    (fingerprint,) = signers.secret_fingerprints(homes["finn-olsen"])
+    signature.write_bytes(signers.detached_sign(homes["finn-olsen"], fingerprint, statement.read_bytes()))
+    as_json(sealift, "people", "password", "finn-olsen", "--signature", str(signature), *told)
+
+    assert as_json(sealift, "people", "invite", *("--by", "eva-rossi", *told), *("--by", "finn-olsen", *told))["code"]
+    refused = sealift("people", "password", "eva-rossi", "--gnupg-home", str(homes["eva-rossi"]), *told)
+    assert (refused.code, "has a password on this box" in refused.err) == (ConflictError.exit_code, True)
 
 
 def test_from_a_medium_to_production_and_back(site: RunningSite, sealift: Run, homes: dict[str, Path]) -> None:
