@@ -12,13 +12,12 @@ from appliance.actions.recorded import NOTED, bodies, ledger_may_exist, waiting
 from appliance.audit.facts import Ledger
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config
-from appliance.errors import StoreDamagedError
 from appliance.promote.doubted import DOUBTED, digests_of, in_doubt
 from appliance.registry import catalog
 from appliance.store.content import ContentStore, StoredRelease
 from media import canonical
 from media.clock import from_text
-from media.errors import MediaError, TrustError
+from media.errors import SealiftError
 
 _RECEIVED: Final = "release.received"
 
@@ -74,7 +73,7 @@ def _is_doubted(config: Config, ledger: Ledger, stored: StoredRelease, notes: It
         return False
     try:
         return affected.lacks_people(config, stored, frozenset(keys))
-    except (MediaError, TrustError, StoreDamagedError):
+    except SealiftError:  # a release that cannot be judged is doubted, and keeps no other from being judged
         return True
 
 
@@ -85,6 +84,6 @@ def _brought(ledger: Ledger, stored: StoredRelease) -> set[str]:
         for model in canonical.array(stored.contents().get("models"), "release.json.models"):
             fields = canonical.mapping(model, "release.json.models")
             found.add(stored.files[canonical.text(fields.get("descriptor"), "descriptor")].sha256)
-    except (MediaError, StoreDamagedError, KeyError):
+    except (SealiftError, KeyError):
         pass  # what it brought is known by the registry alone
     return found

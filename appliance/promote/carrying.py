@@ -16,7 +16,7 @@ from typing import Any, Final
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, ConflictError, GateFailedError, UnknownVersionError
-from appliance.promote import actors, linenames, peoplebook, readers
+from appliance.promote import actors, doubted, linenames, peoplebook, readers
 from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved
 from appliance.promote.books import Books
 from appliance.promote.carried_line import FIELD as LINE
@@ -132,6 +132,8 @@ class Carrying:
         peoplebook.after(people, leaf.kind, leaf.body, people.sequence + 1)
         body = carried.marked(leaf, box)
         done = self._books.ledger.append(leaf.kind, {**body, "code": ""} if "code" in body else body)
+        if leaf.kind == peoplebook.RESET and self._books.on_reset is not None:
+            self._books.on_reset(str(leaf.body.get("person")))  # a password set here by a signature ends, too
         self._books.folder.save_people(peoplebook.after(people, leaf.kind, leaf.body, done.sequence))
         return True
 
@@ -160,6 +162,8 @@ class Carrying:
                 why=_short(target),
                 fix="receive and validate its release here, then take over again",
             )
+        if kind in {Kind.MADE, Kind.CANARY_STARTED, Kind.CUT_OVER}:
+            doubted.require_none(self._books.ledger, target)
         if target and kind in _ENTERS:
             linenames.require_own_name(self._books.ledger, production, target, line)
         self._books.record_promotion(production, kind, numbered(body, line))

@@ -160,7 +160,7 @@ class Passwords:
             raise CodeRefusedError(
                 what="the password is refused",
                 why=f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters",
-                fix="choose another; the code is still good",
+                fix="choose another; a code is still good",
             )
 
     def has(self, person: str) -> bool:

@@ -245,7 +245,7 @@ def test_the_gateway_reads_its_route_again_as_soon_as_the_server_is_back(
     ledger = MemoryLedger()
     for kind in ("release.received", "model.registered", "promotion.made"):
         ledger.append(kind, bodies()[kind])
-    projection.catch_up(open_state(places), ledger)
+    projection.tell(open_state(places), ledger, through=ledger.head().size - 1)
     clock = FixedClock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC))
     routes = StateRoutes(places, clock)
     before = production_of(routes)
