@@ -222,3 +222,7 @@ class Places:
     def socket(self, name: str) -> Path:
         """Return the path of one of our Unix sockets."""
         return self.run / f"{name}.sock"
+
+    def engine_socket(self, stage: str, model_digest: str) -> Path:
+        """Return where the first engine of a version listens; further ones: `appliance.gateway.enginesockets`."""
+        return self.socket(f"engine-{stage}-{model_digest[:12]}")

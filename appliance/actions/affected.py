@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from appliance.actions.recorded import ledger_may_exist
+from appliance.actions.recorded import RECEIVED, ledger_may_exist
 from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config
@@ -25,7 +25,7 @@ from media.emergency import keys_of
 from media.errors import MediaError, SamePersonError, ThresholdError, TrustError, UsageError
 from media.people import Person, Role
 
-_RECEIVED: Final = "release.received"
+_IN_DOUBT: Final = "in-doubt"
 _INTENT: Final = "request.intent"
 _MADE: Final = ("promotion.made", "promotion.cut-over", "promotion.rolled-back")
 _STOPPED: Final = "promotion.stopped"
@@ -122,20 +122,18 @@ def lacks_people(config: Config, stored: StoredRelease, keys: frozenset[str]) ->
     Raises:
         MediaError, TrustError, StoreDamagedError: The release cannot be judged.
     """
-    if not _doubted(config, stored, keys):
-        return False
-    without = origin.chain_for(config, stored)
-    without.leave_out(keys)
-    try:
-        _signers(without, stored)
-    except (ThresholdError, SamePersonError):
-        return True
-    return False
+    always = Doubt(keys=keys, since=None)
+    return bool(_doubted(config, stored, keys)) and _verdict(config, stored, always, "")[0] == _IN_DOUBT
+
+
+def received_at_of(ledger: Ledger, stored: StoredRelease) -> str:
+    """Return when this box recorded that it received a release; empty where no record tells."""
+    recorded = ledger.find(kind=RECEIVED, field="code", value=stored.code, limit=1)
+    return recorded[0].time if recorded else ""
 
 
 def _judge(config: Config, ledger: Ledger, stored: StoredRelease, doubt: Doubt) -> AffectedRelease | None:
-    recorded = ledger.find(kind=_RECEIVED, field="code", value=stored.code, limit=1)
-    received_at = recorded[0].time if recorded else ""
+    received_at = received_at_of(ledger, stored)
     doubted: tuple[str, ...] = ()
     try:
         doubted = _doubted(config, stored, doubt.keys)
@@ -173,7 +171,7 @@ def _verdict(config: Config, stored: StoredRelease, doubt: Doubt, received_at: s
     try:
         others = _signers(without, stored)
     except (ThresholdError, SamePersonError) as error:
-        return "in-doubt", error.why
+        return _IN_DOUBT, error.why
     return "stands", f"{', '.join(sorted({person.id for person in others}))} signed it with keys that are not in doubt"
 
 

@@ -198,7 +198,7 @@ def _newest(here: Surroundings, which: str) -> Version:
 
 
 def _measured(here: Surroundings, version: Version, stage: str, seconds: float, progress: Progress) -> Capacity:
-    socket = here.config.at.socket(f"engine-{stage}-{version.model_digest[:12]}")
+    socket = here.config.at.engine_socket(stage, version.model_digest)
     with EngineClient(socket, read_seconds=_READ_SECONDS) as engine:
         status = wait_ready(
             engine,

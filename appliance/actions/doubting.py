@@ -5,7 +5,7 @@ that other people signed brings it, also where the release that brought it was t
 """
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 from appliance.actions import affected
 from appliance.actions.recorded import NOTED, bodies, ledger_may_exist, waiting
@@ -18,8 +18,6 @@ from appliance.store.content import ContentStore, StoredRelease
 from media import canonical
 from media.clock import from_text
 from media.errors import SealiftError
-
-_RECEIVED: Final = "release.received"
 
 
 def settle(config: Config, ledger: Ledger) -> frozenset[str]:
@@ -66,8 +64,8 @@ def _doubt(body: Any) -> affected.Doubt:
 
 def _is_doubted(config: Config, ledger: Ledger, stored: StoredRelease, notes: Iterable[affected.Doubt]) -> bool:
     """Tell whether a release lacks people without the keys that were in doubt when it came; unreadable ones do."""
-    recorded = ledger.find(kind=_RECEIVED, field="code", value=stored.code, limit=1)
-    came = from_text(recorded[0].time) if recorded else None
+    received_at = affected.received_at_of(ledger, stored)
+    came = from_text(received_at) if received_at else None
     keys = {key for note in notes if came is None or note.since is None or came >= note.since for key in note.keys}
     if not keys:
         return False

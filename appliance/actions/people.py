@@ -12,9 +12,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from appliance.errors import StoreWriteError
 from appliance.promote.client import PromoterClient
-from media import durable, limits, signers
+from media import limits, signers
 from media.errors import LimitExceededError, MissingFileError
 
 
@@ -139,17 +138,3 @@ def read_public_key(path: Path) -> bytes:
             fix="give --token and --token-key where the token is plugged in",
         ) from error
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def write_statement(path: Path, statement: bytes) -> None:
-    """Write what a person signs on another machine.
-
-    Raises:
-        StoreWriteError: The file exists already, or cannot be written.
-    """
-    try:
-        durable.write_new(path, statement)
-    except OSError as error:
-        raise StoreWriteError(
-            what=f"{path.name} cannot be written", why=error.strerror or "", fix="name a file that does not exist"
-        ) from error

@@ -286,7 +286,7 @@ def _holds_two(here: Surroundings, digest: str) -> bool:
 
 def _require_serving(here: Surroundings, standing: Standing) -> None:
     here.tell("waiting for the engine")
-    with EngineClient(here.config.at.socket(f"engine-{STAGE}-{standing.model_digest[:12]}")) as engine:
+    with EngineClient(here.config.at.engine_socket(STAGE, standing.model_digest)) as engine:
         status = wait_ready(
             engine,
             model_digest=standing.model_digest,

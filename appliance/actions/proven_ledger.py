@@ -19,7 +19,7 @@ from appliance.promote import peoplebook
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.history import Production
 from appliance.promote.people import SitePeople
-from appliance.promote.record import Kind, Promotion
+from appliance.promote.record import EVENTS, Kind, Promotion
 from appliance.registry import catalog
 from appliance.registry.deletion import DELETED
 from appliance.verify import trust
@@ -151,7 +151,7 @@ class ProvenLedger:
         """Yield where production stood after each promotion record up to a sequence; always the same object."""
         production = Production()
         yield production
-        for leaf in self._walk({kind.event for kind in Kind}, before=before):
+        for leaf in self._walk(set(EVENTS), before=before):
             kind = Kind(leaf.kind.removeprefix("promotion."))
             production.take(
                 Promotion.from_event(

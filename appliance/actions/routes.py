@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection, Engine, select
 
@@ -10,12 +11,10 @@ from appliance.config import Config
 from appliance.errors import NotInstalledError
 from appliance.registry import catalog
 from appliance.registry.router import Loaded, Query, Routed, decide
-from appliance.stages import FIRST_LINE
+from appliance.stages import FIRST_LINE, Stage
 from appliance.state import held, lines
 from appliance.state.rollouts import OPEN
 from appliance.state.tables import Rollout
-
-_ENGINES: Final = "engine-production-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +65,7 @@ def explain(config: Config, state: Engine, query: Query) -> Explained:
     """
     with state.connect() as session:
         back = held.held(session)
-        stands = lines.stands(session, held=back, socket_of=lambda digest: config.at.socket(f"{_ENGINES}{digest[:12]}"))
+        stands = lines.stands(session, held=back, socket_of=partial(config.at.engine_socket, Stage.PRODUCTION))
         served = {number: one.last for number, one in stands.items() if not one.is_stopped}
         waits = [digest for number, digest in lines.served(session).items() if served.get(number) != digest]
         found = {digest: number for number, digest in served.items()}

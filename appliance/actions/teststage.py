@@ -173,7 +173,7 @@ def require_room(held: Held, memory: Room, version: Version) -> None:
 
 def _start(here: Surroundings, version: Version, unit: str) -> None:
     here.supervisor.start(unit)
-    path = here.config.at.socket(f"engine-{STAGE}-{version.model_digest[:12]}")
+    path = here.config.at.engine_socket(STAGE, version.model_digest)
     if path.exists() and not os.access(path, os.W_OK):
         return  # an operator may have it started and may not speak to it; the supervisor says that it is ready
     with EngineClient(path) as engine:

@@ -60,7 +60,7 @@ def try_out(here: Surroundings, digest: str) -> float:
     _, descriptor, _ = carrier(ContentStore(here.config.at.store), digest)
     try:
         here.supervisor.start(unit)
-        with EngineClient(here.config.at.socket(f"engine-{stage}-{digest[:12]}")) as engine:
+        with EngineClient(here.config.at.engine_socket(stage, digest)) as engine:
             status = wait_ready(
                 engine,
                 model_digest=digest,

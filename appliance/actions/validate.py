@@ -131,7 +131,7 @@ def validate(
         stageloads.require_not_loaded(session, version.model_digest)
     _require_beside(here, version)
     judge = _similarity_judge(here, version)
-    with EngineClient(here.config.at.socket(f"engine-{gates.TEST_STAGE}-{version.model_digest[:12]}")) as engine:
+    with EngineClient(here.config.at.engine_socket(gates.TEST_STAGE, version.model_digest)) as engine:
         bench = _bench(here, version, engine, policy, judge, progress)
         here.supervisor.state(bench.unit)  # raises when no supervisor answers: no verdict on the version
         started = here.clock.now()

@@ -14,10 +14,9 @@ from appliance.audit import note, pin
 from appliance.audit.client import SocketLedger
 from appliance.cli import context as shared
 from appliance.cli.context import Context
+from appliance.cli.newfile import write_new
 from appliance.cli.opened import ledger_of, read_note, records_of
-from appliance.errors import StoreWriteError
 from appliance.keys.opening import open_keys
-from media import durable
 from media.errors import UsageError
 
 _SUFFIXES: Final = (".json", ".csv")
@@ -76,7 +75,7 @@ def _affected(
         made = _made(own, selector, [read_note(path) for path in printed or []])
         found = made.found
         for file in files:
-            _write(file, made.content if file.suffix.lower() == ".json" else listing.table(found))
+            write_new(file, made.content if file.suffix.lower() == ".json" else listing.table(found))
     facts: dict[str, Any] = {**found.to_json(), "requests": found.requests[-limit:], "dry_run": dry_run}
     lines = _lines(found, limit)
     if made is not None:
@@ -139,12 +138,3 @@ def _held(own: Context, selector: Selector, person: str, reason: str) -> int:
     with ledger_of(own) as ledger:
         store = ReviewStore(own.config.at.review, keys=open_keys(own.config), clock=own.clock)
         return Retention(store, ledger, clock=own.clock).hold(selector, person=person, reason=reason).number
-
-
-def _write(file: Path, content: bytes) -> None:
-    try:
-        durable.write_new(file, content)
-    except OSError as error:
-        raise StoreWriteError(
-            what=f"{file.name} cannot be written", why=error.strerror or "", fix="make room, or name another file"
-        ) from error

@@ -2,20 +2,22 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 Command = Callable[..., None]
 
 
-def gathered(name: str, factory: Callable[..., Any]) -> Callable[[Command], Command]:
+def gathered(name: str, factory: Callable[..., Any], *, without: Collection[str] = ()) -> Callable[[Command], Command]:
     """Let a command take the parameters of `factory` in place of its own `name`, which gets what is made of them.
 
     Args:
         name: A parameter of the command.
         factory: Its parameters are annotated for typer and have defaults; called before the command.
+        without: Parameters of `factory` that the command does not take, which keep their defaults.
     """
-    options = inspect.signature(factory, eval_str=True).parameters
+    every = inspect.signature(factory, eval_str=True).parameters
+    options = {option: one for option, one in every.items() if option not in without}
 
     def decorate(command: Command) -> Command:
         own = inspect.signature(command, eval_str=True)

@@ -12,6 +12,7 @@ from appliance.actions.standby import mirrored
 from appliance.actions.standby.mirrored import Mirrored
 from appliance.audit import note, pin
 from appliance.audit.client import OfflineLedger, SocketLedger
+from appliance.audit.facts import EvidenceLedger
 from appliance.audit.leaf import Leaf
 from appliance.cli.context import Context
 from appliance.cli.opened import ledger_of
@@ -71,13 +72,18 @@ class Reading:
         return text if self.copy is None else f"{text}\n{self.copy.reach}"
 
 
+def mirror_of(own: Context, ledger: EvidenceLedger, of: str) -> tuple[Mirrored, ProvenMirror]:
+    """Return the mirror of the box, or of the ledger, that was named; raises as `mirrored.named` and `opened`."""
+    copy = mirrored.opened(own.config, ledger, mirrored.named(own.config, ledger, of), clock=own.clock)
+    return copy, ProvenMirror(copy, ledger, own.config.at)
+
+
 @contextmanager
 def reading(own: Context, of: str) -> Iterator[Reading]:
     """Yield the ledger of this box, or the mirror of the one that was named."""
     with ledger_of(own) as ledger:
         if of:
-            copy = mirrored.opened(own.config, ledger, mirrored.named(own.config, ledger, of), clock=own.clock)
-            proven = ProvenMirror(copy, ledger, own.config.at)
+            copy, proven = mirror_of(own, ledger, of)
             yield Reading(own=ledger, copy=copy, proven=proven, pinned=copy.key)
         else:
             yield Reading(own=ledger, copy=None, proven=None, pinned=pin.read_pin(own.config.at))

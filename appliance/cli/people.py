@@ -10,8 +10,9 @@ from appliance.actions.ways import ByToken, Way
 from appliance.cli import context as shared
 from appliance.cli import passwords, signing
 from appliance.cli.gathering import gathered
+from appliance.cli.newfile import write_new
 from appliance.cli.opened import promoter_of
-from appliance.promote.classes import NAMES, OPENPGP
+from appliance.promote.classes import NAMES
 from media.errors import UsageError
 
 PasswordFile = Annotated[
@@ -22,27 +23,6 @@ By = Annotated[list[str], typer.Option("--by", help="An enrolled person who says
 PasswordFiles = Annotated[
     list[Path] | None, typer.Option("--password-file", help="Their password files, in the same order.")
 ]
-
-
-def _way_of(
-    *,
-    gnupg_home: signing.GnupgHome = None,
-    token: signing.Token = "",
-    token_key: signing.TokenKeyLabel = "",
-    token_module: signing.TokenModule = "",
-    pin_file: signing.PinFile = None,
-    signature: signing.Signature = None,
-    signature_class: signing.SignatureClass = OPENPGP,
-) -> Way:
-    return signing.way_of(
-        gnupg_home=gnupg_home,
-        token=token,
-        token_key=token_key,
-        token_module=token_module,
-        pin_file=pin_file,
-        signature=signature,
-        signature_class=signature_class,
-    )
 
 
 def register(app: typer.Typer) -> None:
@@ -219,7 +199,7 @@ def _roles(
     own.result(changed, f"{changed['name']} is now: {', '.join(changed['roles'])}")
 
 
-@gathered("way", _way_of)
+@gathered("way", signing.way_of, without=("password", "password_file", "one_time_code"))
 def _password(
     context: typer.Context,
     person: Annotated[str, typer.Argument(help="Who sets a first password, by id.")],
@@ -240,7 +220,7 @@ def _password(
         way.require(promoter, person)
         statement = promoter.password_statement(person)
         if statement_to is not None:
-            actions.write_statement(statement_to, statement)
+            write_new(statement_to, statement, fix="name a file that does not exist")
             own.result({"person": person, "statement": statement_to.name}, f"sign the bytes of {statement_to.name}")
             return
         presented = way.present(promoter, person, statement)

@@ -20,11 +20,11 @@ from appliance.actions.tracing.selection import INTENT
 from appliance.audit.facts import EvidenceLedger
 from appliance.cli import context as shared
 from appliance.cli.context import Context
-from appliance.cli.mirrors import Of
+from appliance.cli.mirrors import Of, mirror_of
+from appliance.cli.newfile import write_new
 from appliance.cli.opened import ledger_of, read_note
-from appliance.errors import PrivilegeError, ProofError, StoreWriteError
+from appliance.errors import PrivilegeError, ProofError
 from appliance.places import Places
-from media import durable
 
 _REFUSED = "request.refused"
 
@@ -62,7 +62,7 @@ def _prove(
         found = source.find(INTENT, field="request_id", value=report.subject, limit=1)
         note_read(ledger, "prove", found, of="" if proven.mirror is None else proven.mirror["origin"])
         if out is not None and report.ok:
-            _write(out, content)
+            write_new(out, content, fix="name a file that does not exist")
     own.result(report.to_json(), report.to_text())
     if not report.ok and own.as_json:
         raise typer.Exit(ProofError.exit_code)  # the report is the one document on stdout
@@ -72,8 +72,8 @@ def _prove(
 def _source(own: Context, ledger: EvidenceLedger, request_id: str, of: str) -> tuple[EvidenceLedger, ProvenLedger]:
     """Return the ledger that an answer is proven from: the own one, else a mirror that has it, or the one named."""
     if of:
-        copy = mirrored.opened(own.config, ledger, mirrored.named(own.config, ledger, of), clock=own.clock)
-        return copy.ledger, ProvenMirror(copy, ledger, own.config.at)
+        copy, proven = mirror_of(own, ledger, of)
+        return copy.ledger, proven
     own_ledger = ProvenLedger(ledger, own.config.at)
     if any(ledger.find(kind, field="request_id", value=request_id, limit=1) for kind in (INTENT, _REFUSED)):
         return ledger, own_ledger
@@ -105,12 +105,3 @@ def require_rights(places: Places) -> None:
             ) from error
         except OSError:
             continue  # what is not there is for the steps to tell
-
-
-def _write(out: Path, content: bytes) -> None:
-    try:
-        durable.write_new(out, content)
-    except OSError as error:
-        raise StoreWriteError(
-            what=f"{out.name} cannot be written", why=error.strerror or "", fix="name a file that does not exist"
-        ) from error

@@ -14,8 +14,8 @@ from appliance.actions.standby import reporting
 from appliance.audit import note, pin
 from appliance.audit.client import SocketLedger
 from appliance.cli import context as shared
+from appliance.cli.newfile import write_new
 from appliance.cli.opened import ledger_of, records_of
-from appliance.errors import StoreWriteError
 from appliance.keys.opening import open_keys
 from appliance.registry import catalog
 from appliance.state import projection
@@ -68,7 +68,7 @@ def _of_a_time(
             made = making.made(facts)
             sequence = making.record(ledger, made) if isinstance(ledger, SocketLedger) else -1
             for file in files:
-                _write(file, made.files[file.suffix.lower()])
+                write_new(file, made.files[file.suffix.lower()])
     own.result({**facts, "record": sequence, "dry_run": dry_run}, _told(facts, files, sequence, dry_run=dry_run))
 
 
@@ -89,15 +89,6 @@ def _new(file: Path) -> Path:
             what=f"{file.name} cannot be written", why="", fix="name a new file that ends in .html, .pdf or .json"
         )
     return file
-
-
-def _write(file: Path, content: bytes) -> None:
-    try:
-        durable.write_new(file, content)
-    except OSError as error:
-        raise StoreWriteError(
-            what=f"{file.name} cannot be written", why=error.strerror or "", fix="make room, or name another file"
-        ) from error
 
 
 def _export(

@@ -88,22 +88,24 @@ class Approval:
         )
 
 
-def signer_of(
+def signature_of(
     statement: bytes,
     untrusted_signature: bytes,
     people: Iterable[SitePerson],
     *,
     approves_by: str = OPENPGP,
+    at: datetime | None = None,
     sequence: int = NOW,
-) -> tuple[SitePerson, Credential]:
-    """Return who made a signature, and with which credential, whatever the person may do here.
+) -> tuple[SitePerson, Approval]:
+    """Return who made a signature, and what it is, whatever the person may do here.
 
     Args:
         statement: The exact bytes.
         untrusted_signature: As the class has it; see `appliance.promote.credentials`.
         people: Who may have made it.
         approves_by: The class.
-        sequence: The place in the ledger by which credentials are judged; by default the present.
+        at: When it was taken.
+        sequence: The place in the ledger by which roles and credentials are judged; by default the present.
 
     Raises:
         ApprovalRefusedError: It is malformed, over other bytes, or by nobody among `people`.
@@ -115,9 +117,18 @@ def signer_of(
         if credential.approves_by == approves_by
     ]
     try:
-        return _signer(statement, untrusted_signature, candidates, approves_by)
+        person, credential = _signer(statement, untrusted_signature, candidates, approves_by)
     except (BadSignatureError, LimitExceededError, MalformedError) as error:
         raise _refused(f"{error.what}{f': {error.why}' if error.why else ''}") from error
+    return person, Approval(
+        person=person.id,
+        name=person.name,
+        fingerprint=credential.fingerprint,
+        signature=untrusted_signature,
+        approves_by=approves_by,
+        at=at,
+        lower=() if at is None else lower_of(person, approves_by, sequence),
+    )
 
 
 def verify_signature(
@@ -129,31 +140,17 @@ def verify_signature(
     at: datetime | None = None,
     sequence: int = NOW,
 ) -> Approval:
-    """Return whose approval a signature is.
-
-    Args:
-        statement: The exact bytes.
-        untrusted_signature: As the class has it; see `appliance.promote.credentials`.
-        people: Who may have made it.
-        approves_by: The class.
-        at: When it was taken.
-        sequence: The place in the ledger by which roles and credentials are judged; by default the present.
+    """Return whose approval a signature is: as `signature_of`, of an approver alone.
 
     Raises:
         ApprovalRefusedError: It is malformed, over other bytes, or by no approver among `people`.
     """
-    person, credential = signer_of(statement, untrusted_signature, people, approves_by=approves_by, sequence=sequence)
+    person, approval = signature_of(
+        statement, untrusted_signature, people, approves_by=approves_by, at=at, sequence=sequence
+    )
     if not person.has_role_at(APPROVER, sequence):
         raise _refused(f"{person.name} is no approver here")
-    return Approval(
-        person=person.id,
-        name=person.name,
-        fingerprint=credential.fingerprint,
-        signature=untrusted_signature,
-        approves_by=approves_by,
-        at=at,
-        lower=() if at is None else lower_of(person, approves_by, sequence),
-    )
+    return approval
 
 
 def lower_of(person: SitePerson, approves_by: str, sequence: int = NOW) -> tuple[str, ...]:

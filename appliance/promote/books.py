@@ -15,7 +15,7 @@ from appliance.promote.folder import PromoterFolder
 from appliance.promote.history import Production
 from appliance.promote.people import SitePeople
 from appliance.promote.peoplebook import ENROLLED, RENEWED, RESET
-from appliance.promote.record import Kind, Promotion
+from appliance.promote.record import EVENTS, Kind, Promotion
 from media.clock import from_text
 from media.errors import UsageError
 
@@ -61,7 +61,7 @@ class Books:
         last = -1 if production.last is None else production.last.sequence
         size = self.ledger.head().size
         start = max(self._agreed, min(people.sequence, last) + 1)
-        kinds = {*peoplebook.KINDS, *(kind.event for kind in Kind)}
+        kinds = {*peoplebook.KINDS, *EVENTS}
         while page := self.ledger.leaves(start, _PAGE, kinds=kinds):
             for leaf in page:
                 if leaf.kind in peoplebook.KINDS:

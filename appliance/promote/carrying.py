@@ -29,7 +29,7 @@ from appliance.promote.peoplebook import ENROLLED, person_from
 from appliance.promote.policy import IN_EVERY_POLICY, GatePolicy
 from appliance.promote.policybook import ADOPTED
 from appliance.promote.policycarrying import PolicyCarrying
-from appliance.promote.record import BY_JUDGE, Kind
+from appliance.promote.record import BY_JUDGE, EVENTS, Kind
 from appliance.promote.statement import Statement
 from appliance.registry.deletion import deletion_of
 from appliance.stages import FIRST_LINE
@@ -39,8 +39,7 @@ from appliance.standby.carried import Carried
 from appliance.standby.pairing import Relation, require_paired
 from media import canonical
 
-KINDS: Final = (*peoplebook.KINDS, *(kind.event for kind in Kind), ADOPTED)
-_PROMOTED: Final = frozenset(kind.event for kind in Kind)
+KINDS: Final = (*peoplebook.KINDS, *EVENTS, ADOPTED)
 _GATE: Final = "gate.result"
 # What a promoter does alone: never forward.
 _BY_ITSELF: Final = frozenset({Kind.CANARY_ABORTED, Kind.RETIRED})
@@ -177,7 +176,7 @@ class Carrying:
             return False
         for one in evidence:
             later = one.require(box, keys)
-            mark, is_promotion = later.body.get(carried.FIELD), later.kind in _PROMOTED
+            mark, is_promotion = later.body.get(carried.FIELD), later.kind in EVENTS
             if not is_promotion or later.sequence < leaf.sequence or carried.origin_of(later.body) != own.origin:
                 continue
             at = canonical.integer(canonical.mapping(mark, "carried").get("sequence"), "carried.sequence")

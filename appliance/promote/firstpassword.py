@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from appliance.errors import ApprovalRefusedError, ConflictError
-from appliance.promote.approvals import Approval, signer_of
+from appliance.promote.approvals import signature_of
 from appliance.promote.books import Books
 from appliance.promote.classes import NAMES, OPENPGP, PKCS11
 from appliance.promote.passwords import Passwords
@@ -92,18 +92,17 @@ class FirstPasswords:
             raise _refused("nothing waits for a signature of this person, or it waited too long")
         if presented.approves_by not in _BY:
             raise _refused(f"it is by {NAMES[presented.approves_by]}, which says who is at a browser")
-        signer, credential = signer_of(asked.statement, presented.signature, [who], approves_by=presented.approves_by)
-        if signer.counts_from is not None and self._clock.now() < signer.counts_from:
-            raise _refused(f"the keys of {who.name} were reset; they count from {to_text(signer.counts_from)}")
-        approval = Approval(
-            person=who.id,
-            name=who.name,
-            fingerprint=credential.fingerprint,
-            signature=presented.signature,
+        now = self._clock.now()
+        _, signed = signature_of(
+            asked.statement,
+            presented.signature,
+            [who],
             approves_by=presented.approves_by,
-            at=self._clock.now().replace(microsecond=0),
+            at=now.replace(microsecond=0),
         )
-        self._books.ledger.append(SET, {**approval.to_json(), "statement": asked.statement.decode()})
+        if who.counts_from is not None and now < who.counts_from:
+            raise _refused(f"the keys of {who.name} were reset; they count from {to_text(who.counts_from)}")
+        self._books.ledger.append(SET, {**signed.to_json(), "statement": asked.statement.decode()})
         self._passwords.set(who.id, password)
         del self._asked[who.id]
 

@@ -76,6 +76,10 @@ class Kind(StrEnum):
         return self not in {Kind.MADE, Kind.ROLLED_BACK, Kind.STOPPED}
 
 
+EVENTS: Final = frozenset(kind.event for kind in Kind)
+"""The kinds of the ledger's leaves that say what becomes of production."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promotion:
     """One step of production.

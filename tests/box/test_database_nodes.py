@@ -13,21 +13,19 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from appliance.audit.socket_ledger import SocketLedger
-from appliance.postgres.connecting import AUTHORITY
 from appliance.promote.client import PromoterClient
 from appliance.promote.policy import packaged
 from appliance.promote.validated import require_validated
 from tests.box.allowance import LIMITS, what_a_key_may_use_is_counted_on_the_server
-from tests.box.checkout import SEALIFT, booted, journal
+from tests.box.checkout import SEALIFT, journal
 from tests.box.checkout import SERVER as ENVIRONMENT
 from tests.box.standin import VERSION, asks, lay_installed, receive
-from tests.box.wired import ADDRESSES, SECRETS, SERVER, Node, server, wait_until, wire
+from tests.box.wired import SECRETS, SERVER, Node, nodes_booted, server, wait_until, wire
 from tests.interop.test_postgresql_tls import NAME
 from tests.support.postgres import PostgresServer
 from tests.support.promotion import PASSWORD
@@ -62,14 +60,8 @@ def nodes(server: PostgresServer, database: str, tmp_path: Path) -> Iterator[dic
         f'kind = "postgresql"\nserver = "{NAME}"\naddress = "{SERVER}"\n'
         f'port = {server.port}\nname = "{database}"\n{LIMITS}'
     )
-    with contextlib.ExitStack() as stack:
-        made: dict[str, Node] = {}
-        for name in ADDRESSES:
-            site = f'format = 1\nsite = "demo"\n[engine]\nstart_seconds = 60\n[database]\nnode = "{name}"\n{section}'
-            lay_node = partial(lay_installed, site=site, authority=tmp_path / AUTHORITY, keys=tmp_path / "keys")
-            machine = stack.enter_context(booted(f"slno{name}", lay_node))
-            wire(machine, name)
-            made[name] = Node(name=name, machine=machine)
+    begin = 'format = 1\nsite = "demo"\n[engine]\nstart_seconds = 60\n[database]\n'
+    with nodes_booted("slno", lay_installed, lambda name: f'{begin}node = "{name}"\n{section}', tmp_path) as made:
         yield made
 
 

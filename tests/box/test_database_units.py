@@ -3,17 +3,14 @@
 Boxes, server and cables are those of `tests.box.wired`; both nodes have the same site file and the same keys.
 """
 
-import contextlib
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from appliance.install.dropins import ROLES as UNITS
-from appliance.postgres.connecting import AUTHORITY
-from tests.box.checkout import booted, journal
-from tests.box.wired import ADDRESSES, SECRETS, SERVER, Node, lay, server, wait_until, wire
+from tests.box.checkout import journal
+from tests.box.wired import ADDRESSES, SECRETS, SERVER, Node, lay, nodes_booted, server, wait_until
 from tests.interop.test_postgresql_tls import NAME, SECRET
 from tests.support.postgres import PostgresServer
 
@@ -27,13 +24,7 @@ def nodes(server: PostgresServer, tmp_path: Path) -> Iterator[dict[str, Node]]:
         f'format = 1\nsite = "demo"\n[database]\nkind = "postgresql"\nserver = "{NAME}"\n'
         f'address = "{SERVER}"\nport = {server.port}\nname = "{server.database()}"\n'
     )
-    with contextlib.ExitStack() as stack:
-        made: dict[str, Node] = {}
-        for name in ADDRESSES:
-            lay_node = partial(lay, site=site, authority=tmp_path / AUTHORITY, keys=tmp_path / "keys")
-            machine = stack.enter_context(booted(f"sldb{name}", lay_node))
-            wire(machine, name)
-            made[name] = Node(name=name, machine=machine)
+    with nodes_booted("sldb", lay, lambda _: site, tmp_path) as made:
         yield made
 
 

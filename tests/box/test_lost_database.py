@@ -17,11 +17,10 @@ from pathlib import Path
 import pytest
 
 from appliance.audit.socket_ledger import SocketLedger
-from appliance.postgres.connecting import AUTHORITY
-from tests.box.checkout import SEALIFT, booted, journal
+from tests.box.checkout import SEALIFT, journal
 from tests.box.standin import VERSION, lay_installed, receive
 from tests.box.test_database_nodes import UNITS, approve, finding, socket_of
-from tests.box.wired import ADDRESSES, NETWORK, SERVER, Node, server, wait_until, wire
+from tests.box.wired import NETWORK, SERVER, Node, nodes_booted, server, wait_until
 from tests.interop.test_postgresql_tls import NAME, SECRET
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.signatories import signatories
@@ -42,14 +41,8 @@ def nodes(server: PostgresServer, tmp_path: Path) -> Iterator[dict[str, Node]]:
         f'kind = "postgresql"\nserver = "{NAME}"\naddress = "{SERVER}"\nport = {server.port}\n'
         f'name = "{server.database()}"\n[backup]\nfolder = "/{BACKUPS}"\non_system_disk = true\n'
     )
-    with contextlib.ExitStack() as stack:
-        made: dict[str, Node] = {}
-        for name in ADDRESSES:
-            site = f'format = 1\nsite = "demo"\n[engine]\nstart_seconds = 60\n[database]\nnode = "{name}"\n{section}'
-            lay_node = partial(lay_installed, site=site, authority=tmp_path / AUTHORITY, keys=tmp_path / "keys")
-            machine = stack.enter_context(booted(f"sllo{name}", lay_node))
-            wire(machine, name)
-            made[name] = Node(name=name, machine=machine)
+    begin = 'format = 1\nsite = "demo"\n[engine]\nstart_seconds = 60\n[database]\n'
+    with nodes_booted("sllo", lay_installed, lambda name: f'{begin}node = "{name}"\n{section}', tmp_path) as made:
         yield made
 
 

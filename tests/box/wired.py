@@ -11,12 +11,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from appliance.postgres.connecting import AUTHORITY, ROLES
-from tests.box.checkout import SEALIFT, journal, lay_down, lay_drop_ins, lay_program, require_debian
+from tests.box.checkout import SEALIFT, booted, journal, lay_down, lay_drop_ins, lay_program, require_debian
 from tests.box.machine import Machine
 from tests.box.pair import run
 from tests.interop.test_postgresql_tls import NAME, SECRET, Authority
@@ -111,6 +112,28 @@ def lay(root: Path, *, site: str, authority: Path, keys: Path) -> None:
     for role in ROLES:
         (folder / f"database-{role}").write_text(f"{SECRET}\n")
         (folder / f"database-{role}").chmod(0o400)
+
+
+@contextlib.contextmanager
+def nodes_booted(
+    prefix: str, lay_node: Callable[..., None], site: Callable[[str], str], folder: Path
+) -> Iterator[dict[str, Node]]:
+    """Boot a node for each address, wired.
+
+    Args:
+        prefix: Of the machines' names.
+        lay_node: Lays an installation down, as `lay` does.
+        site: Returns the site file of the node of a name.
+        folder: Where `server` put the authority, and where the first node's keys are kept for the others.
+    """
+    with contextlib.ExitStack() as stack:
+        made: dict[str, Node] = {}
+        for name in ADDRESSES:
+            laid = partial(lay_node, site=site(name), authority=folder / AUTHORITY, keys=folder / "keys")
+            machine = stack.enter_context(booted(f"{prefix}{name}", laid))
+            wire(machine, name)
+            made[name] = Node(name=name, machine=machine)
+        yield made
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = 150) -> float:

@@ -18,20 +18,14 @@ from appliance.errors import KeyMissingError
 from appliance.verify import trust
 from media.clock import SystemClock
 from media.digest import file_sha256
-from tests.support.backups import Recipient, recipient, with_backups
+from tests.support.backups import Recipient, offline, with_backups
 from tests.support.promoting import PEOPLE, bring, enrol_all, homes, medium_of, record_answer, serve
 from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
 from tests.support.versions import short_folder
 
-__all__ = ["homes"]  # a fixture
+__all__ = ["homes", "offline"]  # fixtures
 pytestmark = pytest.mark.fault
 NAMES = ("--by", "Eva Rossi", "--by", "Finn Olsen")
-
-
-@pytest.fixture
-def offline() -> Iterator[Recipient]:
-    with recipient() as made:
-        yield made
 
 
 @pytest.fixture

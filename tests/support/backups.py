@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from appliance.config import Config
 from tests.support.gpg import GnuPG, gnupg_home
 
@@ -31,6 +33,13 @@ def recipient(name: str = "Backup key") -> Iterator[Recipient]:
         primary = gpg.key(name)
         gpg.run("--quick-add-key", primary, "cv25519", "encr", "0")
         yield Recipient(gpg=gpg, fingerprint=primary)
+
+
+@pytest.fixture
+def offline() -> Iterator[Recipient]:
+    """A key pair for one test."""
+    with recipient() as made:
+        yield made
 
 
 def with_backups(config: Config, folder: Path, certificate: bytes, *, keep: int = 14) -> Config:

@@ -85,7 +85,7 @@ class EmbeddingJudge:
     def _ready(self) -> EngineClient:
         if self._engine is not None:
             return self._engine
-        self._engine = engine = EngineClient(self.config.at.socket(f"engine-{TEST_STAGE}-{self.model_digest[:12]}"))
+        self._engine = engine = EngineClient(self.config.at.engine_socket(TEST_STAGE, self.model_digest))
         self.supervisor.start(self._unit)
         status = wait_ready(
             engine,

@@ -116,7 +116,7 @@ def answered(config: Config, model_digest: str) -> None:
         EngineUnavailableError: It does not answer.
         EngineProtocolError: What it said is no answer, or an empty one.
     """
-    socket = config.at.socket(f"engine-{Stage.PRODUCTION}-{model_digest[:12]}")
+    socket = config.at.engine_socket(Stage.PRODUCTION, model_digest)
     with EngineClient(socket, read_seconds=_ANSWER_SECONDS) as engine:
         body = {"messages": [{"role": "user", "content": _QUESTION}], "max_tokens": _MOST_TOKENS, "temperature": 0}
         if not content_of(engine.chat(body)).strip():

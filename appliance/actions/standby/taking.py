@@ -20,7 +20,7 @@ from appliance.config import Config
 from appliance.promote.carrying import KINDS as DECIDED
 from appliance.promote.client import PromoterClient
 from appliance.promote.policybook import ADOPTED, PolicyBook
-from appliance.promote.record import Kind
+from appliance.promote.record import EVENTS
 from appliance.standby import carried, mirror, peerkeys
 from appliance.standby.card import BoxCard
 from appliance.standby.carried import Carried
@@ -32,7 +32,6 @@ from media.errors import SealiftError
 TAKEN: Final = "standby.taken-over"
 KEYS: Final = ("key.created", "key.revoked")
 KINDS: Final = (*DECIDED, *KEYS)
-_PROMOTED: Final = frozenset(kind.event for kind in Kind)
 _PAGE: Final = 200
 _MOST_GATES: Final = 32
 
@@ -94,7 +93,7 @@ def take_over(config: Config, peer: str, *, ledger: Ledger, promoter: PromoterCl
             break
         start += 1
         counts[leaf.kind.partition(".")[0]] += int(taken)
-        passed += int(not taken and leaf.kind in _PROMOTED and not carried.is_here(ledger, leaf.body, KINDS))
+        passed += int(not taken and leaf.kind in EVENTS and not carried.is_here(ledger, leaf.body, KINDS))
     if waits:
         _hold_back(copy, start, box, ledger=ledger, promoter=promoter)
     if passed or any(counts.values()):
@@ -149,7 +148,7 @@ def _take(leaf: Leaf, box: BoxCard, copy: Ledger, *, ledger: Ledger, promoter: P
         about = terms.get("version") if isinstance(terms, dict) else leaf.body.get("model_digest")
         evidence = list(_evidence(copy, str(about), leaf.sequence))
         evidenced.record(evidence, box, peerkeys.known(ledger, box), ledger=ledger)
-    if leaf.kind in _PROMOTED:
+    if leaf.kind in EVENTS:
         evidence += _followed_us(copy, leaf, ledger.head().origin)
     return promoter.carry(box.name, record, evidence)
 
