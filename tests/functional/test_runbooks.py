@@ -183,6 +183,20 @@ def test_what_only_stolen_keys_brought_stays_in_doubt_without_its_release_and_un
     assert (again.outcome, again.doubted) == ("known", (version,))
 
 
+def test_a_release_that_says_nothing_of_its_content_keeps_no_other_from_being_judged(
+    tmp_path: Path, sender: Sender
+) -> None:
+    site = make_site(tmp_path / "far", sender.held.chain[0])
+    site.receive(make_medium(tmp_path / "thieves", serial=2, keys=sender.held))
+    silent = {path: data for path, data in tiny_payload(serial=3).items() if path != "data/release.json"}
+    site.receive(make_medium(tmp_path / "silent", serial=3, keys=sender.held, files=silent))
+    (version,) = versions_of(site, 2)
+
+    note = sender.note(["bob", "carol"], ["bob", "carol"], site.clock.now())
+
+    assert emergency.accept(site.config, note, clock=site.clock).doubted == (version,)
+
+
 def versions_of(site: Site, serial: int) -> list[str]:
     stored = StoredRelease.load(ContentStore(site.config.at.store), serial)
     return [stored.files[model["descriptor"]].sha256 for model in stored.contents()["models"]]

@@ -15,8 +15,10 @@ from appliance.audit.client import OfflineLedger
 from appliance.audit.log import Log, Signer
 from appliance.audit.memory import MemoryBackend
 from appliance.audit.verify import verify
-from appliance.errors import CiphertextError, ConflictError, PairingRefusedError
+from appliance.errors import CiphertextError, ConflictError, PairingRefusedError, UnknownPersonError
+from appliance.promote.doubted import DOUBTED
 from appliance.promote.policy import IN_EVERY_POLICY
+from appliance.promote.presented import Presented
 from appliance.promote.standing import require_promoted
 from appliance.standby import bundle, mirror, sealed, vouched
 from appliance.standby.carried import Carried
@@ -520,3 +522,34 @@ def test_a_reset_and_new_roles_reach_the_standby_and_void_there_what_they_void_h
     assert (found.present, found.roles) == ((), ("operator",))
     assert found.counts_from == first.folder.people().require_active(chi.id).counts_from
     assert second.ledger.find(kind="person.reset")[0].body["carried"]["origin"] == first.ledger.head().origin
+
+
+def test_a_promotion_of_what_is_in_doubt_here_waits_and_serves_nobody(first: Site, second: Site) -> None:
+    first.promote(VERSION)
+    receive(second, VERSION)
+    second.ledger.append(DOUBTED, {"model_digests": [VERSION]})
+
+    waiting = boxes.carry(first, second, name="two", peer="one")
+
+    assert (waiting.people, waiting.promotions) == (2, 0)
+    assert "came with a release in doubt" in waiting.waits
+    assert second.client.current()["model_digest"] is None
+    second.ledger.append(DOUBTED, {"model_digests": []})  # a release under other keys brought it
+    assert boxes.take(second, "one").promotions == 1
+
+
+def test_a_reset_that_is_carried_ends_the_password_that_a_signature_gave_here(first: Site, second: Site) -> None:
+    ana, ben, chi, _ = signatories()
+    vouchers = [(ana.id, PASSWORD), (ben.id, PASSWORD)]
+    code = first.client.invite(vouchers)
+    first.client.enrol(code=code, name=chi.name, certificate=chi.certificate, password=PASSWORD)
+    boxes.carry(first, second, name="two", peer="one")
+    presented = Presented(signature=chi.sign(second.client.password_statement(chi.id)))
+    second.client.set_first_password(chi.id, presented, PASSWORD)
+    assert second.client.login(chi.id, PASSWORD)["person"] == chi.id
+
+    first.client.reset(chi.id, vouchers)
+    boxes.carry(first, second, name="two", peer="one")
+
+    with pytest.raises(UnknownPersonError):
+        second.client.login(chi.id, PASSWORD)
