@@ -13,7 +13,7 @@ from appliance.audit.facts import Ledger
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config
 from appliance.promote.doubted import DOUBTED, digests_of, in_doubt
-from appliance.registry import catalog
+from appliance.registry import carriers, catalog
 from appliance.store.content import ContentStore, StoredRelease
 from media import canonical
 from media.clock import from_text
@@ -79,8 +79,7 @@ def _brought(ledger: Ledger, stored: StoredRelease) -> set[str]:
     registered = ledger.find(kind=catalog.REGISTERED, field="serial", value=stored.serial, limit=4096)
     found = {str(leaf.body.get("model_digest")) for leaf in registered}
     try:
-        for model in canonical.array(stored.contents().get("models"), "release.json.models"):
-            fields = canonical.mapping(model, "release.json.models")
+        for fields in carriers.models(stored):
             found.add(stored.files[canonical.text(fields.get("descriptor"), "descriptor")].sha256)
     except (SealiftError, KeyError):
         pass  # what it brought is known by the registry alone

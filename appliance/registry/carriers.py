@@ -1,7 +1,7 @@
 """Which stored release brings a version. Apart from the catalog, because engines ask it without a database."""
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from appliance.errors import UnknownVersionError
 from appliance.registry.descriptor import ModelDescriptor
@@ -11,6 +11,17 @@ from media.errors import MalformedError
 
 SIMILARITY: Final = "similarity"
 """What a model of a release may be declared to judge."""
+
+
+def models(stored: StoredRelease) -> Iterator[Mapping[str, Any]]:
+    """Yield what a release says of each model that it brings.
+
+    Raises:
+        MalformedError: It says it in another shape.
+        StoreDamagedError, UnknownReleaseError: It does not read, or is not there.
+    """
+    for model in canonical.array(stored.contents().get("models"), "release.json.models"):
+        yield canonical.mapping(model, "release.json.models")
 
 
 def carrier(
@@ -30,8 +41,7 @@ def carrier(
     for stored in reversed(store.releases()):
         if serial not in {None, stored.serial}:
             continue
-        for model in canonical.array(stored.contents().get("models"), "release.json.models"):
-            fields = canonical.mapping(model, "release.json.models")
+        for fields in models(stored):
             descriptor = ModelDescriptor.from_bytes(stored.read(canonical.text(fields.get("descriptor"), "descriptor")))
             if descriptor.model_digest.startswith(digest_prefix):
                 tasks = canonical.array(fields.get("evals", []), "release.json.models.evals")
@@ -55,8 +65,7 @@ def similarity_judge(store: ContentStore, *, but: str) -> ModelDescriptor | None
         StoreDamagedError: A descriptor is not what was signed.
     """
     for stored in reversed(store.releases()):
-        for model in canonical.array(stored.contents().get("models"), "release.json.models"):
-            fields = canonical.mapping(model, "release.json.models")
+        for fields in models(stored):
             if SIMILARITY not in canonical.array(fields.get("judges", []), "release.json.models.judges"):
                 continue
             descriptor = ModelDescriptor.from_bytes(stored.read(canonical.text(fields.get("descriptor"), "descriptor")))
@@ -78,8 +87,7 @@ def pins(stored: StoredRelease, model_digest: str) -> Mapping[str, str]:
         MalformedError: A pin is not a digest.
         StoreDamagedError: A descriptor is not what was signed.
     """
-    for model in canonical.array(stored.contents().get("models"), "release.json.models"):
-        fields = canonical.mapping(model, "release.json.models")
+    for fields in models(stored):
         if stored.files[canonical.text(fields.get("descriptor"), "descriptor")].sha256 == model_digest:
             found = canonical.mapping(fields.get("pins", {}), "release.json.models.pins")
             return {name: canonical.sha256_hex(value, f"pins.{name}") for name, value in found.items()}

@@ -16,6 +16,7 @@ from appliance.audit.facts import Ledger
 from appliance.errors import StoreDamagedError, UnknownVersionError
 from appliance.registry import deletion, memory
 from appliance.registry.aliases import ALIASES, aliases
+from appliance.registry.carriers import models
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.state import lines, projection
 from appliance.state.tables import GateResult, ModelVersion, Promotion
@@ -78,8 +79,8 @@ def register(ledger: Ledger, state: Engine, stored: StoredRelease) -> tuple[str,
         LedgerUnavailableError: Nothing more was registered.
     """
     digests = []
-    for model in canonical.array(stored.contents().get("models"), "release.json.models"):
-        path = canonical.text(canonical.mapping(model, "release.json.models").get("descriptor"), "descriptor")
+    for model in models(stored):
+        path = canonical.text(model.get("descriptor"), "descriptor")
         descriptor = ModelDescriptor.from_bytes(stored.read(path))
         _require_files(descriptor, stored)
         known = ledger.find(kind=REGISTERED, field="model_digest", value=descriptor.model_digest, limit=1)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+from appliance.registry.carriers import models
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.store.content import StoredRelease
 from media import canonical
@@ -93,8 +94,7 @@ def declared(stored: StoredRelease, descriptor: ModelDescriptor) -> Mapping[str,
         MalformedError: Its `release.json` is not of the known shape.
         StoreDamagedError: It is not what was signed.
     """
-    for untrusted in canonical.array(stored.contents().get("models"), "release.json.models"):
-        model = canonical.mapping(untrusted, "release.json.models")
+    for model in models(stored):
         if stored.files[canonical.text(model.get("descriptor"), "descriptor")].sha256 == descriptor.model_digest:
             found = canonical.array(model.get("references", []), "release.json.models.references")
             return dict(_declared(each) for each in found)
