@@ -5,14 +5,15 @@ that other people signed brings it, also where the release that brought it was t
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from appliance.actions import affected
 from appliance.actions.recorded import NOTED, bodies, ledger_may_exist, waiting
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config
-from appliance.promote.doubted import DOUBTED, digests_of, in_doubt
+from appliance.promote.doubted import DOUBTED, MOST, digests_of, in_doubt
 from appliance.registry import carriers, catalog
 from appliance.store.content import ContentStore, StoredRelease
 from media import canonical
@@ -31,12 +32,16 @@ def settle(config: Config, ledger: Ledger) -> frozenset[str]:
     if not notes:
         return frozenset()
     known = ledger if ledger_may_exist(config.at) else MemoryLedger()
-    doubted, good = set[str](), set[str]()
+    doubted, good, registered = set[str](), set[str](), set[str]()
     for stored in ContentStore(config.at.store).releases():
-        brought = _brought(known, stored)
+        ours = _registered(known, stored)
+        registered |= ours
+        brought = ours | _named(stored)
         (doubted if _is_doubted(config, known, stored, notes) else good).update(brought)
     before = standing(config, ledger)
-    now = frozenset((before | doubted) - good)
+    # Where thieves brought more than a record holds: first those that can come forward, which are registered by then.
+    kept = sorted((before | doubted) - good, key=lambda digest: (digest not in registered, digest))[:MOST]
+    now = frozenset(kept)
     if now != before:
         ledger.append(DOUBTED, {"site": config.site, "model_digests": sorted(now), "notes": len(notes)})
     return now
@@ -75,12 +80,14 @@ def _is_doubted(config: Config, ledger: Ledger, stored: StoredRelease, notes: It
         return True
 
 
-def _brought(ledger: Ledger, stored: StoredRelease) -> set[str]:
-    registered = ledger.find(kind=catalog.REGISTERED, field="serial", value=stored.serial, limit=4096)
-    found = {str(leaf.body.get("model_digest")) for leaf in registered}
-    try:
+def _named(stored: StoredRelease) -> set[str]:
+    found = set[str]()
+    with suppress(SealiftError, KeyError):  # what it brought is known by the registry alone
         for fields in carriers.models(stored):
             found.add(stored.files[canonical.text(fields.get("descriptor"), "descriptor")].sha256)
-    except (SealiftError, KeyError):
-        pass  # what it brought is known by the registry alone
     return found
+
+
+def _registered(ledger: Ledger, stored: StoredRelease) -> set[str]:
+    found = ledger.find(kind=catalog.REGISTERED, field="serial", value=stored.serial, limit=EVERY)
+    return {str(leaf.body.get("model_digest")) for leaf in found}

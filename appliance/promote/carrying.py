@@ -40,6 +40,10 @@ from appliance.standby.pairing import Relation, require_paired
 from media import canonical
 
 KINDS: Final = (*peoplebook.KINDS, *EVENTS, ADOPTED)
+MOST_GATES: Final = 32
+"""Newest results that come with a decision, one of each gate."""
+MOST_EVIDENCE: Final = MOST_GATES + 1
+"""With them comes the decision of this box that the other one followed."""
 _GATE: Final = "gate.result"
 # What a promoter does alone: never forward.
 _BY_ITSELF: Final = frozenset({Kind.CANARY_ABORTED, Kind.RETIRED})

@@ -57,6 +57,7 @@ from appliance.promote.asking import BY_PASSWORD
 from appliance.promote.automation import AutomationKeys
 from appliance.promote.books import Books
 from appliance.promote.breakglass import Emergencies
+from appliance.promote.carrying import MOST_EVIDENCE
 from appliance.promote.clockchange import ClockChanges
 from appliance.promote.deletions import Deletions
 from appliance.promote.destination import Said
@@ -329,7 +330,7 @@ class Desk:
 
     def _carry(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
         record = Carried.from_json(untrusted.get("record"))
-        evidence = canonical.array(untrusted.get("evidence"), "evidence", most=32)
+        evidence = canonical.array(untrusted.get("evidence"), "evidence", most=MOST_EVIDENCE)
         proven = [Carried.from_json(one) for one in evidence]
         return {"taken": self._promoter.carrying.take(_text(untrusted, "peer"), record, proven)}
 

@@ -13,7 +13,8 @@ from appliance.errors import ApprovalRefusedError, NotPromotedError
 from media import canonical
 
 DOUBTED: Final = "trust.doubted"
-_MOST: Final = 4096
+MOST: Final = 12_000
+"""What one record of the ledger holds beside the rest (a leaf is 1 MiB at most)."""
 _WHY: Final = "by the emergency notes that were taken here, only keys in doubt carry a release that brings it"
 
 
@@ -34,7 +35,7 @@ def digests_of(body: Mapping[str, Any]) -> frozenset[str]:
     Raises:
         MalformedError: It is of another shape.
     """
-    named = canonical.array(body.get("model_digests"), "trust.doubted.model_digests", most=_MOST)
+    named = canonical.array(body.get("model_digests"), "trust.doubted.model_digests", most=MOST)
     return frozenset(canonical.sha256_hex(one, "trust.doubted.model_digests") for one in named)
 
 

@@ -6,21 +6,22 @@ from typing import Any, Final
 from appliance.errors import UnknownVersionError
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.store.content import ContentStore, StoredRelease
-from media import canonical
-from media.errors import MalformedError
+from media import canonical, limits
+from media.errors import MalformedError, SealiftError
 
 SIMILARITY: Final = "similarity"
 """What a model of a release may be declared to judge."""
 
 
 def models(stored: StoredRelease) -> Iterator[Mapping[str, Any]]:
-    """Yield what a release says of each model that it brings.
+    """Yield what a release says of each model that it brings (FMT-69).
 
     Raises:
-        MalformedError: It says it in another shape.
+        MalformedError: It says it in another shape, or of more models than a release may bring.
         StoreDamagedError, UnknownReleaseError: It does not read, or is not there.
     """
-    for model in canonical.array(stored.contents().get("models"), "release.json.models"):
+    untrusted = stored.contents().get("models")
+    for model in canonical.array(untrusted, "release.json.models", most=limits.MODELS):
         yield canonical.mapping(model, "release.json.models")
 
 
@@ -29,6 +30,8 @@ def carrier(
 ) -> tuple[StoredRelease, ModelDescriptor, tuple[str, ...]]:
     """Return the newest stored release that brings a version, its descriptor, and the task sets that came with it.
 
+    What does not read hides nothing else: whoever signed a release must not keep what serves from starting again.
+
     Args:
         store: Where to look.
         digest_prefix: The version's digest, or its beginning.
@@ -36,21 +39,37 @@ def carrier(
 
     Raises:
         UnknownVersionError: The store holds none.
-        StoreDamagedError: A descriptor is not what was signed.
+        StoreDamagedError, MalformedError, UnknownReleaseError: No release that reads brings it, and one does not read.
     """
+    unreadable: SealiftError | None = None
     for stored in reversed(store.releases()):
         if serial not in {None, stored.serial}:
             continue
-        for fields in models(stored):
-            descriptor = ModelDescriptor.from_bytes(stored.read(canonical.text(fields.get("descriptor"), "descriptor")))
-            if descriptor.model_digest.startswith(digest_prefix):
+        for fields, found in described(stored):
+            if isinstance(found, SealiftError):
+                unreadable = unreadable or found
+            elif found.model_digest.startswith(digest_prefix):
                 tasks = canonical.array(fields.get("evals", []), "release.json.models.evals")
-                return stored, descriptor, tuple(canonical.text(path, "evals") for path in tasks)
+                return stored, found, tuple(canonical.text(path, "evals") for path in tasks)
+    if unreadable is not None:
+        raise unreadable
     raise UnknownVersionError(
         what=f"no stored release brings version {digest_prefix[:12]}",
         why="the store was searched",
         fix="receive the release again from its medium; after a newer one, the sender brings it anew",
     )
+
+
+def described(stored: StoredRelease) -> Iterator[tuple[Mapping[str, Any], ModelDescriptor | SealiftError]]:
+    """Yield what is said of each model with its descriptor, or with why that, or all that is said, does not read."""
+    try:
+        for fields in models(stored):
+            try:
+                yield fields, ModelDescriptor.from_bytes(stored.read(canonical.text(fields.get("descriptor"), "path")))
+            except SealiftError as error:
+                yield fields, error
+    except SealiftError as error:
+        yield {}, error
 
 
 def similarity_judge(store: ContentStore, *, but: str) -> ModelDescriptor | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.errors import StoreDamagedError
+from appliance.registry import carriers
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.store.content import StoredRelease
 from appliance.store.writing import writing
@@ -74,18 +75,11 @@ def parts_of(releases: Iterable[StoredRelease]) -> Parts:
 
 def descriptors_of(stored: StoredRelease) -> list[tuple[str, ModelDescriptor]]:
     """Return path and descriptor of each version that a release brings; those that do not read are left out."""
-    found = []
-    try:
-        models = canonical.array(stored.contents().get("models", []), "release.json.models")
-    except SealiftError:
-        return []
-    for untrusted in models:
-        try:
-            path = canonical.text(canonical.mapping(untrusted, "release.json.models").get("descriptor"), "descriptor")
-            found.append((path, ModelDescriptor.from_bytes(stored.read(path))))
-        except SealiftError:
-            continue
-    return found
+    return [
+        (str(fields["descriptor"]), found)
+        for fields, found in carriers.described(stored)
+        if not isinstance(found, SealiftError)
+    ]
 
 
 def is_sound(releases: Iterable[StoredRelease], model_digest: str) -> bool:

@@ -20,7 +20,7 @@ from appliance.standby.address import ServiceAddress
 from appliance.standby.lease import Answer, Ask, Event, Lease
 from appliance.standby.peers import PeerLine
 from appliance.standby.voters import Hearing
-from appliance.standby.whole import HEARD, Whole, lost
+from appliance.standby.whole import AGAIN_SECONDS, HEARD, Whole, lost
 from appliance.watchdog.loops import Pulse
 from media import canonical
 from media.errors import SealiftError, UsageError
@@ -107,6 +107,10 @@ class Keeper:
                 args=(period, lambda name=name, line=line: self._ask(name, line)),
                 name=f"ask-{name}",
                 daemon=True,
+            ).start()
+        if self._whole is not None and self._whole.peer in self._others:
+            threading.Thread(
+                target=self._every, args=(AGAIN_SECONDS, self._compare_again), name="whole", daemon=True
             ).start()
 
     def stop(self, *, resign: bool = True) -> None:
@@ -301,11 +305,9 @@ class Keeper:
         Returns whether it was heard, now or before.
         """
         if whole.is_due(self._now()):
-            try:
-                whole.compare(line.call("have"), self._now())
-            except (SealiftError, OSError):  # what was found holds, also where it could not be kept
-                if not whole.is_compared:
-                    return False
+            self._compare_with(whole, line)
+            if not whole.is_compared:
+                return False
             with contextlib.suppress(OSError):
                 (self._run / HEARD).touch(mode=0o644)
             with self._lock:
@@ -313,6 +315,26 @@ class Keeper:
                 self._lease.tick(self._now())
                 self._settle()
         return True
+
+    def _compare_again(self) -> None:
+        """Notice a ledger that was put back meanwhile. No grant waits for that, since ledgers start anew, too."""
+        whole = self._whole
+        if whole is None or not whole.is_compared or whole.why:
+            return  # the first time, and while records are missing, `_ask` compares
+        if self._compare_with(whole, self._others[whole.peer]):
+            with self._lock:
+                self._lease.lost = True
+                self._lease.tick(self._now())
+                self._settle()
+
+    def _compare_with(self, whole: Whole, line: PeerLine) -> str:
+        """Compare, and return what is lacking: as before where either side is silent, or where it could not be kept."""
+        with contextlib.suppress(SealiftError, OSError):
+            untrusted = line.call("have")
+            with self._lock:
+                self._hearing.heard(whole.peer, self._now())
+            whole.compare(untrusted, self._now())
+        return whole.why
 
     def _settle(self) -> None:
         """Under the lock: keep first, then stop or begin."""

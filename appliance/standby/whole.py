@@ -2,8 +2,9 @@
 
 A box whose old disk was put back, or whose ledger was cut, has lost what it answered and what people decided since; the
 other one has it in a mirror. So the one that lost records neither serves nor follows (LEASE-9). It is compared as soon
-as the other box is heard, by what that one holds: how many records, and the root over them. What was found is kept,
-since the other box may be away after the next start.
+as the other box is heard, by what that one holds: how many records, and the root over them, and again while both go on,
+since a ledger can be put back under a lease. What was found is kept, since the other box may be away after the next
+start.
 """
 
 from collections.abc import Mapping

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from appliance.actions import affected, doubting, emergency, replacing
 from appliance.actions import trust as trust_action
 from appliance.audit.client import open_ledger
 from appliance.errors import ConflictError
-from appliance.registry import origin
+from appliance.registry import carriers, origin
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.verify.trust import RECORD
 from bundler import emergency as table
@@ -21,17 +21,20 @@ from bundler.privatekeys import PrivateKeys
 from bundler.proposal import propose
 from bundler.rootsign import merge, sign_root
 from bundler.signatory import Ceremony
+from media.canonical import dumps, loads
 from media.clock import FixedClock
 from media.emergency import Reason
 from media.errors import (
     BadSignatureError,
     DigestMismatchError,
+    MalformedError,
     NoTrustError,
     SupersededError,
     ThresholdError,
     UsageError,
 )
 from media.gpgagent import stop_agents
+from media.limits import MODELS
 from media.signers import generate_key
 from tests.support.medium import SimulatedMedium, make_medium, tiny_payload
 from tests.support.receiving import NOW, Site, make_site
@@ -175,12 +178,14 @@ def test_what_only_stolen_keys_brought_stays_in_doubt_without_its_release_and_un
     (version,) = versions_of(site, 2)
 
     # Carol's key alone: bob's and alice's are not in doubt, and bob signed, too, but two are needed.
-    first = emergency.accept(site.config, sender.note(["carol"], ["bob", "alice"], site.clock.now()), clock=site.clock)
-    assert first.doubted == (version,)
+    note = sender.note(["carol"], ["bob", "alice"], site.clock.now())
+    assert emergency.accept(site.config, note, clock=site.clock).doubted == (version,)
     ContentStore(site.config.at.store).release_folder(2).rename(tmp_path / "gone")
 
-    again = emergency.accept(site.config, sender.note(["carol"], ["bob", "alice"], site.clock.now()), clock=site.clock)
+    again = emergency.accept(site.config, note, clock=site.clock)
     assert (again.outcome, again.doubted) == ("known", (version,))
+    second = sender.note(["carol"], ["alice", "bob"], site.clock.now() - timedelta(seconds=1))
+    assert emergency.accept(site.config, second, clock=site.clock).doubted == (version,)
 
 
 def test_a_release_that_says_nothing_of_its_content_keeps_no_other_from_being_judged(
@@ -195,6 +200,30 @@ def test_a_release_that_says_nothing_of_its_content_keeps_no_other_from_being_ju
     note = sender.note(["bob", "carol"], ["bob", "carol"], site.clock.now())
 
     assert emergency.accept(site.config, note, clock=site.clock).doubted == (version,)
+    assert carriers.carrier(ContentStore(site.config.at.store), version)[0].serial == 2  # nor from starting again
+
+
+def test_a_release_that_names_more_versions_than_one_may_brings_none_and_fills_no_record(
+    tmp_path: Path, sender: Sender
+) -> None:
+    site = make_site(tmp_path / "far", sender.held.chain[0])
+    site.receive(make_medium(tmp_path / "genuine", serial=2, keys=sender.held))
+    payload = tiny_payload(serial=3)
+    facts = loads(payload["data/release.json"])
+    facts["models"] *= MODELS + 1
+    site.receive(
+        make_medium(tmp_path / "many", serial=3, keys=sender.held, files=payload | {"data/release.json": dumps(facts)})
+    )
+    (version,) = versions_of(site, 2)
+
+    note = sender.note(["bob", "carol"], ["bob", "carol"], site.clock.now())
+
+    assert emergency.accept(site.config, note, clock=site.clock).doubted == (version,)
+    store = ContentStore(site.config.at.store)
+    assert carriers.carrier(store, version)[0].serial == 2
+    with pytest.raises(MalformedError) as refused:
+        carriers.carrier(store, versions_of(site, 3)[0])
+    assert "at most 256 items" in refused.value.why
 
 
 def versions_of(site: Site, serial: int) -> list[str]:

@@ -18,6 +18,7 @@ from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
 from appliance.promote.carrying import KINDS as DECIDED
+from appliance.promote.carrying import MOST_GATES
 from appliance.promote.client import PromoterClient
 from appliance.promote.policybook import ADOPTED, PolicyBook
 from appliance.promote.record import EVENTS
@@ -33,7 +34,6 @@ TAKEN: Final = "standby.taken-over"
 KEYS: Final = ("key.created", "key.revoked")
 KINDS: Final = (*DECIDED, *KEYS)
 _PAGE: Final = 200
-_MOST_GATES: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +173,6 @@ def _evidence(copy: Ledger, model_digest: str, before: int) -> Iterator[Carried]
     seen: set[str] = set()
     for leaf in copy.find(kind="gate.result", field="model_digest", value=model_digest, limit=EVERY):
         gate = str(leaf.body.get("gate"))
-        if leaf.sequence < before and gate not in seen and len(seen) < _MOST_GATES:
+        if leaf.sequence < before and gate not in seen and len(seen) < MOST_GATES:
             seen.add(gate)
             yield Carried.of(copy, leaf.sequence)

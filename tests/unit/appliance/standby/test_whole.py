@@ -211,9 +211,40 @@ def test_nothing_is_asked_while_the_own_ledger_does_not_say_what_it_holds(
     with keeper_of(first, second, tmp_path / "run", starting()) as (keeper, line):
         monkeypatch.setattr(whole, "lacks", silent)
         keeper._ask("two", line)
-        assert keeper.command({"do": "lease"})["serving"] is False
+        told = keeper.command({"do": "lease"})
+        assert (told["serving"], [one["answers"] for one in told["voters"]]) == (False, [True])  # the other one does
         monkeypatch.undo()
         keeper._ask("two", line)
+        assert keeper.command({"do": "lease"})["serving"] is True
+
+
+def test_a_ledger_that_is_put_back_while_the_lease_goes_on_ends_it(first: Site, second: Site, tmp_path: Path) -> None:
+    size = held(first, second)
+    with keeper_of(first, second, tmp_path / "run", starting()) as (keeper, line):
+        keeper._ask("two", line)
+        keeper._compare_again()
+        assert keeper.command({"do": "lease"})["serving"] is True
+
+        fork(first, records=size + 1)  # as long as before, and another one
+        keeper._compare_again()
+
+        told = keeper.command({"do": "lease"})
+        assert (told["serving"], "lost records" in told["hindered"]) == (False, True)
+        assert permit.read(tmp_path / "run") == (0.0, 0)
+
+
+def test_a_ledger_that_starts_anew_while_the_lease_goes_on_costs_nothing(
+    first: Site, second: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held(first, second)
+
+    def silent(*_: object, **__: object) -> str:
+        raise LedgerUnavailableError(what="the ledger does not answer", why="", fix="")
+
+    with keeper_of(first, second, tmp_path / "run", starting()) as (keeper, line):
+        keeper._ask("two", line)
+        monkeypatch.setattr(whole, "lacks", silent)
+        keeper._compare_again()
         assert keeper.command({"do": "lease"})["serving"] is True
 
 
