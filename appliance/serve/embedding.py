@@ -53,11 +53,15 @@ class Embedder(Protocol):
         """Return the tokens of a text with what the model expects around them; nothing in it becomes a special one."""
         ...
 
-    def embed(self, texts: Sequence[Sequence[int]]) -> list[list[float]]:
+    def embed(self, texts: Sequence[Sequence[int]], has_left: Callable[[], bool]) -> list[list[float]]:
         """Return one vector for each text of one batch, as the model makes it.
 
+        Args:
+            texts: Their tokens.
+            has_left: Whether the caller is gone, asked before and a few times a second within; then it ends.
+
         Raises:
-            EngineProtocolError: The library reported a failure.
+            EngineProtocolError: The library reported a failure, or the caller left.
         """
         ...
 
@@ -89,7 +93,7 @@ class Embedding:
 
         Args:
             body: `input` (a text, a list of texts, tokens, lists of tokens) and `encoding_format` (float, base64).
-            has_left: Whether the caller is gone, asked before each batch.
+            has_left: Whether the caller is gone, asked before each batch and within it.
 
         Raises:
             NotEmbeddedError: The request is not one, or a text is too long.
@@ -99,9 +103,7 @@ class Embedding:
         texts = [self._tokens(one) for one in _inputs(body)]
         rows = []
         for batch in self._batches(texts):
-            if has_left():
-                raise EngineProtocolError(what="the caller left", why="embeddings", fix="ask again")
-            vectors = self.scheduler.between_steps(partial(self.embedder.embed, batch))
+            vectors = self.scheduler.between_steps(partial(self.embedder.embed, batch, has_left))
             rows += [_unit(vector) for vector in vectors]
         count = sum(len(text) for text in texts)
         data = [
@@ -144,6 +146,11 @@ class Embedding:
             held += len(text)
         if batch:
             yield batch
+
+
+def left() -> EngineProtocolError:
+    """Return the error for a batch whose caller is gone."""
+    return EngineProtocolError(what="the caller left", why="embeddings", fix="ask again")
 
 
 def to_base64(vector: Sequence[float]) -> str:

@@ -6,7 +6,7 @@ its kin) reads a text at once and not from left to right; llama.cpp sees from th
 
 import ctypes
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from appliance.errors import EngineLoadError, EngineProtocolError
 from appliance.serve import llama_devices
+from appliance.serve.embedding import left
 from media.embedding import EMBEDDING_BATCH_TEXTS, EMBEDDING_BATCH_TOKENS, EmbeddingProfile, Pooling
 from media.llamaprofile import ON_PROCESSOR
 
@@ -23,6 +24,9 @@ _POOLINGS: Final[dict[Pooling, int]] = {
     "cls": llama_cpp.LLAMA_POOLING_TYPE_CLS,
     "last": llama_cpp.LLAMA_POOLING_TYPE_LAST,
 }
+_WATCHED_TOKENS: Final = 32
+_ENDED: Final = 2
+"""What `llama_decode` returns for a batch that was ended from outside."""
 
 
 class LlamaCppEmbedder:
@@ -79,8 +83,10 @@ class LlamaCppEmbedder:
             raise EngineProtocolError(what="the tokenizer failed", why=f"code {count}", fix="report it")
         return list(buffer[:count])
 
-    def embed(self, texts: Sequence[Sequence[int]]) -> list[list[float]]:
+    def embed(self, texts: Sequence[Sequence[int]], has_left: Callable[[], bool]) -> list[list[float]]:
         """Return one vector for each text; see `Embedder`."""
+        if has_left():
+            raise left()
         batch = self._batch
         at = 0
         for sequence, text in enumerate(texts):
@@ -94,7 +100,13 @@ class LlamaCppEmbedder:
         batch.n_tokens = at
         if self._memory:
             llama_cpp.llama_memory_clear(self._memory, True)
+        # Asked between the operations of a batch, on this thread. A thousand questions are a millisecond, which is much
+        # of a short text's time and nothing of a long one's.
+        ends = llama_cpp.ggml_abort_callback((lambda _: has_left()) if at >= _WATCHED_TOKENS else 0)
+        llama_cpp.llama_set_abort_callback(self._context, ends, None)
         code = llama_cpp.llama_decode(self._context, batch)  # which encodes, where the model has no memory
+        if code == _ENDED:
+            raise left()
         if code != 0:
             raise EngineProtocolError(what="embeddings failed", why=f"llama.cpp returned {code}", fix="see the journal")
         return [self._vector(sequence) for sequence in range(len(texts))]

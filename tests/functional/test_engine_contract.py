@@ -15,6 +15,7 @@ import pytest
 from appliance.errors import EngineRefusedError
 from appliance.serve.client import EngineClient
 from appliance.serve.engine import BEYOND_OPENAI
+from media.errors import SealiftError
 from tests.support.engine import FakeEngine, Script, fake_engine
 
 REAL = os.environ.get("SEALIFT_ENGINE_SOCKET", "")
@@ -220,6 +221,28 @@ def test_a_caller_that_leaves_frees_the_engine(client: EngineClient, fake: FakeE
     if fake:
         fake.script = Script()
     assert _text(client.chat({**CHAT, **GREEDY, "max_tokens": 2}))
+
+
+def test_a_caller_that_leaves_while_its_question_is_read_frees_the_engine(
+    client: EngineClient, fake: FakeEngine | None
+) -> None:
+    """A real engine reads a question that nearly fills its context: for how long, is measured with one like it."""
+    if fake:
+        pytest.skip("a fake reads nothing")
+    words = "word " * (client.status().n_ctx - 128)
+    began = time.monotonic()
+    client.chat({"messages": [{"role": "user", "content": "One " + words}], "temperature": 0, "max_tokens": 1})
+    reading_seconds = time.monotonic() - began
+
+    body = {"messages": [{"role": "user", "content": "Two " + words}], "temperature": 0, "max_tokens": 1}
+    leaving = EngineClient(Path(REAL), read_seconds=reading_seconds / 8)
+    with leaving, pytest.raises(SealiftError):
+        leaving.chat(body)
+
+    _require_none_runs(client, fake, within_seconds=max(1.0, reading_seconds / 4))
+    usage = client.chat(body)["usage"]
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    assert cached < usage["prompt_tokens"] / 2  # it was not read to its end
 
 
 def test_several_callers_are_answered_at_once(client: EngineClient) -> None:

@@ -22,7 +22,7 @@ from media import canonical
 from tests.engines import minilm
 from tests.support.engine_process import wait_ready
 from tests.support.installable import store_release
-from tests.support.real_engine import DEMO, shipped_weights
+from tests.support.real_engine import DEMO, shipped_weights, told_by
 from tests.support.versions import short_folder, version_files
 
 pytestmark = pytest.mark.demo
@@ -85,6 +85,39 @@ def test_the_chat_model_makes_vectors_of_its_own_states(tmp_path: Path) -> None:
     meal, again, market = found["together"]
     assert likeness(meal, again) > likeness(meal, market)
     assert all(likeness(a, b) > 0.9999 for a, b in zip(found["together"], found["alone"], strict=True))
+
+
+_LEAVING = """
+import json, sys, time
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from appliance.errors import EngineProtocolError
+from appliance.serve.embedding_llama import LlamaCppEmbedder
+from media.embedding import EmbeddingProfile
+
+profile = EmbeddingProfile.from_json({"pooling": "mean", "matryoshka": False, "n_ctx": 2048, "dimensions": 576}, "p")
+embedder = LlamaCppEmbedder(Path(sys.argv[2]), profile, threads=1)
+text = embedder.tokenize("word " * 2000)
+began = time.monotonic()
+whole = embedder.embed([text], lambda: False)
+whole_seconds, began = time.monotonic() - began, time.monotonic()
+why = ""
+try:
+    embedder.embed([text], lambda: time.monotonic() - began > whole_seconds / 8)
+except EngineProtocolError as error:
+    why = error.what
+left_seconds = time.monotonic() - began
+again = embedder.embed([text], lambda: False)
+found = {"whole": whole_seconds, "left": left_seconds, "why": why, "same": whole == again}
+print("FOUND " + json.dumps(found))
+"""
+
+
+def test_a_caller_that_leaves_ends_a_batch_of_vectors_in_its_middle(tmp_path: Path) -> None:
+    found = told_by(_LEAVING, tmp_path)
+
+    assert (found["why"], found["same"]) == ("the caller left", True)
+    assert found["left"] < found["whole"] / 2, found
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """A deterministic embedder: a token is a letter, and a vector counts letters by their number modulo its length."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from appliance.errors import EngineProtocolError
+from appliance.serve.embedding import left
 
 
 @dataclass
@@ -22,7 +23,9 @@ class LetterEmbedder:
     def tokenize(self, text: str) -> list[int]:
         return [ord(letter) for letter in text]
 
-    def embed(self, texts: Sequence[Sequence[int]]) -> list[list[float]]:
+    def embed(self, texts: Sequence[Sequence[int]], has_left: Callable[[], bool]) -> list[list[float]]:
+        if has_left():
+            raise left()
         if self.fail_at_batch == len(self.batches):
             raise EngineProtocolError(what="embeddings failed", why="as asked", fix="none")
         assert sum(map(len, texts)) <= self.batch_tokens

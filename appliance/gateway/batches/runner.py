@@ -148,8 +148,9 @@ class Runner:
         if batch.status == "cancelling" or self._world.api_keys.lookup(batch.key_id) is None:
             self._store.finish(batch, "cancelled", days=days)
             return True
-        left = self._left(batch)
-        if self._store.now() >= batch.expires:
+        is_late = self._store.now() >= batch.expires
+        left = self._store.left(batch, most=batch.total if is_late else self._workers * _SLICE)
+        if is_late:
             for number, raw in left:
                 self._store.add_result(batch.id, number, _expired(raw, batch.endpoint), ok=False)
             self._store.finish(batch, "expired", days=days)
@@ -159,16 +160,11 @@ class Runner:
         self._store.move(batch.id, "in_progress", only_from=("validating",))
         if left:
             with ThreadPoolExecutor(self._workers, thread_name_prefix="batch") as pool:
-                done = list(pool.map(lambda one: self._line(batch, *one), left[: self._workers * _SLICE]))
+                done = list(pool.map(lambda one: self._line(batch, *one), left))
             return any(done)
-        moved = next((one for one in self._store.batches(key_id=batch.key_id) if one.id == batch.id), batch)
-        self._store.finish(moved, "completed", days=days)
+        moved = self._store.batch_of(batch.key_id, batch.id)
+        self._store.finish(moved or batch, "completed", days=days)
         return True
-
-    def _left(self, batch: Batch) -> list[tuple[int, bytes]]:
-        answered = self._store.answered(batch.id)
-        numbered = enumerate(self._store.parts(batch.input), 1)
-        return [(number, raw) for number, raw in numbered if number not in answered]
 
     def _may(self, batch: Batch) -> ApiKey | None:
         """Return the key, if the batch may go on now."""

@@ -160,6 +160,20 @@ class BatchStore:
             rows = connection.execute(query, (file_id,)).fetchall()
         return [self._open(f"piece {file_id} {number}", sealed) for number, sealed in rows]
 
+    def left(self, batch: Batch, *, most: int) -> list[tuple[int, bytes]]:
+        """Return number and text of the first lines of a batch that have no result; no other one is opened.
+
+        Raises:
+            KeyMissingError: The key is gone, and with it what was encrypted under it.
+        """
+        query = (
+            "SELECT number, sealed FROM piece WHERE file_id = ? AND number NOT IN"
+            " (SELECT number FROM result WHERE batch_id = ?) ORDER BY number LIMIT ?"
+        )
+        with self._shared.transaction() as connection:
+            rows = connection.execute(query, (batch.input, batch.id, most)).fetchall()
+        return [(number, self._open(f"piece {batch.input} {number}", sealed)) for number, sealed in rows]
+
     def delete_file(self, file_id: str) -> None:
         """Delete a file with its content."""
         with self._shared.transaction() as connection:
@@ -190,22 +204,23 @@ class BatchStore:
         assert found is not None  # noqa: S101 - written a moment ago
         return found
 
-    def batches(self, *, key_id: str | None = None, running: bool = False) -> list[Batch]:
-        """Return batches, newest first: a key's, and those that run or all."""
+    def batches(self, *, key_id: str | None = None, only: str | None = None, running: bool = False) -> list[Batch]:
+        """Return batches, newest first: a key's, the one with this id, and those that run or all."""
         counts = (
             "(SELECT count(*) FROM result WHERE batch_id = id AND ok),"
             " (SELECT count(*) FROM result WHERE batch_id = id AND NOT ok)"
         )
-        query = f"SELECT *, {counts} FROM batch WHERE (? IS NULL OR key_id = ?)"  # noqa: S608 - no text of anybody's
+        given = "(? IS NULL OR key_id = ?) AND (? IS NULL OR id = ?)"
+        query = f"SELECT *, {counts} FROM batch WHERE {given}"  # noqa: S608 - no text of anybody's
         if running:
             query += " AND status IN ('validating', 'in_progress', 'cancelling')"
         with self._shared.transaction() as connection:
-            rows = connection.execute(f"{query} ORDER BY created DESC, id", (key_id, key_id)).fetchall()
+            rows = connection.execute(f"{query} ORDER BY created DESC, id", (key_id, key_id, only, only)).fetchall()
         return [self._batch(row) for row in rows]
 
     def batch_of(self, key_id: str, batch_id: str) -> Batch | None:
         """Return one of a key's batches."""
-        return next((one for one in self.batches(key_id=key_id) if one.id == batch_id), None)
+        return next(iter(self.batches(key_id=key_id, only=batch_id)), None)
 
     def move(self, batch_id: str, status: str, *, only_from: Sequence[str]) -> bool:
         """Bring a batch into another state, if it is in one of these; return whether it was."""
@@ -216,12 +231,6 @@ class BatchStore:
             times = json.dumps({**json.loads(row[1]), status: self.now()})
             connection.execute("UPDATE batch SET status = ?, times = ? WHERE id = ?", (status, times, batch_id))
             return True
-
-    def answered(self, batch_id: str) -> set[int]:
-        """Return the numbers of the lines that have a result."""
-        with self._shared.transaction() as connection:
-            query = "SELECT number FROM result WHERE batch_id = ?"
-            return {row[0] for row in connection.execute(query, (batch_id,))}
 
     def add_result(self, batch_id: str, number: int, result: Mapping[str, Any], *, ok: bool) -> None:
         """Keep a line's result; it is durable when this returns. A second one is dropped."""

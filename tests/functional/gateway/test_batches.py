@@ -311,3 +311,26 @@ def test_two_gateways_of_a_box_run_no_batch_twice(tmp_path: Path) -> None:
         assert not second.look()
         _run(rig)
         assert len(rig.bodies("request.outcome")) == 1
+
+
+def test_of_a_long_batch_no_line_is_opened_more_than_a_few_times(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a key's batches and lines were opened for each line, which a token that holds the key feels."""
+    for _ in range(5):
+        _create(rig, _line(0))
+    _run(rig)
+    batch = _create(rig, *(_line(number) for number in range(48))).json
+    opened: list[bytes] = []
+    unwrap = rig.keys.unwrap
+
+    def counted(name: str, sealed: bytes, place: bytes) -> bytes:
+        opened.append(place)
+        return unwrap(name, sealed, place)
+
+    monkeypatch.setattr(rig.keys, "unwrap", counted)
+    _run(rig)
+
+    pieces = [place for place in opened if place.startswith(b"batches piece")]
+    metadata = [place for place in opened if place.startswith(b"batches metadata")]
+    assert len(pieces) == len(set(pieces)) == 48
+    assert set(metadata) == {f"batches metadata {batch['id']}".encode()}
+    assert len(metadata) < 2 * 48
