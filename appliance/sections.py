@@ -279,7 +279,8 @@ class DatabaseSection(Section):
     """Where ledger and state lie: in files of this box, or on a PostgreSQL server that several boxes reach.
 
     The server is reached by the folder of its Unix socket, or by TLS with its certificate verified in full. `node` is
-    this box's name among several that answer at once; without one a single node answers, and others wait.
+    this box's name among several that answer at once; without one a single node answers, and others wait. `client` says
+    that the server asks for a certificate of each role, too.
     """
 
     kind: Literal["sqlite", "postgresql"] = "sqlite"
@@ -288,6 +289,7 @@ class DatabaseSection(Section):
     address: MaybeAddress = ""
     port: Annotated[int, Field(ge=1, le=65535)] = 5432
     name: str = Field(default="sealift", pattern=r"^[a-z_][a-z0-9_]{0,62}$")
+    client: bool = False
     node: str = Field(default="", pattern=r"^([a-z0-9](-?[a-z0-9]){0,31})?$")
 
     @model_validator(mode="after")
@@ -298,6 +300,9 @@ class DatabaseSection(Section):
         remote = bool(self.server and self.address)
         if bool(self.server) != bool(self.address) or (self.kind == "postgresql" and bool(self.socket) == remote):
             message = "postgresql takes either socket, or server and address together"
+            raise ValueError(message)
+        if self.client and not remote:
+            message = "client is for TLS: give server and address, too"
             raise ValueError(message)
         return self
 

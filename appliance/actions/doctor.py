@@ -24,6 +24,7 @@ from appliance.actions import (
     tls_standing,
 )
 from appliance.actions import clock as clock_action
+from appliance.actions.databases import certificates
 from appliance.actions.findings import Finding
 from appliance.actions.retention import overdue
 from appliance.actions.standby import drilling, voting
@@ -83,6 +84,7 @@ def doctor(
         lambda: ledger_room.findings(config),
         lambda: nodes.findings(config),
         lambda: forwarding.findings(config, clock=clock),
+        lambda: certificates.findings(config, clock=clock),
         lambda: _retention(ledger, BelievedClock(config.at, clock)),
         lambda: _failover(config, ledger, clock),
         lambda: voting.findings(config),

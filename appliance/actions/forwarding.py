@@ -27,6 +27,7 @@ SILENT_SECONDS: Final = 300
 BEHIND_SECONDS: Final = 900
 _KEYS: Final = ("at", "error", "format", "oldest", "sequence", "taken", "waiting")
 _WARN_DAYS: Final = 21
+_PAGE: Final = "docs/operator/siem.md"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +105,9 @@ def findings(config: Config, *, clock: Clock) -> Iterator[Finding]:
     """Look at what the forwarder needs and at how it stands; nothing where the site file names no collector."""
     if not config.siem.address:
         return
-    yield _certificate("collector authority", config.at.collector_authority, clock, is_secret=False)
+    yield certificate("collector authority", config.at.collector_authority, clock, is_secret=False)
     if config.siem.client:
-        yield _certificate("collector client certificate", config.at.etc / CLIENT, clock, is_secret=True)
+        yield certificate("collector client certificate", config.at.etc / CLIENT, clock, is_secret=True)
     yield _standing(config, clock)
 
 
@@ -124,7 +125,16 @@ def _standing(config: Config, clock: Clock) -> Finding:
     )
 
 
-def _certificate(name: str, path: Path, clock: Clock, *, is_secret: bool) -> Finding:
+def certificate(name: str, path: Path, clock: Clock, *, is_secret: bool, page: str = _PAGE) -> Finding:
+    """Look at a certificate of the site's by which this box reaches a service of it.
+
+    Args:
+        name: What the finding is called.
+        path: Where it is, as PEM.
+        clock: What days are counted from.
+        is_secret: Whether its key stands in the same file.
+        page: Where the handbook says of it.
+    """
     try:
         content = path.read_bytes()
         ends = min(one.not_valid_after_utc for one in x509.load_pem_x509_certificates(content))
@@ -137,18 +147,18 @@ def _certificate(name: str, path: Path, clock: Clock, *, is_secret: bool) -> Fin
             name=name,
             is_good=False,
             text=f"{path.name} is not there or does not read",
-            why="nothing is sent without it",
-            fix="put it there: docs/operator/siem.md",
+            why="the service is not reached without it",
+            fix=f"put it there: {page}",
         )
-    return _ending(name, ends, clock)
+    return _ending(name, ends, clock, page)
 
 
-def _ending(name: str, ends: datetime, clock: Clock) -> Finding:
+def _ending(name: str, ends: datetime, clock: Clock, page: str) -> Finding:
     days = (ends - clock.now()).days
     return Finding(
         name=name,
         is_good=days >= _WARN_DAYS,
         text=f"until {to_text(ends)}",
-        why=f"it ends in {days} days, and then nothing is sent",
-        fix="put the next one there: docs/operator/siem.md",
+        why=f"it ends in {days} days, and then the service is not reached",
+        fix=f"put the next one there: {page}",
     )

@@ -13,7 +13,7 @@ from appliance.config import Config, KeysSection, StandbySection
 from appliance.errors import InstallError, PreflightError
 from appliance.install import additions, keysettings
 from appliance.install.unit_files import credential_lines
-from appliance.postgres.connecting import AUTHORITY, Role
+from appliance.postgres.connecting import AUTHORITY, Role, client_name
 
 TOKEN: Final = "60-sealift-token.conf"  # noqa: S105 - the name of a file
 STANDBY: Final = "60-sealift-standby.conf"
@@ -94,7 +94,7 @@ def require_secrets(config: Config) -> None:
     if not _is_remote(config):
         return
     folder = config.at.database_secrets
-    needed = (AUTHORITY, *sorted({f"database-{role}" for role in ROLES.values()}))
+    needed = (AUTHORITY, *sorted({name for role in ROLES.values() for name in _secrets(config, role)}))
     missing = [name for name in needed if not (folder / name).is_file()]
     if missing:
         raise PreflightError(
@@ -189,9 +189,13 @@ def _database(config: Config) -> Iterator[DropIn]:
         return
     allowed = f"IPAddressAllow={config.database.address}"
     for unit, role in ROLES.items():
-        loaded = [f"LoadCredential={name}:{_DATABASE_FOLDER}/{name}" for name in (AUTHORITY, f"database-{role}")]
+        loaded = [f"LoadCredential={name}:{_DATABASE_FOLDER}/{name}" for name in (AUTHORITY, *_secrets(config, role))]
         yield _made(unit, DATABASE, "ledger and state are on a server", [*loaded, *_NETWORK, allowed])
     yield _made(INSTALL, DATABASE, "an install writes the state", [*_NETWORK, allowed])
+
+
+def _secrets(config: Config, role: Role) -> tuple[str, ...]:
+    return (f"database-{role}", *((client_name(role),) if config.database.client else ()))
 
 
 def _node(config: Config) -> Iterator[DropIn]:

@@ -2,7 +2,8 @@
 
 Whatever decides where we connect and how we trust is given explicitly, so that no variable of the environment and no
 file of a home folder has a say (libpq reads many). A password comes as the credential ``database-ROLE`` or from a file
-that only its owner reads; never from the command line, the environment, the site file, and never into an error.
+that only its owner reads, a certificate with its key as ``database-ROLE.pem``; never from the command line, the
+environment, the site file, and never into an error.
 Source: PostgreSQL documentation, "Database Connection Control Functions" and "SSL Support" of libpq.
 """
 
@@ -29,8 +30,11 @@ LEAST_VERSION: Final = 150000
 _PREFIX: Final = "sealift_"
 _CONNECT_SECONDS: Final = 10
 _MAX_PASSWORD_BYTES: Final = 1024
+# Given where there is nothing to give: libpq would look in the home folder.
+_NOWHERE: Final = "/dev/null/absent"
 # After the last "failed: " libpq says why; what stands before names host, address and path.
-_REASON = re.compile(r".*failed: (?:FATAL: +)?([^\n]{1,160})")
+_REASON = re.compile(r".*failed: (?:FATAL: +)?([^\n]{1,320})")
+_FOLDER = re.compile(r'"/[^"\n]*/')
 _PAGE: Final = "see docs/operator/postgresql.md"
 
 
@@ -85,7 +89,7 @@ def reason(error: Exception) -> str:
     if code:
         return f"SQLSTATE {code} ({type(error).__name__})"
     found = _REASON.search(str(error))
-    return found[1].strip() if found else type(error).__name__
+    return _FOLDER.sub('"', found[1].strip())[:160] if found else type(error).__name__
 
 
 def _section(places: Places) -> DatabaseSection:
@@ -103,7 +107,7 @@ def _settings(places: Places, section: DatabaseSection, role: Role) -> dict[str,
         "user": role_name(role),
         # Given also where there is none: libpq would ask the environment.
         "password": _password(places, role),
-        "passfile": "/dev/null/absent",
+        "passfile": _NOWHERE,
         "options": "",
         "client_encoding": "UTF8",
         "application_name": f"sealift-{role}",
@@ -119,6 +123,8 @@ def _settings(places: Places, section: DatabaseSection, role: Role) -> dict[str,
         "hostaddr": section.address,
         "sslmode": "verify-full",
         "sslrootcert": str(_authority(places)),
+        "sslcrl": _NOWHERE,
+        **_client(places, section, role),
         "ssl_min_protocol_version": "TLSv1.2",
         # A password that is asked for is proven to this server's certificate, never sent.
         "channel_binding": "require",
@@ -129,10 +135,32 @@ def _settings(places: Places, section: DatabaseSection, role: Role) -> dict[str,
     }
 
 
-def _authority(places: Places) -> Path:
+def client_name(role: Role) -> str:
+    """Return the name of the file with a role's certificate and its key."""
+    return f"database-{role}.pem"
+
+
+def _client(places: Places, section: DatabaseSection, role: Role) -> dict[str, str]:
+    if not section.client:
+        return {"sslcert": _NOWHERE, "sslkey": _NOWHERE}
+    path = _place(places, client_name(role))
+    if not os.access(path, os.R_OK):
+        raise DatabaseError(
+            what="the database server asks for a certificate, and there is none",
+            why=f"{client_name(role)} is absent from /etc/sealift/database, or this user may not read it",
+            fix=f"put the certificate of {role_name(role)} there with its key in one file, 0400; {_PAGE}",
+        )
+    return {"sslcert": str(path), "sslkey": str(path)}
+
+
+def _place(places: Places, name: str) -> Path:
     folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
-    passed = Path(folder) / AUTHORITY
-    path = passed if folder and passed.is_file() else places.database_secrets / AUTHORITY
+    passed = Path(folder) / name
+    return passed if folder and passed.is_file() else places.database_secrets / name
+
+
+def _authority(places: Places) -> Path:
+    path = _place(places, AUTHORITY)
     try:
         path.stat()
     except PermissionError as error:

@@ -59,6 +59,15 @@ class Authority:
         private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return certificate, private
 
+    def client(self, name: str) -> bytes:
+        """Return certificate and key of a role in one file."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        made = _certificate(subject, self.certificate.subject, key.public_key(), self.key)
+        return made.public_bytes(Encoding.PEM) + key.private_bytes(
+            Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()
+        )
+
     def pem(self) -> bytes:
         return self.certificate.public_bytes(Encoding.PEM)
 
@@ -129,6 +138,60 @@ def test_ledger_and_state_over_verified_tls(places: Places) -> None:
     assert encrypted
     assert version in {"TLSv1.2", "TLSv1.3"}
     open_state(places).dispose()
+
+
+@pytest.fixture(scope="module")
+def asking(authority: Authority) -> Iterator[PostgresServer]:
+    """A server that asks for a certificate of the role besides."""
+    with postgres_server() as made:
+        made.port = held_port()
+        issued = authority.issue(NAME, made.folder)
+        known = made.folder / "clients.pem"
+        known.write_bytes(authority.pem())
+        made.settings["ssl_ca_file"] = str(known)
+        rule, proof = "hostssl all all 127.0.0.1/32", "scram-sha-256 clientcert=verify-full"
+        made.serve_over_tls(*issued, address="127.0.0.1", rule=rule, password=SECRET, proof=proof)
+        yield made
+
+
+def test_a_server_that_asks_for_a_certificate_is_shown_the_roles_own(
+    asking: PostgresServer, authority: Authority, places: Places, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    section = DatabaseSection(
+        kind="postgresql", server=NAME, address="127.0.0.1", port=asking.port, name=asking.database()
+    )
+    # What libpq would take from a home folder has no say, a good certificate least of all.
+    home = tmp_path / "home/.postgresql"
+    home.mkdir(parents=True)
+    good = authority.client("sealift_ledger")
+    for name in ("postgresql.crt", "postgresql.key"):
+        (home / name).write_bytes(good)
+        (home / name).chmod(0o400)
+    monkeypatch.setenv("HOME", str(home.parent))
+    with pytest.raises(DatabaseError, match="does not let us in"):
+        connect(replace(places, server=section), "ledger")
+    shown = replace(places, server=section.model_copy(update={"client": True}))
+    with pytest.raises(DatabaseError, match="asks for a certificate"):
+        connect(shown, "ledger")
+
+    def show(certificate: bytes) -> None:
+        path = places.database_secrets / "database-ledger.pem"
+        path.unlink(missing_ok=True)
+        path.write_bytes(certificate)
+        path.chmod(0o400)
+
+    for wrong in (Authority.make().client("sealift_ledger"), authority.client("sealift_reader")):
+        show(wrong)
+        with pytest.raises(DatabaseError, match="does not let us in"):
+            connect(shown, "ledger")
+    show(good[: good.index(b"-----BEGIN EC")] + authority.client("sealift_ledger").split(b"-----\n", 2)[2])
+    with pytest.raises(DatabaseError) as refused:
+        connect(shown, "ledger")
+    assert ("database-ledger.pem" in refused.value.why, str(tmp_path) in refused.value.why) == (True, False)
+    show(good)
+    with closing(connect(shown, "ledger")) as connection:
+        ((subject,),) = connection.execute("SELECT client_dn FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetchall()
+    assert subject == "/CN=sealift_ledger"
 
 
 def test_another_authority_is_not_believed(places: Places) -> None:

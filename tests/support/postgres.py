@@ -152,14 +152,16 @@ class PostgresServer:
             self._process.send_signal(signal.SIGINT)
             self._process.wait()
 
-    def serve_over_tls(self, certificate: Path, private: Path, *, address: str, rule: str, password: str) -> None:
+    def serve_over_tls(
+        self, certificate: Path, private: Path, *, address: str, rule: str, password: str, proof: str = "scram-sha-256"
+    ) -> None:
         """Start it anew so that it listens at an address too, where the rule lets roles in with this password."""
         owner = self.data.stat()
         for path in (certificate, private):
             path.chmod(0o600)
             os.chown(path, owner.st_uid, owner.st_gid)
         self.stop()
-        (self.data / "pg_hba.conf").write_text(f"local all all trust\n{rule} scram-sha-256\n")
+        (self.data / "pg_hba.conf").write_text(f"local all all trust\n{rule} {proof}\n")
         self.settings |= {
             "listen_addresses": address,
             "ssl": "on",

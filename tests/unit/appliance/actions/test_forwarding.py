@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from appliance.actions.databases import certificates
 from appliance.actions.forwarding import CLIENT, SILENT_SECONDS, Standing, client_file, findings
 from appliance.actions.observed import observed
 from appliance.audit.memory import MemoryLedger
-from appliance.config import Config, PlacesSection, SiemSection
+from appliance.config import Config, DatabaseSection, PlacesSection, SiemSection
 from appliance.errors import CollectorError
 from appliance.observe.siem import SAY_SECONDS, Forwarder, Publisher
 from appliance.observe.siemformats import FORMATS
@@ -129,3 +130,19 @@ def test_a_certificate_that_is_asked_for_and_missing_is_a_finding(tmp_path: Path
     assert found["collector authority"].is_good is False
     assert client_file(site.config, "") == site.config.at.etc / CLIENT
     assert client_file(site.config, "/run/credentials/x") == Path("/run/credentials/x") / CLIENT
+
+
+def test_a_database_servers_certificates_are_looked_at_like_the_collectors(tmp_path: Path) -> None:
+    def found(section: DatabaseSection) -> dict[str, bool | None]:
+        config = Config(site="s", places=PlacesSection(root=str(tmp_path)), database=section)
+        return {one.name: one.is_good for one in certificates.findings(config, clock=FixedClock(NOW))}
+
+    server = DatabaseSection(server="db.h", address="10.0.0.8")
+    assert found(DatabaseSection()) == {}
+    assert found(server) == {"database authority": False}
+    assert found(server.model_copy(update={"client": True})) == {
+        "database authority": False,
+        "database certificate of ledger": False,
+        "database certificate of reader": False,
+        "database certificate of state": False,
+    }

@@ -88,6 +88,12 @@ def test_a_database_on_a_server_gives_each_unit_its_role_its_authority_and_one_a
     for name in ("server-authority.pem", "database-ledger", "database-state", "database-reader"):
         (config.at.database_secrets / name).write_text("x")
     dropins.require_secrets(config)
+    asked = site(rest=SERVER + f'client = true\n[places]\nroot = "{tmp_path}"')
+    loaded = texts(asked, dropins.DATABASE)["sealift-admin.service"]
+    assert "LoadCredential=database-state.pem:/etc/sealift/database/database-state.pem\n" in loaded
+    with pytest.raises(PreflightError) as caught:
+        dropins.require_secrets(asked)
+    assert "database-ledger.pem, database-reader.pem, database-state.pem" in caught.value.why
     assert dropins.drop_ins(site(rest='[database]\nkind = "postgresql"\nsocket = "/run/postgresql"'), UNITS) == ()
 
 
