@@ -1,5 +1,6 @@
 """New versions of the box's keys, and older ones destroyed: recorded, handed to the units, and never brought back."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -118,6 +119,37 @@ def test_gateways_beside_the_first_get_the_new_version_too(
 
     assert done.restarted == (GATEWAY, "sealift-gateway@2.service")
     assert "content-hmac.v2" in (systemd / "sealift-gateway@.service.d" / DROP_IN).read_text()
+
+
+def test_copies_of_a_destroyed_version_in_what_a_restore_put_aside_go_too(
+    config: Config, ledger: MemoryLedger, keyring: Keyring
+) -> None:
+    folder = config.at.key_files
+    sealed = FileKeys(folder).wrap("phi-map", b"text", b"aad")
+    before = config.at.state / "before-restore-20261101T080000Z/keys"
+    shutil.copytree(folder, before)
+    other = config.at.state / "before-restore-20261102T080000Z/keys"
+    other.mkdir(parents=True)
+    (other / "phi-map.v1").write_bytes(b"o" * 32)  # of another lineage, by the same name and version
+    (other / "phi-map.v7").write_bytes((folder / "phi-map.v1").read_bytes())  # the same bytes by another name
+    digests = {erasures.digest(b"o" * 32), erasures.digest((folder / "phi-map.v1").read_bytes())}
+    keyring.rotate("phi-map", reason="renewal")
+
+    keyring.destroy("phi-map", reason="over")
+
+    assert not (before / "phi-map.v1").exists()
+    assert (before / "session.v1").exists()
+    assert list(other.iterdir()) == []
+    with pytest.raises(KeyMissingError):
+        FileKeys(before).unwrap("phi-map", sealed, b"aad")
+    [leaf] = ledger.find(kind=erasures.DESTROYED)
+    assert leaf.body["files"] == [
+        "phi-map.v1",
+        "before-restore-20261101T080000Z/phi-map.v1",
+        "before-restore-20261102T080000Z/phi-map.v1",
+        "before-restore-20261102T080000Z/phi-map.v7",
+    ]
+    assert set(leaf.body["digests"]) == digests
 
 
 def test_older_versions_are_recorded_by_digest_and_then_gone(
