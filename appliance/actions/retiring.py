@@ -18,6 +18,8 @@ from appliance import throwaway
 from appliance.actions import retired_form
 from appliance.actions.backups import aside, doomed, erasures, making
 from appliance.actions.retiring_scope import Scope, require_may_end
+from appliance.actions.standby.introducing import PAIRED
+from appliance.actions.standby.pepper import PEPPER
 from appliance.audit.client import SocketLedger, open_ledger
 from appliance.audit.facts import EVERY, Ledger
 from appliance.config import Config
@@ -32,6 +34,7 @@ from appliance.keys.files import FileKeys
 from appliance.keys.opening import KeyStore, open_keys
 from appliance.keys.provider import PURPOSES, Purpose
 from appliance.paper.drawn import drawn, is_drawable
+from appliance.standby.pairing import Relation
 from media import durable
 from media.clock import Clock
 from media.errors import UsageError
@@ -209,11 +212,16 @@ def _destroy_all(
         for folder in one.key_folders:
             copied = FileKeys(folder)
             shown += [_tried(copied, name, bytes.fromhex(text), one.root.name) for name, text in sorted(old.items())]
+    boxes = _paired(ledger)
+    for result in shown:
+        if boxes and result["key"] == PEPPER:
+            result["result"] += f"; that is here: {', '.join(boxes)} may have the same key"
     made = ledger.find(kind=making.MADE, limit=EVERY)
     return {
         "site": config.site,
         **scope.named,
         **({"gone": list(decision.gone)} if decision.gone else {}),
+        **({"boxes": boxes} if boxes else {}),
         "by": people,
         "reason": decision.reason,
         "keys": [{"name": leaf.body["name"], "files": list(leaf.body["files"])} for leaf in scope.keys(ledger)],
@@ -223,6 +231,12 @@ def _destroy_all(
         ],
         "disks": decision.disks.to_json(),
     }
+
+
+def _paired(ledger: Ledger) -> list[str]:
+    """Return the boxes that this one is or was a pair with: each may have the secret of API keys of both."""
+    found = ledger.find(kind=PAIRED, field="relation", value=str(Relation.STANDBY), limit=EVERY)
+    return sorted({str(leaf.body["peer"]) for leaf in found})
 
 
 def _old_ciphertext(keys: KeyStore) -> dict[str, str]:
@@ -290,7 +304,8 @@ def _already(config: Config, ledger: Ledger, scope: Scope, keys: KeyStore) -> di
         # Keys lie here again: another machine has the name of a node that was retired.
         if found is None or (not scope.is_site and doomed.secrets_of(config, keys)):
             return None
-        return {**found.body, "checkpoint": ledger.checkpoint()}
+        boxes = _paired(ledger)
+        return {**({"boxes": boxes} if boxes else {}), **found.body, "checkpoint": ledger.checkpoint()}
     except LedgerUnavailableError:
         return None
 

@@ -307,3 +307,34 @@ def test_what_a_cut_left_of_a_key_that_was_being_replaced_and_of_a_drill_that_wa
     assert not (site.config.at.promoter / ".passwords.json.new").exists()
     assert not drilled.parent.exists()
     assert drilled / "phi-map.v1" in overwritten
+
+
+def test_of_the_secret_that_a_pair_shares_the_certificate_says_only_that_it_is_gone_here(
+    site: BackedUp, tmp_path: Path
+) -> None:
+    page = tmp_path / "c.html"
+    with site.box.running():
+        site.record("standby.paired", {"peer": "room-2", "origin": "x", "relation": "standby", "is_first": True})
+        site.record("standby.parted", {"peer": "room-2", "by": ["Ann", "Bo"], "reason": "moved"})
+        site.record("standby.paired", {"peer": "tester", "origin": "y", "relation": "test", "is_first": True})
+        done = retire(site, page)
+        retire(site, tmp_path / "again.html")
+
+    assert done.facts["boxes"] == ["room-2"]
+    results = {each["key"]: each["result"] for each in done.facts["shown"]}
+    assert results["api-key-pepper"].endswith("; that is here: room-2 may have the same key")
+    assert "room-2" not in results["identity-hmac"]
+    for file in (page, tmp_path / "again.html"):
+        text = file.read_text()
+        assert "no longer opens here; hashes of API keys can be made again on room-2" in text
+        assert "The box room-2 is or was paired with this one and may have the same secret of API keys" in text
+        assert "does not open here now" in text
+        assert "tester" not in text
+
+
+def test_a_certificate_of_a_box_that_was_never_paired_knows_no_other_box(site: BackedUp, tmp_path: Path) -> None:
+    with site.box.running():
+        done = retire(site, tmp_path / "c.html")
+
+    assert "boxes" not in done.facts
+    assert "can be made again on" not in (tmp_path / "c.html").read_text()
