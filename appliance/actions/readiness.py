@@ -202,14 +202,24 @@ def write(report: Readiness, file: Path) -> None:
 def _hardware(here: Surroundings) -> tuple[bool, str]:
     findings, _ = doctor(here.config, clock=here.clock, supervisor=here.supervisor)
     bad = sorted({one.name for one in findings if one.is_good is False})
-    measured = capacity.latest(here.ledger)
+    measured = capacity.of_this_machine(here.ledger)
     figure = (
-        "not measured: `sealift capacity`"
+        _unmeasured(here.ledger)
         if measured is None
         else f"about {measured.notes_per_hour} notes per hour with {measured.model}, measured {measured.at}"
     )
     looked = f"doctor finds: {', '.join(bad)}" if bad else f"doctor finds nothing wrong in {len(findings)} looks"
     return not bad and measured is not None, f"{looked}; {figure}"
+
+
+def _unmeasured(ledger: Ledger) -> str:
+    other = capacity.latest(ledger)
+    if other is None:
+        return "not measured: `sealift capacity`"
+    return (
+        f"not measured on this machine: the newest figure is of one with {other.cores} cores and"
+        f" {other.memory_mib / 1024:.0f} GiB, measured {other.at}: `sealift capacity`"
+    )
 
 
 def _production(told: Status) -> tuple[bool, str]:

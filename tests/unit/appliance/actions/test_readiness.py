@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pypdf import PdfReader
 
-from appliance.actions import doctor_machine, doctor_services, keys, readiness
+from appliance.actions import capacity, doctor_machine, doctor_services, keys, readiness
 from appliance.actions.doctor import doctor
 from appliance.actions.findings import Finding
 from appliance.actions.promote import promote
@@ -82,6 +82,25 @@ def test_what_was_promoted_and_validated_is_seen(floor: Floor) -> None:
     assert digest[:12] in found["M22.2"].found
     assert "13 of 13 gates passed" in found["M23.2"].found
     assert "n_seq_max 1" in found["M23.3"].found
+
+
+def test_a_capacity_that_was_measured_on_another_machine_does_not_count(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "doctor", lambda *_, **__: ([], None))
+    monkeypatch.setattr(capacity, "machine", lambda: (8, 16_000))
+    body = {"format": 1, "model_digest": "a" * 64, "model": "tiny 1", "stage": "test"}
+    figures = {"notes_per_hour": 120}
+    floor.here.ledger.append(capacity.MEASURED, {**body, "cores": 32, "memory_mib": 65_536, "figures": figures})
+
+    [other] = [item for item in report(floor).items if item.id == "M22.1"]
+    floor.here.ledger.append(capacity.MEASURED, {**body, "cores": 8, "memory_mib": 16_100, "figures": figures})
+    [own] = [item for item in report(floor).items if item.id == "M22.1"]
+
+    assert other.verdict is NOT_HELD
+    assert "not measured on this machine: the newest figure is of one with 32 cores and 64 GiB" in other.found
+    assert "`sealift capacity`" in other.found
+    assert (own.verdict, "about 120 notes per hour" in own.found) == (HELD, True)
 
 
 def test_each_line_of_production_is_named_and_must_have_passed_its_gates(floor: Floor) -> None:
