@@ -206,7 +206,8 @@ class Keyring:
 
         Raises:
             UsageError, PrivilegeError: As `rotate`; or there is only one version: renew it first.
-            KeyMissingError: A version could not be destroyed; running it again goes on.
+            KeyMissingError: A version could not be destroyed; running it again goes on. Or a copy of one lies where
+                this process may not write; nothing was recorded.
             LedgerUnavailableError: It could not be recorded; nothing was destroyed.
             UnitError, StoreWriteError: As `rotate`; the versions are gone.
         """
@@ -227,6 +228,7 @@ class Keyring:
             )
         digests = [erasures.digest(self._keys.get(name, version=version).bytes) for version in older if self._has_files]
         copies = aside.copies(self._config.at, name, versions=older, digests=digests)
+        aside.require_writable(copies)
         digests += sorted({aside.digest_of(file) for file in copies} - set(digests))
         files = [*(f"{name}.v{version}" for version in older), *(aside.named(file) for file in copies)]
         self._ledger.append(erasures.DESTROYED, {"name": name, "files": files, "digests": digests, "reason": said})

@@ -4,6 +4,7 @@ A folder that was put aside holds keys of the same lineage, and opens what they 
 whoever destroys a key or retires the box asks here for its copies, and `sealift doctor` names the folders.
 """
 
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -84,6 +85,21 @@ def copies(places: Places, name: str, *, versions: Collection[int], digests: Col
     of_name = {f"{name}.v{version}" for version in versions}
     every = [file for one in asides(places) for key in PURPOSES for file in one.keys(key)]
     return [file for file in every if file.name in of_name or digest_of(file) in digests]
+
+
+def require_writable(files: Collection[Path]) -> None:
+    """Return when this process may destroy these copies: a unit sees no more than it writes to.
+
+    Raises:
+        KeyMissingError: It may not.
+    """
+    shut = sorted({named(file).partition("/")[0] for file in files if not os.access(file.parent, os.W_OK)})
+    if shut:
+        raise KeyMissingError(
+            what=f"copies of the key in {', '.join(shut)} cannot be destroyed from here",
+            why="this process may not write there, as the nightly unit of retention",
+            fix="run it at the console, as root: `sealift retention run`, or `sealift box-keys destroy`",
+        )
 
 
 def digest_of(file: Path) -> str:

@@ -1,5 +1,6 @@
 """New versions of the box's keys, and older ones destroyed: recorded, handed to the units, and never brought back."""
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -150,6 +151,24 @@ def test_copies_of_a_destroyed_version_in_what_a_restore_put_aside_go_too(
         "before-restore-20261102T080000Z/phi-map.v7",
     ]
     assert set(leaf.body["digests"]) == digests
+
+
+def test_a_unit_that_may_not_write_to_what_was_put_aside_records_and_destroys_nothing(
+    config: Config, ledger: MemoryLedger, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = config.at.state / "before-restore-20261101T080000Z/keys"
+    shutil.copytree(config.at.key_files, before)
+    keyring.rotate("identity-hmac", reason="renewal")
+    # As below ProtectSystem=strict, where root is refused too.
+    monkeypatch.setattr(os, "access", lambda path, _: not Path(path).is_relative_to(before))
+
+    with pytest.raises(KeyMissingError) as refused:
+        keyring.destroy("identity-hmac", reason="over")
+
+    assert "before-restore-20261101T080000Z cannot be destroyed from here" in refused.value.what
+    assert "`sealift retention run`" in refused.value.fix
+    assert ledger.find(kind=erasures.DESTROYED) == []
+    assert FileKeys(config.at.key_files).versions("identity-hmac") == (1, 2)
 
 
 def test_older_versions_are_recorded_by_digest_and_then_gone(
