@@ -302,7 +302,7 @@ def _already(config: Config, ledger: Ledger, scope: Scope, keys: KeyStore) -> di
     try:
         found = scope.ended(ledger)
         # Keys lie here again: another machine has the name of a node that was retired.
-        if found is None or (not scope.is_site and doomed.secrets_of(config, keys)):
+        if found is None or (not scope.is_site and doomed.is_used(config, keys)):
             return None
         boxes = _paired(ledger)
         return {**({"boxes": boxes} if boxes else {}), **found.body, "checkpoint": ledger.checkpoint()}

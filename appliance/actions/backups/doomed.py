@@ -51,6 +51,16 @@ def secrets_of(config: Config, keys: KeyStore) -> list[tuple[str, list[Secret]]]
     return found
 
 
+def is_used(config: Config, keys: KeyStore) -> bool:
+    """Tell whether a secret is here that is in use: none that only lies in what a restore put aside.
+
+    Raises:
+        KeyMissingError: As `secrets_of`.
+    """
+    every = [each for _, found in secrets_of(config, keys) for each in found]
+    return any(not isinstance(each, Path) or aside.named(each) == each.name for each in every)
+
+
 def labels(name: str, found: list[Secret]) -> list[str]:
     """Return what was destroyed as the record and the certificate call it."""
     return [aside.named(each) if isinstance(each, Path) else f"{name}.v{each} on the token" for each in found]

@@ -391,6 +391,9 @@ def test_keys_that_go_aside_onto_another_disk_are_overwritten_where_they_were(
 
     assert (site.config.at.state / done.aside / "keys/session.v1").read_bytes() == material
     assert site.config.at.key_files / "session.v1" in overwritten
+    [found] = aside.asides(site.config.at)
+    assert (found.root.name, found.at is not None) == (done.aside, True)
+    assert [path.name for path in found.keys("session")] == ["session.v1"]
     assert (site.config.at.key_files / "session.v1").read_bytes() != material
 
 

@@ -338,3 +338,17 @@ def test_a_certificate_of_a_box_that_was_never_paired_knows_no_other_box(site: B
 
     assert "boxes" not in done.facts
     assert "can be made again on" not in (tmp_path / "c.html").read_text()
+
+
+def test_a_node_that_was_retired_and_has_only_what_was_put_aside_is_not_retired_anew(
+    site: BackedUp, tmp_path: Path
+) -> None:
+    keys = FileKeys(site.config.at.key_files)
+    assert doomed.is_used(site.config, keys)
+    with site.box.running():
+        kept = put_aside(site).rename(tmp_path / "kept")
+        retire(site, tmp_path / "c.html")
+    kept.rename(site.config.at.state / "before-restore-20261101T080000Z")
+
+    assert doomed.secrets_of(site.config, keys) != []
+    assert not doomed.is_used(site.config, keys)
