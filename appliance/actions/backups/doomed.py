@@ -79,6 +79,7 @@ def destroy_last(config: Config, keys: KeyStore) -> None:
         for version in _versions(config, keys, LAST):
             keys.remove(LAST, version)
     left = _aside(config.at, *(f"{name}.v*" for name in PURPOSES), "box-*", *aside.PASSWORDS, PIN)
+    left += sorted(config.at.key_files.glob(f".{PIN}-*"))  # a PIN that was being tried when the power went
     for file in [*left, *_files(config.at, LAST), *([pin] if pin.exists() else [])]:
         overwrite(file)
 

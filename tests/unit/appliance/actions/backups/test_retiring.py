@@ -291,6 +291,7 @@ def test_what_a_cut_left_of_a_key_that_was_being_replaced_and_of_a_drill_that_wa
     drilled = tmp_path / "sealift-drill-x.lent/etc/sealift/keys"
     shutil.copytree(site.config.at.key_files, drilled)
     (site.config.at.key_files / ".api-key-pepper.v1.new").write_bytes(b"p" * 32)
+    (site.config.at.key_files / ".token-pin-0a1b2c3d").write_text("1234")
     (site.config.at.promoter / ".passwords.json.new").write_bytes(b"{}")
     overwritten: list[Path] = []
     real = doomed.overwrite
