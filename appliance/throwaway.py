@@ -32,7 +32,8 @@ class Throwaway:
 
     def __init__(self, prefix: str, *, place: Path | None = None) -> None:
         place = place or Path(tempfile.gettempdir())
-        _sweep(place, prefix)
+        for _ in left(prefix, place=place):
+            pass
         self.path, lock = _made(place, prefix)
         self._end = weakref.finalize(self, _forgotten, self.path, lock, os.getpid())
 
@@ -58,6 +59,17 @@ def folder(prefix: str, *, place: Path | None = None) -> Iterator[Path]:
             yield lent.path
         finally:
             lent.remove()
+
+
+def left(prefix: str, *, place: Path | None = None) -> Iterator[Path]:
+    """Yield each folder that killed processes left under a prefix; it is removed when the next one is asked for."""
+    for found in (place or Path(tempfile.gettempdir())).glob(f"{prefix}*{_SUFFIX}"):
+        if (lock := _locked(found)) is not None:
+            try:
+                yield found
+            finally:
+                shutil.rmtree(found, ignore_errors=True)
+                os.close(lock)
 
 
 @contextmanager
@@ -89,13 +101,6 @@ def _made(place: Path, prefix: str) -> tuple[Path, int]:
         if (lock := _locked(made)) is not None:
             return made, lock
         # Another process took it for one that was left: it came between the making and the lock.
-
-
-def _sweep(place: Path, prefix: str) -> None:
-    for left in place.glob(f"{prefix}*{_SUFFIX}"):
-        if (lock := _locked(left)) is not None:
-            shutil.rmtree(left, ignore_errors=True)
-            os.close(lock)
 
 
 def _locked(made: Path) -> int | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.actions.backups import erasures
+from appliance.actions.backups import aside, doomed, erasures
 from appliance.audit import nodekeys, rotating, succession
 from appliance.audit.facts import Ledger
 from appliance.config import Config
@@ -202,9 +202,12 @@ class Keyring:
     def destroy(self, name: str, *, reason: str, only: Collection[int] | None = None) -> Changed:
         """Destroy all versions but the newest, or those named; what they made is erased with them.
 
+        Copies of them in what restores put aside go too: what has their bytes, or their name and version.
+
         Raises:
             UsageError, PrivilegeError: As `rotate`; or there is only one version: renew it first.
-            KeyMissingError: A version could not be destroyed; running it again goes on.
+            KeyMissingError: A version could not be destroyed; running it again goes on. Or a copy of one lies where
+                this process may not write; nothing was recorded.
             LedgerUnavailableError: It could not be recorded; nothing was destroyed.
             UnitError, StoreWriteError: As `rotate`; the versions are gone.
         """
@@ -223,9 +226,14 @@ class Keyring:
                 why="without it the box could not go on",
                 fix=f"renew it first: `sealift box-keys rotate {name}`, or retire the box: `sealift retire`",
             )
-        files = [f"{name}.v{version}" for version in older]
         digests = [erasures.digest(self._keys.get(name, version=version).bytes) for version in older if self._has_files]
+        copies = aside.copies(self._config.at, name, versions=older, digests=digests)
+        aside.require_writable(copies)
+        digests += sorted({aside.digest_of(file) for file in copies} - set(digests))
+        files = [*(f"{name}.v{version}" for version in older), *(aside.named(file) for file in copies)]
         self._ledger.append(erasures.DESTROYED, {"name": name, "files": files, "digests": digests, "reason": said})
+        for file in copies:  # first: cut off here, the same command finds the versions still and goes on
+            doomed.overwrite(file)
         # systemd is told first, so that no unit asks for a file that is gone; of a token units learn when they start.
         restarted = self._hand_over(name, without=older) if self._has_files else ()
         for version in older:

@@ -5,12 +5,13 @@ again. The figure is a fact of the ledger, so page, go-live report and `sealift 
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from appliance.actions.registering import register_what_is_installed
 from appliance.actions.validate import Surroundings
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.errors import EngineUnavailableError, PrivilegeError, UnknownVersionError
 from appliance.install.supervisor import UnitState, engine_unit
 from appliance.promote.standing import current_digest
@@ -24,6 +25,8 @@ from media import canonical
 MEASURED: Final = "capacity.measured"
 DEFAULT_SECONDS: Final = 180
 _READ_SECONDS: Final = 1800.0
+_MEMORY_SHARE: Final = 16
+"""A kernel's own part of the memory changes with its version: figures of one machine differ by less than this share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,15 @@ class CapacityFacts:
         return int(self.figures["notes_per_hour"])
 
     @property
+    def is_of_this_machine(self) -> bool:
+        """Whether it was measured with this machine's cores and memory.
+
+        A restored ledger, or one that several nodes share, holds figures of other machines too.
+        """
+        cores, memory_mib = machine()
+        return self.cores == cores and abs(self.memory_mib - memory_mib) <= memory_mib // _MEMORY_SHARE
+
+    @property
     def reached(self) -> Reference | None:
         """The highest of the requirements' machines that this one is as large as."""
         held = [
@@ -95,6 +107,11 @@ class CapacityFacts:
                 for one in REFERENCES
             },
         }
+
+
+def machine() -> tuple[int, int]:
+    """Return how many cores this machine lets us use, and its memory in MiB."""
+    return len(os.sched_getaffinity(0)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
 
 
 def measure(
@@ -145,13 +162,14 @@ def measure(
     finally:
         if stage == "test":
             here.supervisor.stop(unit)
+    cores, memory_mib = machine()
     body = {
         "format": FORMAT,
         "model_digest": version.model_digest,
         "model": f"{version.name} {version.version}",
         "stage": stage,
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
+        "cores": cores,
+        "memory_mib": memory_mib,
         "figures": capacity.to_json(),
     }
     done = here.ledger.append(MEASURED, body)
@@ -166,6 +184,15 @@ def latest(ledger: Ledger, model_digest: str = "") -> CapacityFacts | None:
             return _facts(leaf.body, leaf.time)
         except (KeyError, TypeError, ValueError):
             return None
+    return None
+
+
+def of_this_machine(ledger: Ledger) -> CapacityFacts | None:
+    """Return the newest measurement that was made with this machine's cores and memory; None when there is none."""
+    for leaf in ledger.find(MEASURED, limit=EVERY):
+        with suppress(KeyError, TypeError, ValueError):
+            if (found := _facts(leaf.body, leaf.time)).is_of_this_machine:
+                return found
     return None
 
 

@@ -24,6 +24,7 @@ from appliance.actions import (
     tls_standing,
 )
 from appliance.actions import clock as clock_action
+from appliance.actions.backups import aside, erasures
 from appliance.actions.databases import certificates
 from appliance.actions.findings import Finding
 from appliance.actions.retention import overdue
@@ -79,6 +80,7 @@ def doctor(
         lambda: doctor_speeds.times(config),
         lambda: doctor_services.folders(config),
         lambda: doctor_services.keys(config),
+        lambda: _put_aside(config, ledger, BelievedClock(config.at, clock)),
         lambda: doctor_services.sockets(config),
         lambda: doctor_services.spool(config),
         lambda: ledger_room.findings(config),
@@ -113,6 +115,14 @@ def _failover(config: Config, ledger: Ledger | None, clock: Clock) -> Iterator[F
     if ledger is not None:
         with suppress(SealiftError):  # as above
             yield from drilling.findings(config, ledger, clock)
+
+
+def _put_aside(config: Config, ledger: Ledger | None, clock: Clock) -> Iterator[Finding]:
+    gone: frozenset[str] = frozenset()
+    if ledger is not None:
+        with suppress(SealiftError):  # as above
+            gone = erasures.recorded(ledger)
+    yield from aside.findings(config.at, clock=clock, gone=gone)
 
 
 def _memory(config: Config) -> Iterator[Finding]:

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from sqlalchemy import Engine
 
-from appliance.actions import alerting, capacity, keys
+from appliance.actions import alerting, capacity, disk_encryption, keys
 from appliance.actions.doctor import doctor
+from appliance.actions.findings import Finding
 from appliance.actions.status import Status, status
 from appliance.audit.facts import Ledger
 from appliance.config import Config
@@ -125,6 +126,12 @@ _SIGNED: Final = (
 )
 
 
+_DISKS: Final = (
+    "M22.S4",
+    "The disks encrypt themselves; or it is accepted that whoever takes one out reads ledger, keys and weights",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What the report is made from."""
@@ -170,6 +177,11 @@ def readiness(here: Surroundings) -> Readiness:
             held, found = False, f"{error.what}: {error.why}" if error.why else error.what
         items.append(Item(id=number, title=title, verdict=Verdict.HELD if held else Verdict.NOT_HELD, found=found))
     items += [Item(id=number, title=title, verdict=Verdict.TO_SIGN, found="") for number, title in _SIGNED]
+    disks = _disks(here.config)
+    if (
+        disks.is_good is not True
+    ):  # a disk that encrypts itself is not seen, so this is no fault; somebody answers for it
+        items.append(Item(id=_DISKS[0], title=_DISKS[1], verdict=Verdict.TO_SIGN, found=disks.text))
     return Readiness(
         site=here.config.site,
         environment=here.config.environment,
@@ -202,14 +214,30 @@ def write(report: Readiness, file: Path) -> None:
 def _hardware(here: Surroundings) -> tuple[bool, str]:
     findings, _ = doctor(here.config, clock=here.clock, supervisor=here.supervisor)
     bad = sorted({one.name for one in findings if one.is_good is False})
-    measured = capacity.latest(here.ledger)
+    measured = capacity.of_this_machine(here.ledger)
     figure = (
-        "not measured: `sealift capacity`"
+        _unmeasured(here.ledger)
         if measured is None
         else f"about {measured.notes_per_hour} notes per hour with {measured.model}, measured {measured.at}"
     )
     looked = f"doctor finds: {', '.join(bad)}" if bad else f"doctor finds nothing wrong in {len(findings)} looks"
-    return not bad and measured is not None, f"{looked}; {figure}"
+    disks = f"disk encryption: {_disks(here.config).text}"
+    return not bad and measured is not None, f"{looked}; {disks}; {figure}"
+
+
+def _disks(config: Config) -> Finding:
+    """Return what is seen of encryption below state, keys and backups (H2)."""
+    return next(disk_encryption.encryption(config))
+
+
+def _unmeasured(ledger: Ledger) -> str:
+    other = capacity.latest(ledger)
+    if other is None:
+        return "not measured: `sealift capacity`"
+    return (
+        f"not measured on this machine: the newest figure is of one with {other.cores} cores and"
+        f" {other.memory_mib / 1024:.0f} GiB, measured {other.at}: `sealift capacity`"
+    )
 
 
 def _production(told: Status) -> tuple[bool, str]:

@@ -29,6 +29,8 @@ def form(site: str, facts: Mapping[str, Any], checkpoint: str, *, at: datetime) 
     disks, node = facts["disks"], facts.get("node")
     whose = f"{site}, node {node}" if node else site
     opens = "opens here; other nodes have the same keys" if node else "opens"
+    if boxes := facts.get("boxes", ()):
+        opens += f"{'' if node else ' here'}; hashes of API keys can be made again on {', '.join(boxes)}"
     return Form(
         title="Certificate of sanitisation (NIST SP 800-88 Rev. 2)",
         result=f"{whose}: keys destroyed, what they made no longer {opens}; disks and backups as listed below",
@@ -97,6 +99,11 @@ def _keys(facts: Mapping[str, Any]) -> Section:
     notes = ["On flash media old cells may survive until the disk itself is sanitised."]
     if node:
         notes.append("Other nodes have the same keys: this alone erases nothing that lies on the disk of this one.")
+    notes += [
+        f"The box {one} is or was paired with this one and may have the same secret of API keys (api-key-pepper): of it"
+        " this certificate says only that it is gone here. It has a mirror of this box's ledger, too."
+        for one in facts.get("boxes", ())
+    ]
     notes += [f"Of node {one} people said that its keys went with its machine." for one in gone]
     return Section(
         title=f"Keys destroyed first ({f'on node {node}' if node else 'cryptographic erase of what they protect'})",
@@ -114,13 +121,17 @@ def _keys(facts: Mapping[str, Any]) -> Section:
 
 def _shown(facts: Mapping[str, Any]) -> Section:
     return Section(
-        title=f"Verified: what the keys made before does not open {'here ' if facts.get('node') else ''}now",
+        title=f"Verified: what the keys made before does not open {_here(facts)}now",
         table=Table(
             heads=("Key", "Tried", "Result"),
             rows=tuple((str(each["key"]), str(each["tried"]), str(each["result"])) for each in facts["shown"]),
             widths=(3, 4, 5),
         ),
     )
+
+
+def _here(facts: Mapping[str, Any]) -> str:
+    return "here " if facts.get("node") or facts.get("boxes") else ""
 
 
 def _backups(facts: Mapping[str, Any]) -> Section:

@@ -14,16 +14,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.actions import doomed, retired_form
-from appliance.actions.backups import erasures, making
+from appliance import throwaway
+from appliance.actions import retired_form
+from appliance.actions.backups import aside, doomed, erasures, making
 from appliance.actions.retiring_scope import Scope, require_may_end
+from appliance.actions.standby.introducing import PAIRED
+from appliance.actions.standby.pepper import PEPPER
 from appliance.audit.client import SocketLedger, open_ledger
 from appliance.audit.facts import EVERY, Ledger
 from appliance.config import Config
-from appliance.errors import ApprovalRefusedError, KeyMissingError, LedgerUnavailableError, StoreWriteError
+from appliance.errors import (
+    ApprovalRefusedError,
+    CiphertextError,
+    KeyMissingError,
+    LedgerUnavailableError,
+    StoreWriteError,
+)
+from appliance.keys.files import FileKeys
 from appliance.keys.opening import KeyStore, open_keys
 from appliance.keys.provider import PURPOSES, Purpose
 from appliance.paper.drawn import drawn, is_drawable
+from appliance.standby.pairing import Relation
 from media import durable
 from media.clock import Clock
 from media.errors import UsageError
@@ -180,6 +191,8 @@ def _destroy_all(
         names = [name for name, _ in secrets]
         # What the keys made goes into the record: whoever doubts it can try to open it for ever.
         ledger.append(scope.begun, {**scope.named, "by": people, "reason": decision.reason, "keys": names, "old": old})
+    for left in throwaway.left(aside.DRILL):  # a drill that was killed: no other one comes that would remove it
+        doomed.wipe(left)
     for name, found in secrets:
         digests = [erasures.digest(file.read_bytes()) for file in found if isinstance(file, Path)]
         for each in found:
@@ -195,11 +208,20 @@ def _destroy_all(
     again = open_keys(config, environ={})
     shown = [_tried(again, name, bytes.fromhex(text)) for name, text in sorted(old.items())]
     again.close()
+    for one in aside.asides(config.at):
+        for folder in one.key_folders:
+            copied = FileKeys(folder)
+            shown += [_tried(copied, name, bytes.fromhex(text), one.root.name) for name, text in sorted(old.items())]
+    boxes = _paired(ledger)
+    for result in shown:
+        if boxes and result["key"] == PEPPER:
+            result["result"] += f"; that is here: {', '.join(boxes)} may have the same key"
     made = ledger.find(kind=making.MADE, limit=EVERY)
     return {
         "site": config.site,
         **scope.named,
         **({"gone": list(decision.gone)} if decision.gone else {}),
+        **({"boxes": boxes} if boxes else {}),
         "by": people,
         "reason": decision.reason,
         "keys": [{"name": leaf.body["name"], "files": list(leaf.body["files"])} for leaf in scope.keys(ledger)],
@@ -209,6 +231,12 @@ def _destroy_all(
         ],
         "disks": decision.disks.to_json(),
     }
+
+
+def _paired(ledger: Ledger) -> list[str]:
+    """Return the boxes that this one is or was a pair with: each may have the secret of API keys of both."""
+    found = ledger.find(kind=PAIRED, field="relation", value=str(Relation.STANDBY), limit=EVERY)
+    return sorted({str(leaf.body["peer"]) for leaf in found})
 
 
 def _old_ciphertext(keys: KeyStore) -> dict[str, str]:
@@ -223,24 +251,29 @@ def _old_ciphertext(keys: KeyStore) -> dict[str, str]:
     return made
 
 
-def _tried(keys: KeyStore, name: str, old: bytes) -> dict[str, str]:
-    """Return that what a key made can neither be opened nor made again.
+def _tried(keys: KeyStore, name: str, old: bytes, folder: str = "") -> dict[str, str]:
+    """Return that what a key made can neither be opened nor made again, also not with what was put aside in a folder.
 
     Raises:
         KeyMissingError: It can: the key is not gone. Or nobody can tell: folder or token do not answer.
     """
-    keys.versions(name)  # a token that was pulled out is no proof
+    left = keys.versions(name)  # a token that was pulled out is no proof
     wraps = PURPOSES[name] is Purpose.WRAP
     try:
         if wraps:
             keys.unwrap(name, old, b"retire")
         else:
             keys.hmac(name, _PROBE)
-    except KeyMissingError as error:
-        what = "a text sealed before" if wraps else "a keyed hash made before"
-        return {"key": name, "tried": what, "result": f"cannot be {'opened' if wraps else 'made again'}: {error.why}"}
+    except (KeyMissingError, CiphertextError) as error:
+        if not left:  # a key that opens nothing may be the wrong one of its name: it was to be destroyed all the same
+            what = "a text sealed before" if wraps else "a keyed hash made before"
+            tried = f"{what}, with what lies in {folder}" if folder else what
+            result = f"cannot be {'opened' if wraps else 'made again'}: {error.why}"
+            return {"key": name, "tried": tried, "result": result}
     raise KeyMissingError(
-        what=f"the key {name} still works", why="it was to be destroyed", fix="find what put it back, and run it again"
+        what=f"the key {name} {f'in {folder} ' if folder else ''}still works",
+        why="it was to be destroyed",
+        fix="find what put it back, and run it again",
     )
 
 
@@ -269,9 +302,10 @@ def _already(config: Config, ledger: Ledger, scope: Scope, keys: KeyStore) -> di
     try:
         found = scope.ended(ledger)
         # Keys lie here again: another machine has the name of a node that was retired.
-        if found is None or (not scope.is_site and doomed.secrets_of(config, keys)):
+        if found is None or (not scope.is_site and doomed.is_used(config, keys)):
             return None
-        return {**found.body, "checkpoint": ledger.checkpoint()}
+        boxes = _paired(ledger)
+        return {**({"boxes": boxes} if boxes else {}), **found.body, "checkpoint": ledger.checkpoint()}
     except LedgerUnavailableError:
         return None
 

@@ -268,12 +268,12 @@ class Setup:
             promoter.close()
 
     def _capacity(self) -> tuple[CapacityFacts | None, str]:
-        """Measure once; a machine that cannot be measured is set up all the same, and says why it was not."""
+        """Measure this machine once; one that cannot be measured is set up all the same, and says why it was not."""
         if self.answers.capacity.seconds == 0:
             return None, "left out, as answered"
         ledger = open_ledger(self.config, ACTIONS, clock=self.clock)
         try:
-            known = capacity.latest(ledger)
+            known = capacity.of_this_machine(ledger)
         finally:
             ledger.close()
         if known is not None:

@@ -74,8 +74,9 @@ def lines_of(facts: CapacityFacts) -> list[str]:
     lines += [_level(one) for one in figures["levels"]]
     lines += [f"  {callers:>2} at once  not measured: it would take too long here" for callers in figures["left_out"]]
     reached = facts.reached
+    whose = "this machine" if facts.is_of_this_machine else "another machine than this one"
     lines.append(
-        f"  this machine: {facts.cores} cores, {facts.memory_mib / 1024:.0f} GiB; "
+        f"  {whose}: {facts.cores} cores, {facts.memory_mib / 1024:.0f} GiB; "
         + (f"as large as {reached.id} asks ({reached.use})" if reached else "smaller than B23 asks")
     )
     for reference in action.REFERENCES:

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import Result
 
 from appliance import config as configuration
+from appliance.actions import capacity as figures
 from appliance.cli import capacity, people, setup
 from appliance.errors import ConfigError, ConflictError
 from appliance.install import answers, sitefile
@@ -82,6 +83,21 @@ def answers_file(site: RunningSite, text: str = ANSWERS) -> str:
     path = site.root / "answers.toml"
     path.write_text(text)
     return str(path)
+
+
+def test_a_machine_that_took_over_another_ones_ledger_is_measured_itself(
+    site: RunningSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = answers_file(site)
+    cores, memory = figures.machine()
+    with monkeypatch.context() as before:
+        before.setattr(figures, "machine", lambda: (cores + 24, 4 * memory))
+        lost = done(typed(site, "setup", "--answers", name, as_json=True))
+
+    own = done(typed(site, "setup", "--answers", name, as_json=True))
+
+    assert lost["capacity"]["cores"] == cores + 24
+    assert own["capacity"]["cores"] == cores
 
 
 def test_answers_from_a_file_set_a_machine_up_and_the_second_time_change_nothing(site: RunningSite) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.actions import doomed, nodes, retiring
-from appliance.actions.backups import erasures
+from appliance.actions import nodes, retiring
+from appliance.actions.backups import doomed, erasures
 from appliance.actions.databases import migrating
 from appliance.actions.retiring import Decision, Disks
 from appliance.actions.retiring_scope import NODE_DONE

@@ -19,8 +19,8 @@ import pytest
 
 from appliance import config as configuration
 from appliance import wire
-from appliance.actions import boxkeys, doomed, tokenpin
-from appliance.actions.backups import contents, erasures, making, restoring
+from appliance.actions import boxkeys, tokenpin
+from appliance.actions.backups import contents, doomed, erasures, making, restoring
 from appliance.actions.backups.restoring import Decisions
 from appliance.actions.boxkeys import Keyring
 from appliance.actions.doctor_services import keys as doctor

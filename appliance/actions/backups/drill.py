@@ -5,14 +5,15 @@ was opened. *stream*: nobody did (the monthly timer); then the encrypted file is
 content, streamed anew, is rebuilt. Only a full drill shows that the key still opens the file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from appliance import throwaway
 from appliance.actions import exporting
-from appliance.actions.backups import archive, floors, making, rebuilt, restoring, shelf
+from appliance.actions.backups import archive, aside, doomed, floors, making, rebuilt, restoring, shelf
 from appliance.actions.backups.archive import Contents
 from appliance.actions.backups.making import Surroundings
 from appliance.actions.backups.shelf import Kept
@@ -117,7 +118,7 @@ def _drill(
     file = folder / newest.name
     _require_recorded(ledger, file, newest)
     began, now = clock.monotonic(), BelievedClock(config.at, clock).now()
-    with throwaway.folder("sealift-drill-") as place:  # the site's own keys are in it
+    with _folder() as place:
         places = PlacesSection(root=str(place), run=str(place / "run"))
         # Files, whatever the site uses: a drill may not touch its database or token.
         target = config.model_copy(
@@ -157,6 +158,16 @@ def _drill(
         # Media are received besides: their time depends on their size.
         "rto_milliseconds": int(1000 * (clock.monotonic() - began)),
     }
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """Lend a throwaway folder; the site's own keys are in it, and are overwritten before it goes."""
+    with throwaway.folder(aside.DRILL) as place:
+        try:
+            yield place
+        finally:
+            doomed.wipe(place)
 
 
 def _require_recorded(ledger: Ledger, file: Path, newest: Kept) -> None:

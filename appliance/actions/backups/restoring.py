@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from appliance.actions.backups import archive, erasures, floors, rebuilt, recipient
+from appliance.actions.backups import archive, aside, doomed, erasures, floors, rebuilt, recipient
 from appliance.actions.backups.archive import Contents
 from appliance.actions.backups.manifest import NeededMedium
 from appliance.actions.backups.rebuilt import Rebuilt
@@ -36,8 +36,6 @@ from media.clock import Clock, to_text
 from media.digest import file_sha256
 from media.errors import NoTrustError, SealiftError, WrongEnvironmentError
 
-_STAGE: Final = ".restoring"
-_ASIDE: Final = "before-restore"
 _LEDGER_KEY: Final = "ledger-checkpoint"
 _LEAST_PEOPLE: Final = 2
 _IN_USE: Final = ("person.enrolled", "request.intent", "promotion.made")
@@ -136,8 +134,8 @@ def restore(
     places = config.at
     started = clock.monotonic()
     replaced = _replaced(config, decisions, clock)
-    stage = places.state / _STAGE
-    shutil.rmtree(stage, ignore_errors=True)
+    stage = places.state / aside.STAGE
+    doomed.discard(stage)
     try:
         stage.mkdir(mode=0o700, parents=True)
     except OSError as error:
@@ -166,16 +164,16 @@ def restore(
                 clock=clock,
                 token=token,
             )
-            aside = "" if dry_run else _put_in_place(config, target, at=to_text(clock.now()))
+            before = "" if dry_run else _put_in_place(config, target, at=to_text(clock.now()))
     except OSError as error:
         raise _unwritable(error) from error
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        doomed.discard(stage)
     return Restored(
         backup=backup,
         rebuilt=found,
         media=_missing(config, contents.manifest.media),
-        aside=aside,
+        aside=before,
         seconds=round(clock.monotonic() - started, 1),
         dry_run=dry_run,
     )
@@ -311,15 +309,15 @@ def _require_same_site(config: Config, contents: Contents) -> None:
 def _put_in_place(config: Config, target: Config, *, at: str) -> str:
     """Move what is here aside and what was rebuilt into its place, the ledger last; return the name of the folder."""
     real, made = config.at, target.at
-    aside = real.state / f"{_ASIDE}-{at.replace(':', '').replace('-', '')}"
-    aside.mkdir(mode=0o700, parents=True, exist_ok=True)
+    before = real.state / f"{aside.PREFIX}{at.replace(':', '').replace('-', '')}"
+    before.mkdir(mode=0o700, parents=True, exist_ok=True)
     for here, new, name in (
         (real.key_files, made.key_files, "keys"),
         (real.trust, made.trust, "trust"),
         (real.promoter, made.promoter, "promoter"),
         (real.registry, made.registry, "registry"),
     ):
-        _swap(here, new, aside / name)
+        _swap(here, new, before / name)
     # Not aside: what was received here before the restore is recorded when the ledger starts, and has its receipts.
     _copy_missing(made.spool, real.spool, mode=0o660)
     _copy_missing(made.receipts, real.receipts)
@@ -327,22 +325,35 @@ def _put_in_place(config: Config, target: Config, *, at: str) -> str:
     for name in (pin.FILE_NAME,):
         old = real.etc / name
         if old.exists():
-            shutil.copy2(old, aside / name)
+            shutil.copy2(old, before / name)
         durable.replace(old, (made.etc / name).read_bytes(), mode=0o644)
     site_file = made.etc / "sealift.toml"
     if site_file.exists():
         durable.replace(real.etc / "sealift.toml.from-backup", site_file.read_bytes(), mode=0o644)
-    _swap(real.ledger, made.ledger, aside / "ledger")
-    return aside.name
+    _swap(real.ledger, made.ledger, before / "ledger")
+    return before.name
 
 
-def _swap(here: Path, new: Path, aside: Path) -> None:
+def _swap(here: Path, new: Path, before: Path) -> None:
     if here.exists():
-        shutil.move(here, aside)
+        _move(here, before)
     if new.exists():
         here.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(new, here)
+        _move(new, here)
         durable.sync_folder(here.parent)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a folder; where that copies it, to another file system, its secrets are overwritten where they were."""
+    if _disk_of(source) == _disk_of(target if target.exists() else target.parent):
+        shutil.move(source, target)
+        return
+    shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)  # where a disk is mounted, a folder stays
+    doomed.discard(source)
+
+
+def _disk_of(path: Path) -> int:
+    return path.stat().st_dev
 
 
 def _copy_missing(source: Path, folder: Path, *, mode: int = 0o644) -> None:

@@ -145,3 +145,16 @@ def test_a_command_that_has_a_handler_of_its_own_keeps_it(place: Path) -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     assert list(place.iterdir()) == []
+
+
+def test_what_killed_processes_left_can_be_looked_at_before_it_goes(place: Path) -> None:
+    (place / "sealift-try-left.lent").mkdir()
+    (place / "sealift-try-left.lent/secret").write_text("x")
+    with throwaway.folder("sealift-try-") as used:
+        (place / "sealift-try-more.lent").mkdir()
+
+        found = [path.name for path in throwaway.left("sealift-try-")]
+
+        assert used.exists()
+    assert found == ["sealift-try-more.lent"]
+    assert list(place.iterdir()) == []

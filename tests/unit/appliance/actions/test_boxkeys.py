@@ -1,5 +1,7 @@
 """New versions of the box's keys, and older ones destroyed: recorded, handed to the units, and never brought back."""
 
+import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -118,6 +120,55 @@ def test_gateways_beside_the_first_get_the_new_version_too(
 
     assert done.restarted == (GATEWAY, "sealift-gateway@2.service")
     assert "content-hmac.v2" in (systemd / "sealift-gateway@.service.d" / DROP_IN).read_text()
+
+
+def test_copies_of_a_destroyed_version_in_what_a_restore_put_aside_go_too(
+    config: Config, ledger: MemoryLedger, keyring: Keyring
+) -> None:
+    folder = config.at.key_files
+    sealed = FileKeys(folder).wrap("phi-map", b"text", b"aad")
+    before = config.at.state / "before-restore-20261101T080000Z/keys"
+    shutil.copytree(folder, before)
+    other = config.at.state / "before-restore-20261102T080000Z/keys"
+    other.mkdir(parents=True)
+    (other / "phi-map.v1").write_bytes(b"o" * 32)  # of another lineage, by the same name and version
+    (other / "phi-map.v7").write_bytes((folder / "phi-map.v1").read_bytes())  # the same bytes by another name
+    digests = {erasures.digest(b"o" * 32), erasures.digest((folder / "phi-map.v1").read_bytes())}
+    keyring.rotate("phi-map", reason="renewal")
+
+    keyring.destroy("phi-map", reason="over")
+
+    assert not (before / "phi-map.v1").exists()
+    assert (before / "session.v1").exists()
+    assert list(other.iterdir()) == []
+    with pytest.raises(KeyMissingError):
+        FileKeys(before).unwrap("phi-map", sealed, b"aad")
+    [leaf] = ledger.find(kind=erasures.DESTROYED)
+    assert leaf.body["files"] == [
+        "phi-map.v1",
+        "before-restore-20261101T080000Z/phi-map.v1",
+        "before-restore-20261102T080000Z/phi-map.v1",
+        "before-restore-20261102T080000Z/phi-map.v7",
+    ]
+    assert set(leaf.body["digests"]) == digests
+
+
+def test_a_unit_that_may_not_write_to_what_was_put_aside_records_and_destroys_nothing(
+    config: Config, ledger: MemoryLedger, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = config.at.state / "before-restore-20261101T080000Z/keys"
+    shutil.copytree(config.at.key_files, before)
+    keyring.rotate("identity-hmac", reason="renewal")
+    # As below ProtectSystem=strict, where root is refused too.
+    monkeypatch.setattr(os, "access", lambda path, _: not Path(path).is_relative_to(before))
+
+    with pytest.raises(KeyMissingError) as refused:
+        keyring.destroy("identity-hmac", reason="over")
+
+    assert "before-restore-20261101T080000Z cannot be destroyed from here" in refused.value.what
+    assert "`sealift retention run`" in refused.value.fix
+    assert ledger.find(kind=erasures.DESTROYED) == []
+    assert FileKeys(config.at.key_files).versions("identity-hmac") == (1, 2)
 
 
 def test_older_versions_are_recorded_by_digest_and_then_gone(

@@ -78,6 +78,23 @@ def test_before_a_promotion_the_newest_version_is_measured_in_test_and_stopped_a
     assert capacity.latest(floor.here.ledger, "ab" * 32) is None
 
 
+def test_a_figure_of_another_machine_is_not_this_ones(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "machine", lambda: (8, 16_000))
+    ledger = floor.here.ledger
+    body = {"format": 1, "model_digest": "a" * 64, "model": "tiny 1", "stage": "test", "figures": FIGURES}
+
+    for cores, memory in ((8, 15_700), (8, 64_000), (32, 16_000)):
+        ledger.append(capacity.MEASURED, {**body, "cores": cores, "memory_mib": memory})
+
+    found, newest = capacity.of_this_machine(ledger), capacity.latest(ledger)
+    assert found is not None
+    assert newest is not None
+    assert (found.cores, found.memory_mib, found.is_of_this_machine) == (8, 15_700, True)
+    assert (newest.cores, newest.is_of_this_machine) == (32, False)
+    assert any("another machine than this one: 32 cores" in line for line in lines_of(newest))
+    assert any("  this machine: 8 cores" in line for line in lines_of(found))
+
+
 def test_what_developers_have_in_the_test_stage_is_not_measured_and_stopped_under_them(floor: Floor) -> None:
     descriptor = floor.bring()
     unit = engine_unit("test", descriptor.model_digest)

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from pypdf import PdfReader
 
-from appliance.actions import doctor_machine, doctor_services, keys, readiness
+from appliance.actions import capacity, disk_encryption, doctor_machine, doctor_services, keys, readiness
 from appliance.actions.doctor import doctor
 from appliance.actions.findings import Finding
 from appliance.actions.promote import promote
 from appliance.actions.readiness import Readiness, Surroundings, Verdict
+from appliance.config import Config
 from appliance.install.supervisor import engine_unit
 from appliance.keys.files import FileKeys, create_missing
 from appliance.promote.destination import Said
@@ -82,6 +83,45 @@ def test_what_was_promoted_and_validated_is_seen(floor: Floor) -> None:
     assert digest[:12] in found["M22.2"].found
     assert "13 of 13 gates passed" in found["M23.2"].found
     assert "n_seq_max 1" in found["M23.3"].found
+
+
+def test_a_capacity_that_was_measured_on_another_machine_does_not_count(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "doctor", lambda *_, **__: ([], None))
+    monkeypatch.setattr(capacity, "machine", lambda: (8, 16_000))
+    body = {"format": 1, "model_digest": "a" * 64, "model": "tiny 1", "stage": "test"}
+    figures = {"notes_per_hour": 120}
+    floor.here.ledger.append(capacity.MEASURED, {**body, "cores": 32, "memory_mib": 65_536, "figures": figures})
+
+    [other] = [item for item in report(floor).items if item.id == "M22.1"]
+    floor.here.ledger.append(capacity.MEASURED, {**body, "cores": 8, "memory_mib": 16_100, "figures": figures})
+    [own] = [item for item in report(floor).items if item.id == "M22.1"]
+
+    assert other.verdict is NOT_HELD
+    assert "not measured on this machine: the newest figure is of one with 32 cores and 64 GiB" in other.found
+    assert "`sealift capacity`" in other.found
+    assert (own.verdict, "about 120 notes per hour" in own.found) == (HELD, True)
+
+
+@pytest.mark.parametrize("is_good", [True, None])
+def test_disks_on_which_no_encryption_is_seen_wait_for_a_signature(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch, *, is_good: bool | None
+) -> None:
+    def seen(_: Config) -> Iterator[Finding]:
+        yield Finding(name="disk encryption", is_good=is_good, text="no dm-crypt below keys")
+
+    monkeypatch.setattr(disk_encryption, "encryption", seen)
+
+    found = report(floor)
+    items = {item.id: item for item in found.items}
+
+    assert "disk encryption: no dm-crypt below keys" in items["M22.1"].found
+    assert ("M22.S4" in items) is (is_good is None)
+    if is_good is None:
+        assert (items["M22.S4"].verdict, items["M22.S4"].found) == (Verdict.TO_SIGN, "no dm-crypt below keys")
+        people = next(section for section in found.form().sections if section.title == "Confirmed by people")
+        assert any(note.startswith("M22.S4: The disks encrypt themselves") for note in people.notes)
 
 
 def test_each_line_of_production_is_named_and_must_have_passed_its_gates(floor: Floor) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from appliance.actions import believing, receipt
-from appliance.actions.backups import drill, erasures, making, restoring, shelf
+from appliance.actions.backups import aside, doomed, drill, erasures, making, restoring, shelf
 from appliance.actions.backups.restoring import Decisions, Restored
 from appliance.actions.databases import copying
 from appliance.audit import epochs, pin, storage
@@ -341,6 +341,60 @@ def test_a_dry_run_tells_everything_and_changes_nothing(
 
     assert back(site.make().file, onto=fresh, dry_run=True).rebuilt.records > 0
     assert [name for name in untouched(fresh.config.at.root) if "lock" not in name] == []
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_keys_that_a_restore_laid_down_and_took_away_again_are_overwritten(
+    site: BackedUp,
+    back: Callable[..., Restored],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    dry_run: bool,
+) -> None:
+    made, fresh, overwritten = site.make(), site.fresh(tmp_path / "fresh"), []
+    real = doomed.overwrite
+
+    def noted(file: Path) -> None:
+        overwritten.append(file)
+        real(file)
+
+    monkeypatch.setattr(doomed, "overwrite", noted)
+    # As where /etc and /var are on disks of their own: what is moved is copied.
+    monkeypatch.setattr(
+        restoring, "_disk_of", lambda path: int("etc" in path.relative_to(fresh.config.at.root).parts[0])
+    )
+    stage = fresh.config.at.state / aside.STAGE
+
+    back(made.file, onto=fresh, dry_run=dry_run)
+
+    assert not stage.exists()
+    assert stage / "etc/sealift/keys/identity-hmac.v1" in overwritten
+    assert (fresh.config.at.key_files / "identity-hmac.v1").exists() is not dry_run
+
+
+def test_keys_that_go_aside_onto_another_disk_are_overwritten_where_they_were(
+    site: BackedUp, back: Callable[..., Restored], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, overwritten = site.make(), []
+    material = (site.config.at.key_files / "session.v1").read_bytes()
+    real = doomed.overwrite
+
+    def noted(file: Path) -> None:
+        overwritten.append(file)
+        real(file)
+
+    monkeypatch.setattr(doomed, "overwrite", noted)
+    monkeypatch.setattr(restoring, "_disk_of", lambda path: int(path.is_relative_to(site.config.at.etc)))
+
+    done = back(made.file, onto=site, replace=True)
+
+    assert (site.config.at.state / done.aside / "keys/session.v1").read_bytes() == material
+    assert site.config.at.key_files / "session.v1" in overwritten
+    [found] = aside.asides(site.config.at)
+    assert (found.root.name, found.at is not None) == (done.aside, True)
+    assert [path.name for path in found.keys("session")] == ["session.v1"]
+    assert (site.config.at.key_files / "session.v1").read_bytes() != material
 
 
 def test_a_restore_that_was_cut_between_its_moves_is_finished_by_the_same_command(

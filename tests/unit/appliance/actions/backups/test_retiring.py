@@ -1,20 +1,21 @@
 """Retiring: keys first, old ciphertext dead, a certificate that claims no more than was done."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from appliance.actions import doomed, retiring
-from appliance.actions.backups import making
+from appliance.actions import retiring
+from appliance.actions.backups import aside, doomed, making
 from appliance.actions.backups.erasures import DESTROYED
 from appliance.actions.retiring import Decision, Disks
 from appliance.actions.retiring_scope import BEGUN, DONE
 from appliance.actions.status import status
 from appliance.audit import note, pin
 from appliance.audit.client import open_ledger
-from appliance.errors import ApprovalRefusedError, LedgerUnavailableError, UnknownPersonError
+from appliance.errors import ApprovalRefusedError, KeyMissingError, LedgerUnavailableError, UnknownPersonError
 from appliance.keys.files import FileKeys
 from appliance.keys.provider import PURPOSES, Purpose
 from media.clock import SystemClock
@@ -203,3 +204,152 @@ def test_a_retirement_that_was_cut_off_goes_on_although_the_passwords_are_gone(
     again = retire(site, tmp_path / "again.pdf", confirm=forgotten)
     assert again.certificate is not None
     assert again.certificate.read_bytes().startswith(b"%PDF")
+
+
+def put_aside(site: BackedUp, name: str = "before-restore-20261101T080000Z") -> Path:
+    """Lay what is here now where a restore with --replace puts it: the keys are of one lineage."""
+    place = site.config.at.state / name
+    shutil.copytree(site.config.at.key_files, place / "keys")
+    shutil.copytree(site.config.at.promoter, place / "promoter")
+    return place
+
+
+def test_what_a_restore_put_aside_goes_with_the_keys_in_use_and_is_tried_too(site: BackedUp, tmp_path: Path) -> None:
+    FileKeys(site.config.at.key_files).create("phi-map")
+    (site.config.at.key_files / "box-sealing.x25519").write_bytes(b"s" * 32)
+    keys = FileKeys(site.config.at.key_files)
+    sealed = keys.wrap("phi-map", b"text", b"aad")
+    before = put_aside(site)
+    cut = site.config.at.state / ".restoring/etc/sealift/keys"
+    shutil.copytree(site.config.at.key_files, cut)
+    file = tmp_path / "c.html"
+
+    with site.box.running() as log:
+        making.make(site.config, clock=SystemClock())
+        done = retire(site, file)
+        destroyed = {str(leaf.body["name"]): leaf.body for leaf in log.find(kind=DESTROYED)}
+
+    for folder in (before / "keys", cut):
+        assert list(folder.iterdir()) == []
+        with pytest.raises(SealiftError):
+            FileKeys(folder).unwrap("phi-map", sealed, b"aad")
+    assert [path.name for path in (before / "promoter").glob("*.json") if path.name in aside.PASSWORDS] == []
+    assert f"{before.name}/phi-map.v2" in destroyed["phi-map"]["files"]
+    assert ".restoring/phi-map.v1" in destroyed["phi-map"]["files"]
+    assert destroyed["ledger-checkpoint"]["files"] == [
+        f"{before.name}/ledger-checkpoint.v1",
+        ".restoring/ledger-checkpoint.v1",
+    ]
+    assert f"{before.name}/passwords.json" in destroyed["password hashes"]["files"]
+    tried = [each["tried"] for each in done.facts["shown"] if each["key"] == "phi-map"]
+    assert tried == [
+        "a text sealed before",
+        f"a text sealed before, with what lies in {before.name}",
+        "a text sealed before, with what lies in .restoring",
+    ]
+    assert f"{before.name}/passwords.json" in file.read_text()
+
+
+def test_a_retirement_that_ended_without_what_was_put_aside_destroys_it_when_it_runs_again(
+    site: BackedUp, tmp_path: Path
+) -> None:
+    with site.box.running():
+        kept = tmp_path / "kept"
+        shutil.copytree(site.config.at.key_files, kept)
+        retire(site, tmp_path / "c.html")
+        before = site.config.at.state / "before-restore-20261101T080000Z"
+        shutil.copytree(kept, before / "keys")
+        (before / "keys/token-pin").write_text("1234")
+
+        retire(site, tmp_path / "again.html")
+
+    assert list((before / "keys").iterdir()) == []
+
+
+def test_a_key_that_is_put_back_aside_while_the_box_is_retired_stops_it(
+    site: BackedUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = put_aside(site)
+    real, key = doomed.overwrite, (before / "keys/phi-map.v1").read_bytes()
+
+    def put_back(file: Path) -> None:
+        real(file)
+        if file == before / "keys/phi-map.v1":
+            file.write_bytes(key)
+            file.chmod(0o400)
+
+    monkeypatch.setattr(doomed, "overwrite", put_back)
+    with site.box.running(), pytest.raises(KeyMissingError, match=r"phi-map in before-restore-.* still works"):
+        retire(site, tmp_path / "c.html")
+    assert not (tmp_path / "c.html").exists()
+
+
+def test_what_a_cut_left_of_a_key_that_was_being_replaced_and_of_a_drill_that_was_killed_goes_too(
+    site: BackedUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    drilled = tmp_path / "sealift-drill-x.lent/etc/sealift/keys"
+    shutil.copytree(site.config.at.key_files, drilled)
+    (site.config.at.key_files / ".api-key-pepper.v1.new").write_bytes(b"p" * 32)
+    (site.config.at.key_files / ".token-pin-0a1b2c3d").write_text("1234")
+    (site.config.at.promoter / ".passwords.json.new").write_bytes(b"{}")
+    overwritten: list[Path] = []
+    real = doomed.overwrite
+
+    def noted(file: Path) -> None:
+        overwritten.append(file)
+        real(file)
+
+    monkeypatch.setattr(doomed, "overwrite", noted)
+    with site.box.running():
+        retire(site, tmp_path / "c.html")
+
+    assert secrets_of(site) == set()
+    assert not (site.config.at.promoter / ".passwords.json.new").exists()
+    assert not drilled.parent.exists()
+    assert drilled / "phi-map.v1" in overwritten
+
+
+def test_of_the_secret_that_a_pair_shares_the_certificate_says_only_that_it_is_gone_here(
+    site: BackedUp, tmp_path: Path
+) -> None:
+    page = tmp_path / "c.html"
+    with site.box.running():
+        site.record("standby.paired", {"peer": "room-2", "origin": "x", "relation": "standby", "is_first": True})
+        site.record("standby.parted", {"peer": "room-2", "by": ["Ann", "Bo"], "reason": "moved"})
+        site.record("standby.paired", {"peer": "tester", "origin": "y", "relation": "test", "is_first": True})
+        done = retire(site, page)
+        retire(site, tmp_path / "again.html")
+
+    assert done.facts["boxes"] == ["room-2"]
+    results = {each["key"]: each["result"] for each in done.facts["shown"]}
+    assert results["api-key-pepper"].endswith("; that is here: room-2 may have the same key")
+    assert "room-2" not in results["identity-hmac"]
+    for file in (page, tmp_path / "again.html"):
+        text = file.read_text()
+        assert "no longer opens here; hashes of API keys can be made again on room-2" in text
+        assert "The box room-2 is or was paired with this one and may have the same secret of API keys" in text
+        assert "does not open here now" in text
+        assert "tester" not in text
+
+
+def test_a_certificate_of_a_box_that_was_never_paired_knows_no_other_box(site: BackedUp, tmp_path: Path) -> None:
+    with site.box.running():
+        done = retire(site, tmp_path / "c.html")
+
+    assert "boxes" not in done.facts
+    assert "can be made again on" not in (tmp_path / "c.html").read_text()
+
+
+def test_a_node_that_was_retired_and_has_only_what_was_put_aside_is_not_retired_anew(
+    site: BackedUp, tmp_path: Path
+) -> None:
+    keys = FileKeys(site.config.at.key_files)
+    assert doomed.is_used(site.config, keys)
+    with site.box.running():
+        kept = put_aside(site).rename(tmp_path / "kept")
+        retire(site, tmp_path / "c.html")
+    kept.rename(site.config.at.state / "before-restore-20261101T080000Z")
+
+    assert doomed.secrets_of(site.config, keys) != []
+    assert not doomed.is_used(site.config, keys)
