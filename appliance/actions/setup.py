@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from appliance.actions import capacity, units
+from appliance.actions import capacity, hostplan, units
 from appliance.actions import clock as clock_action
 from appliance.actions.backups.seconddisk import AHEAD, DiskFacts, SecondDisk
 from appliance.actions.capacity import CapacityFacts
@@ -148,6 +148,7 @@ class Setup:
 
         Raises:
             ConflictError: People are enrolled, and the answers would change the site file.
+            LedgerUnavailableError: The answers would change it, and whether people are enrolled cannot be known.
             UnknownReleaseError: The store holds no such release.
         """
         difference = sitefile.difference(self.config, self.config.at.config_file)
@@ -238,10 +239,11 @@ class Setup:
         return self.answers.install.serial or None
 
     def _require_free(self, difference: str) -> None:
-        if difference and (enrolled := _enrolled(self.config)):
+        # As the install after it will judge, which comes too late for the site file. The promoter may be down.
+        if difference and hostplan.waits_for_people(self.config, clock=self.clock):
             raise ConflictError(
                 what="this machine is set up already",
-                why=f"{enrolled} people are enrolled, and the answers would change the site file",
+                why="people are enrolled, and the answers would change the site file",
                 fix="change the site file itself and run `sealift install`: a host change, which two people approve",
             )
 
@@ -327,14 +329,3 @@ def folder_of(config: Config) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     return folder
-
-
-def _enrolled(config: Config) -> int:
-    """Return how many people the promoter knows; 0 while it does not answer, which is before the first install."""
-    promoter = PromoterClient.open(config)
-    try:
-        return len(promoter.people())
-    except SealiftError:
-        return 0
-    finally:
-        promoter.close()

@@ -9,7 +9,7 @@ from appliance.actions.install import InstallFacts
 from appliance.actions.setup import Setup, SetupFacts
 from appliance.audit.memory import MemoryLedger
 from appliance.cli import setup as setup_command
-from appliance.errors import InstallError
+from appliance.errors import ConflictError, InstallError, LedgerUnavailableError
 from appliance.install import answers, sitefile
 from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.install.trial import NONE, Trial, Trials
@@ -17,6 +17,7 @@ from appliance.install.watching import Watching
 from media.clock import SystemClock
 from tests.property.appliance.test_answers import GOOD
 from tests.support.installable import places_below, small_release, store_release
+from tests.support.promotion import open_site
 
 LATER = DiskFacts(state=State.LATER, why="nobody chose one", fix="`sealift backup disk DEVICE`")
 
@@ -137,3 +138,41 @@ def test_a_machine_whose_first_install_was_cut_off_is_as_bare_as_before(
     else:
         with pytest.raises(InstallError):
             setup.plan()
+
+
+def test_while_the_promoter_is_down_an_enrolled_boxs_site_file_stays_as_it_is(tmp_path: Path) -> None:
+    """Scenario: an install refuses for want of approvals, and setup had written the site file by then."""
+    setup = setup_of(tmp_path)
+    switched_to_release_1(tmp_path)
+    place = setup.config.at.config_file
+    sitefile.write(setup.config.model_copy(update={"profile": "other"}), place)
+    open_site(tmp_path)  # two people, and no process that knows them
+    before = place.read_bytes()
+
+    for step in (setup.plan, lambda: setup.run(LATER)):
+        with pytest.raises(ConflictError, match="is set up already"):
+            step()
+
+    assert place.read_bytes() == before
+    assert not place.with_name(sitefile.BEFORE).exists()
+
+
+def test_where_nobody_can_say_whether_people_are_enrolled_nothing_is_written(tmp_path: Path) -> None:
+    setup = setup_of(tmp_path)
+    switched_to_release_1(tmp_path)
+    setup.config.at.ledger.mkdir(parents=True)
+    (setup.config.at.ledger / "ledger.db").write_bytes(b"damaged")
+
+    with pytest.raises(LedgerUnavailableError):
+        setup.run(LATER)
+
+    assert not setup.config.at.config_file.exists()
+
+
+def test_what_an_uninstall_left_can_be_set_up_with_other_answers(tmp_path: Path) -> None:
+    """Scenario: people and site file stayed, there is no release, and no approval is asked for the first."""
+    setup = setup_of(tmp_path)
+    sitefile.write(setup.config.model_copy(update={"profile": "other"}), setup.config.at.config_file)
+    open_site(tmp_path)
+
+    assert '-profile = "other"' in setup.plan().site_file
