@@ -1,5 +1,7 @@
 """The plan on a bare machine: check mode looks for accounts that only the playbook makes, and that is no obstacle."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from appliance.install import answers, sitefile
 from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.install.trial import NONE, Trial, Trials
 from appliance.install.watching import Watching
-from media.clock import SystemClock
+from media.clock import FixedClock, SystemClock
 from tests.property.appliance.test_answers import GOOD
 from tests.support.installable import places_below, small_release, store_release
 from tests.support.promotion import open_site
@@ -94,20 +96,47 @@ def test_the_summary_says_what_alerts_and_backups_still_need(tmp_path: Path, fol
     assert ("Backups have no place yet" in text) is not is_told
 
 
-def test_who_compared_the_clock_is_in_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    setup, ledger = setup_of(tmp_path), MemoryLedger(clock=SystemClock())
+def recorded_in(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> MemoryLedger:
+    ledger = MemoryLedger(clock=SystemClock())
     monkeypatch.setattr(ledger, "close", lambda: None, raising=False)
     monkeypatch.setattr("appliance.actions.setup.open_ledger", lambda *_, **__: ledger)
-    monkeypatch.setattr("appliance.actions.clock.has_people", lambda *_: False)
     sitefile.write(setup.config, setup.config.at.config_file)
-    facts = facts_of(setup)
+    return ledger
 
-    setup._record(facts)
+
+def test_who_compared_the_clock_is_in_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = setup_of(tmp_path)
+    ledger = recorded_in(setup, monkeypatch)
+    monkeypatch.setattr("appliance.actions.clock.has_people", lambda *_: False)
+
+    assert setup._record(facts_of(setup)) == ""
 
     (confirmed,) = ledger.find(kind="clock.confirmed")
     assert confirmed.body["by"] == "Gina Goods"
     (done,) = ledger.find(kind="install.setup")
     assert done.body["clock"]["confirmed_by"] == "Gina Goods"
+
+
+@pytest.mark.parametrize(
+    ("is_set_up", "year", "told"),
+    [(False, 2019, "it cannot be 2019-01-01T00:00:00Z"), (True, 2026, "a name alone no longer answers for the clock")],
+)
+def test_a_clock_that_was_not_confirmed_is_recorded_and_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_set_up: bool, year: int, told: str
+) -> None:
+    setup = replace(setup_of(tmp_path), clock=FixedClock(datetime(year, 1, 1, tzinfo=UTC)))
+    ledger = recorded_in(setup, monkeypatch)
+    monkeypatch.setattr("appliance.actions.clock.has_people", lambda *_: is_set_up)
+
+    facts = replace(facts_of(setup), clock_missing=setup._record(facts_of(setup)))
+
+    (done,) = ledger.find(kind="install.setup")
+    assert done.body["clock"]["confirmed_by"] == ""
+    assert not ledger.find(kind="clock.confirmed")
+    text = setup_command._summary(facts, setup.answers, is_chosen=False)
+    assert f"  The clock is not confirmed: {told}: " in text
+    assert ("clock set" in text, "timedatectl" in text) == (is_set_up, not is_set_up)
+    assert facts.kept()["clock_missing"].startswith(told)
 
 
 def switched_to_release_1(root: Path) -> None:
