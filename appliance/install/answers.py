@@ -183,7 +183,10 @@ class Answers(_Section):
     capacity: CapacityAnswers = CapacityAnswers()
 
     def config(self, base: Config | None) -> Config:
-        """Return the site file's values that follow from these answers; what they do not name stays as in `base`.
+        """Return the site file's values that follow from these answers.
+
+        An answer that was left out is its default, also where `base` says otherwise; but `site`, `keys`, `monitoring`
+        and, without `capacity.people`, `limits` stay as they are there, and so does whatever nobody is asked for.
 
         Raises:
             ConfigError: The answers contradict the site file, or name no site where there is none.

@@ -150,3 +150,30 @@ def test_a_relay_that_speaks_tls_from_the_first_byte_is_taken_with_its_name() ->
 
 def test_who_may_administer_is_who_may_use_where_that_is_left_out() -> None:
     assert answers.from_values(GOOD).config(None).network.management == Config(site="s").network.clients
+
+
+def test_what_is_left_out_is_its_default_and_what_nobody_is_asked_for_stays() -> None:
+    there = Config.model_validate(
+        {
+            "site": "s",
+            "environment": "demo",
+            "profile": "other",
+            "network": {"addresses": ["10.0.0.9"], "egress": ["tcp 10.0.0.7 443"]},
+            "tls": {"authority": "facility", "clients": "optional"},
+            "time": {"servers": ["10.0.0.8"]},
+            "backup": {"folder": "/media/b", "keep": 30},
+            "alerts": {"syslog": "tcp 10.0.0.6 6514"},
+            "monitoring": {"enabled": True},
+            "limits": {"queue_length": 7},
+            "keys": {"provider": "token", "module": "/usr/lib/p11.so", "token": "box"},
+        }
+    )
+
+    found = answers.from_values(GOOD).config(there)
+
+    assert (found.profile, found.tls.authority, found.time.servers) == ("single-cpu", "own", [])
+    assert (found.backup.folder, found.alerts.syslog) == ("", "")
+    assert (found.network.egress, found.tls.clients, found.backup.keep) == (["tcp 10.0.0.7 443"], "optional", 30)
+    assert (found.environment, found.monitoring, found.limits, found.keys) == (
+        *(there.environment, there.monitoring, there.limits, there.keys),
+    )
