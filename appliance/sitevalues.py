@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,7 @@ _WORDS = {
     "int_type": "expected a whole number, without quotes",
     "string_type": "expected a text, in quotes",
     "list_type": "expected a list, in square brackets",
+    "too_short": "at least {min_length} must be given",
 }
 _PLAIN_PATH = re.compile(r"(/[A-Za-z0-9+_][A-Za-z0-9._+-]{0,127}){1,16}")
 _VARIABLE = re.compile(r"(?!LD_|GCONV|GLIBC|PYTHON|SEALIFT|PATH=|HOME=|TMPDIR=)([A-Z][A-Z0-9_]{1,63})=(.+)")
@@ -29,7 +30,8 @@ def faults_of(error: ValidationError) -> dict[str, str]:
     told: dict[str, str] = {}
     for one in error.errors(include_input=False, include_url=False):
         key = ".".join(str(part) for part in one["loc"])
-        told.setdefault(key, _WORDS.get(one["type"], one["msg"].removeprefix("Value error, ")))
+        words = _WORDS.get(one["type"], one["msg"].removeprefix("Value error, "))
+        told.setdefault(key, words.format_map(one.get("ctx", {})) if one["type"] in _WORDS else words)
     return told
 
 
@@ -44,6 +46,26 @@ def _network(text: str) -> str:
 
 def _address(text: str) -> str:
     return str(ip_address(_without_zone(text)))
+
+
+def reaches_a_box(text: str) -> bool:
+    """Tell whether others in a network can send to this address and mean one machine.
+
+    None of a packet's own addresses is loopback, unspecified, or an IPv4 address written as an IPv6 one; multicast and
+    broadcast mean many.
+    """
+    address = ip_address(text)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return False
+    return not (address.is_loopback or address.is_unspecified or address.is_multicast or text == "255.255.255.255")
+
+
+def _own_address(text: str) -> str:
+    address = _address(text)
+    if not reaches_a_box(address):
+        message = f"{address} is no address by which a network reaches this machine"
+        raise ValueError(message)
+    return address
 
 
 def _without_zone(text: str) -> str:
@@ -128,4 +150,5 @@ Folder = Annotated[str, AfterValidator(_folder)]
 MailAddress = Annotated[str, AfterValidator(_mail)]
 Network = Annotated[str, AfterValidator(_network)]
 Address = Annotated[str, AfterValidator(_address)]
+OwnAddress = Annotated[str, AfterValidator(_own_address)]
 Destination = Annotated[str, AfterValidator(_destination)]

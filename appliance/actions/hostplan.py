@@ -16,6 +16,7 @@ from appliance.config import Config, Places
 from appliance.errors import HostChangeError, LedgerUnavailableError
 from appliance.install import plans
 from appliance.install.plans import Plan
+from appliance.install.releases import InstalledReleases
 from appliance.promote import hostchange
 from appliance.promote.peoplebook import ENROLLED
 from appliance.timekeeping.believed import BelievedClock
@@ -64,6 +65,15 @@ def is_anybody_here(config: Config, *, clock: Clock) -> bool:
         return has_people(config.at, ledger)
     finally:
         ledger.close()
+
+
+def waits_for_people(config: Config, *, clock: Clock) -> bool:
+    """Tell whether a change of this host waits for two people's approval: it has a release, and people are enrolled.
+
+    Raises:
+        LedgerUnavailableError: As `has_people`.
+    """
+    return InstalledReleases(config.at).current() is not None and is_anybody_here(config, clock=clock)
 
 
 def settings_digest(places: Places, config_file: Path) -> str:

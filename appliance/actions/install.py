@@ -244,7 +244,7 @@ class Installer:
         current = InstalledReleases(self.config.at).current()
         if self.host is None:
             return hostplan.NO_HOST
-        if current is None or not hostplan.is_anybody_here(self.config, clock=self.clock):
+        if current is None or not hostplan.waits_for_people(self.config, clock=self.clock):
             return hostplan.FIRST_TRUST
         planning = self._planning(self.host)
         expected = planning.expected(whole)

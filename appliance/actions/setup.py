@@ -8,12 +8,11 @@ is not set up differently from here, because that is a host change, which two of
 import hashlib
 import json
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from appliance.actions import capacity, units
+from appliance.actions import capacity, hostplan, units
 from appliance.actions import clock as clock_action
 from appliance.actions.backups.seconddisk import AHEAD, DiskFacts, SecondDisk
 from appliance.actions.capacity import CapacityFacts
@@ -95,6 +94,7 @@ class SetupFacts:
     disk: DiskFacts
     codes: dict[str, str] = field(repr=False)
     capacity_missing: str = ""
+    clock_missing: str = ""
 
     def kept(self) -> dict[str, Any]:
         """Return what is written down: all but the codes."""
@@ -107,6 +107,7 @@ class SetupFacts:
             "serial": self.serial,
             "capacity": None if self.capacity is None else self.capacity.to_json(),
             "capacity_missing": self.capacity_missing,
+            "clock_missing": self.clock_missing,
             "enrolled": self.enrolled,
             "alerts": self.watching.to_json(),
             "backup_disk": self.disk.to_json(),
@@ -148,6 +149,7 @@ class Setup:
 
         Raises:
             ConflictError: People are enrolled, and the answers would change the site file.
+            LedgerUnavailableError: The answers would change it, and whether people are enrolled cannot be known.
             UnknownReleaseError: The store holds no such release.
         """
         difference = sitefile.difference(self.config, self.config.at.config_file)
@@ -227,9 +229,9 @@ class Setup:
             disk=disk,
             codes=codes,
         )
-        self._keep(facts)
         if facts.changed:
-            self._record(facts)
+            facts = replace(facts, clock_missing=self._record(facts))
+        self._keep(facts)
         self.progress(7, "done")
         return facts
 
@@ -238,10 +240,11 @@ class Setup:
         return self.answers.install.serial or None
 
     def _require_free(self, difference: str) -> None:
-        if difference and (enrolled := _enrolled(self.config)):
+        # As the install after it will judge, which comes too late for the site file. The promoter may be down.
+        if difference and hostplan.waits_for_people(self.config, clock=self.clock):
             raise ConflictError(
                 what="this machine is set up already",
-                why=f"{enrolled} people are enrolled, and the answers would change the site file",
+                why="people are enrolled, and the answers would change the site file",
                 fix="change the site file itself and run `sealift install`: a host change, which two people approve",
             )
 
@@ -298,14 +301,17 @@ class Setup:
         text = json.dumps(facts.kept(), indent=2, sort_keys=True) + "\n"
         durable.replace(folder / SUMMARY, text.encode(), mode=0o600)
 
-    def _record(self, facts: SetupFacts) -> None:
+    def _record(self, facts: SetupFacts) -> str:
+        """Record who compared the clock, and the setup; return why the clock is not confirmed, and what helps."""
         ledger = open_ledger(self.config, ACTIONS, spool=True, clock=self.clock)
         try:
-            if self.answers.time.confirmed_by:
-                with suppress(ConflictError, ClockUncertainError):  # the doctor tells of it
-                    clock_action.confirm(
-                        self.config, ledger, untrusted_name=self.answers.time.confirmed_by, clock=self.clock
-                    )
+            by, missing = self.answers.time.confirmed_by, ""
+            try:
+                clock_action.confirm(self.config, ledger, untrusted_name=by, clock=self.clock)
+            except (ConflictError, ClockUncertainError) as error:
+                by = ""
+                if clock_action.standing(self.config, clock=self.clock).is_good is not True:  # people may have done it
+                    missing = f"{error.what}: {error.why}; {error.fix}"
             ledger.append(
                 DONE,
                 {
@@ -313,12 +319,13 @@ class Setup:
                     "serial": facts.serial,
                     "release": facts.release,
                     "site_file_sha256": hashlib.sha256(self.config.at.config_file.read_bytes()).hexdigest(),
-                    "clock": {"shown": to_text(self.clock.now()), "confirmed_by": self.answers.time.confirmed_by},
+                    "clock": {"shown": to_text(self.clock.now()), "confirmed_by": by},
                     "codes": len(facts.codes),
                 },
             )
         finally:
             ledger.close()
+        return missing
 
 
 def folder_of(config: Config) -> Path:
@@ -327,14 +334,3 @@ def folder_of(config: Config) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     return folder
-
-
-def _enrolled(config: Config) -> int:
-    """Return how many people the promoter knows; 0 while it does not answer, which is before the first install."""
-    promoter = PromoterClient.open(config)
-    try:
-        return len(promoter.people())
-    except SealiftError:
-        return 0
-    finally:
-        promoter.close()

@@ -195,6 +195,8 @@ def _summary(facts: SetupFacts, given: Answers, *, is_chosen: bool) -> str:
         lines += [f"  {line}" for line in capacity.lines_of(facts.capacity)]
     else:
         lines.append(f"  capacity: not measured ({facts.capacity_missing}); `sealift capacity` measures it")
+    if facts.clock_missing:
+        lines += ["", f"  The clock is not confirmed: {facts.clock_missing}"]
     lines += ["", *(f"  {line}" for line in facts.watching.lines)]
     if facts.watching.is_on:
         lines.append("  `sealift alerts try` sends one to try it")

@@ -29,13 +29,17 @@ from appliance.sitevalues import (
     Address,
     Folder,
     HostName,
+    MaybeServer,
     MaybeSiteName,
     Network,
+    OwnAddress,
     faults_of,
 )
+from appliance.verify.freshness import different
 
 FORMAT: Final = 1
 _MAX_BYTES: Final = 64 * 1024
+_TLS_PORT: Final = 465
 _SEE: Final = "see docs/operator/installing.md"
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]{2,100}$")]
@@ -62,11 +66,11 @@ class SiteAnswers(_Section):
 
 
 class NetworkAnswers(_Section):
-    """The box's own addresses, who may use it, and who may administer it (`clients`, when left out)."""
+    """The box's own addresses, who may use it, and who may administer it (`clients`, when left out); never nobody."""
 
-    addresses: Annotated[list[Address], Field(min_length=1)]
-    clients: list[Network] = NetworkSection().clients
-    management: list[Network] = []
+    addresses: Annotated[list[OwnAddress], Field(min_length=1)]
+    clients: Annotated[list[Network], Field(min_length=1)] = NetworkSection().clients
+    management: Annotated[list[Network], Field(min_length=1)] = []  # what is left out is not judged
 
 
 class TimeAnswers(_Section):
@@ -84,7 +88,7 @@ class PeopleAnswers(_Section):
     @field_validator("names")
     @classmethod
     def _different(cls, names: list[str]) -> list[str]:
-        if len({name.casefold() for name in names}) < len(names):
+        if different(names) < len(names):
             message = "two different people are needed"
             raise ValueError(message)
         return names
@@ -128,6 +132,20 @@ class BackupAnswers(_Section):
         return disk
 
 
+class AlertsAnswers(AlertsSection):
+    """As the site file's section; and a relay that speaks TLS from the first byte is known by its certificate."""
+
+    mail_server: Annotated[MaybeServer, Field(validate_default=True)] = ""
+
+    @field_validator("mail_server")
+    @classmethod
+    def _for_tls(cls, server: str, info: ValidationInfo) -> str:
+        if info.data.get("mail_port") == _TLS_PORT and info.data.get("mail_relay") and not server:
+            message = f"port {_TLS_PORT} speaks TLS from the first byte: name the relay's certificate"
+            raise ValueError(message)
+        return server
+
+
 class MonitoringAnswers(_Section):
     """Whether the box is watched, without which nobody is told of anything; None is wherever the release carries it."""
 
@@ -159,13 +177,16 @@ class Answers(_Section):
     tls: TlsAnswers = TlsAnswers()
     keys: KeysSection = KeysSection()
     backup: BackupAnswers = BackupAnswers()
-    alerts: AlertsSection = AlertsSection()
+    alerts: AlertsAnswers = AlertsAnswers()
     monitoring: MonitoringAnswers = MonitoringAnswers()
     install: InstallAnswers = InstallAnswers()
     capacity: CapacityAnswers = CapacityAnswers()
 
     def config(self, base: Config | None) -> Config:
-        """Return the site file's values that follow from these answers; what they do not name stays as in `base`.
+        """Return the site file's values that follow from these answers.
+
+        An answer that was left out is its default, also where `base` says otherwise; but `site`, `keys`, `monitoring`
+        and, without `capacity.people`, `limits` stay as they are there, and so does whatever nobody is asked for.
 
         Raises:
             ConfigError: The answers contradict the site file, or name no site where there is none.

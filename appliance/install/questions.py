@@ -256,8 +256,6 @@ def fault_of(values: Values, prompt: Prompt) -> str:
         # What two answers say together is judged with the second: relay and receivers, the two people.
         if (found, prompt.key) in _TOGETHER:
             return told
-    if prompt.key in {"network.clients", "network.management"} and not get(values, prompt.key):
-        return "at least one network is needed"
     return ""
 
 

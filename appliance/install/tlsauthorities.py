@@ -10,7 +10,6 @@ Promises: there is never a next and a former one at once, except in the moment o
 
 import os
 import secrets
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -19,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from appliance.install.certificates import Credential, fingerprint
-from appliance.install.tlsfolder import TlsFolder, read_certificate, read_pair
+from appliance.install.tlsfolder import TlsFolder, empty, read_certificate, read_pair
 from media import durable
 
 NEXT: Final = "next"
@@ -62,14 +61,13 @@ def put(folder: TlsFolder, which: str, made: Credential) -> None:
 
 
 def drop(folder: TlsFolder, which: str) -> None:
-    """Forget an authority; its key is overwritten first."""
+    """Forget an authority; its key is overwritten first, and its folder stays."""
     place = folder.path / which
     if not place.is_dir():
         return
     with suppress(FileNotFoundError):
         _overwrite(place / "ca.key")
-    shutil.rmtree(place)
-    durable.sync_folder(folder.path)
+    empty(place)
 
 
 def mend(folder: TlsFolder) -> None:

@@ -11,10 +11,15 @@
     tls/revoked.json crl.pem      what is revoked, and the list as nginx reads it
     tls/peers/NAME.crt            authorities of other boxes
 
-Promises: keys are for root alone (0400) in whole files; `current` changes by one rename, so that key and certificate
-always belong together; a pair is kept until its certificate has ended.
+Promises: keys are for root alone (0400), and half of one never counts; `current` changes by one rename, so that key and
+certificate always belong together; a pair is kept until its certificate has ended.
+
+What is hidden from the web server stays hidden: its name space covers `ca.key` and the folders `HIDDEN` when it starts,
+and what a rename puts in the place of one of these would be seen. So the folders stay, empty or not, and the key is
+written into the file that is there.
 """
 
+import os
 import shutil
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +35,7 @@ from appliance.errors import InstallError, KeyMissingError
 from appliance.install.certificates import Credential, fingerprint
 from media import durable
 
+HIDDEN: Final = ("pending", "next", "former")
 _KEY_MODE: Final = 0o400
 _MODE: Final = 0o444
 _SHORT: Final = 12
@@ -81,7 +87,7 @@ class TlsFolder:
 
     def make(self) -> None:
         """Make the folders that are missing."""
-        for folder in (self.path, self.path / "kept", self.path / "clients"):
+        for folder in (self.path, *(self.path / name for name in ("kept", "clients", *HIDDEN))):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o755)
 
@@ -94,8 +100,12 @@ class TlsFolder:
         return read_pair(self.path / "ca.key", self.authority_file)
 
     def put_authority(self, made: Credential) -> None:
-        """Put the authority in place."""
-        durable.replace(self.path / "ca.key", made.key_pem, mode=_KEY_MODE)
+        """Put the authority in place; cut off in between there is none that is whole."""
+        key = self.path / "ca.key"
+        if key.is_file() and not key.is_symlink():
+            _rewrite(key, made.key_pem)
+        else:
+            durable.replace(key, made.key_pem, mode=_KEY_MODE)
         durable.replace(self.authority_file, made.chain_pem, mode=_MODE)
 
     def shown(self) -> Shown | None:
@@ -186,7 +196,7 @@ class TlsFolder:
 
     def drop_pending(self) -> None:
         """Forget key and request: the key has its certificate now."""
-        shutil.rmtree(self._pending, ignore_errors=True)
+        empty(self._pending)
 
     def root(self) -> x509.Certificate | None:
         """Return the facility's root."""
@@ -208,6 +218,23 @@ class TlsFolder:
     @property
     def _pending(self) -> Path:
         return self.path / "pending"
+
+
+def empty(folder: Path) -> None:
+    """Remove what is in a folder, which stays."""
+    for one in folder.iterdir() if folder.is_dir() else ():
+        one.unlink()
+    durable.sync_folder(folder.parent)
+
+
+def _rewrite(key: Path, pem: bytes) -> None:
+    key.chmod(0o600)
+    with key.open("r+b") as stream:
+        stream.write(pem)
+        stream.truncate()
+        stream.flush()
+        os.fsync(stream.fileno())
+    key.chmod(_KEY_MODE)
 
 
 def read_pair(key_file: Path, certificate_file: Path) -> Credential | None:

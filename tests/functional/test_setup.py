@@ -216,7 +216,7 @@ def test_with_people_enrolled_another_answer_is_a_host_change_for_two_people(
 ) -> None:
     sitefile.write(answers.parse(ANSWERS.encode()).config(site.config), site.config.at.config_file)
     name = answers_file(site)
-    monkeypatch.setattr("appliance.actions.setup._enrolled", lambda _: 2)
+    monkeypatch.setattr("appliance.actions.hostplan.waits_for_people", lambda *_, **__: True)
 
     same = typed(site, "setup", "--answers", name, "--dry-run")
     refused = typed(site, "setup", "--answers", answers_file(site, ANSWERS.replace("10.20.0.5", "10.20.0.6")))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.install import givenup
+from appliance.install import givenup, tlsfolder
 from tests.box.reach import EXPECTED
 from tests.support.unit_files import SYSTEMD, scratch_root, services, settings, values
 
@@ -112,6 +112,16 @@ def test_only_the_ledger_reaches_the_ledger_folder(path: Path) -> None:
 
     assert reaches is (path.name == "sealift-ledger.service")
     assert hidden is not reaches
+
+
+def test_whoever_may_not_see_the_authoritys_key_sees_no_key_beside_it() -> None:
+    hardened = SYSTEMD.parent / "ansible/roles/nginx/files/hardening.conf"
+    hidden = {path.name: " ".join(values(path, "InaccessiblePaths")).split() for path in (*services(), hardened)}
+    from_the_key = {name: found for name, found in hidden.items() if "-/etc/sealift/tls/ca.key" in found}
+
+    assert {"sealift-try-nginx@.service", "hardening.conf"} <= set(from_the_key)
+    for name, found in from_the_key.items():
+        assert {f"-/etc/sealift/tls/{folder}" for folder in tlsfolder.HIDDEN} <= set(found), name
 
 
 def test_only_what_destroys_keys_of_years_may_write_keys() -> None:

@@ -110,3 +110,70 @@ def test_a_file_that_names_a_disk_allows_that_it_is_erased_and_says_where_it_goe
     with pytest.raises(ConfigError, match=r"backup\.disk: a disk needs backup\.folder"):
         answers.parse(text.format("", erase).encode())
     assert answers.parse(text.format(folder, erase).encode()).backup.disk == "X1"
+
+
+RELAY = {"mail_relay": "10.0.0.25", "mail_port": 465, "mail_to": ["duty@h.internal"]}
+REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
+    ("network.clients", [], {}),  # the rules would let nobody in
+    ("network.management", [], {}),
+    ("network.addresses", [], {}),
+    *(
+        ("network.addresses", ["10.0.0.5", text], {})
+        for text in ("0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255")  # noqa: S104 - refused
+    ),
+    *(("network.addresses", [text], {}) for text in ("::", "::1", "ff02::1", "::ffff:10.0.0.5", "fe80::1%eth0")),
+    ("people.names.1", "Iris  mora", {}),
+    ("people.names.1", "Iris\u200b Mora", {}),
+    ("alerts.mail_server", "", {"alerts": RELAY}),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "given"), REFUSED)
+def test_a_file_of_answers_accepts_what_the_questions_accept(key: str, value: Any, given: dict[str, Any]) -> None:
+    values = {name: dict(part) if isinstance(part, dict) else part for name, part in (GOOD | given).items()}
+    questions.put(values, key, value)
+    (prompt,) = (one for each in questions.QUESTIONS for one in each.prompts if one.key == key)
+
+    assert questions.fault_of(values, prompt)
+    with pytest.raises(ConfigError) as refused:
+        answers.from_values(values)
+
+    assert refused.value.what.startswith(key.removesuffix(".1"))
+
+
+def test_a_relay_that_speaks_tls_from_the_first_byte_is_taken_with_its_name() -> None:
+    given = answers.from_values(GOOD | {"alerts": RELAY | {"mail_server": "mail.h.internal"}})
+
+    assert given.config(None).alerts.mail_server == "mail.h.internal"
+    assert answers.from_values(GOOD | {"alerts": {"mail_port": 465}}).alerts.mail_port == 465
+
+
+def test_who_may_administer_is_who_may_use_where_that_is_left_out() -> None:
+    assert answers.from_values(GOOD).config(None).network.management == Config(site="s").network.clients
+
+
+def test_what_is_left_out_is_its_default_and_what_nobody_is_asked_for_stays() -> None:
+    there = Config.model_validate(
+        {
+            "site": "s",
+            "environment": "demo",
+            "profile": "other",
+            "network": {"addresses": ["10.0.0.9"], "egress": ["tcp 10.0.0.7 443"]},
+            "tls": {"authority": "facility", "clients": "optional"},
+            "time": {"servers": ["10.0.0.8"]},
+            "backup": {"folder": "/media/b", "keep": 30},
+            "alerts": {"syslog": "tcp 10.0.0.6 6514"},
+            "monitoring": {"enabled": True},
+            "limits": {"queue_length": 7},
+            "keys": {"provider": "token", "module": "/usr/lib/p11.so", "token": "box"},
+        }
+    )
+
+    found = answers.from_values(GOOD).config(there)
+
+    assert (found.profile, found.tls.authority, found.time.servers) == ("single-cpu", "own", [])
+    assert (found.backup.folder, found.alerts.syslog) == ("", "")
+    assert (found.network.egress, found.tls.clients, found.backup.keep) == (["tcp 10.0.0.7 443"], "optional", 30)
+    assert (found.environment, found.monitoring, found.limits, found.keys) == (
+        *(there.environment, there.monitoring, there.limits, there.keys),
+    )

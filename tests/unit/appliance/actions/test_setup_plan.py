@@ -1,5 +1,7 @@
 """The plan on a bare machine: check mode looks for accounts that only the playbook makes, and that is no obstacle."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,14 +11,15 @@ from appliance.actions.install import InstallFacts
 from appliance.actions.setup import Setup, SetupFacts
 from appliance.audit.memory import MemoryLedger
 from appliance.cli import setup as setup_command
-from appliance.errors import InstallError
+from appliance.errors import ConflictError, InstallError, LedgerUnavailableError
 from appliance.install import answers, sitefile
 from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.install.trial import NONE, Trial, Trials
 from appliance.install.watching import Watching
-from media.clock import SystemClock
+from media.clock import FixedClock, SystemClock
 from tests.property.appliance.test_answers import GOOD
 from tests.support.installable import places_below, small_release, store_release
+from tests.support.promotion import open_site
 
 LATER = DiskFacts(state=State.LATER, why="nobody chose one", fix="`sealift backup disk DEVICE`")
 
@@ -93,20 +96,47 @@ def test_the_summary_says_what_alerts_and_backups_still_need(tmp_path: Path, fol
     assert ("Backups have no place yet" in text) is not is_told
 
 
-def test_who_compared_the_clock_is_in_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    setup, ledger = setup_of(tmp_path), MemoryLedger(clock=SystemClock())
+def recorded_in(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> MemoryLedger:
+    ledger = MemoryLedger(clock=SystemClock())
     monkeypatch.setattr(ledger, "close", lambda: None, raising=False)
     monkeypatch.setattr("appliance.actions.setup.open_ledger", lambda *_, **__: ledger)
-    monkeypatch.setattr("appliance.actions.clock.has_people", lambda *_: False)
     sitefile.write(setup.config, setup.config.at.config_file)
-    facts = facts_of(setup)
+    return ledger
 
-    setup._record(facts)
+
+def test_who_compared_the_clock_is_in_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = setup_of(tmp_path)
+    ledger = recorded_in(setup, monkeypatch)
+    monkeypatch.setattr("appliance.actions.clock.has_people", lambda *_: False)
+
+    assert setup._record(facts_of(setup)) == ""
 
     (confirmed,) = ledger.find(kind="clock.confirmed")
     assert confirmed.body["by"] == "Gina Goods"
     (done,) = ledger.find(kind="install.setup")
     assert done.body["clock"]["confirmed_by"] == "Gina Goods"
+
+
+@pytest.mark.parametrize(
+    ("is_set_up", "year", "told"),
+    [(False, 2019, "it cannot be 2019-01-01T00:00:00Z"), (True, 2026, "a name alone no longer answers for the clock")],
+)
+def test_a_clock_that_was_not_confirmed_is_recorded_and_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_set_up: bool, year: int, told: str
+) -> None:
+    setup = replace(setup_of(tmp_path), clock=FixedClock(datetime(year, 1, 1, tzinfo=UTC)))
+    ledger = recorded_in(setup, monkeypatch)
+    monkeypatch.setattr("appliance.actions.clock.has_people", lambda *_: is_set_up)
+
+    facts = replace(facts_of(setup), clock_missing=setup._record(facts_of(setup)))
+
+    (done,) = ledger.find(kind="install.setup")
+    assert done.body["clock"]["confirmed_by"] == ""
+    assert not ledger.find(kind="clock.confirmed")
+    text = setup_command._summary(facts, setup.answers, is_chosen=False)
+    assert f"  The clock is not confirmed: {told}: " in text
+    assert ("clock set" in text, "timedatectl" in text) == (is_set_up, not is_set_up)
+    assert facts.kept()["clock_missing"].startswith(told)
 
 
 def switched_to_release_1(root: Path) -> None:
@@ -137,3 +167,41 @@ def test_a_machine_whose_first_install_was_cut_off_is_as_bare_as_before(
     else:
         with pytest.raises(InstallError):
             setup.plan()
+
+
+def test_while_the_promoter_is_down_an_enrolled_boxs_site_file_stays_as_it_is(tmp_path: Path) -> None:
+    """Scenario: an install refuses for want of approvals, and setup had written the site file by then."""
+    setup = setup_of(tmp_path)
+    switched_to_release_1(tmp_path)
+    place = setup.config.at.config_file
+    sitefile.write(setup.config.model_copy(update={"profile": "other"}), place)
+    open_site(tmp_path)  # two people, and no process that knows them
+    before = place.read_bytes()
+
+    for step in (setup.plan, lambda: setup.run(LATER)):
+        with pytest.raises(ConflictError, match="is set up already"):
+            step()
+
+    assert place.read_bytes() == before
+    assert not place.with_name(sitefile.BEFORE).exists()
+
+
+def test_where_nobody_can_say_whether_people_are_enrolled_nothing_is_written(tmp_path: Path) -> None:
+    setup = setup_of(tmp_path)
+    switched_to_release_1(tmp_path)
+    setup.config.at.ledger.mkdir(parents=True)
+    (setup.config.at.ledger / "ledger.db").write_bytes(b"damaged")
+
+    with pytest.raises(LedgerUnavailableError):
+        setup.run(LATER)
+
+    assert not setup.config.at.config_file.exists()
+
+
+def test_what_an_uninstall_left_can_be_set_up_with_other_answers(tmp_path: Path) -> None:
+    """Scenario: people and site file stayed, there is no release, and no approval is asked for the first."""
+    setup = setup_of(tmp_path)
+    sitefile.write(setup.config.model_copy(update={"profile": "other"}), setup.config.at.config_file)
+    open_site(tmp_path)
+
+    assert '-profile = "other"' in setup.plan().site_file

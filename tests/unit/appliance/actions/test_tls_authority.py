@@ -1,14 +1,17 @@
 """The box's own authority is replaced step by step; what a power cut left half done, the next rotation completes."""
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from appliance.actions import tls, tls_authority, tls_clients, tls_standing
 from appliance.actions.tls_placing import Here
 from appliance.errors import ConflictError, KeyMissingError
-from appliance.install import tlsauthorities
+from appliance.install import certificates, tlsauthorities, tlsfolder
 from appliance.install.certificates import fingerprint, is_issued_by
 from appliance.install.revocation import read_crls
 from appliance.install.tlsauthorities import FORMER, NEXT
@@ -135,12 +138,12 @@ def test_half_an_authority_is_dropped_and_never_counts(box: Here) -> None:
     tls_authority.begin(box)
     (box.folder.path / "next/ca.key").unlink()
     tls.rotate(box)
-    assert (trusted(box), list(box.folder.path.glob("next"))) == (1, [])
+    assert (trusted(box), list(box.folder.path.glob("next/*"))) == (1, [])
     tls_authority.begin(box)
     tls_authority.switch(box)
     tlsauthorities._overwrite(box.folder.path / "former/ca.key")
     tls.rotate(box)
-    assert (trusted(box), list(box.folder.path.glob("former"))) == (1, [])
+    assert (trusted(box), list(box.folder.path.glob("former/*"))) == (1, [])
     assert len(read_crls(box.folder)) == 1
 
 
@@ -161,3 +164,46 @@ def test_the_key_of_the_former_authority_is_overwritten(box: Here, monkeypatch: 
     assert len(seen) == 1
     assert seen[0] != before
     assert not key.exists()
+
+
+def test_nothing_takes_the_place_of_what_is_hidden_from_the_web_server(box: Here) -> None:
+    """Scenario: nginx runs on through a change of the authority; a file that is renamed over is covered no more."""
+    places = [box.folder.path / name for name in ("ca.key", *tlsfolder.HIDDEN)]
+    held = [os.open(place, os.O_RDONLY) for place in places]
+
+    tls_authority.begin(box)
+    tls_authority.switch(box)
+    tls_authority.finish(box)
+    key = ec.generate_private_key(ec.SECP256R1())
+    box.folder.put_pending(key, certificates.make_request(box.config, key))
+    box.folder.drop_pending()
+
+    for place, there in zip(places, held, strict=True):
+        assert os.fstat(there).st_nlink > 0, place.name
+        assert os.fstat(there).st_ino == place.stat().st_ino
+        os.close(there)
+    assert [path for name in tlsfolder.HIDDEN for path in (box.folder.path / name).iterdir()] == []
+    assert stat.S_IMODE((box.folder.path / "ca.key").stat().st_mode) == 0o400
+
+
+@pytest.mark.parametrize("written", [0, 100])
+def test_a_key_that_was_cut_off_while_it_was_written_is_written_again(
+    box: Here, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    following = tls_authority.begin(box).found[NEXT]["fingerprint"]
+
+    def cut(key: Path, pem: bytes) -> None:
+        key.chmod(0o600)
+        key.write_bytes(pem[:written])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tlsfolder, "_rewrite", cut)
+        with pytest.raises(KeyboardInterrupt):
+            tls_authority.switch(box)
+    assert box.folder.authority() is None
+
+    tls.rotate(box)
+
+    assert signer(box) == following
+    assert len(box.ledger.find(kind=tls.AUTHORITY_MADE, limit=9)) == 1
