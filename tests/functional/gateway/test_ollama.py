@@ -155,6 +155,102 @@ def test_a_call_of_a_tool_is_whole_and_its_answer_finds_it_again(rig: Rig) -> No
     assert json.loads(sent[1]["tool_calls"][0]["function"]["arguments"]) == {"at": "Oslo"}
 
 
+def _called(*names: str, **more: str) -> dict[str, Any]:
+    return {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            {**({"id": more[name]} if name in more else {}), "function": {"name": name, "arguments": {"of": name}}}
+            for name in names
+        ],
+    }
+
+
+def _joined(rig: Rig) -> list[tuple[str, str]]:
+    """Return which function's call each answer of a tool was sent as."""
+    sent = rig.engine.last["messages"]
+    names = {one["id"]: one["function"]["name"] for message in sent for one in message.get("tool_calls", ())}
+    return [(names[one["tool_call_id"]], one["content"]) for one in sent if one["role"] == "tool"]
+
+
+@pytest.mark.parametrize(
+    ("call", "answers", "joined"),
+    [
+        (
+            _called("bp", "hr"),
+            [{"tool_name": "hr", "content": "60"}, {"tool_name": "bp", "content": "120"}],
+            [("hr", "60"), ("bp", "120")],
+        ),
+        (_called("bp", "hr"), [{"content": "120"}, {"content": "60"}], [("bp", "120"), ("hr", "60")]),
+        (
+            _called("bp", "hr"),
+            [{"tool_name": "hr", "content": "60"}, {"content": "120"}],
+            [("hr", "60"), ("bp", "120")],
+        ),
+        (
+            _called("bp", "hr", bp="a", hr="b"),
+            [{"tool_call_id": "b", "content": "60"}, {"tool_call_id": "a", "content": "120"}],
+            [("hr", "60"), ("bp", "120")],
+        ),
+        (
+            _called("bp", "hr"),  # as a client sends it that does not keep the ids of calls
+            [{"tool_call_id": "b", "tool_name": "hr", "content": "60"}, {"tool_call_id": "a", "content": "120"}],
+            [("hr", "60"), ("bp", "120")],
+        ),
+        (
+            {
+                "role": "assistant",
+                "tool_calls": [
+                    {"id": name, "type": "function", "function": {"name": name, "arguments": "{}"}}
+                    for name in ("bp", "hr")
+                ],
+            },
+            [{"tool_call_id": "hr", "content": "60"}, {"tool_call_id": "bp", "content": "120"}],
+            [("hr", "60"), ("bp", "120")],
+        ),
+    ],
+    ids=["by name", "by order", "by name, then order", "by id", "ids that calls lack", "as OpenAI has it"],
+)
+def test_what_tools_gave_back_is_the_answer_to_the_call_that_it_names(
+    rig: Rig, call: dict[str, Any], answers: list[dict[str, Any]], joined: list[tuple[str, str]]
+) -> None:
+    history = [*USER, call, *({"role": "tool", **one} for one in answers)]
+    response = _ask(rig, "/api/chat", messages=history, tools=[WEATHER], stream=False)
+
+    assert response.status_code == 200, response.get_json()
+    assert _joined(rig) == joined
+
+
+def test_two_calls_of_one_function_are_answered_in_their_order(rig: Rig) -> None:
+    answers = [{"role": "tool", "tool_name": "bp", "content": text} for text in ("120", "80")]
+    _ask(rig, "/api/chat", messages=[*USER, _called("bp", "hr", "bp"), *answers], tools=[WEATHER], stream=False)
+
+    _, call, *answered = rig.engine.last["messages"]
+    ids = [one["id"] for one in call["tool_calls"]]
+    assert [(one["tool_call_id"], one["content"]) for one in answered] == [(ids[0], "120"), (ids[2], "80")]
+
+
+@pytest.mark.parametrize(
+    ("call", "answers", "param"),
+    [
+        (_called("bp"), [{"tool_name": "hr"}], "messages[2].tool_name"),
+        (_called("bp"), [{"tool_name": "bp"}, {"tool_name": "bp"}], "messages[3].tool_name"),
+        (_called("bp"), [{"tool_name": ["bp"]}], "messages[2].tool_name"),
+        (_called("bp", bp="a"), [{"tool_call_id": "b"}], "messages[2].tool_call_id"),
+    ],
+    ids=["unknown", "answered", "no text", "unknown id"],
+)
+def test_an_answer_to_a_call_that_nobody_made_is_refused_by_name(
+    rig: Rig, call: dict[str, Any], answers: list[dict[str, Any]], param: str
+) -> None:
+    history = [*USER, call, *({"role": "tool", "content": "60", **one} for one in answers)]
+    refused = _ask(rig, "/api/chat", messages=history, tools=[WEATHER], stream=False)
+
+    assert refused.status_code == 400
+    assert (refused.get_json()["code"], refused.get_json()["param"]) == ("invalid_value", param)
+    assert not rig.engine.asked
+
+
 def test_an_answer_that_breaks_off_ends_with_an_error_and_is_recorded(rig: Rig) -> None:
     rig.engine.script = Script(pieces=("one ", "two "), error_after=1)
     *_, last = _lines(_ask(rig, "/api/chat", messages=USER))
