@@ -4,6 +4,7 @@ Messages are our own words: nothing of a request, of an engine's answer or of an
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from appliance.serve.engine import THOUGHTS
 from appliance.stages import FIRST_LINE, Stage
 from media.errors import SealiftError
 
+_PARAMETER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _REFUSED_BY_ENGINES: Final = frozenset({"logit_bias", "logprobs", "response_format", "tools"})
 _KNOWN: Final[Mapping[type[SealiftError], tuple[int, str, str, float | None]]] = {
     NotActiveError: (503, "not_active", "Another box of this site serves now.", 1.0),
@@ -108,6 +110,13 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
 def invalid(param: str, message: str, *, code: str = "invalid_value") -> Problem:
     """Return the refusal of one parameter."""
     return Problem(400, code, message, param=param)
+
+
+def unknown_parameter(name: str) -> Problem:
+    """Return the refusal of a parameter that nobody knows here, by its name unless that is a text of another kind."""
+    shown = name.partition("[")[0]  # `of[this]` is how forms and queries name a member
+    param = shown if _PARAMETER.fullmatch(shown) else None
+    return Problem(400, "unknown_parameter", "The request holds an unknown parameter.", param=param)
 
 
 def unauthorized() -> Problem:
