@@ -18,7 +18,9 @@ from appliance.gateway.body import body_of, read_object
 from appliance.gateway.embedding import Embeddings
 from appliance.gateway.embedding_reading import Wording, asks_nothing
 from appliance.gateway.ollama_reading import Ollama, model_of, only_loads
+from appliance.gateway.ollama_writing import in_own_words
 from appliance.gateway.parameters import Endpoint
+from appliance.gateway.problems import Problem
 from appliance.gateway.routing import Route, Routes, require_route
 from appliance.serve.client import EngineClient
 from appliance.serve.engine import THOUGHTS
@@ -92,7 +94,11 @@ def make_blueprint(answering: Answering, embeddings: Embeddings, routes: Routes,
 def _answer(answering: Answering, routes: Routes, clock: Clock, *, is_chat: bool) -> Response:
     asked = arrival(Endpoint.CHAT, _CHAT if is_chat else _GENERATE)
     if not only_loads(asked.untrusted, is_chat=is_chat):
-        return answering.answer(asked)
+        try:
+            return answering.answer(asked)
+        except Problem as problem:
+            in_own_words(problem, is_chat=is_chat, has_system=bool(asked.untrusted.get("system")))
+            raise
     route = _named(routes, asked.untrusted)
     said: dict[str, Any] = {"message": {"role": "assistant", "content": ""}} if is_chat else {"response": ""}
     return jsonify(model=route.name, created_at=to_text(clock.now()), **said, done=True, done_reason="load")

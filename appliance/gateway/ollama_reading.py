@@ -13,15 +13,11 @@ from appliance.config import LimitsSection
 from appliance.gateway import parameters
 from appliance.gateway.dialect import About, Writer
 from appliance.gateway.ollama_messages import in_openais_words
+from appliance.gateway.ollama_words import OPTIONS
 from appliance.gateway.ollama_writing import LineWriter
 from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.problems import invalid
 
-_OPTIONS: Final = {
-    **{name: name for name in ("frequency_penalty", "min_p", "presence_penalty", "seed", "stop", "temperature")},
-    **{name: name for name in ("top_k", "top_p")},
-    "repeat_penalty": "repetition_penalty",
-}
 _NO_LIMIT: Final = frozenset({-1, -2})  # of num_predict: until the model ends, until the context is full
 # How a model is loaded is decided when it is promoted, so these are without effect here and named as such.
 _LOADING: Final = frozenset(
@@ -136,10 +132,10 @@ def _options(given: Mapping[str, Any], limits: LimitsSection) -> tuple[dict[str,
     for name, value in options.items():
         if value is None:
             continue
-        if name in _OPTIONS:
-            words[_OPTIONS[name]] = value
-        elif name == "num_predict":
-            words["max_tokens"] = limits.max_tokens if type(value) is int and value in _NO_LIMIT else value
+        if name == "num_predict" and type(value) is int and value in _NO_LIMIT:
+            words[OPTIONS[name]] = limits.max_tokens
+        elif name in OPTIONS:
+            words[OPTIONS[name]] = value
         elif name in _LOADING:
             ignored.append(f"options.{name}")
         elif name not in _NEUTRAL_OPTIONS:
@@ -159,7 +155,7 @@ def loading_options(given: Mapping[str, Any]) -> list[str]:
     if not isinstance(options, dict):
         raise invalid("options", "An object.")
     for name in options:
-        if name not in _LOADING and name not in _OPTIONS and name not in _NEUTRAL_OPTIONS and name != "num_predict":
+        if name not in _LOADING and name not in OPTIONS and name not in _NEUTRAL_OPTIONS:
             raise invalid(f"options.{_shown(name)}", "An unknown option.", code="unknown_parameter")
     return [f"options.{name}" for name, value in options.items() if value is not None]
 

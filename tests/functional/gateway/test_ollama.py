@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from appliance.gateway.parameters import Endpoint
 from appliance.gateway.problems import Problem
 from appliance.serve.engine import BEYOND_OPENAI
 from tests.support.engine import MODEL_DIGEST, Script
-from tests.support.gateway import MODEL, Rig
+from tests.support.gateway import MODEL, Rig, gateway
 
 USER = [{"role": "user", "content": "MRN: 12345678 is here"}]
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
@@ -112,9 +113,13 @@ def test_options_are_honoured_and_those_of_loading_are_named(rig: Rig) -> None:
     [
         ({"options": {"mirostat": 2}}, "unsupported_parameter", "options.mirostat"),
         ({"options": {"repeat_last_n": 128}}, "unsupported_parameter", "options.repeat_last_n"),
-        ({"options": {"repeat_penalty": 3}}, "invalid_value", "repetition_penalty"),
+        ({"options": {"repeat_penalty": 3}}, "invalid_value", "options.repeat_penalty"),
+        ({"options": {"num_predict": 0}}, "invalid_value", "options.num_predict"),
+        ({"options": {"top_k": -5}}, "invalid_value", "options.top_k"),
+        ({"options": {"stop": [""]}}, "invalid_value", "options.stop"),
+        ({"temperature": 3}, "unknown_parameter", "temperature"),
         ({"options": {"temperatur": 1}}, "unknown_parameter", "options.temperatur"),
-        ({"options": {"temperature": 3}}, "invalid_value", "temperature"),
+        ({"options": {"temperature": 3}}, "invalid_value", "options.temperature"),
         ({"options": []}, "invalid_value", "options"),
         ({"think": "high"}, "unsupported_parameter", "think"),
         ({"format": 7}, "invalid_value", "format"),
@@ -153,6 +158,42 @@ def test_a_call_of_a_tool_is_whole_and_its_answer_finds_it_again(rig: Rig) -> No
     sent = rig.engine.last["messages"]
     assert sent[1]["tool_calls"][0]["id"] == sent[2]["tool_call_id"]
     assert json.loads(sent[1]["tool_calls"][0]["function"]["arguments"]) == {"at": "Oslo"}
+
+
+LONG = "x" * 32_001
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code", "param"),
+    [
+        ("/api/generate", {"prompt": LONG}, "string_above_max_length", "prompt"),
+        ("/api/generate", {"prompt": LONG, "system": "short"}, "string_above_max_length", "prompt"),
+        ("/api/generate", {"prompt": "short", "system": LONG}, "string_above_max_length", "system"),
+        ("/api/generate", {"prompt": LONG, "raw": True}, "string_above_max_length", "prompt"),
+        ("/api/generate", {"prompt": "many " * 6000}, "context_length_exceeded", "prompt"),
+        ("/api/chat", {"messages": [{"role": "user", "content": LONG}]}, "string_above_max_length", None),
+    ],
+)
+def test_what_is_too_long_is_refused_by_the_callers_own_name(
+    rig: Rig, path: str, body: dict[str, Any], code: str, param: str | None
+) -> None:
+    refused = _ask(rig, path, **body).get_json()
+
+    assert (refused["code"], refused["param"]) == (code, param or "messages[0].content")
+
+
+def test_a_length_above_a_models_own_limit_is_refused_by_the_callers_own_name(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits=f'[limits.models."{MODEL}"]\nmax_tokens = 80') as rig:
+        refused = _ask(rig, "/api/chat", messages=USER, options={"num_predict": 81}).get_json()
+
+    assert (refused["code"], refused["param"]) == ("invalid_value", "options.num_predict")
+
+
+def test_what_an_engine_does_not_take_is_refused_by_the_callers_own_name(rig: Rig) -> None:
+    rig.engine.takes = ()
+    refused = _ask(rig, "/api/chat", messages=USER, options={"repeat_penalty": 1.2}).get_json()
+
+    assert (refused["code"], refused["param"]) == ("unsupported_parameter", "options.repeat_penalty")
 
 
 def _called(*names: str, **more: str) -> dict[str, Any]:
