@@ -134,9 +134,18 @@ def wrong_stage(stage: Stage) -> Problem:
     return Problem(403, "wrong_stage", message)
 
 
-def rate_limited(retry_after_seconds: float) -> Problem:
-    """Return the answer to a caller that asks too often."""
-    return Problem(429, "rate_limit_exceeded", "Too many requests.", retry_after_seconds=retry_after_seconds)
+_RATES: Final = {
+    "requests": "The key has spent its requests a minute; ask again after Retry-After.",
+    "tokens": (
+        "The key has fewer tokens a minute left than the request may cost; ask again after Retry-After, or for fewer."
+    ),
+    "address": "Too many requests a minute of this address came without a valid key; ask again after Retry-After.",
+}
+
+
+def rate_limited(spent: str, retry_after_seconds: float) -> Problem:
+    """Return the answer to a caller that asks too often, or too much; `spent` says what ran out (`_RATES`)."""
+    return Problem(429, "rate_limit_exceeded", _RATES[spent], retry_after_seconds=retry_after_seconds)
 
 
 def quota_spent() -> Problem:

@@ -456,7 +456,7 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> 
 
         response = rig.chat("a")
         assert _error(response) == {
-            "message": "Too many requests.",
+            "message": "The key has spent its requests a minute; ask again after Retry-After.",
             "type": "rate_limit_error",
             "param": None,
             "code": "rate_limit_exceeded",
