@@ -101,7 +101,11 @@ def _answer(answering: Answering, routes: Routes, clock: Clock, *, is_chat: bool
             raise
     route = _named(routes, asked.untrusted)
     said: dict[str, Any] = {"message": {"role": "assistant", "content": ""}} if is_chat else {"response": ""}
-    return jsonify(model=route.name, created_at=to_text(clock.now()), **said, done=True, done_reason="load")
+    # Also where it is to be unloaded (`keep_alive` 0): it stays loaded, and whoever reads the header knows.
+    response = jsonify(model=route.name, created_at=to_text(clock.now()), **said, done=True, done_reason="load")
+    if asked.untrusted.get("keep_alive") is not None:
+        response.headers["x-sealift-ignored"] = "keep_alive"
+    return response
 
 
 def _vectors(embeddings: Embeddings, routes: Routes, wording: Wording) -> Response:
@@ -136,7 +140,8 @@ def _loaded(routes: Routes) -> list[Route]:
 
 
 def _listed(route: Route) -> dict[str, Any]:
-    return {
+    size = {"size": route.weights_bytes} if route.weights_bytes else {}
+    return size | {
         "name": route.name,
         "model": route.name,
         "modified_at": to_text(datetime.fromtimestamp(route.created, UTC)),

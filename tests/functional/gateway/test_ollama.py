@@ -301,6 +301,24 @@ def test_an_answer_that_breaks_off_ends_with_an_error_and_is_recorded(rig: Rig) 
     assert [one["outcome"] for one in rig.bodies("request.outcome")] == ["error"]
 
 
+def test_what_is_listed_has_the_size_of_its_weights_where_it_is_known(rig: Rig) -> None:
+    def sizes() -> list[int | None]:
+        listed = (rig.client.get(path, headers=rig.headers()).get_json() for path in ("/api/tags", "/api/ps"))
+        return [one.get("size") for each in listed for one in each["models"]]
+
+    assert sizes() == [None, None]
+    rig.promote(weights_bytes=88_000_000)
+    assert sizes() == [88_000_000, 88_000_000]
+
+
+def test_what_is_to_be_unloaded_stays_loaded_and_its_caller_is_told(rig: Rig) -> None:
+    for path in ("/api/generate", "/api/chat"):
+        response = _ask(rig, path, keep_alive=0)
+        assert (response.status_code, response.get_json()["done_reason"]) == (200, "load")
+        assert response.headers["x-sealift-ignored"] == "keep_alive"
+    assert "x-sealift-ignored" not in _ask(rig, "/api/generate").headers
+
+
 def test_asking_only_to_load_asks_no_engine(rig: Rig) -> None:
     assert _ask(rig, "/api/generate").get_json()["done_reason"] == "load"
     assert _ask(rig, "/api/chat", messages=[]).get_json()["done_reason"] == "load"
