@@ -111,7 +111,12 @@ def _answer(answering: Answering, routes: Routes, clock: Clock, *, is_chat: bool
 def _vectors(embeddings: Embeddings, routes: Routes, wording: Wording) -> Response:
     asked = come()
     if not asks_nothing(asked.untrusted, wording):
-        return embeddings.answer(asked, wording)
+        try:
+            return embeddings.answer(asked, wording)
+        except Problem as problem:
+            if wording == "ollama-one" and problem.param == "input" and problem.code != "unknown_parameter":
+                problem.param = "prompt"  # what this route calls it
+            raise
     route = _named(routes, asked.untrusted)
     return jsonify(embedding=[]) if wording == "ollama-one" else jsonify(model=route.name, embeddings=[])
 
