@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from appliance.config import LimitsSection
 from appliance.errors import StoreDamagedError
 from appliance.gateway import problems
-from appliance.gateway.metrics import Metrics
+from appliance.gateway.metrics import NO_MODEL, Metrics
 from appliance.gateway.problems import Problem, invalid
 from appliance.gateway.queueing import Bounds, FullError, Pace, Priority, Queue, Ticket
 from media.clock import Clock
@@ -112,7 +112,9 @@ class Admission:
         """Give back what is held."""
         self._desk.close()
 
-    def take(self, wish: Wish, watch: Watch, *, caller: str = "", most: int = 0, line: str = "") -> Place:
+    def take(
+        self, wish: Wish, watch: Watch, *, caller: str = "", most: int = 0, line: str = "", model: str = NO_MODEL
+    ) -> Place:
         """Return a place as soon as there is one.
 
         Args:
@@ -120,6 +122,7 @@ class Admission:
             caller: Whose it is.
             most: How many places that one may have at once; 0 for no bound of its own.
             line: What it asks for, where several models are in production.
+            model: Which one is to answer, for the metrics.
             watch: Given what is to be called when the caller leaves; returns what ends the watch.
 
         Raises:
@@ -147,7 +150,7 @@ class Admission:
                 of_class=full.of_class, retry_after_seconds=full.retry_after_seconds, position=full.ahead + 1
             ) from None
         if position:
-            with self._metrics.waiting(name):
+            with self._metrics.waiting(name, model):
                 self._wait(ticket, watch)
         waited = self._clock.monotonic() - now
         self._metrics.waited(name, waited)

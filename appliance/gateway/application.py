@@ -140,6 +140,7 @@ def create_app(
         keys=keys,
         limiter=quotas if is_shared else addresses,
         addresses=addresses,
+        quotas=quotas,
         refusals=refusals,
         metrics=metrics,
         log=log,

@@ -183,7 +183,7 @@ class Beginning:
         line = self.routes.lines().line_of(route.model_digest)
         most = at_once(come.key.tier, self.limits.key_concurrent_requests)
         watch = partial(self.watch.watch, come.environ)
-        place = self.admission.take(wish, watch, caller=come.key.key_id, most=most, line=line)
+        place = self.admission.take(wish, watch, caller=come.key.key_id, most=most, line=line, model=route.name)
         if place.position:
             try:
                 self.permit.require()

@@ -5,6 +5,7 @@ recorded before it is answered, or counted as not recorded where the ledger is d
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from appliance.gateway.logs import Event, Log
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.parameters import Endpoint
 from appliance.gateway.problems import Problem
+from appliance.gateway.quotas import Quotas
 from appliance.gateway.record import Refusal, Refusals
 from appliance.gateway.resting import Resting
 from appliance.gateway.routing import Routes
@@ -34,6 +36,7 @@ from appliance.keys.provider import KeyProvider
 from appliance.stages import Stage
 from appliance.standby.permit import Permit
 from media.clock import Clock
+from media.errors import SealiftError
 
 _ENDPOINTS: Final = {
     "/v1/chat/completions": Endpoint.CHAT.value,
@@ -56,6 +59,7 @@ _ENDPOINTS: Final = {
     "/api/ps": "models",
     "/api/show": "models",
 }
+_OF_TOKENS: Final = "x-ratelimit-limit-tokens"
 _HTTP: Final = {
     404: ("not_found", "There is nothing here."),
     405: ("method_not_allowed", "This route does not take this method."),
@@ -65,13 +69,14 @@ _HTTP: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """The collaborators of the hooks; `limiter` counts keys, `addresses` who comes without a valid one."""
+    """The collaborators of the hooks; `limiter` counts keys' requests, `addresses` who comes without a valid one."""
 
     limits: LimitsSection
     api_keys: ApiKeys
     keys: KeyProvider
     limiter: Limiter
     addresses: Limiter
+    quotas: Quotas
     refusals: Refusals
     metrics: Metrics
     log: Log
@@ -119,7 +124,7 @@ class Door:
                 f"address {client_address(environ)}", per_minute=self.limits.unauthenticated_per_minute
             )
             if allowance.retry_after_seconds is not None:
-                raise problems.rate_limited(allowance.retry_after_seconds) from None
+                raise problems.rate_limited("address", allowance.retry_after_seconds) from None
             raise
         noted.key = key
         noted.certificate = certificate
@@ -127,7 +132,7 @@ class Door:
             f"key {key.key_id}", per_minute=limits.ceiling(key.tier, self.limits.requests_per_minute)
         )
         if allowance.retry_after_seconds is not None:
-            raise problems.rate_limited(allowance.retry_after_seconds)
+            raise problems.rate_limited("requests", allowance.retry_after_seconds)
         if self.stops.is_stopped(key_id=key.key_id, department=key.department):
             self.caches.forget_key(key.key_id)
             raise problems.stopped()
@@ -152,6 +157,9 @@ class Door:
             self.log.fault(error, request_id=noted.request_id)
         if not problem.recorded and noted.access is not Access.PUBLIC:
             self._record(problem)
+        if problem.status == 429 and noted.key is not None and _OF_TOKENS not in problem.headers:
+            with suppress(SealiftError):  # what cannot be told is not
+                problem.headers.update(self.quotas.left(noted.key.key_id, noted.key.tier))
         problem = self.resting.explained(problem)
         return problem.response(ollama.refusal(problem) if request.path.startswith(ollama.PREFIX) else None)
 

@@ -4,7 +4,6 @@ Lists of tokens are taken where a key lets identifiers pass: numbers cannot be s
 text. They are numbers of the served model's own vocabulary, as with any engine; what OpenAI's tokenizer made is not.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -12,7 +11,7 @@ from typing import Any, Final, Literal
 from appliance.config import LimitsSection
 from appliance.gateway.messages import read_text
 from appliance.gateway.ollama_reading import loading_options, model_of
-from appliance.gateway.problems import Problem, invalid
+from appliance.gateway.problems import Problem, invalid, unknown_parameter
 from media.embedding import MOST_DIMENSIONS
 
 MOST_INPUTS: Final = 2048
@@ -53,8 +52,7 @@ def read(untrusted: Mapping[str, Any], *, wording: Wording, limits: LimitsSectio
     known = {"openai": _OPENAI, "ollama": _OLLAMA, "ollama-one": _OLLAMA_ONE}[wording]
     for name in given:
         if name not in known:
-            shown = name if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) else None
-            raise Problem(400, "unknown_parameter", "The request holds an unknown parameter.", param=shown)
+            raise unknown_parameter(name)
     ignored: list[str] = [name for name in ("keep_alive", "truncate", "user") if name in given]
     if wording != "openai":
         ignored += loading_options(given)

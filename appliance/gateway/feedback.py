@@ -13,7 +13,7 @@ from appliance.audit.facts import Ledger
 from appliance.gateway.access import keyed
 from appliance.gateway.body import body_of, read_object
 from appliance.gateway.metrics import Metrics
-from appliance.gateway.problems import Problem, invalid
+from appliance.gateway.problems import Problem, invalid, unknown_parameter
 from appliance.gateway.record import stamped
 from appliance.stages import Stage
 
@@ -53,7 +53,7 @@ def make_blueprint(ledger: Ledger, metrics: Metrics, stage: Stage = Stage.PRODUC
 def _read(untrusted: dict[str, Any]) -> dict[str, str]:
     for name in untrusted:
         if name not in {"request_id", "rating", "reason"}:
-            raise Problem(400, "unknown_parameter", "The request holds an unknown parameter.")
+            raise unknown_parameter(name)
     request_id, rating, reason = untrusted.get("request_id"), untrusted.get("rating"), untrusted.get("reason", "other")
     if not isinstance(request_id, str) or not _REQUEST_ID.fullmatch(request_id):
         raise invalid("request_id", "The x-request-id of an answer.")

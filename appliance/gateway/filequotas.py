@@ -12,7 +12,7 @@ from typing import Final
 from appliance.config import LimitsSection
 from appliance.gateway import problems
 from appliance.gateway.limits import Allowance, ceiling
-from appliance.gateway.quotas import Held, allowance, cost_of, headers, token_limits
+from appliance.gateway.quotas import Held, allowance, cost_of, headers, token_limits, too_few
 from appliance.gateway.shared_file import SharedFile
 from media.clock import Clock
 
@@ -108,9 +108,21 @@ class FileQuotas:
             wanted = min(tokens, minute)  # a request larger than a minute's worth may use a whole one
             level, is_allowed = self._spend(connection, f"tokens {key_id}", minute, wanted)
             if not is_allowed:
-                raise problems.rate_limited((wanted - level) / (minute / 60))
+                raise too_few(level, minute, wanted)
         left = headers(level, minute)
         return Held(key_id=key_id, tier=tier, tokens=tokens, prompt=prompt, day=day, month=month, headers=left)
+
+    def left(self, key_id: str, tier: str) -> dict[str, str]:
+        """Return the headers that say what a key has left of a minute's tokens; see `Quotas`.
+
+        Raises:
+            StoreDamagedError: The counters cannot be read.
+        """
+        minute, _, _ = token_limits(self._limits, tier)
+        if not minute:
+            return {}
+        with self._shared.transaction() as connection:
+            return headers(self._level(connection, f"tokens {key_id}", minute), minute)
 
     def settle(self, held: Held, tokens: int | None, *, delivered: str = "") -> None:
         """Set right what was charged for a request, when its outcome is known; see `Quotas`.
@@ -132,16 +144,19 @@ class FileQuotas:
 
     def _spend(self, connection: sqlite3.Connection, name: str, most: int, count: int) -> tuple[float, bool]:
         """Take `count` from a bucket that fills evenly up to `most` in a minute; return its level, and whether."""
+        level = self._level(connection, name, most)
+        is_allowed = level >= count
+        if is_allowed:
+            level = min(most, level - count)
+        connection.execute("INSERT OR REPLACE INTO bucket VALUES (?, ?, ?)", (name, level, self._clock.monotonic()))
+        return level, is_allowed
+
+    def _level(self, connection: sqlite3.Connection, name: str, most: int) -> float:
         now = self._clock.monotonic()
         row = connection.execute("SELECT level, at FROM bucket WHERE name = ?", (name,)).fetchone()
         level, at = (most, now) if row is None else row
         waited = max(now - at, 0)  # a time to come was written before this machine started anew
-        level = min(most, level + waited * most / 60)
-        is_allowed = level >= count
-        if is_allowed:
-            level = min(most, level - count)
-        connection.execute("INSERT OR REPLACE INTO bucket VALUES (?, ?, ?)", (name, level, now))
-        return level, is_allowed
+        return float(min(most, level + waited * most / 60))
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         for statement in _SCHEMA:

@@ -42,7 +42,7 @@ class _VllmNames:
     def __init__(self, registry: CollectorRegistry) -> None:
         named = ["model_name"]
         self.running = Gauge("vllm:num_requests_running", "Requests being answered", named, registry=registry)
-        self.waiting = Gauge("vllm:num_requests_waiting", "Requests that wait for a place", registry=registry)
+        self.waiting = Gauge("vllm:num_requests_waiting", "Requests that wait for a place", named, registry=registry)
         self._ttft = Histogram(
             "vllm:time_to_first_token_seconds",
             "Time to the first token of a stream",
@@ -180,14 +180,14 @@ class Metrics:
         self._stage.labels(stage).set(1)
 
     @contextmanager
-    def waiting(self, priority: str) -> Iterator[None]:
-        """Count a request that waits for a place, while it does."""
+    def waiting(self, priority: str, model: str = NO_MODEL) -> Iterator[None]:
+        """Count a request that waits for a place, while it does; the queue is one for all models."""
         self._queue_depth.labels(priority).inc()
-        self._vllm.waiting.inc()
+        self._vllm.waiting.labels(model).inc()
         try:
             yield
         finally:
-            self._vllm.waiting.dec()
+            self._vllm.waiting.labels(model).dec()
             self._queue_depth.labels(priority).dec()
 
     def waited(self, priority: str, seconds: float) -> None:
@@ -210,6 +210,7 @@ class Metrics:
         """Count a request that is now being answered."""
         self._active.labels(model).inc()
         self._vllm.running.labels(model).inc()
+        self._vllm.waiting.labels(model)  # a model that answers has its count, though none wait
 
     def gave_up(self, model: str) -> None:
         """Take back what `began` counted, of a request that is refused after all."""

@@ -18,7 +18,9 @@ from appliance.gateway.body import body_of, read_object
 from appliance.gateway.embedding import Embeddings
 from appliance.gateway.embedding_reading import Wording, asks_nothing
 from appliance.gateway.ollama_reading import Ollama, model_of, only_loads
+from appliance.gateway.ollama_writing import in_own_words
 from appliance.gateway.parameters import Endpoint
+from appliance.gateway.problems import Problem
 from appliance.gateway.routing import Route, Routes, require_route
 from appliance.serve.client import EngineClient
 from appliance.serve.engine import THOUGHTS
@@ -92,16 +94,29 @@ def make_blueprint(answering: Answering, embeddings: Embeddings, routes: Routes,
 def _answer(answering: Answering, routes: Routes, clock: Clock, *, is_chat: bool) -> Response:
     asked = arrival(Endpoint.CHAT, _CHAT if is_chat else _GENERATE)
     if not only_loads(asked.untrusted, is_chat=is_chat):
-        return answering.answer(asked)
+        try:
+            return answering.answer(asked)
+        except Problem as problem:
+            in_own_words(problem, is_chat=is_chat, has_system=bool(asked.untrusted.get("system")))
+            raise
     route = _named(routes, asked.untrusted)
     said: dict[str, Any] = {"message": {"role": "assistant", "content": ""}} if is_chat else {"response": ""}
-    return jsonify(model=route.name, created_at=to_text(clock.now()), **said, done=True, done_reason="load")
+    # Also where it is to be unloaded (`keep_alive` 0): it stays loaded, and whoever reads the header knows.
+    response = jsonify(model=route.name, created_at=to_text(clock.now()), **said, done=True, done_reason="load")
+    if asked.untrusted.get("keep_alive") is not None:
+        response.headers["x-sealift-ignored"] = "keep_alive"
+    return response
 
 
 def _vectors(embeddings: Embeddings, routes: Routes, wording: Wording) -> Response:
     asked = come()
     if not asks_nothing(asked.untrusted, wording):
-        return embeddings.answer(asked, wording)
+        try:
+            return embeddings.answer(asked, wording)
+        except Problem as problem:
+            if wording == "ollama-one" and problem.param == "input" and problem.code != "unknown_parameter":
+                problem.param = "prompt"  # what this route calls it
+            raise
     route = _named(routes, asked.untrusted)
     return jsonify(embedding=[]) if wording == "ollama-one" else jsonify(model=route.name, embeddings=[])
 
@@ -130,7 +145,8 @@ def _loaded(routes: Routes) -> list[Route]:
 
 
 def _listed(route: Route) -> dict[str, Any]:
-    return {
+    size = {"size": route.weights_bytes} if route.weights_bytes else {}
+    return size | {
         "name": route.name,
         "model": route.name,
         "modified_at": to_text(datetime.fromtimestamp(route.created, UTC)),

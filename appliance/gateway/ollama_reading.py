@@ -5,7 +5,6 @@ template to its prompt, as Ollama does, unless `raw` asks for the prompt as it i
 caller's own are refused: what answers is what was promoted.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -13,15 +12,12 @@ from typing import Any, Final
 from appliance.config import LimitsSection
 from appliance.gateway import parameters
 from appliance.gateway.dialect import About, Writer
+from appliance.gateway.ollama_messages import in_openais_words
+from appliance.gateway.ollama_words import OPTIONS
 from appliance.gateway.ollama_writing import LineWriter
 from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.problems import invalid
 
-_OPTIONS: Final = {
-    **{name: name for name in ("frequency_penalty", "min_p", "presence_penalty", "seed", "stop", "temperature")},
-    **{name: name for name in ("top_k", "top_p")},
-    "repeat_penalty": "repetition_penalty",
-}
 _NO_LIMIT: Final = frozenset({-1, -2})  # of num_predict: until the model ends, until the context is full
 # How a model is loaded is decided when it is promoted, so these are without effect here and named as such.
 _LOADING: Final = frozenset(
@@ -78,7 +74,8 @@ class Ollama:
         if thinks is not None and not isinstance(thinks, bool):
             raise invalid("think", "true or false.", code="unsupported_parameter")
         if self._is_chat:
-            words |= {"messages": _messages(given.get("messages"))} | {n: given[n] for n in ("tools",) if n in given}
+            words["messages"] = in_openais_words(given.get("messages"))
+            words |= {name: given[name] for name in ("tools",) if name in given}
         else:
             endpoint = Endpoint.COMPLETIONS if _is_raw(given) else Endpoint.CHAT
             if endpoint is Endpoint.COMPLETIONS and "response_format" in words:
@@ -135,10 +132,10 @@ def _options(given: Mapping[str, Any], limits: LimitsSection) -> tuple[dict[str,
     for name, value in options.items():
         if value is None:
             continue
-        if name in _OPTIONS:
-            words[_OPTIONS[name]] = value
-        elif name == "num_predict":
-            words["max_tokens"] = limits.max_tokens if type(value) is int and value in _NO_LIMIT else value
+        if name == "num_predict" and type(value) is int and value in _NO_LIMIT:
+            words[OPTIONS[name]] = limits.max_tokens
+        elif name in OPTIONS:
+            words[OPTIONS[name]] = value
         elif name in _LOADING:
             ignored.append(f"options.{name}")
         elif name not in _NEUTRAL_OPTIONS:
@@ -158,7 +155,7 @@ def loading_options(given: Mapping[str, Any]) -> list[str]:
     if not isinstance(options, dict):
         raise invalid("options", "An object.")
     for name in options:
-        if name not in _LOADING and name not in _OPTIONS and name not in _NEUTRAL_OPTIONS and name != "num_predict":
+        if name not in _LOADING and name not in OPTIONS and name not in _NEUTRAL_OPTIONS:
             raise invalid(f"options.{_shown(name)}", "An unknown option.", code="unknown_parameter")
     return [f"options.{name}" for name, value in options.items() if value is not None]
 
@@ -191,39 +188,6 @@ def _prompt(given: Mapping[str, Any], *, is_raw: bool) -> dict[str, Any]:
         return {"prompt": prompt}
     said = [{"role": "system", "content": system}] if system else []
     return {"messages": [*said, {"role": "user", "content": prompt}]}
-
-
-def _messages(untrusted: object) -> Any:
-    """Return messages in OpenAI's words: calls and what tools gave back are joined by ids, by their order here."""
-    if not isinstance(untrusted, list) or not all(isinstance(one, dict) for one in untrusted):
-        return untrusted  # the reader says what is wrong
-    made = 0
-    waiting: list[str] = []
-    messages = []
-    for place, one in enumerate(untrusted):
-        message = {name: value for name, value in one.items() if value not in (None, [], "") or name == "content"}
-        if "images" in message:
-            raise invalid(f"messages[{place}]", "Only text is supported.", code="unsupported_parameter")
-        if "thinking" in message:  # of an earlier answer, as ours tell it
-            message["reasoning"] = message.pop("thinking")
-        message.pop("tool_name", None)
-        if message.get("role") == "tool" and waiting:
-            message.setdefault("tool_call_id", waiting.pop(0))
-        calls = message.get("tool_calls")
-        if isinstance(calls, list):
-            message["tool_calls"] = [_call(call, f"call_{made + number}") for number, call in enumerate(calls)]
-            waiting = [f"call_{made + number}" for number in range(len(calls))]
-            made += len(calls)
-        messages.append(message)
-    return messages
-
-
-def _call(untrusted: object, call_id: str) -> Any:
-    function = untrusted.get("function") if isinstance(untrusted, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("arguments"), dict):
-        return untrusted
-    arguments = json.dumps(function["arguments"], ensure_ascii=False)
-    return {"id": call_id, "type": "function", "function": {"name": function.get("name"), "arguments": arguments}}
 
 
 def _is_neutral(value: object, neutral: tuple[Any, ...]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from appliance.gateway.assembly import Assembly
 from appliance.gateway.dialect import About
+from appliance.gateway.ollama_words import own_name
 from appliance.gateway.problems import Problem
 from appliance.gateway.reading import Said, Text, Thought
 from media.clock import to_text
@@ -17,7 +18,6 @@ from media.clock import to_text
 PREFIX: Final = "/api/"
 """Refusals of routes below this have Ollama's shape."""
 MIMETYPE: Final = "application/x-ndjson"
-_AS_OLLAMA_HAS_IT: Final = {"response_format": "format", "chat_template_kwargs": "think"}
 _NANOSECONDS: Final = 10**9
 
 
@@ -63,7 +63,7 @@ class LineWriter:
 
     def failed(self, problem: Problem) -> bytes:
         """Return the line that clients raise an error for."""
-        return _line(refusal(problem))
+        return _line(refusal(in_own_words(problem, is_chat=self._is_chat)))
 
     def _object(self, text: str, calls: list[dict[str, Any]] | None = None, *, thoughts: str = "") -> dict[str, Any]:
         about: dict[str, Any] = {"model": self._about.model, "created_at": to_text(self._about.clock.now())}
@@ -107,10 +107,15 @@ def calls_of(assembly: Assembly) -> list[dict[str, Any]]:
 
 def refusal(problem: Problem) -> dict[str, Any]:
     """Return the body of a refusal: a text, and beside it the code and the parameter."""
-    param = problem.param
-    if param is not None:
-        param = _AS_OLLAMA_HAS_IT.get(param.partition(".")[0], param)
-    return {"error": problem.message, "code": problem.code, "param": param}
+    return {"error": problem.message, "code": problem.code, "param": problem.param}
+
+
+def in_own_words(problem: Problem, *, is_chat: bool, has_system: bool = False) -> Problem:
+    """Return a refusal whose parameter is named as the caller wrote it; see `own_name`."""
+    # A name that nobody knows here is the caller's own already, even where it is one of OpenAI's.
+    if problem.param is not None and problem.code != "unknown_parameter":
+        problem.param = own_name(problem.param, is_chat=is_chat, has_system=has_system)
+    return problem
 
 
 def _arguments(text: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from appliance.config import LimitsSection
 from appliance.gateway.formats import ResponseFormat, read_answers, read_logprobs, read_response_format
 from appliance.gateway.messages import Message, read_messages, read_text
-from appliance.gateway.problems import Problem, invalid
+from appliance.gateway.problems import invalid, unknown_parameter
 from appliance.gateway.tools import read_tool_choice, read_tools
 
 IGNORED: Final = frozenset(
@@ -206,8 +206,7 @@ def _is_ignored(name: str, value: object, endpoint: Endpoint) -> bool:
             raise invalid(name, "This endpoint does not know the parameter.", code="unknown_parameter")
         return False
     if name not in _NEUTRAL:
-        shown = name if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) else None
-        raise Problem(400, "unknown_parameter", "The request holds an unknown parameter.", param=shown)
+        raise unknown_parameter(name)
     if not any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in _NEUTRAL[name]):
         raise invalid(name, "This version does not support the parameter.", code="unsupported_parameter")
     return False

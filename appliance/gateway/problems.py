@@ -4,6 +4,7 @@ Messages are our own words: nothing of a request, of an engine's answer or of an
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from appliance.serve.engine import THOUGHTS
 from appliance.stages import FIRST_LINE, Stage
 from media.errors import SealiftError
 
+_PARAMETER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _REFUSED_BY_ENGINES: Final = frozenset({"logit_bias", "logprobs", "response_format", "tools"})
 _KNOWN: Final[Mapping[type[SealiftError], tuple[int, str, str, float | None]]] = {
     NotActiveError: (503, "not_active", "Another box of this site serves now.", 1.0),
@@ -110,6 +112,13 @@ def invalid(param: str, message: str, *, code: str = "invalid_value") -> Problem
     return Problem(400, code, message, param=param)
 
 
+def unknown_parameter(name: str) -> Problem:
+    """Return the refusal of a parameter that nobody knows here, by its name unless that is a text of another kind."""
+    shown = name.partition("[")[0]  # `of[this]` is how forms and queries name a member
+    param = shown if _PARAMETER.fullmatch(shown) else None
+    return Problem(400, "unknown_parameter", "The request holds an unknown parameter.", param=param)
+
+
 def unauthorized() -> Problem:
     """Return one and the same answer for a missing and a wrong key."""
     return Problem(401, "invalid_api_key", "Give a valid API key as `Authorization: Bearer KEY` or `X-Api-Key: KEY`.")
@@ -125,9 +134,18 @@ def wrong_stage(stage: Stage) -> Problem:
     return Problem(403, "wrong_stage", message)
 
 
-def rate_limited(retry_after_seconds: float) -> Problem:
-    """Return the answer to a caller that asks too often."""
-    return Problem(429, "rate_limit_exceeded", "Too many requests.", retry_after_seconds=retry_after_seconds)
+_RATES: Final = {
+    "requests": "The key has spent its requests a minute; ask again after Retry-After.",
+    "tokens": (
+        "The key has fewer tokens a minute left than the request may cost; ask again after Retry-After, or for fewer."
+    ),
+    "address": "Too many requests a minute of this address came without a valid key; ask again after Retry-After.",
+}
+
+
+def rate_limited(spent: str, retry_after_seconds: float) -> Problem:
+    """Return the answer to a caller that asks too often, or too much; `spent` says what ran out (`_RATES`)."""
+    return Problem(429, "rate_limit_exceeded", _RATES[spent], retry_after_seconds=retry_after_seconds)
 
 
 def quota_spent() -> Problem:

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from appliance.config import LimitsSection
 from appliance.gateway.limits import Allowance, Limiter, ceiling, duration
+from appliance.gateway.problems import Problem, rate_limited
 
 # What an engine says that it read is untrusted; no version's own prompt is longer.
 _MOST_BEYOND: Final = 1_000_000
@@ -50,6 +51,10 @@ class Quotas(Limiter, Protocol):
         """
         ...
 
+    def left(self, key_id: str, tier: str) -> dict[str, str]:
+        """Return the headers that say what a key has left of a minute's tokens; none where the site limits none."""
+        ...
+
     def settle(self, held: Held, tokens: int | None, *, delivered: str = "") -> None:
         """Set right what was charged for a request, when its outcome is known; what cannot be stays charged.
 
@@ -81,6 +86,13 @@ def cost_of(held: Held, tokens: int | None, delivered: str) -> int:
     if tokens is None:  # a token has several bytes: never more than was charged
         return min(held.prompt + len(delivered.encode()), held.tokens)
     return min(tokens, held.tokens + _MOST_BEYOND)
+
+
+def too_few(level: float, most: int, wanted: int) -> Problem:
+    """Return the refusal of a request that wants more tokens than are left of a minute's."""
+    problem = rate_limited("tokens", (wanted - level) / (most / 60))
+    problem.headers.update(headers(level, most))
+    return problem
 
 
 def allowance(level: float, most: int, *, is_allowed: bool) -> Allowance:

@@ -50,6 +50,7 @@ class Route:
         has_tools: Whether its engine calls functions.
         engine: Its kind, as its descriptor names it; empty where that is not known.
         embedding: How it makes embeddings; None where it makes none.
+        weights_bytes: How much its weights are on the disk; 0 where that is not known.
         also: Other names that callers may use for it.
     """
 
@@ -67,7 +68,7 @@ class Route:
     has_tools: bool = False
     engine: str = ""
     embedding: EmbeddingProfile | None = None
-
+    weights_bytes: int = 0
     also: tuple[str, ...] = (ALIAS,)
 
     def answers_to(self, name: str) -> bool:
@@ -373,6 +374,7 @@ class StateRoutes:
             has_tools=staterows.has_tools(descriptor, runtime),
             engine=str(descriptor.get("engine") or ""),
             also=self._also(version) if line == FIRST_LINE else (),
+            weights_bytes=staterows.weights_bytes(descriptor),
             embedding=None if embedding is None else EmbeddingProfile.from_json(embedding, "runtime.embedding"),
         )
 

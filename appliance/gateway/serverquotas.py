@@ -14,7 +14,7 @@ from typing import Any, Final
 from appliance.config import LimitsSection, Places
 from appliance.gateway import problems
 from appliance.gateway.limits import Allowance
-from appliance.gateway.quotas import Held, allowance, cost_of, headers, token_limits
+from appliance.gateway.quotas import Held, allowance, cost_of, headers, token_limits, too_few
 from appliance.postgres.connecting import connect
 from appliance.postgres.lending import Connections
 from appliance.postgres.limits_schema import LIMITS
@@ -93,7 +93,7 @@ class ServerQuotas:
         values = (self._stage, key_id, day, tokens, today, this_month, minute, wanted)
         found, level = self._called(_HOLD, values)
         if found == "minute":
-            raise problems.rate_limited((wanted - level) / (minute / 60))
+            raise too_few(level, minute, wanted)
         if found != "held":
             raise problems.quota_spent()
         return Held(
@@ -105,6 +105,18 @@ class ServerQuotas:
             month=day[: len("2026-11")],
             headers=headers(level, minute) if minute else {},
         )
+
+    def left(self, key_id: str, tier: str) -> dict[str, str]:
+        """Return the headers that say what a key has left of a minute's tokens; see `Quotas`.
+
+        Raises:
+            DatabaseError: The server is away, or has no counters.
+        """
+        minute, _, _ = token_limits(self._limits, tier)
+        if not minute:
+            return {}
+        level, _ = self._called(_SPEND, (self._stage, f"tokens {key_id}", minute, 0))
+        return headers(level, minute)
 
     def settle(self, held: Held, tokens: int | None, *, delivered: str = "") -> None:
         """Give back what a request did not cost, or charge what it cost beyond; see `Quotas`.

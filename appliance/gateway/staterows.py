@@ -64,3 +64,8 @@ def has_tools(descriptor: Mapping[str, Any], runtime: Mapping[str, Any]) -> bool
     if descriptor.get("engine") == "vllm":
         return bool(runtime.get("vllm", {}).get("tool_call_parser"))
     return descriptor.get("engine") == "llama.cpp"
+
+
+def weights_bytes(descriptor: Mapping[str, Any]) -> int:
+    """Return how many bytes the files are that hold a version's weights, as its descriptor says."""
+    return sum(int(one.get("length", 0)) for one in descriptor.get("files", ()) if one.get("role") == "weights")

@@ -49,6 +49,18 @@ def test_it_hands_in_a_batch_waits_and_reads_the_results(server: Server) -> None
         }
         assert [one.id for one in client.batches.list(limit=5)] == [batch.id]
         assert {one.id for one in client.files.list()} == {handed.id, batch.output_file_id}
+        assert {one.id for one in client.files.list(limit=1, order="asc")} == {handed.id, batch.output_file_id}
+        assert [one.id for one in client.files.list(purpose="batch", order="asc")] == [handed.id]
+        assert [one.id for one in client.files.list(purpose="batch_output")] == [batch.output_file_id]
+        assert list(client.files.list(purpose="fine-tune")) == []
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.batches.create(
+                input_file_id=handed.id,
+                endpoint="/v1/chat/completions",
+                completion_window="24h",
+                output_expires_after={"anchor": "created_at", "seconds": 3600},
+            )
+        assert (refused.value.code, refused.value.param) == ("unknown_parameter", "output_expires_after")
         assert client.files.delete(handed.id).deleted
         with pytest.raises(openai.NotFoundError):
             client.files.retrieve(handed.id)

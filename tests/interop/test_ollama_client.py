@@ -1,6 +1,7 @@
 """Ollama's own Python client against the gateway as its unit runs it."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import ollama
 import pytest
@@ -54,6 +55,17 @@ def test_it_calls_functions(client: ollama.Client, server: Server) -> None:
 
     (called,) = answer.message.tool_calls or ()
     assert (called.function.name, called.function.arguments) == ("weather", {"city": "Paris"})
+
+
+def test_its_answers_of_tools_find_their_calls(client: ollama.Client, server: Server) -> None:
+    called: list[dict[str, Any]] = [{"function": {"name": name, "arguments": {}}} for name in ("bp", "hr")]
+    told = [{"role": "tool", "tool_name": name, "content": name} for name in ("hr", "bp")]
+    asked = {"role": "user", "content": "?"}
+    client.chat(model=MODEL, messages=[asked, {"role": "assistant", "tool_calls": called}, *told])
+
+    _, call, *answers = server.engine.last["messages"]
+    ids = {one["id"]: one["function"]["name"] for one in call["tool_calls"]}
+    assert [(ids[one["tool_call_id"]], one["content"]) for one in answers] == [("hr", "hr"), ("bp", "bp")]
 
 
 def test_it_lists_and_shows_models(client: ollama.Client) -> None:

@@ -12,9 +12,10 @@ from werkzeug.formparser import FormDataParser
 from appliance.config import LimitsSection
 from appliance.gateway.access import keyed
 from appliance.gateway.batches import lines
+from appliance.gateway.batches.pages import page, read_query
 from appliance.gateway.batches.store import RUNS, Batch, BatchStore, File
 from appliance.gateway.body import body_of, read_object
-from appliance.gateway.problems import Problem, invalid
+from appliance.gateway.problems import Problem, invalid, unknown_parameter
 
 PURPOSE: Final = "batch"
 _WINDOW: Final = re.compile(r"([1-9][0-9]?)h")
@@ -24,6 +25,9 @@ _MOST_BYTES: Final = 256 * 1024 * 1024
 _MOST_RUNNING: Final = 10
 _MOST_METADATA: Final = 16
 _ASKED: Final = frozenset({"input_file_id", "endpoint", "completion_window", "metadata"})
+
+_FILES_ON_A_PAGE: Final = {"usual": 10_000, "most": 10_000}  # both as OpenAI has it
+_BATCHES_ON_A_PAGE: Final = {"usual": 20, "most": 100}
 
 
 def make_blueprint(store: BatchStore, limits: LimitsSection) -> Blueprint:
@@ -49,7 +53,11 @@ def _files(blueprint: Blueprint, store: BatchStore, limits: LimitsSection) -> No
     @blueprint.get("/v1/files")
     @keyed
     def files() -> Response:
-        return _page([one.to_json() for one in store.files(g.key.key_id)])
+        asked = read_query(request.args, {"purpose", "order", "limit", "after"})
+        kept = store.files(g.key.key_id)
+        if "purpose" in asked:
+            kept = [one for one in kept if one.purpose == asked["purpose"]]
+        return jsonify(page([one.to_json() for one in kept], asked, **_FILES_ON_A_PAGE))
 
     @blueprint.get("/v1/files/<file_id>")
     @keyed
@@ -101,7 +109,9 @@ def _batches(blueprint: Blueprint, store: BatchStore) -> None:
     @blueprint.get("/v1/batches")
     @keyed
     def batches() -> Response:
-        return _page([one.to_json() for one in store.batches(key_id=g.key.key_id)])
+        asked = read_query(request.args, {"limit", "after"})
+        kept = store.batches(key_id=g.key.key_id)
+        return jsonify(page([one.to_json() for one in kept], asked, **_BATCHES_ON_A_PAGE))
 
     @blueprint.get("/v1/batches/<batch_id>")
     @keyed
@@ -154,8 +164,9 @@ def _uploaded() -> tuple[str, bytes]:
         raise Problem(400, "invalid_multipart", "The parts of the body cannot be read.") from None
     if form.get("purpose") != PURPOSE:
         raise invalid("purpose", "Files are for batches: purpose is batch.")
-    if set(form) != {"purpose"}:
-        raise Problem(400, "unknown_parameter", "The request holds an unknown parameter.")
+    for name in (*form, *handed):
+        if name not in {"purpose", "file"}:
+            raise unknown_parameter(name)
     found: FileStorage | None = handed.get("file")
     if found is None or len(handed) != 1:
         raise invalid("file", "One file.", code="missing_required_parameter")
@@ -163,8 +174,9 @@ def _uploaded() -> tuple[str, bytes]:
 
 
 def _read(asked: Mapping[str, Any]) -> tuple[str, int, dict[str, str] | None]:
-    if set(asked) - _ASKED:
-        raise Problem(400, "unknown_parameter", "The request holds an unknown parameter.")
+    for name in asked:
+        if name not in _ASKED:
+            raise unknown_parameter(name)
     if not isinstance(asked.get("input_file_id"), str):
         raise invalid("input_file_id", "The id of a file.", code="missing_required_parameter")
     endpoint, window, metadata = asked.get("endpoint"), asked.get("completion_window"), asked.get("metadata")
@@ -180,21 +192,3 @@ def _read(asked: Mapping[str, Any]) -> tuple[str, int, dict[str, str] | None]:
     if not all(isinstance(one, str) and len(one) <= 512 for pair in metadata.items() for one in pair):
         raise invalid("metadata", "Texts of at most 512 characters.")
     return str(endpoint), int(hours[1]), dict(metadata)
-
-
-def _page(rows: list[dict[str, Any]]) -> Response:
-    limit, after = request.args.get("limit", "20"), request.args.get("after", "")
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:6]) <= 100):
-        raise invalid("limit", "1 to 100.")
-    ids = [str(one["id"]) for one in rows]
-    if after and after not in ids:
-        raise invalid("after", "An id of this list.")
-    begin = ids.index(after) + 1 if after else 0
-    shown = rows[begin : begin + int(limit)]
-    return jsonify(
-        object="list",
-        data=shown,
-        first_id=shown[0]["id"] if shown else None,
-        last_id=shown[-1]["id"] if shown else None,
-        has_more=begin + len(shown) < len(rows),
-    )

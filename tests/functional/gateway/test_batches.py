@@ -176,6 +176,72 @@ def test_an_upload_that_is_none_is_refused(rig: Rig) -> None:
     assert rig.client.get("/v1/files?after=x", headers=rig.headers()).status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("path", "query", "code", "param"),
+    [
+        ("/v1/files", "order=up", "invalid_value", "order"),
+        ("/v1/files", "order=asc&order=desc", "invalid_value", "order"),
+        ("/v1/files", "limit=10001", "invalid_value", "limit"),
+        ("/v1/files", "after=x", "invalid_value", "after"),
+        ("/v1/files", "colour=red", "unknown_parameter", "colour"),
+        ("/v1/batches", "order=asc", "unknown_parameter", "order"),
+        ("/v1/batches", "limit=101", "invalid_value", "limit"),
+        ("/v1/batches", "a%20b=c", "unknown_parameter", None),
+    ],
+)
+def test_a_list_is_asked_by_openais_rules_or_refused_by_name(
+    rig: Rig, path: str, query: str, code: str, param: str | None
+) -> None:
+    refused = _get(rig, f"{path}?{query}")
+
+    assert refused.status_code == 400
+    assert (refused.json["error"]["code"], refused.json["error"]["param"]) == (code, param)
+
+
+def test_files_are_listed_by_purpose_in_order_and_a_page_at_a_time(rig: Rig) -> None:
+    ids = []
+    for number in range(22):
+        rig.clock.advance(1)
+        ids.append(_upload(rig, _line(number)).json["id"])
+    _create(rig, _line(99))
+    _run(rig)
+
+    def listed(query: str) -> list[str]:
+        return [one["id"] for one in _get(rig, f"/v1/files?{query}").json["data"]]
+
+    newest_first = listed("")
+    assert len(newest_first) == 24, "all of them, where nothing else is asked"
+    assert [one for one in newest_first if one in ids] == ids[::-1]
+    assert listed("order=desc") == newest_first
+    assert listed("order=asc") == newest_first[::-1]
+    assert listed("order=asc&limit=2") == ids[:2]
+    assert listed(f"order=asc&limit=2&after={ids[1]}") == ids[2:4]
+    assert listed("purpose=fine-tune") == []
+    assert len(listed("purpose=batch")) == 23
+    (output,) = _get(rig, "/v1/files?purpose=batch_output").json["data"]
+    assert output["purpose"] == "batch_output"
+
+
+@pytest.mark.parametrize("name", ["output_expires_after", "surprise"])
+def test_what_a_batch_knows_not_is_refused_by_name(rig: Rig, name: str) -> None:
+    refused = _create(rig, _line(1), **{name: {"anchor": "created_at", "seconds": 3600}})
+
+    assert (refused.status_code, refused.json["error"]["code"]) == (400, "unknown_parameter")
+    assert refused.json["error"]["param"] == name
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [({"expires_after[anchor]": "created_at"}, "expires_after"), ({"other": (io.BytesIO(b"x"), "x")}, "other")],
+)
+def test_what_an_upload_knows_not_is_refused_by_name(rig: Rig, more: dict[str, Any], param: str) -> None:
+    data = {"purpose": "batch", "file": (io.BytesIO(_line(1)), "x.jsonl"), **more}
+    refused = rig.client.post("/v1/files", data=data, headers=rig.headers())
+
+    assert refused.status_code == 400
+    assert json.loads(refused.data)["error"]["param"] == param
+
+
 def test_more_lines_than_a_batch_may_have_are_not_kept(rig: Rig) -> None:
     refused = _upload(rig, *[b"x"] * 5001)
     assert (refused.status_code, json.loads(refused.data)["error"]["code"]) == (400, "too_many_lines")

@@ -162,6 +162,14 @@ def test_what_does_not_fit_the_engine_is_the_callers_and_recorded_as_an_outcome(
     assert [one["status"] for one in rig.bodies("request.outcome")] == [400]
 
 
+@pytest.mark.parametrize(("path", "param"), [("/api/embed", "input"), ("/api/embeddings", "prompt")])
+def test_what_does_not_fit_is_refused_by_the_callers_own_name(rig: Rig, path: str, param: str) -> None:
+    rig.engine.script = Script(refuse=(400, "context_length_exceeded"))
+    refused = rig.ask({"model": MODEL, param: "long"}, path=path).get_json()
+
+    assert (refused["code"], refused["param"]) == ("context_length_exceeded", param)
+
+
 def test_intent_and_outcome_are_recorded_with_counts_and_without_a_word(rig: Rig) -> None:
     response = ask(rig, input=["hello there", SSN], user="nurse-7")
 

@@ -340,6 +340,28 @@ def test_the_queue_knows_the_line_of_what_is_asked_for_and_of_one_line_nothing(
     assert told[3:] == [""]
 
 
+def test_who_waits_is_counted_for_the_model_that_is_to_answer(site: TwoLines, monkeypatch: pytest.MonkeyPatch) -> None:
+    take, seen = Admission.take, list[dict[str, float | None]]()
+
+    def waits(self: Admission, *wish: Any, **more: Any) -> Place:
+        with self._metrics.waiting("interactive", more["model"]):
+            seen.append({name: _waiting(site.rig, name) for name in ("chat", "small")})
+        return take(self, *wish, **more)
+
+    for model in ("chat", "small"):
+        assert site.version(model)
+    monkeypatch.setattr(Admission, "take", waits)
+    for model in ("small", "chat", "production"):
+        assert site.ask(model).status_code == 200
+
+    assert seen == [{"chat": 0, "small": 1}, {"chat": 1, "small": 0}, {"chat": 1, "small": 0}]
+    assert (_waiting(site.rig, "chat"), _waiting(site.rig, "small")) == (0, 0), "a model that answered has its count"
+
+
+def _waiting(rig: Rig, model: str) -> float | None:
+    return rig.metrics.registry.get_sample_value("vllm:num_requests_waiting", {"model_name": model})
+
+
 def test_two_lines_with_rollouts_read_the_ledger_once_each(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.chat("of line 1")
     before = replace(rig.route, model_digest=CHAT)

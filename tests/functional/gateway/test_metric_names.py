@@ -34,7 +34,7 @@ NAMES = {
     "nvidia_smi_memory_used_bytes": ("gauge", {"gpu_id"}, None),
     "llm_inference_duration_seconds": ("histogram", {"model"}, None),
     "vllm:num_requests_running": ("gauge", {"model_name"}, None),
-    "vllm:num_requests_waiting": ("gauge", set(), None),
+    "vllm:num_requests_waiting": ("gauge", {"model_name"}, None),
     "vllm:gpu_cache_usage_perc": ("gauge", {"model_name"}, None),
     "vllm:time_to_first_token_seconds": ("histogram", {"model_name"}, _TTFT),
     "vllm:time_per_output_token_seconds": ("histogram", {"model_name"}, _TOKEN),

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from appliance.gateway.parameters import Endpoint
 from appliance.gateway.problems import Problem
 from appliance.serve.engine import BEYOND_OPENAI
 from tests.support.engine import MODEL_DIGEST, Script
-from tests.support.gateway import MODEL, Rig
+from tests.support.gateway import MODEL, Rig, gateway
 
 USER = [{"role": "user", "content": "MRN: 12345678 is here"}]
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
@@ -112,9 +113,13 @@ def test_options_are_honoured_and_those_of_loading_are_named(rig: Rig) -> None:
     [
         ({"options": {"mirostat": 2}}, "unsupported_parameter", "options.mirostat"),
         ({"options": {"repeat_last_n": 128}}, "unsupported_parameter", "options.repeat_last_n"),
-        ({"options": {"repeat_penalty": 3}}, "invalid_value", "repetition_penalty"),
+        ({"options": {"repeat_penalty": 3}}, "invalid_value", "options.repeat_penalty"),
+        ({"options": {"num_predict": 0}}, "invalid_value", "options.num_predict"),
+        ({"options": {"top_k": -5}}, "invalid_value", "options.top_k"),
+        ({"options": {"stop": [""]}}, "invalid_value", "options.stop"),
+        ({"temperature": 3}, "unknown_parameter", "temperature"),
         ({"options": {"temperatur": 1}}, "unknown_parameter", "options.temperatur"),
-        ({"options": {"temperature": 3}}, "invalid_value", "temperature"),
+        ({"options": {"temperature": 3}}, "invalid_value", "options.temperature"),
         ({"options": []}, "invalid_value", "options"),
         ({"think": "high"}, "unsupported_parameter", "think"),
         ({"format": 7}, "invalid_value", "format"),
@@ -155,6 +160,138 @@ def test_a_call_of_a_tool_is_whole_and_its_answer_finds_it_again(rig: Rig) -> No
     assert json.loads(sent[1]["tool_calls"][0]["function"]["arguments"]) == {"at": "Oslo"}
 
 
+LONG = "x" * 32_001
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code", "param"),
+    [
+        ("/api/generate", {"prompt": LONG}, "string_above_max_length", "prompt"),
+        ("/api/generate", {"prompt": LONG, "system": "short"}, "string_above_max_length", "prompt"),
+        ("/api/generate", {"prompt": "short", "system": LONG}, "string_above_max_length", "system"),
+        ("/api/generate", {"prompt": LONG, "raw": True}, "string_above_max_length", "prompt"),
+        ("/api/generate", {"prompt": "many " * 6000}, "context_length_exceeded", "prompt"),
+        ("/api/chat", {"messages": [{"role": "user", "content": LONG}]}, "string_above_max_length", None),
+    ],
+)
+def test_what_is_too_long_is_refused_by_the_callers_own_name(
+    rig: Rig, path: str, body: dict[str, Any], code: str, param: str | None
+) -> None:
+    refused = _ask(rig, path, **body).get_json()
+
+    assert (refused["code"], refused["param"]) == (code, param or "messages[0].content")
+
+
+def test_a_length_above_a_models_own_limit_is_refused_by_the_callers_own_name(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits=f'[limits.models."{MODEL}"]\nmax_tokens = 80') as rig:
+        refused = _ask(rig, "/api/chat", messages=USER, options={"num_predict": 81}).get_json()
+
+    assert (refused["code"], refused["param"]) == ("invalid_value", "options.num_predict")
+
+
+def test_what_an_engine_does_not_take_is_refused_by_the_callers_own_name(rig: Rig) -> None:
+    rig.engine.takes = ()
+    refused = _ask(rig, "/api/chat", messages=USER, options={"repeat_penalty": 1.2}).get_json()
+
+    assert (refused["code"], refused["param"]) == ("unsupported_parameter", "options.repeat_penalty")
+
+
+def _called(*names: str, **more: str) -> dict[str, Any]:
+    return {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            {**({"id": more[name]} if name in more else {}), "function": {"name": name, "arguments": {"of": name}}}
+            for name in names
+        ],
+    }
+
+
+def _joined(rig: Rig) -> list[tuple[str, str]]:
+    """Return which function's call each answer of a tool was sent as."""
+    sent = rig.engine.last["messages"]
+    names = {one["id"]: one["function"]["name"] for message in sent for one in message.get("tool_calls", ())}
+    return [(names[one["tool_call_id"]], one["content"]) for one in sent if one["role"] == "tool"]
+
+
+@pytest.mark.parametrize(
+    ("call", "answers", "joined"),
+    [
+        (
+            _called("bp", "hr"),
+            [{"tool_name": "hr", "content": "60"}, {"tool_name": "bp", "content": "120"}],
+            [("hr", "60"), ("bp", "120")],
+        ),
+        (_called("bp", "hr"), [{"content": "120"}, {"content": "60"}], [("bp", "120"), ("hr", "60")]),
+        (
+            _called("bp", "hr"),
+            [{"tool_name": "hr", "content": "60"}, {"content": "120"}],
+            [("hr", "60"), ("bp", "120")],
+        ),
+        (
+            _called("bp", "hr", bp="a", hr="b"),
+            [{"tool_call_id": "b", "content": "60"}, {"tool_call_id": "a", "content": "120"}],
+            [("hr", "60"), ("bp", "120")],
+        ),
+        (
+            _called("bp", "hr"),  # as a client sends it that does not keep the ids of calls
+            [{"tool_call_id": "b", "tool_name": "hr", "content": "60"}, {"tool_call_id": "a", "content": "120"}],
+            [("hr", "60"), ("bp", "120")],
+        ),
+        (
+            {
+                "role": "assistant",
+                "tool_calls": [
+                    {"id": name, "type": "function", "function": {"name": name, "arguments": "{}"}}
+                    for name in ("bp", "hr")
+                ],
+            },
+            [{"tool_call_id": "hr", "content": "60"}, {"tool_call_id": "bp", "content": "120"}],
+            [("hr", "60"), ("bp", "120")],
+        ),
+    ],
+    ids=["by name", "by order", "by name, then order", "by id", "ids that calls lack", "as OpenAI has it"],
+)
+def test_what_tools_gave_back_is_the_answer_to_the_call_that_it_names(
+    rig: Rig, call: dict[str, Any], answers: list[dict[str, Any]], joined: list[tuple[str, str]]
+) -> None:
+    history = [*USER, call, *({"role": "tool", **one} for one in answers)]
+    response = _ask(rig, "/api/chat", messages=history, tools=[WEATHER], stream=False)
+
+    assert response.status_code == 200, response.get_json()
+    assert _joined(rig) == joined
+
+
+def test_two_calls_of_one_function_are_answered_in_their_order(rig: Rig) -> None:
+    answers = [{"role": "tool", "tool_name": "bp", "content": text} for text in ("120", "80")]
+    _ask(rig, "/api/chat", messages=[*USER, _called("bp", "hr", "bp"), *answers], tools=[WEATHER], stream=False)
+
+    _, call, *answered = rig.engine.last["messages"]
+    ids = [one["id"] for one in call["tool_calls"]]
+    assert [(one["tool_call_id"], one["content"]) for one in answered] == [(ids[0], "120"), (ids[2], "80")]
+
+
+@pytest.mark.parametrize(
+    ("call", "answers", "param"),
+    [
+        (_called("bp"), [{"tool_name": "hr"}], "messages[2].tool_name"),
+        (_called("bp"), [{"tool_name": "bp"}, {"tool_name": "bp"}], "messages[3].tool_name"),
+        (_called("bp"), [{"tool_name": ["bp"]}], "messages[2].tool_name"),
+        (_called("bp", bp="a"), [{"tool_call_id": "b"}], "messages[2].tool_call_id"),
+    ],
+    ids=["unknown", "answered", "no text", "unknown id"],
+)
+def test_an_answer_to_a_call_that_nobody_made_is_refused_by_name(
+    rig: Rig, call: dict[str, Any], answers: list[dict[str, Any]], param: str
+) -> None:
+    history = [*USER, call, *({"role": "tool", "content": "60", **one} for one in answers)]
+    refused = _ask(rig, "/api/chat", messages=history, tools=[WEATHER], stream=False)
+
+    assert refused.status_code == 400
+    assert (refused.get_json()["code"], refused.get_json()["param"]) == ("invalid_value", param)
+    assert not rig.engine.asked
+
+
 def test_an_answer_that_breaks_off_ends_with_an_error_and_is_recorded(rig: Rig) -> None:
     rig.engine.script = Script(pieces=("one ", "two "), error_after=1)
     *_, last = _lines(_ask(rig, "/api/chat", messages=USER))
@@ -162,6 +299,24 @@ def test_an_answer_that_breaks_off_ends_with_an_error_and_is_recorded(rig: Rig) 
     assert last["code"] == "engine_error"
     assert "done" not in last
     assert [one["outcome"] for one in rig.bodies("request.outcome")] == ["error"]
+
+
+def test_what_is_listed_has_the_size_of_its_weights_where_it_is_known(rig: Rig) -> None:
+    def sizes() -> list[int | None]:
+        listed = (rig.client.get(path, headers=rig.headers()).get_json() for path in ("/api/tags", "/api/ps"))
+        return [one.get("size") for each in listed for one in each["models"]]
+
+    assert sizes() == [None, None]
+    rig.promote(weights_bytes=88_000_000)
+    assert sizes() == [88_000_000, 88_000_000]
+
+
+def test_what_is_to_be_unloaded_stays_loaded_and_its_caller_is_told(rig: Rig) -> None:
+    for path in ("/api/generate", "/api/chat"):
+        response = _ask(rig, path, keep_alive=0)
+        assert (response.status_code, response.get_json()["done_reason"]) == (200, "load")
+        assert response.headers["x-sealift-ignored"] == "keep_alive"
+    assert "x-sealift-ignored" not in _ask(rig, "/api/generate").headers
 
 
 def test_asking_only_to_load_asks_no_engine(rig: Rig) -> None:

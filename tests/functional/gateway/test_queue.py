@@ -24,6 +24,13 @@ def _depth(server: Server) -> float:
     return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("sealift_queue_depth{"))
 
 
+def _depth_of_model(server: Server) -> dict[str, float]:
+    lines = httpx.get(f"http://127.0.0.1:{server.metrics_port}/metrics").text.splitlines()
+    start = 'vllm:num_requests_waiting{model_name="'
+    found = (line.removeprefix(start).split('"} ') for line in lines if line.startswith(start))
+    return {name: float(value) for name, value in found}
+
+
 def _wait_for(what: Callable[[], bool], *, seconds: float = 30) -> None:
     ends = time.monotonic() + seconds
     while not what():
@@ -47,6 +54,7 @@ def test_requests_wait_leave_and_are_served_in_turn(tmp_path: Path) -> None:
             assert server.engine.started.wait(30)
             second = pool.submit(_ask, server)
             _wait_for(lambda: _depth(server) == 1)
+            assert _depth_of_model(server) == {MODEL: 1}
             # A caller that leaves while it waits is out of the queue at once, and no engine heard of it.
             content = json.dumps(BODY).encode()
             host, port = server.url.removeprefix("http://").split(":")

@@ -444,6 +444,24 @@ def test_an_engine_that_cannot_count_keeps_its_own_limit(rig: Rig, tmp_path: Pat
         running(rig.app).upstreams.close()
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/completions", {"prompt": "long"}, "prompt"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "long"}]}, "messages"),
+    ],
+)
+def test_what_does_not_fit_the_engine_is_refused_by_the_callers_own_name(
+    rig: Rig, path: str, body: dict[str, Any], param: str, *, stream: bool
+) -> None:
+    rig.engine.script = Script(refuse=(400, "context_length_exceeded"))
+    response = rig.ask({"model": MODEL, "stream": stream, **body}, path=path)
+
+    assert response.status_code == 400
+    assert (_error(response)["code"], _error(response)["param"]) == ("context_length_exceeded", param)
+
+
 def test_a_short_request_is_not_counted_by_the_engine(rig: Rig) -> None:
     rig.chat("hello")
 
@@ -456,7 +474,7 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> 
 
         response = rig.chat("a")
         assert _error(response) == {
-            "message": "Too many requests.",
+            "message": "The key has spent its requests a minute; ask again after Retry-After.",
             "type": "rate_limit_error",
             "param": None,
             "code": "rate_limit_exceeded",

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from werkzeug.test import TestResponse
 
 from tests.support.engine import THINKING_ALOUD, Script
 from tests.support.gateway import MODEL, Rig, gateway
@@ -82,3 +83,60 @@ def test_a_caller_that_leaves_pays_for_what_was_delivered(tmp_path: Path) -> Non
 
         assert rig.bodies("request.outcome")[0]["outcome"] == "cancelled"
         assert 0 < _spent(rig) < 120
+
+
+def _rates(response: TestResponse) -> dict[str, str]:
+    """Return what the headers say of requests and of tokens."""
+    start = "x-ratelimit-"
+    return {name.removeprefix(start): value for name, value in response.headers.items() if name.startswith(start)}
+
+
+def test_a_key_without_tokens_is_told_so_and_what_it_has_of_both(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="tokens_per_minute = 600\nrequests_per_minute = 30") as rig:
+        assert rig.chat("hello", max_tokens=550).status_code == 200
+        refused = rig.chat("hello", max_tokens=599)
+
+        assert (refused.status_code, refused.get_json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert "tokens a minute" in refused.get_json()["error"]["message"]
+        told = _rates(refused)
+        assert 0 < int(told.pop("remaining-tokens")) < 600
+        assert {name: told[name] for name in ("limit-tokens", "limit-requests", "remaining-requests")} == {
+            "limit-tokens": "600",
+            "limit-requests": "30",
+            "remaining-requests": "28",
+        }
+        assert {"reset-tokens", "reset-requests"} <= set(told)
+
+
+def test_a_key_without_requests_is_told_so_and_what_it_has_of_both(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="tokens_per_minute = 600\nrequests_per_minute = 1") as rig:
+        left = _rates(rig.chat("hello", max_tokens=100))
+        refused = rig.chat("hello", max_tokens=100)
+
+        assert refused.status_code == 429
+        assert "requests a minute" in refused.get_json()["error"]["message"]
+        told = _rates(refused)
+        assert set(told) == set(left)
+        assert (told["limit-requests"], told["remaining-requests"], told["limit-tokens"]) == ("1", "0", "600")
+        assert int(told["remaining-tokens"]) >= int(left["remaining-tokens"])
+
+
+def test_every_429_of_a_key_has_both_pairs_where_tokens_are_limited(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="tokens_per_minute = 600\ntokens_per_day = 400") as rig:
+        spent = rig.chat("hello", max_tokens=500)
+        assert (spent.status_code, spent.get_json()["error"]["code"]) == (429, "insufficient_quota")
+        assert len(_rates(spent)) == 6
+        assert len(spent.headers.getlist("x-ratelimit-limit-tokens")) == 1
+    with gateway(tmp_path / "unlimited", limits="requests_per_minute = 1") as rig:
+        rig.chat("hello")
+        assert len(_rates(rig.chat("hello"))) == 3
+
+
+def test_an_address_without_a_key_is_told_that_it_has_none(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="unauthenticated_per_minute = 1\ntokens_per_minute = 600") as rig:
+        rig.client.get("/v1/models")
+        refused = rig.client.get("/v1/models")
+
+        assert refused.status_code == 429
+        assert "without a valid key" in refused.get_json()["error"]["message"]
+        assert _rates(refused) == {}

@@ -75,6 +75,25 @@ def test_places_run_out_and_the_next_gets_the_first_that_is_given_back(made: Mak
     assert int(place.headers()["x-sealift-queue-ms"]) >= 0
 
 
+def test_whoever_waits_is_counted_by_model_until_it_has_its_place() -> None:
+    metrics = Metrics()
+    admission = Admission(MemoryDesk(BOUNDS), clock=SystemClock(), metrics=metrics)
+
+    def counted(model: str) -> float | None:
+        return metrics.registry.get_sample_value("vllm:num_requests_waiting", {"model_name": model})
+
+    held = [admission.take(_wish(), _stay, model="small") for _ in range(BOUNDS.places)]
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(admission.take, _wish(), _stay, model=model) for model in ("small", "chat")]
+        _wait_for(lambda: (counted("small"), counted("chat")) == (1, 1))
+        for one in held:
+            one.give_back()
+        for each in waiting:
+            each.result(30).give_back()
+    assert (counted("small"), counted("chat")) == (0, 0)
+    admission.close()
+
+
 def test_an_urgent_one_goes_first_and_batch_leaves_places_to_others(made: Make) -> None:
     one, other = made(), made()
     batch = one.take(_wish(Priority.BATCH), _stay)

@@ -228,10 +228,28 @@ def test_a_minute_of_tokens_refills_evenly_and_says_when(counting: Counting) -> 
     with pytest.raises(Problem) as refused:
         quotas.hold("a", "standard", prompt=100, answer=100)
     assert refused.value.retry_after_seconds == pytest.approx(10)
+    assert "tokens a minute" in refused.value.message
+    assert refused.value.headers == quotas.left("a", "standard") == held.headers
     quotas.settle(held, 300)
     assert quotas.hold("a", "standard", prompt=100, answer=200) is not None
     counting.wait(60)
     assert quotas.hold("a", "standard", prompt=5000, answer=0) is not None, "a whole minute's worth, at most"
+
+
+def test_what_is_left_of_a_minute_is_told_without_spending_any(counting: Counting) -> None:
+    quotas = counting.quotas(tokens_per_minute=600)
+
+    assert quotas.left("a", "premium")["x-ratelimit-remaining-tokens"] == "2400", "nothing was asked yet"
+    quotas.hold("a", "standard", prompt=100, answer=400)
+    for _ in range(2):
+        assert quotas.left("a", "standard") == {
+            "x-ratelimit-limit-tokens": "600",
+            "x-ratelimit-remaining-tokens": "100",
+            "x-ratelimit-reset-tokens": "50s",
+        }
+    counting.wait(10)
+    assert quotas.left("a", "standard")["x-ratelimit-remaining-tokens"] == "200"
+    assert counting.quotas(tokens_per_day=600).left("a", "standard") == {}
 
 
 def test_a_request_larger_than_a_minutes_worth_pays_for_what_it_cost(counting: Counting) -> None:

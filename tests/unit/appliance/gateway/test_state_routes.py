@@ -41,6 +41,21 @@ def serving(places: Places, state: Engine, ledger: MemoryLedger) -> Serving:
     return found
 
 
+def test_a_version_is_as_large_as_the_weights_that_its_descriptor_names(
+    places: Places, state: Engine, ledger: MemoryLedger
+) -> None:
+    assert serving(places, state, ledger).production.weights_bytes == 0
+    lengths = (("weights", 700), ("weights", 300), ("tokenizer", 50))
+    files = [{"path": "x", "role": role, "sha256": "0" * 64, "length": length} for role, length in lengths]
+    digest = "c" * 64
+    registered = bodies(digest)["model.registered"]
+    descriptor = {**registered["descriptor"], "files": files}
+    ledger.append("model.registered", {**registered, "name": "large", "descriptor": descriptor})
+    ledger.append("promotion.made", {**bodies(digest)["promotion.made"], "approvals": [approval("ada")]})
+
+    assert serving(places, state, ledger).production.weights_bytes == 1000
+
+
 def test_what_another_line_serves_tries_and_stops_is_not_taken_for_line_1_s(
     places: Places, state: Engine, ledger: MemoryLedger
 ) -> None:
