@@ -13,7 +13,7 @@ from typing import Any
 
 from appliance.config import LimitsSection
 from appliance.gateway import problems
-from appliance.gateway.admission import Admission, Place, Wish, wish_of
+from appliance.gateway.admission import Admission, GiveBack, Place, Wish, wish_of
 from appliance.gateway.arms import Caller, Chosen
 from appliance.gateway.auth import ApiKey
 from appliance.gateway.calls import EngineCall
@@ -112,7 +112,7 @@ class Beginning:
         decision = decide(come.label, has_phi=bool(question.phi))
         tokens = SealedTokens(question.tokens, keys=self.keys, request_id=come.request_id)
         with ExitStack() as undo:
-            place = self._place(come, route, question.wish)
+            place = self._place(come, route, question)
             undo.callback(place.give_back)
             call = question.start()
             undo.callback(call.close)
@@ -172,18 +172,19 @@ class Beginning:
         if held is not None:
             self.quotas.settle(held, tokens, delivered=delivered)
 
-    def _place(self, come: Come, route: Route, wish: Wish | None) -> Place:
+    def _place(self, come: Come, route: Route, question: Question) -> Place:
         """Return a place; what may have changed while the request waited for it is asked again.
 
         Raises:
             Problem: There is none in time, the caller left, or what was to answer does not any more.
             NotActiveError: Another box serves now.
         """
-        wish = wish or come.wish or wish_of(come.environ, tier=come.key.tier, limits=self.limits)
+        wish = question.wish or come.wish or wish_of(come.environ, tier=come.key.tier, limits=self.limits)
         line = self.routes.lines().line_of(route.model_digest)
         most = at_once(come.key.tier, self.limits.key_concurrent_requests)
         watch = partial(self.watch.watch, come.environ)
-        place = self.admission.take(wish, watch, caller=come.key.key_id, most=most, line=line)
+        kind = f"{question.endpoint} {route.name}"
+        place = self.admission.take(wish, watch, caller=come.key.key_id, most=most, line=line, kind=kind)
         if place.position:
             try:
                 self.permit.require()
@@ -204,9 +205,9 @@ def replaced(counts: Mapping[PhiClass, int], mode: PhiMode) -> str:
     return ", ".join(f"{one.value}={counts[one]}" for one in PhiClass if one in counts)
 
 
-def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
-    def call() -> None:
-        first()
-        second()
+def _both(unwatch: Callable[[], None], give_back: GiveBack) -> GiveBack:
+    def release(*, answered: bool = False) -> None:
+        unwatch()
+        give_back(answered=answered)
 
-    return call
+    return release
