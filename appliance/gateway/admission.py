@@ -59,6 +59,14 @@ class Place:
         return {POSITION_HEADER: str(self.position), WAITED_HEADER: str(round(self.waited_seconds * 1000))}
 
 
+def _nothing(*, answered: bool = False) -> None:
+    """Free nothing; see `GiveBack`."""
+
+
+NO_PLACE: Final = Place(position=0, waited_seconds=0.0, give_back=_nothing)
+"""Of a request that no engine is asked for."""
+
+
 class Desk(Protocol):
     """Where the queue is kept."""
 

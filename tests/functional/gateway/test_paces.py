@@ -72,3 +72,15 @@ def test_a_stream_that_broke_off_held_its_place_until_then(rig: Rig) -> None:
     rig.ask({**CHAT, "stream": True})
 
     assert measured(rig) == {f"chat {MODEL}"}
+
+
+def test_what_was_known_held_no_place(rig: Rig) -> None:
+    vectors = {"model": MODEL, "input": "hello"}
+    rig.ask(CHAT)
+    rig.ask(vectors, path="/v1/embeddings")
+    measured(rig)
+
+    hits = [rig.ask(CHAT), rig.ask(vectors, path="/v1/embeddings")]
+
+    assert [one.headers["x-sealift-cache"] for one in hits] == ["hit", "hit"]
+    assert measured(rig) == set()
