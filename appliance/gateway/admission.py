@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 from appliance.config import LimitsSection
@@ -37,17 +38,33 @@ class Wish:
     seconds: float
 
 
+class GiveBack(Protocol):
+    """What ends the holding of a place."""
+
+    def __call__(self, *, answered: bool = False) -> None:
+        """Free it; where an engine `answered` the time that it was held says how long others will wait."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """One of the places. `position` is how many were to run before the request when it came, 0 where it ran at once."""
 
     position: int
     waited_seconds: float
-    give_back: Callable[[], None]
+    give_back: GiveBack
 
     def headers(self) -> dict[str, str]:
         """Return what callers are told."""
         return {POSITION_HEADER: str(self.position), WAITED_HEADER: str(round(self.waited_seconds * 1000))}
+
+
+def _nothing(*, answered: bool = False) -> None:
+    """Free nothing; see `GiveBack`."""
+
+
+NO_PLACE: Final = Place(position=0, waited_seconds=0.0, give_back=_nothing)
+"""Of a request that no engine is asked for."""
 
 
 class Desk(Protocol):
@@ -106,14 +123,22 @@ class Admission:
         self._metrics = metrics
         self._lock = threading.Lock()
         self._woken: dict[str, threading.Event] = {}
-        self._owed: set[str] = set()
+        self._owed: dict[str, bool] = {}
 
     def close(self) -> None:
         """Give back what is held."""
         self._desk.close()
 
     def take(
-        self, wish: Wish, watch: Watch, *, caller: str = "", most: int = 0, line: str = "", model: str = NO_MODEL
+        self,
+        wish: Wish,
+        watch: Watch,
+        *,
+        caller: str = "",
+        most: int = 0,
+        line: str = "",
+        model: str = NO_MODEL,
+        kind: str = "",
     ) -> Place:
         """Return a place as soon as there is one.
 
@@ -123,6 +148,7 @@ class Admission:
             most: How many places that one may have at once; 0 for no bound of its own.
             line: What it asks for, where several models are in production.
             model: Which one is to answer, for the metrics.
+            kind: Which requests hold a place about as long.
             watch: Given what is to be called when the caller leaves; returns what ends the watch.
 
         Raises:
@@ -138,6 +164,7 @@ class Admission:
             caller=caller,
             most=most,
             line=line,
+            kind=kind,
         )
         name = wish.priority.value
         self._pay()
@@ -154,7 +181,7 @@ class Admission:
                 self._wait(ticket, watch)
         waited = self._clock.monotonic() - now
         self._metrics.waited(name, waited)
-        return Place(position=position, waited_seconds=waited, give_back=lambda: self._give_back(ticket.id))
+        return Place(position=position, waited_seconds=waited, give_back=partial(self._give_back, ticket.id))
 
     def _wait(self, ticket: Ticket, watch: Watch) -> None:
         woken, has_left = threading.Event(), threading.Event()
@@ -202,22 +229,24 @@ class Admission:
             raise problems.waited_too_long(expected)
         return False
 
-    def _give_back(self, ticket_id: str) -> None:
+    def _give_back(self, ticket_id: str, *, answered: bool = False) -> None:
         """Free a place or stop waiting; where the queue cannot be written, before the next place is taken."""
         with self._lock:
-            self._owed.add(ticket_id)
+            self._owed[ticket_id] = answered
         with suppress(StoreDamagedError):
             self._pay()
 
     def _pay(self) -> None:
-        for each in tuple(self._owed):
-            self._leave(each)
+        with self._lock:
+            owed = tuple(self._owed.items())
+        for each, answered in owed:
+            self._leave(each, answered=answered)
             with self._lock:
-                self._owed.discard(each)
+                self._owed.pop(each, None)
 
-    def _leave(self, ticket_id: str) -> None:
+    def _leave(self, ticket_id: str, *, answered: bool) -> None:
         with self._desk.open() as queue:
-            queue.leave(ticket_id, self._clock.monotonic())
+            queue.leave(ticket_id, self._clock.monotonic(), answered=answered)
             # Whoever comes to wait from here on looks before it sleeps.
             begun = {one.id for one in queue.running} if self._woken else frozenset()
         with self._lock:

@@ -200,6 +200,16 @@ class Assembly:
             )
 
     def close(self) -> Iterator[Said]:
-        """Yield what was held back; nothing comes after this."""
+        """Yield what was held back; nothing comes after this.
+
+        Raises:
+            EngineProtocolError: An answer that was asked for did not end: what there is of it is no whole one.
+        """
+        if any(one.finish_reason is None for one in self.answers):
+            raise EngineProtocolError(
+                what="an engine broke its contract",
+                why="it says of an answer that was asked for not how it ended",
+                fix="use the release's own engine",
+            )
         for choice, answer in enumerate(self.answers):
             yield from answer.close(choice)

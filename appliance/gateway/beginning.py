@@ -1,8 +1,9 @@
 """From a request that is read and protected to an answer that begins: a place, the engine, the recorded intent.
 
-In this order, for every kind of request. The engine begins while the intent is being recorded and is cancelled where
-the record fails; whatever was taken is given back when a step fails. Of a whole answer no byte leaves before its
-outcome is recorded, so whoever asks for one waits for the intent where the engine is waited for (`Exchange.answer`).
+In this order, for every kind of request; what is known needs neither place nor engine. The engine begins while the
+intent is being recorded and is cancelled where the record fails; whatever was taken is given back when a step fails. Of
+a whole answer no byte leaves before its outcome is recorded, so whoever asks for one waits for the intent where the
+engine is waited for (`Exchange.answer`).
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from typing import Any
 
 from appliance.config import LimitsSection
 from appliance.gateway import problems
-from appliance.gateway.admission import Admission, Place, Wish, wish_of
+from appliance.gateway.admission import NO_PLACE, Admission, GiveBack, Place, Wish, wish_of
 from appliance.gateway.arms import Caller, Chosen
 from appliance.gateway.auth import ApiKey
 from appliance.gateway.calls import EngineCall
@@ -62,7 +63,8 @@ class Question:
         user: The person it is for, as the request names them.
         phi: What was replaced or found, and `tokens`, what puts it back.
         characters: How long the texts are.
-        cache: What a cache gave of the answer: `hit`, `part`; nothing where an engine makes all of it.
+        cache: What a cache gave of the answer: `hit`, `part`; nothing where an engine makes all of it. A `hit` asks no
+            engine, so it takes no place.
         start: Sends it; called when there is a place.
         keep: Told of a whole answer whose outcome is durable.
         is_whole: Whether the answer is read by `Exchange.answer`, which waits for the intent.
@@ -99,7 +101,7 @@ class Beginning:
     quotas: Quotas
 
     def begin(self, come: Come, question: Question, held: Held | None) -> tuple[Exchange, Place]:
-        """Return the answer that begins, and the place that it has.
+        """Return the answer that begins, and the place that it has: none where no engine is asked.
 
         Raises:
             Problem: There is no place, or what was to answer does not any more.
@@ -111,8 +113,9 @@ class Beginning:
         person = user_hash(question.user, self.keys)
         decision = decide(come.label, has_phi=bool(question.phi))
         tokens = SealedTokens(question.tokens, keys=self.keys, request_id=come.request_id)
+        wish = question.wish or come.wish or wish_of(come.environ, tier=come.key.tier, limits=self.limits)
         with ExitStack() as undo:
-            place = self._place(come, route, question.wish)
+            place = NO_PLACE if question.cache == "hit" else self._place(come, route, question, wish)
             undo.callback(place.give_back)
             call = question.start()
             undo.callback(call.close)
@@ -172,18 +175,25 @@ class Beginning:
         if held is not None:
             self.quotas.settle(held, tokens, delivered=delivered)
 
-    def _place(self, come: Come, route: Route, wish: Wish | None) -> Place:
+    def _place(self, come: Come, route: Route, question: Question, wish: Wish) -> Place:
         """Return a place; what may have changed while the request waited for it is asked again.
 
         Raises:
             Problem: There is none in time, the caller left, or what was to answer does not any more.
             NotActiveError: Another box serves now.
         """
-        wish = wish or come.wish or wish_of(come.environ, tier=come.key.tier, limits=self.limits)
         line = self.routes.lines().line_of(route.model_digest)
         most = at_once(come.key.tier, self.limits.key_concurrent_requests)
         watch = partial(self.watch.watch, come.environ)
-        place = self.admission.take(wish, watch, caller=come.key.key_id, most=most, line=line, model=route.name)
+        place = self.admission.take(
+            wish,
+            watch,
+            caller=come.key.key_id,
+            most=most,
+            line=line,
+            model=route.name,
+            kind=f"{question.endpoint} {route.name}",
+        )
         if place.position:
             try:
                 self.permit.require()
@@ -204,9 +214,9 @@ def replaced(counts: Mapping[PhiClass, int], mode: PhiMode) -> str:
     return ", ".join(f"{one.value}={counts[one]}" for one in PhiClass if one in counts)
 
 
-def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
-    def call() -> None:
-        first()
-        second()
+def _both(unwatch: Callable[[], None], give_back: GiveBack) -> GiveBack:
+    def release(*, answered: bool = False) -> None:
+        unwatch()
+        give_back(answered=answered)
 
-    return call
+    return release

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from appliance.costs import CostSection
+from appliance.gateway.admission import GiveBack
 from appliance.gateway.assembly import Assembly
 from appliance.gateway.calls import Delivery, EngineCall
 from appliance.gateway.logs import Event, Log
@@ -62,7 +63,7 @@ class Exchange:
         began: The clock's monotonic seconds when the request came.
         call: The engine's answer, or that of a cache.
         tokens: The request's tokens, encrypted until the answer begins.
-        release: Gives back what the exchange holds.
+        release: Gives back what the exchange holds; told whether an engine answered.
         settle: Told how many tokens the answer cost, where somebody counted, and what was delivered.
         witnesses: Who notes how it ends.
     """
@@ -75,7 +76,7 @@ class Exchange:
         began: float,
         call: EngineCall,
         tokens: SealedTokens,
-        release: Callable[[], None],
+        release: GiveBack,
         settle: Callable[[int | None, str], None],
         witnesses: Witnesses,
     ) -> None:
@@ -187,7 +188,7 @@ class Exchange:
         if self._ended:
             return
         self._ended = True
-        self._release()
+        self._release(answered=outcome == "ok" or self._ttft_seconds is not None)
         self.call.close()
         seconds = self._witnesses.clock.monotonic() - self._began
         assembly = self._assembly

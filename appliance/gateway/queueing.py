@@ -8,7 +8,9 @@ Rules:
     QUE-3  A class has a ceiling of places; who is at it lets others pass and keeps its own order.
     QUE-4  At most so many wait, of each class, of each caller (half of all), of each line (three quarters, where there
            are more) and in all; who would wait longer than it may is told so at once.
-    QUE-5  What is told about time comes from measured service times: how long places were held of late.
+    QUE-5  What is told about time comes from measured service times: how long places were held of late by requests of
+           the same kind (endpoint and model) that were answered. The wait is what remains of those who run, and the sum
+           of those who go before.
     QUE-6  While several lines have requests here, those of one that runs fewer than its share, the places divided by
            these lines and at least one, count as if they had come a minute earlier. What no other line waits for one
            may have in full.
@@ -17,12 +19,14 @@ Rules:
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 _WEIGHT: Final = 1 / 16
 _LEAST_SECONDS: Final = 1.0
+MOST_KINDS: Final = 64
+"""Of which kinds a pace is remembered: of those that were measured last."""
 
 
 class Priority(StrEnum):
@@ -83,6 +87,7 @@ class Ticket:
         caller: Whose it is; nobody's is bounded as one caller's.
         most: How many places its caller may have; 0 where it has no bound of its own.
         line: What it asks for, where several models are in production; empty where there is one.
+        kind: Which requests hold a place about as long.
         number: Rises with each ticket; the earlier of two that are due at once goes first.
         until: When it gives up waiting.
         began: When it got its place; None while it waits.
@@ -95,6 +100,7 @@ class Ticket:
     caller: str = ""
     most: int = 0
     line: str = ""
+    kind: str = ""
     number: int = 0
     began: float | None = None
 
@@ -106,14 +112,23 @@ class Ticket:
 
 @dataclass(slots=True, kw_only=True)
 class Pace:
-    """How long places were held of late, in seconds; 0 before anybody gave one back."""
+    """How long places were held of late, in seconds, by kind of request; the kind that was measured last is the last.
 
-    mean_seconds: float = 0.0
+    A mean over all kinds would tell whoever waits for long answers what short ones took.
+    """
 
-    def note(self, seconds: float) -> None:
-        """Take one more into the mean, newer ones counting more."""
-        held = max(seconds, 0.0)
-        self.mean_seconds = held if not self.mean_seconds else self.mean_seconds + _WEIGHT * (held - self.mean_seconds)
+    mean_seconds: dict[str, float] = field(default_factory=dict)
+
+    def of(self, kind: str) -> float:
+        """Return how long requests of a kind held a place; 0 before one was measured."""
+        return self.mean_seconds.get(kind, 0.0)
+
+    def note(self, kind: str, seconds: float) -> None:
+        """Take one more into the mean of its kind, newer ones counting more."""
+        held, mean = max(seconds, 0.0), self.mean_seconds.pop(kind, 0.0)
+        self.mean_seconds[kind] = held if not mean else mean + _WEIGHT * (held - mean)
+        while len(self.mean_seconds) > MOST_KINDS:
+            del self.mean_seconds[next(iter(self.mean_seconds))]
 
 
 class FullError(Exception):
@@ -184,8 +199,8 @@ class Queue:
         if self.is_running(ticket.id):
             return 0
         del self._waiting[ticket.id]
-        ahead = self._ahead(ticket)
-        wait = self._expected(ticket, now, ahead=ahead)
+        before = self._before(ticket)
+        wait = self._expected(ticket, now, before)
         of_class = sum(1 for one in self._waiting.values() if one.priority is ticket.priority)
         of_caller = sum(1 for one in self._waiting.values() if ticket.caller and one.caller == ticket.caller)
         of_line = sum(1 for one in self._waiting.values() if ticket.line and one.line == ticket.line)
@@ -196,22 +211,28 @@ class Queue:
         )
         is_late = wait > ticket.until - now
         if is_class_full or len(self._waiting) >= self.bounds.waiting or is_late:
-            least = self._expected(ticket, now)
+            least = self._expected(ticket, now, ())
             is_own = is_class_full or (is_late and self._has_all(ticket))
             raise FullError(
                 of_class=is_own and len(self._waiting) < self.bounds.waiting,
                 retry_after_seconds=max(wait - max(ticket.until - now, 0.0), least),
-                ahead=ahead,
+                ahead=len(before),
             )
         self._waiting[ticket.id] = ticket
-        return ahead + 1
+        return len(before) + 1
 
-    def leave(self, ticket_id: str, now: float) -> None:
-        """Free a place or stop waiting; does nothing for a ticket that is not there. Others may run from now on."""
+    def leave(self, ticket_id: str, now: float, *, answered: bool) -> None:
+        """Free a place or stop waiting; does nothing for a ticket that is not there. Others may run from now on.
+
+        Args:
+            ticket_id: Whose place.
+            now: Monotonic seconds.
+            answered: Whether an engine answered, so that the time says how long answers of the kind take.
+        """
         self._waiting.pop(ticket_id, None)
         ticket = self._end(ticket_id)
-        if ticket is not None and ticket.began is not None:
-            self.pace.note(now - ticket.began)
+        if answered and ticket is not None and ticket.began is not None:
+            self.pace.note(ticket.kind, now - ticket.began)
         self.grant(now)
 
     def forget(self, ticket_ids: Iterable[str], now: float) -> None:
@@ -234,13 +255,13 @@ class Queue:
 
     def expected_seconds(self, ticket: Ticket, now: float) -> float:
         """Return how long a ticket that waits will go on waiting, as measured of late."""
-        return self._expected(ticket, now, ahead=self._ahead(ticket))
+        return self._expected(ticket, now, self._before(ticket))
 
-    def _ahead(self, ticket: Ticket) -> int:
-        """Return how many of those who wait go before a ticket, as places are held now."""
+    def _before(self, ticket: Ticket) -> tuple[Ticket, ...]:
+        """Return those who wait and go before a ticket, as places are held now."""
         behind = self._behind_their_share({ticket.line})
         own = _order(ticket, behind)
-        return sum(1 for one in self._waiting.values() if _order(one, behind) < own)
+        return tuple(one for one in self._waiting.values() if _order(one, behind) < own)
 
     def _behind_their_share(self, coming: Collection[str] = ()) -> frozenset[str]:
         """Return the lines that run fewer than their share; none where all that is here is of one line."""
@@ -249,19 +270,34 @@ class Queue:
         share = max(self.bounds.places // max(len(lines), 1), 1)
         return frozenset(line for line in lines if held[line] < share) if len(lines) > 1 else frozenset()
 
-    def _expected(self, ticket: Ticket, now: float, *, ahead: int | None = None) -> float:
-        """Return in how many seconds a ticket gets a place, at the measured pace; without `ahead` with none before."""
-        held, priority = self.pace.mean_seconds or self._oldest(now), ticket.priority
-        places = self.bounds.ceiling(priority) if not self._is_below(priority) else self.bounds.places
-        wait = ((ahead or 0) + 1) * held / places
+    def _expected(self, ticket: Ticket, now: float, before: Collection[Ticket]) -> float:
+        """Return in how many seconds a ticket gets a place, with these before it, at the measured paces."""
+        running, places = list(self._running.values()), self.bounds.places
+        if not self._is_below(ticket.priority):
+            running = [one for one in running if one.priority is ticket.priority]
+            places = self.bounds.ceiling(ticket.priority)
+        wait = self._first_free(running, now) + self._work(before, now) / places
         if not self._has_all(ticket):
             return wait
-        own = 0 if ahead is None else sum(1 for one in self._waiting.values() if _is_before(one, ticket))
-        return max(wait, (own + 1) * held / ticket.most)
+        running = [one for one in self._running.values() if one.caller == ticket.caller]
+        own = [one for one in before if one.caller == ticket.caller]
+        return max(wait, self._first_free(running, now) + self._work(own, now) / ticket.most)
 
-    def _oldest(self, now: float) -> float:
-        ages = [now - one.began for one in self._running.values() if one.began is not None]
-        return max([_LEAST_SECONDS, *ages])
+    def _first_free(self, running: Collection[Ticket], now: float) -> float:
+        """Return in how many seconds the first of these ends: where all are alike, a pace divided by their number."""
+        kinds = Counter(one.kind for one in running)
+        ends = sum(count / self._held_seconds(kind, now) for kind, count in kinds.items())
+        return 1 / ends if ends else 0.0
+
+    def _work(self, tickets: Collection[Ticket], now: float) -> float:
+        """Return how long these will hold a place, together."""
+        kinds = Counter(one.kind for one in tickets)
+        return sum(count * self._held_seconds(kind, now) for kind, count in kinds.items())
+
+    def _held_seconds(self, kind: str, now: float) -> float:
+        """Return how long a request of a kind holds a place; of one that was never measured as long as one has yet."""
+        ages = (now - one.began for one in self._running.values() if one.kind == kind and one.began is not None)
+        return self.pace.of(kind) or max([_LEAST_SECONDS, *ages])
 
     def _is_below(self, priority: Priority) -> bool:
         return self._counts[priority] < self.bounds.ceiling(priority)
@@ -282,11 +318,6 @@ class Queue:
             self._counts[ticket.priority] -= 1
             self._held[ticket.caller] -= 1
         return ticket
-
-
-def _is_before(one: Ticket, other: Ticket) -> bool:
-    """Tell whether a ticket of the same caller has its turn before another."""
-    return one.caller == other.caller and one.due < other.due
 
 
 def _order(ticket: Ticket, behind: Collection[str]) -> tuple[float, int]:

@@ -20,6 +20,8 @@ _REASONS: Final[Mapping[str, FinishReason]] = {
     "tool_calls": "tool_calls",
     "content_filter": "content_filter",
 }
+# Of vLLM, for an answer that it gave up: no end of an answer.
+_GIVEN_UP: Final = frozenset({"abort", "error"})
 _MAX_CALLS: Final = 128
 
 
@@ -130,7 +132,10 @@ def _choice(choice: Mapping[str, Any], index: int) -> Iterator[Part]:
     if reason is not None:
         if not isinstance(reason, str):
             raise _broken("finish_reason is not a text")
-        yield Finish(reason=_REASONS.get(reason, "stop"), choice=index)
+        if reason in _GIVEN_UP:
+            raise _broken("it gave an answer up")
+        if reason:
+            yield Finish(reason=_REASONS.get(reason, "stop"), choice=index)
 
 
 def _thoughts(untrusted: Mapping[str, Any], choice: int) -> Iterator[Thought]:

@@ -66,7 +66,7 @@ class Shape:
         """Return the chunks that say why each answer ended."""
         said: dict[str, Any] = {"text": ""} if self.endpoint is Endpoint.COMPLETIONS else {"delta": {}}
         return [
-            self._chunk([{"index": index, **said, "logprobs": None, "finish_reason": answer.finish_reason or "stop"}])
+            self._chunk([{"index": index, **said, "logprobs": None, "finish_reason": answer.finish_reason}])
             for index, answer in enumerate(assembly.answers)
         ]
 
@@ -94,7 +94,7 @@ class Shape:
                 ]
             said = {"message": message}
         told = self._logprobs(answer.likelihoods, offset=0) if answer.likelihoods else None
-        return {"index": index, **said, "logprobs": told, "finish_reason": answer.finish_reason or "stop"}
+        return {"index": index, **said, "logprobs": told, "finish_reason": answer.finish_reason}
 
     def _logprobs(self, likelihoods: Sequence[Likelihood], *, offset: int) -> dict[str, Any]:
         if self.endpoint is Endpoint.CHAT:

@@ -21,13 +21,14 @@ from appliance.gateway.queueing import Bounds, FullError, Pace, Priority, Queue,
 from appliance.gateway.shared_file import begun, connected
 from media.clock import Clock
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 _SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS ticket (id TEXT PRIMARY KEY, gateway TEXT NOT NULL, priority TEXT NOT NULL,
     arrived REAL NOT NULL, until REAL NOT NULL, number INTEGER NOT NULL, began REAL, caller TEXT NOT NULL,
-    line TEXT NOT NULL, most INTEGER NOT NULL)
+    line TEXT NOT NULL, most INTEGER NOT NULL, kind TEXT NOT NULL)
     WITHOUT ROWID""",
-    "CREATE TABLE IF NOT EXISTS pace (one INTEGER PRIMARY KEY CHECK (one = 1), mean_seconds REAL NOT NULL)",
+    # In the order in which they were measured last, which the row ids keep.
+    "CREATE TABLE IF NOT EXISTS held (kind TEXT PRIMARY KEY, mean_seconds REAL NOT NULL)",
 )
 _BUSY_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 0.5
@@ -61,8 +62,8 @@ class SharedDesk:
         refused: FullError | None = None
         with self._lock, self._transaction() as connection:
             before, owners = self._read(connection)
-            row = connection.execute("SELECT mean_seconds FROM pace").fetchone()
-            pace = Pace(mean_seconds=0.0 if row is None else row[0])
+            known = dict(connection.execute("SELECT kind, mean_seconds FROM held ORDER BY rowid"))
+            pace = Pace(mean_seconds=dict(known))
             queue = Queue(self._bounds, pace, [replace(one) for one in before.values()])
             now = self._clock.monotonic()
             if now - self._swept_at > _SWEEP_SECONDS:
@@ -74,8 +75,7 @@ class SharedDesk:
             except FullError as full:  # which changed nothing; what was swept is kept
                 refused = full
             self._write(connection, before, {one.id: one for one in (*queue.running, *queue.waiting)})
-            if pace.mean_seconds and (row is None or pace.mean_seconds != row[0]):
-                connection.execute("INSERT OR REPLACE INTO pace VALUES (1, ?)", (pace.mean_seconds,))
+            self._remember(connection, known, pace.mean_seconds)
         if refused is not None:
             raise refused
 
@@ -112,7 +112,7 @@ class SharedDesk:
     def _read(self, connection: sqlite3.Connection) -> tuple[dict[str, Ticket], dict[str, str]]:
         tickets, owners = {}, {}
         for row in connection.execute(
-            "SELECT id, gateway, priority, arrived, until, number, began, caller, line, most FROM ticket"
+            "SELECT id, gateway, priority, arrived, until, number, began, caller, line, most, kind FROM ticket"
         ):
             tickets[row[0]] = Ticket(
                 id=row[0],
@@ -124,6 +124,7 @@ class SharedDesk:
                 caller=row[7],
                 line=row[8],
                 most=row[9],
+                kind=row[10],
             )
             owners[row[0]] = row[1]
         return tickets, owners
@@ -145,10 +146,19 @@ class SharedDesk:
                     ticket.caller,
                     ticket.line,
                     ticket.most,
+                    ticket.kind,
                 )
-                connection.execute("INSERT INTO ticket VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+                connection.execute("INSERT INTO ticket VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
             elif ticket.began != before[each].began:
                 connection.execute("UPDATE ticket SET began = ? WHERE id = ?", (ticket.began, each))
+
+    def _remember(self, connection: sqlite3.Connection, before: dict[str, float], after: dict[str, float]) -> None:
+        gone = [(kind,) for kind in before if kind not in after]
+        if gone:
+            connection.executemany("DELETE FROM held WHERE kind = ?", gone)
+        for kind, seconds in after.items():
+            if before.get(kind) != seconds:
+                connection.execute("INSERT OR REPLACE INTO held VALUES (?, ?)", (kind, seconds))
 
     def _dead(self, gateways: Iterable[str]) -> set[str]:
         return {one for one in gateways if one != self._name and self._is_dead(one)}
@@ -203,7 +213,8 @@ class SharedDesk:
 
 def _prepare(connection: sqlite3.Connection) -> None:
     if connection.execute("PRAGMA user_version").fetchone()[0] != FORMAT:
-        connection.execute("DROP TABLE IF EXISTS ticket")  # another release's; its gateways are gone with it
+        for table in ("ticket", "pace", "held"):  # another release's; its gateways are gone with it
+            connection.execute(f"DROP TABLE IF EXISTS {table}")
     for statement in _SCHEMA:
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {FORMAT}")

@@ -15,7 +15,7 @@ from appliance.gateway.body import read_object
 from appliance.gateway.parameters import Asked, Endpoint, read
 from appliance.gateway.problems import Problem
 from appliance.gateway.protection import protected
-from appliance.gateway.reading import parts_of
+from appliance.gateway.reading import Finish, parts_of
 from appliance.gateway.shapes import Shape
 from appliance.phi.detect import PatternDetector
 from appliance.phi.policy import PhiMode
@@ -92,6 +92,7 @@ def test_any_text_is_read_from_a_stream_as_it_was_said(pieces: list[str], data: 
         for event in ({"choices": [{"index": 0, "delta": {"content": piece}}]},):
             for part in parts_of(event):
                 written += b"".join(sse.event(shape.piece(one)) for one in assembly.take(part))
+    assert not list(assembly.take(Finish(reason="stop")))
     written += b"".join(sse.event(shape.piece(one)) for one in assembly.close()) + sse.DONE
 
     cuts = sorted(data.draw(st.sets(st.integers(0, len(written)), max_size=6)) | {0, len(written)})

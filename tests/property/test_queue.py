@@ -7,10 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from appliance.gateway.queueing import HANDICAP_SECONDS, SHARE_SECONDS, Bounds, FullError, Pace, Priority, Queue, Ticket
+from appliance.gateway.queueing import (
+    HANDICAP_SECONDS,
+    MOST_KINDS,
+    SHARE_SECONDS,
+    Bounds,
+    FullError,
+    Pace,
+    Priority,
+    Queue,
+    Ticket,
+)
 
 _priorities = st.sampled_from(list(Priority))
 _lines = st.sampled_from(["", "", "1", "2"])
+_kinds = st.sampled_from(["chat", "embeddings"])
 _bounds = st.builds(
     Bounds, places=st.integers(1, 6), waiting=st.integers(0, 12), batch_percent=st.sampled_from([1, 25, 50, 100])
 )
@@ -20,7 +31,13 @@ MOST = {"": 0, "a": 0, "b": 1}
 
 
 def _ticket(
-    name: int, priority: Priority, now: float, seconds: float = 1e9, caller: str = "", line: str = ""
+    name: int,
+    priority: Priority,
+    now: float,
+    seconds: float = 1e9,
+    caller: str = "",
+    line: str = "",
+    kind: str = "chat",
 ) -> Ticket:
     return Ticket(
         id=str(name),
@@ -30,7 +47,12 @@ def _ticket(
         caller=caller,
         most=MOST[caller],
         line=line,
+        kind=kind,
     )
+
+
+def _paces(queue: Queue) -> dict[str, float]:
+    return dict(queue.pace.mean_seconds)
 
 
 def _may_run(queue: Queue, ticket: Ticket) -> bool:
@@ -53,12 +75,13 @@ class Life(RuleBasedStateMachine):
         seconds=st.sampled_from([0.0, 5.0, 1e9]),
         caller=st.sampled_from(["", "a", "b"]),
         line=_lines,
+        kind=_kinds,
     )
-    def arrive(self, priority: Priority, seconds: float, caller: str, line: str) -> None:
+    def arrive(self, priority: Priority, seconds: float, caller: str, line: str, kind: str) -> None:
         self.names += 1
         queue, bounds = self.queue, self.queue.bounds
         ran, waited = queue.running, queue.waiting
-        ticket = _ticket(self.names, priority, self.now, seconds, caller, line)
+        ticket = _ticket(self.names, priority, self.now, seconds, caller, line, kind)
         could_run = len(ran) < bounds.places and _may_run(queue, ticket)
         try:
             position = queue.enter(ticket, self.now)
@@ -69,14 +92,17 @@ class Life(RuleBasedStateMachine):
         assert (position == 0) == could_run == queue.is_running(ticket.id)
         if position:
             assert [one.id for one in queue.waiting].index(ticket.id) == position - 1
+            assert queue.expected_seconds(ticket, self.now) <= seconds, "nobody waits for what is not expected in time"
 
     @precondition(lambda self: self.queue.running)
-    @rule(place=st.integers(0, 100), seconds=st.floats(0, 30))
-    def end(self, place: int, seconds: float) -> None:
+    @rule(place=st.integers(0, 100), seconds=st.floats(0, 30), answered=st.booleans())
+    def end(self, place: int, seconds: float, *, answered: bool) -> None:
         self.now += seconds
-        before = self.queue.waiting
+        before, paces = self.queue.waiting, _paces(self.queue)
         one = self.queue.running[place % len(self.queue.running)]
-        self.queue.leave(one.id, self.now)
+        self.queue.leave(one.id, self.now, answered=answered)
+        others = {kind: held for kind, held in _paces(self.queue).items() if kind != one.kind or not answered}
+        assert others == {kind: held for kind, held in paces.items() if kind != one.kind or not answered}
         begun = [ticket for ticket in before if self.queue.is_running(ticket.id)]
         # Whoever was passed over was at the ceiling of its class or caller, or by a line that runs at most its share.
         lines = {each.line for each in (*self.queue.running, *before, one)}
@@ -92,19 +118,19 @@ class Life(RuleBasedStateMachine):
     @rule(place=st.integers(0, 100))
     def give_up(self, place: int) -> None:
         one = self.queue.waiting[place % len(self.queue.waiting)]
-        pace = self.queue.pace.mean_seconds
-        self.queue.leave(one.id, self.now)
+        paces = _paces(self.queue)
+        self.queue.leave(one.id, self.now, answered=True)
         assert one not in self.queue.waiting
         assert not self.queue.is_running(one.id)
-        assert self.queue.pace.mean_seconds == pace
+        assert _paces(self.queue) == paces
 
     @rule(every=st.integers(2, 4))
     def die(self, every: int) -> None:
-        pace = self.queue.pace.mean_seconds
+        paces = _paces(self.queue)
         lost = [one.id for one in (*self.queue.running, *self.queue.waiting) if int(one.id) % every == 0]
         self.queue.forget(lost, self.now)
         assert not {one.id for one in (*self.queue.running, *self.queue.waiting)} & set(lost)
-        assert self.queue.pace.mean_seconds == pace
+        assert _paces(self.queue) == paces
 
     @invariant()
     def bounds_hold(self) -> None:
@@ -152,7 +178,7 @@ def test_nobody_starves_under_a_flood_of_urgent_requests(
         names += 1
         with suppress(FullError):
             queue.enter(_ticket(names, Priority.URGENT, now, line=lines[names % len(lines)]), now)
-        queue.leave(queue.running[0].id, now)
+        queue.leave(queue.running[0].id, now, answered=True)
     assert queue.is_running(batch.id)
 
 
@@ -166,10 +192,10 @@ def test_a_flood_for_one_model_leaves_the_other_its_share_at_once(places: int, f
     assert positions[: places // 2] == list(range(1, places // 2 + 1))
     for _ in range(places // 2):
         first = next(one for one in queue.running if one.line == "1")
-        queue.leave(first.id, now + gap)
+        queue.leave(first.id, now + gap, answered=True)
     assert sum(one.line == "2" for one in queue.running) == places // 2
     # Then the flood, which came before, has its turn again; neither gets less than its share.
-    queue.leave(next(one for one in queue.running if one.line == "1").id, now + gap)
+    queue.leave(next(one for one in queue.running if one.line == "1").id, now + gap, answered=True)
     assert sum(one.line == "2" for one in queue.running) == places // 2
 
 
@@ -181,7 +207,7 @@ def test_a_flood_lets_others_pass_where_there_are_fewer_places_than_models(place
     for place, line in enumerate(others, 1):
         assert queue.enter(_ticket(1000 + place, Priority.INTERACTIVE, 1.0, line=line), 1.0) == place
     for _ in range(places - 1):
-        queue.leave(next(one.id for one in queue.running if one.line == "1"), 1.0)
+        queue.leave(next(one.id for one in queue.running if one.line == "1"), 1.0, answered=True)
     assert [one.line for one in queue.running] == ["1", *others[: places - 1]]
 
 
@@ -195,7 +221,7 @@ def test_batch_of_one_model_is_not_before_urgent_requests_of_another(bounds: Bou
     with suppress(FullError):
         queue.enter(batch, 1.0)
     queue.enter(urgent, 2.0)
-    queue.leave("0", 3.0)
+    queue.leave("0", 3.0, answered=True)
     assert queue.is_running("101")
     assert not queue.is_running("100")
 
@@ -213,14 +239,14 @@ def test_order_is_by_arrival_and_handicap_and_within_a_class_by_arrival(
         came[str(number)] = (now + HANDICAP_SECONDS[priority], number)
     order = []
     while queue.waiting:
-        queue.leave(queue.running[0].id, now)
+        queue.leave(queue.running[0].id, now, answered=True)
         order.append(queue.running[0].id)
     assert order == sorted(came, key=lambda each: came[each])
 
 
 @given(held=st.floats(0.1, 100), waiting=st.integers(0, 3), places=st.integers(2, 4))
 def test_who_has_all_its_places_is_told_when_its_own_come_free(held: float, waiting: int, places: int) -> None:
-    queue = Queue(Bounds(places=places, waiting=8), Pace(mean_seconds=held))
+    queue = Queue(Bounds(places=places, waiting=8), Pace(mean_seconds={"chat": held}))
     for number in range(1 + waiting):
         queue.enter(_ticket(number, Priority.URGENT, 0.0, caller="b"), 0.0)
     with pytest.raises(FullError) as full:
@@ -232,7 +258,7 @@ def test_who_has_all_its_places_is_told_when_its_own_come_free(held: float, wait
 
 @given(held=st.floats(0.1, 100), waiting=st.integers(0, 6), places=st.integers(1, 4))
 def test_retry_after_is_what_service_times_say(held: float, waiting: int, places: int) -> None:
-    queue = Queue(Bounds(places=places, waiting=waiting), Pace(mean_seconds=held))
+    queue = Queue(Bounds(places=places, waiting=waiting), Pace(mean_seconds={"chat": held}))
     count = 0
     for count in range(places + waiting):
         queue.enter(_ticket(count, Priority.URGENT, 0.0), 0.0)
@@ -240,3 +266,68 @@ def test_retry_after_is_what_service_times_say(held: float, waiting: int, places
         queue.enter(_ticket(count + 1, Priority.URGENT, 0.0, seconds=0.0), 0.0)
     assert full.value.ahead == waiting
     assert full.value.retry_after_seconds == pytest.approx((waiting + 1) * held / places)
+
+
+@given(
+    places=st.integers(1, 4),
+    chats=st.floats(1, 100),
+    embeddings=st.floats(0.001, 1),
+    before=st.lists(_kinds, max_size=8),
+)
+def test_the_wait_is_the_first_place_that_comes_free_and_the_sum_of_those_before(
+    places: int, chats: float, embeddings: float, before: list[str]
+) -> None:
+    held = {"chat": chats, "embeddings": embeddings}
+    queue = Queue(Bounds(places=places, waiting=100), Pace(mean_seconds=dict(held)))
+    for number in range(places):
+        queue.enter(_ticket(number, Priority.URGENT, 0.0, kind="chat"), 0.0)
+    for number, kind in enumerate(before, places):
+        queue.enter(_ticket(number, Priority.URGENT, 0.0, kind=kind), 0.0)
+    last = _ticket(100, Priority.URGENT, 0.0, kind="embeddings")
+    queue.enter(last, 0.0)
+
+    expected = (chats + sum(held[kind] for kind in before)) / places
+    assert queue.expected_seconds(last, 0.0) == pytest.approx(expected)
+
+
+@given(short=st.integers(1, 200), answered=st.booleans())
+def test_short_requests_of_another_kind_and_failed_ones_let_nobody_wait_in_vain(short: int, *, answered: bool) -> None:
+    queue, now, names = Queue(Bounds(places=1, waiting=64), Pace()), 0.0, 0
+
+    def held(kind: str, seconds: float, *, answered: bool) -> None:
+        nonlocal now, names
+        names += 1
+        queue.enter(_ticket(names, Priority.INTERACTIVE, now, kind=kind), now)
+        now += seconds
+        queue.leave(str(names), now, answered=answered)
+
+    for _ in range(20):
+        held("chat", 20.0, answered=True)
+    for _ in range(short):
+        held("embeddings" if answered else "chat", 0.01, answered=answered)
+
+    queue.enter(_ticket(1000, Priority.INTERACTIVE, now), now)
+    assert queue.enter(_ticket(1001, Priority.INTERACTIVE, now, seconds=30.0), now) == 1
+    with pytest.raises(FullError) as full:
+        queue.enter(_ticket(1002, Priority.INTERACTIVE, now, seconds=30.0), now)
+    assert full.value.retry_after_seconds == pytest.approx(20.0)
+
+
+@given(kinds=st.lists(st.integers(0, 100), max_size=200))
+def test_paces_are_remembered_of_the_kinds_that_were_measured_last(kinds: list[int]) -> None:
+    pace = Pace()
+    for kind in kinds:
+        pace.note(str(kind), 1.0)
+
+    latest = list(dict.fromkeys(reversed(kinds)))[:MOST_KINDS]
+    assert list(pace.mean_seconds) == [str(kind) for kind in reversed(latest)]
+
+
+def test_a_kind_that_was_never_measured_takes_as_long_as_one_has_yet() -> None:
+    queue = Queue(Bounds(places=1, waiting=64), Pace(mean_seconds={"embeddings": 0.01}))
+    queue.enter(_ticket(1, Priority.INTERACTIVE, 0.0), 0.0)
+    waiting = _ticket(2, Priority.INTERACTIVE, 0.0, kind="embeddings")
+    queue.enter(waiting, 0.0)
+
+    assert queue.expected_seconds(waiting, 0.0) == pytest.approx(1.0)
+    assert queue.expected_seconds(waiting, 25.0) == pytest.approx(25.0)

@@ -30,7 +30,7 @@ _CHOICE = st.fixed_dictionaries(
         "delta": _SAID | _ANY,
         "message": _SAID | _ANY,
         "text": _ANY,
-        "finish_reason": _ANY,
+        "finish_reason": st.sampled_from(["stop", "length", "abort", "error", "", None]) | _ANY,
         "logprobs": _ANY,
     },
 )

@@ -143,8 +143,10 @@ def engine_replies(descriptor: ModelDescriptor, *, stage: str, wrong: bool = Fal
         if (code := refusal(body)) is not None:
             return Reply(status=400, body={"error": {"code": code}})
         if not body.get("stream"):
-            return Reply(body={"choices": [{"message": {"content": said(body)}}]})
-        words = [json.dumps({"choices": [{"delta": {"content": word}}]}).encode() for word in said(body).split(" ")]
+            return Reply(body={"choices": [{"message": {"content": said(body)}, "finish_reason": "stop"}]})
+        choices: list[dict[str, Any]] = [{"delta": {"content": word}} for word in said(body).split(" ")]
+        choices[-1]["finish_reason"] = "stop"
+        words = [json.dumps({"choices": [choice]}).encode() for choice in choices]
         return Reply(pieces=(*(b"data: " + word + b"\n\n" for word in words), b"data: [DONE]\n\n"))
 
     def refusal(body: Mapping[str, Any]) -> str | None:

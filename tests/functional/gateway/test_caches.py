@@ -176,3 +176,61 @@ def test_vectors_are_not_kept_where_nobody_counted_their_tokens(rig: Rig) -> Non
         assert response.headers[HEADER] == "miss"
 
     assert response.get_json()["usage"] == {"prompt_tokens": 0, "total_tokens": 0}
+
+
+@pytest.fixture
+def narrow(tmp_path: Path) -> Iterator[Rig]:
+    """A gateway with one place and nowhere to wait."""
+    limits = "concurrent_requests = 1\nqueue_length = 0\nrequests_per_minute = 6"
+    with gateway(tmp_path, limits=limits, caches="answers_mib = 1") as running:
+        yield running
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_known_answer_is_given_while_all_places_are_taken(narrow: Rig, *, stream: bool) -> None:
+    known = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "temperature": 0, "stream": stream}
+    first = narrow.ask(known)
+    other = {**known, "messages": [{"role": "user", "content": "more"}], "stream": True}
+    endless = narrow.client.post("/v1/chat/completions", json=other, headers=narrow.headers())
+
+    hit = narrow.ask(known)
+    unknown = narrow.ask({**known, "temperature": 0.5})
+
+    assert (hit.status_code, hit.headers[HEADER], hit.headers["x-sealift-queue-position"]) == (200, "hit", "0")
+    assert said(events(hit.data)) == said(events(first.data)) if stream else content(hit) == content(first)
+    assert (unknown.status_code, unknown.get_json()["error"]["code"]) == (503, "overloaded")
+    assert endless.data.endswith(b"[DONE]\n\n")
+    intents, outcomes = narrow.bodies("request.intent"), narrow.bodies("request.outcome")
+    assert [one.get("cache") for one in intents] == [None, None, "hit"]
+    assert [one["outcome"] for one in outcomes] == ["ok", "ok", "ok"]
+    assert outcomes[1]["response_hmac"] == outcomes[0]["response_hmac"]
+    assert narrow.sample("llm_active_requests", model=MODEL) == 0
+    assert narrow.ask({**known, "temperature": 0.5}).status_code == 200, "the place is free, and there is one"
+
+
+def test_known_vectors_are_given_while_all_places_are_taken(narrow: Rig) -> None:
+    def ask(*texts: str, **headers: str) -> Any:
+        return narrow.ask({"model": MODEL, "input": list(texts)}, path="/v1/embeddings", **headers)
+
+    ask("one", "two")
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "stream": True}
+    endless = narrow.client.post("/v1/chat/completions", json=body, headers=narrow.headers())
+
+    hit, part, wrong = ask("two", "one"), ask("two", "three"), ask("one", X_Sealift_Priority="first")
+
+    assert (hit.status_code, hit.headers[HEADER]) == (200, "hit")
+    assert (part.status_code, part.get_json()["error"]["code"]) == (503, "overloaded")
+    assert wrong.status_code == 400, "what is wrong is wrong though nobody waits"
+    assert [one.get("cache") for one in narrow.bodies("request.intent")] == [None, None, "hit"]
+    endless.close()
+
+
+def test_a_known_answer_counts_against_the_keys_requests_and_stays_unsaid_without_a_record(narrow: Rig) -> None:
+    answers = [narrow.chat("hello", temperature=0) for _ in range(5)]
+    narrow.ledger.available = False
+    unrecorded = narrow.chat("hello", temperature=0)
+    narrow.ledger.available = True
+
+    assert [one.headers[HEADER] for one in answers] == ["miss", *["hit"] * 4]
+    assert unrecorded.status_code == 503
+    assert narrow.chat("hello", temperature=0).status_code == 429

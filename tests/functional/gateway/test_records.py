@@ -239,6 +239,68 @@ def test_an_engine_that_says_strange_things_ends_the_stream_with_an_error(rig: R
     assert [one["outcome"] for one in rig.bodies("request.outcome")] == ["error"]
 
 
+TOLD: dict[str, Any] = {"index": 0, "message": {"content": "half"}, "delta": {"content": "half"}, "text": "half"}
+UNENDED: dict[str, tuple[int, tuple[Any, ...]]] = {
+    "nothing": (1, ({},)),
+    "no choice": (1, ({"choices": []},)),
+    "no reason": (1, ({"choices": [TOLD]},)),
+    "null": (1, ({"choices": [TOLD | {"finish_reason": None}]},)),
+    "empty": (1, ({"choices": [TOLD | {"finish_reason": ""}]},)),
+    "given up": (1, ({"choices": [TOLD | {"finish_reason": "abort"}]},)),
+    "one of two": (2, ({"choices": [TOLD | {"finish_reason": "stop"}]},)),
+    "no reason for one of two": (2, ({"choices": [TOLD | {"finish_reason": "stop"}, TOLD | {"index": 1}]},)),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("case", UNENDED)
+def test_an_answer_that_never_ended_is_the_engines_error_and_is_not_kept(
+    tmp_path: Path, case: str, *, stream: bool
+) -> None:
+    answers, said = UNENDED[case]
+    with gateway(tmp_path, caches="answers_mib = 1") as rig:
+        rig.engine.script = Script(events=said)
+        asked = {**CHAT, "temperature": 0, "stream": stream, "n": answers}
+        first, second = rig.ask(asked), rig.ask(asked)
+
+        for response in (first, second):
+            assert response.status_code == (200 if stream else 502)
+            *chunks, last = events(response.data) if stream else [response.get_json()]
+            assert last["error"]["code"] == "engine_error"
+            assert not [one for chunk in chunks for one in chunk["choices"] if one["finish_reason"]]
+            assert response.headers.get("x-sealift-cache") != "hit"
+        outcomes = rig.bodies("request.outcome")
+        assert [one["outcome"] for one in outcomes] == ["error", "error"]
+        assert [one["status"] for one in outcomes] == [502, 502]
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/api/chat", "/api/generate"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_an_answer_that_never_ended_is_an_error_on_every_route(rig: Rig, path: str, *, stream: bool) -> None:
+    rig.engine.script = Script(events=({"choices": [TOLD]},))
+    words = {"messages": CHAT["messages"]} if path == "/api/chat" else {"prompt": "hello"}
+
+    response = rig.ask({"model": CHAT["model"], **words, "stream": stream}, path=path)
+
+    assert response.status_code == (200 if stream else 502)
+    last = response.data.strip().splitlines()[-1].removeprefix(b"data: ")
+    assert json.loads(last)["error"]
+    assert [one["outcome"] for one in rig.bodies("request.outcome")] == ["error"]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("reason", ["stop", "length", "content_filter", "repetition"])
+def test_an_answer_of_no_words_that_ended_is_one(rig: Rig, reason: str, *, stream: bool) -> None:
+    empty = {"index": 0, "message": {"content": None}, "delta": {"content": ""}}
+    rig.engine.script = Script(events=({"choices": [empty | {"finish_reason": reason}]}, {"choices": [empty]}))
+
+    response = rig.ask({**CHAT, "stream": stream})
+
+    assert response.status_code == 200
+    assert b"error" not in response.data
+    assert [one["outcome"] for one in rig.bodies("request.outcome")] == ["ok"]
+
+
 def test_a_caller_that_stops_reading_a_stream_cancels_the_engine(rig: Rig) -> None:
     rig.engine.script = Script(hold=threading.Event())
     response = rig.client.post("/v1/chat/completions", json={**CHAT, "stream": True}, headers=rig.headers())

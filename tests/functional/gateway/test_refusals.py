@@ -435,7 +435,7 @@ def test_functions_and_calls_of_them_are_part_of_what_the_engine_reads(tmp_path:
 def test_an_engine_that_cannot_count_keeps_its_own_limit(rig: Rig, tmp_path: Path) -> None:
     with scripted_server(
         tmp_path / "foreign.sock",
-        {"/v1/chat/completions": Reply(body={"choices": [{"index": 0, "message": {"content": "ok"}}]})},
+        {"/v1/chat/completions": Reply(body={"choices": [{"message": {"content": "ok"}, "finish_reason": "stop"}]})},
     ) as foreign:
         rig.promote(socket=foreign.path)
         assert rig.chat("word " * 2000).get_json()["choices"][0]["message"]["content"] == "ok"

@@ -17,7 +17,7 @@ from appliance.errors import StoreDamagedError
 from appliance.gateway.admission import Admission, Desk, MemoryDesk, Place, Wish, wish_of
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.problems import Problem
-from appliance.gateway.queueing import Bounds, Priority
+from appliance.gateway.queueing import MOST_KINDS, Bounds, Priority
 from appliance.gateway.shared_queue import SharedDesk
 from media.clock import Clock, SystemClock
 
@@ -169,7 +169,7 @@ def test_who_gets_no_place_in_time_is_told_when_to_come_back(made: Make) -> None
     assert (hopeless.value.status, hopeless.value.code) == (503, "overloaded")
     assert hopeless.value.retry_after_seconds is not None
     with one._desk.open() as queue:
-        queue.pace.note(0.001)  # places are held for nearly no time, so waiting looks short
+        queue.pace.note("", 0.001)  # places are held for nearly no time, so waiting looks short
     with pytest.raises(Problem) as late:
         one.take(_wish(seconds=0.2), _stay)
     assert (late.value.status, late.value.code) == (503, "queue_timeout")
@@ -179,7 +179,7 @@ def test_who_gets_no_place_in_time_is_told_when_to_come_back(made: Make) -> None
 def test_a_full_class_is_429_and_a_full_queue_503(made: Make) -> None:
     one = made()
     with one._desk.open() as queue:
-        queue.pace.note(0.001)
+        queue.pace.note("", 0.001)
     for _ in range(2):
         one.take(_wish(), _stay)
     ends: list[Callable[[], None]] = []
@@ -210,7 +210,7 @@ def test_a_full_class_is_429_and_a_full_queue_503(made: Make) -> None:
 def test_one_key_leaves_room_in_the_queue_for_others(made: Make) -> None:
     one, ends = made(), list[Callable[[], None]]()
     with one._desk.open() as queue:
-        queue.pace.note(0.001)
+        queue.pace.note("", 0.001)
 
     def watch(on_gone: Callable[[], None]) -> Callable[[], None]:
         ends.append(on_gone)
@@ -247,15 +247,33 @@ def test_a_key_has_no_more_places_than_it_may_on_all_gateways_and_others_pass(ma
     assert refused.value.retry_after_seconds is not None
 
 
+def test_gateways_share_what_was_measured_of_each_kind(made: Make) -> None:
+    one, other = made(), made()
+    for kind in ("a", "b", "a"):
+        one.take(_wish(), _stay, kind=kind).give_back(answered=True)
+    other.take(_wish(), _stay, kind="c").give_back()
+    with other._desk.open() as queue:
+        paces = list(queue.pace.mean_seconds.items())
+        assert [kind for kind, _ in paces] == ["b", "a"], "the one that was measured last is the last"
+        assert min(held for _, held in paces) > 0
+        for number in range(MOST_KINDS):
+            queue.pace.note(str(number), 1.0)
+    with one._desk.open() as queue:
+        assert list(queue.pace.mean_seconds) == [str(number) for number in range(MOST_KINDS)]
+
+
 def test_a_queue_of_another_release_begins_anew(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "queue.db") as old:
         old.execute("CREATE TABLE ticket (id TEXT PRIMARY KEY, gateway TEXT)")
         old.execute("INSERT INTO ticket VALUES ('a', 'b')")
+        old.execute("CREATE TABLE pace (one INTEGER PRIMARY KEY, mean_seconds REAL NOT NULL)")
+        old.execute("INSERT INTO pace VALUES (1, 7.0)")
         old.execute("PRAGMA user_version = 1")
     old.close()
     desk = SharedDesk(tmp_path / "queue.db", BOUNDS, SystemClock())
     with desk.open() as queue:
         assert queue.waiting == queue.running == ()
+        assert queue.pace.mean_seconds == {}
     desk.close()
 
 
