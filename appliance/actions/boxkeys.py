@@ -202,7 +202,8 @@ class Keyring:
     def destroy(self, name: str, *, reason: str, only: Collection[int] | None = None) -> Changed:
         """Destroy all versions but the newest, or those named; what they made is erased with them.
 
-        Copies of them in what restores put aside go too: what has their bytes, or their name and version.
+        Copies of them in what restores put aside go too: what has their bytes. A key of the same name and version there
+        may be another one, of a box before or beside this one, and be in use here under another version.
 
         Raises:
             UsageError, PrivilegeError: As `rotate`; or there is only one version: renew it first.

@@ -15,6 +15,7 @@ from appliance.actions.filesystems import existing
 from appliance.actions.findings import Finding
 from appliance.config import Config
 from appliance.mounttables import mount_points
+from appliance.sitevalues import reaches_a_box
 from appliance.standby import permit
 from appliance.verify.fit import Machine
 
@@ -199,11 +200,14 @@ def addresses(config: Config, tables: Sequence[tuple[str, Path]] = listening.TAB
     elsewhere = {section.service_address} if permit.shown(config) == "stands by" else set[str]()
     named = [one for one in dict.fromkeys((*config.network.addresses, section.listen)) if one]
     absent = [address for address in named if address not in elsewhere and not _is_here(address)]
+    # With any, the packet filter drops what comes for all others.
+    is_cut_off = bool(config.network.addresses) and not any(map(reaches_a_box, config.network.addresses))
     if named:
+        shown = f"not on this machine: {', '.join(absent)}" if absent else ", ".join(named)
         yield Finding(
             name="addresses",
-            is_good=not absent,
-            text=f"not on this machine: {', '.join(absent)}" if absent else ", ".join(named),
+            is_good=not absent and not is_cut_off,
+            text=f"{shown}; by none of network.addresses does a network reach this machine" if is_cut_off else shown,
             why="the certificate names them, and callers use them; the other boxes use standby.listen",
             fix="correct network.addresses and standby.listen, or plug the network in",
         )

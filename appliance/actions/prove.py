@@ -32,6 +32,7 @@ from appliance.store.content import ContentStore, StoredRelease
 from appliance.verify.metadata import TrustChain
 from media import canonical
 from media.clock import Clock, to_text
+from media.errors import SealiftError
 
 MIRROR: Final = "mirror"
 """The step before all others where the records are another box's: what of its ledger is here."""
@@ -190,6 +191,8 @@ class _Proof:
             raise ProofError(
                 what=error.what, why=f"release {serial} is not in this box's store", fix=error.fix
             ) from error
+        except SealiftError as error:
+            raise ProofError(what=error.what, why=f"release {serial}: {error.why}", fix=error.fix) from error
         if leaf.body.get("weights_digest") != descriptor.weights_digest:
             raise ProofError(
                 what="the descriptor names other weights than the record", why=descriptor.weights_digest[:12], fix=""

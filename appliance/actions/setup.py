@@ -229,8 +229,8 @@ class Setup:
             disk=disk,
             codes=codes,
         )
-        if facts.changed:
-            facts = replace(facts, clock_missing=self._record(facts))
+        self._keep(facts)  # first, with what it is known to lack: codes are shown once
+        facts = replace(facts, clock_missing=self._record(facts) if facts.changed else self._unconfirmed())
         self._keep(facts)
         self.progress(7, "done")
         return facts
@@ -326,6 +326,12 @@ class Setup:
         finally:
             ledger.close()
         return missing
+
+    def _unconfirmed(self) -> str:
+        """Return what is to be done where nobody confirmed the clock."""
+        if clock_action.standing(self.config, clock=self.clock).is_good is not False:
+            return ""
+        return "nobody confirmed the clock: docs/operator/clock.md; `sealift clock confirm`"
 
 
 def folder_of(config: Config) -> Path:

@@ -34,6 +34,7 @@ from appliance.gateway.fleets import Upstreams
 from appliance.gateway.formats import require_kept, require_one_form
 from appliance.gateway.modellimits import within
 from appliance.gateway.parameters import ASK_FOR_NOTHING, Asked, Endpoint
+from appliance.gateway.prompts import asking
 from appliance.gateway.protection import protected
 from appliance.gateway.quotas import Quotas
 from appliance.gateway.reading import parts_of
@@ -135,16 +136,14 @@ class Answering:
         upstream = self.upstreams.to(route.socket, places=route.places)
         left = leaving(arrival.environ)
         masked_asked = _taken(masked_asked, upstream, left)
-        prompt = _fitting(masked_asked, upstream, limits.input_tokens, left)
+        prompt = sum(_fitting(one, upstream, limits.input_tokens, left) for one in masked_asked.of_one_prompt())
         body = engine_body(masked_asked, route)
         wish = arrival.wish or wish_of(arrival.environ, tier=arrival.key.tier, limits=self.limits)
         of_caller = caller_fields(route, key_id=arrival.key.key_id, keys=self.keys, priority=wish.priority)
         session = caller.conversation if self.is_sticky else ""
-        content = body | of_caller
-        start = partial(
-            upstream.start, _ROUTES[asked.endpoint], content, session=session, goes_on=caller.goes_on, left=left
-        )
-        before = Before(self.caches.answers, self._kept_at(arrival, body, route), start)
+        starting = partial(upstream.start, _ROUTES[asked.endpoint], session=session, goes_on=caller.goes_on, left=left)
+        start = asking(starting, body | of_caller, masked_asked)
+        before = Before(self.caches.answers, self._kept_at(arrival, body, masked_asked, route), start)
         question = Question(
             endpoint=asked.endpoint,
             chosen=chosen,
@@ -152,7 +151,7 @@ class Answering:
             user=asked.user or arrival.user,
             phi=masked.counts,
             tokens=masked.tokens,
-            characters=len(asked.prompt) + sum(len(one.content or "") for one in asked.messages),
+            characters=sum(map(len, asked.prompts)) + sum(len(one.content or "") for one in asked.messages),
             stream=asked.stream,
             is_whole=not asked.stream,
             flagged=flagged,
@@ -161,7 +160,7 @@ class Answering:
             start=before.start,
             keep=before.keep,
         )
-        most = asked.max_tokens * asked.answers
+        most = asked.max_tokens * asked.all_answers
         held = self.quotas.hold(arrival.key.key_id, arrival.key.tier, prompt=prompt, answer=most)
         try:
             exchange, place = self.beginning.begin(arrival, question, held)
@@ -180,7 +179,7 @@ class Answering:
                 clock=self.witnesses.clock,
                 began=arrival.began,
                 with_usage=asked.include_usage,
-                answers=asked.answers,
+                answers=asked.all_answers,
             )
         )
         kept = Kept(
@@ -229,11 +228,11 @@ class Answering:
             data_class=decide(arrival.label, has_phi=bool(masked.counts)).data_class.value,
             task=arrival.task,
             endpoint=asked.endpoint.value,
-            characters=len(asked.prompt) + sum(map(len, begins)),
+            characters=sum(map(len, asked.prompts)) + sum(map(len, begins)),
         )
         return choose_routed(lines, self.rules, query, key_id=arrival.key.key_id)
 
-    def _kept_at(self, arrival: Arrival, body: Mapping[str, Any], route: Route) -> Place | None:
+    def _kept_at(self, arrival: Arrival, body: Mapping[str, Any], asked: Asked, route: Route) -> Place | None:
         """Return where the answer is kept; None where nothing may be: only greedy answers come out alike (X21)."""
         if not self.caches.answers.is_on or body["temperature"] != 0:
             return None
@@ -242,7 +241,7 @@ class Answering:
             model_digest=route.model_digest,
             policy=f"{arrival.endpoint} {self.policy.injection} {self.policy.code}",
             mode=arrival.key.phi_mode,
-            asked=body,
+            asked={**body, "prompt": list(asked.prompts)} if asked.more_prompts else body,
         )
 
 
@@ -341,7 +340,7 @@ def _whole(exchange: Exchange, writer: Writer, asked: Asked) -> Response:
     try:
         untrusted = exchange.answer()
         assembly = exchange.assembly()
-        assembly.expect(asked.answers, is_json=asked.response_format is not None, names=asked.function_names)
+        assembly.expect(asked.all_answers, is_json=asked.response_format is not None, names=asked.function_names)
         for part in parts_of(untrusted):
             for _ in assembly.take(part):
                 pass
@@ -350,6 +349,7 @@ def _whole(exchange: Exchange, writer: Writer, asked: Asked) -> Response:
         text = _ENCODER.encode(writer.whole(assembly))
         exchange.succeed()
     except Exception as error:  # noqa: BLE001 - whatever happens, the outcome is recorded
+        exchange.withdraw()
         raise exchange.fail(error) from None
     response = WholeResponse(text, content_type="application/json")
     if assembly.usage is not None and assembly.usage.dropped_tokens:

@@ -64,7 +64,7 @@ class Question:
         phi: What was replaced or found, and `tokens`, what puts it back.
         characters: How long the texts are.
         cache: What a cache gave of the answer: `hit`, `part`; nothing where an engine makes all of it. A `hit` asks no
-            engine, so it takes no place.
+            engine, so it takes no place; a stream does, since places bound how many are read at once, and how slowly.
         start: Sends it; called when there is a place.
         keep: Told of a whole answer whose outcome is durable.
         is_whole: Whether the answer is read by `Exchange.answer`, which waits for the intent.
@@ -115,7 +115,8 @@ class Beginning:
         tokens = SealedTokens(question.tokens, keys=self.keys, request_id=come.request_id)
         wish = question.wish or come.wish or wish_of(come.environ, tier=come.key.tier, limits=self.limits)
         with ExitStack() as undo:
-            place = NO_PLACE if question.cache == "hit" else self._place(come, route, question, wish)
+            is_known = question.cache == "hit" and not question.stream
+            place = NO_PLACE if is_known else self._place(come, route, question, wish)
             undo.callback(place.give_back)
             call = question.start()
             undo.callback(call.close)

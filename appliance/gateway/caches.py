@@ -9,7 +9,7 @@ Rules:
     CACHE-4 The least recently used leaves first, by bytes and by number; what is too old is not given out.
     CACHE-5 What a version said goes when it is no longer loaded, and what a stopped key was told when it asks again.
     CACHE-6 A hit is an answer like any other: recorded before and after, counted against the key's tokens, named in a
-            header and in the record. No engine is asked, so it takes no place of the queue and waits for none.
+            header and in the record. No engine is asked, so a whole answer takes no place and waits for none.
 
 It lies in the gateway's memory alone and ends with the process.
 """

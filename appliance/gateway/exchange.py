@@ -128,6 +128,10 @@ class Exchange:
         """Note what reaches the caller, or begins to."""
         self._assembly = delivery
 
+    def withdraw(self) -> None:
+        """Note that nothing of it reaches the caller after all: it was to leave whole, and is not."""
+        self._assembly = None
+
     def when_whole(self, keep: Callable[[], None]) -> None:
         """Let `keep` be called when the answer is whole and its outcome durable."""
         self._keep = keep

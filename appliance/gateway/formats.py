@@ -72,15 +72,19 @@ def read_response_format(given: Mapping[str, Any]) -> ResponseFormat | None:
     )
 
 
-def read_answers(given: Mapping[str, Any]) -> int:
-    """Return how many answers are wanted.
+def read_answers(given: Mapping[str, Any], *, prompts: int = 1) -> int:
+    """Return how many answers are wanted to each prompt.
+
+    Args:
+        given: The parameters.
+        prompts: How many there are; all answers together are at most `MAX_ANSWERS`.
 
     Raises:
         Problem: Too many, or no number.
     """
-    value = given.get("n", 1)
-    if type(value) is not int or not 1 <= value <= MAX_ANSWERS:
-        raise invalid("n", f"A whole number from 1 to {MAX_ANSWERS}.")
+    value, most = given.get("n", 1), MAX_ANSWERS // prompts
+    if type(value) is not int or not 1 <= value <= most:
+        raise invalid("n", f"A whole number from 1 to {most}{'' if prompts == 1 else f' with {prompts} prompts'}.")
     return value
 
 

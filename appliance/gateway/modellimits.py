@@ -23,7 +23,8 @@ def within(asked: Asked, limits: LimitsSection) -> Asked:
     """
     for at, message in enumerate(asked.messages):
         require_short(message.content or "", param=f"messages[{at}].content", max_characters=limits.message_characters)
-    require_short(asked.prompt, param="prompt", max_characters=limits.message_characters)
+    for prompt in asked.prompts:
+        require_short(prompt, param="prompt", max_characters=limits.message_characters)
     if asked.max_tokens <= limits.max_tokens:
         return asked
     if asked.names_length and not asked.is_unbounded:

@@ -5,13 +5,19 @@ feed and carriage return (X17).
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
 from appliance.config import LimitsSection
-from appliance.gateway.formats import ResponseFormat, read_answers, read_logprobs, read_response_format
+from appliance.gateway.formats import (
+    MAX_ANSWERS,
+    ResponseFormat,
+    read_answers,
+    read_logprobs,
+    read_response_format,
+)
 from appliance.gateway.messages import Message, read_messages, read_text
 from appliance.gateway.problems import invalid, unknown_parameter
 from appliance.gateway.tools import read_tool_choice, read_tools
@@ -105,9 +111,10 @@ class Asked:
     """A request whose every parameter was checked. Exactly one of `messages` and `prompt` is given.
 
     Attributes:
+        more_prompts: What a completion is asked besides, in the caller's order.
         max_tokens: How many tokens an answer may have; the site's number where `names_length` is false.
         is_unbounded: Whether the caller asked for as many as there may be, whatever that is.
-        answers: How many answers are wanted.
+        answers: How many answers are wanted, to each prompt.
         logit_bias: What is added to the logits of tokens of the served model's own vocabulary, by number.
         logprobs: With how many alternatives each token is told; None where no probabilities are wanted.
         response_format: The form of the answers; None for any text.
@@ -119,6 +126,7 @@ class Asked:
     model: str
     messages: tuple[Message, ...] = ()
     prompt: str = ""
+    more_prompts: tuple[str, ...] = ()
     stream: bool = False
     include_usage: bool = False
     max_tokens: int
@@ -143,6 +151,21 @@ class Asked:
     user: str = ""
     ignored: tuple[str, ...] = ()
 
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """What a completion is asked; nothing for a chat."""
+        return (self.prompt, *self.more_prompts) if self.prompt else ()
+
+    @property
+    def all_answers(self) -> int:
+        """How many answers are wanted in all."""
+        return self.answers * max(len(self.prompts), 1)
+
+    def of_one_prompt(self) -> Iterator["Asked"]:
+        """Yield what an engine is asked, one prompt at a time; a chat as it is."""
+        for prompt in self.prompts or ("",):
+            yield replace(self, prompt=prompt, more_prompts=()) if self.more_prompts else self
+
 
 def known(endpoint: Endpoint) -> dict[str, tuple[Any, ...] | None]:
     """Return every parameter of an endpoint: its only values where those ask for nothing, else None."""
@@ -160,12 +183,12 @@ def read(untrusted: Mapping[str, Any], *, endpoint: Endpoint, limits: LimitsSect
     ignored = [name for name in given if _is_ignored(name, given[name], endpoint)]
     tools = read_tools(given)
     messages: tuple[Message, ...] = ()
-    prompt = ""
+    prompts: tuple[str, ...] = ("",)
     if endpoint is Endpoint.CHAT:
         messages, unread = read_messages(given.get("messages"), max_characters=limits.message_characters)
         ignored += [f"messages.{name}" for name in unread]
     else:
-        prompt = _prompt(given, limits.message_characters)
+        prompts = _prompts(given, limits.message_characters)
     if {"max_tokens", "max_completion_tokens"} <= set(given):
         ignored += ["max_tokens"] if given["max_tokens"] != given["max_completion_tokens"] else []
     stream = _truth(given, "stream", default=False)
@@ -173,7 +196,8 @@ def read(untrusted: Mapping[str, Any], *, endpoint: Endpoint, limits: LimitsSect
         endpoint=endpoint,
         model=_model(given),
         messages=messages,
-        prompt=prompt,
+        prompt=prompts[0],
+        more_prompts=prompts[1:],
         stream=stream,
         include_usage=_include_usage(given, stream=stream),
         max_tokens=_max_tokens(given, limits),
@@ -184,7 +208,7 @@ def read(untrusted: Mapping[str, Any], *, endpoint: Endpoint, limits: LimitsSect
         frequency_penalty=_number(given, "frequency_penalty", low=-2.0, high=2.0),
         presence_penalty=_number(given, "presence_penalty", low=-2.0, high=2.0),
         beyond_openai=_beyond_openai(given),
-        answers=read_answers(given),
+        answers=read_answers(given, prompts=len(prompts)),
         logit_bias=_biases(given),
         logprobs=read_logprobs(given, endpoint=endpoint.value),
         response_format=read_response_format(given),
@@ -219,15 +243,15 @@ def _model(given: Mapping[str, Any]) -> str:
     return model
 
 
-def _prompt(given: Mapping[str, Any], max_characters: int) -> str:
+def _prompts(given: Mapping[str, Any], max_characters: int) -> tuple[str, ...]:
     value = given.get("prompt")
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if not isinstance(value, str):
-        raise invalid("prompt", "The prompt is one text.")
-    if not value:
+    texts = value if isinstance(value, list) else [value]
+    known = [text for text in texts if isinstance(text, str)]
+    if not 1 <= len(texts) <= MAX_ANSWERS or len(known) < len(texts):
+        raise invalid("prompt", f"The prompt is a text, or a list of 1 to {MAX_ANSWERS}.")
+    if not all(known):
         raise invalid("prompt", "The prompt is empty.")
-    return read_text(value, param="prompt", max_characters=max_characters)
+    return tuple(read_text(text, param="prompt", max_characters=max_characters) for text in known)
 
 
 def _max_tokens(given: Mapping[str, Any], limits: LimitsSection) -> int:

@@ -45,8 +45,7 @@ def _texts(asked: Asked) -> Iterator[str]:
             yield call.id
             yield call.name
             yield from _leaves(_parsed(call.arguments), numbers=True)
-    if asked.prompt:
-        yield asked.prompt
+    yield from asked.prompts
     yield from _leaves(list(asked.tools))
     yield from _leaves(_chosen(asked))
     yield from _leaves(_described(asked.response_format))
@@ -59,6 +58,7 @@ def _rebuilt(asked: Asked, texts: Iterator[str]) -> Asked:
         asked,
         messages=tuple(_message(message, texts) for message in asked.messages),
         prompt=next(texts) if asked.prompt else "",
+        more_prompts=tuple(next(texts) for _ in asked.more_prompts),
         tools=tuple(_grown(list(asked.tools), texts)),
         tool_choice=_choice(asked, texts),
         response_format=_formatted(asked.response_format, texts),

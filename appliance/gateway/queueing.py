@@ -9,8 +9,8 @@ Rules:
     QUE-4  At most so many wait, of each class, of each caller (half of all), of each line (three quarters, where there
            are more) and in all; who would wait longer than it may is told so at once.
     QUE-5  What is told about time comes from measured service times: how long places were held of late by requests of
-           the same kind (endpoint and model) that were answered. The wait is what remains of those who run, and the sum
-           of those who go before.
+           the same kind (endpoint and model) that were answered. The wait is until the first of those who run ends, as
+           if they began now, and the sum of those who go before.
     QUE-6  While several lines have requests here, those of one that runs fewer than its share, the places divided by
            these lines and at least one, count as if they had come a minute earlier. What no other line waits for one
            may have in full.
@@ -295,9 +295,14 @@ class Queue:
         return sum(count * self._held_seconds(kind, now) for kind, count in kinds.items())
 
     def _held_seconds(self, kind: str, now: float) -> float:
-        """Return how long a request of a kind holds a place; of one that was never measured as long as one has yet."""
-        ages = (now - one.began for one in self._running.values() if one.kind == kind and one.began is not None)
-        return self.pace.of(kind) or max([_LEAST_SECONDS, *ages])
+        """Return how long a request of a kind holds a place; of one that was never measured as long as one has yet.
+
+        Those that run for longer than the ones before say so before they end: some are left by their callers first.
+        """
+        ages = [now - one.began for one in self._running.values() if one.kind == kind and one.began is not None]
+        if pace := self.pace.of(kind):
+            return max([pace, *([sum(ages) / len(ages)] if ages else [])])
+        return max([_LEAST_SECONDS, *ages])
 
     def _is_below(self, priority: Priority) -> bool:
         return self._counts[priority] < self.bounds.ceiling(priority)

@@ -125,8 +125,8 @@ class Samples:
         one_in = self._policy.of(about.department)
         if not one_in or label.strip().upper() == DataClass.SECRET or self._below(one_in):
             return
-        roles = (*(message.role for message in asked.messages), *(("prompt",) if asked.prompt else ()))
-        texts = (*(message.content or "" for message in asked.messages), *((asked.prompt,) if asked.prompt else ()))
+        roles = (*(message.role for message in asked.messages), *("prompt" for _ in asked.prompts))
+        texts = (*(message.content or "" for message in asked.messages), *asked.prompts)
         self._chosen[about.request_id] = _Asked(about=about, roles=roles, texts=texts)
 
     def has_chosen(self, request_id: str) -> bool:

@@ -22,7 +22,7 @@ class AnswerStream:
 
     def __init__(self, exchange: Exchange, writer: Writer, asked: Asked) -> None:
         self._exchange = exchange
-        self._answers, self._is_json = asked.answers, asked.response_format is not None
+        self._answers, self._is_json = asked.all_answers, asked.response_format is not None
         self._names = asked.function_names
         self._chunks = (chunk for chunk in self._write(writer) if chunk)
 

@@ -74,7 +74,7 @@ def require_unsuspicious(asked: Asked, *, injection: Suspicion, code: Suspicion)
 
 def _texts(asked: Asked) -> list[str]:
     said = [message.content or "" for message in asked.messages if message.role in _FROM_OUTSIDE]
-    return [*said, asked.prompt] if asked.prompt else said
+    return [*said, *asked.prompts]
 
 
 def _injection(texts: Iterable[str]) -> list[str]:

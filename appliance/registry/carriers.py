@@ -1,9 +1,10 @@
 """Which stored release brings a version. Apart from the catalog, because engines ask it without a database."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
-from appliance.errors import UnknownVersionError
+from appliance.errors import StoreDamagedError, UnknownVersionError
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.store.content import ContentStore, StoredRelease
 from media import canonical, limits
@@ -45,12 +46,11 @@ def carrier(
     for stored in reversed(store.releases()):
         if serial not in {None, stored.serial}:
             continue
-        for fields, found in described(stored):
-            if isinstance(found, SealiftError):
-                unreadable = unreadable or found
-            elif found.model_digest.startswith(digest_prefix):
-                tasks = canonical.array(fields.get("evals", []), "release.json.models.evals")
-                return stored, found, tuple(canonical.text(path, "evals") for path in tasks)
+        for brought in described(stored):
+            if isinstance(brought, SealiftError):
+                unreadable = unreadable or brought
+            elif brought.descriptor.model_digest.startswith(digest_prefix):
+                return stored, brought.descriptor, brought.tasks
     if unreadable is not None:
         raise unreadable
     raise UnknownVersionError(
@@ -60,16 +60,63 @@ def carrier(
     )
 
 
-def described(stored: StoredRelease) -> Iterator[tuple[Mapping[str, Any], ModelDescriptor | SealiftError]]:
-    """Yield what is said of each model with its descriptor, or with why that, or all that is said, does not read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brought:
+    """A version as a release brings it: all of its files are in that release.
+
+    Attributes:
+        path: Of the descriptor.
+        tasks: Paths of the task sets that came with it.
+        judges: What it is declared to judge.
+    """
+
+    path: str
+    descriptor: ModelDescriptor
+    tasks: tuple[str, ...]
+    judges: tuple[str, ...]
+
+
+def described(stored: StoredRelease) -> Iterator[Brought | SealiftError]:
+    """Yield each version that a release brings whole, or why one, or all that is said, does not read."""
     try:
         for fields in models(stored):
             try:
-                yield fields, ModelDescriptor.from_bytes(stored.read(canonical.text(fields.get("descriptor"), "path")))
+                yield _brought(stored, fields)
             except SealiftError as error:
-                yield fields, error
+                yield error
     except SealiftError as error:
-        yield {}, error
+        yield error
+
+
+def _brought(stored: StoredRelease, fields: Mapping[str, Any]) -> Brought:
+    path = canonical.text(fields.get("descriptor"), "descriptor")
+    descriptor = ModelDescriptor.from_bytes(stored.read(path))
+    require_files(descriptor, stored)
+    tasks = canonical.array(fields.get("evals", []), "release.json.models.evals")
+    judges = canonical.array(fields.get("judges", []), "release.json.models.judges")
+    return Brought(
+        path=path,
+        descriptor=descriptor,
+        tasks=tuple(canonical.text(one, "evals") for one in tasks),
+        judges=tuple(canonical.text(one, "judges") for one in judges),
+    )
+
+
+def require_files(descriptor: ModelDescriptor, stored: StoredRelease) -> None:
+    """Return where a release holds every file that a descriptor names.
+
+    Raises:
+        StoreDamagedError: One is not there, or another.
+    """
+    named = [(file.path, file.sha256) for file in descriptor.files]
+    for path, sha256 in (*named, (descriptor.template_path, descriptor.template_sha256)):
+        file = stored.files.get(path)
+        if file is None or file.sha256 != sha256:
+            raise StoreDamagedError(
+                what=f"release {stored.release} does not bring {descriptor.name} whole",
+                why=f"its descriptor names {path}, which the release does not hold with that digest",
+                fix="ask the sender for a release whose descriptors fit its files",
+            )
 
 
 def similarity_judge(store: ContentStore, *, but: str) -> ModelDescriptor | None:
@@ -81,13 +128,12 @@ def similarity_judge(store: ContentStore, *, but: str) -> ModelDescriptor | None
 
     Raises:
         MalformedError: What is declared makes no embeddings.
-        StoreDamagedError: A descriptor is not what was signed.
     """
     for stored in reversed(store.releases()):
-        for fields in models(stored):
-            if SIMILARITY not in canonical.array(fields.get("judges", []), "release.json.models.judges"):
+        for brought in described(stored):
+            if isinstance(brought, SealiftError) or SIMILARITY not in brought.judges:
                 continue
-            descriptor = ModelDescriptor.from_bytes(stored.read(canonical.text(fields.get("descriptor"), "descriptor")))
+            descriptor = brought.descriptor
             if descriptor.runtime.embedding is None:
                 raise MalformedError(
                     what=f"{descriptor.name} is declared to judge similarity and makes no embeddings",
@@ -107,7 +153,8 @@ def pins(stored: StoredRelease, model_digest: str) -> Mapping[str, str]:
         StoreDamagedError: A descriptor is not what was signed.
     """
     for fields in models(stored):
-        if stored.files[canonical.text(fields.get("descriptor"), "descriptor")].sha256 == model_digest:
+        file = stored.files.get(canonical.text(fields.get("descriptor"), "descriptor"))
+        if file is not None and file.sha256 == model_digest:
             found = canonical.mapping(fields.get("pins", {}), "release.json.models.pins")
             return {name: canonical.sha256_hex(value, f"pins.{name}") for name, value in found.items()}
     return {}

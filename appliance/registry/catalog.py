@@ -13,10 +13,10 @@ from sqlalchemy import Connection, Engine, Row, select
 from sqlalchemy.orm import Session
 
 from appliance.audit.facts import Ledger
-from appliance.errors import StoreDamagedError, UnknownVersionError
+from appliance.errors import UnknownVersionError
 from appliance.registry import deletion, memory
 from appliance.registry.aliases import ALIASES, aliases
-from appliance.registry.carriers import models
+from appliance.registry.carriers import models, require_files
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.state import lines, projection
 from appliance.state.tables import GateResult, ModelVersion, Promotion
@@ -82,7 +82,7 @@ def register(ledger: Ledger, state: Engine, stored: StoredRelease) -> tuple[str,
     for model in models(stored):
         path = canonical.text(model.get("descriptor"), "descriptor")
         descriptor = ModelDescriptor.from_bytes(stored.read(path))
-        _require_files(descriptor, stored)
+        require_files(descriptor, stored)
         known = ledger.find(kind=REGISTERED, field="model_digest", value=descriptor.model_digest, limit=1)
         gone = deletion.deletion_of(ledger, descriptor.model_digest) if known else None
         if not known or (gone is not None and _came_back(ledger, descriptor, stored, gone.sequence)):
@@ -149,18 +149,6 @@ def in_production(session: Reader) -> str | None:
     """
     newest = select(Promotion.model_digest).where(lines.is_of(Promotion)).order_by(Promotion.sequence.desc()).limit(1)
     return session.execute(newest).scalar_one_or_none()
-
-
-def _require_files(descriptor: ModelDescriptor, stored: StoredRelease) -> None:
-    named = [(file.path, file.sha256) for file in descriptor.files]
-    for path, sha256 in (*named, (descriptor.template_path, descriptor.template_sha256)):
-        file = stored.files.get(path)
-        if file is None or file.sha256 != sha256:
-            raise StoreDamagedError(
-                what=f"{descriptor.name} cannot be registered",
-                why=f"its descriptor names {path}, which release {stored.release} does not hold with that digest",
-                fix="ask the sender for a release whose descriptors fit its files",
-            )
 
 
 def _came_back(ledger: Ledger, descriptor: ModelDescriptor, stored: StoredRelease, gone: int) -> bool:

@@ -76,9 +76,9 @@ def parts_of(releases: Iterable[StoredRelease]) -> Parts:
 def descriptors_of(stored: StoredRelease) -> list[tuple[str, ModelDescriptor]]:
     """Return path and descriptor of each version that a release brings; those that do not read are left out."""
     return [
-        (str(fields["descriptor"]), found)
-        for fields, found in carriers.described(stored)
-        if not isinstance(found, SealiftError)
+        (brought.path, brought.descriptor)
+        for brought in carriers.described(stored)
+        if not isinstance(brought, SealiftError)
     ]
 
 

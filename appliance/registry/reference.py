@@ -95,7 +95,8 @@ def declared(stored: StoredRelease, descriptor: ModelDescriptor) -> Mapping[str,
         StoreDamagedError: It is not what was signed.
     """
     for model in models(stored):
-        if stored.files[canonical.text(model.get("descriptor"), "descriptor")].sha256 == descriptor.model_digest:
+        file = stored.files.get(canonical.text(model.get("descriptor"), "descriptor"))
+        if file is not None and file.sha256 == descriptor.model_digest:
             found = canonical.array(model.get("references", []), "release.json.models.references")
             return dict(_declared(each) for each in found)
     return {}

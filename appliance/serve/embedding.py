@@ -58,7 +58,7 @@ class Embedder(Protocol):
 
         Args:
             texts: Their tokens.
-            has_left: Whether the caller is gone, asked before and a few times a second within; then it ends.
+            has_left: Whether the caller is gone, asked before and often within; then it ends.
 
         Raises:
             EngineProtocolError: The library reported a failure, or the caller left.

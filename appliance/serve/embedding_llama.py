@@ -71,6 +71,10 @@ class LlamaCppEmbedder:
         self._memory: Any = llama_cpp.llama_get_memory(self._context)
         self._batch = llama_cpp.llama_batch_init(self.batch_tokens, 0, 1)
         self._tokenizing = threading.Lock()
+        self._has_left: Callable[[], bool] = lambda: False
+        # Called between the operations of a batch, on the thread that asked for it. Made once and before the engine
+        # filters its calls: what a callback of C needs is memory that can be executed.
+        self._ends = llama_cpp.ggml_abort_callback(lambda _: self._has_left())
 
     def tokenize(self, text: str) -> list[int]:
         """Return the tokens of a text; see `Embedder`."""
@@ -100,9 +104,9 @@ class LlamaCppEmbedder:
         batch.n_tokens = at
         if self._memory:
             llama_cpp.llama_memory_clear(self._memory, True)
-        # Asked between the operations of a batch, on this thread. A thousand questions are a millisecond, which is much
-        # of a short text's time and nothing of a long one's.
-        ends = llama_cpp.ggml_abort_callback((lambda _: has_left()) if at >= _WATCHED_TOKENS else 0)
+        # A thousand questions are a millisecond, which is much of a short text's time and nothing of a long one's.
+        self._has_left = has_left
+        ends = self._ends if at >= _WATCHED_TOKENS else llama_cpp.ggml_abort_callback(0)
         llama_cpp.llama_set_abort_callback(self._context, ends, None)
         code = llama_cpp.llama_decode(self._context, batch)  # which encodes, where the model has no memory
         if code == _ENDED:

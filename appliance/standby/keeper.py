@@ -29,6 +29,7 @@ _MOST_EVENTS: Final = 1000
 _PERIODS: Final = 4
 _RUN_CHARS: Final = 64
 _NAME_CHARS: Final = 32
+_PATIENCE_SECONDS: Final = 60.0
 
 Record = Callable[[str, Mapping[str, Any]], object]
 
@@ -90,6 +91,7 @@ class Keeper:
         self._events: list[tuple[str, dict[str, Any]]] = []
         self._kept = lease.kept
         self._is_kept = False
+        self._again_from = 0.0
         self._serving = False
         self._served_until = 0.0
         rules = lease.rules
@@ -108,9 +110,10 @@ class Keeper:
                 name=f"ask-{name}",
                 daemon=True,
             ).start()
-        if self._whole is not None and self._whole.peer in self._others:
+        if self._whole is not None and (peer := self._others.get(self._whole.peer)) is not None:
+            apart = peer.twin()
             threading.Thread(
-                target=self._every, args=(AGAIN_SECONDS, self._compare_again), name="whole", daemon=True
+                target=self._every, args=(AGAIN_SECONDS, lambda: self._compare_again(apart)), name="whole", daemon=True
             ).start()
 
     def stop(self, *, resign: bool = True) -> None:
@@ -305,8 +308,7 @@ class Keeper:
         Returns whether it was heard, now or before.
         """
         if whole.is_due(self._now()):
-            self._compare_with(whole, line)
-            if not whole.is_compared:
+            if self._compare_with(whole, line) is None and not whole.is_compared:
                 return False
             with contextlib.suppress(OSError):
                 (self._run / HEARD).touch(mode=0o644)
@@ -316,24 +318,29 @@ class Keeper:
                 self._settle()
         return True
 
-    def _compare_again(self) -> None:
+    def _compare_again(self, line: PeerLine) -> None:
         """Notice a ledger that was put back meanwhile. No grant waits for that, since ledgers start anew, too."""
-        whole = self._whole
-        if whole is None or not whole.is_compared or whole.why:
+        whole, now = self._whole, self._now()
+        if whole is None or not whole.is_compared or whole.why or now < self._again_from:
             return  # the first time, and while records are missing, `_ask` compares
-        if self._compare_with(whole, self._others[whole.peer]):
+        lacking = self._compare_with(whole, line)
+        if lacking is None:  # whose disk stands still is not asked again and again
+            self._again_from = now + _PATIENCE_SECONDS
+        elif lacking:
             with self._lock:
                 self._lease.lost = True
                 self._lease.tick(self._now())
                 self._settle()
 
-    def _compare_with(self, whole: Whole, line: PeerLine) -> str:
-        """Compare, and return what is lacking: as before where either side is silent, or where it could not be kept."""
-        with contextlib.suppress(SealiftError, OSError):
+    def _compare_with(self, whole: Whole, line: PeerLine) -> str | None:
+        """Compare, and return what is lacking; None where either side is silent, or it could not be kept."""
+        try:
             untrusted = line.call("have")
             with self._lock:
                 self._hearing.heard(whole.peer, self._now())
             whole.compare(untrusted, self._now())
+        except (SealiftError, OSError):
+            return None
         return whole.why
 
     def _settle(self) -> None:

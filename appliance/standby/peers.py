@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -102,6 +103,9 @@ class PeerLine:
         self._known = {ssl.PEM_cert_to_DER_cert(certificate): name}
         self._name = name
         self._timeout_seconds = timeout_seconds
+        self._twin = partial(
+            PeerLine, address, port, own=own, name=name, certificate=certificate, timeout_seconds=timeout_seconds
+        )
         self._lock = threading.Lock()
         self._socket: ssl.SSLSocket | None = None
 
@@ -134,6 +138,10 @@ class PeerLine:
                 what=f"the box {self._name} refused", why=str(refusal.get("what", ""))[:200], fix="see its journal"
             )
         return canonical.mapping(answer["ok"], "ok")
+
+    def twin(self) -> "PeerLine":
+        """Return another line to the same box: what is asked on it holds nothing up here."""
+        return self._twin()
 
     def close(self) -> None:
         """Drop the connection."""

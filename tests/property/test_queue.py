@@ -331,3 +331,14 @@ def test_a_kind_that_was_never_measured_takes_as_long_as_one_has_yet() -> None:
 
     assert queue.expected_seconds(waiting, 0.0) == pytest.approx(1.0)
     assert queue.expected_seconds(waiting, 25.0) == pytest.approx(25.0)
+
+
+def test_those_that_run_for_longer_than_the_ones_before_say_so_before_they_end() -> None:
+    """Callers who leave before their answers end measure nothing, and would let others wait in vain."""
+    queue = Queue(Bounds(places=1, waiting=64), Pace(mean_seconds={"chat": 5.0}))
+    queue.enter(_ticket(1, Priority.INTERACTIVE, 0.0), 0.0)
+    waiting = _ticket(2, Priority.INTERACTIVE, 0.0)
+    queue.enter(waiting, 0.0)
+
+    assert queue.expected_seconds(waiting, 3.0) == pytest.approx(5.0)
+    assert queue.expected_seconds(waiting, 60.0) == pytest.approx(60.0)

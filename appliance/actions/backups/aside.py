@@ -71,7 +71,9 @@ def named(file: Path) -> str:
 
 
 def copies(places: Places, name: str, *, versions: Collection[int], digests: Collection[str]) -> list[Path]:
-    """Return the copies of versions of a key: what has the bytes of one, or its name and version.
+    """Return the copies of versions of a key: what has the bytes of one, whatever it is called there.
+
+    Of keys on a token, whose bytes nobody has, what has the name and version of one.
 
     Args:
         places: Of this box.
@@ -82,7 +84,7 @@ def copies(places: Places, name: str, *, versions: Collection[int], digests: Col
     Raises:
         KeyMissingError: A folder cannot be read.
     """
-    of_name = {f"{name}.v{version}" for version in versions}
+    of_name = set[str]() if digests else {f"{name}.v{version}" for version in versions}
     every = [file for one in asides(places) for key in PURPOSES for file in one.keys(key)]
     return [file for file in every if file.name in of_name or digest_of(file) in digests]
 

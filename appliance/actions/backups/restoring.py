@@ -6,6 +6,7 @@ The ledger goes into place last: while there is none, nothing serves, and the sa
 restored box never signs with the lost one's key, and keeps every serial that anybody can show was accepted.
 """
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -345,10 +346,11 @@ def _swap(here: Path, new: Path, before: Path) -> None:
 
 def _move(source: Path, target: Path) -> None:
     """Move a folder; where that copies it, to another file system, its secrets are overwritten where they were."""
-    if _disk_of(source) == _disk_of(target if target.exists() else target.parent):
+    if source.is_symlink() or _disk_of(source) == _disk_of(target if target.exists() else target.parent):
         shutil.move(source, target)
         return
     shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)  # where a disk is mounted, a folder stays
+    os.sync()  # nothing is overwritten while its copy may be lost with the power
     doomed.discard(source)
 
 

@@ -9,6 +9,7 @@ from werkzeug.datastructures import MultiDict
 from appliance.gateway.problems import invalid, unknown_parameter
 
 _ORDERS: Final = ("asc", "desc")
+_DIGITS: Final = 6
 
 
 def read_query(untrusted: MultiDict[str, str], known: AbstractSet[str]) -> dict[str, str]:
@@ -40,7 +41,7 @@ def page(
         Problem: One of them is wrong.
     """
     limit, after, order = asked.get("limit", str(usual)), asked.get("after", ""), asked.get("order", "desc")
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:6]) <= most):
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= _DIGITS and 1 <= int(limit) <= most):
         raise invalid("limit", f"1 to {most}.")
     if order not in _ORDERS:
         raise invalid("order", f"One of {', '.join(_ORDERS)}.")

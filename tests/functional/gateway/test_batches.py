@@ -186,6 +186,7 @@ def test_an_upload_that_is_none_is_refused(rig: Rig) -> None:
         ("/v1/files", "colour=red", "unknown_parameter", "colour"),
         ("/v1/batches", "order=asc", "unknown_parameter", "order"),
         ("/v1/batches", "limit=101", "invalid_value", "limit"),
+        ("/v1/batches", "limit=000020999", "invalid_value", "limit"),
         ("/v1/batches", "a%20b=c", "unknown_parameter", None),
     ],
 )

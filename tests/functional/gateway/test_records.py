@@ -272,6 +272,9 @@ def test_an_answer_that_never_ended_is_the_engines_error_and_is_not_kept(
         outcomes = rig.bodies("request.outcome")
         assert [one["outcome"] for one in outcomes] == ["error", "error"]
         assert [one["status"] for one in outcomes] == [502, 502]
+        if not stream:  # nobody received a word of it
+            nothing = _hmac(rig, "content-hmac", b"")
+            assert [(one["response_hmac"], one["finish_reason"]) for one in outcomes] == [(nothing, None)] * 2
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/api/chat", "/api/generate"])

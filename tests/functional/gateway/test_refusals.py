@@ -318,8 +318,8 @@ def test_a_body_that_is_no_json_object_is_refused(rig: Rig, body: bytes, code: s
     assert (response.status_code, _error(response)["code"]) == (400, code)
 
 
-def test_a_completion_takes_one_text(rig: Rig) -> None:
-    for prompt in (["a", "b"], [1, 2], 7, None):
+def test_a_completion_takes_texts(rig: Rig) -> None:
+    for prompt in (["a", ""], ["a", 1], [1, 2], [["a"]], 7, None):
         response = rig.ask({"model": MODEL, "prompt": prompt}, path="/v1/completions")
         assert (response.status_code, _error(response)["param"]) == (400, "prompt")
     assert rig.ask({"model": MODEL, "prompt": ["a"]}, path="/v1/completions").status_code == 200

@@ -55,12 +55,7 @@ def test_the_name_in_a_collectors_certificate_needs_a_collector_that_can_speak_t
     assert given.alerts.syslog_server == "log.hospital.internal"
 
 
-@pytest.mark.parametrize("addresses", ['"0.0.0.0"', '"::"', '"127.0.0.1", "::1"', '"224.0.0.1"', '"ff02::1"'])
-def test_a_box_whose_addresses_no_network_reaches_is_refused(addresses: str) -> None:
-    """Scenario: the packet filter drops what comes for any other address, so nobody gets in, and doctor is content."""
-    with pytest.raises(ConfigError, match=r"network\.addresses: by none of these"):
-        parse(f'site = "s"\n[network]\naddresses = [{addresses}]\n'.encode())
-
-
-def test_a_site_file_that_names_loopback_beside_its_address_is_read_as_before() -> None:
-    assert len(parse(b'site = "s"\n[network]\naddresses = ["127.0.0.1", "10.0.0.5"]\n').network.addresses) == 2
+@pytest.mark.parametrize("addresses", ['"0.0.0.0"', '"127.0.0.1", "::1"', '"224.0.0.1"', '"127.0.0.1", "10.0.0.5"'])
+def test_a_site_file_is_read_as_before_whose_addresses_no_network_reaches(addresses: str) -> None:
+    """Every unit reads it, so one that was taken once is not refused; setup refuses it, and doctor says so."""
+    assert parse(f'site = "s"\n[network]\naddresses = [{addresses}]\n'.encode()).network.addresses

@@ -133,21 +133,20 @@ def test_copies_of_a_destroyed_version_in_what_a_restore_put_aside_go_too(
     other.mkdir(parents=True)
     (other / "phi-map.v1").write_bytes(b"o" * 32)  # of another lineage, by the same name and version
     (other / "phi-map.v7").write_bytes((folder / "phi-map.v1").read_bytes())  # the same bytes by another name
-    digests = {erasures.digest(b"o" * 32), erasures.digest((folder / "phi-map.v1").read_bytes())}
+    digests = {erasures.digest((folder / "phi-map.v1").read_bytes())}
     keyring.rotate("phi-map", reason="renewal")
 
     keyring.destroy("phi-map", reason="over")
 
     assert not (before / "phi-map.v1").exists()
     assert (before / "session.v1").exists()
-    assert list(other.iterdir()) == []
+    assert [file.name for file in other.iterdir()] == ["phi-map.v1"], "which may be in use, under another version"
     with pytest.raises(KeyMissingError):
         FileKeys(before).unwrap("phi-map", sealed, b"aad")
     [leaf] = ledger.find(kind=erasures.DESTROYED)
     assert leaf.body["files"] == [
         "phi-map.v1",
         "before-restore-20261101T080000Z/phi-map.v1",
-        "before-restore-20261102T080000Z/phi-map.v1",
         "before-restore-20261102T080000Z/phi-map.v7",
     ]
     assert set(leaf.body["digests"]) == digests

@@ -8,10 +8,10 @@ from sqlalchemy import Engine
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config
 from appliance.errors import LedgerUnavailableError, ProofError, StoreDamagedError, UnknownVersionError
-from appliance.registry import carriers, catalog, evidence
+from appliance.registry import carriers, catalog, damaged, evidence
 from appliance.store.content import ContentStore
 from media import canonical
-from media.errors import MalformedError
+from media.errors import MalformedError, SealiftError
 from tests.support.installable import store_release
 from tests.support.promotion import digest
 from tests.support.versions import store_version, version_files
@@ -95,6 +95,30 @@ def test_the_newest_release_that_carries_a_version_is_found(config: Config) -> N
     assert (stored.serial, found.model_digest, tasks) == (2, descriptor.model_digest, ("data/evals/facts.jsonl",))
     with pytest.raises(UnknownVersionError):
         carriers.carrier(ContentStore(config.at.store), digest("nothing"))
+
+
+@pytest.mark.parametrize("fault", ["evals", "judges", "weights", "template", "release.json"])
+def test_a_newer_release_that_brings_a_version_wrongly_hides_no_other(config: Config, fault: str) -> None:
+    """Whoever signed it must not keep the version in production from starting again."""
+    _, descriptor = store_version(config, serial=1)
+    files = version_files()
+    if fault in {"evals", "judges"}:
+        facts = canonical.loads(files["data/release.json"])
+        facts["models"][0][fault] = 5
+        files["data/release.json"] = canonical.dumps(facts)
+    else:
+        gone = {"weights": "weights.gguf", "template": "chat_template.jinja"}.get(fault, fault)
+        files = {path: data for path, data in files.items() if not path.endswith(gone)}
+    store_release(config.at, files, serial=2)
+    store = ContentStore(config.at.store)
+
+    stored, found, _ = carriers.carrier(store, descriptor.model_digest)
+
+    assert (stored.serial, found.model_digest) == (1, descriptor.model_digest)
+    assert damaged.is_sound(reversed(store.releases()), descriptor.model_digest)
+    assert carriers.similarity_judge(store, but="") is None
+    with pytest.raises(SealiftError):
+        carriers.carrier(store, descriptor.model_digest, serial=2)
 
 
 def test_only_the_newest_result_of_a_gate_counts(config: Config, state: Engine) -> None:

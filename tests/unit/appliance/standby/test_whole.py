@@ -222,11 +222,11 @@ def test_a_ledger_that_is_put_back_while_the_lease_goes_on_ends_it(first: Site, 
     size = held(first, second)
     with keeper_of(first, second, tmp_path / "run", starting()) as (keeper, line):
         keeper._ask("two", line)
-        keeper._compare_again()
+        keeper._compare_again(line)
         assert keeper.command({"do": "lease"})["serving"] is True
 
         fork(first, records=size + 1)  # as long as before, and another one
-        keeper._compare_again()
+        keeper._compare_again(line)
 
         told = keeper.command({"do": "lease"})
         assert (told["serving"], "lost records" in told["hindered"]) == (False, True)
@@ -244,7 +244,7 @@ def test_a_ledger_that_starts_anew_while_the_lease_goes_on_costs_nothing(
     with keeper_of(first, second, tmp_path / "run", starting()) as (keeper, line):
         keeper._ask("two", line)
         monkeypatch.setattr(whole, "lacks", silent)
-        keeper._compare_again()
+        keeper._compare_again(line)
         assert keeper.command({"do": "lease"})["serving"] is True
 
 

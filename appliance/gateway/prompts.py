@@ -1,0 +1,141 @@
+"""A completion of several prompts: one request, one place and one answer, whose prompts an engine is asked in turn.
+
+OpenAI's completions take a list of texts and number the choices through: those of the second prompt follow those of
+the first. Engines are asked one prompt at a time, as the contract between gateway and engine has it.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from appliance.errors import EngineProtocolError
+from appliance.gateway.calls import EngineCall
+from appliance.gateway.parameters import Asked
+from appliance.gateway.reading import Usage, parts_of
+
+Start = Callable[[], EngineCall]
+
+
+def asking(start: Callable[[Mapping[str, Any]], EngineCall], body: Mapping[str, Any], asked: Asked) -> Start:
+    """Return what asks an engine, once or for each prompt in turn.
+
+    Args:
+        start: Sends one body.
+        body: What the engine is asked, with the first prompt.
+        asked: The request.
+    """
+    if not asked.more_prompts:
+        return partial(start, body)
+    starts = [partial(start, {**body, "prompt": prompt}) for prompt in asked.prompts]
+    return partial(InTurn, starts, answers=asked.answers)
+
+
+class InTurn:
+    """The calls of several prompts as one; see `appliance.gateway.calls.EngineCall`.
+
+    Args:
+        starts: Ask the engine, one for each prompt; the first is called at once.
+        answers: How many each has.
+
+    Raises:
+        EngineUnavailableError: Nobody listens.
+    """
+
+    def __init__(self, starts: Sequence[Start], *, answers: int) -> None:
+        self._starts = starts
+        self._answers = answers
+        self._lock = threading.Lock()
+        self._is_cancelled = False
+        self._call = starts[0]()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody cancelled; see `EngineCall`."""
+        return self._is_cancelled
+
+    def cancel(self) -> None:
+        """End the call that runs, and ask no more."""
+        with self._lock:
+            self._is_cancelled = True
+            self._call.cancel()
+
+    def close(self) -> None:
+        """Give up what was not read."""
+        self._call.close()
+
+    def fileno(self) -> int:
+        """Return what can be read when the first answer begins to come; see `EngineCall`."""
+        return self._call.fileno()
+
+    def opened(self) -> None:
+        """Wait until the first prompt is accepted; see `EngineCall`."""
+        self._call.opened()
+
+    def answer(self) -> dict[str, Any]:
+        """Return the answers to all prompts as one, with the tokens of all."""
+        choices: list[Any] = []
+        counted: list[Usage | None] = []
+        for number in range(len(self._starts)):
+            untrusted = self._in_turn(number).answer()
+            counted.append(_usage(untrusted))
+            choices += self._moved(untrusted, number)
+        return {**untrusted, "choices": choices, "usage": _sum(counted)}
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield the events of all, one prompt's after another's, and the tokens of all last."""
+        counted: list[Usage | None] = []
+        for number in range(len(self._starts)):
+            usage: Usage | None = None
+            for untrusted in self._in_turn(number).events():
+                usage = _usage(untrusted) or usage
+                event = {name: said for name, said in untrusted.items() if name != "usage"}
+                yield {**event, "choices": self._moved(untrusted, number)}
+            counted.append(usage)
+        yield {"choices": [], "usage": _sum(counted)}
+
+    def _in_turn(self, number: int) -> EngineCall:
+        """Return the call of a prompt, which is asked now unless it is the first."""
+        if number:
+            self._call.close()
+            call = self._starts[number]()
+            with self._lock:
+                self._call = call
+                if self._is_cancelled:
+                    call.cancel()
+        return self._call
+
+    def _moved(self, untrusted: Mapping[str, Any], number: int) -> list[Any]:
+        """Return an answer's choices under the numbers that they have for the caller.
+
+        Raises:
+            EngineProtocolError: The engine reports a failure, or there is another answer than was asked for.
+        """
+        for _ in parts_of({**untrusted, "usage": None}):
+            pass  # the shape of all of it
+        choices = untrusted.get("choices", [])
+        if any(not 0 <= one.get("index", 0) < self._answers for one in choices):
+            raise EngineProtocolError(
+                what="an engine broke its contract",
+                why="there is another answer than was asked for",
+                fix="use the release's own engine",
+            )
+        return [{**one, "index": one.get("index", 0) + number * self._answers} for one in choices]
+
+
+def _usage(untrusted: Mapping[str, Any]) -> Usage | None:
+    found = [part for part in parts_of({"usage": untrusted.get("usage")}) if isinstance(part, Usage)]
+    return found[0] if found else None
+
+
+def _sum(counted: Sequence[Usage | None]) -> dict[str, Any] | None:
+    """Return the tokens of all, as an engine tells them; None where of one prompt nobody counted them."""
+    known = [one for one in counted if one is not None]
+    if len(known) < len(counted):
+        return None
+    return Usage(
+        prompt_tokens=sum(one.prompt_tokens for one in known),
+        completion_tokens=sum(one.completion_tokens for one in known),
+        dropped_tokens=sum(one.dropped_tokens for one in known),
+        thought_tokens=sum(one.thought_tokens for one in known),
+    ).to_json()
