@@ -1,9 +1,11 @@
 """Running one program: no shell, output by lines, and a failure that says what the program said last."""
 
 import os
+import queue
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +16,7 @@ Progress = Callable[[str], None]
 
 _KEPT_LINES = 12
 _END_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
 # No program that is started here has a use for them, and some of them read or build what strangers wrote.
 _WITHHELD = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"})
 
@@ -62,10 +65,12 @@ def run(
             process_group=0,  # so that a build ends whole: pip, cmake and every compiler
         ) as child:
             try:
-                for line in child.stdout or ():
+                for line in _lines(child):
                     lines.append(line.rstrip("\n"))
                     on_line(lines[-1])
-                child.wait()
+                while child.returncode is None:
+                    with suppress(subprocess.TimeoutExpired):
+                        child.wait(_LOOK_SECONDS)
             except BaseException:
                 _end(child)
                 raise
@@ -105,6 +110,33 @@ def capture(
         said = done.stderr.decode(errors="replace").splitlines()
         raise error(what=what, why=f"exit code {done.returncode}: {_last(said)}", fix=fix)
     return done.stdout
+
+
+def _lines(child: "subprocess.Popen[str]") -> Iterator[str]:
+    """Yield the lines of a program as they come.
+
+    They are read by another thread: a signal that comes just before a read begins is seen when that ends, which may
+    be never, and here after a second.
+    """
+    read: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def pump() -> None:
+        try:
+            with suppress(OSError, ValueError):  # closed, when it is ended
+                for line in child.stdout or ():
+                    read.put(line)
+        finally:
+            read.put(None)
+
+    threading.Thread(target=pump, name="output", daemon=True).start()
+    while True:
+        try:
+            line = read.get(timeout=_LOOK_SECONDS)
+        except queue.Empty:
+            continue
+        if line is None:
+            return
+        yield line
 
 
 def _end(child: "subprocess.Popen[str]") -> None:
