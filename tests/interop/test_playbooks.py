@@ -1,0 +1,150 @@
+"""Our playbooks, run by the Ansible that a release brings: below a folder, with a stand-in for systemctl."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.host.test_playbook import ANSIBLE, module, tasks
+from tests.host.test_uninstall import BOOK, STAYS, WATCHERS, written
+from tests.support.peers import peer_python
+
+yaml = pytest.importorskip("yaml")
+
+pytestmark = pytest.mark.interop
+
+_WATCHED = """#!/bin/sh
+echo "$@" >> {log}
+[ -e {root}/etc/systemd/system/prometheus.service.d/sealift.conf ] && echo "  walls stand" >> {log}
+[ "$1" = show ] && printf "LoadState=loaded\\nActiveState=active\\n"
+[ "$1" = list-unit-files ] || exit 0
+grep -q nothing-installed {log}.how 2>/dev/null && exit 1
+shift; for each in "$@"; do case "$each" in *.service) echo "$each enabled enabled";; esac; done
+"""
+
+
+def ansible() -> Path:
+    """Return the program of a release's own environment."""
+    return peer_python("host").with_name("ansible-playbook")
+
+
+def test_ansible_accepts_the_playbook() -> None:
+    done = subprocess.run(
+        [str(ansible()), "--syntax-check", "site.yml"], cwd=ANSIBLE, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+_SYSTEMCTL = """#!/bin/sh
+[ "$1" = is-enabled ] && echo static && exit 0
+[ -e {silent} ] && echo "Failed to get properties: Connection timed out" >&2 && exit 1
+[ "$1" = show ] && printf "LoadState=loaded\\nActiveState=active\\n"
+exit 0
+"""
+
+
+def test_a_plan_reads_alike_whether_or_not_systemd_answers_its_handlers(tmp_path: Path) -> None:
+    silent, programs = tmp_path / "silent", tmp_path / "bin"
+    programs.mkdir()
+    (programs / "systemctl").write_text(_SYSTEMCTL.format(silent=silent))
+    (programs / "systemctl").chmod(0o755)
+    handlers = [
+        task for where, task in tasks() if module(task) == "ansible.builtin.systemd_service" and "/handlers/" in where
+    ]
+    play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": handlers}
+    book = tmp_path / "book.yml"
+    book.write_text(yaml.safe_dump([play]))
+
+    def told() -> str:
+        done = subprocess.run(
+            [str(ansible()), "--check", "-e", f"ansible_python_interpreter={sys.executable}", str(book)],
+            capture_output=True,
+            check=True,
+            env={**os.environ, "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"), "ANSIBLE_HOME": str(tmp_path / "home")}
+            | {"PATH": f"{programs}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1"},
+            text=True,
+        )
+        return done.stdout
+
+    answered = told()
+    silent.touch()
+
+    assert told() == answered
+    assert answered.count("changed: [localhost]") >= 6
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Path:
+    """A folder with every file that roles write, as on a box that is watched."""
+    for path in written():
+        file = tmp_path / "root" / path[1:]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("# Written by the install from the site file; changes are lost.\n")
+    return tmp_path
+
+
+def uninstalled(box: Path) -> list[str]:
+    """Run the playbook below the folder; return what systemctl was asked, in turn."""
+    root, programs = box / "root", box / "bin"
+    programs.mkdir(exist_ok=True)
+    (programs / "systemctl").write_text(_WATCHED.format(log=box / "asked", root=root))
+    (programs / "systemctl").chmod(0o755)
+    book = box / "book.yml"
+    book.write_text(re.sub(r"(?<=[\s'\[])/(etc|usr)/", rf"{root}/\1/", BOOK.read_text()))
+    done = subprocess.run(
+        [
+            *[str(ansible()), "-i", str(ANSIBLE / "inventory/localhost.yml"), str(book)],
+            *["-e", f"ansible_python_interpreter={sys.executable}", "-e", '{"sealift_units": ["sealift.target"]}'],
+        ],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"), "ANSIBLE_HOME": str(box / "home")}
+        | {"PATH": f"{programs}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1"},
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return (box / "asked").read_text().splitlines()
+
+
+def left(box: Path) -> set[str]:
+    root = box / "root"
+    return {f"/{path.relative_to(root)}" for path in root.rglob("*") if not path.is_dir()}
+
+
+def test_what_watches_the_box_is_stopped_behind_its_walls_and_before_what_it_watches(box: Path) -> None:
+    """Scenario: Prometheus keeps its rules in memory, and mails that the gateway is down once it was taken off."""
+    asked = uninstalled(box)
+
+    (at,) = (place for place, line in enumerate(asked) if line.startswith("disable") and "prometheus" in line)
+    assert {"--now", *(f"{name}.service" for name in WATCHERS)} <= {*asked[at].split()}
+    assert asked[at + 1] == "  walls stand"
+    assert at < min(place for place, line in enumerate(asked) if line.startswith("stop"))
+    assert left(box) == STAYS
+
+
+def test_a_site_that_watches_its_machines_itself_keeps_what_does(box: Path) -> None:
+    """Scenario: monitoring was never on, and the site runs a Prometheus of its own on this machine."""
+    root = box / "root"
+    own = {f"/etc/default/{name}" for name in WATCHERS} | {"/etc/prometheus/prometheus.yml"}
+    for path in own:
+        (root / path[1:]).write_text("# The site's own.\n")
+    for name in WATCHERS:
+        (root / f"etc/systemd/system/{name}.service.d/sealift.conf").unlink()
+
+    asked = uninstalled(box)
+
+    assert not [line for line in asked if "prometheus" in line]
+    assert left(box) == STAYS | own
+
+
+def test_where_an_install_was_cut_off_before_debians_packages_it_goes_on(box: Path) -> None:
+    (box / "asked.how").write_text("nothing-installed")
+
+    asked = uninstalled(box)
+
+    assert not [line for line in asked if line.startswith(("stop", "disable")) and "prometheus" in line]
+    assert left(box) == STAYS
