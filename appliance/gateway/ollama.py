@@ -145,11 +145,12 @@ def _loaded(routes: Routes) -> list[Route]:
 
 
 def _listed(route: Route) -> dict[str, Any]:
-    size = {"size": route.weights_bytes} if route.weights_bytes else {}
+    size = {"size": route.weights.bytes} if route.weights.bytes else {}
+    kind = {"format": route.weights.format, "quantization_level": route.weights.quantization}
     return size | {
         "name": route.name,
         "model": route.name,
         "modified_at": to_text(datetime.fromtimestamp(route.created, UTC)),
         "digest": route.model_digest.removeprefix("sha256:"),
-        "details": {"format": "", "family": "", "families": [], "parameter_size": "", "quantization_level": ""},
+        "details": {"family": "", "families": [], "parameter_size": "", **kind},
     }

@@ -50,7 +50,7 @@ class Route:
         has_tools: Whether its engine calls functions.
         engine: Its kind, as its descriptor names it; empty where that is not known.
         embedding: How it makes embeddings; None where it makes none.
-        weights_bytes: How much its weights are on the disk; 0 where that is not known.
+        weights: How much they are on the disk, and of which kind, as far as that is known.
         also: Other names that callers may use for it.
     """
 
@@ -68,7 +68,7 @@ class Route:
     has_tools: bool = False
     engine: str = ""
     embedding: EmbeddingProfile | None = None
-    weights_bytes: int = 0
+    weights: staterows.Weights = staterows.UNTOLD
     also: tuple[str, ...] = (ALIAS,)
 
     def answers_to(self, name: str) -> bool:
@@ -374,7 +374,7 @@ class StateRoutes:
             has_tools=staterows.has_tools(descriptor, runtime),
             engine=str(descriptor.get("engine") or ""),
             also=self._also(version) if line == FIRST_LINE else (),
-            weights_bytes=staterows.weights_bytes(descriptor),
+            weights=staterows.weights(descriptor),
             embedding=None if embedding is None else EmbeddingProfile.from_json(embedding, "runtime.embedding"),
         )
 

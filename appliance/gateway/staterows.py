@@ -1,6 +1,8 @@
 """What a gateway asks the tables of the state for, whichever release left them there."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, inspect, null, select
@@ -66,6 +68,24 @@ def has_tools(descriptor: Mapping[str, Any], runtime: Mapping[str, Any]) -> bool
     return descriptor.get("engine") == "llama.cpp"
 
 
-def weights_bytes(descriptor: Mapping[str, Any]) -> int:
-    """Return how many bytes the files are that hold a version's weights, as its descriptor says."""
-    return sum(int(one.get("length", 0)) for one in descriptor.get("files", ()) if one.get("role") == "weights")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """What is told of a version's weights: how much they are, in which form, and how they are quantized."""
+
+    bytes: int = 0
+    format: str = ""
+    quantization: str = ""
+
+
+UNTOLD: Final = Weights()
+
+
+def weights(descriptor: Mapping[str, Any]) -> Weights:
+    """Return what a descriptor says of a version's weights; what it does not say is empty."""
+    files = [one for one in descriptor.get("files", ()) if one.get("role") == "weights"]
+    forms = {Path(str(one.get("path", ""))).suffix.removeprefix(".") for one in files}
+    return Weights(
+        bytes=sum(int(one.get("length", 0)) for one in files),
+        format=next((form for form in ("gguf", "safetensors") if form in forms), ""),
+        quantization=str(descriptor.get("quantization") or ""),
+    )

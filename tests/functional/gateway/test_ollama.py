@@ -13,6 +13,7 @@ from appliance.config import LimitsSection
 from appliance.gateway.ollama_reading import Ollama
 from appliance.gateway.parameters import Endpoint
 from appliance.gateway.problems import Problem
+from appliance.gateway.staterows import Weights
 from appliance.serve.engine import BEYOND_OPENAI
 from tests.support.engine import MODEL_DIGEST, Script
 from tests.support.gateway import MODEL, Rig, gateway
@@ -307,8 +308,10 @@ def test_what_is_listed_has_the_size_of_its_weights_where_it_is_known(rig: Rig) 
         return [one.get("size") for each in listed for one in each["models"]]
 
     assert sizes() == [None, None]
-    rig.promote(weights_bytes=88_000_000)
+    rig.promote(weights=Weights(bytes=88_000_000, format="gguf", quantization="Q4_1"))
     assert sizes() == [88_000_000, 88_000_000]
+    shown = rig.ask({"model": MODEL}, path="/api/show").get_json()["details"]
+    assert (shown["format"], shown["quantization_level"]) == ("gguf", "Q4_1")
 
 
 def test_what_is_to_be_unloaded_stays_loaded_and_its_caller_is_told(rig: Rig) -> None:

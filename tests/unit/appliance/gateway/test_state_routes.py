@@ -11,6 +11,7 @@ from appliance.audit.memory import MemoryLedger
 from appliance.config import Config, Places
 from appliance.gateway.problems import Problem
 from appliance.gateway.routing import ALIAS, Canary, Lines, Route, Serving, StateRoutes, require_route
+from appliance.gateway.staterows import Weights
 from appliance.promote.canary import offset_of
 from appliance.state import held, migrating, projection
 from appliance.state.database import writing
@@ -44,16 +45,19 @@ def serving(places: Places, state: Engine, ledger: MemoryLedger) -> Serving:
 def test_a_version_is_as_large_as_the_weights_that_its_descriptor_names(
     places: Places, state: Engine, ledger: MemoryLedger
 ) -> None:
-    assert serving(places, state, ledger).production.weights_bytes == 0
+    assert serving(places, state, ledger).production.weights.bytes == 0
     lengths = (("weights", 700), ("weights", 300), ("tokenizer", 50))
-    files = [{"path": "x", "role": role, "sha256": "0" * 64, "length": length} for role, length in lengths]
+    files = [
+        {"path": f"data/models/m/{role}.gguf", "role": role, "sha256": "0" * 64, "length": length}
+        for role, length in lengths
+    ]
     digest = "c" * 64
     registered = bodies(digest)["model.registered"]
-    descriptor = {**registered["descriptor"], "files": files}
+    descriptor = {**registered["descriptor"], "files": files, "quantization": "Q8_0"}
     ledger.append("model.registered", {**registered, "name": "large", "descriptor": descriptor})
     ledger.append("promotion.made", {**bodies(digest)["promotion.made"], "approvals": [approval("ada")]})
 
-    assert serving(places, state, ledger).production.weights_bytes == 1000
+    assert serving(places, state, ledger).production.weights == Weights(bytes=1000, format="gguf", quantization="Q8_0")
 
 
 def test_what_another_line_serves_tries_and_stops_is_not_taken_for_line_1_s(
