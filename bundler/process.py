@@ -1,10 +1,11 @@
 """Running one program: no shell, output by lines, and a failure that says what the program said last."""
 
+import codecs
+import io
 import os
-import queue
+import select
 import signal
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ Progress = Callable[[str], None]
 _KEPT_LINES = 12
 _END_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
+_READ_BYTES = 65536
 # No program that is started here has a use for them, and some of them read or build what strangers wrote.
 _WITHHELD = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"})
 
@@ -60,14 +62,12 @@ def run(
             stderr=subprocess.STDOUT,
             env={**_inherited(), **(environment or {})},
             cwd=folder,
-            text=True,
-            errors="replace",
             process_group=0,  # so that a build ends whole: pip, cmake and every compiler
         ) as child:
             try:
                 for line in _lines(child):
-                    lines.append(line.rstrip("\n"))
-                    on_line(lines[-1])
+                    lines.append(line)
+                    on_line(line)
                 while child.returncode is None:
                     with suppress(subprocess.TimeoutExpired):
                         child.wait(_LOOK_SECONDS)
@@ -112,34 +112,31 @@ def capture(
     return done.stdout
 
 
-def _lines(child: "subprocess.Popen[str]") -> Iterator[str]:
-    """Yield the lines of a program as they come.
+def _lines(child: "subprocess.Popen[bytes]") -> Iterator[str]:
+    """Yield the lines of a program as they come, without their ends.
 
-    They are read by another thread: a signal that comes just before a read begins is seen when that ends, which may
-    be never, and here after a second.
+    A signal that comes just before a read begins is seen when that ends, which may be never; so it is looked whether
+    there is something to read, for a second at a time.
     """
-    read: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-
-    def pump() -> None:
-        try:
-            with suppress(OSError, ValueError):  # closed, when it is ended
-                for line in child.stdout or ():
-                    read.put(line)
-        finally:
-            read.put(None)
-
-    threading.Thread(target=pump, name="output", daemon=True).start()
+    assert child.stdout is not None  # noqa: S101 - it is a pipe
+    output = child.stdout.fileno()
+    waiting = select.poll()
+    waiting.register(output, select.POLLIN)
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), translate=True)
+    rest = ""
     while True:
-        try:
-            line = read.get(timeout=_LOOK_SECONDS)
-        except queue.Empty:
+        if not waiting.poll(_LOOK_SECONDS * 1000):
             continue
-        if line is None:
+        raw = os.read(output, _READ_BYTES)
+        *lines, rest = (rest + decoder.decode(raw, final=not raw)).split("\n")
+        yield from lines
+        if not raw:
+            if rest:
+                yield rest
             return
-        yield line
 
 
-def _end(child: "subprocess.Popen[str]") -> None:
+def _end(child: "subprocess.Popen[bytes]") -> None:
     """End a program's whole group: asked first, then at once."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):

@@ -142,7 +142,9 @@ class Answering:
         of_caller = caller_fields(route, key_id=arrival.key.key_id, keys=self.keys, priority=wish.priority)
         session = caller.conversation if self.is_sticky else ""
         starting = partial(upstream.start, _ROUTES[asked.endpoint], session=session, goes_on=caller.goes_on, left=left)
-        start = asking(starting, body | of_caller, masked_asked)
+        start = asking(
+            starting, body | of_caller, masked_asked, still=partial(self.beginning.require_still, arrival, route)
+        )
         before = Before(self.caches.answers, self._kept_at(arrival, body, masked_asked, route), start)
         question = Question(
             endpoint=asked.endpoint,
@@ -157,6 +159,7 @@ class Answering:
             flagged=flagged,
             cache="hit" if before.result == "hit" else "",
             wish=wish,
+            prompts=max(len(asked.prompts), 1),
             start=before.start,
             keep=before.keep,
         )
@@ -340,7 +343,12 @@ def _whole(exchange: Exchange, writer: Writer, asked: Asked) -> Response:
     try:
         untrusted = exchange.answer()
         assembly = exchange.assembly()
-        assembly.expect(asked.all_answers, is_json=asked.response_format is not None, names=asked.function_names)
+        assembly.expect(
+            asked.all_answers,
+            is_json=asked.response_format is not None,
+            names=asked.function_names,
+            prompts=asked.prompts,
+        )
         for part in parts_of(untrusted):
             for _ in assembly.take(part):
                 pass

@@ -5,7 +5,7 @@ the ledger. Each answer's thoughts, its text and each tool call's arguments are 
 hold-back.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from appliance.errors import EngineProtocolError
@@ -138,15 +138,19 @@ class Assembly:
         self.usage: Usage | None = None
         self.answers = [Answer(tokens, is_json=False, names={})]
 
-    def expect(self, answers: int, *, is_json: bool, names: Mapping[str, str]) -> None:
+    def expect(self, answers: int, *, is_json: bool, names: Mapping[str, str], prompts: Sequence[str] = ()) -> None:
         """Say what comes.
 
         Args:
             answers: How many.
             is_json: Whether their texts are JSON: then identifiers are put inside its strings.
             names: What functions are called with their tokens, by the engine's names for them.
+            prompts: Where there are several, as the engine is told them: nothing of one is put back into the answers
+                to another, where a model that counts from one would take one person's number for another's.
         """
-        self.answers = [Answer(self._tokens, is_json=is_json, names=names) for _ in range(answers)]
+        maps = [self._tokens.of(prompt) for prompt in prompts] if len(prompts) > 1 else [self._tokens]
+        each = answers // len(maps)
+        self.answers = [Answer(maps[at // each], is_json=is_json, names=names) for at in range(answers)]
 
     @property
     def text(self) -> str:

@@ -65,6 +65,7 @@ class Question:
         characters: How long the texts are.
         cache: What a cache gave of the answer: `hit`, `part`; nothing where an engine makes all of it. A `hit` asks no
             engine, so it takes no place; a stream does, since places bound how many are read at once, and how slowly.
+        prompts: How many there are, which the engine is asked in turn.
         start: Sends it; called when there is a place.
         keep: Told of a whole answer whose outcome is durable.
         is_whole: Whether the answer is read by `Exchange.answer`, which waits for the intent.
@@ -82,6 +83,7 @@ class Question:
     is_whole: bool = False
     flagged: tuple[str, ...] = ()
     cache: str = ""
+    prompts: int = 1
     start: Callable[[], EngineCall]
     keep: Callable[[], None] = lambda: None
     wish: Wish | None = None
@@ -160,7 +162,7 @@ class Beginning:
             began=come.began,
             call=call,
             tokens=tokens,
-            release=_both(unwatch, place.give_back),
+            release=_both(unwatch, place.give_back, is_measured=question.cache != "hit"),
             settle=partial(self.settle, held),
             witnesses=self.witnesses,
         )
@@ -193,19 +195,28 @@ class Beginning:
             most=most,
             line=line,
             model=route.name,
-            kind=f"{question.endpoint} {route.name}",
+            kind=f"{question.endpoint} {route.name}{f' x{question.prompts}' if question.prompts > 1 else ''}",
         )
         if place.position:
             try:
-                self.permit.require()
-                if self.routes.is_stopped(key_id=come.key.key_id, department=come.key.department):
-                    raise problems.stopped()
-                if route.model_digest not in self.routes.lines().loaded:
-                    raise problems.moved_on()
+                self.require_still(come, route)
             except BaseException:
                 place.give_back()
                 raise
         return place
+
+    def require_still(self, come: Come, route: Route) -> None:
+        """Return where what was true when a request came is true: asked after it waited, and between its prompts.
+
+        Raises:
+            Problem: Its key was stopped meanwhile, or what was to answer does not any more.
+            NotActiveError: Another box serves now.
+        """
+        self.permit.require()
+        if self.routes.is_stopped(key_id=come.key.key_id, department=come.key.department):
+            raise problems.stopped()
+        if route.model_digest not in self.routes.lines().loaded:
+            raise problems.moved_on()
 
 
 def replaced(counts: Mapping[PhiClass, int], mode: PhiMode) -> str:
@@ -215,9 +226,9 @@ def replaced(counts: Mapping[PhiClass, int], mode: PhiMode) -> str:
     return ", ".join(f"{one.value}={counts[one]}" for one in PhiClass if one in counts)
 
 
-def _both(unwatch: Callable[[], None], give_back: GiveBack) -> GiveBack:
+def _both(unwatch: Callable[[], None], give_back: GiveBack, *, is_measured: bool) -> GiveBack:
     def release(*, answered: bool = False) -> None:
         unwatch()
-        give_back(answered=answered)
+        give_back(answered=answered and is_measured)
 
     return release

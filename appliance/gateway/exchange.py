@@ -156,7 +156,7 @@ class Exchange:
         """Record that no whole answer could be given; return what the caller is told, if still there."""
         if self._is_refused:
             return from_error(error)
-        if self.call.is_cancelled:
+        if self.call.is_cancelled or (isinstance(error, Problem) and error.status == CALLER_LEFT):
             self.abandon()
             return Problem(CALLER_LEFT, "caller_left", "The caller left.", recorded=True)
         if not isinstance(error, SealiftError | Problem):

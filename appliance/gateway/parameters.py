@@ -249,9 +249,10 @@ def _prompts(given: Mapping[str, Any], max_characters: int) -> tuple[str, ...]:
     known = [text for text in texts if isinstance(text, str)]
     if not 1 <= len(texts) <= MAX_ANSWERS or len(known) < len(texts):
         raise invalid("prompt", f"The prompt is a text, or a list of 1 to {MAX_ANSWERS}.")
-    if not all(known):
+    prompts = tuple(read_text(text, param="prompt", max_characters=max_characters) for text in known)
+    if not all(prompts):
         raise invalid("prompt", "The prompt is empty.")
-    return tuple(read_text(text, param="prompt", max_characters=max_characters) for text in known)
+    return prompts
 
 
 def _max_tokens(given: Mapping[str, Any], limits: LimitsSection) -> int:

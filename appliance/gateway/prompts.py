@@ -12,23 +12,31 @@ from typing import Any
 from appliance.errors import EngineProtocolError
 from appliance.gateway.calls import EngineCall
 from appliance.gateway.parameters import Asked
+from appliance.gateway.problems import caller_left
 from appliance.gateway.reading import Usage, parts_of
 
 Start = Callable[[], EngineCall]
 
 
-def asking(start: Callable[[Mapping[str, Any]], EngineCall], body: Mapping[str, Any], asked: Asked) -> Start:
+def asking(
+    start: Callable[[Mapping[str, Any]], EngineCall],
+    body: Mapping[str, Any],
+    asked: Asked,
+    *,
+    still: Callable[[], None],
+) -> Start:
     """Return what asks an engine, once or for each prompt in turn.
 
     Args:
         start: Sends one body.
         body: What the engine is asked, with the first prompt.
         asked: The request.
+        still: Raises where the next prompt is not to be asked any more.
     """
     if not asked.more_prompts:
         return partial(start, body)
     starts = [partial(start, {**body, "prompt": prompt}) for prompt in asked.prompts]
-    return partial(InTurn, starts, answers=asked.answers)
+    return partial(InTurn, starts, answers=asked.answers, still=still)
 
 
 class InTurn:
@@ -37,14 +45,16 @@ class InTurn:
     Args:
         starts: Ask the engine, one for each prompt; the first is called at once.
         answers: How many each has.
+        still: Called before each further one; raises where that is not to be asked any more.
 
     Raises:
         EngineUnavailableError: Nobody listens.
     """
 
-    def __init__(self, starts: Sequence[Start], *, answers: int) -> None:
+    def __init__(self, starts: Sequence[Start], *, answers: int, still: Callable[[], None] = lambda: None) -> None:
         self._starts = starts
         self._answers = answers
+        self._still = still
         self._lock = threading.Lock()
         self._is_cancelled = False
         self._call = starts[0]()
@@ -65,8 +75,8 @@ class InTurn:
         self._call.close()
 
     def fileno(self) -> int:
-        """Return what can be read when the first answer begins to come; see `EngineCall`."""
-        return self._call.fileno()
+        """Return -1: the record of the request is waited for first, since more is asked when the first one answered."""
+        return -1
 
     def opened(self) -> None:
         """Wait until the first prompt is accepted; see `EngineCall`."""
@@ -98,6 +108,9 @@ class InTurn:
         """Return the call of a prompt, which is asked now unless it is the first."""
         if number:
             self._call.close()
+            self._still()
+            if self.is_cancelled:
+                raise caller_left()
             call = self._starts[number]()
             with self._lock:
                 self._call = call

@@ -284,9 +284,12 @@ class Queue:
         return max(wait, self._first_free(running, now) + self._work(own, now) / ticket.most)
 
     def _first_free(self, running: Collection[Ticket], now: float) -> float:
-        """Return in how many seconds the first of these ends: where all are alike, a pace divided by their number."""
-        kinds = Counter(one.kind for one in running)
-        ends = sum(count / self._held_seconds(kind, now) for kind, count in kinds.items())
+        """Return in how many seconds the first of these ends: where all are alike, a pace divided by their number.
+
+        One that runs for longer than those before it goes on for as long again: some are left before they end, and say
+        so in no pace.
+        """
+        ends = sum(1 / max(self._held_seconds(one.kind, now), _age(one, now)) for one in running)
         return 1 / ends if ends else 0.0
 
     def _work(self, tickets: Collection[Ticket], now: float) -> float:
@@ -295,13 +298,10 @@ class Queue:
         return sum(count * self._held_seconds(kind, now) for kind, count in kinds.items())
 
     def _held_seconds(self, kind: str, now: float) -> float:
-        """Return how long a request of a kind holds a place; of one that was never measured as long as one has yet.
-
-        Those that run for longer than the ones before say so before they end: some are left by their callers first.
-        """
-        ages = [now - one.began for one in self._running.values() if one.kind == kind and one.began is not None]
+        """Return how long a request of a kind holds a place; of one that was never measured as long as one has yet."""
         if pace := self.pace.of(kind):
-            return max([pace, *([sum(ages) / len(ages)] if ages else [])])
+            return pace
+        ages = (now - one.began for one in self._running.values() if one.kind == kind and one.began is not None)
         return max([_LEAST_SECONDS, *ages])
 
     def _is_below(self, priority: Priority) -> bool:
@@ -323,6 +323,10 @@ class Queue:
             self._counts[ticket.priority] -= 1
             self._held[ticket.caller] -= 1
         return ticket
+
+
+def _age(ticket: Ticket, now: float) -> float:
+    return 0.0 if ticket.began is None else now - ticket.began
 
 
 def _order(ticket: Ticket, behind: Collection[str]) -> tuple[float, int]:

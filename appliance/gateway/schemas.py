@@ -9,6 +9,7 @@ from typing import Any, Final
 from appliance.config import LimitsSection
 from appliance.gateway import feedback, parameters
 from appliance.gateway.embedding_reading import MOST_INPUTS
+from appliance.gateway.formats import MAX_ANSWERS
 from appliance.gateway.parameters import Endpoint
 from media.embedding import MOST_DIMENSIONS
 
@@ -140,7 +141,7 @@ def _shapes(limits: LimitsSection, names: list[str]) -> Mapping[str, Schema]:
     return {
         "model": _name(names),
         "messages": {"type": "array", "minItems": 1, "maxItems": 2048, "items": message},
-        "prompt": {"anyOf": [prompt, {"type": "array", "minItems": 1, "maxItems": 1, "items": prompt}]},
+        "prompt": {"anyOf": [prompt, {"type": "array", "minItems": 1, "maxItems": MAX_ANSWERS, "items": prompt}]},
         "max_tokens": tokens,
         "max_completion_tokens": tokens,
         "temperature": {"type": ["number", "null"], "minimum": 0, "maximum": 2},

@@ -59,6 +59,11 @@ class TokenMap:
         """Return what a match of `TOKEN` stands for; None when this request has no such token."""
         return self.values.get((match[1].upper(), int(match[2])))
 
+    def of(self, text: str) -> "TokenMap":
+        """Return what the tokens in a masked text stand for, and nothing of the others."""
+        found = ((match[1].upper(), int(match[2])) for match in TOKEN.finditer(text))
+        return TokenMap(values={token: self.values[token] for token in found if token in self.values})
+
     def restore(self, text: str) -> str:
         """Return `text` with the tokens of this request replaced; unknown ones stay."""
 

@@ -127,13 +127,15 @@ def similarity_judge(store: ContentStore, *, but: str) -> ModelDescriptor | None
         but: The version under test, which never judges itself.
 
     Raises:
-        MalformedError: What is declared makes no embeddings.
+        MalformedError: What is declared makes no embeddings, or what is declared does not read.
+        StoreDamagedError, UnknownReleaseError: What is declared is not here whole: another judge would judge otherwise.
     """
     for stored in reversed(store.releases()):
-        for brought in described(stored):
-            if isinstance(brought, SealiftError) or SIMILARITY not in brought.judges:
+        for fields in _said(stored):
+            judges = fields.get("judges", [])
+            if not isinstance(judges, list) or SIMILARITY not in judges:
                 continue
-            descriptor = brought.descriptor
+            descriptor = _brought(stored, fields).descriptor
             if descriptor.runtime.embedding is None:
                 raise MalformedError(
                     what=f"{descriptor.name} is declared to judge similarity and makes no embeddings",
@@ -143,6 +145,14 @@ def similarity_judge(store: ContentStore, *, but: str) -> ModelDescriptor | None
             if descriptor.model_digest != but:
                 return descriptor
     return None
+
+
+def _said(stored: StoredRelease) -> Iterator[Mapping[str, Any]]:
+    """Yield what a release says of each model; one whose word does not read declares nothing."""
+    try:
+        yield from models(stored)
+    except SealiftError:
+        return
 
 
 def pins(stored: StoredRelease, model_digest: str) -> Mapping[str, str]:

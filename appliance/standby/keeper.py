@@ -340,7 +340,7 @@ class Keeper:
                 self._hearing.heard(whole.peer, self._now())
             whole.compare(untrusted, self._now())
         except (SealiftError, OSError):
-            return None
+            return whole.why or None
         return whole.why
 
     def _settle(self) -> None:

@@ -342,3 +342,15 @@ def test_those_that_run_for_longer_than_the_ones_before_say_so_before_they_end()
 
     assert queue.expected_seconds(waiting, 3.0) == pytest.approx(5.0)
     assert queue.expected_seconds(waiting, 60.0) == pytest.approx(60.0)
+
+
+@pytest.mark.parametrize("age", [130.0, 3600.0])
+def test_one_that_runs_for_very_long_lets_nobody_be_refused_beside_others_that_end(age: float) -> None:
+    queue = Queue(Bounds(places=2, waiting=64), Pace(mean_seconds={"chat": 2.0}))
+    queue.enter(_ticket(1, Priority.INTERACTIVE, 0.0), 0.0)
+    queue.enter(_ticket(2, Priority.INTERACTIVE, age - 1.0), age - 1.0)
+
+    for number in range(3, 13):
+        waiting = _ticket(number, Priority.INTERACTIVE, age, seconds=30.0)
+        queue.enter(waiting, age)
+        assert queue.expected_seconds(waiting, age) <= 2.0 + (number - 3) * 1.0 + 0.1

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from appliance.errors import EngineProtocolError
+from appliance.gateway import problems
 from appliance.gateway.calls import Replayed
 from appliance.gateway.prompts import InTurn
 from tests.support.echo_engine import echo_engine
@@ -173,3 +174,65 @@ def test_a_place_is_held_once(tmp_path: Path) -> None:
             thread.join(30)
 
     assert answers == [200, 200]
+
+
+def test_a_prompt_of_nothing_but_control_characters_is_an_empty_one(rig: Rig) -> None:
+    for prompts in (["\x01", "abc SSN 123-45-6789"], ["abc", "\x01"], "\x01"):
+        refused = rig.ask({"model": MODEL, "prompt": prompts, "stop": "SSN 123-45-6789"}, path=PATH)
+        assert (refused.status_code, refused.get_json()["error"]["param"]) == (400, "prompt")
+    assert not rig.engine.asked
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_nobodys_identifier_comes_back_in_the_answer_to_another_prompt(rig: Rig, *, stream: bool) -> None:
+    """A model that counts from one says `[SSN_1]` of the second person, too."""
+    rig.engine.script = Script(text="It is [SSN_1].")
+    prompts = ["SSN 123-45-6789", "SSN 234-56-7890"]
+
+    response = rig.ask({**LIST, "prompt": prompts, "stream": stream}, path=PATH)
+
+    told = events(response.data)[:-1] if stream else [response.get_json()]
+    texts = _texts([choice for event in told for choice in event["choices"]])
+    assert texts == {0: "It is 123-45-6789.", 1: "It is [SSN_1]."}
+
+
+def test_a_stop_between_two_prompts_asks_no_more() -> None:
+    started: list[int] = []
+    said = {"choices": [{"index": 0, "text": "x", "finish_reason": "stop"}]}
+
+    def start(number: int) -> Replayed:
+        started.append(number)
+        return Replayed((said,))
+
+    def stopped() -> None:
+        raise problems.stopped()
+
+    call = InTurn([lambda: start(0), lambda: start(1)], answers=1, still=stopped)
+    with pytest.raises(problems.Problem):
+        call.answer()
+    assert started == [0]
+
+    left = InTurn([lambda: start(0), lambda: start(1)], answers=1)
+    words = left.events()
+    next(words)
+    left.cancel()
+    with pytest.raises(problems.Problem):
+        next(words)
+    assert started == [0, 0]
+
+
+def test_a_later_prompt_that_is_too_long_is_named_as_a_prompt_in_a_stream(rig: Rig) -> None:
+    first = Script(events=({"choices": [{"index": 0, "text": "x", "finish_reason": "stop"}]},))
+    rig.engine.script = first
+    refused = Script(refuse=(400, "context_length_exceeded"))
+
+    def next_script() -> None:
+        rig.engine.script = refused
+
+    stream = rig.client.post(PATH, json={**LIST, "stream": True}, headers=rig.headers())
+    chunks: Iterator[Any] = iter(stream.response)
+    next(chunks)
+    next_script()
+    rest = events(b"".join(chunks))
+
+    assert rest[-1]["error"]["param"] == "prompt"
