@@ -343,12 +343,7 @@ def _whole(exchange: Exchange, writer: Writer, asked: Asked) -> Response:
     try:
         untrusted = exchange.answer()
         assembly = exchange.assembly()
-        assembly.expect(
-            asked.all_answers,
-            is_json=asked.response_format is not None,
-            names=asked.function_names,
-            prompts=asked.prompts,
-        )
+        assembly.expect(asked)
         for part in parts_of(untrusted):
             for _ in assembly.take(part):
                 pass

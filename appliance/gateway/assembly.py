@@ -5,14 +5,16 @@ the ledger. Each answer's thoughts, its text and each tool call's arguments are 
 hold-back.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from appliance.errors import EngineProtocolError
 from appliance.gateway.likelihoods import Likelihood
+from appliance.gateway.parameters import Asked
 from appliance.gateway.reading import CallPiece, Finish, FinishReason, Part, Said, Text, Thought, Usage
 from appliance.phi.restore import Restorer, as_it_is, inside_json
 from appliance.phi.tokens import TokenMap
+from appliance.serve.stopping import StopBuffer
 
 
 @dataclass(slots=True)
@@ -33,7 +35,9 @@ class Answer:
         likelihoods: Of its tokens, where the engine told them.
     """
 
-    def __init__(self, tokens: TokenMap, *, is_json: bool, names: Mapping[str, str]) -> None:
+    def __init__(
+        self, tokens: TokenMap, *, is_json: bool, names: Mapping[str, str], stops: tuple[str, ...] = ()
+    ) -> None:
         self._tokens = tokens
         self._names = names
         self._content = Restorer(tokens, put=inside_json if is_json else as_it_is)
@@ -42,6 +46,8 @@ class Answer:
         self._text: list[str] = []
         self._thoughts: list[str] = []
         self._is_thinking = False
+        self._stops = StopBuffer(stops)
+        self._is_over = False
         self._held: tuple[Likelihood, ...] = ()
         self.finish_reason: FinishReason | None = None
         self.calls: dict[int, AssembledCall] = {}
@@ -69,11 +75,13 @@ class Answer:
 
     def take(self, part: Said | Finish) -> Iterator[Said]:
         """Take one part; yield what may be delivered now."""
+        if self._is_over and not isinstance(part, Finish):
+            return  # what the engine writes behind a stop text that it does not know
         if not isinstance(part, Thought) and self._is_thinking:  # nothing of a thought comes after what follows it
             yield from self._end_of_thought(part.choice)
         if isinstance(part, Text):
             self._held += part.likelihoods
-            text = self._content.feed(part.text)
+            text, self._is_over = self._stops.add(self._content.feed(part.text))
             yield from self._said(part if text == part.text else replace(part, text=text))
         elif isinstance(part, Thought):
             self._is_thinking = True
@@ -85,12 +93,15 @@ class Answer:
             name = self._tokens.restore(self._names[part.name]) if part.name in self._names else part.name
             yield from self._called(replace(part, name=name, arguments=restorer.feed(part.arguments)))
         else:
-            self.finish_reason = part.reason
+            self.finish_reason = "stop" if self._is_over else part.reason
 
     def close(self, choice: int) -> Iterator[Said]:
         """Yield what was held back; nothing comes after this."""
         yield from self._end_of_thought(choice)
-        yield from self._said(Text(text=self._content.finish(), choice=choice), is_last=True)
+        rest, is_over = ("", True) if self._is_over else self._stops.add(self._content.finish())
+        self.finish_reason = "stop" if is_over else self.finish_reason
+        text = rest if is_over else rest + self._stops.flush()
+        yield from self._said(Text(text=text, choice=choice), is_last=True)
         for index, restorer in self._arguments.items():
             rest = restorer.finish()
             yield from self._called(CallPiece(index=index, id="", name="", arguments=rest, choice=choice))
@@ -138,19 +149,22 @@ class Assembly:
         self.usage: Usage | None = None
         self.answers = [Answer(tokens, is_json=False, names={})]
 
-    def expect(self, answers: int, *, is_json: bool, names: Mapping[str, str], prompts: Sequence[str] = ()) -> None:
-        """Say what comes.
+    def expect(self, asked: Asked) -> None:
+        """Say what comes: how many answers, in which form, and where they end.
+
+        Where there are several prompts nothing of one is put back into the answers to another: a model that counts from
+        one would take one person's number for another's.
 
         Args:
-            answers: How many.
-            is_json: Whether their texts are JSON: then identifiers are put inside its strings.
-            names: What functions are called with their tokens, by the engine's names for them.
-            prompts: Where there are several, as the engine is told them: nothing of one is put back into the answers
-                to another, where a model that counts from one would take one person's number for another's.
+            asked: What the engine was asked.
         """
+        prompts, is_json = asked.prompts, asked.response_format is not None
         maps = [self._tokens.of(prompt) for prompt in prompts] if len(prompts) > 1 else [self._tokens]
-        each = answers // len(maps)
-        self.answers = [Answer(maps[at // each], is_json=is_json, names=names) for at in range(answers)]
+        stops = tuple(self._tokens.restore(stop) for stop in asked.own_stop)
+        self.answers = [
+            Answer(maps[at // asked.answers], is_json=is_json, names=asked.function_names, stops=stops)
+            for at in range(asked.all_answers)
+        ]
 
     @property
     def text(self) -> str:

@@ -118,6 +118,8 @@ class Asked:
         logit_bias: What is added to the logits of tokens of the served model's own vocabulary, by number.
         logprobs: With how many alternatives each token is told; None where no probabilities are wanted.
         response_format: The form of the answers; None for any text.
+        stop: Where the engine ends an answer.
+        own_stop: Where the gateway does, in the text that the caller gets; tokens stand in them, too.
         thinks: Whether a model that can think aloud is to do it before it answers; None leaves it to the model.
         function_names: How the engine calls a function whose name held an identifier, and that name with its token.
     """
@@ -143,6 +145,7 @@ class Asked:
     logprobs: int | None = None
     response_format: ResponseFormat | None = None
     stop: tuple[str, ...] = ()
+    own_stop: tuple[str, ...] = ()
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None

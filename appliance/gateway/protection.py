@@ -16,6 +16,7 @@ from appliance.gateway.formats import ResponseFormat
 from appliance.gateway.functionnames import fitted, with_names
 from appliance.gateway.messages import Message, ToolCall
 from appliance.gateway.parameters import Asked
+from appliance.gateway.stops import for_engine
 from appliance.gateway.widening import widened
 from appliance.phi.detect import Detector
 from appliance.phi.policy import PhiMode, protect
@@ -34,6 +35,7 @@ def protected(asked: Asked, *, mode: PhiMode, detector: Detector) -> tuple[Asked
         return asked, masked
     if masked.tokens.values:
         asked = with_names(widened(_rebuilt(asked, iter(masked.texts)), masked.tokens))
+        asked = dataclasses.replace(asked, stop=for_engine(asked.stop, masked.tokens), own_stop=asked.stop)
     return with_ids(asked), masked
 
 

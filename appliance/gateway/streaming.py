@@ -22,8 +22,7 @@ class AnswerStream:
 
     def __init__(self, exchange: Exchange, writer: Writer, asked: Asked) -> None:
         self._exchange = exchange
-        self._answers, self._is_json = asked.all_answers, asked.response_format is not None
-        self._names, self._prompts = asked.function_names, asked.prompts
+        self._asked = asked
         self._chunks = (chunk for chunk in self._write(writer) if chunk)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -41,7 +40,7 @@ class AnswerStream:
         yield writer.opening()
         try:
             assembly = exchange.assembly()
-            assembly.expect(self._answers, is_json=self._is_json, names=self._names, prompts=self._prompts)
+            assembly.expect(self._asked)
             for untrusted in exchange.call.events():
                 for part in parts_of(untrusted):
                     if isinstance(part, Said):
@@ -53,7 +52,7 @@ class AnswerStream:
             exchange.succeed()
         except Exception as error:  # noqa: BLE001 - the web server would log its text, and the caller must be told
             problem = exchange.fail(error)
-            if problem.param == "messages" and self._prompts:
+            if problem.param == "messages" and self._asked.prompts:
                 problem.param = "prompt"  # engines say what is too long, not what it came as
             yield writer.failed(problem)
             return
