@@ -176,10 +176,13 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
         chat = self.path == "/v1/chat/completions"
         said, reason = _said(body, script)
         self.server.engine.started.set()
-        usage = {"prompt_tokens": count, "completion_tokens": len(said), "total_tokens": count + len(said)}
+        answers = body.get("n") or 1
+        made = len(said) * answers
+        usage = {"prompt_tokens": count, "completion_tokens": made, "total_tokens": count + made}
         usage = dict(script.usage or usage)
         if body.get("stream"):
-            self._stream(said, reason, chat=chat, script=script, usage=usage if script.counts else None)
+            told = usage if script.counts else None
+            self._stream(said, reason, chat=chat, script=script, usage=told, answers=answers)
             return
         self._wait(script)
         if script.error_after is not None:
@@ -190,7 +193,8 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
         calls = [{**call, "type": "function"} for call in script.tool_calls]
         message = {"role": "assistant", "content": "".join(said), **({"tool_calls": calls} if calls else {})}
         choice = {"message": message} if chat else {"text": "".join(said)}
-        answer = {"id": "x", "choices": [{"index": 0, **choice, "finish_reason": reason}], "usage": usage}
+        choices = [{"index": index, **choice, "finish_reason": reason} for index in range(answers)]
+        answer = {"id": "x", "choices": choices, "usage": usage}
         if script.events is not None:
             answer = script.events[0]
         self.send_json(answer, keep=0.5 if script.tear_inside else 1.0)
@@ -208,7 +212,7 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
         self.send_json(_vectors(body["input"], counts=script.counts) if script.events is None else script.events[0])
 
     def _stream(
-        self, said: list[str], reason: str, *, chat: bool, script: Script, usage: dict[str, int] | None
+        self, said: list[str], reason: str, *, chat: bool, script: Script, usage: dict[str, int] | None, answers: int
     ) -> None:
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
@@ -222,7 +226,12 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
                 if event is None:
                     self._tear()
                     return
-                self._event(event)
+                for index in range(answers if event.get("choices") else 1):
+                    self._event(
+                        {**event, "choices": [{**one, "index": index} for one in event.get("choices", [])]}
+                        if index
+                        else event
+                    )
         if script.done:
             self._chunk(b"data: [DONE]\n\n")
         self.wfile.write(b"0\r\n\r\n")
