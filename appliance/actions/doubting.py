@@ -82,9 +82,9 @@ def _is_doubted(config: Config, ledger: Ledger, stored: StoredRelease, notes: It
 
 def _named(stored: StoredRelease) -> set[str]:
     found = set[str]()
-    with suppress(SealiftError, KeyError):  # what it brought is known by the registry alone
-        for fields in carriers.models(stored):
-            found.add(stored.files[canonical.text(fields.get("descriptor"), "descriptor")].sha256)
+    with suppress(SealiftError):  # what it brought is known by the registry alone
+        for digest, _ in carriers.by_digest(stored):
+            found.add(digest)
     return found
 
 

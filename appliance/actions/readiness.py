@@ -146,8 +146,9 @@ class Surroundings:
 def readiness(here: Surroundings) -> Readiness:
     """Look at every item; one that cannot be looked at does not hold, and says why."""
     told = status(here.config, clock=here.clock, supervisor=here.supervisor)
+    disks = next(disk_encryption.encryption(here.config))  # below state, keys and backups (H2)
     looks: tuple[tuple[str, str, Callable[[], tuple[bool, str]]], ...] = (
-        ("M22.1", "The hardware fits, and its capacity was measured", lambda: _hardware(here)),
+        ("M22.1", "The hardware fits, and its capacity was measured", lambda: _hardware(here, disks)),
         ("M22.2", "A model version that two people approved is in production", lambda: _production(told)),
         (
             "M22.3",
@@ -177,10 +178,7 @@ def readiness(here: Surroundings) -> Readiness:
             held, found = False, f"{error.what}: {error.why}" if error.why else error.what
         items.append(Item(id=number, title=title, verdict=Verdict.HELD if held else Verdict.NOT_HELD, found=found))
     items += [Item(id=number, title=title, verdict=Verdict.TO_SIGN, found="") for number, title in _SIGNED]
-    disks = _disks(here.config)
-    if (
-        disks.is_good is not True
-    ):  # a disk that encrypts itself is not seen, so this is no fault; somebody answers for it
+    if disks.is_good is not True:  # one that encrypts itself is not seen, so this is no fault; somebody answers for it
         items.append(Item(id=_DISKS[0], title=_DISKS[1], verdict=Verdict.TO_SIGN, found=disks.text))
     return Readiness(
         site=here.config.site,
@@ -211,7 +209,7 @@ def write(report: Readiness, file: Path) -> None:
         ) from error
 
 
-def _hardware(here: Surroundings) -> tuple[bool, str]:
+def _hardware(here: Surroundings, disks: Finding) -> tuple[bool, str]:
     findings, _ = doctor(here.config, clock=here.clock, supervisor=here.supervisor)
     bad = sorted({one.name for one in findings if one.is_good is False})
     measured = capacity.of_this_machine(here.ledger)
@@ -221,13 +219,7 @@ def _hardware(here: Surroundings) -> tuple[bool, str]:
         else f"about {measured.notes_per_hour} notes per hour with {measured.model}, measured {measured.at}"
     )
     looked = f"doctor finds: {', '.join(bad)}" if bad else f"doctor finds nothing wrong in {len(findings)} looks"
-    disks = f"disk encryption: {_disks(here.config).text}"
-    return not bad and measured is not None, f"{looked}; {disks}; {figure}"
-
-
-def _disks(config: Config) -> Finding:
-    """Return what is seen of encryption below state, keys and backups (H2)."""
-    return next(disk_encryption.encryption(config))
+    return not bad and measured is not None, f"{looked}; disk encryption: {disks.text}; {figure}"
 
 
 def _unmeasured(ledger: Ledger) -> str:

@@ -105,10 +105,8 @@ class Answering:
         try:
             response = self._answer(arrival, asked, caller, chosen, serving)
         except Exception as error:
-            problem = problems.from_error(error)
+            problem = asked.in_own_words(problems.from_error(error))
             problem.line = serving.line
-            if problem.param == "messages" and asked.endpoint is Endpoint.COMPLETIONS:
-                problem.param = "prompt"  # engines say what is too long, not what it came as
             if problem.recorded or problem.code == "internal_error":
                 raise
             note(problem, serving, chosen)

@@ -8,10 +8,9 @@ hold-back.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from appliance.errors import EngineProtocolError
 from appliance.gateway.likelihoods import Likelihood
 from appliance.gateway.parameters import Asked
-from appliance.gateway.reading import CallPiece, Finish, FinishReason, Part, Said, Text, Thought, Usage
+from appliance.gateway.reading import CallPiece, Finish, FinishReason, Part, Said, Text, Thought, Usage, broken
 from appliance.phi.restore import Restorer, as_it_is, inside_json
 from appliance.phi.tokens import TokenMap
 from appliance.serve.stopping import StopBuffer
@@ -211,11 +210,7 @@ class Assembly:
         elif part.choice < len(self.answers):
             yield from self.answers[part.choice].take(part)
         else:
-            raise EngineProtocolError(
-                what="an engine broke its contract",
-                why="there is another answer than was asked for",
-                fix="use the release's own engine",
-            )
+            raise broken("there is another answer than was asked for")
 
     def close(self) -> Iterator[Said]:
         """Yield what was held back; nothing comes after this.
@@ -224,10 +219,6 @@ class Assembly:
             EngineProtocolError: An answer that was asked for did not end: what there is of it is no whole one.
         """
         if any(one.finish_reason is None for one in self.answers):
-            raise EngineProtocolError(
-                what="an engine broke its contract",
-                why="it says of an answer that was asked for not how it ended",
-                fix="use the release's own engine",
-            )
+            raise broken("it says of an answer that was asked for not how it ended")
         for choice, answer in enumerate(self.answers):
             yield from answer.close(choice)

@@ -1,7 +1,8 @@
 """What an exchange needs of whoever answers it: an engine, a cache, or nobody any more."""
 
+import threading
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from appliance.gateway.reading import FinishReason, Usage
 
@@ -69,6 +70,37 @@ class Delivery(Protocol):
     def thoughts(self) -> str:
         """Return what `thoughts_hmac` is made over; nothing where nothing was thought aloud."""
         ...
+
+
+_C = TypeVar("_C", bound=EngineCall)
+
+
+class OneAfterAnother(Generic[_C]):
+    """What stands for several calls of which one runs: whoever cancels it ends that one, and what would follow it."""
+
+    _call: _C
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_cancelled = False
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody cancelled; see `EngineCall`."""
+        return self._is_cancelled
+
+    def cancel(self) -> None:
+        """End the call that runs, from any thread; see `EngineCall`."""
+        with self._lock:
+            self._is_cancelled = True
+            self._call.cancel()
+
+    def _follow(self, following: _C) -> None:
+        """Let another call run; it is cancelled at once where somebody cancelled while it began."""
+        with self._lock:
+            self._call = following
+            if self._is_cancelled:
+                following.cancel()
 
 
 class Replayed:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from appliance.errors import EngineProtocolError, EngineUnavailableError
+from appliance.gateway.calls import OneAfterAnother
 from appliance.gateway.departures import Departures
 from appliance.gateway.enginesockets import engines_at
 from appliance.gateway.instances import Instance, Instances, Kind
@@ -226,7 +227,7 @@ class Fleet:
         self._metrics.engines_out(self._path.stem, sum(one.is_out for one in self._instances.known.values()))
 
 
-class FleetCall:
+class FleetCall(OneAfterAnother[Call]):
     """One request and its answer, from whichever instance began to give it. Only `cancel` is for other threads."""
 
     def __init__(
@@ -239,15 +240,14 @@ class FleetCall:
         goes_on: bool = False,
         left: Callable[[], bool] = never,
     ) -> None:
+        super().__init__()
         self._fleet = fleet
         self._session = session
         self._goes_on = goes_on
         self._route = route
         self._body = body
-        self._lock = threading.Lock()
         self._tried: frozenset[str] = frozenset()
         self._is_spared = False
-        self._is_cancelled = False
         self._is_open = False
         self._name = ""
         self._is_trial = False
@@ -256,17 +256,6 @@ class FleetCall:
         self._left = left
         self._call = self._another(None)
         self._left = never  # from here on somebody watches, who cancels
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether somebody cancelled; then whatever was read is worth nothing."""
-        return self._is_cancelled
-
-    def cancel(self) -> None:
-        """End the call: the engine sees its caller leave, and a read that waits returns at once."""
-        with self._lock:
-            self._is_cancelled = True
-            self._call.cancel()
 
     def close(self) -> None:
         """Give up what was not read."""
@@ -350,7 +339,8 @@ class FleetCall:
             raise error
         self._call.close()
         self._end()
-        self._go_on_with(self._another(error))
+        self._follow(self._another(error))
+        self._fleet.elsewhere()
         self._is_open = False
 
     def _another(self, error: Exception | None) -> Call:
@@ -367,13 +357,6 @@ class FleetCall:
                 self._fault(unreachable, was_kept=True)  # where nobody listens, it is gone and not spared
                 self._end()
                 error = unreachable
-
-    def _go_on_with(self, following: Call) -> None:
-        with self._lock:
-            self._call = following
-            if self._is_cancelled:
-                following.cancel()
-        self._fleet.elsewhere()
 
     def _fault(self, error: Exception, *, was_kept: bool = False) -> None:
         is_broken = isinstance(error, EngineUnavailableError | EngineProtocolError)

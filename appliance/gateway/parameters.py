@@ -19,7 +19,7 @@ from appliance.gateway.formats import (
     read_response_format,
 )
 from appliance.gateway.messages import Message, read_messages, read_text
-from appliance.gateway.problems import invalid, unknown_parameter
+from appliance.gateway.problems import Problem, invalid, unknown_parameter
 from appliance.gateway.tools import read_tool_choice, read_tools
 
 IGNORED: Final = frozenset(
@@ -163,6 +163,12 @@ class Asked:
     def all_answers(self) -> int:
         """How many answers are wanted in all."""
         return self.answers * max(len(self.prompts), 1)
+
+    def in_own_words(self, problem: Problem) -> Problem:
+        """Return a refusal whose parameter is the caller's: engines say what is too long, not what it came as."""
+        if problem.param == "messages" and self.endpoint is Endpoint.COMPLETIONS:
+            problem.param = "prompt"
+        return problem
 
     def of_one_prompt(self) -> Iterator["Asked"]:
         """Yield what an engine is asked, one prompt at a time; a chat as it is."""

@@ -4,16 +4,14 @@ OpenAI's completions take a list of texts and number the choices through: those 
 the first. Engines are asked one prompt at a time, as the contract between gateway and engine has it.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from appliance.errors import EngineProtocolError
-from appliance.gateway.calls import EngineCall
+from appliance.gateway.calls import EngineCall, OneAfterAnother
 from appliance.gateway.parameters import Asked
 from appliance.gateway.problems import caller_left
-from appliance.gateway.reading import Usage, parts_of
+from appliance.gateway.reading import Usage, broken, parts_of
 
 Start = Callable[[], EngineCall]
 
@@ -39,7 +37,7 @@ def asking(
     return partial(InTurn, starts, answers=asked.answers, still=still)
 
 
-class InTurn:
+class InTurn(OneAfterAnother[EngineCall]):
     """The calls of several prompts as one; see `appliance.gateway.calls.EngineCall`.
 
     Args:
@@ -52,23 +50,11 @@ class InTurn:
     """
 
     def __init__(self, starts: Sequence[Start], *, answers: int, still: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
         self._starts = starts
         self._answers = answers
         self._still = still
-        self._lock = threading.Lock()
-        self._is_cancelled = False
         self._call = starts[0]()
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether somebody cancelled; see `EngineCall`."""
-        return self._is_cancelled
-
-    def cancel(self) -> None:
-        """End the call that runs, and ask no more."""
-        with self._lock:
-            self._is_cancelled = True
-            self._call.cancel()
 
     def close(self) -> None:
         """Give up what was not read."""
@@ -88,8 +74,9 @@ class InTurn:
         counted: list[Usage | None] = []
         for number in range(len(self._starts)):
             untrusted = self._in_turn(number).answer()
-            counted.append(_usage(untrusted))
-            choices += self._moved(untrusted, number)
+            moved, usage = self._moved(untrusted, number)
+            choices += moved
+            counted.append(usage)
         return {**untrusted, "choices": choices, "usage": _sum(counted)}
 
     def events(self) -> Iterator[dict[str, Any]]:
@@ -98,9 +85,10 @@ class InTurn:
         for number in range(len(self._starts)):
             usage: Usage | None = None
             for untrusted in self._in_turn(number).events():
-                usage = _usage(untrusted) or usage
+                moved, told = self._moved(untrusted, number)
+                usage = told or usage
                 event = {name: said for name, said in untrusted.items() if name != "usage"}
-                yield {**event, "choices": self._moved(untrusted, number)}
+                yield {**event, "choices": moved}
             counted.append(usage)
         yield {"choices": [], "usage": _sum(counted)}
 
@@ -111,34 +99,22 @@ class InTurn:
             self._still()
             if self.is_cancelled:
                 raise caller_left()
-            call = self._starts[number]()
-            with self._lock:
-                self._call = call
-                if self._is_cancelled:
-                    call.cancel()
+            self._follow(self._starts[number]())
         return self._call
 
-    def _moved(self, untrusted: Mapping[str, Any], number: int) -> list[Any]:
-        """Return an answer's choices under the numbers that they have for the caller.
+    def _moved(self, untrusted: Mapping[str, Any], number: int) -> tuple[list[Any], Usage | None]:
+        """Return an answer's choices under the numbers that they have for the caller, and its tokens.
 
         Raises:
             EngineProtocolError: The engine reports a failure, or there is another answer than was asked for.
         """
-        for _ in parts_of({**untrusted, "usage": None}):
-            pass  # the shape of all of it
+        usage = None
+        for part in parts_of(untrusted):  # the shape of all of it
+            usage = part if isinstance(part, Usage) else usage
         choices = untrusted.get("choices", [])
         if any(not 0 <= one.get("index", 0) < self._answers for one in choices):
-            raise EngineProtocolError(
-                what="an engine broke its contract",
-                why="there is another answer than was asked for",
-                fix="use the release's own engine",
-            )
-        return [{**one, "index": one.get("index", 0) + number * self._answers} for one in choices]
-
-
-def _usage(untrusted: Mapping[str, Any]) -> Usage | None:
-    found = [part for part in parts_of({"usage": untrusted.get("usage")}) if isinstance(part, Usage)]
-    return found[0] if found else None
+            raise broken("there is another answer than was asked for")
+        return [{**one, "index": one.get("index", 0) + number * self._answers} for one in choices], usage
 
 
 def _sum(counted: Sequence[Usage | None]) -> dict[str, Any] | None:

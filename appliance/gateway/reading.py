@@ -100,14 +100,14 @@ def parts_of(untrusted: Mapping[str, Any]) -> Iterator[Part]:
         EngineProtocolError: The engine reports a failure, or the shape is wrong.
     """
     if untrusted.get("error"):
-        raise _broken("it reported a failure in the middle of an answer")
+        raise broken("it reported a failure in the middle of an answer")
     choices = untrusted.get("choices", [])
     if not isinstance(choices, list):
-        raise _broken("choices is not a list")
+        raise broken("choices is not a list")
     for choice in choices:
         index = choice.get("index", 0) if isinstance(choice, dict) else None
         if type(index) is not int or not 0 <= index < MAX_ANSWERS:
-            raise _broken("there are more answers than anyone asks for")
+            raise broken("there are more answers than anyone asks for")
         yield from _choice(choice, index)
     if untrusted.get("usage") is not None:
         yield _usage(untrusted["usage"])
@@ -122,18 +122,18 @@ def _choice(choice: Mapping[str, Any], index: int) -> Iterator[Part]:
         yield from _thoughts(said, index)
         yield from _calls(said.get("tool_calls"), index)
     else:
-        raise _broken("a message is not an object")
+        raise broken("a message is not an object")
     if text is not None and not isinstance(text, str):
-        raise _broken("content is not a text")
+        raise broken("content is not a text")
     likelihoods = likelihoods_of(choice.get("logprobs"))
     if text or likelihoods:
         yield Text(text=text or "", choice=index, likelihoods=likelihoods)
     reason = choice.get("finish_reason")
     if reason is not None:
         if not isinstance(reason, str):
-            raise _broken("finish_reason is not a text")
+            raise broken("finish_reason is not a text")
         if reason in _GIVEN_UP:
-            raise _broken("it gave an answer up")
+            raise broken("it gave an answer up")
         if reason:
             yield Finish(reason=_REASONS.get(reason, "stop"), choice=index)
 
@@ -150,15 +150,15 @@ def _calls(untrusted: object, choice: int) -> Iterator[CallPiece]:
     if untrusted is None:
         return
     if not isinstance(untrusted, list):
-        raise _broken("tool_calls is not a list")
+        raise broken("tool_calls is not a list")
     for place, call in enumerate(untrusted):
         function = call.get("function") if isinstance(call, dict) else None
         index = call.get("index", place) if isinstance(call, dict) else place
         if not isinstance(function, dict) or type(index) is not int or not 0 <= index < _MAX_CALLS:
-            raise _broken("a tool call is not one")
+            raise broken("a tool call is not one")
         texts = [call.get("id") or "", function.get("name") or "", function.get("arguments") or ""]
         if not all(isinstance(text, str) for text in texts):
-            raise _broken("a tool call holds what is not text")
+            raise broken("a tool call holds what is not text")
         call_id, name, arguments = texts
         yield CallPiece(index=index, id=call_id, name=name, arguments=arguments, choice=choice)
 
@@ -170,7 +170,7 @@ def _usage(untrusted: object) -> Usage:
     details = counts.get("completion_tokens_details")
     thought = details.get("reasoning_tokens") or 0 if isinstance(details, dict) else 0
     if any(type(count) is not int or count < 0 for count in (prompt, completion, dropped, thought)):
-        raise _broken("usage does not count")
+        raise broken("usage does not count")
     return Usage(
         prompt_tokens=int(prompt),
         completion_tokens=int(completion),
@@ -179,5 +179,6 @@ def _usage(untrusted: object) -> Usage:
     )
 
 
-def _broken(why: str) -> EngineProtocolError:
+def broken(why: str) -> EngineProtocolError:
+    """Return the error for an engine that says what no engine of ours says."""
     return EngineProtocolError(what="an engine broke its contract", why=why, fix="use the release's own engine")

@@ -51,9 +51,6 @@ class AnswerStream:
                 yield writer.piece(piece)
             exchange.succeed()
         except Exception as error:  # noqa: BLE001 - the web server would log its text, and the caller must be told
-            problem = exchange.fail(error)
-            if problem.param == "messages" and self._asked.prompts:
-                problem.param = "prompt"  # engines say what is too long, not what it came as
-            yield writer.failed(problem)
+            yield writer.failed(self._asked.in_own_words(exchange.fail(error)))
             return
         yield from writer.ending(assembly)

@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from appliance.errors import EngineProtocolError
-from appliance.gateway.reading import FinishReason, Usage
+from appliance.gateway.reading import FinishReason, Usage, broken
 
 _FLOAT: Final = "f"
 _FLOAT_BYTES: Final = 4
@@ -54,12 +53,12 @@ def read_vectors(untrusted: Mapping[str, Any], *, count: int, dimensions: int) -
     """
     rows = untrusted.get("data")
     if not isinstance(rows, list) or len(rows) != count:
-        raise _broken("there are not as many vectors as texts")
+        raise broken("there are not as many vectors as texts")
     found: dict[int, Made] = {}
     for row in rows:
         index = row.get("index") if isinstance(row, dict) else None
         if type(index) is not int or not 0 <= index < count or index in found:
-            raise _broken("a vector has no place of its own")
+            raise broken("a vector has no place of its own")
         found[index] = Made(raw=_raw(row.get("embedding"), dimensions), tokens=_count(row.get("tokens")))
     usage = untrusted.get("usage")
     total = _count(usage.get("prompt_tokens")) if isinstance(usage, dict) else None
@@ -94,18 +93,18 @@ def _raw(untrusted: object, dimensions: int) -> bytes:
         try:
             raw = base64.b64decode(untrusted, validate=True)
         except (binascii.Error, ValueError):
-            raise _broken("a vector is not base64") from None
+            raise broken("a vector is not base64") from None
     elif isinstance(untrusted, list) and all(isinstance(one, float | int) for one in untrusted):
         try:
             raw = _bytes_of(untrusted)
         except (OverflowError, TypeError):
-            raise _broken("a vector holds what is no number") from None
+            raise broken("a vector holds what is no number") from None
     else:
-        raise _broken("a vector is none")
+        raise broken("a vector is none")
     if len(raw) != dimensions * _FLOAT_BYTES:
-        raise _broken("a vector has another length than the profile says")
+        raise broken("a vector has another length than the profile says")
     if not all(math.isfinite(one) for one in numbers(raw)):
-        raise _broken("a vector holds what is no finite number")
+        raise broken("a vector holds what is no finite number")
     return raw
 
 
@@ -120,9 +119,5 @@ def _count(untrusted: object) -> int | None:
     if untrusted is None:
         return None
     if type(untrusted) is not int or untrusted < 0:
-        raise _broken("its counts do not count")
+        raise broken("its counts do not count")
     return untrusted
-
-
-def _broken(why: str) -> EngineProtocolError:
-    return EngineProtocolError(what="an engine broke its contract", why=why, fix="use the release's own engine")

@@ -67,13 +67,11 @@ class Brought:
     Attributes:
         path: Of the descriptor.
         tasks: Paths of the task sets that came with it.
-        judges: What it is declared to judge.
     """
 
     path: str
     descriptor: ModelDescriptor
     tasks: tuple[str, ...]
-    judges: tuple[str, ...]
 
 
 def described(stored: StoredRelease) -> Iterator[Brought | SealiftError]:
@@ -92,14 +90,13 @@ def _brought(stored: StoredRelease, fields: Mapping[str, Any]) -> Brought:
     path = canonical.text(fields.get("descriptor"), "descriptor")
     descriptor = ModelDescriptor.from_bytes(stored.read(path))
     require_files(descriptor, stored)
-    tasks = canonical.array(fields.get("evals", []), "release.json.models.evals")
-    judges = canonical.array(fields.get("judges", []), "release.json.models.judges")
-    return Brought(
-        path=path,
-        descriptor=descriptor,
-        tasks=tuple(canonical.text(one, "evals") for one in tasks),
-        judges=tuple(canonical.text(one, "judges") for one in judges),
-    )
+    _texts(fields, "judges")  # of no use here; but what is said of a version has to read
+    return Brought(path=path, descriptor=descriptor, tasks=_texts(fields, "evals"))
+
+
+def _texts(fields: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    said = canonical.array(fields.get(name, []), f"release.json.models.{name}")
+    return tuple(canonical.text(one, name) for one in said)
 
 
 def require_files(descriptor: ModelDescriptor, stored: StoredRelease) -> None:
@@ -155,6 +152,19 @@ def _said(stored: StoredRelease) -> Iterator[Mapping[str, Any]]:
         return
 
 
+def by_digest(stored: StoredRelease) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the digest of each model's descriptor, which is not read, with what is said of it; absent ones are none.
+
+    Raises:
+        MalformedError: It is said in another shape.
+        StoreDamagedError, UnknownReleaseError: It does not read, or is not there.
+    """
+    for fields in models(stored):
+        file = stored.files.get(canonical.text(fields.get("descriptor"), "descriptor"))
+        if file is not None:
+            yield file.sha256, fields
+
+
 def pins(stored: StoredRelease, model_digest: str) -> Mapping[str, str]:
     """Return the digests that a release pins of a version's rendering and tokenizer (docs/format.md, PIN), if any.
 
@@ -162,9 +172,8 @@ def pins(stored: StoredRelease, model_digest: str) -> Mapping[str, str]:
         MalformedError: A pin is not a digest.
         StoreDamagedError: A descriptor is not what was signed.
     """
-    for fields in models(stored):
-        file = stored.files.get(canonical.text(fields.get("descriptor"), "descriptor"))
-        if file is not None and file.sha256 == model_digest:
+    for digest, fields in by_digest(stored):
+        if digest == model_digest:
             found = canonical.mapping(fields.get("pins", {}), "release.json.models.pins")
             return {name: canonical.sha256_hex(value, f"pins.{name}") for name, value in found.items()}
     return {}

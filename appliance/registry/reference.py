@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from appliance.registry.carriers import models
+from appliance.registry.carriers import by_digest
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.store.content import StoredRelease
 from media import canonical
@@ -94,9 +94,8 @@ def declared(stored: StoredRelease, descriptor: ModelDescriptor) -> Mapping[str,
         MalformedError: Its `release.json` is not of the known shape.
         StoreDamagedError: It is not what was signed.
     """
-    for model in models(stored):
-        file = stored.files.get(canonical.text(model.get("descriptor"), "descriptor"))
-        if file is not None and file.sha256 == descriptor.model_digest:
+    for digest, model in by_digest(stored):
+        if digest == descriptor.model_digest:
             found = canonical.array(model.get("references", []), "release.json.models.references")
             return dict(_declared(each) for each in found)
     return {}

@@ -312,10 +312,7 @@ class Keeper:
                 return False
             with contextlib.suppress(OSError):
                 (self._run / HEARD).touch(mode=0o644)
-            with self._lock:
-                self._lease.lost, self._lease.unheard_until = bool(whole.why), 0.0
-                self._lease.tick(self._now())
-                self._settle()
+            self._go_by(whole)
         return True
 
     def _compare_again(self, line: PeerLine) -> None:
@@ -327,10 +324,7 @@ class Keeper:
         if lacking is None:  # whose disk stands still is not asked again and again
             self._again_from = now + _PATIENCE_SECONDS
         elif lacking:
-            with self._lock:
-                self._lease.lost = True
-                self._lease.tick(self._now())
-                self._settle()
+            self._go_by(whole)
 
     def _compare_with(self, whole: Whole, line: PeerLine) -> str | None:
         """Compare, and return what is lacking; None where either side is silent, or it could not be kept."""
@@ -342,6 +336,12 @@ class Keeper:
         except (SealiftError, OSError):
             return whole.why or None
         return whole.why
+
+    def _go_by(self, whole: Whole) -> None:
+        with self._lock:
+            self._lease.lost, self._lease.unheard_until = bool(whole.why), 0.0
+            self._lease.tick(self._now())
+            self._settle()
 
     def _settle(self) -> None:
         """Under the lock: keep first, then stop or begin."""

@@ -150,6 +150,11 @@ def keeper_of(first: Site, second: Site, folder: Path, lease: Lease) -> Iterator
         listener.close()
 
 
+def silent(*_: object, **__: object) -> str:
+    """Stand for `whole.lacks` while the own ledger does not answer."""
+    raise LedgerUnavailableError(what="the ledger does not answer", why="", fix="")
+
+
 def starting(**more: object) -> Lease:
     """Return the lease of a box that starts at second 1000 as the holder of before."""
     return Lease(
@@ -205,9 +210,6 @@ def test_nothing_is_asked_while_the_own_ledger_does_not_say_what_it_holds(
 ) -> None:
     held(first, second)
 
-    def silent(*_: object, **__: object) -> str:
-        raise LedgerUnavailableError(what="the ledger does not answer", why="", fix="")
-
     with keeper_of(first, second, tmp_path / "run", starting()) as (keeper, line):
         monkeypatch.setattr(whole, "lacks", silent)
         keeper._ask("two", line)
@@ -237,9 +239,6 @@ def test_a_ledger_that_starts_anew_while_the_lease_goes_on_costs_nothing(
     first: Site, second: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held(first, second)
-
-    def silent(*_: object, **__: object) -> str:
-        raise LedgerUnavailableError(what="the ledger does not answer", why="", fix="")
 
     with keeper_of(first, second, tmp_path / "run", starting()) as (keeper, line):
         keeper._ask("two", line)
