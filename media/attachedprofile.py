@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Self, get_args
 
 from media import canonical
 
-Dialect = Literal["llama-server", "openai", "sglang"]
+Dialect = Literal["llama-server", "openai", "openai-text", "sglang"]
 DIALECTS: Final[tuple[Dialect, ...]] = get_args(Dialect)
 """Whose words beside OpenAI's it understands: counting tokens, a shape for the answer, what it keeps of a prompt,
 how likely a text is."""

@@ -32,6 +32,7 @@ from appliance.serve.events import broken
 from appliance.serve.handles import Handle
 from appliance.serve.jobs import Job, jobs_of, require_fits
 from appliance.serve.schema import SchemaRefusedError
+from appliance.serve.stopping import StopBuffer
 from appliance.serve.waiting import Shares, Waiting
 from media.errors import SealiftError
 
@@ -274,6 +275,8 @@ class AttachedScheduler:
         generation, name = job.generation, self._peer.name
         reason: FinishReason | None = None
         counted = words.Part()
+        stops = StopBuffer(() if self._dialect.leaves_stops_out else generation.stop)
+        is_met = False
         for event in stream.events():
             part = self._dialect.part_of(event, top=generation.top_logprobs)
             if reason is not None and (part.text or part.reason):
@@ -285,15 +288,19 @@ class AttachedScheduler:
                 job.produced += 1
                 if job.produced > generation.max_tokens:
                     raise broken(name, "it wrote more than it was asked for")
-                job.say(part.text, None, part.likelihoods)
+                text, is_met = ("", True) if is_met else stops.add(part.text)
+                if text or part.likelihoods:
+                    job.say(text, None, part.likelihoods)
         if reason is None:
             raise broken(name, "an answer ended without a reason")
         job.produced = words.require_counted(
             counted, prompt=len(generation.tokens), most=generation.max_tokens, name=name
         )
+        if left := stops.flush():
+            job.say(left, None)
         self.counts.prompt_tokens += len(generation.tokens)
         self.counts.answer_tokens += job.produced
-        return reason
+        return "stop" if is_met else reason
 
 
 class _Room:

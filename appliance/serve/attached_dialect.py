@@ -25,6 +25,11 @@ class Dialect(Protocol):
         """Which of the words beyond OpenAI's it honours."""
         ...
 
+    @property
+    def leaves_stops_out(self) -> bool:
+        """Whether an answer ends before a stop text; where it ends behind one, that is cut off."""
+        ...
+
     def require_fit(self, *, context_tokens: int) -> None:
         """Pass when the peer is set up as the contract of an engine needs it.
 
@@ -110,6 +115,11 @@ class LlamaServer:
     def takes(self) -> tuple[str, ...]:
         """All of them."""
         return BEYOND_OPENAI
+
+    @property
+    def leaves_stops_out(self) -> bool:
+        """It does."""
+        return True
 
     def require_fit(self, *, context_tokens: int) -> None:
         """Pass: what it has to be told, each question says."""

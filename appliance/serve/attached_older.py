@@ -43,6 +43,11 @@ class CountedHere:
         return BEYOND_OPENAI
 
     @property
+    def leaves_stops_out(self) -> bool:
+        """All of them do."""
+        return True
+
+    @property
     def named(self) -> Collection[int]:
         """Its added tokens."""
         return self._tokens.named
@@ -87,7 +92,7 @@ class CountedHere:
         Raises:
             EngineProtocolError: It reports a failure, or breaks OpenAI's form.
         """
-        return words.part_of(untrusted, top=top, name=self._peer.name, likelihoods_of=_likelihoods)
+        return words.part_of(untrusted, top=top, name=self._peer.name, likelihoods_of=likelihoods)
 
 
 def unfit(why: str, fix: str) -> EngineLoadError:
@@ -118,7 +123,12 @@ def asked(generation: Generation, *, index: int, model: str, every_token: int) -
     }
 
 
-def _likelihoods(untrusted: object, top: int, name: str) -> tuple[Likelihood, ...]:
+def likelihoods(untrusted: object, top: int, name: str) -> tuple[Likelihood, ...]:
+    """Return what a choice says of its tokens in OpenAI's older form; nothing where it says nothing.
+
+    Raises:
+        EngineProtocolError: It breaks that form.
+    """
     if untrusted is None:
         return ()
     fields = untrusted if isinstance(untrusted, dict) else {}

@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from appliance.errors import EngineRefusedError
+from appliance.errors import EngineLoadError, EngineRefusedError
 from appliance.serve import attached_older as older
 from appliance.serve import attached_words as words
 from appliance.serve.asking import RefusedError
@@ -27,8 +27,9 @@ from appliance.serve.events import broken
 
 MODELS: Final = "/v1/models"
 _BIAS: Final = 100.0
-_SENTENCE: Final = "Nobody had told the keeper of the lighthouse that the harbour would close. "
-_SHORT_TOKENS: Final = 640
+SENTENCE: Final = "Nobody had told the keeper of the lighthouse that the harbour would close. "
+"""What it is tried with, said often enough."""
+SHORT_TOKENS: Final = 640
 """Of the prompt that is said again: more than the pages of 16 to 256 tokens by which servers keep what they read."""
 _SHAPED: Final = "xylophone"
 _SHAPED_TOKENS: Final = 24
@@ -45,8 +46,8 @@ class OpenAI(older.CountedHere):
 
     def __init__(self, peer: Peer, tokens: LocalTokens) -> None:
         super().__init__(peer, tokens)
-        self._model = ""
-        self._keeps_shapes = False
+        self.model = ""
+        self.keeps_shapes = False
 
     def require_fit(self, *, context_tokens: int) -> None:
         """Pass when the peer did what OPENAI-2 asks of it; learn its name for the model, and whether it keeps shapes.
@@ -55,24 +56,45 @@ class OpenAI(older.CountedHere):
             EngineLoadError: It serves several models, has too little room, or kept a prompt.
             EngineProtocolError, EngineRefusedError, EngineUnavailableError: It did not answer.
         """
-        self._model = self._only_model()
-        sentence = self._tokens.tokenize(_SENTENCE, special=False)
-        if not sentence:
-            raise older.unfit("its vocabulary has no English letters", "choose another version")
+        self.model = self.only_model()
+        sentence = self.sentence()
         prompt = (sentence * (context_tokens // len(sentence) + 1))[: context_tokens - 1]
+        self.require_room(prompt)
+        known = self.known_of(prompt[:SHORT_TOKENS])
+        if known is None:
+            raise older.unfit(
+                "it does not say how much of a prompt it knew (usage.prompt_tokens_details.cached_tokens)",
+                "let it say so: vLLM with --enable-prompt-tokens-details",
+            )
+        if known:
+            raise keeps_prompts()
+        self.keeps_shapes = self.shape_is_kept(sentence)
+
+    def sentence(self, text: str = SENTENCE) -> list[int]:
+        """Return the tokens of what it is tried with.
+
+        Raises:
+            EngineLoadError: The vocabulary has no English letters.
+        """
+        found = self._tokens.tokenize(text, special=False)
+        if not found:
+            raise older.unfit("its vocabulary has no English letters", "choose another version")
+        return found
+
+    def require_room(self, prompt: Sequence[int]) -> None:
+        """Pass when it reads a prompt whole.
+
+        Raises:
+            EngineLoadError: It refuses to.
+            EngineProtocolError, EngineUnavailableError: It did not, or did not answer.
+        """
         try:
-            self._read_of(prompt)
+            self.known_of(prompt)
         except EngineRefusedError as error:
             raise older.unfit(
                 f"it refuses a prompt of {len(prompt)} tokens (status {error.http_status})",
                 "give it as much context as the version's n_ctx, or n_ctx less",
             ) from error
-        if self._read_of(prompt[:_SHORT_TOKENS]):
-            raise older.unfit(
-                "it keeps the prompts of ended answers",
-                "start it without: vLLM with --no-enable-prefix-caching, TensorRT-LLM with enable_block_reuse: false",
-            )
-        self._keeps_shapes = self._shape_is_kept(sentence)
 
     def require_askable(self, generation: Generation) -> None:
         """Pass when such servers can do what is wanted, and this one keeps shapes, where one is wanted (OPENAI-3).
@@ -81,7 +103,7 @@ class OpenAI(older.CountedHere):
             RefusedError: They cannot.
         """
         super().require_askable(generation)
-        if generation.sampling.grammar and not self._keeps_shapes:
+        if generation.sampling.grammar and not self.keeps_shapes:
             raise RefusedError(
                 "unsupported_parameter",
                 "this engine does not keep to a shape of the answer; it was tried",
@@ -90,9 +112,9 @@ class OpenAI(older.CountedHere):
 
     def question(self, generation: Generation, *, index: int) -> dict[str, Any]:
         """Return what it is asked; every value is said, since its defaults may be the weights' publisher's."""
-        body = older.asked(generation, index=index, model=self._model, every_token=0)
+        body = older.asked(generation, index=index, model=self.model, every_token=0)
         if generation.sampling.grammar:
-            body["response_format"] = _shape(json.loads(generation.sampling.grammar))
+            body["response_format"] = shape(json.loads(generation.sampling.grammar))
         if generation.top_logprobs is not None:
             body["logprobs"] = max(1, generation.top_logprobs)  # some take none for a wish to hear nothing
         return body
@@ -110,7 +132,7 @@ class OpenAI(older.CountedHere):
 
     def _forced(self, prompt: Sequence[int], token: int) -> Likelihood:
         name = self._peer.name
-        said = self._asked(prompt, logprobs=1, logit_bias={str(token): _BIAS})
+        said = self.asked(prompt, logprobs=1, logit_bias={str(token): _BIAS})
         part = self.part_of(said, top=1)
         text = self._tokens.text_of(token)
         # At the beginning of an answer some leave a word's space out.
@@ -118,7 +140,13 @@ class OpenAI(older.CountedHere):
             raise broken(name, "it did not say the token that it was made to say")
         return part.likelihoods[0]
 
-    def _only_model(self) -> str:
+    def only_model(self) -> str:
+        """Return the name that it has for the one model that it serves.
+
+        Raises:
+            EngineLoadError: It names none, or several.
+            EngineProtocolError, EngineRefusedError, EngineUnavailableError: It did not answer.
+        """
         listed = self._peer.look(MODELS).get("data")
         rows = listed if isinstance(listed, list) else []
         names = [one.get("id") if isinstance(one, dict) else None for one in rows]
@@ -126,36 +154,36 @@ class OpenAI(older.CountedHere):
             raise older.unfit("it does not name exactly one model", "start it with the version's model alone")
         return names[0]
 
-    def _read_of(self, prompt: Sequence[int]) -> int:
-        """Let it read a prompt; return of how many tokens it says that it knew them.
+    def known_of(self, prompt: Sequence[int]) -> int | None:
+        """Let it read a prompt; return of how many tokens it says that it knew them, None where it does not say.
 
         Raises:
-            EngineLoadError: It does not say.
+            EngineProtocolError, EngineRefusedError, EngineUnavailableError: It did not read it whole, or not answer.
         """
-        said = self._asked(prompt)
+        said = self.asked(prompt)
         part = self.part_of(said, top=None)
         words.require_counted(part, prompt=len(prompt), most=1, name=self._peer.name)
         details = said["usage"].get("prompt_tokens_details")
         known = details.get("cached_tokens") if isinstance(details, dict) else None
-        if type(known) is not int or known < 0:
-            raise older.unfit(
-                "it does not say how much of a prompt it knew (usage.prompt_tokens_details.cached_tokens)",
-                "let it say so: vLLM with --enable-prompt-tokens-details",
-            )
-        return known
+        return known if type(known) is int and known >= 0 else None
 
-    def _shape_is_kept(self, prompt: Sequence[int]) -> bool:
-        shape = _shape({"type": "string", "enum": [_SHAPED]})
+    def shape_is_kept(self, prompt: Sequence[int]) -> bool:
+        """Return whether an answer has the schema that was asked for (OPENAI-3)."""
+        wanted = shape({"type": "string", "enum": [_SHAPED]})
         try:
-            said = self._asked(prompt, max_tokens=_SHAPED_TOKENS, response_format=shape)
+            said = self.asked(prompt, max_tokens=_SHAPED_TOKENS, response_format=wanted)
         except EngineRefusedError:
             return False
         return self.part_of(said, top=None).text.strip() == json.dumps(_SHAPED)
 
-    def _asked(self, prompt: Sequence[int], **more: Any) -> dict[str, Any]:
-        """Ask for the likeliest token after a prompt."""
+    def asked(self, prompt: Sequence[int], **more: Any) -> dict[str, Any]:
+        """Return the whole answer to a prompt: its likeliest token, unless `more` says otherwise.
+
+        Raises:
+            EngineProtocolError, EngineRefusedError, EngineUnavailableError: It did not answer.
+        """
         body = {
-            "model": self._model,
+            "model": self.model,
             "prompt": list(prompt),
             "max_tokens": 1,
             "temperature": 0,
@@ -169,5 +197,14 @@ class OpenAI(older.CountedHere):
         return self._peer.ask(words.COMPLETIONS, body | more)
 
 
-def _shape(schema: object) -> dict[str, Any]:
+def keeps_prompts() -> EngineLoadError:
+    """Return the error of a peer that reads a prompt sooner when it comes again: others could tell that it came."""
+    return older.unfit(
+        "it keeps the prompts of ended answers",
+        "start it without: vLLM with --no-enable-prefix-caching, TensorRT-LLM with enable_block_reuse: false",
+    )
+
+
+def shape(schema: object) -> dict[str, Any]:
+    """Return what is asked for an answer of one schema."""
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}

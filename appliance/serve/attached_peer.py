@@ -164,15 +164,19 @@ class Peer:
         return self._address.name
 
     def is_well(self) -> bool:
-        """Return whether it answers and says that it is ready."""
+        """Return whether it answers and says that it is ready; where it has no route for that, that it names models."""
         try:
-            with closing(_Connection(self._address, seconds=self._look_seconds)) as connection:
-                response = _sent(connection, "GET", "/health", None, name=self.name)
-                with closing(response):
-                    _whole(response, self.name)
-                    return response.status == 200
+            found = self._status("/health")
+            return (self._status("/v1/models") if found == 404 else found) == 200
         except (EngineUnavailableError, EngineProtocolError):
             return False
+
+    def _status(self, route: str) -> int:
+        with closing(_Connection(self._address, seconds=self._look_seconds)) as connection:
+            response = _sent(connection, "GET", route, None, name=self.name)
+            with closing(response):
+                _whole(response, self.name)
+                return response.status
 
     def ask(self, route: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return one whole answer.

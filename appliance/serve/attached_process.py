@@ -28,6 +28,7 @@ from appliance.serve.attached_dialect import Dialect, LlamaServer
 from appliance.serve.attached_openai import OpenAI
 from appliance.serve.attached_peer import Address, Peer
 from appliance.serve.attached_sglang import Sglang
+from appliance.serve.attached_text import OpenAIText
 from appliance.serve.attached_tokens import SETTINGS, LocalTokens, ends_of
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.engine import Decoder
@@ -352,7 +353,9 @@ def _dialect_of(proven: ProvenPeer, peer: Peer, vocabulary: Vocabulary | None) -
         named = None if vocabulary is None else frozenset((*vocabulary.control, *vocabulary.defined)) or None
         return LlamaServer(peer, model=model, named=named)
     tokens = LocalTokens(proven.read(TOKENIZER))
-    return OpenAI(peer, tokens) if proven.settings.dialect == "openai" else Sglang(peer, tokens, model=model)
+    if proven.settings.dialect == "sglang":
+        return Sglang(peer, tokens, model=model)
+    return (OpenAI if proven.settings.dialect == "openai" else OpenAIText)(peer, tokens)
 
 
 def _of_the_site(config: Config) -> Address:

@@ -7,6 +7,7 @@ name of a control token is found in it; what is ours, by the whole file.
 
 import importlib
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
 from appliance.errors import EngineLoadError
@@ -39,7 +40,9 @@ class LocalTokens:
                 raise _unusable("an added token would have another number than the file says")
         unknown = fields["model"].get("unk_token")
         self._controls = frozenset(one["id"] for one in added if one.get("special") and one["content"] != unknown)
-        self.named = frozenset(int(one["id"]) for one in added)
+        self.names = {int(one["id"]): str(one["content"]) for one in added}
+        """The added tokens' numbers, each with the name that it is found by in a text."""
+        self.named = frozenset(self.names)
         self.vocabulary_tokens = int(self._whole.get_vocab_size())
         self.opening = _put_before(fields.get("post_processor"))
 
@@ -66,6 +69,18 @@ class LocalTokens:
             return None
         found = str(self._whole.decode([token], skip_special_tokens=False))
         return None if "\ufffd" in found else found
+
+    def is_control(self, token: int) -> bool:
+        """Tell whether a token is a control token."""
+        return token in self._controls
+
+    def text_for(self, tokens: Sequence[int]) -> str | None:
+        """Return the text of which the model's own tokenizer makes these very tokens; None where there is none.
+
+        There is none where somebody's text holds the name of a control token, which would be found in it.
+        """
+        text = str(self._whole.decode(list(tokens), skip_special_tokens=False))
+        return text if self._whole.encode(text, add_special_tokens=False).ids == list(tokens) else None
 
 
 def _fields(source: str) -> dict[str, Any]:

@@ -163,7 +163,7 @@ def part_of(
         raise broken(name, "an answer ended for a reason that nobody knows")
     return Part(
         text=text,
-        likelihoods=() if top is None else (likelihoods_of or _likelihoods)(choice.get("logprobs"), top, name),
+        likelihoods=() if top is None else (likelihoods_of or likelihoods)(choice.get("logprobs"), top, name),
         reason=None if ended is None else _REASONS[ended],
         prompt_tokens=prompt,
         completion_tokens=completion,
@@ -185,7 +185,12 @@ def _counts(untrusted: object, name: str) -> tuple[int, int]:
     return int(found[0] or 0), int(found[1] or 0)
 
 
-def _likelihoods(untrusted: object, top: int, name: str) -> tuple[Likelihood, ...]:
+def likelihoods(untrusted: object, top: int, name: str) -> tuple[Likelihood, ...]:
+    """Return what a choice says of its tokens in the form of chats; nothing where it says nothing.
+
+    Raises:
+        EngineProtocolError: It breaks that form.
+    """
     if untrusted is None:
         return ()
     told = _list(_mapping(untrusted).get("content"))

@@ -31,6 +31,7 @@ def main() -> None:
     params.ui = False
     params.endpoint_props = params.endpoint_slots = False
     params.cache_ram_mib = 0  # it would keep prompts of ended answers
+    params.cache_prompt = False  # likewise, wherever a question does not ask for it
     server = xllamacpp.Server(params)
     asked.socket.chmod(0o600)
     threading.Event().wait()

@@ -70,7 +70,8 @@ def _ask(path: str, route: str, body: object = None) -> tuple[int, bytes]:
 
 def _is_well(path: str) -> bool:
     try:
-        return _ask(path, "/health")[0] == 200
+        found = _ask(path, "/health")[0]
+        return (_ask(path, "/v1/models")[0] if found == 404 else found) == 200
     except (OSError, http.client.HTTPException):
         return False
 

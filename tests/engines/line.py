@@ -35,7 +35,7 @@ _DEMO: Final = ROOT / "examples/demo.toml"
 _SENDERS: Final = ("ada:Ada Ferrer", "ben:Ben Okoye")
 _SOURCES: Final = (
     *("appliance", "bundler", "media", "systemd", "ansible", "requirements", "pyproject.toml", "examples/evals"),
-    *(f"tests/engines/{name}" for name in ("vllm-cpu.toml", "engine-vllm.txt", "line.py", "smollm2.py")),
+    *(f"tests/engines/{name}" for name in ("vllm-cpu.toml", "engine-vllm.txt", "line.py", "gguf.py", "smollm2.py")),
 )
 _MEDIUM: Final = "media"
 

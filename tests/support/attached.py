@@ -52,9 +52,11 @@ _DESCRIPTOR: Final = "data/models/tiny/descriptor.json"
 _TOKENIZER: Final = "data/models/tiny/tokenizer.json"
 
 
-def environment(lock_file: Path = LOCK) -> Path:
-    """Return the interpreter of an environment that has what a lock names, the server, made on first use."""
-    digest = hashlib.sha256(lock_file.read_bytes() + sys.version.encode() + str(ROOT).encode()).hexdigest()[:16]
+def environment(*lock_files: Path) -> Path:
+    """Return the interpreter of an environment that has what locks name, the server, made on first use."""
+    locks = lock_files or (LOCK,)
+    brought = b"".join(one.read_bytes() for one in locks)
+    digest = hashlib.sha256(brought + sys.version.encode() + str(ROOT).encode()).hexdigest()[:16]
     kept = default_root() / "attached"
     kept.mkdir(parents=True, exist_ok=True)
     folder = kept / digest
@@ -70,8 +72,7 @@ def environment(lock_file: Path = LOCK) -> Path:
                 "--only-binary=:all:",
                 "--require-hashes",
                 "--no-deps",
-                "-r",
-                str(lock_file),
+                *(word for one in locks for word in ("-r", str(one))),
                 "--target",
                 str(libraries),
             ]

@@ -1,0 +1,168 @@
+"""Finds out which of OpenAI's words a server takes, by what its answers become: many pass over what they do not know.
+
+Rules:
+    TRIAL-1 A word is taken only where an answer with it is what it must be, and one without it is not.
+    TRIAL-2 A server that keeps prompts reads one sooner when it comes again. Where it does not say what it knew, two
+            of three prompts that nobody asked before must take their time again.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from appliance.errors import EngineRefusedError
+from appliance.serve import attached_older as older
+
+WARM: Final = 2.0
+"""A temperature at which hardly any answer is the likeliest."""
+_SEEDS: Final = (1, 2)
+_DRAWN_TOKENS: Final = 12
+_STOPPED_TOKENS: Final = 24
+_TIRED_TOKENS: Final = 48
+"""So many that some come again, as commas do, which a penalty makes less likely than something else."""
+_LEAST_CHARACTERS: Final = 8
+_ROUNDS: Final = 3
+_SOONER: Final = 0.5
+"""Of a prompt's own time: one that takes less when it comes again was kept."""
+_ONE_TOKEN: Final[Mapping[str, float]] = {"top_p": 0.0001, "top_k": 1, "min_p": 1.0}
+"""With each of these the likeliest token alone is left."""
+_PENALTIES: Final[Mapping[str, float]] = {"repetition_penalty": 1.9, "frequency_penalty": 2.0, "presence_penalty": 2.0}
+NEUTRAL: Final[Mapping[str, float]] = {
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+}
+"""What each word is where nobody wants anything of it."""
+
+
+class Says(Protocol):
+    """Asks for at most so many tokens after a prompt, by words of OpenAI's; returns the whole answer's text."""
+
+    def __call__(self, prompt: Sequence[int], most: int, **more: Any) -> str:
+        """Ask.
+
+        Raises:
+            EngineProtocolError, EngineRefusedError, EngineUnavailableError: It did not answer.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What was found out.
+
+    Attributes:
+        words: The words that change answers as they should.
+        said: Those of them that it also takes where nobody wants anything of them, so that none of its own defaults
+            decides.
+        stops: Whether an answer ends at a stop text.
+        leaves_stops_out: Whether that text is left out of it.
+    """
+
+    words: frozenset[str]
+    said: frozenset[str]
+    stops: bool
+    leaves_stops_out: bool
+
+
+def find_out(says: Says, prompt: Sequence[int]) -> Taken:
+    """Return which words a server takes (TRIAL-1).
+
+    Raises:
+        EngineProtocolError, EngineUnavailableError: It did not answer.
+    """
+    found = frozenset((*_drawn(says, prompt), *_penalties(says, prompt)))
+    stops, leaves_out = _stops(says, prompt)
+    said = frozenset(name for name in found if _is_said(says, prompt, name))
+    return Taken(words=found, said=said, stops=stops, leaves_stops_out=leaves_out)
+
+
+def require_seeds(says: Says, prompt: Sequence[int]) -> None:
+    """Pass when one seed gives one answer, and not all seeds the same.
+
+    Raises:
+        EngineLoadError: It does not honour a seed.
+        EngineProtocolError, EngineUnavailableError: It did not answer.
+    """
+    try:
+        told = [says(prompt, _DRAWN_TOKENS, temperature=WARM, seed=seed) for seed in (3, 3, 4, 5)]
+    except EngineRefusedError:
+        told = []
+    if not told or told[0] != told[1] or len(set(told)) == 1:
+        raise older.unfit("it does not honour a seed", "use an engine, or a way to start it, that does")
+
+
+def is_kept(read: Callable[[Sequence[int]], object], prompts: Sequence[Sequence[int]], *, short: Sequence[int]) -> bool:
+    """Return whether a server reads a prompt sooner when it comes again (TRIAL-2).
+
+    Args:
+        read: Lets it read a prompt.
+        prompts: `_ROUNDS` long ones, which begin differently and nobody asked before.
+        short: One that takes next to no time by itself.
+    """
+    anew = 0
+    for prompt in prompts[:_ROUNDS]:
+        bare, first, second = (_seconds(read, one) for one in (short, prompt, prompt))
+        anew += second - bare >= _SOONER * (first - bare)
+        if anew > _ROUNDS // 2:
+            return False
+    return True
+
+
+def _seconds(read: Callable[[Sequence[int]], object], prompt: Sequence[int]) -> float:
+    began = time.monotonic()
+    read(prompt)
+    return time.monotonic() - began
+
+
+def _drawn(says: Says, prompt: Sequence[int]) -> Iterator[str]:
+    likeliest = says(prompt, _DRAWN_TOKENS)
+    if all(says(prompt, _DRAWN_TOKENS, temperature=WARM, seed=seed) == likeliest for seed in _SEEDS):
+        return  # nothing would be seen
+    for name, value in _ONE_TOKEN.items():
+        try:
+            told = [says(prompt, _DRAWN_TOKENS, temperature=WARM, seed=seed, **{name: value}) for seed in _SEEDS]
+        except EngineRefusedError:
+            continue
+        if all(one == likeliest for one in told):
+            yield name
+
+
+def _penalties(says: Says, prompt: Sequence[int]) -> Iterator[str]:
+    plain, once_more = (says(prompt, _TIRED_TOKENS) for _ in range(2))
+    if plain != once_more:
+        return  # what differs may differ by itself
+    for name, value in _PENALTIES.items():
+        try:
+            told = says(prompt, _TIRED_TOKENS, **{name: value})
+        except EngineRefusedError:
+            continue
+        if told != plain:
+            yield name
+
+
+def _is_said(says: Says, prompt: Sequence[int], name: str) -> bool:
+    try:
+        says(prompt, 1, **{name: NEUTRAL[name]})
+    except EngineRefusedError:
+        return False
+    return True
+
+
+def _stops(says: Says, prompt: Sequence[int]) -> tuple[bool, bool]:
+    whole = says(prompt, _STOPPED_TOKENS)
+    if len(whole) < _LEAST_CHARACTERS:
+        return False, False
+    stop = whole[len(whole) // 2 :][:3]
+    before = whole[: whole.index(stop)]
+    try:
+        told = says(prompt, _STOPPED_TOKENS, stop=[stop])
+    except EngineRefusedError:
+        return False, False
+    if told == before:
+        return True, True
+    return told.startswith(before + stop) and len(told) < len(whole), False
