@@ -6,10 +6,12 @@ Everything else of an attached engine, its places, its callers and its answers, 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
+from appliance.errors import EngineLoadError
 from appliance.serve import attached_words as words
+from appliance.serve.asking import RefusedError, Serving
 from appliance.serve.attached_peer import Peer
 from appliance.serve.attached_words import Part
-from appliance.serve.engine import BEYOND_OPENAI, Generation
+from appliance.serve.engine import BEYOND_OPENAI, Generation, Sampling
 
 
 class Dialect(Protocol):
@@ -89,6 +91,28 @@ class Dialect(Protocol):
             EngineProtocolError, EngineRefusedError, EngineUnavailableError: The peer did not say.
         """
         ...
+
+
+def require_settings_taken(dialect: Dialect, prompt: Sequence[int], serving: Serving) -> None:
+    """Pass when the peer can do what the version itself asks for where a caller asks for nothing.
+
+    Raises:
+        EngineLoadError: It cannot: every question would be refused.
+    """
+    sampling = Sampling(
+        temperature=serving.temperature,
+        top_p=serving.top_p,
+        top_k=serving.top_k,
+        repeat_penalty=serving.repeat_penalty,
+    )
+    try:
+        dialect.require_askable(Generation(tokens=prompt, max_tokens=1, sampling=sampling, stop=serving.stop))
+    except RefusedError as error:
+        raise EngineLoadError(
+            what="the attached engine cannot do what the version's own settings ask for",
+            why=f"{error.param or 'its prompt'}: {error.message}",
+            fix="leave it out of models.runtime, or use another engine",
+        ) from error
 
 
 class LlamaServer:

@@ -24,7 +24,7 @@ from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve.application import Serving, create_engine_app
 from appliance.serve.asking import RefusedError
 from appliance.serve.attached import AttachedScheduler, AttachedTokens
-from appliance.serve.attached_dialect import Dialect, LlamaServer
+from appliance.serve.attached_dialect import Dialect, LlamaServer, require_settings_taken
 from appliance.serve.attached_openai import OpenAI
 from appliance.serve.attached_peer import Address, Peer
 from appliance.serve.attached_sglang import Sglang
@@ -308,6 +308,7 @@ def _load(proven: ProvenPeer, peer: Peer, process: PeerProcess | None, *, stage:
         places=runtime.n_seq_max,
         is_running=lambda: process is None or process.is_running,
     )
+    serving = Serving.of(descriptor, stage=stage, takes=dialect.takes)
     prompt, unlikely = (tokens.tokenize(text, special=False) for text in _PROBE)
     if not prompt or not unlikely:
         raise EngineLoadError(
@@ -315,11 +316,13 @@ def _load(proven: ProvenPeer, peer: Peer, process: PeerProcess | None, *, stage:
             why="nothing can be tried with it",
             fix="choose another version",
         )
+    prompt = [*tokens.opening, *prompt]
+    require_settings_taken(dialect, prompt, serving)
     scheduler.require_unbiased(prompt, unlikely[-1])
     start, end = _ends_of(proven, vocabulary)
     clock = SystemClock()
     app = create_engine_app(
-        Serving.of(descriptor, stage=stage, takes=dialect.takes),
+        serving,
         # The application asks a decoder for tokens and grammars alone, and a scheduler for what this one has.
         decoder=cast("Decoder", tokens),
         scheduler=cast("Scheduler", scheduler),

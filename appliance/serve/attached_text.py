@@ -145,7 +145,7 @@ class OpenAIText(OpenAI):
             reason = choice.get("finish_reason")
             if isinstance(reason, str):
                 choice["finish_reason"] = _REASONS.get(reason, reason)
-            if choice["finish_reason"] == "stop" and choice.get("text") in self._tokens.names.values():
+            if choice.get("finish_reason") == "stop" and choice.get("text") in self._tokens.names.values():
                 choice["text"] = ""
             untrusted = {**untrusted, "choices": [choice]}
         return words.part_of(untrusted, top=top, name=self._peer.name, likelihoods_of=_of_either_form)

@@ -23,7 +23,11 @@ from tests.support import attached
 from tests.support.engine_process import engine_site
 from tests.support.tiny_tokenizer import CONTROL, MARK, tokenizer
 
-PEERS = {"sglang": "tests.support.fake_sglang", "openai": "tests.support.fake_trtllm"}
+PEERS = {
+    "openai-text": "tests.support.fake_tgi",
+    "sglang": "tests.support.fake_sglang",
+    "openai": "tests.support.fake_trtllm",
+}
 TEMPLATE = b"{% for message in messages %}{{ message.role }}: {{ message.content }}<end>{% endfor %}<tool>"
 _SEVERAL = """
 import json, sys

@@ -13,7 +13,7 @@ import pytest
 from appliance.errors import EngineRefusedError
 from appliance.serve.client import EngineClient
 from tests.engines import gguf
-from tests.engines.contract import keeps_a_shape, keeps_the_contract, knows_the_capital
+from tests.engines.contract import keeps_the_contract, knows_the_capital
 from tests.support import attached
 from tests.support.engine_process import engine_site
 
@@ -65,8 +65,22 @@ def test_it_answers_what_it_was_asked(client: EngineClient) -> None:
     knows_the_capital(client)
 
 
-def test_it_answers_in_the_shape_that_was_asked_for(client: EngineClient) -> None:
-    keeps_a_shape(client)
+@pytest.mark.parametrize(
+    ("param", "value"),
+    [("repetition_penalty", 1.5), ("response_format", {"type": "json_object"})],
+)
+def test_a_word_that_it_has_another_name_for_is_refused(client: EngineClient, param: str, value: object) -> None:
+    with pytest.raises(EngineRefusedError) as refused:
+        client.chat({**QUESTION, param: value})
+    assert (refused.value.http_status, refused.value.engine_param) == (400, param)
+
+
+def test_continuations_are_scored_as_by_its_own_words(client: EngineClient) -> None:
+    scores = client.score("The capital of France is", [" Paris", " Lyon", " xylophone"])
+    paris, lyon, nonsense = (one.log_likelihood for one in scores)
+
+    assert -2 < paris < 0
+    assert nonsense < lyon < paris
 
 
 def test_a_name_of_a_control_token_is_not_sent(client: EngineClient) -> None:

@@ -121,12 +121,16 @@ class Handler(QuietHandler, BaseHTTPRequestHandler):
         deadline = time.monotonic() + 20
         while peer.hold is not None and not peer.hold.wait(0.005) and time.monotonic() < deadline:
             self._require_caller()
-        for event in events_of(body) if peer.events is None else peer.events:
+        for event in self.events(body) if peer.events is None else peer.events:
             self._require_caller()
             data = event if isinstance(event, bytes) else b"data: " + json.dumps(event).encode() + b"\n\n"
             if data:
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
         self.wfile.write(b"0\r\n\r\n")
+
+    def events(self, body: dict[str, Any]) -> Iterator[Any]:
+        """Return what an answer is made of."""
+        return events_of(body)
 
     def _require_caller(self) -> None:
         poll = select.poll()
