@@ -99,16 +99,22 @@ def _answers_sglang(path: str) -> int:
     return len(told) if numbers and is_whole and all(math.isfinite(number) for number in numbers) else 0
 
 
-def _answers_openai(path: str) -> int:
-    """Return the number of tokens of a text after which one more was answered with a finite likelihood; 0 for none."""
+def _answers_openai(path: str, *, by_text: bool) -> int:
+    """Return the number of tokens after which one more was answered, by numbers with a finite likelihood; 0 for none."""
     named = _told(path, "/v1/models").get("data")
     if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], dict):
         return 0
     # By their numbers, as the launcher will ask: the first ones of any vocabulary.
     asked = {"model": named[0].get("id"), "prompt": _TOKENS, "max_tokens": 1, "temperature": 0, "logprobs": 1}
+    if by_text:
+        # How one that takes texts tells likelihoods, the launcher finds out.
+        asked |= {"prompt": _TEXT}
+        del asked["logprobs"]
     answer = _told(path, "/v1/completions", asked)
     usage = answer.get("usage")
     count = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    if by_text:
+        return count if type(count) is int and count > 0 and answer.get("choices") else 0
     return count if count == len(_TOKENS) and type(count) is int and _has_likelihoods(answer) else 0
 
 
@@ -121,8 +127,8 @@ def _answers(path: str, dialect: str) -> int:
     """Return the number of tokens of a text after which one more was answered with a finite likelihood; 0 for none."""
     if dialect == "sglang":
         return _answers_sglang(path)
-    if dialect == "openai":
-        return _answers_openai(path)
+    if dialect in {"openai", "openai-text"}:
+        return _answers_openai(path, by_text=dialect == "openai-text")
     tokens = _told(path, "/tokenize", {"content": _TEXT, "prompt": _TEXT, "add_special": False}).get("tokens")
     if not isinstance(tokens, list) or not tokens:
         return 0

@@ -129,6 +129,14 @@ def test_a_server_of_openais_completions_is_asked_under_the_name_that_it_has_for
             loaded(tmp_path / order, python, order, openai)
 
 
+def test_one_that_takes_texts_is_asked_by_a_text(tmp_path: Path, python: Path) -> None:
+    texts = replace(SETTINGS, dialect="openai-text")
+
+    assert loaded(tmp_path / "1", python, "openai", texts).loaded
+    with pytest.raises(ScanError, match="could not decode a token"):
+        loaded(tmp_path / "load", python, "load", texts)
+
+
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
