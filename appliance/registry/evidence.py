@@ -70,6 +70,16 @@ def content(places: Places, digest: str) -> bytes:
     return found
 
 
+def figures_of(document: Mapping[str, Any], gate: str) -> Mapping[str, Any]:
+    """Return what one gate measured, with the tables that the ledger does not hold; nothing where it did not run."""
+    gates = document.get("gates")
+    for one in gates if isinstance(gates, list) else ():
+        if isinstance(one, Mapping) and one.get("gate") == gate:
+            figures = one.get("figures")
+            return figures if isinstance(figures, Mapping) else {}
+    return {}
+
+
 def _write(places: Places, content: bytes) -> str:
     digest = sha256(content).hexdigest()
     place = folder(places) / f"{digest}.json"
