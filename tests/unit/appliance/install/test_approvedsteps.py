@@ -1,5 +1,6 @@
 """What the evidence holds that people approved lies where engines of production read it, and nothing else does."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,13 +96,15 @@ def test_where_nothing_was_measured_nothing_lies(floor: Floor) -> None:
     assert not place.exists()
 
 
-@pytest.mark.parametrize("how", ["gone", "spoiled", "chain"])
+@pytest.mark.parametrize("how", ["gone", "spoiled", "a pipe", "chain"])
 def test_evidence_that_does_not_verify_is_none(floor: Floor, how: str) -> None:
     place, places = served(floor), floor.site.config.at
     lay_down(floor, place)
     for file in evidence.folder(places).iterdir():
-        if how == "gone":
+        if how in {"gone", "a pipe"}:
             file.unlink()
+        if how == "a pipe":
+            os.mkfifo(file)
         elif how == "spoiled":
             file.write_bytes(file.read_bytes() + b" ")
     if how == "chain":
