@@ -155,7 +155,7 @@ def test_commands_that_only_look_work_with_nothing_running(command: str) -> None
 
 
 def test_what_validation_measured_is_told_and_lies_where_production_reads_it() -> None:
-    models = json.loads(shell("sealift models variants --json").stdout)["models"]
+    models = json.loads(shell("sealift --json models variants").stdout)["models"]
     told = {one["model_digest"]: one for levels in models.values() for one in levels}
     laid = {path.name.partition(".")[0]: path for path in (DEMO / "appliance/opt/sealift/engines").glob("*.steps.json")}
 
