@@ -226,3 +226,15 @@ class Places:
     def engine_socket(self, stage: str, model_digest: str) -> Path:
         """Return where the first engine of a version listens; further ones: `appliance.gateway.enginesockets`."""
         return self.socket(f"engine-{stage}-{model_digest[:12]}")
+
+    def engine_link(self, digest12: str, which: str = "") -> Path:
+        """Return the link to the environment that an engine of a version runs from."""
+        return self._engines / f"{digest12}{which and f'-{which}'}"
+
+    def kept_steps(self, digest12: str) -> Path:
+        """Return where engines of production find the step times that their version's validation kept."""
+        return self._engines / f"{digest12}.steps.json"
+
+    @property
+    def _engines(self) -> Path:
+        return self.current.parent / "engines"

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from appliance.serve.curve import measure
 from appliance.serve.engine import Generation, Sampling
 from appliance.serve.launcher import CALIBRATION_SECONDS
 from appliance.serve.llama_cpp import LlamaCppDecoder
@@ -58,7 +59,8 @@ def main() -> None:
     llama_cpp: Any = importlib.import_module("llama_cpp")
     llama_cpp.llama_decode = timed = Timed(llama_cpp.llama_decode)
     scheduler = Scheduler(decoder)
-    scheduler.calibrate(clock=SystemClock(), threads=threads, seconds=CALIBRATION_SECONDS)
+    clock, seconds = SystemClock(), CALIBRATION_SECONDS
+    scheduler.calibrate(lambda own: measure(own, clock=clock, threads=threads, seconds=seconds))
     for prompts in json.load(sys.stdin):
         wanted = [_generation(decoder.tokenize(text, special=True), tokens) for text in prompts]
         sys.stdout.write(json.dumps(_round(scheduler, wanted, timed)) + "\n")

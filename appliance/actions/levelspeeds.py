@@ -1,11 +1,12 @@
 """What each quantization level of a model does on this machine, by the steps that validation measured.
 
-The gate `load` keeps a version's curve of step times beside its other figures. How many tokens a second so many answers
-get follows from it as the engine's scheduler decides by it; prompts are not in it. Which level serves best under load
-is measured, not looked up: a smaller file is not always the faster one.
+The gate `load` keeps a version's curve of step times in the evidence of its run; the ledger's record of the gate has
+single figures only. How many tokens a second so many answers get follows from the curve as the engine's scheduler
+decides by it; prompts are not in it. Which level serves best under load is measured, not looked up: a smaller file is
+not always the faster one. Evidence that is gone or does not verify is as if nothing had been measured.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final
@@ -13,22 +14,30 @@ from typing import Any, Final
 from sqlalchemy import Engine
 
 from appliance.actions import versions
-from appliance.errors import EngineProtocolError
-from appliance.registry import catalog
+from appliance.actions.production import Proofs
+from appliance.config import Places
+from appliance.registry import catalog, evidence
 from appliance.registry.catalog import Judgement
 from appliance.registry.variants import Variant
 from appliance.serve.curve import Curve, Plan
+from media import canonical
+from media.errors import SealiftError
 
 ANSWERS: Final = (1, 4, 8, 16)
 _LOAD: Final = "load"
+_Read = Callable[[str], bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """One variant with its tokens a second by answers at once; empty where no curve of it was measured."""
+    """One variant with its tokens a second by answers at once; empty where no curve of it was measured.
+
+    `machine` tells the machine that it was measured on from others; see `Curve`.
+    """
 
     variant: Variant
     threads: int = 0
+    machine: str = ""
     speeds: Mapping[int, int]
 
     def to_json(self) -> dict[str, Any]:
@@ -49,12 +58,22 @@ class Fastest:
         return {"model_digest": self.level.variant.version.model_digest, "answers": self.answers}
 
 
-def level_speeds(state: Engine) -> dict[str, tuple[Level, ...]]:
-    """Return the variants of each model, the least reduced first, with what was measured of each."""
+def level_speeds(places: Places, state: Engine, *, proofs: Proofs | None = None) -> dict[str, tuple[Level, ...]]:
+    """Return the variants of each model, the least reduced first, with what was measured of each.
+
+    Args:
+        places: Where evidence lies.
+        state: What is registered and judged.
+        proofs: Who reads evidence where this process may not.
+    """
+
+    def read(digest: str) -> bytes:
+        return evidence.content(places, digest) if proofs is None else proofs.text("evidence", digest)
+
     found = versions.variants(state)
     with state.connect() as session:
         return {
-            model: tuple(_level(one, catalog.judgements(session, one.version.model_digest)) for one in variants)
+            model: tuple(_level(one, catalog.judgements(session, one.version.model_digest), read) for one in variants)
             for model, variants in found.items()
         }
 
@@ -62,30 +81,37 @@ def level_speeds(state: Engine) -> dict[str, tuple[Level, ...]]:
 def fastest(levels: Iterable[Level]) -> Fastest | None:
     """Return the level that gives most with the most answers at once that can be compared; None where nothing can.
 
-    Only what was measured with equally many threads is compared: as many as most were measured with.
+    Only what was measured on one machine with equally many threads is compared: as most were.
     """
     measured = [one for one in levels if one.speeds]
-    threads = [one.threads for one in measured]
-    usual = max(threads, key=threads.count, default=0)
+    ways = [(one.threads, one.machine) for one in measured]
+    usual = max(ways, key=ways.count, default=None)
+    own = [one for one in measured if (one.threads, one.machine) == usual]
     for answers in reversed(ANSWERS):
-        alike = [(one.speeds[answers], one) for one in measured if one.threads == usual and answers in one.speeds]
+        alike = [(one.speeds[answers], one) for one in own if answers in one.speeds]
         if len({one.variant.quantization for _, one in alike}) > 1:
             _, best = max(alike, key=itemgetter(0))
             return Fastest(level=best, answers=answers)
     return None
 
 
-def _level(variant: Variant, judged: Iterable[Judgement]) -> Level:
-    untrusted = next((one.figures.get("step_curve") for one in judged if one.gate == _LOAD), None)
-    if untrusted is None:
-        return Level(variant=variant, speeds={})
+def _level(variant: Variant, judged: Iterable[Judgement], read: _Read) -> Level:
+    newest = next((one for one in judged if one.gate == _LOAD), None)
     try:
-        curve = Curve.from_json(untrusted)
-    except EngineProtocolError:  # of another release's form
+        curve = None if newest is None else _curve(read(newest.evidence_digest))
+    except SealiftError:  # gone, or of another release's form
+        curve = None
+    if curve is None:
         return Level(variant=variant, speeds={})
     plan = Plan(curve, most=ANSWERS[-1], fills=_is_shared(variant.version.descriptor))
     speeds = {answers: round(answers / plan.seconds(answers)) for answers in ANSWERS if answers <= max(curve.micros)}
-    return Level(variant=variant, threads=curve.threads, speeds=speeds)
+    return Level(variant=variant, threads=curve.threads, machine=curve.machine, speeds=speeds)
+
+
+def _curve(untrusted: bytes) -> Curve | None:
+    document = canonical.mapping(canonical.loads_canonical(untrusted, max_bytes=evidence.MAX_BYTES), "evidence")
+    found = evidence.figures_of(document, _LOAD).get("step_curve")
+    return None if found is None else Curve.from_json(found)
 
 
 def _is_shared(descriptor: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from appliance.actions.provenance import Provenance, provenance
 from appliance.actions.versions import VersionFacts
 from appliance.cli import compare, versions_advise, versions_change
 from appliance.cli import context as shared
-from appliance.cli.opened import records_of
+from appliance.cli.opened import is_operator, jobs_of, records_of
 from appliance.promote.destination import Said
 from appliance.store.content import ContentStore
 
@@ -71,8 +71,8 @@ def _show(context: typer.Context, which: Which) -> None:
 def _variants(context: typer.Context) -> None:
     """List the versions of each model by quantization level, with what each does here, and the fastest."""
     own = shared.of(context)
-    with records_of(own) as (_, state):
-        found = level_speeds(state)
+    with records_of(own) as (_, state), jobs_of(own) as jobs:
+        found = level_speeds(own.config.at, state, proofs=jobs if is_operator(own.config) else None)
     best = {model: fastest(own_levels) for model, own_levels in found.items()}
     lines = [line for model, levels in found.items() for line in _variant_lines(model, levels, best[model])]
     own.result(

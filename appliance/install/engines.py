@@ -2,7 +2,8 @@
 
 A version's descriptor names its engine environment by digest. Before an engine starts, its link below
 ``/opt/sealift/engines`` is pointed at the installed release that holds exactly this environment; the static unit runs
-what lies there. A further engine of a version has a link of its own, to the same place.
+what lies there. A further engine of a version has a link of its own, to the same place. Beside a production engine's
+link lies what its version's validation measured (`appliance.install.approvedsteps`).
 
 Promises: a link names an environment whose digest the version was approved with, or it is not made; it changes by one
 rename; only engine units need one.
@@ -14,6 +15,7 @@ from typing import Final
 
 from appliance.config import Config, Places
 from appliance.errors import InstallError, NotInstalledError
+from appliance.install import approvedsteps
 from appliance.install.releases import InstalledReleases
 from appliance.install.supervisor import (
     Supervisor,
@@ -29,6 +31,7 @@ from appliance.registry.descriptor import ModelDescriptor
 from appliance.store.content import ContentStore
 from media import durable
 
+_PRODUCTION: Final = "production"
 _ENVIRONMENTS: Final = {"llama.cpp": "engine-llama-cpp", "vllm": "engine-vllm", "attached": "engine-attached"}
 
 
@@ -48,7 +51,10 @@ class Linked:
         """
         engine = engine_of(unit)
         if engine is not None and self._places.current.exists():
-            link(self._places, engine[1], which_of(unit))
+            stage, digest12 = engine
+            link(self._places, digest12, which_of(unit))
+            if stage == _PRODUCTION:
+                approvedsteps.lay_down(self._places, digest12)
         self.inner.start(unit)
 
     def stop(self, unit: str) -> None:
@@ -100,7 +106,7 @@ def link(places: Places, digest12: str, which: str = "") -> Path:
     """
     _, descriptor, _ = carriers.carrier(ContentStore(places.store), digest12)
     target = environment_of(places, descriptor)
-    place = places.current.parent / "engines" / f"{digest12}{which and f'-{which}'}"
+    place = places.engine_link(digest12, which)
     wanted = Path("..") / target.relative_to(places.current.parent)
     try:
         if place.is_symlink() and place.readlink() == wanted:

@@ -5,6 +5,7 @@ one of two rows. So the next token for everybody is made in the steps that take 
 or a batch that is filled up with rows nobody asked for.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +23,10 @@ _LEAST_CHUNK: Final = 32
 _STEP_SECONDS: Final = 0.2
 _LEAST_OVER: Final = 4
 """Tokens by which one prompt has to be longer than another before they are read in the same step."""
+_LOOK_SECONDS: Final = 0.05
+_ALIKE: Final = 1.5
+"""By how much a step may take longer, or less long, than a curve says, before the curve is measured anew."""
+_MARK: Final = re.compile(r"(?:[0-9a-f]{64})?")
 _GAIN: Final = 0.9
 """Of two ways the plain batch is taken unless the other needs less than this part of its time: curves have noise."""
 
@@ -32,15 +37,19 @@ class Curve:
 
     Attributes:
         threads: How many threads decoded.
+        machine: What tells the machine from others (`appliance.serve.machinemark`); empty where nothing did.
     """
 
     threads: int
     micros: Mapping[int, int]
+    machine: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return whole numbers, so that the ledger holds them exactly."""
+        """Return whole numbers, so that evidence holds them exactly."""
         points = [{"rows": rows, "micros": micros} for rows, micros in sorted(self.micros.items())]
-        return {"format": FORMAT, "threads": self.threads, "steps": points}
+        # A release of before it was known reads, and means, the same.
+        mark = {"machine": self.machine} if self.machine else {}
+        return {"format": FORMAT, "threads": self.threads, "steps": points, **mark}
 
     @classmethod
     def from_json(cls, untrusted: object) -> "Curve":
@@ -61,7 +70,10 @@ class Curve:
             micros[rows] = time
         if 1 not in micros or threads < 1:
             raise _no_curve("what a single row takes")
-        return cls(threads=threads, micros=micros)
+        machine = fields.get("machine", "")
+        if not isinstance(machine, str) or _MARK.fullmatch(machine) is None:
+            raise _no_curve("its machine")
+        return cls(threads=threads, micros=micros, machine=machine)
 
     def seconds(self, rows: int) -> float:
         """Return how long a step of so many rows takes: measured, or drawn between what was measured."""
@@ -157,7 +169,7 @@ class Plan:
         return counts
 
 
-def measure(decoder: Decoder, *, clock: Clock, threads: int, seconds: float) -> Curve:
+def measure(decoder: Decoder, *, clock: Clock, threads: int, seconds: float, machine: str = "") -> Curve:
     """Measure steps of one row in each sequence; nothing else may use the decoder meanwhile.
 
     Args:
@@ -165,19 +177,47 @@ def measure(decoder: Decoder, *, clock: Clock, threads: int, seconds: float) -> 
         clock: Times the steps.
         threads: Told in the curve.
         seconds: About how long it may take; widths that do not fit into it are left out, the single row never is.
+        machine: Told in the curve.
 
     Raises:
         EngineProtocolError: A step failed.
     """
-    most = min(decoder.sequences, decoder.batch_tokens)
-    token = next(iter(decoder.tokenize("a", special=False)), 0)
+    most, token = _widest(decoder), _token(decoder)
     until = clock.monotonic() + seconds
     micros: dict[int, int] = {}
-    for rows in [one for one in (*_WIDTHS, most) if one <= most and one not in micros]:
+    for rows in sorted({most, *(one for one in _WIDTHS if one < most)}):
         if micros and clock.monotonic() + 3 * micros[max(micros)] / 1e6 > until:
             break
         micros[rows] = _timed(decoder, rows, token=token, clock=clock, until=until)
-    return Curve(threads=threads, micros=micros)
+    return Curve(threads=threads, micros=micros, machine=machine)
+
+
+def fits(curve: Curve, decoder: Decoder, *, clock: Clock) -> bool:
+    """Tell whether the narrowest and the widest step of a curve take now about what it says.
+
+    It takes a tenth of a second, or two steps of each width; nothing else may use the decoder meanwhile, and its
+    sequences are all empty.
+
+    Raises:
+        EngineProtocolError: A step failed.
+    """
+    widest = max(curve.micros)
+    if widest > _widest(decoder):
+        return False
+    for rows in sorted({1, widest}):
+        until = clock.monotonic() + _LOOK_SECONDS
+        now = _timed(decoder, rows, token=_token(decoder), clock=clock, until=until)
+        if not curve.micros[rows] <= now * _ALIKE <= curve.micros[rows] * _ALIKE**2:
+            return False
+    return True
+
+
+def _widest(decoder: Decoder) -> int:
+    return min(decoder.sequences, decoder.batch_tokens)
+
+
+def _token(decoder: Decoder) -> int:
+    return next(iter(decoder.tokenize("a", special=False)), 0)
 
 
 def _timed(decoder: Decoder, rows: int, *, token: int, clock: Clock, until: float) -> int:

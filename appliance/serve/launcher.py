@@ -15,6 +15,7 @@ import argparse
 import atexit
 import os
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -30,13 +31,14 @@ from appliance.errors import EngineLoadError, EngineUnavailableError
 from appliance.promote.standing import require_loadable, sharers_of
 from appliance.registry.carriers import carrier
 from appliance.registry.descriptor import ModelDescriptor, ModelFile
-from appliance.serve import attached_process, debugging, engine_filter, vllm_process
+from appliance.serve import attached_process, debugging, engine_filter, keptsteps, vllm_process
 from appliance.serve.application import Serving, create_engine_app
 from appliance.serve.attached_process import PeerGroup, ProvenPeer
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.drafting import Drafter
 from appliance.serve.embedding import Embedding
 from appliance.serve.instance import Instance
+from appliance.serve.keptsteps import Kept
 from appliance.serve.refusal import Refusal, tell
 from appliance.serve.scheduler import Scheduler
 from appliance.serve.weights import HashedFile
@@ -52,7 +54,7 @@ _VISIBLE: Final = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_
 _MAX_TEMPLATE_BYTES: Final = 256 * 1024
 THREADS: Final = 64
 CALIBRATION_SECONDS: Final = 2.0
-"""How long an engine measures its steps after loading; what it found is in its status and in a version's evidence."""
+"""How long an engine measures its steps after loading, where it does; its status and a version's evidence have them."""
 MOST_WORKERS: Final = 4
 
 
@@ -140,13 +142,13 @@ class Loaded:
     calls: frozenset[str] = frozenset()
 
 
-def load(loadable: Loadable, *, stage: str, threads: int, on_processor: bool = False, debug_until: str = "") -> Loaded:
+def load(loadable: Loadable, *, stage: str, kept: Kept, on_processor: bool = False, debug_until: str = "") -> Loaded:
     """Load the model in this process.
 
     Args:
         loadable: What was proven.
         stage: What it says of itself.
-        threads: That decode.
+        kept: How many threads decode, and what is known of how long their steps take.
         on_processor: Whether no layer is to lie on a GPU, whatever the version's profile says.
         debug_until: Until when it tells what it does; see `debugging`.
 
@@ -162,7 +164,7 @@ def load(loadable: Loadable, *, stage: str, threads: int, on_processor: bool = F
             fix="see `sealift doctor`; install the release again",
         ) from error
 
-    descriptor = loadable.descriptor
+    descriptor, clock, threads = loadable.descriptor, SystemClock(), kept.threads
     runtime = descriptor.runtime
     llama = runtime.llama
     if on_processor:
@@ -187,7 +189,8 @@ def load(loadable: Loadable, *, stage: str, threads: int, on_processor: bool = F
         )
         drafter = Drafter.beside(decoder, small, most=llama.draft_tokens)
     scheduler = Scheduler(decoder, drafter=drafter)
-    scheduler.calibrate(clock=SystemClock(), threads=threads, seconds=CALIBRATION_SECONDS)
+    say, seconds = sys.stderr.write, CALIBRATION_SECONDS
+    scheduler.calibrate(lambda own: keptsteps.taken(kept, own, clock=clock, seconds=seconds, say=say))
     debugging.begin(scheduler, debug_until)
     embedding = None
     if runtime.embedding is not None and loadable.embedding is not None:
@@ -195,7 +198,6 @@ def load(loadable: Loadable, *, stage: str, threads: int, on_processor: bool = F
 
         embedder = LlamaCppEmbedder(loadable.embedding.path, runtime.embedding, threads=threads)
         embedding = Embedding(embedder=embedder, scheduler=scheduler, model_digest=descriptor.model_digest)
-    clock = SystemClock()
     app = create_engine_app(
         Serving.of(descriptor, stage=stage, shorten=runtime.llama if runtime.llama.num_keep else None),
         decoder=decoder,
@@ -323,7 +325,8 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
         threads, taken = threads_for(config, instance), proven.take()
         if isinstance(taken, Loadable):
             on_processor, until = instance.is_on_processor, config.engine.debug_until
-            loaded = load(taken, stage=instance.stage, threads=threads, on_processor=on_processor, debug_until=until)
+            kept = keptsteps.kept(config.at, taken.descriptor, instance, threads=threads)
+            loaded = load(taken, stage=instance.stage, kept=kept, on_processor=on_processor, debug_until=until)
         else:
             loaded = _attach(taken, stage=instance.stage, threads=threads, config=config, group=group)
         watch.probe = lambda: loaded.turns(patience)

@@ -25,7 +25,7 @@ from typing import Any, Final, TypeVar
 
 from appliance.errors import EngineUnavailableError
 from appliance.serve.counts import Counts
-from appliance.serve.curve import Curve, Plan, measure, padding
+from appliance.serve.curve import Curve, Plan, padding
 from appliance.serve.drafting import Drafter
 from appliance.serve.engine import Decoder, FinishReason, Generation, Row
 from appliance.serve.errands import Question, Scoring, Work, failure
@@ -33,7 +33,6 @@ from appliance.serve.handles import Handle
 from appliance.serve.jobs import Job, jobs_of, require_fits
 from appliance.serve.places import Places
 from appliance.serve.waiting import Shares, Waiting
-from media.clock import Clock
 
 MOST_SUSPENDED_BYTES: Final = 256 << 20
 MOST_PREEMPTIONS: Final = 4
@@ -130,14 +129,14 @@ class Scheduler:
         self._arrivals.put(asked)
         return asked.outcome(self._require_alive)
 
-    def calibrate(self, *, clock: Clock, threads: int, seconds: float) -> Curve:
-        """Measure what steps take, and go by it from now on; see `measure`. Nothing may have been asked before.
+    def calibrate(self, take: Callable[[Decoder], Curve]) -> Curve:
+        """Take what steps take from `take`, and go by it from now on. Nothing may have been asked before.
 
         Raises:
             EngineProtocolError: A step failed.
             EngineUnavailableError: The scheduler has stopped.
         """
-        curve = self.between_steps(lambda: measure(self._decoder, clock=clock, threads=threads, seconds=seconds))
+        curve = self.between_steps(lambda: take(self._decoder))
         self._go_by(curve)
         return curve
 

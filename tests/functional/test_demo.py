@@ -154,6 +154,19 @@ def test_commands_that_only_look_work_with_nothing_running(command: str) -> None
     assert done.stdout.strip()
 
 
+def test_what_validation_measured_is_told_and_lies_where_production_reads_it() -> None:
+    models = json.loads(shell("sealift --json models variants").stdout)["models"]
+    told = {one["model_digest"]: one for levels in models.values() for one in levels}
+    laid = {path.name.partition(".")[0]: path for path in (DEMO / "appliance/opt/sealift/engines").glob("*.steps.json")}
+
+    assert all(one["speeds"] and one["speeds"][0]["tokens_per_second"] > 0 for one in told.values())
+    assert laid
+    assert {digest[:12] for digest in told} >= set(laid)
+    for digest, one in told.items():
+        if digest[:12] in laid:
+            assert json.loads(laid[digest[:12]].read_bytes())["threads"] == one["threads"]
+
+
 def test_a_flipped_bit_in_the_weights_is_refused_and_nothing_moves(medium: list[Path]) -> None:
     before = trust_record()
     part = max(

@@ -18,6 +18,7 @@ PROGRAM = """
 import json, sys, threading
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
+from appliance.serve.curve import measure
 from appliance.serve.engine import Generation, Sampling
 from appliance.serve.llama_cpp import LlamaCppDecoder
 from appliance.serve.scheduler import Scheduler
@@ -30,7 +31,7 @@ for name, unified, widest in (("shared", True, 48), ("apart", False, 256)):
     settings = LlamaSettings(kv_unified=unified)
     decoder = LlamaCppDecoder(Path(sys.argv[2]), n_ctx=2048, n_batch=widest, n_seq_max=8, threads=1, settings=settings)
     scheduler = Scheduler(decoder)
-    scheduler.calibrate(clock=SystemClock(), threads=1, seconds=1.0)
+    scheduler.calibrate(lambda own: measure(own, clock=SystemClock(), threads=1, seconds=1.0))
 
     def ask(turn, subject, into):
         prompt = f"<|im_start|>user\\nWrite about {subject}.<|im_end|>\\n<|im_start|>assistant\\n"

@@ -27,8 +27,9 @@ class Bench:
         """Bring a version and run one gate of it."""
         self.serial += 1
         site = self.floor.site
-        settings = {"weights": self.weights, "template": shipped_template(), "tasks": shipped_tasks(), "n_ctx": 2048}
-        stored, descriptor = store_version(site.config, serial=self.serial, n_seq_max=4, **{**settings, **version})
+        settings = {"weights": self.weights, "template": shipped_template(), "tasks": shipped_tasks()}
+        sizes = {"n_ctx": 2048, "n_seq_max": 4}
+        stored, descriptor = store_version(site.config, serial=self.serial, **{**settings, **sizes, **version})
         catalog.register(site.ledger, self.floor.state, stored)
         here = validate.Surroundings(
             config=site.config,

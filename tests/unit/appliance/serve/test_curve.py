@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import EngineProtocolError
-from appliance.serve.curve import Curve, Plan, measure
+from appliance.serve.curve import Curve, Plan, fits, measure
 from appliance.serve.engine import Row
 from media.clock import FixedClock
 from tests.support.decoder import EchoDecoder
@@ -124,6 +124,7 @@ def test_steps_are_measured_without_their_noise_and_leave_nothing_behind() -> No
     curve = measure(decoder, clock=clock, threads=3, seconds=1000)
 
     assert (curve.threads, curve.micros) == (3, {rows: rows * 1000 for rows in (1, 2, 3, 4, 5)})
+    assert len(decoder.steps) == 5 * 6
     assert not any(decoder.prompts.values())
 
 
@@ -139,6 +140,34 @@ def test_a_curve_comes_back_from_what_is_kept_of_it() -> None:
     curve = Curve(threads=2, micros=Q8)
 
     assert Curve.from_json(curve.to_json()) == curve
+    assert "machine" not in curve.to_json()
+    marked = Curve(threads=2, micros=Q8, machine="ab" * 32)
+    assert Curve.from_json(marked.to_json()) == marked
+
+
+@pytest.mark.parametrize(
+    ("micros", "is_so"),
+    [
+        ({1: 1000, 4: 4000}, True),
+        ({1: 1499, 4: 2667}, True),
+        ({1: 1501, 4: 4000}, False),
+        ({1: 666, 4: 4000}, False),
+        ({1: 1000, 4: 6001}, False),
+        ({1: 1000, 3: 99999, 4: 4000}, True),
+        ({1: 1000, 6: 6000}, False),
+        ({1: 1000}, True),
+    ],
+    ids=["same", "nearly", "faster", "slower", "only the widest", "between is not looked at", "wider", "one"],
+)
+def test_a_curve_fits_where_its_narrowest_and_widest_steps_take_that_long(
+    micros: dict[int, int], *, is_so: bool
+) -> None:
+    clock = FixedClock(datetime(2026, 11, 20, tzinfo=UTC))
+    decoder = TimedDecoder(clock, sequences=5, batch_tokens=64)
+
+    assert fits(Curve(threads=1, micros=micros), decoder, clock=clock) is is_so
+    assert len(decoder.steps) <= 12
+    assert not any(decoder.prompts.values())
 
 
 @pytest.mark.parametrize(
@@ -153,6 +182,8 @@ def test_a_curve_comes_back_from_what_is_kept_of_it() -> None:
         {"format": 1, "threads": 0, "steps": [{"rows": 1, "micros": 5}]},
         {"format": 1, "threads": 1, "steps": [{"rows": True, "micros": 5}]},
         {"format": 1, "threads": 1, "steps": [7]},
+        {"format": 1, "threads": 1, "steps": [{"rows": 1, "micros": 5}], "machine": "my box"},
+        {"format": 1, "threads": 1, "steps": [{"rows": 1, "micros": 5}], "machine": None},
     ],
 )
 def test_what_is_no_curve_is_refused(untrusted: Any) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from appliance.serve.curve import measure
 from appliance.serve.engine import Generation, Row
 from appliance.serve.handles import Handle
 from appliance.serve.scheduler import Scheduler
@@ -140,7 +141,7 @@ def test_calibration_computes_on_the_schedulers_thread() -> None:
 
     decoder.decode = noted  # type: ignore[method-assign]
     scheduler = Scheduler(decoder)
-    curve = scheduler.calibrate(clock=SystemClock(), threads=2, seconds=5)
+    curve = scheduler.calibrate(lambda own: measure(own, clock=SystemClock(), threads=2, seconds=5))
     text = text_of(scheduler.submit(asked("abc")))
     scheduler.stop()
 
