@@ -133,6 +133,30 @@ def test_what_an_earlier_call_holds_besides_is_refused_and_not_dropped(rig: Rig,
     assert _refusal(refused) == (400, f"messages[1].tool_calls[0]{at}", "unknown_parameter")
 
 
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"truncate_prompt_tokens": 4}, "truncate_prompt_tokens"),
+        ({"embed_dtype": "float16"}, "embed_dtype"),
+        ({"endianness": "big"}, "endianness"),
+        ({"use_activation": False}, "use_activation"),
+        ({"add_special_tokens": False}, "add_special_tokens"),
+        ({"messages": CHAT["messages"]}, "messages"),
+        ({"encoding_format": "bytes"}, "encoding_format"),
+        ({"input": ["a", [1, 2]]}, "input"),
+        ({"input": [1, "a", 2]}, "input"),
+        ({"input": [[]]}, "input"),
+        ({"input": {"content": "a"}}, "input"),
+        ({"input": ""}, "input"),
+        ({"dimensions": 0}, "dimensions"),
+    ],
+)
+def test_vectors_are_asked_for_in_openais_words_alone(rig: Rig, change: dict[str, Any], param: str) -> None:
+    status, named, _ = _refusal(rig.ask({"model": MODEL, "input": "a", **change}, path="/v1/embeddings"))
+
+    assert (status, named) == (400, param)
+
+
 def test_null_and_no_ask_for_nothing_of_a_stream(rig: Rig) -> None:
     for options in ({"include_usage": None}, {"continuous_usage_stats": False, "include_obfuscation": None}, {}):
         stream = events(rig.ask({**CHAT, "stream": True, "stream_options": options}).data)
