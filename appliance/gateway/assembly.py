@@ -8,7 +8,7 @@ hold-back.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from appliance.gateway.likelihoods import Likelihood
+from appliance.gateway.likelihoods import Likelihood, Places
 from appliance.gateway.parameters import Asked
 from appliance.gateway.reading import CallPiece, Finish, FinishReason, Part, Said, Text, Thought, Usage, broken
 from appliance.phi.restore import Restorer, as_it_is, inside_json
@@ -32,6 +32,7 @@ class Answer:
         finish_reason: Why it ended; None before.
         calls: Tool calls by their index.
         likelihoods: Of its tokens, where the engine told them.
+        places: Where in its text they begin.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class Answer:
         self.finish_reason: FinishReason | None = None
         self.calls: dict[int, AssembledCall] = {}
         self.likelihoods: list[Likelihood] = []
+        self._places = Places()
+        self.places: list[int] = []
 
     @property
     def text(self) -> str:
@@ -108,11 +111,12 @@ class Answer:
     def _said(self, piece: Text, *, is_last: bool = False) -> Iterator[Text]:
         if piece.text or (is_last and self._held):
             likelihoods, self._held = self._held, ()
-            offset = sum(len(one.token) for one in self.likelihoods) if likelihoods else 0
+            places = self._places.of(likelihoods)
             self._text.append(piece.text)
             self.likelihoods += likelihoods
+            self.places += places
             has_any = likelihoods or piece.likelihoods
-            yield replace(piece, likelihoods=likelihoods, offset=offset) if has_any else piece
+            yield replace(piece, likelihoods=likelihoods, places=places) if has_any else piece
 
     def _end_of_thought(self, choice: int) -> Iterator[Thought]:
         self._is_thinking = False

@@ -4,8 +4,9 @@ Tokens are what the engine wrote: placeholders of identifiers are not restored i
 several tokens. So they say nothing that the answer of this request does not say.
 """
 
+import codecs
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -58,43 +59,57 @@ def chat_logprobs(likelihoods: Sequence[Likelihood]) -> dict[str, Any]:
     return {"content": content, "refusal": None}
 
 
-def completion_logprobs(likelihoods: Sequence[Likelihood], *, offset: int) -> dict[str, Any]:
-    """Return them as a completion's choice has them; `offset` is where the first token stands in the answer."""
-    offsets = []
-    for one in likelihoods:
-        offsets.append(offset)
-        offset += len(one.token)
+class Places:
+    """Tells before which character of their text tokens begin, as they come.
+
+    A character may be cut into several tokens: all of them begin where it does.
+    """
+
+    def __init__(self) -> None:
+        self._reader = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._characters = 0
+
+    def of(self, likelihoods: Iterable[Likelihood]) -> tuple[int, ...]:
+        """Return the places of further tokens."""
+        found = []
+        for one in likelihoods:
+            found.append(self._characters)
+            raw = one.token.encode() if one.raw is None else bytes(one.raw)
+            self._characters += len(self._reader.decode(raw))
+        return tuple(found)
+
+
+def completion_logprobs(likelihoods: Sequence[Likelihood], places: Sequence[int]) -> dict[str, Any]:
+    """Return them as a completion's choice has them; `places` are those of `Places`."""
     return {
         "tokens": [one.token for one in likelihoods],
         "token_logprobs": [one.logprob for one in likelihoods],
         "top_logprobs": [{other.token: other.logprob for other in one.top} for one in likelihoods],
-        "text_offset": offsets,
+        "text_offset": list(places),
     }
 
 
 def _one(untrusted: object, *, has_top: bool = True) -> Likelihood:
     fields = untrusted if isinstance(untrusted, dict) else {}
-    raw, top = fields.get("bytes"), fields.get("top_logprobs") or []
-    if raw is not None and (
-        not isinstance(raw, list) or len(raw) > _MAX_CHARACTERS or any(type(one) is not int for one in raw)
-    ):
-        raise _broken()
+    top = fields.get("top_logprobs") or []
     if not isinstance(top, list) or len(top) > _MAX_TOP + 1:
         raise _broken()
     return Likelihood(
         token=_token(fields.get("token")),
         logprob=_logprob(fields.get("logprob")),
-        raw=None if raw is None else tuple(raw),
+        raw=_raw(fields.get("bytes")),
         top=tuple(_one(one, has_top=False) for one in top) if has_top else (),
     )
 
 
 def _legacy(fields: dict[str, Any]) -> tuple[Likelihood, ...]:
     tokens, logprobs = fields["tokens"], fields.get("token_logprobs")
-    tops = fields.get("top_logprobs") or []
-    if not isinstance(tokens, list) or not isinstance(logprobs, list) or not isinstance(tops, list):
+    tops, raws = fields.get("top_logprobs") or [], fields.get("bytes") or []
+    if not isinstance(tokens, list) or not isinstance(logprobs, list):
         raise _broken()
-    if len(tokens) != len(logprobs) or len(tokens) > _MAX_TOKENS or len(tops) not in {0, len(tokens)}:
+    if not isinstance(tops, list) or not isinstance(raws, list) or not {len(tops), len(raws)} <= {0, len(tokens)}:
+        raise _broken()
+    if len(tokens) != len(logprobs) or len(tokens) > _MAX_TOKENS:
         raise _broken()
     found = []
     for place, (token, logprob) in enumerate(zip(tokens, logprobs, strict=True)):
@@ -104,8 +119,19 @@ def _legacy(fields: dict[str, Any]) -> tuple[Likelihood, ...]:
         if not isinstance(top, dict) or len(top) > _MAX_TOP + 1:
             raise _broken()
         others = tuple(Likelihood(token=_token(one), logprob=_logprob(value)) for one, value in top.items())
-        found.append(Likelihood(token=_token(token), logprob=_logprob(logprob), top=others))
+        raw = _raw(raws[place]) if raws else None
+        found.append(Likelihood(token=_token(token), logprob=_logprob(logprob), raw=raw, top=others))
     return tuple(found)
+
+
+def _raw(untrusted: object) -> tuple[int, ...] | None:
+    if untrusted is None:
+        return None
+    if not isinstance(untrusted, list) or len(untrusted) > _MAX_CHARACTERS:
+        raise _broken()
+    if any(type(one) is not int or not 0 <= one <= 255 for one in untrusted):
+        raise _broken()
+    return tuple(untrusted)
 
 
 def _token(untrusted: object) -> str:

@@ -29,8 +29,14 @@ _MAX_MESSAGES: Final = 2048
 _MAX_CALLS: Final = 128
 # What SDKs give back of an answer when they resend it, always empty here.
 _EMPTY_ONLY: Final = frozenset({"annotations", "audio", "function_call", "refusal"})
-# Earlier thoughts come back, too (`FIELDS`): templates leave them out, so they are not read.
-_MEMBERS: Final = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", *FIELDS}) | _EMPTY_ONLY
+# Not read: templates know no names, leave earlier thoughts out (`FIELDS`), and `parsed` is what SDKs read of the text.
+_UNREAD: Final = ("name", "parsed", *FIELDS)
+_MEMBERS: Final = frozenset({"role", "content", "tool_calls", "tool_call_id", *_UNREAD}) | _EMPTY_ONLY
+# What SDKs keep in a call when they put a stream together or read its arguments; both come back with it.
+_UNREAD_OF_CALL: Final = "index"
+_UNREAD_OF_FUNCTION: Final = "parsed_arguments"
+_OF_CALL: Final = frozenset({"id", "type", "function", _UNREAD_OF_CALL})
+_OF_FUNCTION: Final = frozenset({"name", "arguments", _UNREAD_OF_FUNCTION})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +83,18 @@ def read_messages(untrusted: object, *, max_characters: int) -> tuple[tuple[Mess
     messages = tuple(
         _message(one, f"messages[{place}]", max_characters=max_characters) for place, one in enumerate(untrusted)
     )
-    return messages, [name for name in ("name", *FIELDS) if any(one.get(name) is not None for one in untrusted)]
+    return messages, _unread(untrusted)
+
+
+def _unread(messages: list[dict[str, Any]]) -> list[str]:
+    """Return which members of well-formed messages came and have no effect."""
+    calls = [call for one in messages for call in one.get("tool_calls") or ()]
+    places: dict[str, tuple[str, list[dict[str, Any]]]] = {
+        **{name: (name, messages) for name in _UNREAD},
+        f"tool_calls.{_UNREAD_OF_CALL}": (_UNREAD_OF_CALL, calls),
+        f"tool_calls.function.{_UNREAD_OF_FUNCTION}": (_UNREAD_OF_FUNCTION, [call["function"] for call in calls]),
+    }
+    return [shown for shown, (name, found) in places.items() if any(one.get(name) is not None for one in found)]
 
 
 def require_short(value: str, *, param: str, max_characters: int) -> None:
@@ -175,8 +192,11 @@ def _tool_calls(untrusted: object, at: str, *, role: str) -> tuple[ToolCall, ...
 def _tool_call(untrusted: object, at: str) -> ToolCall:
     call: Mapping[str, Any] = untrusted if isinstance(untrusted, dict) else {}
     function = call.get("function")
-    if call.get("type") != "function" or not isinstance(function, dict) or not set(call) <= {"id", "type", "function"}:
+    if call.get("type") != "function" or not isinstance(function, dict):
         raise invalid(at, "A call of a function.")
+    for where, members, known in ((at, call, _OF_CALL), (f"{at}.function", function, _OF_FUNCTION)):
+        if not set(members) <= known:
+            raise invalid(where, "It holds an unknown member.", code="unknown_parameter")
     call_id, name, arguments = call.get("id"), function.get("name"), function.get("arguments")
     if not isinstance(call_id, str) or not _ID.fullmatch(call_id):
         raise invalid(f"{at}.id", "1 to 128 letters, digits and _ : . -")

@@ -76,11 +76,15 @@ def _answered(message: Mapping[str, Any], waiting: list[_Waiting], at: str) -> _
 
 
 def _call(untrusted: object, call_id: str) -> Any:
-    function = untrusted.get("function") if isinstance(untrusted, dict) else None
+    call: Mapping[str, Any] = untrusted if isinstance(untrusted, dict) else {}
+    function = call.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("arguments"), dict):
         return untrusted
-    arguments = json.dumps(function["arguments"], ensure_ascii=False)
-    return {"id": call_id, "type": "function", "function": {"name": function.get("name"), "arguments": arguments}}
+    # Ollama numbers calls within the function, OpenAI's clients beside it; the strict reader looks at the rest.
+    rest = {name: value for name, value in function.items() if name != "index"}
+    rest |= {"name": rest.get("name"), "arguments": json.dumps(rest["arguments"], ensure_ascii=False)}
+    numbered = {"index": function["index"]} if "index" in function else {}
+    return {**call, **numbered, "id": call_id, "type": "function", "function": rest}
 
 
 def _waiting(call: Mapping[str, Any], given: Mapping[str, Any]) -> _Waiting:

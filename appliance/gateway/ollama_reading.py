@@ -19,6 +19,7 @@ from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.problems import invalid
 
 _NO_LIMIT: Final = frozenset({-1, -2})  # of num_predict: until the model ends, until the context is full
+_ANY_SEED: Final = -1
 # How a model is loaded is decided when it is promoted, so these are without effect here and named as such.
 _LOADING: Final = frozenset(
     {"f16_kv", "low_vram", "main_gpu", "num_batch", "num_ctx", "num_gpu", "num_keep", "num_thread", "numa"}
@@ -134,6 +135,8 @@ def _options(given: Mapping[str, Any], limits: LimitsSection) -> tuple[dict[str,
             continue
         if name == "num_predict" and type(value) is int and value in _NO_LIMIT:
             words[OPTIONS[name]] = limits.max_tokens
+        elif name == "seed" and _is_neutral(value, (_ANY_SEED,)):
+            continue
         elif name in OPTIONS:
             words[OPTIONS[name]] = value
         elif name in _LOADING:

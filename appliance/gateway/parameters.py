@@ -92,6 +92,8 @@ _ONLY: Final = {
     "response_format": "chat",
     "top_logprobs": "chat",
 }
+_NOT_OF_STREAMS: Final = frozenset({"continuous_usage_stats", "include_obfuscation"})
+"""What may be said no to of a stream, and nothing else: OpenAI's word for filling, vLLM's for counts in every chunk."""
 _MAX_BIASES: Final = 300
 _MAX_BIAS: Final = 100
 _TOKEN: Final = re.compile(r"0|[1-9][0-9]{0,6}")
@@ -317,15 +319,14 @@ def _include_usage(given: Mapping[str, Any], *, stream: bool) -> bool:
         raise invalid("stream_options", "Only with stream.")
     if not isinstance(options, dict):
         raise invalid("stream_options", "An object.")
-    for name in options:
-        if name not in {"include_usage", "include_obfuscation"}:
+    for name, value in options.items():
+        if name not in {"include_usage", *_NOT_OF_STREAMS}:
             raise invalid("stream_options", "It holds an unknown member.", code="unknown_parameter")
-    if options.get("include_obfuscation"):
-        raise invalid("stream_options.include_obfuscation", "Not supported.", code="unsupported_parameter")
-    value = options.get("include_usage", False)
-    if not isinstance(value, bool):
-        raise invalid("stream_options.include_usage", "true or false.")
-    return value
+        if not isinstance(value, bool | None):
+            raise invalid(f"stream_options.{name}", "true or false.")
+        if value and name in _NOT_OF_STREAMS:
+            raise invalid(f"stream_options.{name}", "Not supported.", code="unsupported_parameter")
+    return options.get("include_usage") is True
 
 
 def _thinks(given: Mapping[str, Any]) -> bool | None:

@@ -233,15 +233,9 @@ def no_thoughts() -> Problem:
 
 
 def _engine_refused(error: EngineRefusedError) -> Problem:
-    if error.engine_code == "context_length_exceeded":
-        message = "The request does not fit the model's context."
-        return Problem(400, "context_length_exceeded", message, param="messages")
-    if error.engine_code == "messages_refused":
-        message = (
-            "The model's chat template does not take these messages; many want the user's and the assistant's in "
-            "turns, the user's first, and some know no system message."
-        )
-        return Problem(400, "messages_refused", message, param="messages")
+    problem = _asked_refused(error)
+    if problem is not None:
+        return problem
     if error.engine_param == THOUGHTS:
         return no_thoughts()
     if error.http_status in {429, 503} or error.engine_code == "engine_unavailable":
@@ -252,6 +246,22 @@ def _engine_refused(error: EngineRefusedError) -> Problem:
         what = "these parameters" if param is None else f"this {param}"
         return Problem(400, "engine_refused", f"The engine does not accept {what}.", param=param)
     return Problem(502, "engine_error", "The engine failed.")
+
+
+def _asked_refused(error: EngineRefusedError) -> Problem | None:
+    """Return the refusal of what was asked itself; None where an engine refuses something else."""
+    if error.engine_code == "context_length_exceeded":
+        message = "The request does not fit the model's context."
+        return Problem(400, "context_length_exceeded", message, param="messages")
+    if error.engine_code == "messages_refused":
+        message = (
+            "The model's chat template does not take these messages; many want the user's and the assistant's in "
+            "turns, the user's first, and some know no system message."
+        )
+        return Problem(400, "messages_refused", message, param="messages")
+    if error.engine_code == "empty_prompt":
+        return invalid("messages", "There is nothing to answer: the model's chat template leaves no text of them.")
+    return None
 
 
 def _type_of(status: int) -> str:

@@ -27,12 +27,12 @@ _MAX_CALLS: Final = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """A piece of an answer, with how likely its tokens were where that was asked for; `offset` is where it stands."""
+    """A piece of an answer, with how likely its tokens were where that was asked for; `places` is where those begin."""
 
     text: str
     choice: int = 0
     likelihoods: tuple[Likelihood, ...] = ()
-    offset: int = 0
+    places: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,7 +59,7 @@ class Shape:
             said = {"delta": {"tool_calls": [call]}}
         told = None
         if isinstance(piece, Text) and piece.likelihoods:
-            told = self._logprobs(piece.likelihoods, offset=piece.offset)
+            told = self._logprobs(piece.likelihoods, piece.places)
         return self._chunk([{"index": piece.choice, **said, "logprobs": told, "finish_reason": None}])
 
     def ending(self, assembly: Assembly) -> list[dict[str, Any]]:
@@ -93,13 +93,13 @@ class Shape:
                     for place, call in sorted(answer.calls.items())
                 ]
             said = {"message": message}
-        told = self._logprobs(answer.likelihoods, offset=0) if answer.likelihoods else None
+        told = self._logprobs(answer.likelihoods, answer.places) if answer.likelihoods else None
         return {"index": index, **said, "logprobs": told, "finish_reason": answer.finish_reason}
 
-    def _logprobs(self, likelihoods: Sequence[Likelihood], *, offset: int) -> dict[str, Any]:
+    def _logprobs(self, likelihoods: Sequence[Likelihood], places: Sequence[int]) -> dict[str, Any]:
         if self.endpoint is Endpoint.CHAT:
             return chat_logprobs(likelihoods)
-        return completion_logprobs(likelihoods, offset=offset)
+        return completion_logprobs(likelihoods, places)
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         kind = "chat.completion.chunk" if self.endpoint is Endpoint.CHAT else "text_completion"

@@ -9,6 +9,12 @@ from appliance.gateway.problems import invalid
 
 _MAX_TOOLS: Final = 128
 _TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_TYPES: Final = (
+    ("description", str, "A text."),
+    ("parameters", dict, "A JSON schema."),
+    ("strict", bool, "true or false."),
+)
+"""What else is told of a function, and of which type it is."""
 
 
 def read_tools(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
@@ -29,6 +35,9 @@ def read_tools(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
             raise invalid(f"tools[{place}].function.name", "1 to 64 letters, digits, _ and -.")
         if not set(function) <= {"name", "description", "parameters", "strict"}:
             raise invalid(f"tools[{place}].function", "It holds an unknown member.", code="unknown_parameter")
+        for member, kind, told in _TYPES:
+            if not isinstance(function.get(member), kind | None):
+                raise invalid(f"tools[{place}].function.{member}", told)
     cleaned: tuple[Mapping[str, Any], ...] = tuple(clean(tool, param="tools") for tool in value)
     return cleaned
 
@@ -46,8 +55,9 @@ def read_tool_choice(given: Mapping[str, Any], *, tools: Sequence[Mapping[str, A
         raise invalid("tool_choice", "Only with tools.")
     if isinstance(value, dict):
         function = value.get("function")
-        named = function.get("name") if isinstance(function, dict) else None
-        if value.get("type") == "function" and isinstance(named, str) and _TOOL_NAME.fullmatch(named):
+        named = function.get("name") if isinstance(function, dict) and set(function) == {"name"} else None
+        is_function = value.get("type") == "function" and set(value) == {"type", "function"}
+        if is_function and isinstance(named, str) and _TOOL_NAME.fullmatch(named):
             if not any(tool["function"]["name"] == named for tool in tools):
                 raise invalid("tool_choice", "The name of one of the tools.")
             return {"type": "function", "function": {"name": named}}

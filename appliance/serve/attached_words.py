@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from appliance.serve.engine import FinishReason, Generation, Likelihood
+from appliance.serve.engine import LLAMA_SEEDS, FinishReason, Generation, Likelihood
 from appliance.serve.events import broken
 
 COMPLETIONS: Final = "/v1/completions"
@@ -23,8 +23,6 @@ TOKENIZE: Final = "/tokenize"
 MOST_TOKENS: Final = 2**31
 """Of any vocabulary: numbers of tokens are 32-bit integers with a sign."""
 _BIAS: Final = 100
-_SEEDS: Final = 2**32 - 1
-"""One less than fit 32 bits: llama.cpp reads the last as a wish for any seed."""
 _LAST_TOKENS: Final = 64
 _MOST_TEXT: Final = 1 << 20
 _MOST_TOP: Final = 20
@@ -50,7 +48,7 @@ class Part:
 def question(generation: Generation, *, index: int, model: str) -> dict[str, Any]:
     """Return what llama.cpp's server is asked for one of a generation's answers; see `asked_of_all`."""
     sampling = generation.sampling
-    body = asked_of_all(generation, index=index, model=model, seeds=_SEEDS) | {
+    body = asked_of_all(generation, index=index, model=model, seeds=LLAMA_SEEDS) | {
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
         "repeat_penalty": sampling.repeat_penalty,

@@ -7,6 +7,8 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
+LLAMA_SEEDS: Final = 2**32 - 1
+"""One less than fit 32 bits: llama.cpp reads the last as a wish for any seed."""
 BEYOND_OPENAI: Final = ("top_k", "min_p", "repetition_penalty")
 """vLLM's words for how a token is drawn, where OpenAI has none. An engine that takes them says so in its status; one of
 a release from before passes over them in silence, so it is not asked with them."""

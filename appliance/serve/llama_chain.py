@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import llama_cpp
 
-from appliance.serve.engine import Sampling
+from appliance.serve.engine import LLAMA_SEEDS, Sampling
 
 _MIN_KEEP: Final = 1
 _LAST_TOKENS: Final = 64  # llama.cpp's own window for what counts as repeated
@@ -37,7 +37,7 @@ def chain_of(sampling: Sampling, *, tokens: int) -> Any:
         if sampling.min_p > 0:
             llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_min_p(sampling.min_p, _MIN_KEEP))
         llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_temp(sampling.temperature))
-        llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_dist(sampling.seed & 0xFFFFFFFF))
+        llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_dist(sampling.seed % LLAMA_SEEDS))
     return chain
 
 

@@ -52,7 +52,7 @@ class Saying:
         }
         self._choices = [
             _Choice(
-                calls=CallReader() if asked.tools is not None else None,
+                calls=CallReader(must=asked.tools.must) if asked.tools is not None else None,
                 thoughts=ThoughtReader(is_open=asked.is_thinking) if asked.has_thoughts else None,
             )
             for _ in range(asked.generation.answers)
@@ -209,6 +209,7 @@ class Saying:
             "token_logprobs": [one.logprob for one in likelihoods],
             "top_logprobs": [{_text(token): logprob for token, logprob in one.top} for one in likelihoods],
             "text_offset": [],
+            "bytes": [list(one.token) for one in likelihoods],  # ours: where a token begins is known by its bytes alone
         }
 
 

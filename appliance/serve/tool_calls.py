@@ -129,9 +129,14 @@ class CallText:
 
 
 class CallReader:
-    """Tells calls from text in one answer as it grows."""
+    """Tells calls from text in one answer as it grows.
 
-    def __init__(self) -> None:
+    Args:
+        must: Whether an answer without a call is none, so that what may have begun one is no text.
+    """
+
+    def __init__(self, *, must: bool = False) -> None:
+        self._must = must
         self._held = ""
         self._state: Literal["open", "text", "head", "arguments"] = "open"
         self.calls = 0
@@ -176,7 +181,7 @@ class CallReader:
     def end(self) -> str:
         """Return what was held and is text after all."""
         held, self._held = self._held, ""
-        return held if self._state == "open" and not self.calls else ""
+        return held if self._state == "open" and not self.calls and not self._must else ""
 
     def _end_of_arguments(self) -> int:
         for place, letter in enumerate(self._held):

@@ -27,6 +27,8 @@ _OF_CHAT: Final = (
 _OF_COMPLETION: Final = (*_SAMPLING, "logprobs", "prompt")
 _CLASSES: Final = range(3)
 """The gateway's classes of urgency, the most urgent first; no number beyond them puts anybody before all others."""
+_SEEDS: Final = 2**63
+"""Without those below 0: vLLM reads -1 as a wish for any seed."""
 _SWITCH: Final = {"wanted": True, "none": False}
 """Whether a model is to think aloud, by what the gateway asks."""
 _JOINER: Final = "\u2060"
@@ -205,6 +207,8 @@ def _common(untrusted: Mapping[str, Any], facts: Facts, allowed: Iterable[str]) 
         raise RefusedRequestError("invalid_value", "max_tokens is a whole number of at least 1")
     body["max_tokens"] = min(limit, facts.n_ctx)
     body["model"] = facts.model_digest
+    if type(body.get("seed")) is int:
+        body["seed"] %= _SEEDS
     if type(body.get("priority")) is not int or body["priority"] not in _CLASSES:
         body.pop("priority", None)
     if body.get("stream") is True:

@@ -257,6 +257,25 @@ def test_it_answers_where_no_network_is(served: Served) -> None:
     assert [one.partition(":")[0].strip() for one in devices] == ["lo"]
 
 
+def test_an_answer_ends_where_the_context_is_full_and_a_question_that_fits_is_never_too_long(served: Served) -> None:
+    asked_for = {"messages": [{"role": "user", "content": "word " * 1990}], "temperature": 0, "max_tokens": 4096}
+    with EngineClient(served.socket, read_seconds=PATIENCE_SECONDS) as engine:
+        answer = engine.chat(asked_for)
+        context = engine.status().n_ctx
+
+    assert answer["choices"][0]["finish_reason"] in {"length", "stop"}
+    assert answer["usage"]["prompt_tokens"] < answer["usage"]["total_tokens"] <= context
+
+
+@pytest.mark.parametrize("seed", [-1, 7])
+def test_the_same_seed_gives_the_same_words(served: Served, seed: int) -> None:
+    hot = {**LONG, "temperature": 1.5, "seed": seed, "max_tokens": 24}
+    with EngineClient(served.socket, read_seconds=PATIENCE_SECONDS) as engine:
+        said = [engine.chat(hot)["choices"][0]["message"]["content"] for _ in range(2)]
+
+    assert said[0] == said[1]
+
+
 def test_a_caller_that_leaves_ends_the_generation_within_a_second_streamed_or_not(served: Served) -> None:
     taken: dict[str, list[float]] = {"streamed": [], "whole": []}
     # The quickest of three: other work on this machine must not decide.

@@ -37,6 +37,7 @@ print("FOUND " + json.dumps({
     "hot": [drawn(3, **one) for one in hot],
     "one": [drawn(3, top_k=1, **one) for one in hot],
     "likeliest": [drawn(3, min_p=1.0, **one) for one in hot],
+    "seeded": [drawn(8, temperature=2.0, seed=seed) for seed in (-1, -1, 2**32 - 1, 2**32 - 1, 7)],
     "several": [drawn(1, top_k=3, **one)[0] for one in hot],
 }))
 """
@@ -62,3 +63,10 @@ def test_of_one_token_only_the_likeliest_is_drawn_however_hot(found: Any) -> Non
 
 def test_of_three_tokens_no_fourth_is_drawn(found: Any) -> None:
     assert 1 < len(set(found["several"])) <= 3
+
+
+def test_every_seed_is_one_also_that_which_llama_cpp_reads_as_any(found: Any) -> None:
+    below, same_below, last, same_last, other = found["seeded"]
+
+    assert (below, last) == (same_below, same_last)
+    assert other not in (below, last)

@@ -63,6 +63,33 @@ def test_functions_are_called_with_the_callers_own_types(client: OpenAI) -> None
     assert parsed.choices[0].finish_reason == "tool_calls"
 
 
+@pytest.mark.parametrize("form", ["object", "dump"])
+@pytest.mark.parametrize("way", ["create", "parse", "stream"])
+@pytest.mark.parametrize("has_call", [True, False], ids=["call", "finding"])
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+def test_an_answer_of_the_sdks_own_type_may_be_the_next_questions_history(
+    client: OpenAI, way: str, form: str, *, has_call: bool
+) -> None:
+    asked: dict[str, Any] = {"model": MODEL, "messages": QUESTION}
+    if has_call:
+        asked |= {"tools": [openai.pydantic_function_tool(LookUp)], "tool_choice": "required"}
+    elif way != "create":
+        asked |= {"response_format": Finding}
+    message: Any
+    if way == "stream":
+        with client.chat.completions.stream(**asked) as stream:
+            message = stream.get_final_completion().choices[0].message
+    else:
+        message = getattr(client.chat.completions, way)(**asked).choices[0].message
+    results = [{"role": "tool", "tool_call_id": call.id, "content": "x"} for call in message.tool_calls or []]
+
+    history = [*QUESTION, message if form == "object" else message.model_dump(), *results, *QUESTION]
+    answer = client.chat.completions.create(model=MODEL, messages=history)
+
+    assert bool(results) == has_call
+    assert answer.choices[0].finish_reason == "stop"
+
+
 def test_a_stream_of_a_structured_answer_is_put_together(client: OpenAI) -> None:
     with client.chat.completions.stream(model=MODEL, messages=QUESTION, response_format=Finding) as stream:
         completion = stream.get_final_completion()

@@ -2,7 +2,8 @@
 
 Theirs are vLLM's tests/entrypoints/openai and tests/tool_use, and llama.cpp's tools/server/tests/unit. What other files
 here show as well is not repeated: shapes and streams (test_answers), values out of range and bodies that are no object
-(test_refusals), schemas and several answers (test_structured), vectors (test_embeddings).
+(test_refusals), schemas and several answers (test_structured), vectors (test_embeddings). What other servers take and
+this one does not is in test_scenarios_refused, what their answers are made of in test_scenarios_answers.
 """
 
 import json
@@ -49,6 +50,16 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         ({"messages": [*CHAT["messages"], EARLIER, *CHAT["messages"]]}, "ABCXABC"),
         ({"messages": [*CHAT["messages"], {"role": "assistant", "content": "y"}]}, "ABCY"),
         ({"messages": [{"role": "system", "content": "s"}]}, "S"),
+        ({"messages": [*CHAT["messages"], {"role": "system", "content": "s"}, *CHAT["messages"]]}, "ABCSABC"),
+        ({"messages": [{"role": "system", "content": "s"}, {"role": "developer", "content": "t"}]}, "ST"),
+        ({"messages": [{"role": "user", "content": ""}, *CHAT["messages"]]}, "ABC"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": one} for one in "abc"]}]}, "ABC"),
+        ({"parallel_tool_calls": True}, "ABC"),
+        ({"stop": "A"}, ""),
+        ({"stop": "CX"}, "ABC"),
+        ({"stop": ["B", "B"]}, "A"),
+        ({"seed": -1}, "ABC"),
+        ({"seed": 2**63 - 1}, "ABC"),
     ],
 )
 def test_what_asks_for_nothing_special_is_answered_whole_and_streamed_alike(

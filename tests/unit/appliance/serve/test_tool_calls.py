@@ -50,6 +50,16 @@ def test_a_call_that_was_cut_off_is_told_as_far_as_it_came() -> None:
     assert reader.end() == ""
 
 
+@pytest.mark.parametrize("size", [1, 100])
+@pytest.mark.parametrize("cut", range(1, 30))
+def test_what_begins_a_call_that_had_to_come_is_no_text(size: int, cut: int) -> None:
+    reader = CallReader(must=True)
+
+    said = [one for at in range(0, cut, size) for one in reader.add(CALL[at : min(cut, at + size)])]
+
+    assert (said, reader.end()) == ([], "")
+
+
 def test_calls_and_their_results_are_told_as_turns() -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": '{"q": "x"}'}}
     messages: list[dict[str, Any]] = [

@@ -110,6 +110,15 @@ def test_a_chat_gets_the_versions_prompt_name_and_defaults_and_none_of_vllms_own
     assert b"x-trace" not in dict(inner.headers)
 
 
+@pytest.mark.parametrize("seed", [-1, -(2**63), 2**63 - 1, 0, 7])
+def test_vllm_is_told_every_seed_as_one_and_never_as_a_wish_for_any(seed: int) -> None:
+    chat, text = requests.chat({**CHAT, "seed": seed}, ON), requests.completion({"prompt": "x", "seed": seed}, ON)
+
+    assert 0 <= chat["seed"] < 2**63
+    assert chat["seed"] == text["seed"]
+    assert seed < 0 or chat["seed"] == seed
+
+
 @pytest.mark.parametrize(("told", "asked"), [(0, 0), (2, 2), (-1, None), (3, None), (True, None), ("0", None)])
 def test_vllm_is_told_the_gateways_class_and_no_other_priority(ask: Any, told: object, asked: int | None) -> None:
     inner = Inner()
