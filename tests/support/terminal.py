@@ -17,7 +17,6 @@ _SEALIFT = (
     "from appliance.cli.main import main; main()"
 )
 CTRL_C = b"\x03"
-CTRL_D = b"\x04"
 
 
 @dataclass(slots=True)
@@ -33,6 +32,12 @@ class Terminal:
         until = time.monotonic() + _SECONDS
         while self.shown.count(text.encode()) < times:
             assert time.monotonic() < until, self.shown
+            self._read(0.1)
+
+    def wait(self, seconds: float) -> None:
+        """Read what is shown for so long."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
             self._read(0.1)
 
     def press(self, keys: bytes) -> None:
