@@ -1,7 +1,10 @@
-"""`sealift run` and `sealift chat`: ask a box from a terminal, as any program would, with a key (D28)."""
+"""`sealift run`: ask a box from a terminal, as any program would, with a key (D28); `sealift chat` asks so, too."""
 
+import logging
 import os
+import re
 import sys
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -11,12 +14,16 @@ import typer
 from appliance.cli import context as shared
 from appliance.cli.gathering import gathered
 from appliance.client import Answer, InferenceClient
+from appliance.client.stream import Stream
 from appliance.errors import ConfigError, ServiceError
 from media.errors import UsageError
 
 _URL: Final = "http://127.0.0.1:8000/v1"
 _KEY: Final = "SEALIFT_KEY"
-_LEAVE: Final = frozenset({"/bye", "/exit", "/quit"})
+# What may stand in a header: a key of another kind never reaches the service, which could not tell what is wrong.
+_HEADER: Final = re.compile("[!-~]+")
+# Not printable by Python's word, and nothing that a terminal obeys: they hold letters together.
+_JOINERS: Final = "\u200c\u200d"
 
 Url = Annotated[
     str, typer.Option("--url", envvar="SEALIFT_URL", help="The service's address; ends in /v1. On a box, its own.")
@@ -66,18 +73,46 @@ class Asker:
     parameters: dict[str, Any]
 
     def client(self, ours: shared.Context) -> InferenceClient:
-        """Return a client of the service that was named, else of the box that this is."""
+        """Return a client of the service that was named, else of the box that this is.
+
+        Raises:
+            UsageError: The address has no scheme, or the authority file cannot be used.
+        """
         url, ca_file = (self.url, None) if self.url else own_service(ours)
-        return InferenceClient(url, self.key, model=self.model, ca_file=self.ca_file or ca_file)
+        ca_file = self.ca_file or ca_file
+        if not url.startswith(("https://", "http://")):
+            raise UsageError(
+                what="the address is not whole",
+                why="it begins with neither https:// nor http://",
+                fix="give it as in https://HOST/v1",
+            )
+        try:
+            return InferenceClient(url, self.key, model=self.model, ca_file=ca_file)
+        except OSError as error:  # what is no certificate, too
+            raise UsageError(
+                what="the authority file cannot be used",
+                why=f"{ca_file}: {error.strerror or type(error).__name__}",
+                fix="give the box's authority in PEM: /etc/sealift/tls/trust.crt of the box",
+            ) from error
 
-    def ask(self, ours: shared.Context, client: InferenceClient, said: list[tuple[str, str]]) -> Answer:
-        """Ask with what was said so far; print the answer as it is written, unless results are JSON.
+    def begin(self, client: InferenceClient, said: list[tuple[str, str]]) -> Stream:
+        """Ask with what was said so far.
 
-        What the model thinks aloud is talk, not the answer.
+        Raises:
+            ServiceError: It was refused before an answer began.
         """
         instruction = [("system", self.system)] if self.system else []
         messages = [{"role": role, "content": content} for role, content in [*instruction, *said]]
-        stream = client.stream_chat(messages, **self.parameters)
+        return client.stream_chat(messages, **self.parameters)
+
+    def show(self, ours: shared.Context, stream: Stream) -> Answer:
+        """Print an answer as it is written, unless results are JSON; whoever leaves it cancels the rest.
+
+        What the model thinks aloud is talk, not the answer.
+
+        Raises:
+            ServiceError: It broke off.
+        """
         is_thinking = False
 
         def think(thought: str) -> None:
@@ -87,17 +122,24 @@ class Asker:
                 ours.talk.print(_visible(thought), end="", markup=False, emoji=False, style="dim", soft_wrap=True)
 
         stream.on_thought = think
-        for piece in stream:
-            if is_thinking:
-                is_thinking = False
-                ours.talk.print("\n")
-            if not ours.as_json:
-                sys.stdout.write(_visible(piece) if sys.stdout.isatty() else piece)
-                sys.stdout.flush()
+        try:
+            for piece in stream:
+                if is_thinking:
+                    is_thinking = False
+                    ours.talk.print("\n")
+                if not ours.as_json:
+                    sys.stdout.write(_visible(piece) if sys.stdout.isatty() else piece)
+                    sys.stdout.flush()
+        except ServiceError:
+            _end_line(ours, stream)
+            raise
+        finally:
+            stream.close()
         if is_thinking:
             ours.talk.print()
         if not ours.as_json:
             sys.stdout.write("\n")
+            sys.stdout.flush()
         return stream.answer
 
 
@@ -121,6 +163,8 @@ def asker(
     Raises:
         UsageError: There is no key, or it cannot be read.
     """
+    # `origin_of` says that an answer was cut; without anyone who listens, Python would print the client's warning, too.
+    logging.getLogger("sealift.client").addHandler(logging.NullHandler())
     given = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
     given |= {"top_k": top_k, "min_p": min_p, "repetition_penalty": repeat_penalty}
     parameters: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -130,9 +174,8 @@ def asker(
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
     app.command("run")(_run)
-    app.command("chat")(_chat)
 
 
 @gathered("ready", asker)
@@ -144,32 +187,12 @@ def _run(
     """Ask one question and print the answer as it is written."""
     ours = shared.of(context)
     question = sys.stdin.read() if prompt == "-" else prompt
+    if not question.strip():
+        raise UsageError(what="there is no question", why="it is empty", fix='sealift run "QUESTION"')
     with ready.client(ours) as client:
-        answer = ready.ask(ours, client, [("user", question)])
-    ours.result(_facts(answer), "")
-    ours.say(_origin(answer))
-
-
-@gathered("ready", asker)
-def _chat(context: typer.Context, ready: Asker) -> None:
-    """Talk with the promoted model; an empty line or /bye ends it, /new begins anew."""
-    ours = shared.of(context)
-    said: list[tuple[str, str]] = []
-    with ready.client(ours) as client:
-        while (question := _question(ours)) is not None:
-            if question == "/new":
-                said = []
-                continue
-            asked = [*said, ("user", question)]
-            try:
-                answer = ready.ask(ours, client, asked)
-            except ServiceError as error:  # what was said before is not lost by one failure
-                if not error.may_be_asked_again:
-                    raise
-                ours.say(f"error: {error.what} ({error.why})")
-                continue
-            said = [*asked, ("assistant", answer.content)]
-            ours.say(_origin(answer))
+        answer = ready.show(ours, ready.begin(client, [("user", question)]))
+    ours.result(facts_of(answer), "")
+    ours.say(origin_of(answer))
 
 
 def own_service(ours: shared.Context) -> tuple[str, Path | None]:
@@ -186,39 +209,52 @@ def own_service(ours: shared.Context) -> tuple[str, Path | None]:
     return f"https://{f'[{address}]' if ':' in address else address}/v1", trusted
 
 
+def _end_line(ours: shared.Context, stream: Stream) -> None:
+    """Let what is said of a broken answer begin a line of its own."""
+    if stream.text and not ours.as_json:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+
 def _visible(text: str) -> str:
-    """Return what a terminal shows of a model's text: letters, breaks and tabs, and nothing that it would obey."""
-    return "".join(letter for letter in text if letter.isprintable() or letter in "\n\t")
+    """Return what a terminal shows of a model's text: letters, spaces and breaks, and nothing that it would obey."""
+    return "".join(letter for letter in text if _is_shown(letter))
 
 
-def _question(ours: shared.Context) -> str | None:
-    ours.talk.print("> ", end="", markup=False)
-    line = sys.stdin.readline()
-    question = line.strip()
-    return None if not question or question in _LEAVE else question
+def _is_shown(letter: str) -> bool:
+    # Of spaces Python calls but one printable; without the others "10 mg" with a narrow one would be "10mg".
+    return letter.isprintable() or letter in "\n\t" or letter in _JOINERS or unicodedata.category(letter) == "Zs"
 
 
 def _key(file: Path | None) -> str:
     if file is not None:
         try:
-            return file.read_text(encoding="ascii").strip()
+            key = file.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(
                 what="the key file cannot be read",
                 why=f"{file}: {getattr(error, 'strerror', None) or type(error).__name__}",
                 fix="give a file with one API key; `sealift keys create` makes one",
             ) from error
-    key = os.environ.get(_KEY, "")
-    if not key:
+    else:
+        key = os.environ.get(_KEY, "").strip()
+    if not key and file is None:
         raise UsageError(
             what="no API key was given",
             why=f"neither --key-file nor {_KEY}",
             fix="`sealift keys create` makes one; keep it in a file that only you can read",
         )
+    if not _HEADER.fullmatch(key):
+        raise UsageError(
+            what="what was given is no API key",
+            why="it is empty, or has spaces, line breaks or letters that no key has",
+            fix="give one key and nothing else; `sealift keys create` makes one",
+        )
     return key
 
 
-def _facts(answer: Answer) -> dict[str, Any]:
+def facts_of(answer: Answer) -> dict[str, Any]:
+    """Return what `--json` tells of an answer."""
     usage = answer.usage
     return {
         "content": answer.content,
@@ -233,6 +269,7 @@ def _facts(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _origin(answer: Answer) -> str:
+def origin_of(answer: Answer) -> str:
+    """Return where an answer is recorded, in a line."""
     cut = "; cut at --max-tokens" if answer.is_cut else ""
     return f"{answer.request_id}: version {answer.model_version[:12]}, {answer.latency_ms} ms{cut}"

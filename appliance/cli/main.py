@@ -72,6 +72,7 @@ _COMMANDS = (
     "controls",
     "prove",
     "ask",
+    "chat",
 )
 
 app = typer.Typer(

@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
 
 from appliance.errors import ServiceError
 from appliance.unixhttp import UnixPool
@@ -23,6 +23,16 @@ _LEAST_SECONDS: Final = 2.0
 _MOST_SECONDS: Final = 30.0
 _LONGEST_ASKED_SECONDS: Final = 120.0
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+_ADDRESS: Final = "check the address: it ends in /v1"
+_FIXES: Final[Mapping[tuple[int, str], str]] = {
+    (404, ""): _ADDRESS,
+    (404, "not_found"): _ADDRESS,
+    (
+        401,
+        "invalid_api_key",
+    ): "check the key: it may have ended or been taken back; `sealift keys list` on the box tells",
+    (404, "model_not_found"): "name one that GET /v1/models lists; `production` means what is promoted",
+}
 
 
 class Asking:
@@ -118,13 +128,14 @@ def refused(response: urllib3.BaseHTTPResponse) -> ServiceError:
     try:
         error = json.loads(response.read(65536))["error"]
         message, code = str(error["message"])[:300], str(error["code"])[:64]
-    except (ValueError, KeyError, TypeError, HTTPError):
-        message, code = "", ""
+        of = f" ({str(error['param'])[:64]})" if error.get("param") else ""
+    except (ValueError, KeyError, TypeError, AttributeError, HTTPError):
+        message, code, of = "", "", ""
     again = response.status in {408, 429} or response.status >= 500
     return ServiceError(
         what="the service refused the request" if response.status < 500 else "the service could not answer",
-        why=f"HTTP {response.status}{f', {code}' if code else ''}{f': {message}' if message else ''}",
-        fix="wait and ask again" if again else "see docs/api.md for the code",
+        why=f"HTTP {response.status}{f', {code}{of}' if code else ''}{f': {message}' if message else ''}",
+        fix="wait and ask again" if again else _FIXES.get((response.status, code), "see docs/api.md for the code"),
         request_id=response.headers.get("x-request-id", ""),
         http_status=response.status,
         service_code=code,
@@ -142,13 +153,23 @@ def broken_off(headers: Mapping[str, str], error: Exception | None) -> ServiceEr
     )
 
 
-def _unreachable(address: str, error: Exception) -> ServiceError:
-    said = "nobody listens there" if isinstance(error, NewConnectionError) else type(error).__name__
+def _unreachable(address: str, error: HTTPError) -> ServiceError:
+    cause = error.args[0] if error.args else None
+    is_untrusted = False
+    if isinstance(error, NameResolutionError):
+        said = "no name server here knows that name"
+    elif isinstance(error, NewConnectionError):
+        said = "nobody listens there"
+    elif isinstance(cause, ssl.SSLCertVerificationError):
+        is_untrusted = True
+        said = f"its certificate is not to be trusted: {cause.verify_message}"
+    else:
+        said = type(error).__name__
     return ServiceError(
         what="the service does not answer",
         why=f"{address}: {said}",
         fix="check the address, the network and the authority file",
-        may_be_asked_again=True,
+        may_be_asked_again=not is_untrusted,
     )
 
 

@@ -43,6 +43,16 @@ class Stream:
             raise broken_off(self._response.headers, None)
         return self._answer
 
+    @property
+    def text(self) -> str:
+        """What was read of it so far."""
+        return "".join(self._text)
+
+    @property
+    def request_id(self) -> str:
+        """What its record is found by."""
+        return self._response.headers.get("x-request-id", "")
+
     def close(self) -> None:
         """Cancel what is left; does nothing after the end."""
         if not self._is_whole:
@@ -55,12 +65,12 @@ class Stream:
             self.close()
         self._answer = noted(
             Answer(
-                content="".join(self._text),
+                content=self.text,
                 model=str(self._last.get("model", "")),
                 finish_reason=str(self._last.get("finish_reason") or "stop"),
                 usage=self._last.get("usage"),
                 latency_ms=milliseconds_since(self._began),
-                request_id=self._response.headers.get("x-request-id", ""),
+                request_id=self.request_id,
                 model_version=self._response.headers.get("x-model-version", ""),
                 thoughts="".join(self._thoughts),
             )
@@ -84,7 +94,7 @@ class Stream:
                 what="the answer broke off",
                 why=str(untrusted["error"]["code"])[:64],
                 fix="ask again",
-                request_id=self._response.headers.get("x-request-id", ""),
+                request_id=self.request_id,
             )
         self._last["model"] = untrusted["model"]
         self._last["usage"] = usage_of(untrusted.get("usage")) or self._last.get("usage")

@@ -106,8 +106,12 @@ def calls_of(assembly: Assembly) -> list[dict[str, Any]]:
 
 
 def refusal(problem: Problem) -> dict[str, Any]:
-    """Return the body of a refusal: a text, and beside it the code and the parameter."""
-    return {"error": problem.message, "code": problem.code, "param": problem.param}
+    """Return the body of a refusal: a text, and beside it the code and the parameter.
+
+    The text names the parameter, too: it is all that Ollama's clients show.
+    """
+    text = problem.message if problem.param is None else f"{problem.message} ({problem.param})"
+    return {"error": text, "code": problem.code, "param": problem.param}
 
 
 def in_own_words(problem: Problem, *, is_chat: bool, has_system: bool = False) -> Problem:

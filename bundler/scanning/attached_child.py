@@ -100,7 +100,7 @@ def _answers_sglang(path: str) -> int:
 
 
 def _answers_openai(path: str, *, by_text: bool) -> int:
-    """Return the number of tokens after which one more was answered, by numbers with a finite likelihood; 0 for none."""
+    """Return the number of tokens after which one more was answered, and how likely it was; 0 for none."""
     named = _told(path, "/v1/models").get("data")
     if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], dict):
         return 0

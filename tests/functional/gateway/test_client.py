@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,8 +21,11 @@ from werkzeug.wrappers import Request, Response
 from appliance.cli.main import build
 from appliance.client import InferenceClient
 from appliance.errors import ServiceError
+from media.errors import UsageError
+from tests.support import tls
 from tests.support.engine import MODEL_DIGEST, THINKING_ALOUD, Script
 from tests.support.gateway import MODEL, Rig
+from tests.support.mailrelay import certificate, certified
 
 SECRET = "kestrel-prompt"
 
@@ -350,6 +356,16 @@ def test_run_prints_the_answer_and_where_it_is_recorded(site: Site, tmp_path: Pa
     assert json.loads(as_json.stdout)["model_version"] == MODEL_DIGEST
 
 
+def test_that_an_answer_was_cut_is_said_once(site: Site) -> None:
+    words = ["run", "one two three four", "--max-tokens", "2", "--url", site.url]
+    command = [sys.executable, "-m", "appliance.cli.main", *words]
+    environment = {**os.environ, "SEALIFT_KEY": site.rig.key}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
+
+    assert done.stdout == "You said:\n"
+    assert done.stderr.count("cut at") == 1
+
+
 def test_how_a_token_is_drawn_is_said_from_the_command_line(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEALIFT_KEY", site.rig.key)
     said = ["--top-k", "40", "--min-p", "0.05", "--repeat-penalty", "1.1"]
@@ -366,6 +382,87 @@ def test_chat_sends_what_was_said_before_until_it_begins_anew(site: Site, monkey
 
     assert done.exit_code == 0, done.output
     assert [len(body["messages"]) for _, body in site.rig.engine.asked] == [1, 3, 1]
+
+
+def test_a_conversation_that_is_wanted_as_json_is_one_document(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEALIFT_KEY", site.rig.key)
+    done = CliRunner().invoke(build(), ["--json", "chat", "--url", site.url], input="one\ntwo\n")
+
+    assert [one["content"] for one in json.loads(done.stdout)["answers"]] == ["You said: one", "You said: two"]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_a_conversation_ends_where_the_next_question_would_be_refused_too(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEALIFT_KEY", "k")
+    with _service(status=status) as service:
+        done = CliRunner().invoke(build(), ["chat", "--url", service.url], input="one\ntwo\n")
+
+    assert isinstance(done.exception, ServiceError)
+    assert service.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "what"),
+    [
+        (["hello", "--ca-file", "/nowhere/trust.crt"], "k", "the authority file cannot be used"),
+        (["hello", "--ca-file", "README.md"], "k", "the authority file cannot be used"),
+        (["hello", "--url", "127.0.0.1:8000/v1"], "k", "the address is not whole"),
+        (["hello"], "one\ntwo", "what was given is no API key"),
+        (["hello"], "schl\u00fcssel", "what was given is no API key"),
+        ([" "], "k", "there is no question"),
+    ],
+)
+def test_what_cannot_be_asked_is_a_mistake_of_usage_and_no_fault_of_ours(
+    site: Site, monkeypatch: pytest.MonkeyPatch, arguments: list[str], key: str, what: str
+) -> None:
+    monkeypatch.setenv("SEALIFT_KEY", key)
+    done = CliRunner().invoke(build(), ["run", "--url", site.url, *arguments])
+
+    assert isinstance(done.exception, UsageError)
+    assert done.exception.what == what
+    assert not site.rig.engine.asked
+
+
+def test_a_refusal_names_its_parameter_and_an_address_without_its_end_says_so(site: Site) -> None:
+    with _client(site) as client, pytest.raises(ServiceError) as refused:
+        client.chat([{"role": "user", "content": "x"}], max_tokens=99999)
+    with (
+        InferenceClient(site.url.removesuffix("/v1"), site.rig.key) as client,
+        pytest.raises(ServiceError) as misdirected,
+    ):
+        client.complete("hello")
+
+    assert refused.value.why.startswith("HTTP 400, invalid_value (max_tokens): ")
+    assert misdirected.value.fix == "check the address: it ends in /v1"
+
+
+def test_a_service_that_nobody_vouches_for_is_asked_once_and_a_name_that_is_not_known_is_called_so(
+    tmp_path: Path,
+) -> None:
+    context = certified(certificate(tmp_path / "service.pem", tls.authority()))
+    waits: list[float] = []
+    server = make_server("127.0.0.1", 0, Service(), ssl_context=context, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        url = f"https://127.0.0.1:{server.server_port}/v1"
+        with InferenceClient(url, "k", sleep=waits.append) as client, pytest.raises(ServiceError) as untrusted:
+            client.complete("hello")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    with (
+        InferenceClient("http://no-such-box.invalid/v1", "k", attempts=1) as client,
+        pytest.raises(ServiceError) as unknown,
+    ):
+        client.complete("hello")
+
+    assert ": its certificate is not to be trusted: " in untrusted.value.why
+    assert waits == []
+    assert unknown.value.why.endswith("no name server here knows that name")
 
 
 def test_without_a_key_nothing_is_asked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -358,3 +358,11 @@ def test_any_object_is_read_or_refused(*, body: dict[str, Any], is_chat: bool) -
     with suppress(Problem):  # its own errors and no others
         asked = Ollama(is_chat=is_chat).read(body, endpoint=Endpoint.CHAT, limits=LimitsSection())
         assert asked.messages or asked.endpoint is Endpoint.COMPLETIONS
+
+
+def test_a_refusal_names_its_parameter_in_the_text_which_is_all_that_clients_show(rig: Rig) -> None:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "options": {"mirostat": 1}}
+    refused = rig.client.post("/api/chat", json=body, headers={"Authorization": f"Bearer {rig.key}"}).get_json()
+
+    assert refused["param"] == "options.mirostat"
+    assert refused["error"].endswith(" (options.mirostat)")
