@@ -189,6 +189,13 @@ class Facts:
         except SealiftError:
             return -1
 
+    def review_count(self, promoter: Promoter) -> int:
+        """Return how many deeds of one person nobody else looked at yet; -1 when the promoter does not answer."""
+        try:
+            return len(promoter.call("reviews")["open"])
+        except SealiftError:
+            return -1
+
     def authority(self) -> bytes | None:
         """Return the CA certificate's bytes, when there is one."""
         try:

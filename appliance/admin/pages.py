@@ -46,6 +46,7 @@ def _overview() -> str:
         head=here.ledger.head(),
         history=facts.history()[:10],
         requests=facts.pending_count(here.promoter),
+        reviews=facts.review_count(here.promoter),
         capacity=latest(here.ledger),
     )
 

@@ -79,8 +79,12 @@ class LocalTokens:
 
         There is none where somebody's text holds the name of a control token, which would be found in it.
         """
-        text = str(self._whole.decode(list(tokens), skip_special_tokens=False))
-        return text if self._whole.encode(text, add_special_tokens=False).ids == list(tokens) else None
+        try:
+            text = str(self._whole.decode(list(tokens), skip_special_tokens=False))
+            found = self._whole.encode(text, add_special_tokens=False).ids
+        except Exception:  # the library raises no narrower one
+            return None
+        return text if found == list(tokens) else None
 
 
 def _fields(source: str) -> dict[str, Any]:

@@ -528,6 +528,29 @@ def test_the_overview_shows_what_was_measured_with_the_models_name_as_text(
     assert EVIL not in page
 
 
+def test_the_overview_sends_to_what_one_person_did_alone(
+    browser: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoter = app.extensions["sealift"].promoter
+    told = promoter.call
+    log_in(browser)
+    page = browser.get("/").text
+
+    assert re.search(
+        r"For a second person to look at</h2>\s*<p class=\"big\">1</p>.*href=\"/rollout\"", page, re.DOTALL
+    )
+    monkeypatch.setattr(promoter, "call", lambda do, **more: {"open": []} if do == "reviews" else told(do, **more))
+    assert "second person to look at" not in browser.get("/").text
+
+    def silent(do: str, **more: Any) -> dict[str, Any]:
+        if do == "reviews":
+            raise RemoteError(what="it does not answer", why="", fix="", code="unreachable", exit_code=50)
+        return dict(told(do, **more))
+
+    monkeypatch.setattr(promoter, "call", silent)
+    assert re.search(r"to look at</h2>\s*<p class=\"big\">unknown", browser.get("/").text)
+
+
 def test_the_page_says_whether_this_box_of_two_serves_and_which_voter_is_silent(
     browser: FlaskClient, app: Flask, tmp_path: Path
 ) -> None:
