@@ -78,12 +78,15 @@ class LocalTokens:
         """Return the text of which the model's own tokenizer makes these very tokens; None where there is none.
 
         There is none where somebody's text holds the name of a control token, which would be found in it.
+
+        Raises:
+            RefusedError: They are no tokens of the vocabulary.
         """
         try:
             text = str(self._whole.decode(list(tokens), skip_special_tokens=False))
             found = self._whole.encode(text, add_special_tokens=False).ids
-        except Exception:  # the library raises no narrower one
-            return None
+        except Exception as error:  # the library raises no narrower one
+            raise RefusedError("invalid_value", "a text is not of this vocabulary") from error
         return text if found == list(tokens) else None
 
 
