@@ -188,11 +188,18 @@ def test_what_was_held_back_for_a_stop_text_is_told_where_it_is_none(engine: Fla
     ids=str,
 )
 def test_a_word_that_it_passes_over_is_refused_by_its_name(peer: FakeTgi, changed: dict[str, Any], param: str) -> None:
-    asked = wanted(**changed.pop("sampling", {}))
+    asked = wanted(**changed.get("sampling", {}))
     dialect = dialect_of(peer)
 
     with pytest.raises(RefusedError) as refused:
-        dialect.require_askable(Generation(tokens=asked.tokens, max_tokens=8, sampling=asked.sampling, **changed))
+        dialect.require_askable(
+            Generation(
+                tokens=asked.tokens,
+                max_tokens=8,
+                sampling=asked.sampling,
+                **{name: value for name, value in changed.items() if name != "sampling"},
+            )
+        )
     assert (refused.value.param, dialect.takes) == (param, ("repetition_penalty",))
 
 
@@ -263,7 +270,7 @@ def test_what_it_puts_before_a_text_is_not_sent_again(peer: FakeTgi) -> None:
         ({"reads": False}, "echo with logprobs"),
         ({"puts": "xy"}, "the model's own file"),
     ],
-    ids=str,
+    ids=["room", "says that it knew", "reads sooner", "seeds", "names", "scores", "counts otherwise"],
 )
 def test_one_that_is_set_up_otherwise_is_not_used(
     site: Config, peer: FakeTgi, descriptor: Any, changed: dict[str, Any], named: str
