@@ -80,7 +80,7 @@ class Asker:
         """
         url, ca_file = (self.url, None) if self.url else own_service(ours)
         ca_file = self.ca_file or ca_file
-        if not url.startswith(("https://", "http://")):
+        if not url.lower().startswith(("https://", "http://")):
             raise UsageError(
                 what="the address is not whole",
                 why="it begins with neither https:// nor http://",

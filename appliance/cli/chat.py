@@ -52,7 +52,10 @@ def _chat(context: typer.Context, ready: Asker) -> None:
                     stream = ready.begin(client, asked)
                     answer = ready.show(ours, stream)
                 except ServiceError as error:
-                    _go_on_after(ours, error)
+                    if ours.as_json:
+                        ours.result({"answers": answers, "error": error.to_json()}, "")
+                        raise typer.Exit(error.exit_code) from error
+                    _go_on_after(ours, error, is_typed=is_typed)
                 except KeyboardInterrupt:
                     if not is_typed:
                         raise
@@ -72,13 +75,13 @@ def _edit_lines() -> None:
         readline.parse_and_bind("set enable-bracketed-paste on")  # Python takes it off by itself
 
 
-def _go_on_after(ours: shared.Context, error: ServiceError) -> None:
+def _go_on_after(ours: shared.Context, error: ServiceError, *, is_typed: bool) -> None:
     """Say what went wrong with one question; what was said before is not lost by it.
 
     Raises:
-        ServiceError: No question would be answered.
+        ServiceError: No question would be answered, or nobody is there to see that one was not.
     """
-    if error.http_status in _ENDS:
+    if error.http_status in _ENDS or not is_typed:
         raise error
     ours.say(f"error: {error.what} ({error.why})")
     if error.service_code == _TOO_LONG:

@@ -71,13 +71,18 @@ class Answer:
         )
 
 
+def printable(untrusted: object) -> str:
+    """Return what a terminal shows of a service's words: nothing that it would obey."""
+    return "".join(letter for letter in str(untrusted) if letter.isprintable())
+
+
 def answer_of(untrusted: object, headers: Mapping[str, str], *, latency_ms: int) -> Answer:
     """Read a whole answer.
 
     Raises:
         ServiceError: It is none.
     """
-    request_id = headers.get("x-request-id", "")
+    request_id = printable(headers.get("x-request-id", ""))
     try:
         body: Any = untrusted
         choice = body["choices"][0]
@@ -89,7 +94,7 @@ def answer_of(untrusted: object, headers: Mapping[str, str], *, latency_ms: int)
             usage=usage_of(body.get("usage")),
             latency_ms=latency_ms,
             request_id=request_id,
-            model_version=headers.get("x-model-version", ""),
+            model_version=printable(headers.get("x-model-version", "")),
             thoughts=_text(said.get("reasoning_content") or ""),
         )
     except (KeyError, IndexError, TypeError, AttributeError) as error:

@@ -74,7 +74,7 @@ class Places:
         found = []
         for one in likelihoods:
             found.append(self._characters)
-            raw = one.token.encode() if one.raw is None else bytes(one.raw)
+            raw = one.token.encode(errors="replace") if one.raw is None else bytes(one.raw)
             self._characters += len(self._reader.decode(raw))
         return tuple(found)
 

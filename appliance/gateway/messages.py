@@ -34,9 +34,9 @@ _UNREAD: Final = ("name", "parsed", *FIELDS)
 _MEMBERS: Final = frozenset({"role", "content", "tool_calls", "tool_call_id", *_UNREAD}) | _EMPTY_ONLY
 # What SDKs keep in a call when they put a stream together or read its arguments; both come back with it.
 _UNREAD_OF_CALL: Final = "index"
-_UNREAD_OF_FUNCTION: Final = "parsed_arguments"
+_UNREAD_OF_FUNCTION: Final = ("parsed_arguments", "index")
 _OF_CALL: Final = frozenset({"id", "type", "function", _UNREAD_OF_CALL})
-_OF_FUNCTION: Final = frozenset({"name", "arguments", _UNREAD_OF_FUNCTION})
+_OF_FUNCTION: Final = frozenset({"name", "arguments", *_UNREAD_OF_FUNCTION})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ def _unread(messages: list[dict[str, Any]]) -> list[str]:
     places: dict[str, tuple[str, list[dict[str, Any]]]] = {
         **{name: (name, messages) for name in _UNREAD},
         f"tool_calls.{_UNREAD_OF_CALL}": (_UNREAD_OF_CALL, calls),
-        f"tool_calls.function.{_UNREAD_OF_FUNCTION}": (_UNREAD_OF_FUNCTION, [call["function"] for call in calls]),
+        **{f"tool_calls.function.{name}": (name, [call["function"] for call in calls]) for name in _UNREAD_OF_FUNCTION},
     }
     return [shown for shown, (name, found) in places.items() if any(one.get(name) is not None for one in found)]
 
@@ -195,7 +195,7 @@ def _tool_call(untrusted: object, at: str) -> ToolCall:
     if call.get("type") != "function" or not isinstance(function, dict):
         raise invalid(at, "A call of a function.")
     for where, members, known in ((at, call, _OF_CALL), (f"{at}.function", function, _OF_FUNCTION)):
-        if not set(members) <= known:
+        if not {name for name, value in members.items() if value is not None} <= known:
             raise invalid(where, "It holds an unknown member.", code="unknown_parameter")
     call_id, name, arguments = call.get("id"), function.get("name"), function.get("arguments")
     if not isinstance(call_id, str) or not _ID.fullmatch(call_id):

@@ -35,6 +35,8 @@ def read_tools(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
             raise invalid(f"tools[{place}].function.name", "1 to 64 letters, digits, _ and -.")
         if not set(function) <= {"name", "description", "parameters", "strict"}:
             raise invalid(f"tools[{place}].function", "It holds an unknown member.", code="unknown_parameter")
+        if function.get("parameters") == []:  # how some libraries write an object without members
+            del function["parameters"]
         for member, kind, told in _TYPES:
             if not isinstance(function.get(member), kind | None):
                 raise invalid(f"tools[{place}].function.{member}", told)
@@ -56,7 +58,8 @@ def read_tool_choice(given: Mapping[str, Any], *, tools: Sequence[Mapping[str, A
     if isinstance(value, dict):
         function = value.get("function")
         named = function.get("name") if isinstance(function, dict) and set(function) == {"name"} else None
-        is_function = value.get("type") == "function" and set(value) == {"type", "function"}
+        members = {name for name, told in value.items() if told is not None}
+        is_function = value.get("type") == "function" and members == {"type", "function"}
         if is_function and isinstance(named, str) and _TOOL_NAME.fullmatch(named):
             if not any(tool["function"]["name"] == named for tool in tools):
                 raise invalid("tool_choice", "The name of one of the tools.")

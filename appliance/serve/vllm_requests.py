@@ -27,8 +27,9 @@ _OF_CHAT: Final = (
 _OF_COMPLETION: Final = (*_SAMPLING, "logprobs", "prompt")
 _CLASSES: Final = range(3)
 """The gateway's classes of urgency, the most urgent first; no number beyond them puts anybody before all others."""
-_SEEDS: Final = 2**63
-"""Without those below 0: vLLM reads -1 as a wish for any seed."""
+_SEEDS: Final = 2**63 - 16
+"""Without those below 0, of which vLLM reads -1 as a wish for any seed. Each further answer's is one more, which must
+have 64 bits with a sign, too: a larger one ends its worker, for everybody."""
 _SWITCH: Final = {"wanted": True, "none": False}
 """Whether a model is to think aloud, by what the gateway asks."""
 _JOINER: Final = "\u2060"

@@ -116,14 +116,14 @@ def _faults_of(body: Mapping[str, Any], peer: FakeTgi) -> Iterator[str]:
 
 def _tokens(text: str, peer: FakeTgi) -> list[int]:
     """Return what it reads: what it puts there itself, then the text."""
-    whole = library().Tokenizer.from_str(json.dumps(_FIELDS))
-    found = list(whole.encode(peer.puts, add_special_tokens=False).ids)
+    found = list(_VOCABULARY.encode(peer.puts, add_special_tokens=False).ids)
     if peer.reads_names:
-        return found + list(whole.encode(text, add_special_tokens=False).ids)
+        return found + list(_VOCABULARY.encode(text, add_special_tokens=False).ids)
     return found + list(text.encode())
 
 
 _FIELDS: Final = json.loads(tokenizer()) | {"truncation": None, "padding": None, "post_processor": None}
+_VOCABULARY: Final = library().Tokenizer.from_str(json.dumps(_FIELDS))
 
 
 def _said(body: Mapping[str, Any], peer: FakeTgi) -> tuple[str, str]:

@@ -391,6 +391,36 @@ def test_a_conversation_that_is_wanted_as_json_is_one_document(site: Site, monke
     assert [one["content"] for one in json.loads(done.stdout)["answers"]] == ["You said: one", "You said: two"]
 
 
+def test_a_services_own_words_hold_nothing_that_a_terminal_obeys() -> None:
+    def service(environ: Any, start_response: Any) -> Any:
+        error = {"message": "no\x1b]0;x\x07\u202egood", "code": "x\x1b[2J", "param": "p\x1b[7m"}
+        body = json.dumps({"error": error})
+        return Response(body, 400, headers={"x-request-id": "req_\x9b1m"})(environ, start_response)
+
+    with _served(service) as url, InferenceClient(url, "k") as client, pytest.raises(ServiceError) as caught:
+        client.chat([{"role": "user", "content": "x"}])
+
+    told = f"{caught.value.why}{caught.value.request_id}"
+    assert told.isprintable()
+    assert "no]0;xgood" in told
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_question_that_fails_where_nobody_types_is_not_passed_over(
+    monkeypatch: pytest.MonkeyPatch, *, as_json: bool
+) -> None:
+    monkeypatch.setenv("SEALIFT_KEY", "k")
+    with _service(status=400) as service:
+        flags = ["--json"] if as_json else []
+        done = CliRunner().invoke(build(), [*flags, "chat", "--url", service.url], input="one\ntwo\n")
+
+    assert done.exit_code != 0
+    assert service.asked == 1
+    if as_json:
+        told = json.loads(done.stdout)
+        assert (told["answers"], told["error"]["what"]) == ([], "the service refused the request")
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 def test_a_conversation_ends_where_the_next_question_would_be_refused_too(
     status: int, monkeypatch: pytest.MonkeyPatch

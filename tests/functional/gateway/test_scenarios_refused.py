@@ -113,7 +113,8 @@ def test_a_function_that_is_described_in_other_types_is_refused(
 
 
 @pytest.mark.parametrize(
-    "change", [{}, {"parameters": None}, {"parameters": {}}, {"description": None}, {"strict": None}]
+    "change",
+    [{}, {"parameters": None}, {"parameters": {}}, {"parameters": []}, {"description": None}, {"strict": None}],
 )
 def test_a_function_may_be_described_by_its_name_alone(rig: Rig, change: dict[str, Any]) -> None:
     tools = [{"type": "function", "function": {"name": "f", **change}}]
@@ -131,6 +132,17 @@ def test_what_an_earlier_call_holds_besides_is_refused_and_not_dropped(rig: Rig,
     refused = rig.ask({**CHAT, "messages": [*CHAT["messages"], {"role": "assistant", "tool_calls": [call]}]})
 
     assert _refusal(refused) == (400, f"messages[1].tool_calls[0]{at}", "unknown_parameter")
+
+
+@pytest.mark.parametrize("member", ["index", "description", "provider_specific_fields"])
+def test_what_clients_put_beside_an_earlier_call_with_nothing_in_it_is_taken(rig: Rig, member: str) -> None:
+    function = {"name": "f", "arguments": "{}", member: 0 if member == "index" else None}
+    call = {**CALL, "custom": None, "function": function}
+    messages = [*CHAT["messages"], {"role": "assistant", "tool_calls": [call]}]
+    answered = rig.ask({**CHAT, "messages": [*messages, {"role": "tool", "tool_call_id": "a", "content": "x"}]})
+
+    assert answered.status_code == 200
+    assert ("index" in answered.headers.get("x-sealift-ignored", "")) == (member == "index")
 
 
 @pytest.mark.parametrize(

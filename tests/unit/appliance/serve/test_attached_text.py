@@ -71,7 +71,7 @@ def site() -> Iterator[Config]:
 
 @pytest.fixture(scope="module")
 def peer(site: Config) -> Iterator[FakeTgi]:
-    with fake_tgi(site.at.run / "peer", token_seconds=0.0001) as made:
+    with fake_tgi(site.at.run / "peer", tells_known=0) as made:
         yield made
 
 
@@ -264,7 +264,7 @@ def test_what_it_puts_before_a_text_is_not_sent_again(peer: FakeTgi) -> None:
     [
         ({"room": CONTEXT - 1}, "n_ctx"),
         ({"tells_known": 5}, "--no-enable-prefix-caching"),
-        ({"keeps": True, "token_seconds": 0.001}, "--no-enable-prefix-caching"),
+        ({"tells_known": None, "keeps": True, "token_seconds": 0.0005}, "--no-enable-prefix-caching"),
         ({"knows": TGIS - {"seed"}}, "a way to start it"),
         ({"reads_names": False}, "one that does"),
         ({"reads": False}, "echo with logprobs"),
@@ -281,6 +281,12 @@ def test_one_that_is_set_up_otherwise_is_not_used(
     with pytest.raises(EngineLoadError, match="not set up") as caught:
         load(site, descriptor)
     assert named in caught.value.fix
+
+
+def test_one_that_does_not_say_what_it_knew_is_used_where_it_reads_a_prompt_anew(peer: FakeTgi) -> None:
+    peer.tells_known, peer.token_seconds = None, 0.0002
+
+    assert dialect_of(peer).takes == ("repetition_penalty",)
 
 
 def test_one_that_counts_no_stream_is_not_used(site: Config, peer: FakeTgi, descriptor: Any) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.serve import vllm_requests as requests
+from appliance.serve.asking import MAX_ANSWERS
 from appliance.serve.vllm_door import FACTS, Door
 from appliance.serve.vllm_requests import Facts, RefusedRequestError, control_tokens
 from media.errors import MalformedError
@@ -114,9 +115,10 @@ def test_a_chat_gets_the_versions_prompt_name_and_defaults_and_none_of_vllms_own
 def test_vllm_is_told_every_seed_as_one_and_never_as_a_wish_for_any(seed: int) -> None:
     chat, text = requests.chat({**CHAT, "seed": seed}, ON), requests.completion({"prompt": "x", "seed": seed}, ON)
 
-    assert 0 <= chat["seed"] < 2**63
+    assert chat["seed"] >= 0
+    assert chat["seed"] + MAX_ANSWERS <= 2**63  # of the last of so many answers, too
     assert chat["seed"] == text["seed"]
-    assert seed < 0 or chat["seed"] == seed
+    assert not 0 <= seed < 2**62 or chat["seed"] == seed
 
 
 @pytest.mark.parametrize(("told", "asked"), [(0, 0), (2, 2), (-1, None), (3, None), (True, None), ("0", None)])
