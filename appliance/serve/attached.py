@@ -23,6 +23,7 @@ from typing import Final
 
 from appliance.errors import EngineLoadError, EngineUnavailableError
 from appliance.serve import attached_words as words
+from appliance.serve.asking import RefusedError
 from appliance.serve.attached_dialect import Dialect
 from appliance.serve.attached_peer import Peer, PeerStream
 from appliance.serve.counts import Counts
@@ -238,7 +239,12 @@ class AttachedScheduler:
     def _begin(self, job: Job) -> None:
         self._waiting.remove(job)
         self._shares.charge(job.salt, job.need)
-        asked = self._dialect.question(job.generation, index=job.index)
+        try:
+            asked = self._dialect.question(job.generation, index=job.index)
+        except RefusedError:  # it was askable when it came
+            self._room.give(job.need)
+            job.say("", "error")
+            return
         stream = self._active[job] = self._peer.stream(words.COMPLETIONS, asked)
         self._pool.submit(self._answer, job, stream)
 

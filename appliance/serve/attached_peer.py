@@ -175,7 +175,7 @@ class Peer:
         with closing(_Connection(self._address, seconds=self._look_seconds)) as connection:
             response = _sent(connection, "GET", route, None, name=self.name)
             with closing(response):
-                _whole(response, self.name)
+                _whole(response, self.name, until=time.monotonic() + self._look_seconds)
                 return response.status
 
     def ask(self, route: str, body: Mapping[str, Any]) -> dict[str, Any]:

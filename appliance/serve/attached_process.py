@@ -57,6 +57,7 @@ _AIRTIGHT: Final[Mapping[str, str]] = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 _PROBE: Final = ("The capital of France is", " xylophone")
+_GREETING: Final = ({"role": "user", "content": "Good morning."},)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,6 +309,8 @@ def _load(proven: ProvenPeer, peer: Peer, process: PeerProcess | None, *, stage:
         places=runtime.n_seq_max,
         is_running=lambda: process is None or process.is_running,
     )
+    start, end = _ends_of(proven, vocabulary)
+    clock = SystemClock()
     serving = Serving.of(descriptor, stage=stage, takes=dialect.takes)
     prompt, unlikely = (tokens.tokenize(text, special=False) for text in _PROBE)
     if not prompt or not unlikely:
@@ -317,16 +320,17 @@ def _load(proven: ProvenPeer, peer: Peer, process: PeerProcess | None, *, stage:
             fix="choose another version",
         )
     prompt = [*tokens.opening, *prompt]
+    template = ChatTemplate(proven.template, bos=start, eos=end, clock=clock)
     require_settings_taken(dialect, prompt, serving)
+    with suppress(EngineProtocolError):  # a template may want other messages than one greeting
+        require_settings_taken(dialect, template.tokens(_GREETING, tokens), serving)
     scheduler.require_unbiased(prompt, unlikely[-1])
-    start, end = _ends_of(proven, vocabulary)
-    clock = SystemClock()
     app = create_engine_app(
         serving,
         # The application asks a decoder for tokens and grammars alone, and a scheduler for what this one has.
         decoder=cast("Decoder", tokens),
         scheduler=cast("Scheduler", scheduler),
-        template=ChatTemplate(proven.template, bos=start, eos=end, clock=clock),
+        template=template,
         clock=clock,
     )
     return LoadedPeer(app=app, turns=scheduler.turns, process=process)

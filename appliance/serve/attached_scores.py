@@ -49,7 +49,10 @@ def of_echo(
         EngineProtocolError: It does not say, or says it of other tokens.
     """
     count = words.require_counted(part, prompt=prompt_tokens, most=1, name=name)
-    said = untrusted["choices"][0].get("logprobs")
+    choices = untrusted.get("choices")
+    if not isinstance(choices, list) or len(choices) != 1:
+        raise _untold(name)
+    said = choices[0].get("logprobs")
     texts, likely = (said.get(key) if isinstance(said, dict) else None for key in ("tokens", "token_logprobs"))
     if not isinstance(texts, list) or not isinstance(likely, list) or len(texts) != len(likely):
         raise _untold(name)

@@ -28,13 +28,15 @@ from appliance.serve.attached_tokens import LocalTokens
 from appliance.serve.attached_trials import NEUTRAL, Taken, find_out, is_kept, require_seeds
 from appliance.serve.attached_words import Part
 from appliance.serve.engine import BEYOND_OPENAI, Generation, Likelihood, Sampling
+from appliance.serve.events import unreachable
 
 _SEEDS: Final = 2**31
 _TRIES: Final = 16
 _LIKELY: Final = ("Nobody had told the keeper of the", " lighthouse that")
 _REASONS: Final = {"": None, "eos_token": "stop", "stop_sequence": "stop"}
 """TGI's words, and what is said before there is one."""
-_NOTHING: Final = Taken(words=frozenset(), said=frozenset(), stops=False, leaves_stops_out=True)
+_NOTHING: Final = Taken(words=frozenset(), said=frozenset(), stops=False)
+_BUSY: Final = 429
 _Way = Callable[[Sequence[int], Sequence[int]], float]
 
 
@@ -48,6 +50,7 @@ class OpenAIText(OpenAI):
 
     def __init__(self, peer: Peer, tokens: LocalTokens) -> None:
         super().__init__(peer, tokens)
+        self._controls = [name for one, name in tokens.names.items() if name and tokens.is_control(one)]
         self._put: tuple[int, ...] = ()
         self._taken = _NOTHING
         self._tells = self._biases = False
@@ -60,8 +63,8 @@ class OpenAIText(OpenAI):
 
     @property
     def leaves_stops_out(self) -> bool:
-        """Whether its answers end before a stop text, not behind it."""
-        return self._taken.leaves_stops_out
+        """Nobody knows: some leave it out where a token ends with it, and nowhere else. It is cut off here (TEXT-5)."""
+        return False
 
     def require_fit(self, *, context_tokens: int) -> None:
         """Pass when the peer does what TEXT-1, TEXT-3 and TEXT-4 ask of it; learn which words it takes.
@@ -76,7 +79,7 @@ class OpenAIText(OpenAI):
         prompt = [*self._put, *sentence]
         self._require_controls(sentence)
         self.require_room(self._long(context_tokens - 1))
-        self._require_nothing_kept(min(SHORT_TOKENS, context_tokens - 1), short=prompt)
+        self._require_nothing_kept(context_tokens - 1, short=prompt)
         require_seeds(self._says, prompt)
         self._taken = find_out(self._says, prompt)
         self._require_streams(prompt)
@@ -145,8 +148,10 @@ class OpenAIText(OpenAI):
             reason = choice.get("finish_reason")
             if isinstance(reason, str):
                 choice["finish_reason"] = _REASONS.get(reason, reason)
-            if choice.get("finish_reason") == "stop" and choice.get("text") in self._tokens.names.values():
-                choice["text"] = ""
+            text = choice.get("text")
+            if choice.get("finish_reason") == "stop" and isinstance(text, str):
+                named = next((name for name in self._controls if text.endswith(name)), "")
+                choice["text"] = text.removesuffix(named)
             untrusted = {**untrusted, "choices": [choice]}
         return words.part_of(untrusted, top=top, name=self._peer.name, likelihoods_of=_of_either_form)
 
@@ -166,17 +171,26 @@ class OpenAIText(OpenAI):
 
         Raises:
             RefusedError: It has no text.
-            EngineProtocolError, EngineRefusedError, EngineUnavailableError: It did not answer.
+            EngineProtocolError, EngineRefusedError, EngineUnavailableError: It did not answer; unavailable, too, where
+                it refused because it is busy.
         """
         body = {"model": self.model, "prompt": self._text(prompt), "max_tokens": 1, "temperature": 0, "seed": 0}
-        return self._peer.ask(words.COMPLETIONS, body | {"stream": False} | more)
+        try:
+            return self._peer.ask(words.COMPLETIONS, body | {"stream": False} | more)
+        except EngineRefusedError as error:
+            if error.http_status != _BUSY and error.http_status < 500:
+                raise
+            # Nothing is found out by that; a unit tries again.
+            raise unreachable(self._peer.name, error) from error
 
     def _text(self, tokens: Sequence[int]) -> str:
         put = len(self._put)
         if tuple(tokens[:put]) != self._put:
             raise RefusedError("invalid_value", "this engine puts a token before every text, and the prompt has none")
         text = self._tokens.text_for(tokens[put:])
-        if not text:
+        if text == "":
+            raise RefusedError("empty_prompt", "the prompt is empty")
+        if text is None:
             raise RefusedError(
                 "invalid_value",
                 "this engine is given texts, and the prompt has a name of one of the model's own tokens",
@@ -220,12 +234,19 @@ class OpenAIText(OpenAI):
         raise older.unfit("its vocabulary makes other tokens of a text than of its parts", "choose another version")
 
     def _require_nothing_kept(self, tokens: int, *, short: Sequence[int]) -> None:
-        prompt = self._long(tokens, begins="0. ")
+        prompt = self._long(min(SHORT_TOKENS, tokens), begins="0. ")
         known = [self.known_of(prompt) for _ in range(2)][-1]
-        if known is None:
-            prompts = [self._long(tokens, begins=f"{number}. ") for number in range(1, 4)]
-            known = int(is_kept(self.known_of, prompts, short=short))
-        if known:
+        is_found = None if known is None else bool(known)
+        for length in (min(SHORT_TOKENS, tokens), tokens):
+            if is_found is None:
+                prompts = [self._long(length, begins=f"{length} {number}. ") for number in range(3)]
+                is_found = is_kept(self.known_of, prompts, short=short)
+        if is_found is None:
+            raise older.unfit(
+                "neither its words nor its time say whether it keeps prompts",
+                "let it say so (usage.prompt_tokens_details.cached_tokens), or give it more context",
+            )
+        if is_found:
             raise keeps_prompts()
 
     def _require_streams(self, prompt: Sequence[int]) -> None:

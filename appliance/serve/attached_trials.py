@@ -3,7 +3,9 @@
 Rules:
     TRIAL-1 A word is taken only where an answer with it is what it must be, and one without it is not.
     TRIAL-2 A server that keeps prompts reads one sooner when it comes again. Where it does not say what it knew, two
-            of three prompts that nobody asked before must take their time again.
+            of three prompts that nobody asked before must take their time again, and a prompt takes at least twice as
+            long as next to none, or nothing is shown.
+    TRIAL-3 A server rounds otherwise now and then, so what is not seen is looked for three times.
 """
 
 import time
@@ -23,6 +25,9 @@ _TIRED_TOKENS: Final = 48
 """So many that some come again, as commas do, which a penalty makes less likely than something else."""
 _LEAST_CHARACTERS: Final = 8
 _ROUNDS: Final = 3
+_TRIES: Final = 3
+_CUTS: Final = (1 / 2, 1 / 3, 2 / 3)
+"""Where in an answer a stop text is looked for; some servers see one only where a token ends."""
 _SOONER: Final = 0.5
 """Of a prompt's own time: one that takes less when it comes again was kept."""
 _ONE_TOKEN: Final[Mapping[str, float]] = {"top_p": 0.0001, "top_k": 1, "min_p": 1.0}
@@ -57,16 +62,14 @@ class Taken:
 
     Attributes:
         words: The words that change answers as they should.
-        said: Those of them that it also takes where nobody wants anything of them, so that none of its own defaults
+        said: Those that it does not refuse where nobody wants anything of them, so that none of its own defaults
             decides.
-        stops: Whether an answer ends at a stop text.
-        leaves_stops_out: Whether that text is left out of it.
+        stops: Whether an answer ends at a stop text, before or behind it.
     """
 
     words: frozenset[str]
     said: frozenset[str]
     stops: bool
-    leaves_stops_out: bool
 
 
 def find_out(says: Says, prompt: Sequence[int]) -> Taken:
@@ -76,9 +79,8 @@ def find_out(says: Says, prompt: Sequence[int]) -> Taken:
         EngineProtocolError, EngineUnavailableError: It did not answer.
     """
     found = frozenset((*_drawn(says, prompt), *_penalties(says, prompt)))
-    stops, leaves_out = _stops(says, prompt)
-    said = frozenset(name for name in found if _is_said(says, prompt, name))
-    return Taken(words=found, said=said, stops=stops, leaves_stops_out=leaves_out)
+    said = frozenset(name for name in NEUTRAL if _is_said(says, prompt, name))
+    return Taken(words=found, said=said, stops=_stops(says, prompt))
 
 
 def require_seeds(says: Says, prompt: Sequence[int]) -> None:
@@ -88,29 +90,39 @@ def require_seeds(says: Says, prompt: Sequence[int]) -> None:
         EngineLoadError: It does not honour a seed.
         EngineProtocolError, EngineUnavailableError: It did not answer.
     """
-    try:
-        told = [says(prompt, _DRAWN_TOKENS, temperature=WARM, seed=seed) for seed in (3, 3, 4, 5)]
-    except EngineRefusedError:
-        told = []
-    if not told or told[0] != told[1] or len(set(told)) == 1:
-        raise older.unfit("it does not honour a seed", "use an engine, or a way to start it, that does")
+    for _ in range(_TRIES):
+        try:
+            told = [says(prompt, _DRAWN_TOKENS, temperature=WARM, seed=seed) for seed in (3, 3, 4, 5)]
+        except EngineRefusedError:
+            break
+        if told[0] == told[1] and len(set(told)) > 1:
+            return
+    raise older.unfit("it does not honour a seed", "use an engine, or a way to start it, that does")
 
 
-def is_kept(read: Callable[[Sequence[int]], object], prompts: Sequence[Sequence[int]], *, short: Sequence[int]) -> bool:
-    """Return whether a server reads a prompt sooner when it comes again (TRIAL-2).
+def is_kept(
+    read: Callable[[Sequence[int]], object], prompts: Sequence[Sequence[int]], *, short: Sequence[int]
+) -> bool | None:
+    """Return whether a server reads a prompt sooner when it comes again (TRIAL-2); None where nothing shows it.
 
     Args:
         read: Lets it read a prompt.
         prompts: `_ROUNDS` long ones, which begin differently and nobody asked before.
         short: One that takes next to no time by itself.
     """
-    anew = 0
+    bare = min(_seconds(read, short) for _ in range(_TRIES))
+    anew = sooner = 0
     for prompt in prompts[:_ROUNDS]:
-        bare, first, second = (_seconds(read, one) for one in (short, prompt, prompt))
-        anew += second - bare >= _SOONER * (first - bare)
+        first, second = (_seconds(read, one) for one in (prompt, prompt))
+        if first < 2 * bare:
+            continue
+        if second - bare >= _SOONER * (first - bare):
+            anew += 1
+        else:
+            sooner += 1
         if anew > _ROUNDS // 2:
             return False
-    return True
+    return True if sooner > _ROUNDS // 2 else None
 
 
 def _seconds(read: Callable[[Sequence[int]], object], prompt: Sequence[int]) -> float:
@@ -124,17 +136,22 @@ def _drawn(says: Says, prompt: Sequence[int]) -> Iterator[str]:
     if all(says(prompt, _DRAWN_TOKENS, temperature=WARM, seed=seed) == likeliest for seed in _SEEDS):
         return  # nothing would be seen
     for name, value in _ONE_TOKEN.items():
-        try:
-            told = [says(prompt, _DRAWN_TOKENS, temperature=WARM, seed=seed, **{name: value}) for seed in _SEEDS]
-        except EngineRefusedError:
-            continue
-        if all(one == likeliest for one in told):
-            yield name
+        for _ in range(_TRIES):
+            try:
+                told = [says(prompt, _DRAWN_TOKENS, temperature=WARM, seed=seed, **{name: value}) for seed in _SEEDS]
+            except EngineRefusedError:
+                break
+            if all(one == likeliest for one in told):
+                yield name
+                break
 
 
 def _penalties(says: Says, prompt: Sequence[int]) -> Iterator[str]:
-    plain, once_more = (says(prompt, _TIRED_TOKENS) for _ in range(2))
-    if plain != once_more:
+    for _ in range(_TRIES):
+        plain, once_more = (says(prompt, _TIRED_TOKENS) for _ in range(2))
+        if plain == once_more:
+            break
+    else:
         return  # what differs may differ by itself
     for name, value in _PENALTIES.items():
         try:
@@ -153,16 +170,17 @@ def _is_said(says: Says, prompt: Sequence[int], name: str) -> bool:
     return True
 
 
-def _stops(says: Says, prompt: Sequence[int]) -> tuple[bool, bool]:
+def _stops(says: Says, prompt: Sequence[int]) -> bool:
     whole = says(prompt, _STOPPED_TOKENS)
     if len(whole) < _LEAST_CHARACTERS:
-        return False, False
-    stop = whole[len(whole) // 2 :][:3]
-    before = whole[: whole.index(stop)]
-    try:
-        told = says(prompt, _STOPPED_TOKENS, stop=[stop])
-    except EngineRefusedError:
-        return False, False
-    if told == before:
-        return True, True
-    return told.startswith(before + stop) and len(told) < len(whole), False
+        return False
+    for cut in _CUTS:
+        stop = whole[int(len(whole) * cut) :][:3]
+        before = whole[: whole.index(stop)]
+        try:
+            told = says(prompt, _STOPPED_TOKENS, stop=[stop])
+        except EngineRefusedError:
+            return False
+        if before and (told == before or (told.startswith(before + stop) and len(told) < len(whole))):
+            return True
+    return False

@@ -33,6 +33,7 @@ def mark(root: Path = Path("/")) -> str:
 def _text(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            return file.read(_MOST_BYTES).decode("ascii", "replace").strip()
+            said = file.read(_MOST_BYTES).decode("ascii", "replace")
+            return "".join(letter for letter in said if letter.isprintable()).strip()
     except OSError:
         return ""

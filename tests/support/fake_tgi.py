@@ -45,6 +45,8 @@ class FakeTgi:
         token_seconds: How long it reads a token for.
         keeps: Whether it reads a prompt that came before in no time.
         takes_neutral: Whether it takes a `top_p` of 1, which TGI does not.
+        status: What it answers with where it is not 200.
+        slips: How many of the answers of 48 tokens it gives otherwise, as one that rounds otherwise now and then.
         is_old: Whether it has no route for its health.
         told: Answer this in place of a prompt's likelihoods.
         hold: Wait for this before the first token.
@@ -66,6 +68,8 @@ class FakeTgi:
     keeps: bool = False
     takes_neutral: bool = False
     is_old: bool = False
+    status: int = 200
+    slips: int = 0
     told: Any = None
     hold: threading.Event | None = None
     events: tuple[Any, ...] | None = None
@@ -89,7 +93,9 @@ class _Handler(Handler, BaseHTTPRequestHandler):
         routes = {"/v1/completions", *(["/generate"] if peer.reads else [])}
         fault = next(_faults_of(body, peer), "") if self.path in routes else "no such route"
         try:
-            if fault:
+            if peer.status != 200:
+                self.send_json({"error": "busy", "error_type": "overloaded"}, peer.status)
+            elif fault:
                 self.send_json({"error": fault, "error_type": "validation"}, 404 if "route" in fault else 422)
             elif self.path == "/generate":
                 self.send_json(_read(body, peer) if peer.told is None else peer.told)
@@ -147,6 +153,9 @@ def _said(body: Mapping[str, Any], peer: FakeTgi) -> tuple[str, str]:
     for token, bias in wanted.get("logit_bias", {}).items():
         if bias == _FORCED:
             said = chr(int(token)) + said
+    if body["max_tokens"] == 48 and peer.slips:
+        peer.slips -= 1
+        said = "~" + said
     said, reason = (said, "eos_token") if len(said) < body["max_tokens"] else (said[: body["max_tokens"]], "length")
     ends = [said.index(stop) + len(stop) * (peer.stops == "kept") for stop in body.get("stop", []) if stop in said]
     if ends and peer.stops != "passed":

@@ -15,11 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.config import Config
-from appliance.errors import EngineLoadError, EngineProtocolError
+from appliance.errors import EngineLoadError, EngineProtocolError, EngineUnavailableError
 from appliance.serve.asking import RefusedError
 from appliance.serve.attached_peer import Address, Peer
+from appliance.serve.attached_scores import of_echo
 from appliance.serve.attached_text import OpenAIText
 from appliance.serve.attached_tokens import LocalTokens
+from appliance.serve.attached_words import Part
 from appliance.serve.engine import Generation, Sampling
 from tests.support import attached, tiny_tokenizer
 from tests.support.attached_inside import chat, load, site_of_a_peer
@@ -40,14 +42,16 @@ FRESH: dict[str, Any] = {
     "reads_names": True,
     "reads": True,
     "counts": True,
-    "tells_known": None,
-    "token_seconds": 0.0001,
+    "tells_known": 0,
+    "token_seconds": 0.0,
     "keeps": False,
     "takes_neutral": False,
     "is_old": False,
     "told": None,
     "hold": None,
     "events": None,
+    "status": 200,
+    "slips": 0,
 }
 OPENED = {
     "type": "TemplateProcessing",
@@ -118,9 +122,8 @@ def test_a_prompt_goes_out_as_the_text_of_its_tokens(engine: FlaskClient, peer: 
     assert answer["choices"][0]["message"]["content"] == "ba :resu"
     assert answer["choices"][0]["finish_reason"] == "stop"
     assert asked.keys() == {"model", "prompt", "max_tokens", "temperature", "seed", "stream", "stream_options"} | {
-        "frequency_penalty",
-        "repetition_penalty",
-        "top_p",
+        *("frequency_penalty", "presence_penalty", "repetition_penalty"),
+        *("top_p", "top_k", "min_p"),
     }
 
 
@@ -230,6 +233,8 @@ def test_a_value_that_it_takes_for_nothing_wanted_is_not_said(peer: FakeTgi) -> 
     dialect = dialect_of(peer)
 
     assert "top_p" not in dialect.question(wanted(), index=0)
+    # What it may know without having shown it: none of its own defaults decides.
+    assert dialect.question(wanted(), index=0)["min_p"] == 0
     assert dialect.question(wanted(top_p=0.5), index=0)["top_p"] == 0.5
 
 
@@ -269,8 +274,9 @@ def test_what_it_puts_before_a_text_is_not_sent_again(peer: FakeTgi) -> None:
         ({"reads_names": False}, "one that does"),
         ({"reads": False}, "echo with logprobs"),
         ({"puts": "xy"}, "the model's own file"),
+        ({"tells_known": None}, "prompt_tokens_details"),
     ],
-    ids=["room", "says that it knew", "reads sooner", "seeds", "names", "scores", "counts otherwise"],
+    ids=["room", "says that it knew", "reads sooner", "seeds", "names", "scores", "counts otherwise", "shows nothing"],
 )
 def test_one_that_is_set_up_otherwise_is_not_used(
     site: Config, peer: FakeTgi, descriptor: Any, changed: dict[str, Any], named: str
@@ -295,6 +301,48 @@ def test_one_that_counts_no_stream_is_not_used(site: Config, peer: FakeTgi, desc
     with pytest.raises(EngineLoadError, match="does not answer as it should") as caught:
         load(site, descriptor)
     assert "not counted" in caught.value.why
+
+
+def test_one_that_is_busy_is_tried_again_by_its_unit(site: Config, peer: FakeTgi, descriptor: Any) -> None:
+    peer.status = 429
+
+    with pytest.raises(EngineUnavailableError):
+        load(site, descriptor)
+
+
+def test_an_echo_without_a_choice_is_a_broken_contract() -> None:
+    untrusted = {"choices": [], "usage": {"prompt_tokens": 2, "completion_tokens": 1}}
+    part, tokens = Part(prompt_tokens=2, completion_tokens=1), LocalTokens(tokenizer().decode())
+
+    with pytest.raises(EngineProtocolError, match="broke its contract"):
+        of_echo(untrusted, part, [65], prompt_tokens=2, put=0, tokens=tokens, name="x")
+
+
+def test_what_names_the_end_behind_the_last_words_is_cut_off(peer: FakeTgi) -> None:
+    event = {"choices": [{"index": 0, "text": "end.<end>", "finish_reason": "eos_token"}]}
+    added = {"choices": [{"index": 0, "text": "<tool>", "finish_reason": "stop"}]}
+    dialect = dialect_of(peer)
+
+    assert dialect.part_of(event, top=None).text == "end."
+    assert dialect.part_of(added, top=None).text == "<tool>"
+
+
+def test_a_template_that_never_says_what_the_peer_puts_first_is_not_served() -> None:
+    files = attached.files_of(
+        SOMEBODYS, tokenizer=tokenizer(post_processor=OPENED), n_seq_max=PLACES, n_ctx=CONTEXT, template=TEMPLATE
+    )
+
+    with site_of_a_peer() as own, fake_tgi(own.at.run / "peer", tells_known=0, puts="<end>"):
+        descriptor = attached.store(own, files)
+        with pytest.raises(EngineLoadError, match="own settings") as caught:
+            load(own, descriptor)
+    assert "before every text" in caught.value.why
+
+
+def test_one_that_rounds_otherwise_once_keeps_its_words(peer: FakeTgi) -> None:
+    peer.slips = 1
+
+    assert dialect_of(peer).takes == ("repetition_penalty",)
 
 
 def test_one_without_a_route_for_its_health_is_well_when_it_names_its_model(peer: FakeTgi) -> None:
