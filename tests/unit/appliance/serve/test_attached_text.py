@@ -21,6 +21,7 @@ from appliance.serve.attached_peer import Address, Peer
 from appliance.serve.attached_scores import of_echo
 from appliance.serve.attached_text import OpenAIText
 from appliance.serve.attached_tokens import LocalTokens
+from appliance.serve.attached_trials import is_kept
 from appliance.serve.attached_words import Part
 from appliance.serve.engine import Generation, Sampling
 from tests.support import attached, tiny_tokenizer
@@ -274,9 +275,8 @@ def test_what_it_puts_before_a_text_is_not_sent_again(peer: FakeTgi) -> None:
         ({"reads_names": False}, "one that does"),
         ({"reads": False}, "echo with logprobs"),
         ({"puts": "xy"}, "the model's own file"),
-        ({"tells_known": None}, "prompt_tokens_details"),
     ],
-    ids=["room", "says that it knew", "reads sooner", "seeds", "names", "scores", "counts otherwise", "shows nothing"],
+    ids=["room", "says that it knew", "reads sooner", "seeds", "names", "scores", "counts otherwise"],
 )
 def test_one_that_is_set_up_otherwise_is_not_used(
     site: Config, peer: FakeTgi, descriptor: Any, changed: dict[str, Any], named: str
@@ -289,10 +289,36 @@ def test_one_that_is_set_up_otherwise_is_not_used(
     assert named in caught.value.fix
 
 
-def test_one_that_does_not_say_what_it_knew_is_used_where_it_reads_a_prompt_anew(peer: FakeTgi) -> None:
-    peer.tells_known, peer.token_seconds = None, 0.0002
-
+def test_one_that_does_not_say_what_it_knew_is_used_where_its_time_shows_it(
+    peer: FakeTgi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer.tells_known = None
+    monkeypatch.setattr("appliance.serve.attached_text.is_kept", lambda *_, **__: False)
     assert dialect_of(peer).takes == ("repetition_penalty",)
+
+    monkeypatch.setattr("appliance.serve.attached_text.is_kept", lambda *_, **__: None)
+    with pytest.raises(EngineLoadError) as caught:
+        dialect_of(peer)
+    assert "prompt_tokens_details" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("long", "again", "found"),
+    [(10.0, 10.0, False), (10.0, 1.5, True), (1.5, 1.5, None), (1.0, 0.9, None), (10.0, 7.0, False)],
+)
+def test_time_shows_whether_a_prompt_was_kept_or_shows_nothing(
+    monkeypatch: pytest.MonkeyPatch, long: float, again: float, *, found: bool | None
+) -> None:
+    now = 0.0
+    seen: set[tuple[int, ...]] = set()
+
+    def read(prompt: Any) -> None:
+        nonlocal now
+        now += 1.0 if len(prompt) == 1 else again if tuple(prompt) in seen else long
+        seen.add(tuple(prompt))
+
+    monkeypatch.setattr("appliance.serve.attached_trials.time.monotonic", lambda: now)
+    assert is_kept(read, [[1, 1], [2, 2], [3, 3]], short=[0]) is found
 
 
 def test_one_that_counts_no_stream_is_not_used(site: Config, peer: FakeTgi, descriptor: Any) -> None:
