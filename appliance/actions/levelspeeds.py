@@ -110,7 +110,7 @@ def _level(variant: Variant, judged: Iterable[Judgement], read: _Read) -> Level:
 
 def _curve(untrusted: bytes) -> Curve | None:
     document = canonical.mapping(canonical.loads_canonical(untrusted, max_bytes=evidence.MAX_BYTES), "evidence")
-    found = evidence.figures_of(document, _LOAD).get("step_curve")
+    found = evidence.steps_of(document)
     return None if found is None else Curve.from_json(found)
 
 

@@ -1,6 +1,6 @@
 """What the pages show, read from `state.db` and the promoter, as plain values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -184,17 +184,11 @@ class Facts:
 
     def pending_count(self, promoter: Promoter) -> int:
         """Return how many statements wait; -1 when the promoter does not answer."""
-        try:
-            return len(pending_requests(promoter))
-        except SealiftError:
-            return -1
+        return _counted(lambda: pending_requests(promoter))
 
     def review_count(self, promoter: Promoter) -> int:
         """Return how many deeds of one person nobody else looked at yet; -1 when the promoter does not answer."""
-        try:
-            return len(promoter.call("reviews")["open"])
-        except SealiftError:
-            return -1
+        return _counted(lambda: promoter.call("reviews")["open"])
 
     def authority(self) -> bytes | None:
         """Return the CA certificate's bytes, when there is one."""
@@ -220,6 +214,14 @@ def pending_requests(promoter: Promoter) -> list[PendingRequest]:
             PendingRequest(digest=str(one["statement_sha256"]), statement=text, fields=fields, approvals=names)
         )
     return found
+
+
+def _counted(found: Callable[[], Sized]) -> int:
+    """Return how many there are; -1 when whoever knows does not answer."""
+    try:
+        return len(found())
+    except SealiftError:
+        return -1
 
 
 def _signed(approval: Mapping[str, Any]) -> str:

@@ -76,13 +76,18 @@ def printable(untrusted: object) -> str:
     return "".join(letter for letter in str(untrusted) if letter.isprintable())
 
 
+def header_of(headers: Mapping[str, str], name: str) -> str:
+    """Return what a header says, printable; empty where there is none."""
+    return printable(headers.get(name, ""))
+
+
 def answer_of(untrusted: object, headers: Mapping[str, str], *, latency_ms: int) -> Answer:
     """Read a whole answer.
 
     Raises:
         ServiceError: It is none.
     """
-    request_id = printable(headers.get("x-request-id", ""))
+    request_id = header_of(headers, "x-request-id")
     try:
         body: Any = untrusted
         choice = body["choices"][0]
@@ -94,7 +99,7 @@ def answer_of(untrusted: object, headers: Mapping[str, str], *, latency_ms: int)
             usage=usage_of(body.get("usage")),
             latency_ms=latency_ms,
             request_id=request_id,
-            model_version=printable(headers.get("x-model-version", "")),
+            model_version=header_of(headers, "x-model-version"),
             thoughts=_text(said.get("reasoning_content") or ""),
         )
     except (KeyError, IndexError, TypeError, AttributeError) as error:

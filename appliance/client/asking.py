@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
 
-from appliance.client.answers import printable
+from appliance.client.answers import header_of, printable
 from appliance.errors import ServiceError
 from appliance.unixhttp import UnixPool
 
@@ -137,7 +137,7 @@ def refused(response: urllib3.BaseHTTPResponse) -> ServiceError:
         what="the service refused the request" if response.status < 500 else "the service could not answer",
         why=f"HTTP {response.status}{f', {code}{of}' if code else ''}{f': {message}' if message else ''}",
         fix="wait and ask again" if again else _FIXES.get((response.status, code), "see docs/api.md for the code"),
-        request_id=printable(response.headers.get("x-request-id", "")),
+        request_id=header_of(response.headers, "x-request-id"),
         http_status=response.status,
         service_code=code,
         may_be_asked_again=again and response.headers.get("x-should-retry") != "false",
@@ -150,7 +150,7 @@ def broken_off(headers: Mapping[str, str], error: Exception | None) -> ServiceEr
         what="the answer broke off",
         why=type(error).__name__ if error else "it is too large",
         fix="ask again; the ledger has the request under its id",
-        request_id=printable(headers.get("x-request-id", "")),
+        request_id=header_of(headers, "x-request-id"),
     )
 
 

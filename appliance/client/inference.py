@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from appliance.client.answers import Answer, answer_of, not_an_answer, printable
+from appliance.client.answers import Answer, answer_of, header_of, not_an_answer
 from appliance.client.asking import Asking, read_all
 from appliance.client.noting import milliseconds_since, noted
 from appliance.client.stream import Stream
@@ -157,5 +157,5 @@ def whole_answer(asking: Asking, body: Mapping[str, Any], *, user: str = "") -> 
     try:
         untrusted = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise not_an_answer(printable(response.headers.get("x-request-id", ""))) from error
+        raise not_an_answer(header_of(response.headers, "x-request-id")) from error
     return noted(answer_of(untrusted, response.headers, latency_ms=milliseconds_since(began)))

@@ -7,7 +7,7 @@ from typing import Any, Final
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from appliance.client.answers import Answer, printable, usage_of
+from appliance.client.answers import Answer, header_of, printable, usage_of
 from appliance.client.asking import broken_off
 from appliance.client.noting import milliseconds_since, noted
 from appliance.errors import ServiceError
@@ -51,7 +51,7 @@ class Stream:
     @property
     def request_id(self) -> str:
         """What its record is found by."""
-        return printable(self._response.headers.get("x-request-id", ""))
+        return header_of(self._response.headers, "x-request-id")
 
     def close(self) -> None:
         """Cancel what is left; does nothing after the end."""
@@ -71,7 +71,7 @@ class Stream:
                 usage=self._last.get("usage"),
                 latency_ms=milliseconds_since(self._began),
                 request_id=self.request_id,
-                model_version=printable(self._response.headers.get("x-model-version", "")),
+                model_version=header_of(self._response.headers, "x-model-version"),
                 thoughts="".join(self._thoughts),
             )
         )
@@ -92,7 +92,7 @@ class Stream:
         if "error" in untrusted:
             raise ServiceError(
                 what="the answer broke off",
-                why=str(untrusted["error"]["code"])[:64],
+                why=printable(untrusted["error"]["code"])[:64],
                 fix="ask again",
                 request_id=self.request_id,
             )

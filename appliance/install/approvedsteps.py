@@ -19,10 +19,7 @@ from appliance.registry import evidence
 from media import canonical, durable
 from media.errors import SealiftError
 
-_LOAD: Final = "load"
-_FIGURE: Final = "step_curve"
 _MODE: Final = 0o644
-_MOST_BYTES: Final = 64 * 1024
 
 
 def lay_down(places: Places, digest12: str) -> None:
@@ -49,6 +46,6 @@ def _approved(places: Places, digest12: str) -> bytes:
     document = evidence.read(places, digest)
     if document.get("model_digest") != model_digest:
         raise ProofError(what=f"the evidence {digest[:12]} is about another version", why="", fix="validate it again")
-    found = evidence.figures_of(document, _LOAD).get(_FIGURE)
+    found = evidence.steps_of(document)
     content = b"" if found is None else canonical.dumps(found)
-    return content if len(content) <= _MOST_BYTES else b""
+    return content if len(content) <= evidence.MOST_STEPS_BYTES else b""

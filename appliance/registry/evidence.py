@@ -17,6 +17,8 @@ from media import canonical, durable
 FORMAT: Final = 1
 TYPE: Final = "sealift/evidence"
 MAX_BYTES: Final = 4 * 1024 * 1024
+MOST_STEPS_BYTES: Final = 64 * 1024
+"""Of a curve that engines are handed; see `steps_of`."""
 
 
 def folder(places: Places) -> Path:
@@ -81,6 +83,11 @@ def figures_of(document: Mapping[str, Any], gate: str) -> Mapping[str, Any]:
             figures = one.get("figures")
             return figures if isinstance(figures, Mapping) else {}
     return {}
+
+
+def steps_of(document: Mapping[str, Any]) -> object:
+    """Return the curve of step times that a validation measured, as `appliance.serve.curve` reads it; None for none."""
+    return figures_of(document, "load").get("step_curve")
 
 
 def _write(places: Places, content: bytes) -> str:

@@ -15,7 +15,7 @@ from appliance.serve.attached_words import Part
 from appliance.serve.engine import BEYOND_OPENAI, Generation, Likelihood, Sampling
 from appliance.serve.events import broken
 
-_SEEDS: Final = 2**31
+SEEDS: Final = 2**31
 """How many seeds all of them take."""
 _MOST_PENALTY: Final = 2.0
 
@@ -109,17 +109,26 @@ def asked(generation: Generation, *, index: int, model: str, every_token: int) -
         model: The name that the peer has for it.
         every_token: The peer's `top_k` for no limit.
     """
-    sampling = generation.sampling
-    is_greedy = sampling.top_p <= 0  # the likeliest token alone; they take no share of 0
-    return words.asked_of_all(generation, index=index, model=model, seeds=_SEEDS) | {
+    return words.asked_of_all(generation, index=index, model=model, seeds=SEEDS) | {
         "min_tokens": 0,
         "n": 1,
         "echo": False,
-        "top_p": 1.0 if is_greedy else min(sampling.top_p, 1.0),
-        "top_k": 1 if is_greedy else sampling.top_k or every_token,
-        "repetition_penalty": sampling.repeat_penalty,
         "ignore_eos": False,
         "skip_special_tokens": True,
+        **drawn(generation.sampling, every_token=every_token),
+    }
+
+
+def drawn(sampling: Sampling, *, every_token: int) -> dict[str, float]:
+    """Return what of OpenAI's words for how a token is drawn is wanted, and of theirs; see `asked`."""
+    is_greedy = sampling.top_p <= 0  # the likeliest token alone; they take no share of 0
+    return {
+        "top_p": 1.0 if is_greedy else min(sampling.top_p, 1.0),
+        "top_k": 1 if is_greedy else sampling.top_k or every_token,
+        "min_p": sampling.min_p,
+        "repetition_penalty": sampling.repeat_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "presence_penalty": sampling.presence_penalty,
     }
 
 

@@ -26,7 +26,7 @@ from appliance.serve.engine import Generation, Likelihood
 from appliance.serve.events import broken
 
 MODELS: Final = "/v1/models"
-_BIAS: Final = 100.0
+BIAS: Final = 100.0
 SENTENCE: Final = "Nobody had told the keeper of the lighthouse that the harbour would close. "
 """What it is tried with, said often enough."""
 SHORT_TOKENS: Final = 640
@@ -112,12 +112,16 @@ class OpenAI(older.CountedHere):
 
     def question(self, generation: Generation, *, index: int) -> dict[str, Any]:
         """Return what it is asked; every value is said, since its defaults may be the weights' publisher's."""
-        body = older.asked(generation, index=index, model=self.model, every_token=0)
+        body = self.worded(generation, index=index)
         if generation.sampling.grammar:
             body["response_format"] = shape(json.loads(generation.sampling.grammar))
         if generation.top_logprobs is not None:
             body["logprobs"] = max(1, generation.top_logprobs)  # some take none for a wish to hear nothing
         return body
+
+    def worded(self, generation: Generation, *, index: int) -> dict[str, Any]:
+        """Return the part of a question that is neither a shape nor about likelihoods."""
+        return older.asked(generation, index=index, model=self.model, every_token=0)
 
     def likelihood(self, prompt: Sequence[int], continuation: Sequence[int]) -> float:
         """Return how likely a continuation is: one question for each of its tokens (OPENAI-1).
@@ -132,7 +136,7 @@ class OpenAI(older.CountedHere):
 
     def _forced(self, prompt: Sequence[int], token: int) -> Likelihood:
         name = self._peer.name
-        said = self.asked(prompt, logprobs=1, logit_bias={str(token): _BIAS})
+        said = self.asked(prompt, logprobs=1, logit_bias={str(token): BIAS})
         part = self.part_of(said, top=1)
         text = self._tokens.text_of(token)
         # At the beginning of an answer some leave a word's space out.

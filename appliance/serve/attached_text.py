@@ -13,7 +13,6 @@ Rules:
     TEXT-5 A stop text that it leaves in its answer is cut off here, and so is the name of the token that ended it.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -22,15 +21,14 @@ from appliance.serve import attached_older as older
 from appliance.serve import attached_scores as scores
 from appliance.serve import attached_words as words
 from appliance.serve.asking import RefusedError
-from appliance.serve.attached_openai import SENTENCE, SHORT_TOKENS, OpenAI, keeps_prompts, shape
+from appliance.serve.attached_openai import BIAS, SENTENCE, SHORT_TOKENS, OpenAI, keeps_prompts
 from appliance.serve.attached_peer import Peer
 from appliance.serve.attached_tokens import LocalTokens
-from appliance.serve.attached_trials import NEUTRAL, Taken, find_out, is_kept, require_seeds
+from appliance.serve.attached_trials import NEUTRAL, ROUNDS, Taken, find_out, is_kept, require_seeds
 from appliance.serve.attached_words import Part
 from appliance.serve.engine import BEYOND_OPENAI, Generation, Likelihood, Sampling
 from appliance.serve.events import unreachable
 
-_SEEDS: Final = 2**31
 _TRIES: Final = 16
 _LIKELY: Final = ("Nobody had told the keeper of the", " lighthouse that")
 _REASONS: Final = {"": None, "eos_token": "stop", "stop_sequence": "stop"}
@@ -95,7 +93,7 @@ class OpenAIText(OpenAI):
         """
         super().require_askable(generation)
         self._text(generation.tokens)
-        for name, value in _wanted(generation.sampling).items():
+        for name, value in older.drawn(generation.sampling, every_token=0).items():
             if value != NEUTRAL[name] and name not in self._taken.words:
                 raise _not_taken(name)
         if generation.stop and not self._taken.stops:
@@ -105,36 +103,19 @@ class OpenAIText(OpenAI):
         if generation.top_logprobs is not None and not self._tells:
             raise _not_taken("logprobs")
 
-    def question(self, generation: Generation, *, index: int) -> dict[str, Any]:
-        """Return what it is asked: its words alone, of these every one that it takes.
+    def worded(self, generation: Generation, *, index: int) -> dict[str, Any]:
+        """Return what it is asked: the words of all, and of those for how a token is drawn every one that it takes.
 
         Raises:
             RefusedError: As `require_askable`.
         """
-        sampling = generation.sampling
-        body: dict[str, Any] = {
-            "model": self.model,
+        asked = words.asked_of_all(generation, index=index, model=self.model, seeds=older.SEEDS)
+        wanted = older.drawn(generation.sampling, every_token=0).items()
+        return {
+            **{name: value for name, value in asked.items() if name not in NEUTRAL},
+            **{name: value for name, value in wanted if value != NEUTRAL[name] or name in self._taken.said},
             "prompt": self._text(generation.tokens),
-            "max_tokens": generation.max_tokens,
-            "temperature": sampling.temperature,
-            "seed": (sampling.seed + index) % _SEEDS,
-            "stream": True,
-            "stream_options": {"include_usage": True},
         }
-        body |= {
-            name: value
-            for name, value in _wanted(sampling).items()
-            if value != NEUTRAL[name] or name in self._taken.said
-        }
-        if generation.stop:
-            body["stop"] = list(generation.stop)
-        if sampling.logit_bias:
-            body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
-        if sampling.grammar:
-            body["response_format"] = shape(json.loads(sampling.grammar))
-        if generation.top_logprobs is not None:
-            body["logprobs"] = max(1, generation.top_logprobs)
-        return body
 
     def part_of(self, untrusted: Mapping[str, Any], *, top: int | None) -> Part:
         """Return what an event says, TGI's words in OpenAI's; likelihoods in either of OpenAI's forms.
@@ -239,7 +220,7 @@ class OpenAIText(OpenAI):
         is_found = None if known is None else bool(known)
         for length in (min(SHORT_TOKENS, tokens), tokens):
             if is_found is None:
-                prompts = [self._long(length, begins=f"{length} {number}. ") for number in range(3)]
+                prompts = [self._long(length, begins=f"{length} {number}. ") for number in range(ROUNDS)]
                 is_found = is_kept(self.known_of, prompts, short=short)
         if is_found is None:
             raise older.unfit(
@@ -265,7 +246,7 @@ class OpenAIText(OpenAI):
     def _is_biased(self, prompt: Sequence[int]) -> bool:
         token = self._tokens.tokenize("x", special=False)[-1]
         try:
-            return self._says(prompt, 1, logit_bias={str(token): 100}).strip() == "x"
+            return self._says(prompt, 1, logit_bias={str(token): BIAS}).strip() == "x"
         except EngineRefusedError:
             return False
 
@@ -296,19 +277,6 @@ class OpenAIText(OpenAI):
         whole = [*prompt, *continuation]
         told = self._peer.ask(scores.GENERATE, scores.reading(self._text(whole)))
         return scores.of_reading(told, whole, prompt_tokens=len(prompt), name=self._peer.name)
-
-
-def _wanted(sampling: Sampling) -> dict[str, float]:
-    """Return the words for how a token is drawn, each with what is wanted of it."""
-    is_greedy = sampling.top_p <= 0  # the likeliest token alone; such servers take no share of 0
-    return {
-        "top_p": 1.0 if is_greedy else min(sampling.top_p, 1.0),
-        "top_k": 1 if is_greedy else sampling.top_k,
-        "min_p": sampling.min_p,
-        "repetition_penalty": sampling.repeat_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
-        "presence_penalty": sampling.presence_penalty,
-    }
 
 
 def _not_taken(name: str) -> RefusedError:

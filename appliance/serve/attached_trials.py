@@ -24,7 +24,8 @@ _STOPPED_TOKENS: Final = 24
 _TIRED_TOKENS: Final = 48
 """So many that some come again, as commas do, which a penalty makes less likely than something else."""
 _LEAST_CHARACTERS: Final = 8
-_ROUNDS: Final = 3
+ROUNDS: Final = 3
+"""Of prompts that are read twice, where nothing else says whether they are kept."""
 _TRIES: Final = 3
 _CUTS: Final = (1 / 2, 1 / 3, 2 / 3)
 """Where in an answer a stop text is looked for; some servers see one only where a token ends."""
@@ -107,12 +108,12 @@ def is_kept(
 
     Args:
         read: Lets it read a prompt.
-        prompts: `_ROUNDS` long ones, which begin differently and nobody asked before.
+        prompts: Long ones, which begin differently and nobody asked before.
         short: One that takes next to no time by itself.
     """
     bare = min(_seconds(read, short) for _ in range(_TRIES))
     anew = sooner = 0
-    for prompt in prompts[:_ROUNDS]:
+    for prompt in prompts:
         first, second = (_seconds(read, one) for one in (prompt, prompt))
         if first < 2 * bare:
             continue
@@ -120,9 +121,9 @@ def is_kept(
             anew += 1
         else:
             sooner += 1
-        if anew > _ROUNDS // 2:
+        if anew > len(prompts) // 2:
             return False
-    return True if sooner > _ROUNDS // 2 else None
+    return True if sooner > len(prompts) // 2 else None
 
 
 def _seconds(read: Callable[[Sequence[int]], object], prompt: Sequence[int]) -> float:

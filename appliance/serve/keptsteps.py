@@ -13,9 +13,9 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from appliance.places import Places
+from appliance.registry import evidence
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve import curve as curves
 from appliance.serve.curve import Curve
@@ -25,8 +25,6 @@ from appliance.serve.machinemark import mark
 from media import canonical
 from media.clock import Clock
 from media.errors import SealiftError
-
-_MOST_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +90,7 @@ def _laid_down(places: Places, descriptor: ModelDescriptor, instance: Instance) 
         untrusted = _read(places, descriptor.model_digest[:12])
         if untrusted is None:
             return None, "nothing that its validation measured lies here"
-        return Curve.from_json(canonical.loads_canonical(untrusted, max_bytes=_MOST_BYTES)), ""
+        return Curve.from_json(canonical.loads_canonical(untrusted, max_bytes=evidence.MOST_STEPS_BYTES)), ""
     except OSError as error:
         return None, f"what its validation measured cannot be read ({error.strerror})"
     except SealiftError:
@@ -105,4 +103,4 @@ def _read(places: Places, digest12: str) -> bytes | None:
     except FileNotFoundError:
         return None
     with os.fdopen(descriptor, "rb") as file:
-        return file.read(_MOST_BYTES + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+        return file.read(evidence.MOST_STEPS_BYTES + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""

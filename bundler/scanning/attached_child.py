@@ -104,12 +104,10 @@ def _answers_openai(path: str, *, by_text: bool) -> int:
     named = _told(path, "/v1/models").get("data")
     if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], dict):
         return 0
-    # By their numbers, as the launcher will ask: the first ones of any vocabulary.
-    asked = {"model": named[0].get("id"), "prompt": _TOKENS, "max_tokens": 1, "temperature": 0, "logprobs": 1}
-    if by_text:
-        # How one that takes texts tells likelihoods, the launcher finds out.
-        asked |= {"prompt": _TEXT}
-        del asked["logprobs"]
+    # By their numbers, as the launcher will ask: the first ones of any vocabulary. How one that takes texts tells
+    # likelihoods, the launcher finds out.
+    prompt = {"prompt": _TEXT} if by_text else {"prompt": _TOKENS, "logprobs": 1}
+    asked = {"model": named[0].get("id"), "max_tokens": 1, "temperature": 0, **prompt}
     answer = _told(path, "/v1/completions", asked)
     usage = answer.get("usage")
     count = usage.get("prompt_tokens") if isinstance(usage, dict) else None

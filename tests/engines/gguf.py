@@ -1,6 +1,7 @@
 """Reads a GGUF file's metadata and tensors, and makes a `tokenizer.json` of them; for the demo's model (ADR 27)."""
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
@@ -69,16 +70,16 @@ def tokenizer(metadata: dict[str, Any]) -> dict[str, Any]:
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, level]},
         "post_processor": None,
         "decoder": level,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {text: number for number, text in enumerate(texts)},
-            "merges": metadata["tokenizer.ggml.merges"],
-        },
+        "model": bpe({text: number for number, text in enumerate(texts)}, metadata["tokenizer.ggml.merges"]),
+    }
+
+
+def bpe(vocabulary: Mapping[str, int], merges: list[str]) -> dict[str, Any]:
+    """Return what a `tokenizer.json` says of a model of bytes that are merged, and of nothing else."""
+    return {
+        "type": "BPE",
+        **dict.fromkeys(("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")),
+        **dict.fromkeys(("fuse_unk", "byte_fallback", "ignore_merges"), False),
+        "vocab": dict(vocabulary),
+        "merges": merges,
     }

@@ -4,7 +4,6 @@ A token is a byte. It says the prompt again, from its end to its beginning. `pyt
 until it is ended.
 """
 
-import argparse
 import json
 import select
 import threading
@@ -16,7 +15,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from tests.support.unix_http import PeerServer, QuietHandler, peering
+from tests.support.unix_http import PeerServer, QuietHandler, peering, serve_until_ended
 
 CONTROL = 300
 """The one control token, which is spelled ``<end>``."""
@@ -159,11 +158,7 @@ def fake_peer(path: Path, **settings: Any) -> Iterator[FakePeer]:
 
 def main() -> None:
     """Serve until this process is ended."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--socket", type=Path, required=True)
-    known, _ = parser.parse_known_args()
-    with fake_peer(known.socket):
-        threading.Event().wait()
+    serve_until_ended(fake_peer)
 
 
 if __name__ == "__main__":

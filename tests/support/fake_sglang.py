@@ -5,7 +5,6 @@ an event. Fields that SGLang's own requests do not have, or of another type or r
 `python fake_sglang.py --socket PATH …` serves until it is ended.
 """
 
-import argparse
 import json
 import select
 import threading
@@ -17,7 +16,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from tests.support.unix_http import PeerServer, QuietHandler, peering
+from tests.support.unix_http import PeerServer, QuietHandler, peering, serve_until_ended
 
 _NUMBER = (int, float)
 _COMPLETION: Mapping[str, Any] = {
@@ -220,11 +219,7 @@ def fake_sglang(path: Path, **settings: Any) -> Iterator[FakeSglang]:
 
 def main() -> None:
     """Serve until this process is ended."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--socket", type=Path, required=True)
-    known, _ = parser.parse_known_args()
-    with fake_sglang(known.socket):
-        threading.Event().wait()
+    serve_until_ended(fake_sglang)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ says a prompt again from its end to its beginning. Words that it does not know i
 to know besides, `knows` says. `python -m tests.support.fake_tgi --socket PATH …` serves until it is ended.
 """
 
-import argparse
 import json
 import random
 import threading
@@ -13,13 +12,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Final
 
 from tests.support.fake_sglang import Handler
 from tests.support.tiny_tokenizer import CONTROL, library, tokenizer
-from tests.support.unix_http import peering
+from tests.support.unix_http import peering, serve_until_ended
 
 TGIS: Final = frozenset({"top_p", "repetition_penalty", "frequency_penalty", "seed"})
 """Of the words for how a token is drawn those that TGI's completions have."""
@@ -224,11 +224,7 @@ def fake_tgi(path: Path, **settings: Any) -> Iterator[FakeTgi]:
 
 def main() -> None:
     """Serve until this process is ended."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--socket", type=Path, required=True)
-    known, _ = parser.parse_known_args()
-    with fake_tgi(known.socket, token_seconds=0.0001):
-        threading.Event().wait()
+    serve_until_ended(partial(fake_tgi, token_seconds=0.0001))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+"""Any JSON, small."""
 _SCALARS = (
     st.none()
     | st.booleans()

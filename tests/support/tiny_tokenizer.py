@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+from tests.engines.gguf import bpe
+
 CONTROL = 256
 """The one control token, which is spelled ``<end>``."""
 MARK = 257
@@ -36,18 +38,7 @@ def tokenizer(**changes: Any) -> bytes:
         "pre_tokenizer": byte_level,
         "post_processor": byte_level,
         "decoder": byte_level,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {letter: byte for byte, letter in enumerate(_letters())},
-            "merges": [],
-        },
+        "model": bpe({letter: byte for byte, letter in enumerate(_letters())}, []),
     }
     model = {name.removeprefix("model_"): value for name, value in changes.items() if name.startswith("model_")}
     own = {name: value for name, value in changes.items() if not name.startswith("model_")}

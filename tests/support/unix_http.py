@@ -1,10 +1,11 @@
 """What servers of tests on Unix sockets share: threads for each caller, silence, and serving until a block ends."""
 
+import argparse
 import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
@@ -92,3 +93,12 @@ def serving(server: QuietServer) -> Iterator[None]:
         server.server_close()
         Path(str(server.server_address)).unlink(missing_ok=True)
         thread.join(timeout=5)
+
+
+def serve_until_ended(peer: Callable[[Path], AbstractContextManager[object]]) -> None:
+    """Be a program: run a peer at the place behind `--socket` until this process is ended; other words are left."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--socket", type=Path, required=True)
+    known, _ = parser.parse_known_args()
+    with peer(known.socket):
+        threading.Event().wait()

@@ -11,7 +11,7 @@ from appliance.errors import EngineProtocolError
 from appliance.gateway import problems
 from appliance.gateway.calls import Replayed
 from appliance.gateway.prompts import InTurn
-from tests.support.echo_engine import echo_engine
+from tests.support.echo_gateway import echo_gateway
 from tests.support.engine import Script
 from tests.support.gateway import MODEL, Rig, events, gateway
 
@@ -53,8 +53,7 @@ def test_each_prompt_is_answered_as_alone_and_numbered_through_whole_and_streame
 @pytest.fixture
 def several(tmp_path: Path) -> Iterator[Rig]:
     """A gateway before an engine that gives several answers."""
-    with echo_engine(tmp_path / "ours.sock"), gateway(tmp_path) as running:
-        running.promote(socket=tmp_path / "ours.sock", engine="llama.cpp")
+    with echo_gateway(tmp_path) as running:
         yield running
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.echo_engine import echo_engine
-from tests.support.gateway import MODEL, Rig, events, gateway, said
+from tests.support.echo_gateway import echo_gateway
+from tests.support.gateway import MODEL, Rig, events, said
 
 CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "abc"}]}
 TEXT: dict[str, Any] = {"model": MODEL, "prompt": "abc"}
@@ -28,8 +28,7 @@ EARLIER: dict[str, Any] = {"role": "assistant", "content": "x", "tool_calls": []
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     folder = tmp_path_factory.mktemp("scenarios")
-    with echo_engine(folder / "ours.sock"), gateway(folder) as running:
-        running.promote(socket=folder / "ours.sock", engine="llama.cpp")
+    with echo_gateway(folder) as running:
         yield running
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.decoder import END, EchoDecoder
 from tests.support.echo_engine import echo_engine
+from tests.support.echo_gateway import echo_gateway
 from tests.support.gateway import MODEL, Rig, events, gateway, said
 
 ASKED: dict[str, Any] = {"role": "user", "content": "abc"}
@@ -45,8 +46,7 @@ class ByteDecoder(EchoDecoder):
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     folder = tmp_path_factory.mktemp("answers")
-    with echo_engine(folder / "ours.sock"), gateway(folder) as running:
-        running.promote(socket=folder / "ours.sock", engine="llama.cpp")
+    with echo_gateway(folder) as running:
         yield running
 
 
@@ -54,8 +54,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 def by_bytes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     folder = tmp_path_factory.mktemp("bytes")
     decoder = ByteDecoder(context_tokens=4096, batch_tokens=64, sequences=4)
-    with echo_engine(folder / "ours.sock", decoder=decoder), gateway(folder) as running:
-        running.promote(socket=folder / "ours.sock", engine="llama.cpp")
+    with echo_gateway(folder, engine={"decoder": decoder}) as running:
         yield running
 
 
@@ -139,8 +138,7 @@ def test_a_last_message_of_the_assistants_is_a_turn_that_is_over(tmp_path: Path,
 def test_messages_in_an_order_that_the_template_does_not_take_are_the_callers_to_change(tmp_path: Path) -> None:
     refusing = "{% for m in messages %}{% if m.role == 'system' and not loop.first %}{{ raise_exception('no') }}"
     source = refusing + "{% endif %}{{ m.content }}{% endfor %}"
-    with echo_engine(tmp_path / "ours.sock", source=source), gateway(tmp_path) as rig:
-        rig.promote(socket=tmp_path / "ours.sock", engine="llama.cpp")
+    with echo_gateway(tmp_path, engine={"source": source}) as rig:
         system = {"role": "system", "content": "s"}
 
         assert rig.ask({**CHAT, "messages": [system, ASKED]}).status_code == 200

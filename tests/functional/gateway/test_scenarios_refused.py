@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.echo_engine import echo_engine
-from tests.support.gateway import MODEL, Rig, events, gateway, said
+from tests.support.echo_gateway import echo_gateway
+from tests.support.gateway import MODEL, Rig, events, said
 
 CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "abc"}]}
 TEXT: dict[str, Any] = {"model": MODEL, "prompt": "abc"}
@@ -41,8 +41,7 @@ ROUTES_OF_OTHERS = [
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     folder = tmp_path_factory.mktemp("refused")
     often = "unauthenticated_per_minute = 1000\nrequests_per_minute = 6000"
-    with echo_engine(folder / "ours.sock"), gateway(folder, limits=often) as running:
-        running.promote(socket=folder / "ours.sock", engine="llama.cpp")
+    with echo_gateway(folder, limits=often) as running:
         yield running
 
 

@@ -23,6 +23,7 @@ from appliance.serve.engine import Generation, Sampling
 from tests.support import attached, tiny_tokenizer
 from tests.support.attached_inside import chat, load, site_of_a_peer
 from tests.support.fake_trtllm import FakeTrtllm, fake_trtllm
+from tests.support.hostile_frames import VALUES
 from tests.support.tiny_tokenizer import CONTROL, tokenizer
 
 PLACES = 2
@@ -203,18 +204,11 @@ def test_one_that_says_another_token_than_it_was_made_to_is_a_broken_contract(
     assert "made to say" in caught.value.why
 
 
-_SAID = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
-
-
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(said=_SAID | st.fixed_dictionaries({}, optional={
-    "tokens": _SAID | st.lists(_SAID, max_size=2),
-    "token_logprobs": _SAID | st.lists(_SAID, max_size=2),
-    "top_logprobs": _SAID,
+@given(said=VALUES | st.fixed_dictionaries({}, optional={
+    "tokens": VALUES | st.lists(VALUES, max_size=2),
+    "token_logprobs": VALUES | st.lists(VALUES, max_size=2),
+    "top_logprobs": VALUES,
 }))  # fmt: skip
 def test_a_hostile_answer_about_likelihoods_is_a_share_or_a_broken_contract(
     dialect: OpenAI, peer: FakeTrtllm, said: Any

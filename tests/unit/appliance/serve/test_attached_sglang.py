@@ -25,6 +25,7 @@ from tests.support import attached, tiny_tokenizer
 from tests.support.attached_inside import chat, load, site_of_a_peer
 from tests.support.engine_process import engine_site
 from tests.support.fake_sglang import FakeSglang, fake_sglang
+from tests.support.hostile_frames import VALUES
 from tests.support.tiny_tokenizer import CONTROL, tokenizer
 
 PLACES = 2
@@ -211,17 +212,10 @@ def test_likelihoods_of_something_else_are_a_broken_contract(sglang: Sglang, pee
         sglang.likelihood([66], [65])
 
 
-_SAID = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
-
-
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(said=st.fixed_dictionaries({}, optional={"meta_info": st.fixed_dictionaries(
-    {}, optional={"input_token_logprobs": _SAID | st.lists(st.tuples(_SAID, st.just(65), _SAID), max_size=3)}
-) | _SAID}) | _SAID)  # fmt: skip
+    {}, optional={"input_token_logprobs": VALUES | st.lists(st.tuples(VALUES, st.just(65), VALUES), max_size=3)}
+) | VALUES}) | VALUES)  # fmt: skip
 def test_a_hostile_answer_about_likelihoods_is_a_share_or_a_broken_contract(
     sglang: Sglang, peer: FakeSglang, said: Any
 ) -> None:

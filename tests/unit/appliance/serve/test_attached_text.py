@@ -27,6 +27,7 @@ from appliance.serve.engine import Generation, Sampling
 from tests.support import attached, tiny_tokenizer
 from tests.support.attached_inside import chat, load, site_of_a_peer
 from tests.support.fake_tgi import ALL, TGIS, FakeTgi, fake_tgi
+from tests.support.hostile_frames import VALUES
 from tests.support.tiny_tokenizer import CONTROL, tokenizer
 
 PLACES = 2
@@ -385,13 +386,6 @@ def test_a_versions_own_settings_are_tried_before_anybody_asks(site: Config, pee
     assert caught.value.why.startswith("top_p: ")
 
 
-_SAID = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
-
-
 @pytest.fixture(scope="module", params=["echo", "reads"])
 def scoring(request: pytest.FixtureRequest, peer: FakeTgi) -> OpenAIText:
     peer.reads = request.param == "reads"
@@ -400,11 +394,11 @@ def scoring(request: pytest.FixtureRequest, peer: FakeTgi) -> OpenAIText:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(said=_SAID | st.fixed_dictionaries({}, optional={
-    "tokens": _SAID | st.just(["A", "B", "x"]),
-    "token_logprobs": _SAID | st.lists(_SAID, min_size=3, max_size=3),
-    "details": st.fixed_dictionaries({"prefill": st.lists(_SAID | st.fixed_dictionaries(
-        {"id": st.sampled_from([65, 66]), "logprob": _SAID}), max_size=2)}),
+@given(said=VALUES | st.fixed_dictionaries({}, optional={
+    "tokens": VALUES | st.just(["A", "B", "x"]),
+    "token_logprobs": VALUES | st.lists(VALUES, min_size=3, max_size=3),
+    "details": st.fixed_dictionaries({"prefill": st.lists(VALUES | st.fixed_dictionaries(
+        {"id": st.sampled_from([65, 66]), "logprob": VALUES}), max_size=2)}),
 }))  # fmt: skip
 def test_a_hostile_answer_about_likelihoods_is_a_share_or_a_broken_contract(
     scoring: OpenAIText, peer: FakeTgi, said: Any
