@@ -32,6 +32,13 @@ def _without(files: list[str]) -> list[str]:
     return [f"--ignore={path}" for path in files]
 
 
+# Where a mark is found (test_shards): to collect all tests takes 15 s of a core and half a gigabyte.
+MARKED = {
+    "box": ("tests/box",),
+    "browser": ("tests/browser",),
+    "demo": ("tests/functional",),
+    "fault": ("tests/fault", "tests/functional"),
+}
 # Parts of what one mark names, so that none comes near the limit beside another: kills with processes of their own,
 # media that are changed and faulty, power that goes, and databases on a server.
 KILLS = _files("fault", "window*", "ledger*")
@@ -53,9 +60,16 @@ def _pytest(*wanted: str) -> list[list[str]]:
     return [[*PYTEST, *wanted]]
 
 
-def _boots(minutes: float, *wanted: str, limit: float = 20, after: tuple[str, ...] = ("box",)) -> Shard:
+def _boots(
+    minutes: float,
+    mark: str,
+    *wanted: str,
+    limit: float = 20,
+    after: tuple[str, ...] = ("box",),
+    where: Sequence[str] = MARKED["box"],
+) -> Shard:
     """Five to eleven minutes each on a quick machine; one that is slower must not be what decides."""
-    return Shard([[*BOXED, *wanted]], minutes, limit, after, alone=True, needs_root=True)
+    return Shard([[*BOXED, "-m", mark, *wanted, *where]], minutes, limit, after, alone=True, needs_root=True)
 
 
 def _on_demand(minutes: float, *wanted: str, needs_root: bool = False) -> Shard:
@@ -70,39 +84,39 @@ FIRST = "build"
 SHARDS: dict[str, Shard] = {
     # Where no cache has the wheel, a slow machine needs more than a quarter of an hour for it.
     FIRST: Shard([["sh", "-ec", BUILD]], 15, 25),
-    "box": _boots(11, "-m", "box", "tests/box/test_box.py", after=()),
+    "box": _boots(11, "box", after=(), where=("tests/box/test_box.py",)),
     "demo": Shard([[sys.executable, "-m", "examples.demo.run"]], 8),
     # With what the demo left in build/demo.
-    "demo-tests": Shard(_pytest("-m", "demo", *_without(CONTAINERS)), 11, after=("demo",)),
+    "demo-tests": Shard(_pytest("-m", "demo", *_without(CONTAINERS), *MARKED["demo"]), 11, after=("demo",)),
     # These take the box that `box` left in the cache, and make one where there is none.
-    "box-faults": _boots(16, "-m", "box_faults"),
-    "browser": Shard(_pytest("-m", "browser"), 3),
-    "fault": Shard(_pytest("-m", "fault", *_without([*KILLS, *MEDIA, *POWER])), 7),
+    "box-faults": _boots(16, "box_faults"),
+    "browser": Shard(_pytest("-m", "browser", *MARKED["browser"]), 3),
+    "fault": Shard(_pytest("-m", "fault", *_without([*KILLS, *MEDIA, *POWER]), *MARKED["fault"]), 7),
     "fault-kills": Shard(_pytest("-m", "fault", *KILLS), 5),
-    "box-disks": _boots(12, "-m", "box_disks"),
-    "box-upgrade": _boots(12, "-m", "box_upgrade"),
+    "box-disks": _boots(12, "box_disks"),
+    "box-upgrade": _boots(12, "box_upgrade"),
     "fault-power": Shard(_pytest("-m", "fault", *POWER), 7),
     "interop-lines": Shard(_pytest("-m", "interop", *LINES), 12),
     # vLLM from the cache: two minutes more, and 1.1 GiB, where no run before installed it.
     "engines": Shard(_pytest("-m", "engines and not engines_release", *_without(ATTACHED), "tests/engines"), 14, 20),
     "engines-attached": Shard(_pytest("-m", "engines", *ATTACHED), 9, after=("engines",)),
     # The version before makes a box by its own source; this release is installed there, or goes back.
-    "box-before": _boots(8, "-m", "box_before"),
-    "box-released": _boots(15, "-m", "box_released", after=("box-before",)),
+    "box-before": _boots(8, "box_before"),
+    "box-released": _boots(15, "box_released", after=("box-before",)),
     "interop": Shard(_pytest("-m", "interop", *_without([*SERVERS, *LINES])), 9),
     "demo-containers": Shard(_pytest("-m", "demo", *CONTAINERS), 5, after=("demo", "demo-tests")),
     "fault-media": Shard(_pytest("-m", "fault", *MEDIA), 8),
     "interop-server": Shard(_pytest("-m", "interop", *SERVERS), 10),
-    "box-time": _boots(15, "-m", "box_time"),
+    "box-time": _boots(15, "box_time"),
     "slow": Shard(_pytest("-n", "2", "--dist", "loadfile", "-m", "slow", "tests/functional"), 12),
-    "units": _boots(12, "-m", "box", *_without([*BOXES, *DATABASES, *LOST]), after=()),
+    "units": _boots(12, "box", *_without([*BOXES, *DATABASES, *LOST]), after=()),
     "slow-others": Shard(_pytest("-n", "2", "--dist", "loadfile", "-m", "slow", "--ignore=tests/functional"), 6),
     "units-database": Shard([[*BOXED, "-m", "box", *DATABASES]], 12, 20, needs_root=True),
-    "box-changes": _boots(15, "-m", "box_changes"),
+    "box-changes": _boots(15, "box_changes"),
     # A whole computer, emulated: its programs take some twenty times as long.
     "hardware": Shard([[*BOXED, "-m", "hardware", f"--ignore={DISK}", "tests/hardware"]], 10, 20, needs_root=True),
-    "box-pair": _boots(14, "-m", "box_pair"),
-    "box-optional": _boots(17, "-m", "box_optional"),
+    "box-pair": _boots(14, "box_pair"),
+    "box-optional": _boots(17, "box_optional"),
     "engines-build": _on_demand(40, "-m", "engines_release", "tests/engines/test_vllm_made.py"),
     # From the medium that the shard before left in build/engines, or one made now where its bytes have changed.
     "engines-serve": _on_demand(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.demo.people import password_of
-from tests.box import prepared
+from tests.box import lentwheel, prepared
 from tests.box.box import MODEL, serve
 from tests.box.operators import as_person, both_promote
 from tests.box.prepared import SERVED, Served
@@ -67,9 +67,10 @@ def _make(run: Run, version: Path, place: Path) -> None:
     with run.stage.chapter(f"No box of {version.name} is kept: one is made by it"):
         with tarfile.open(version) as archive:
             archive.extractall(source, filter="data")
-        for words in (
-            ["make", "--no-print-directory", "install"],
-            [str(source / ".venv/bin/python"), "-m", "tests.box.prepared", str(made)],
-        ):
-            subprocess.run(words, cwd=source, env=environment, check=True)
+        install = ["make", "--no-print-directory", "install"]
+        subprocess.run(install, cwd=source, env=environment, check=True)
+        environment["SEALIFT_CACHE"], wheel = map(str, lentwheel.cache_with_wheel(source, run.out / "cache-before"))
+        run.stage.note(f"its engine's wheel: {wheel}")
+        make = [str(source / ".venv/bin/python"), "-m", "tests.box.prepared", str(made)]
+        subprocess.run(make, cwd=source, env=environment, check=True)
         prepared.keep_in(place, made)

@@ -1,5 +1,6 @@
 """The deep shards' runner: which run and when, what a slow machine puts off, and that nothing outlives its shard."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -45,6 +46,17 @@ def test_each_run_boots_boxes_and_serves_by_a_real_vllm_in_that_order() -> None:
     for name in every:
         assert all(every.index(before) < every.index(name) for before in shards.SHARDS[name].after)
         assert shards.SHARDS[name].limit <= (25 if name == shards.FIRST else 20)
+
+
+def test_what_a_shard_asks_for_by_its_mark_lies_where_the_shard_looks() -> None:
+    ours = Path(__file__).resolve().parents[2]
+    for mark, folders in shards.MARKED.items():
+        marked = re.compile(rf"pytest\.mark\.{mark}(_\w+)?\b")
+        found = {
+            str(path.relative_to(ours)) for path in (ours / "tests").rglob("*.py") if marked.search(path.read_text())
+        }
+        assert found, mark
+        assert not {path for path in found if not path.startswith(folders)}, mark
 
 
 def test_of_the_shards_that_boot_boxes_one_runs_at_a_time_and_a_shard_waits_for_the_one_whose_remains_it_takes() -> (
