@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -104,6 +105,7 @@ def _root(
     context.obj = shared.Context(config_path=config or configuration.DEFAULT_PATH, as_json=as_json, debug=debug)
 
 
+@cache
 def build(only: str = "") -> typer.Typer:
     """Return the application with every command registered, or with those of one module."""
     for name in (only,) if only else _COMMANDS:

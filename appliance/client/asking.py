@@ -102,7 +102,7 @@ class Asking:
                 if response.status == 200:
                     return response
                 failed, wait = refused(response), _asked_to_wait(response.headers)
-                response.release_conn()
+                drop(response)
             if not failed.may_be_asked_again or attempt == self._attempts:
                 raise failed
             self._sleep(wait if wait is not None else min(_LEAST_SECONDS * 2 ** (attempt - 1), _MOST_SECONDS))
@@ -117,11 +117,19 @@ def read_all(response: urllib3.BaseHTTPResponse) -> bytes:
     try:
         data = response.read(MAX_ANSWER_BYTES + 1)
     except HTTPError as error:
+        drop(response)
         raise broken_off(response.headers, error) from error
     if len(data) > MAX_ANSWER_BYTES:
+        drop(response)
         raise broken_off(response.headers, None)
     response.release_conn()
     return data
+
+
+def drop(response: urllib3.BaseHTTPResponse) -> None:
+    """Close the connection of a response of whose body nobody reads the rest."""
+    response.close()
+    response.release_conn()
 
 
 def refused(response: urllib3.BaseHTTPResponse) -> ServiceError:

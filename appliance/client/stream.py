@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
 from appliance.client.answers import Answer, header_of, printable, usage_of
-from appliance.client.asking import broken_off
+from appliance.client.asking import broken_off, drop
 from appliance.client.noting import milliseconds_since, noted
 from appliance.errors import ServiceError
 
@@ -86,7 +87,15 @@ class Stream:
         except (HTTPError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise broken_off(self._response.headers, error) from error
         self._is_whole = True
-        self._response.release_conn()
+        self._leave()
+
+    def _leave(self) -> None:
+        # Behind the end comes nothing: with that read, the connection serves the next question. Otherwise it is closed.
+        with suppress(HTTPError):
+            if not self._response.read1(1):
+                self._response.release_conn()
+                return
+        drop(self._response)
 
     def _take(self, untrusted: Any) -> str:
         if "error" in untrusted:

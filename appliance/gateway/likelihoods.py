@@ -80,11 +80,14 @@ class Places:
 
 
 def completion_logprobs(likelihoods: Sequence[Likelihood], places: Sequence[int]) -> dict[str, Any]:
-    """Return them as a completion's choice has them; `places` are those of `Places`."""
+    """Return them as a completion's choice has them; `places` are those of `Places`.
+
+    The drawn token is always among its alternatives, so there may be one more than was asked for, as OpenAI's are.
+    """
     return {
         "tokens": [one.token for one in likelihoods],
         "token_logprobs": [one.logprob for one in likelihoods],
-        "top_logprobs": [{other.token: other.logprob for other in one.top} for one in likelihoods],
+        "top_logprobs": [{other.token: other.logprob for other in (*one.top, one)} for one in likelihoods],
         "text_offset": list(places),
     }
 

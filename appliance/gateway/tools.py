@@ -26,6 +26,7 @@ def read_tools(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     value = given.get("tools", [])
     if not isinstance(value, list) or len(value) > _MAX_TOOLS:
         raise invalid("tools", f"A list of up to {_MAX_TOOLS} tools.")
+    found: list[Mapping[str, Any]] = []
     for place, tool in enumerate(value):
         function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
         if not isinstance(function, dict) or set(tool) != {"type", "function"}:
@@ -36,12 +37,12 @@ def read_tools(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
         if not set(function) <= {"name", "description", "parameters", "strict"}:
             raise invalid(f"tools[{place}].function", "It holds an unknown member.", code="unknown_parameter")
         if function.get("parameters") == []:  # how some libraries write an object without members
-            del function["parameters"]
+            function = {member: one for member, one in function.items() if member != "parameters"}
         for member, kind, told in _TYPES:
             if not isinstance(function.get(member), kind | None):
                 raise invalid(f"tools[{place}].function.{member}", told)
-    cleaned: tuple[Mapping[str, Any], ...] = tuple(clean(tool, param="tools") for tool in value)
-    return cleaned
+        found.append(clean({**tool, "function": function}, param="tools"))
+    return tuple(found)
 
 
 def read_tool_choice(given: Mapping[str, Any], *, tools: Sequence[Mapping[str, Any]]) -> Any:

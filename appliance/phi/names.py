@@ -19,7 +19,8 @@ What is found once is replaced wherever it stands in a request's texts, word by 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Final
 
@@ -56,7 +57,8 @@ _NO_NAME: Final = NEVER | ENDS
 _SPOKEN_FOR: Final = KIN | TOWARDS | OPENINGS | _DEALT_BY
 
 
-def _listed(name: str) -> dict[str, bool]:
+@cache
+def _listed(name: str) -> Mapping[str, bool]:
     """Return the names of a list, and whether each is nothing else."""
     text = files(__package__).joinpath(name).read_text("utf-8")
     return {line.rstrip("?"): not line.endswith("?") for line in text.splitlines() if line and line[0] != "#"}

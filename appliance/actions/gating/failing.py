@@ -39,6 +39,9 @@ _OVERLONG: Final = "context_length_exceeded"
 _REQUEST_ERRORS: Final = range(400, 500)
 _PATIENCE_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.01
+# A busy engine is asked ever less often, and still often enough to tell the end of an answer from half its time.
+_LONGER_PAUSE: Final = 1.25
+_LOOKS: Final = 50
 _TRIES: Final = 3
 # What nobody waits for must go on for long enough to see it end early: a fast engine is through with a short answer
 # before it could be told that its caller left, and a slow one needs a while for a piece.
@@ -166,9 +169,10 @@ def _reach_text(stream: Generator[Mapping[str, Any]]) -> None:
 
 def _wait_until_idle(bench: Bench, seconds: float) -> bool:
     """Wait for the engine to make no answer; return whether it came to that in time."""
-    began = bench.clock.monotonic()
+    began, pause = bench.clock.monotonic(), _PAUSE_SECONDS
     while bench.engine.load() != (0, 0):
         if bench.clock.monotonic() >= began + seconds:
             return False
-        bench.sleep(_PAUSE_SECONDS)
+        bench.sleep(pause)
+        pause = min(pause * _LONGER_PAUSE, seconds / _LOOKS)
     return True

@@ -501,3 +501,22 @@ def test_without_a_key_nothing_is_asked(site: Site, monkeypatch: pytest.MonkeyPa
 
     assert done.exit_code != 0
     assert not site.rig.engine.asked
+
+
+def test_no_connection_is_left_open_behind_an_answer_or_a_refusal(site: Site) -> None:
+    with _service(status=403) as service:
+        with InferenceClient(site.url, site.rig.key) as client:
+            stream = client.stream_complete("hello")
+            assert "".join(stream)
+        with InferenceClient(service.url, "k") as client, pytest.raises(ServiceError) as refused:
+            client.complete("hello")
+
+        # As long as both are held nothing but the client can have closed them.
+        assert (_left_open(site.url), _left_open(service.url)) == (0, 0), (stream, refused)
+
+
+def _left_open(url: str) -> int:
+    """Return how many connections to a service are open on this side."""
+    port = f":{int(url.rpartition(':')[2].partition('/')[0]):04X}"
+    lines = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+    return sum(there.endswith(port) and state in {"01", "08"} for _, _, there, state, *_ in lines)

@@ -110,6 +110,8 @@ def test_probabilities_come_in_both_endpoints_shapes(ours: Rig) -> None:
     ]
     assert text["tokens"] == ["A", "B", "C"]
     assert text["text_offset"] == [0, 1, 2]
+    drawn = ours.ask({**body, "logprobs": 0}, path="/v1/completions").get_json()["choices"][0]["logprobs"]
+    assert drawn["top_logprobs"] == [{letter: -0.5} for letter in "ABC"]  # the drawn token is always among them
     told = [one["logprobs"] for event in stream[:-1] for one in event["choices"] if one["logprobs"]]
     assert [offset for one in told for offset in one["text_offset"]] == [0, 1, 2]
     assert ours.chat("abc").get_json()["choices"][0]["logprobs"] is None

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from appliance.cli.main import build
 from bundler.cli import everywhere as of_bundler
 from bundler.cli.main import create_app
 
-PROGRAMS = {"sealift": (build, of_appliance), "sealift-bundler": (create_app, of_bundler)}
+PROGRAMS: dict[str, tuple[Callable[[], typer.Typer], Any]] = {
+    "sealift": (build, of_appliance),
+    "sealift-bundler": (create_app, of_bundler),
+}
 
 
 def _commands(node: Any, name: str) -> Iterator[tuple[str, Any]]:
