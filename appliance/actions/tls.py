@@ -123,6 +123,8 @@ def rotate(here: Here, *, at_once: str = "", replaces: str = "", dry_run: bool =
 def revoke(here: Here, serial: str, reason: Reason, *, dry_run: bool = False) -> Revocations:
     """Take a certificate of the box's own authority back; the one that is shown is replaced first.
 
+    One that was taken back already is handed to the web server again: it may have been cut off before that.
+
     Raises:
         CertificateRefusedError: The shown one is the facility's, whose authority alone takes it back.
         KeyMissingError: There is no authority here, or this user is not root.
@@ -139,13 +141,18 @@ def revoke(here: Here, serial: str, reason: Reason, *, dry_run: bool = False) ->
             why="only its authority can take it back",
             fix="ask that authority; `sealift tls request` begins the next one",
         )
-    if dry_run or listed.holds(serial):
+    if dry_run:
         return listed.with_one(one)
+    if listed.holds(serial):
+        _bring_lists(here, moment)
+        here.server.reload()
+        return listed
     here.record(REVOKED, one.to_json())
     if is_shown:
         rotate(here, at_once=str(reason))
     signers = tlsauthorities.accepted(folder)
-    listed = revocation.publish(folder, Revocations.load(folder).with_one(one), signers, moment)
+    with revocation.alone(folder):
+        listed = revocation.publish(folder, Revocations.load(folder).with_one(one), signers, moment)
     here.server.reload()
     return listed
 
@@ -154,11 +161,13 @@ def _bring_lists(here: Here, moment: Moment) -> list[str]:
     """Bring what nginx reads of the own authorities up to date: whom to trust, and a list of each; return which."""
     folder = here.folder
     told = ["authorities"] if tlsauthorities.tell(folder) else []
-    listed, signers = Revocations.load(folder), tlsauthorities.accepted(folder)
-    if not revocation.is_due(folder, listed, signers, moment.now):
-        return told
-    here.record(CRL_MADE, {"number": listed.number + 1, "revoked": len(listed.revoked)})
-    revocation.publish(folder, listed, signers, moment)
+    signers = tlsauthorities.accepted(folder)
+    with revocation.alone(folder):
+        listed = Revocations.load(folder)
+        if not revocation.is_due(folder, listed, signers, moment.now):
+            return told
+        here.record(CRL_MADE, {"number": listed.number + 1, "revoked": len(listed.revoked)})
+        revocation.publish(folder, listed, signers, moment)
     return [*told, "crl"]
 
 

@@ -98,6 +98,8 @@ def switch(here: Here, *, dry_run: bool = False) -> Authorities:
 def finish(here: Here, *, drop_clients: bool = False, dry_run: bool = False) -> Authorities:
     """Trust the former authority no more; its key is overwritten.
 
+    Where there is none any more, the web server reads again whom to trust: this may have been cut off before that.
+
     Args:
         here: What it works with.
         drop_clients: Although callers hold valid certificates of it, which are refused from then on.
@@ -112,6 +114,9 @@ def finish(here: Here, *, drop_clients: bool = False, dry_run: bool = False) -> 
     _require(here)
     former = tlsauthorities.other(folder, FORMER)
     if former is None:
+        if not dry_run:
+            tls.rotate(here)
+            here.server.reload()
         raise ConflictError(what="there is no former authority", why="", fix="see `sealift tls authority show`")
     held = clients_of(here, former)
     if held and not drop_clients:

@@ -118,22 +118,25 @@ def clients(here: Here) -> list[Client]:
 
 
 def revoke(here: Here, which: str, reason: Reason, *, dry_run: bool = False) -> list[Client]:
-    """Take back one certificate by its serial, or every valid one of a name.
+    """Take back one certificate by its serial, or every valid one of a name; return which.
+
+    Where none is valid any more, those that were taken back are handed to the web server again: see `tls.revoke`.
 
     Raises:
-        UsageError: No valid certificate bears that serial or name.
+        UsageError: No certificate that is valid or was taken back bears that serial or name.
         As `tls.revoke`.
     """
-    valid = [one for one in clients(here) if one.state == "valid" and which.lower() in {one.serial, one.name}]
-    if not valid:
+    named = [one for one in clients(here) if which.lower() in {one.serial, one.name}]
+    found = [one for one in named if one.state == "valid"] or [one for one in named if one.state == "revoked"]
+    if not found:
         raise UsageError(
             what=f"no valid client certificate is called {which[:64]}",
             why="neither a serial nor a name",
             fix="see `sealift tls clients list`",
         )
-    for one in valid:
+    for one in found:
         tls.revoke(here, one.serial, reason, dry_run=dry_run)
-    return valid
+    return found
 
 
 def issued(here: Here) -> Iterator[x509.Certificate]:

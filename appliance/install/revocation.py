@@ -4,8 +4,11 @@ Promises: a certificate that is on the list stays on it; CRL numbers only rise; 
 past its time makes nginx refuse every client certificate, so that it is made again weeks before.
 """
 
+import fcntl
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -105,6 +108,17 @@ class Revocations:
     def with_one(self, one: Revoked) -> Self:
         """Return the list with one more; the same where it holds that serial already."""
         return self if self.holds(one.serial) else replace(self, revoked=(*self.revoked, one))
+
+
+@contextmanager
+def alone(folder: TlsFolder) -> Iterator[None]:
+    """Have the list for oneself, from reading it to `publish`: of two people who take back, neither loses an entry."""
+    descriptor = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def publish(folder: TlsFolder, listed: Revocations, authorities: Sequence[Credential], moment: Moment) -> Revocations:

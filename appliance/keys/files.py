@@ -90,7 +90,7 @@ class FileKeys:
         """
         version = max(self._versions(name), default=0) + 1
         try:
-            durable.write_new(self._folder / f"{name}.v{version}", secrets.token_bytes(SECRET_BYTES), mode=0o400)
+            durable.place_new(self._folder / f"{name}.v{version}", secrets.token_bytes(SECRET_BYTES), mode=0o400)
             durable.sync_folder(self._folder)
         except OSError as error:
             raise _missing(name, f"version {version} could not be written: {error.strerror}") from error
@@ -173,7 +173,7 @@ def create_missing(folder: Path) -> list[str]:
         provider = FileKeys(folder)
         for name in PURPOSES:
             if not provider._versions(name):  # noqa: SLF001 - the same module
-                durable.write_new(folder / f"{name}.v1", secrets.token_bytes(SECRET_BYTES), mode=0o400)
+                durable.place_new(folder / f"{name}.v1", secrets.token_bytes(SECRET_BYTES), mode=0o400)
                 created.append(name)
         durable.sync_folder(folder)
     except OSError as error:

@@ -32,7 +32,7 @@ def create(folder: Path, name: str, clock: Clock) -> str:
     try:
         if not file.exists():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            durable.write_new(file, _made(name, clock), mode=0o400)
+            durable.place_new(file, _made(name, clock), mode=0o400)
             durable.sync_folder(folder)
         text = file.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:

@@ -31,7 +31,7 @@ def create_key(folder: Path) -> bytes:
     try:
         if not (folder / FILE).exists():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            durable.write_new(folder / FILE, X25519PrivateKey.generate().private_bytes_raw(), mode=0o400)
+            durable.place_new(folder / FILE, X25519PrivateKey.generate().private_bytes_raw(), mode=0o400)
             durable.sync_folder(folder)
     except OSError as error:
         raise _missing(error.strerror or "") from error

@@ -1,7 +1,10 @@
 """Files that are whole under their names, or not there."""
 
 import os
+import resource
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,3 +53,41 @@ def test_a_new_file_is_never_written_over_another(tmp_path: Path) -> None:
         durable.write_new(tmp_path / "entry", b"second")
 
     assert (tmp_path / "entry").read_bytes() == b"first"
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file of this process grows: each write fails, as on a disk without room."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("write", [durable.write_new, durable.place_new, durable.replace])
+def test_what_could_not_be_written_is_not_there_and_can_be_written_again(
+    write: Callable[..., None], tmp_path: Path
+) -> None:
+    place = tmp_path / "key.v1"
+
+    with full_disk(), pytest.raises(OSError, match="File too large"):
+        write(place, b"secret", mode=0o400)
+    left = list(tmp_path.iterdir())
+    write(place, b"secret", mode=0o400)
+
+    assert left == []
+    assert place.read_bytes() == b"secret"
+
+
+def test_what_is_placed_is_never_placed_over_another_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    os.umask(0o077)
+    durable.place_new(tmp_path / "key.v1", b"first", mode=0o444)
+
+    with pytest.raises(FileExistsError):
+        durable.place_new(tmp_path / "key.v1", b"second", mode=0o444)
+
+    assert (tmp_path / "key.v1").read_bytes() == b"first"
+    assert stat.S_IMODE((tmp_path / "key.v1").stat().st_mode) == 0o444
+    assert list(tmp_path.iterdir()) == [tmp_path / "key.v1"]

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from appliance.actions import tls, tls_authority, tls_clients, tls_standing
 from appliance.actions.tls_placing import Here
-from appliance.errors import ConflictError, KeyMissingError
+from appliance.errors import ConflictError, KeyMissingError, UnitError
 from appliance.install import certificates, tlsauthorities, tlsfolder
 from appliance.install.certificates import fingerprint, is_issued_by
 from appliance.install.revocation import read_crls
@@ -164,6 +164,26 @@ def test_the_key_of_the_former_authority_is_overwritten(box: Here, monkeypatch: 
     assert len(seen) == 1
     assert seen[0] != before
     assert not key.exists()
+
+
+def test_an_end_that_the_web_server_did_not_read_is_read_when_it_is_said_again(
+    box: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls_authority.begin(box)
+    tls_authority.switch(box)
+
+    def refuses() -> bool:
+        raise UnitError(what="the web server did not read its files again", why="", fix="")
+
+    monkeypatch.setattr(box.server, "reload", refuses)
+    with pytest.raises(UnitError):
+        tls_authority.finish(box)
+    told: list[int] = []
+    monkeypatch.setattr(box.server, "reload", lambda: told.append(trusted(box)) or True)
+    with pytest.raises(ConflictError, match="there is no former authority"):
+        tls_authority.finish(box)
+
+    assert set(told) == {1}
 
 
 def test_nothing_takes_the_place_of_what_is_hidden_from_the_web_server(box: Here) -> None:

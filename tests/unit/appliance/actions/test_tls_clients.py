@@ -1,5 +1,6 @@
 """Callers' certificates: issued from their own request, bound to a key, listed as they stand, taken back for good."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from appliance.actions import tls, tls_clients
 from appliance.actions.tls_placing import Here
-from appliance.errors import CertificateRefusedError, ConflictError, KeyMissingError, StoreDamagedError
+from appliance.errors import CertificateRefusedError, ConflictError, KeyMissingError, StoreDamagedError, UnitError
 from appliance.install.revocation import Reason, Revocations, read_crl
 from media.clock import FixedClock
-from media.errors import UsageError
 from tests.support.tls import NOW, here, key_pem, name_of, site
 
 
@@ -124,8 +124,50 @@ def test_what_is_taken_back_stays_taken_back_through_every_rotation(box: Here, c
     crl = read_crl(box.folder)
     assert crl is not None
     assert crl.get_revoked_certificate_by_serial_number(int(gone.serial, 16)) is not None
-    with pytest.raises(UsageError):
+
+
+@pytest.mark.parametrize("by", ["name", "serial"])
+def test_a_revocation_that_did_not_reach_the_web_server_reaches_it_when_it_is_said_again(
+    box: Here, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issued = tls_clients.issue(box, name="emr-1").client
+    told: list[bytes] = []
+
+    def refuses() -> bool:
+        raise UnitError(what="the web server did not read its files again", why="", fix="")
+
+    def reads() -> bool:
+        told.append(box.folder.crl_file.read_bytes())
+        return True
+
+    monkeypatch.setattr(box.server, "reload", refuses)
+    with pytest.raises(UnitError):
         tls_clients.revoke(box, "emr-1", Reason.KEY_COMPROMISE)
+    monkeypatch.setattr(box.server, "reload", reads)
+    if by == "name":
+        tls_clients.revoke(box, "emr-1", Reason.KEY_COMPROMISE)
+    else:
+        tls.revoke(box, issued.serial, Reason.KEY_COMPROMISE)
+
+    crl = read_crl(box.folder)
+    assert crl is not None
+    assert crl.get_revoked_certificate_by_serial_number(int(issued.serial, 16)) is not None
+    assert told == [box.folder.crl_file.read_bytes()]
+    assert len(box.ledger.find(kind=tls.REVOKED)) == 1
+
+
+def test_of_two_who_take_back_at_once_neither_loses_an_entry(box: Here) -> None:
+    names = [f"emr-{number}" for number in range(6)]
+    for name in names:
+        tls_clients.issue(box, name=name)
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: tls_clients.revoke(box, name, Reason.KEY_COMPROMISE), names))
+
+    crl = read_crl(box.folder)
+    assert crl is not None
+    assert {one.name for one in tls_clients.clients(box) if one.state == "revoked"} == set(names)
+    assert len(list(crl)) == len(names)
 
 
 def test_a_dry_run_takes_nothing_back(box: Here) -> None:
