@@ -199,6 +199,23 @@ class Keyring:
             raise
         return Changed(name=name, versions=self._keys.versions(name), gone=(), restarted=self._hand_over(name))
 
+    def mend(self, name: str) -> tuple[str, ...]:
+        """Hand a key's versions to its units where one was not told of them all: a renewal may have been cut off there.
+
+        Returns:
+            The units that were started again.
+
+        Raises:
+            As `rotate`.
+        """
+        if self._drop_ins is None or not self._has_files or len(self._keys.versions(name)) < 2:
+            return ()
+        for unit in _users(name, self._loaded):
+            place = self._drop_ins / f"{unit}.d" / DROP_IN
+            if not place.exists() or place.read_text() != _told(self._keys, self._loaded[unit], {}):
+                return self._hand_over(name)
+        return ()
+
     def destroy(self, name: str, *, reason: str, only: Collection[int] | None = None) -> Changed:
         """Destroy all versions but the newest, or those named; what they made is erased with them.
 

@@ -8,7 +8,7 @@ for that data and no other. Disks, media and backups elsewhere are listed, each 
 people can sign that they did. Of several nodes one goes by itself, under records of its own; the last ends the site.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,15 +195,16 @@ def _destroy_all(
         doomed.wipe(left)
     for name, found in secrets:
         digests = [erasures.digest(file.read_bytes()) for file in found if isinstance(file, Path)]
+        files = doomed.labels(name, found)
+        # What names a key for the whole site, backups among it, is said only when the site ends.
+        told = {"digests": digests} if scope.is_site else scope.named
+        # Before: what is gone can be found and recorded by nobody. Cut off in between, the next run records it again.
+        ledger.append(scope.destroyed, {"name": name, "files": files, **told})
         for each in found:
             if isinstance(each, Path):
                 doomed.overwrite(each)
             else:
                 keys.remove(name, each)
-        files = doomed.labels(name, found)
-        # What names a key for the whole site, backups among it, is said only when the site ends.
-        told = {"digests": digests} if scope.is_site else scope.named
-        ledger.append(scope.destroyed, {"name": name, "files": files, **told})
     keys.close()  # what is asked below is asked anew
     again = open_keys(config, environ={})
     shown = [_tried(again, name, bytes.fromhex(text)) for name, text in sorted(old.items())]
@@ -224,13 +225,24 @@ def _destroy_all(
         **({"boxes": boxes} if boxes else {}),
         "by": people,
         "reason": decision.reason,
-        "keys": [{"name": leaf.body["name"], "files": list(leaf.body["files"])} for leaf in scope.keys(ledger)],
+        "keys": _each_once(
+            {"name": leaf.body["name"], "files": list(leaf.body["files"])} for leaf in scope.keys(ledger)
+        ),
         "shown": shown,
         "backups": [
             {name: leaf.body.get(name) for name in ("name", "sha256", "made_at", "recipient")} for leaf in made
         ],
         "disks": decision.disks.to_json(),
     }
+
+
+def _each_once(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return them in order: a key is recorded again where the first run was cut off before it was gone."""
+    once: list[dict[str, Any]] = []
+    for each in found:
+        if each not in once:
+            once.append(each)
+    return once
 
 
 def _paired(ledger: Ledger) -> list[str]:

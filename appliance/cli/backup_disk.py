@@ -24,6 +24,13 @@ def prepare(
     Each disk that takes turns is prepared so; the one before is pulled out first.
     """
     own = shared.of(context)
+    if not dry_run and (recorded := disk.finish(own.config, device, clock=own.clock)) is not None:
+        place = own.config.backup.folder
+        own.result(
+            {"device": device.name, "folder": place, "dry_run": False, "prepared": True, "sequence": recorded},
+            f"{device.name} was prepared by a run that was cut off; it is mounted at {place}, record {recorded}",
+        )
+        return
     made = disk.plan(own.config, device, may_erase=erase)
     facts = {**made.to_json(), "dry_run": dry_run, "prepared": False, "sequence": None}
     if dry_run:

@@ -26,6 +26,9 @@ FILE_SYSTEM: Final = "ext4"
 _PARTS: Final = frozenset({"disk", "part"})
 
 
+_FOLDERS: Final = ("systemd-tmpfiles", "--create", "sealift.conf")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preparation:
     """What would be done to a disk.
@@ -123,6 +126,25 @@ def prepare(
         return ledger.append(PREPARED, body).sequence
 
 
+def finish(
+    config: Config, device: Path, *, clock: Clock, tool: Tool = run_tool, table: Path = fstab.FSTAB
+) -> int | None:
+    """Record a disk that an earlier run prepared and mounted, and was cut off before it recorded it.
+
+    Returns:
+        The record's number; None where there is nothing of that kind.
+
+    Raises:
+        LedgerUnavailableError: It could not be recorded.
+        PreflightError, StoreWriteError: As `plan`.
+    """
+    place, found = config.backup.folder, look(device, tool)
+    if not place or place not in found.mounted or not is_prepared(found, uuid_of_line(table, place)):
+        return None
+    tool(_FOLDERS)
+    return take_up(config, found, clock=clock, tool=tool)
+
+
 def take_up(config: Config, disk: Disk, *, clock: Clock, tool: Tool = run_tool) -> int | None:
     """Mount a disk that is prepared (`is_prepared`) where it is not, and record it where a cut-off run did not.
 
@@ -168,7 +190,7 @@ def mount(disk: Disk, place: str, *, tool: Tool) -> None:
     """
     Path(place).mkdir(parents=True, exist_ok=True)
     tool(["mount", place])
-    tool(["systemd-tmpfiles", "--create", "sealift.conf"])
+    tool(_FOLDERS)
     if place not in look(Path(f"/dev/{disk.name}"), tool).mounted:
         raise UnitError(
             what=f"{disk.name} is not mounted at {place}",

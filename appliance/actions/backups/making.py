@@ -137,6 +137,8 @@ def _make(
     name = shelf.name_of(config.site, prepared.made_at, prepared.signed.size)
     beside = folder / f".{name}.unfinished"
     try:
+        # First, too: what is surplus since `backup.keep` was lowered may be the room that this one needs.
+        surplus = shelf.tidy(folder, keep=config.backup.keep)
         manifest = _write(beside, config, ledger, prepared)
         size, digest = _read_back(beside)
         kept = Kept(
@@ -166,9 +168,8 @@ def _make(
         "verified": "plaintext restored",
     }
     done = ledger.append(MADE, body)
-    return Made(
-        kept=kept, file=folder / name, sequence=done.sequence, removed=shelf.tidy(folder, keep=config.backup.keep)
-    )
+    oldest = shelf.tidy(folder, keep=config.backup.keep)
+    return Made(kept=kept, file=folder / name, sequence=done.sequence, removed=tuple(sorted((*surplus, *oldest))))
 
 
 def _write(beside: Path, config: Config, ledger: Ledger, prepared: Draft) -> Manifest:

@@ -363,7 +363,7 @@ def _copy_missing(source: Path, folder: Path, *, mode: int = 0o644) -> None:
         place = folder / path.relative_to(source)
         if path.is_file() and not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
-            durable.write_new(place, path.read_bytes(), mode=mode)
+            durable.replace(place, path.read_bytes(), mode=mode)  # a part would be taken for the whole by the next run
     if folder.is_dir():
         durable.sync_folder(folder)
 

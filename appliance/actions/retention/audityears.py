@@ -75,6 +75,8 @@ def run(
         Others: As `Keyring.rotate` and `Keyring.destroy`.
     """
     gone = due(ledger, keys, years=years, clock=clock)
+    for name in YEARLY:
+        keyring.mend(name)
     for each in key_years(ledger, keys):
         if each.until is None and clock.now() - each.since >= _YEAR:
             keyring.rotate(each.name, reason=_REASON)

@@ -16,7 +16,7 @@ from appliance.audit.facts import Appended
 from appliance.audit.memory import MemoryLedger
 from appliance.audit.verify import verify
 from appliance.config import Config, DatabaseSection, PlacesSection
-from appliance.errors import KeyMissingError, LedgerUnavailableError
+from appliance.errors import KeyMissingError, LedgerUnavailableError, StoreWriteError
 from appliance.install.supervisor import UnitState
 from appliance.keys import commitments
 from appliance.keys.files import FileKeys, create_missing
@@ -109,6 +109,20 @@ def test_versions_that_were_copied_from_another_node_are_named_to_the_units_of_t
 
     assert done.told == (ADMIN,)
     assert "LoadCredential=session.v2:" in (systemd / f"{ADMIN}.d" / DROP_IN).read_text()
+
+
+def test_a_version_that_was_made_and_not_handed_over_is_handed_over_by_the_next_run(
+    keyring: Keyring, supervisor: FakeSupervisor, systemd: Path
+) -> None:
+    (systemd / f"{GATEWAY}.d").write_text("in its place")  # as where the disk is full
+    with pytest.raises(StoreWriteError):
+        keyring.rotate("content-hmac", reason="retention: a year is over")
+    (systemd / f"{GATEWAY}.d").unlink()
+
+    assert keyring.mend("content-hmac") == (GATEWAY,)
+    assert "content-hmac.v2" in (systemd / f"{GATEWAY}.d" / DROP_IN).read_text()
+    assert keyring.mend("content-hmac") == ()
+    assert keyring.mend("session") == ()
 
 
 def test_gateways_beside_the_first_get_the_new_version_too(

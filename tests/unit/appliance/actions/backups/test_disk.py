@@ -190,6 +190,31 @@ def test_what_failed_half_way_goes_on_with_the_same_uuid_and_one_line(
     assert len(fstab.sources(table.read_text(), second.place)) == 1
 
 
+def test_what_was_cut_off_after_the_mount_is_recorded_by_the_same_command_once(
+    config: Config, table: Path, ledger: MemoryLedger
+) -> None:
+    host = Host()
+    host.breaks = "systemd-tmpfiles"
+    made = planned(config, host, table)
+    with pytest.raises(StoreWriteError):
+        disk.prepare(config, made, clock=SystemClock(), tool=host, table=table)
+    host.breaks = ""
+    formatted = host.changed.count("mkfs.ext4")
+
+    def finished() -> int | None:
+        return disk.finish(config, Path("/dev/sdb"), clock=SystemClock(), tool=host, table=table)
+
+    sequence = finished()
+
+    (leaf,) = ledger.find(kind=disk.PREPARED, limit=2)
+    assert (leaf.sequence, leaf.body["uuid"]) == (sequence, made.uuid)
+    assert host.changed.count("mkfs.ext4") == formatted
+    assert host.changed.count("systemd-tmpfiles") == 2
+    assert finished() is None
+    host.restarted()
+    assert finished() is None
+
+
 def test_a_disk_that_is_not_where_it_belongs_in_the_end_is_not_called_prepared(
     config: Config, table: Path, ledger: MemoryLedger
 ) -> None:

@@ -91,6 +91,20 @@ def test_the_oldest_go_beyond_the_number_kept(site: BackedUp) -> None:
     assert len(list(site.disk.glob("*.json"))) == 2
 
 
+def test_what_is_surplus_goes_before_a_backup_that_needs_its_room(
+    site: BackedUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with site.box.running():
+        names = [making.make(site.config, clock=SystemClock()).file.name for _ in range(3)]
+    few = site.config.model_copy(update={"backup": site.config.backup.model_copy(update={"keep": 2})})
+    real = recipient.encrypting
+    monkeypatch.setattr(recipient, "encrypting", lambda whose, _: real(whose, os.open("/dev/full", os.O_WRONLY)))
+    with site.box.running(), pytest.raises(StoreWriteError):
+        making.make(few, clock=SystemClock())
+
+    assert [each.name for each in shelf.kept(site.disk, "demo")] == names[-2:]
+
+
 def test_a_wrong_clock_makes_no_backup_the_oldest_and_none_the_newest_for_years(site: BackedUp) -> None:
     few = site.config.model_copy(update={"backup": site.config.backup.model_copy(update={"keep": 2})})
     places, real = few.at, SystemClock()

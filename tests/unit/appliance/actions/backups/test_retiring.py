@@ -206,6 +206,28 @@ def test_a_retirement_that_was_cut_off_goes_on_although_the_passwords_are_gone(
     assert again.certificate.read_bytes().startswith(b"%PDF")
 
 
+def test_a_key_that_was_gone_when_the_power_went_is_on_the_certificate(
+    site: BackedUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = doomed.overwrite
+
+    def cut(file: Path) -> None:
+        real(file)
+        if file.name.startswith("api-key-pepper"):
+            raise KeyboardInterrupt
+
+    with site.box.running():
+        with monkeypatch.context() as power:
+            power.setattr(doomed, "overwrite", cut)
+            with pytest.raises(KeyboardInterrupt):
+                retire(site, tmp_path / "c.html")
+        finished = retire(site, tmp_path / "c.html")
+
+    names = [each["name"] for each in finished.facts["keys"]]
+    assert set(names) >= set(PURPOSES) - {"ledger-checkpoint"}  # which goes with the node, last
+    assert len(names) == len(set(names))
+
+
 def put_aside(site: BackedUp, name: str = "before-restore-20261101T080000Z") -> Path:
     """Lay what is here now where a restore with --replace puts it: the keys are of one lineage."""
     place = site.config.at.state / name

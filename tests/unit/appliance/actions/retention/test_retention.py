@@ -235,6 +235,10 @@ class Ring:
 
     def __init__(self, site: Kept) -> None:
         self.site = site
+        self.mended: list[str] = []
+
+    def mend(self, name: str) -> None:
+        self.mended.append(name)
 
     def rotate(self, name: str, *, reason: str) -> None:
         self.site.ledger.append(ROTATED, {"name": name, "version": self.site.keys.create(name), "reason": reason})
@@ -260,6 +264,7 @@ def test_keys_of_keyed_hashes_have_a_version_for_each_year_and_go_after_the_site
         site.clock.advance(timedelta(days=366).total_seconds())
 
     assert gone == [("identity-hmac", 1), ("content-hmac", 1)]
+    assert ring.mended == ["identity-hmac", "content-hmac"] * 9
     assert site.keys.versions("identity-hmac")[0] == 2
     site.retention.hold("all", **WHO)
     with pytest.raises(LegalHoldError):
