@@ -347,7 +347,8 @@ class LlamaCppDecoder:
         """Copy a state back; see `Decoder`."""
         if suspended.sampler is not None:
             self._samplers[sequence] = suspended.sampler
-        if suspended.state is None:
+        # A copy whose bytes have yet to come would overwrite what is put back.
+        if suspended.state is None or sequence in self._uncopied:
             return False
         if llama_cpp.llama_state_seq_set_data(self._context, suspended.state, len(suspended.state), sequence):
             return True

@@ -33,6 +33,9 @@ have 64 bits with a sign, too: a larger one ends its worker, for everybody."""
 _SWITCH: Final = {"wanted": True, "none": False}
 """Whether a model is to think aloud, by what the gateway asks."""
 _JOINER: Final = "\u2060"
+_AS_WRITTEN: Final = frozenset({"stop", "response_format"})
+"""What no template puts into a prompt, and what an answer is held against as it is."""
+_SPACES: Final = " \t\r\n\u2581"
 _OF_MESSAGE: Final = ("role", "content", "name", "tool_calls", "tool_call_id")
 
 
@@ -88,17 +91,20 @@ class Facts:
 def control_tokens(tokenizer: bytes) -> tuple[str, ...]:
     """Return the names of control tokens in a `tokenizer.json`, longest first.
 
+    Runs of white space, which some vocabularies have as tokens of their own, are what people write and none of them,
+    nor is a single character, which nothing can be put into.
+
     Raises:
         MalformedError: It is no tokenizer, so nobody knows them.
     """
     try:
         added = json.loads(tokenizer)["added_tokens"]
-        found = {str(one["content"]) for one in added}
-    except (ValueError, KeyError, TypeError) as error:
+        found = {str(one["content"]) for one in added if one.get("special") or str(one["content"]).strip(_SPACES)}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MalformedError(
             what="tokenizer.json names no added tokens", why=type(error).__name__, fix="choose another version"
         ) from error
-    return tuple(sorted(filter(None, found), key=lambda text: (-len(text), text)))
+    return tuple(sorted((one for one in found if len(one) > 1), key=lambda text: (-len(text), text)))
 
 
 def harmless(text: str, controls: Iterable[str]) -> str:
@@ -200,7 +206,11 @@ def text_of(body: Mapping[str, Any], key: str) -> str:
 
 
 def _common(untrusted: Mapping[str, Any], facts: Facts, allowed: Iterable[str]) -> dict[str, Any]:
-    body = {key: _deep(untrusted[key], facts.controls) for key in allowed if untrusted.get(key) is not None}
+    body = {
+        key: untrusted[key] if key in _AS_WRITTEN else _deep(untrusted[key], facts.controls)
+        for key in allowed
+        if untrusted.get(key) is not None
+    }
     body.setdefault("temperature", facts.temperature)
     body.setdefault("top_p", facts.top_p)
     limit = body.pop("max_completion_tokens", None) or body.get("max_tokens", MAX_TOKENS)

@@ -20,6 +20,7 @@ from appliance.serve.readiness import wait_ready
 from media.clock import Clock
 
 _SHORTEST: Final = 200
+_TOO_LONG: Final = "context_length_exceeded"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,9 +75,9 @@ class EmbeddingJudge:
         while True:
             try:
                 [found] = engine.embed([read])
-            except EngineRefusedError:
+            except EngineRefusedError as refused:
                 # Longer than the judge reads: its beginning counts, which for an answer is what was asked for.
-                if len(read) < _SHORTEST:
+                if refused.engine_code != _TOO_LONG or len(read) < _SHORTEST:
                     raise
                 read = read[: len(read) // 2]
             else:

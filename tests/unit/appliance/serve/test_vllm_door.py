@@ -162,11 +162,32 @@ def test_a_model_whose_thoughts_nobody_reads_is_not_made_to_think(ask: Any) -> N
 
 @given(st.lists(st.sampled_from(PARTS), max_size=12).map("".join))
 def test_no_control_token_is_left_in_what_a_user_says(text: str) -> None:
-    made = requests.chat({"messages": [{"role": "user", "content": text}], "stop": [text]}, ON)
+    made = requests.chat({"messages": [{"role": "user", "content": text}], "tools": [{"name": text}]}, ON)
 
     said = json.dumps(made, ensure_ascii=False)
     assert not [control for control in CONTROLS if control in said]
     assert made["messages"][1]["content"].replace("\u2060", "") == text.replace("\u2060", "")
+
+
+def test_what_an_answer_is_held_against_goes_out_as_it_was_written() -> None:
+    held = {"stop": list(CONTROLS), "response_format": {"type": "json_schema", "json_schema": {"enum": list(CONTROLS)}}}
+
+    made = requests.chat({"messages": [{"role": "user", "content": CONTROLS[0]}], **held}, ON)
+
+    assert {name: made[name] for name in held} == held
+    assert CONTROLS[0] not in json.dumps(made["messages"], ensure_ascii=False)
+
+
+def test_white_space_and_single_letters_are_no_control_tokens() -> None:
+    added = [
+        *({"content": text, "special": False} for text in ("\n\n", "  ", "\u2581\u2581", "\u00f6", "<tool_call>")),
+        *({"content": text, "special": True} for text in ("<|im_end|>", "  \n")),
+    ]
+    found = requests.control_tokens(json.dumps({"added_tokens": added}).encode())
+
+    assert set(found) == {"<tool_call>", "<|im_end|>", "  \n"}
+    with pytest.raises(MalformedError):
+        requests.control_tokens(b'{"added_tokens": [1]}')
 
 
 @pytest.mark.parametrize("depth", [300, *range(700, 1000, 25), 20_000])
