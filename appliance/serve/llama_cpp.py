@@ -123,6 +123,7 @@ class LlamaCppDecoder:
         self._likeliest: list[int] = []
         self._logits_seen: tuple[int, Any] = (0, ())
         self._uncopied: set[int] = set()
+        self._copying: set[int] = set()
         self._logits_row = ctypes.c_float * self._vocab_size
         self._pieces: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
@@ -187,6 +188,7 @@ class LlamaCppDecoder:
                 cell[0] = sequence
             self._of_cells = sequences
         self._uncopied.clear()
+        self._copying.clear()
         self._likeliest.clear()
         code = llama_cpp.llama_decode(self._context, self._batch)
         if code != 0:
@@ -314,6 +316,7 @@ class LlamaCppDecoder:
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
         llama_cpp.llama_memory_seq_rm(self._memory, target, tokens, -1)
         self._uncopied.add(target)
+        self._copying.update((source, target))
         return True
 
     def cut(self, sequence: int, tokens: int) -> bool:
@@ -347,8 +350,8 @@ class LlamaCppDecoder:
         """Copy a state back; see `Decoder`."""
         if suspended.sampler is not None:
             self._samplers[sequence] = suspended.sampler
-        # A copy whose bytes have yet to come would overwrite what is put back.
-        if suspended.state is None or sequence in self._uncopied:
+        # A copy whose bytes have yet to come would overwrite what is put back, or take it for what was there.
+        if suspended.state is None or sequence in self._copying:
             return False
         if llama_cpp.llama_state_seq_set_data(self._context, suspended.state, len(suspended.state), sequence):
             return True

@@ -6,6 +6,8 @@ Rules:
     PLACE-2 What rests goes before anyone is turned away: the longest unused first.
     PLACE-3 Where a model cannot give a part of what it read (hybrid and recurrent ones), it is read again.
     PLACE-4 The last token of a prompt is always decoded: the first one of the answer is drawn from it.
+    PLACE-5 Of what rests and what others hold now, what saves most reading is used. What rests is gone on with itself
+            only where most of it is; otherwise it is copied from, and rests on while there is room.
 """
 
 from collections.abc import Iterable, Sequence
@@ -42,24 +44,21 @@ class Places:
 
     def place(self, job: Job, active: Iterable[Job], *, room: int) -> None:
         """Give a job a sequence and what can be used again; what it comes to hold fits into `room` with what rests."""
-        wanted = len(job.tokens) - 1
-        rested = max(
-            (one for one in self._resting if one.salt == job.salt),
-            key=lambda one: common_start(one.tokens, job.tokens),
-            default=None,
-        )
-        if rested is not None and not common_start(rested.tokens, job.tokens):
-            rested = None
-        if rested is not None:
+        wanted, beside = len(job.tokens) - 1, room - job.need
+        alike = [(min(common_start(one.tokens, job.tokens), wanted), one) for one in self._resting_of(job)]
+        kept, rested = max(alike, key=lambda pair: pair[0], default=(0, None))
+        shared, holder = self._shared(job, active, wanted)
+        if rested is not None and kept >= max(1, 0 if self._cannot_copy else shared):
+            if self._rests_on(rested, kept, beside) and self._copy(rested.sequence, job, kept):
+                return
             self._resting.remove(rested)
-        self._make_room(room - job.need, needs_sequence=rested is None)
-        if rested is not None:
-            keep = min(common_start(rested.tokens, job.tokens), wanted)
+            self._make_room(beside, needs_sequence=False)
             job.sequence = rested.sequence
-            job.held = keep if self._decoder.cut(rested.sequence, keep) else 0
-        else:
-            job.sequence = self._lowest_free()
-            job.held = self._copied(job, active, wanted)
+            job.held = kept if self._decoder.cut(rested.sequence, kept) else 0
+            return
+        self._make_room(beside, needs_sequence=True)
+        if holder is None or not shared or holder.sequence is None or not self._copy(holder.sequence, job, shared):
+            job.sequence, job.held = self._lowest_free(), 0
 
     def waits_for_another(self, job: Job, active: Iterable[Job]) -> bool:
         """Whether somebody reads now what `job` could share soon; then that one leads it.
@@ -108,18 +107,37 @@ class Places:
     def forget(self) -> None:
         """Free everything that rests."""
         while self._resting:
-            self._evict()
+            self._evict(self._resting[0])
 
-    def _copied(self, job: Job, active: Iterable[Job], wanted: int) -> int:
-        donors = [one for one in active if one.salt == job.salt and one.sequence is not None and one is not job]
-        shared = [(min(common_start(one.tokens, job.tokens), one.held, wanted), one) for one in donors]
-        keep, donor = max(shared, key=lambda pair: pair[0], default=(0, None))
-        if donor is None or not keep or donor.sequence is None or job.sequence is None:
-            return 0
-        if self._decoder.copy(donor.sequence, job.sequence, keep):
-            return keep
-        self._cannot_copy = True
-        return 0
+    def _resting_of(self, job: Job) -> Iterable[_Resting]:
+        return (one for one in self._resting if one.salt == job.salt)
+
+    def _shared(self, job: Job, active: Iterable[Job], wanted: int) -> tuple[int, Job | None]:
+        """Return who of the same salt holds most of a job's beginning now, and how much."""
+        holders = [one for one in active if one.salt == job.salt and one.sequence is not None and one is not job]
+        shared = [(min(common_start(one.tokens, job.tokens), one.held, wanted), one) for one in holders]
+        return max(shared, key=lambda pair: pair[0], default=(0, None))
+
+    def _rests_on(self, rested: _Resting, kept: int, beside: int) -> bool:
+        """Whether less than half of what rests would be used, and there is a place beside it; others go for that."""
+        if self._cannot_copy or 2 * kept >= len(rested.tokens) or len(rested.tokens) > beside:
+            return False
+        others = [one for one in self._resting if one is not rested]
+        while others and (self.resting_tokens > beside or not self._free):
+            self._evict(others.pop(0))
+        return bool(self._free)
+
+    def _copy(self, source: int, job: Job, tokens: int) -> bool:
+        """Give a job a free sequence with what another one holds; False where the model cannot do that."""
+        if self._cannot_copy:
+            return False
+        sequence = self._lowest_free()
+        if not self._decoder.copy(source, sequence, tokens):
+            self._cannot_copy = True
+            self._free.append(sequence)
+            return False
+        job.sequence, job.held = sequence, tokens
+        return True
 
     def _lowest_free(self) -> int:
         """Take the lowest: where each sequence has a context of its own, a step takes neighbours together only."""
@@ -129,12 +147,12 @@ class Places:
 
     def _make_room(self, tokens: int, *, needs_sequence: bool) -> None:
         while self._resting and (self.resting_tokens > tokens or (needs_sequence and not self._free)):
-            self._evict()
+            self._evict(self._resting[0])
 
-    def _evict(self) -> None:
-        oldest = self._resting.pop(0)
-        self._decoder.release(oldest.sequence)
-        self._free.append(oldest.sequence)
+    def _evict(self, rested: _Resting) -> None:
+        self._resting.remove(rested)
+        self._decoder.release(rested.sequence)
+        self._free.append(rested.sequence)
 
 
 def common_start(left: Sequence[int], right: Sequence[int]) -> int:

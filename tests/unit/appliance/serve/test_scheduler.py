@@ -238,6 +238,60 @@ def test_the_same_prompt_costs_its_last_token_only(decoder: EchoDecoder, schedul
     assert (text, last.cached_tokens) == ("ABCDEFGH", 7)
 
 
+@pytest.mark.parametrize("resting", [0, 3, 6])
+def test_several_answers_read_their_prompt_once_also_beside_conversations_that_begin_alike(resting: int) -> None:
+    decoder = EchoDecoder(context_tokens=4096, batch_tokens=128, sequences=8)
+    scheduler = Scheduler(decoder)
+    if resting:
+        whole(scheduler.submit(generation("you are a nurse: x", salt="one", answers=resting)))
+    before = len(decoder.steps)
+
+    pieces = list(scheduler.submit(generation("you are a nurse: " + "abcdefgh" * 10, salt="one", answers=4)).pieces())
+    scheduler.stop()
+
+    read = sum(chr(row.token).islower() for rows in decoder.steps[before:] for row in rows)
+    assert read <= len("you are a nurse: ") + 80 + 4
+    assert sum(piece.finish_reason is not None for piece in pieces) == 4
+
+
+def test_a_conversation_rests_on_while_another_of_the_same_caller_is_answered() -> None:
+    decoder = EchoDecoder(context_tokens=4096, batch_tokens=128, sequences=8)
+    scheduler = Scheduler(decoder)
+    first = "you are a nurse: " + "abcdefgh" * 10
+    whole(scheduler.submit(generation(first, salt="one")))
+
+    other = whole(scheduler.submit(generation("you are a nurse: " + "zyxw" * 20, salt="one")))[1]
+    again = whole(scheduler.submit(generation(first, salt="one")))[1]
+    scheduler.stop()
+
+    assert (other.cached_tokens, again.cached_tokens) == (17, len(first) - 1)
+
+
+def test_what_was_used_longest_ago_makes_room_for_what_rests_on() -> None:
+    decoder = EchoDecoder(context_tokens=4096, batch_tokens=128, sequences=2)
+    scheduler = Scheduler(decoder)
+    last = "you are a nurse: " + "abcdefgh" * 10
+    whole(scheduler.submit(generation("q" * 60, salt="one")))
+    whole(scheduler.submit(generation(last, salt="one")))
+
+    whole(scheduler.submit(generation("you are a nurse: " + "zyxw" * 20, salt="one")))
+    kept = whole(scheduler.submit(generation(last, salt="one")))[1]
+    scheduler.stop()
+
+    assert kept.cached_tokens == len(last) - 1
+
+
+def test_what_rests_is_gone_on_with_where_nothing_fits_beside_it() -> None:
+    decoder = EchoDecoder(context_tokens=64, sequences=2)
+    scheduler = Scheduler(decoder)
+    whole(scheduler.submit(generation("you are " + "a" * 20, salt="one", max_tokens=30)))
+
+    text, last = whole(scheduler.submit(generation("you are " + "b" * 20, salt="one", max_tokens=30)))
+    scheduler.stop()
+
+    assert (text, last.cached_tokens) == ("YOUARE" + "B" * 20, 8)
+
+
 def test_a_model_that_cannot_give_a_part_reads_again_and_says_the_same() -> None:
     decoder = EchoDecoder(context_tokens=256, sequences=3, is_whole=True)
     scheduler = Scheduler(decoder)
