@@ -11,6 +11,7 @@ from typing import Any, Final
 from flask import Response
 
 from appliance.errors import (
+    CiphertextError,
     DatabaseError,
     EngineProtocolError,
     EngineRefusedError,
@@ -37,6 +38,7 @@ _KNOWN: Final[Mapping[type[SealiftError], tuple[int, str, str, float | None]]] =
     EngineProtocolError: (502, "engine_error", "The engine failed in the middle of an answer.", None),
     PhiUnavailableError: (500, "phi_unavailable", "The search for patient identifiers failed.", None),
     KeyMissingError: (503, "keys_unavailable", "A key that the gateway needs is missing.", None),
+    CiphertextError: (503, "keys_unavailable", "What is kept was encrypted under a key that is gone.", None),
     StoreDamagedError: (503, "state_unavailable", "The state cannot be read.", None),
     DatabaseError: (503, "state_unavailable", "The state cannot be read.", 2.0),
 }

@@ -12,13 +12,14 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from flask import Response
 
 from appliance.config import LimitsSection
-from appliance.errors import NotActiveError
+from appliance.errors import CiphertextError, KeyMissingError, NotActiveError
 from appliance.gateway import problems
 from appliance.gateway.admission import Wish
 from appliance.gateway.auth import ApiKey, ApiKeys
@@ -41,6 +42,7 @@ _FAULT_SECONDS: Final = 30.0
 _SLICE: Final = 4
 _TRIES: Final = 3
 _LONGEST_PAUSE_SECONDS: Final = 60.0
+_MOST_DOUBLINGS: Final = 8
 _PATIENCE_SECONDS: Final = 600.0
 _CLOSE_SECONDS: Final = 10.0
 _EXPIRE_SECONDS: Final = 600.0
@@ -78,6 +80,7 @@ class Runner:
         self._callers: set[socket.socket] = set()
         self._pauses: dict[str, float] = {}
         self._tries: dict[tuple[str, int], int] = {}
+        self._broken_off: dict[tuple[str, int], int] = {}
         self._expired_at = float("-inf")
         self._descriptor = -1
         self._thread: threading.Thread | None = None
@@ -116,12 +119,14 @@ class Runner:
         did = False
         for batch in reversed(self._store.batches(running=True)):
             if not self._stopping.is_set() and self._pauses.get(batch.id, now) <= now:
-                did |= self._advance(batch)
+                did |= self._advanced(batch)
         return did
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             pause = _LOOK_SECONDS
+            with suppress(SealiftError):  # they stay counted
+                self._world.refusals.flush()
             try:
                 pause = 0.0 if self.look() else _LOOK_SECONDS
             except Exception as error:  # noqa: BLE001 - a fault in one look must not end all later ones
@@ -142,6 +147,19 @@ class Runner:
             return False
         self._descriptor = descriptor
         return True
+
+    def _advanced(self, batch: Batch) -> bool:
+        """Advance one; what is wrong with it holds up no other."""
+        try:
+            return self._advance(batch)
+        except Exception as error:  # noqa: BLE001 - as above, and this one waits alone
+            is_unreadable = isinstance(error, KeyMissingError | CiphertextError)
+            if is_unreadable and (batch.status == "cancelling" or self._store.now() >= batch.expires):
+                self._store.lose(batch)
+                return True
+            self._world.witnesses.log.fault(error, request_id="batches")
+            self._pauses[batch.id] = self._world.witnesses.clock.monotonic() + _FAULT_SECONDS
+            return False
 
     def _advance(self, batch: Batch) -> bool:
         days = self._world.limits.batch_days
@@ -215,6 +233,7 @@ class Runner:
         if body is None:
             return False
         self._tries.pop((batch.id, number), None)
+        self._broken_off.pop((batch.id, number), None)
         result = {
             "id": f"batch_{request_id}",
             "custom_id": line.custom_id,
@@ -241,12 +260,14 @@ class Runner:
             self._record(problem, come, batch)
         if problem.status == problems.caller_left().status:
             return problem.status, None
-        tries = self._tries[batch.id, number] = self._tries.get((batch.id, number), 0) + 1
+        at = (batch.id, number)
+        tries = self._tries[at] = self._tries.get(at, 0) + 1
+        broken_off = self._broken_off[at] = self._broken_off.get(at, 0) + (problem.status == 502)
         # What 503 says passes, also where no caller is told when: a stop, a queue or counters that cannot be written.
         passes = problem.status == 503 or problem.retry_after_seconds is not None
         comes_back = passes and problem.code != "insufficient_quota"
-        if comes_back or (problem.status == 502 and tries < _TRIES):
-            seconds = max(problem.retry_after_seconds or 1.0, min(2.0**tries / 2, _LONGEST_PAUSE_SECONDS))
+        if comes_back or (problem.status == 502 and broken_off < _TRIES):
+            seconds = max(problem.retry_after_seconds or 1.0, 2.0 ** min(tries, _MOST_DOUBLINGS) / 2)
             self._pauses[batch.id] = self._world.witnesses.clock.monotonic() + min(seconds, _LONGEST_PAUSE_SECONDS)
             return problem.status, None
         return problem.status, problem.body()

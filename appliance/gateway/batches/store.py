@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from appliance.errors import CiphertextError, KeyMissingError
 from appliance.gateway.shared_file import SharedFile
 from appliance.keys.provider import KeyProvider
 from media.clock import Clock
@@ -261,6 +262,16 @@ class BatchStore:
             connection.execute(change, (status, times, named["output"], named["errors"], batch.id))
             connection.execute("UPDATE result SET sealed = x'' WHERE batch_id = ?", (batch.id,))
 
+    def lose(self, batch: Batch) -> None:
+        """End a batch that nobody can read any more: the key of its time is gone, and with it lines and results."""
+        message = "The key that its content was encrypted under is gone."
+        fault = {"code": "content_lost", "line": None, "message": message, "param": None}
+        with self._shared.transaction() as connection:
+            times, faults = json.dumps({**batch.times, "failed": self.now()}), json.dumps([*batch.faults, fault])
+            change = "UPDATE batch SET status = 'failed', times = ?, faults = ? WHERE id = ?"
+            connection.execute(change, (times, faults, batch.id))
+            connection.execute("UPDATE result SET sealed = x'' WHERE batch_id = ?", (batch.id,))
+
     def expire(self, *, days: int) -> None:
         """Delete what is past its time: files that no batch reads any more, and batches that ended so many days ago."""
         oldest = self.now() - days * 86400
@@ -286,19 +297,26 @@ class BatchStore:
     def _file(self, row: Sequence[Any]) -> File:
         return File(
             id=row[0], key_id=row[1], purpose=row[2], bytes=row[3], created=row[5], expires=row[6],
-            name=self._open(f"name {row[0]}", row[4]).decode(errors="replace"),
+            name=(self._if_it_opens(f"name {row[0]}", row[4]) or b"").decode(errors="replace"),
         )  # fmt: skip
 
     def _batch(self, row: Sequence[Any]) -> Batch:
+        metadata = json.loads(self._if_it_opens(f"metadata {row[0]}", row[11]) or b"null")
         return Batch(
             id=row[0], key_id=row[1], certificate=row[2], endpoint=row[3], input=row[4], status=row[5], total=row[6],
             created=row[7], expires=row[8], times=json.loads(row[9]), faults=json.loads(row[10]), output=row[12],
-            errors=row[13], metadata=json.loads(self._open(f"metadata {row[0]}", row[11])), done=row[14],
-            failed=row[15],
+            errors=row[13], metadata=metadata, done=row[14], failed=row[15],
         )  # fmt: skip
 
     def _seal(self, place: str, data: bytes) -> bytes:
         return self._keys.wrap(KEY, data, f"batches {place}".encode())
+
+    def _if_it_opens(self, place: str, sealed: bytes) -> bytes | None:
+        """Return what lies beside the content; nothing where its key is gone, so that it can be listed and ended."""
+        try:
+            return self._open(place, sealed)
+        except (KeyMissingError, CiphertextError):
+            return None
 
     def _open(self, place: str, sealed: bytes) -> bytes:
         return self._keys.unwrap(KEY, sealed, f"batches {place}".encode())

@@ -2,18 +2,21 @@
 
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Response
 
-from appliance.errors import CiphertextError, StoreDamagedError
+from appliance.errors import CiphertextError, EngineProtocolError, StoreDamagedError
 from appliance.gateway.application import running
 from appliance.gateway.batches.lines import faults_of, joined
+from appliance.gateway.batches.runner import Runner
 from appliance.gateway.batches.store import BatchStore
 from appliance.gateway.beginning import Come
 from appliance.gateway.problems import stopped
+from appliance.gateway.record import Refusal
 from tests.support.engine import Script
 from tests.support.gateway import MODEL, Rig, gateway, key_text
 
@@ -332,6 +335,85 @@ def test_a_line_that_a_stop_overtakes_in_the_queue_is_asked_again_when_the_stop_
     assert _get(rig, f"/v1/batches/{batch['id']}").json["request_counts"]["completed"] == 1
     assert [one["code"] for one in rig.bodies("request.refused")] == ["stopped"]
     assert runner._tries == {}
+
+
+def _refusing(rig: Rig, refusals: list[Exception]) -> Runner:
+    """Return a runner whose lines are refused so first."""
+    made = running(rig.app).batches
+
+    def serve(endpoint: str, come: Come) -> Response:
+        if refusals:
+            raise refusals.pop(0)
+        return made._serve(endpoint, come)
+
+    return Runner(made._store, serve=serve, world=made._world, workers=1)
+
+
+def test_a_line_that_waited_and_whose_engine_broke_off_then_is_not_given_up(rig: Rig) -> None:
+    broken = [EngineProtocolError(what="it broke off", why="", fix="") for _ in range(2)]
+    runner = _refusing(rig, [stopped(), stopped(), *broken])
+    batch = _create(rig, _line(1)).json
+    for _ in range(6):
+        while runner.look():
+            pass
+        rig.clock.advance(120)
+
+    assert _get(rig, f"/v1/batches/{batch['id']}").json["request_counts"]["completed"] == 1
+    assert runner._broken_off == {}
+
+
+def test_a_line_that_is_refused_for_a_day_is_asked_once_a_minute_to_the_end(rig: Rig) -> None:
+    runner = _refusing(rig, [stopped(), stopped()])
+    batch = _create(rig, _line(1)).json
+    runner._tries[batch["id"], 1] = 24 * 60
+    for _ in range(3):
+        while runner.look():
+            pass
+        rig.clock.advance(61)
+
+    assert _get(rig, f"/v1/batches/{batch['id']}").json["status"] == "completed"
+
+
+@pytest.mark.parametrize("ends", ["late", "cancelled"])
+def test_a_batch_whose_key_is_gone_is_listed_and_ended_and_holds_up_no_other(rig: Rig, ends: str) -> None:
+    lost = _create(rig, _line(1), metadata={"ward": "7"}).json
+    rig.keys.create("phi-map")
+    rig.keys.remove("phi-map", 1)
+    kept = _create(rig, _line(2)).json
+    _run(rig)
+
+    listed = {one["id"]: one for one in _get(rig, "/v1/batches").json["data"]}
+    assert listed[kept["id"]]["status"] == "completed"
+    assert (listed[lost["id"]]["status"], listed[lost["id"]]["metadata"]) == ("validating", None)
+    assert {one["filename"] for one in _get(rig, "/v1/files").json["data"]} >= {"", f"{SECRET}.jsonl"}
+    assert _get(rig, f"/v1/files/{lost['input_file_id']}/content").json["error"]["code"] == "keys_unavailable"
+    if ends == "cancelled":
+        assert rig.client.post(f"/v1/batches/{lost['id']}/cancel", headers=rig.headers()).status_code == 200
+        rig.clock.advance(60)
+    else:
+        rig.clock.advance(25 * 3600)
+    _run(rig)
+
+    ended = _get(rig, f"/v1/batches/{lost['id']}").json
+    if ends == "cancelled":
+        assert ended["status"] == "cancelled"
+    else:
+        assert (ended["status"], [one["code"] for one in ended["errors"]["data"]]) == ("failed", ["content_lost"])
+
+
+def test_what_was_counted_of_refusals_is_recorded_without_a_further_one(rig: Rig) -> None:
+    runner = _refusing(rig, [])
+    for _ in range(3):
+        refusal = Refusal(request_id="req_x", endpoint="chat", key_id="k", status=429, code="rate_limit_exceeded")
+        runner._world.refusals.add(refusal, caller="key k")
+    rig.clock.advance(2)
+    runner.start()
+    end = time.monotonic() + 20
+    while len(rig.bodies("request.refused")) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    runner.close()
+
+    assert [one.get("repeated") for one in rig.bodies("request.refused")] == [None, 2]
 
 
 def test_a_busy_engine_is_asked_again_later_and_a_broken_one_three_times(rig: Rig) -> None:
