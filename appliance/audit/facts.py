@@ -156,7 +156,20 @@ class Ledger(Protocol):
         ...
 
 
-class SendingLedger(Ledger, Protocol):
+class KeyedLedger(Ledger, Protocol):
+    """A ledger whose writers may name a record, so that of two at once one is written."""
+
+    def append(self, kind: str, body: Mapping[str, Any], *, key: str | None = None) -> Appended:
+        """Record durably; the same again under one `key` is answered with where the first stands.
+
+        Raises:
+            LedgerUnavailableError: As `Ledger.append`.
+            LedgerRefusedError: Likewise; or `key` was used for another record.
+        """
+        ...
+
+
+class SendingLedger(KeyedLedger, Protocol):
     """A ledger that is told of a record while whoever tells it goes on."""
 
     def send(self, kind: str, body: Mapping[str, Any]) -> Sent:

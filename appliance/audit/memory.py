@@ -149,11 +149,11 @@ class MemoryLedger:
         except SealiftError as error:
             return _Known(error)
 
-    def append(self, kind: str, body: Mapping[str, Any]) -> Appended:
+    def append(self, kind: str, body: Mapping[str, Any], *, key: str | None = None) -> Appended:
         """Record; refuses while `available` is False, as a ledger that is down does."""
         if not self.available:
             raise LedgerUnavailableError(what="the ledger does not answer", why="switched off", fix="switch it on")
-        (appended,) = self.log.append([Entry.of(kind, body, via=self._via)])
+        (appended,) = self.log.append([Entry.of(kind, body, via=self._via, key=key or "")])
         if not isinstance(appended, Appended):
             raise appended
         self.appended(appended)

@@ -5,11 +5,14 @@ ledger must not.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from flask import Blueprint, Response, g, jsonify, request
 
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import Appended, KeyedLedger
+from appliance.audit.leaf import Leaf
+from appliance.errors import LedgerRefusedError
 from appliance.gateway.access import keyed
 from appliance.gateway.body import body_of, read_object
 from appliance.gateway.metrics import Metrics
@@ -24,7 +27,7 @@ _INTENT: Final = "request.intent"
 _REQUEST_ID: Final = re.compile(r"req_[a-z2-7]{26}")
 
 
-def make_blueprint(ledger: Ledger, metrics: Metrics, stage: Stage = Stage.PRODUCTION) -> Blueprint:
+def make_blueprint(ledger: KeyedLedger, metrics: Metrics, stage: Stage = Stage.PRODUCTION) -> Blueprint:
     """Return the route."""
     blueprint = Blueprint("feedback", __name__)
 
@@ -36,18 +39,36 @@ def make_blueprint(ledger: Ledger, metrics: Metrics, stage: Stage = Stage.PRODUC
         intent = next(iter(ledger.find(_INTENT, "request_id", request_id, limit=1)), None)
         if intent is None or intent.body.get("key_id") != g.key.key_id:
             raise Problem(404, "request_not_found", "This key has asked no such request.", param="request_id")
-        before = next(iter(ledger.find(KIND, "request_id", request_id, limit=1)), None)
-        if before is not None:
-            if (before.body.get("rating"), before.body.get("reason")) != (rating, said["reason"]):
-                raise Problem(409, "feedback_given", "The answer was rated already.", param="request_id")
+        if (before := _before(ledger, said)) is not None:
             return jsonify(object="feedback", **said, sequence=before.sequence)
         facts = {name: intent.body.get(name) for name in ("key_id", "department", "model_digest", "arm")}
         body = stamped({**said, "intent_sequence": intent.sequence, **facts}, stage)
-        appended = ledger.append(KIND, body)
+        appended = _append(ledger, said, body)
         metrics.rated(rating=rating, reason=said["reason"])
         return jsonify(object="feedback", **said, sequence=appended.sequence)
 
     return blueprint
+
+
+def _before(ledger: KeyedLedger, said: Mapping[str, str]) -> Leaf | None:
+    """Return the record of the same rating, if that was given before.
+
+    Raises:
+        Problem: Another one was given.
+    """
+    before = next(iter(ledger.find(KIND, "request_id", said["request_id"], limit=1)), None)
+    if before is not None and any(before.body.get(name) != said[name] for name in ("rating", "reason")):
+        raise Problem(409, "feedback_given", "The answer was rated already.", param="request_id")
+    return before
+
+
+def _append(ledger: KeyedLedger, said: Mapping[str, str], body: Mapping[str, Any]) -> Appended:
+    try:
+        # Of two who say it at once, at this gateway or beside it, the ledger takes one.
+        return ledger.append(KIND, body, key=f"feedback {said['request_id']}")
+    except LedgerRefusedError:
+        _before(ledger, said)
+        raise
 
 
 def _read(untrusted: dict[str, Any]) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """What people thought of an answer is recorded beside it: by the key that asked, once, from a closed list."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -37,6 +39,35 @@ def test_the_same_word_twice_is_one_record_and_another_is_refused(rig: Rig) -> N
 
     assert first == again
     assert (other.status_code, other.get_json()["error"]["code"]) == (409, "feedback_given")
+    assert len(rig.bodies("request.feedback")) == 1
+
+
+@pytest.mark.parametrize("ratings", [("up", "up"), ("up", "down")])
+def test_of_two_who_rate_at_once_one_is_recorded(
+    rig: Rig, ratings: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request_id, ledger = _answered(rig), rig.ledger
+    both_looked, append = threading.Barrier(2, timeout=20), ledger.append
+
+    def together(kind: str, body: Any, **more: Any) -> Any:
+        if kind == "request.feedback":
+            both_looked.wait()
+        return append(kind, body, **more)
+
+    monkeypatch.setattr(ledger, "append", together)
+    with ThreadPoolExecutor(2) as pool:
+        made = [
+            pool.submit(
+                rig.app.test_client().post,
+                "/v1/feedback",
+                json={"request_id": request_id, "rating": one},
+                headers=rig.headers(),
+            )
+            for one in ratings
+        ]
+        said = sorted(one.result().status_code for one in made)
+
+    assert said == ([200, 200] if ratings[0] == ratings[1] else [200, 409])
     assert len(rig.bodies("request.feedback")) == 1
 
 

@@ -215,7 +215,7 @@ def test_unknown_names_are_refused(keyring: Keyring, ledger: MemoryLedger, name:
 
 
 class _Down(MemoryLedger):
-    def append(self, kind: str, body: Mapping[str, Any]) -> Appended:
+    def append(self, kind: str, body: Mapping[str, Any], *, key: str | None = None) -> Appended:
         raise LedgerUnavailableError(what="down", why="", fix="")
 
 

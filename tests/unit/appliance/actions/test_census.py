@@ -124,9 +124,9 @@ def test_what_cannot_be_recorded_changes_nothing(config: Config, keys: FileKeys,
 
 def test_the_record_comes_first(config: Config, keys: FileKeys, ledger: MemoryLedger) -> None:
     class Watching(MemoryLedger):
-        def append(self, kind: str, body: Any) -> Any:
+        def append(self, kind: str, body: Any, *, key: str | None = None) -> Any:
             seen.append((kind, kept(config, keys)))
-            return super().append(kind, body)
+            return super().append(kind, body, key=key)
 
     seen: list[tuple[str, list[str]]] = []
     watching = Watching()

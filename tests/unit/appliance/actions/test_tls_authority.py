@@ -179,7 +179,12 @@ def test_an_end_that_the_web_server_did_not_read_is_read_when_it_is_said_again(
     with pytest.raises(UnitError):
         tls_authority.finish(box)
     told: list[int] = []
-    monkeypatch.setattr(box.server, "reload", lambda: told.append(trusted(box)) or True)
+
+    def reads() -> bool:
+        told.append(trusted(box))
+        return True
+
+    monkeypatch.setattr(box.server, "reload", reads)
     with pytest.raises(ConflictError, match="there is no former authority"):
         tls_authority.finish(box)
 

@@ -109,10 +109,10 @@ class Failing(MemoryLedger):
 
     is_away = False
 
-    def append(self, kind: str, body: Mapping[str, Any]) -> Appended:
+    def append(self, kind: str, body: Mapping[str, Any], *, key: str | None = None) -> Appended:
         if self.is_away and kind == ADOPTED:
             raise LedgerUnavailableError(what="the ledger does not answer", why="", fix="")
-        return super().append(kind, body)
+        return super().append(kind, body, key=key)
 
 
 def test_a_crash_between_the_last_approval_and_the_adoption_is_finished_by_whoever_asks_next(tmp_path: Path) -> None:
