@@ -99,7 +99,9 @@ class LlamaSettings:
         return [*given, *([0.0] * (devices - len(given)))]
 
     def shortened(self, tokens: list[int], *, n_ctx: int, max_tokens: int) -> list[int]:
-        """Return a conversation that fits with its answer: its beginning and its newest tokens; as it is where it fits.
+        """Return of a conversation that does not fit its beginning and its newest tokens, with room for its answer.
+
+        One that fits by itself stays as it is, however little is left of the context for its answer.
 
         Args:
             tokens: The whole conversation.

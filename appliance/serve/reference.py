@@ -72,6 +72,7 @@ def examine(job: dict[str, Any], decoder: Decoder, task_sets: Sequence[bytes]) -
         n_ctx=job["n_ctx"],
         temperature=0,
         top_p=1,
+        **_defaults(job.get("defaults", {})),
     )
     clock = SystemClock()
     template = ChatTemplate(job["template"], bos=decoder.start, eos=decoder.end, clock=clock)
@@ -87,6 +88,15 @@ def examine(job: dict[str, Any], decoder: Decoder, task_sets: Sequence[bytes]) -
     finally:
         scheduler.stop()
     return {"format": 1, "sets": made}
+
+
+def _defaults(said: dict[str, Any]) -> dict[str, Any]:
+    """Return what a box's engine adds to the gate's questions, since they say nothing of it."""
+    return {
+        "top_k": said.get("top_k", 0),
+        "repeat_penalty": float(said.get("repeat_penalty", "1")),
+        "stop": tuple(said.get("stop", ())),
+    }
 
 
 def _item(item: Item, said: Said) -> dict[str, Any]:

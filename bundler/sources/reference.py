@@ -131,10 +131,16 @@ def _key(
                 "template": digest_of(template),
                 "system_prompt": model.system_prompt,
                 "runtime": [runtime.n_ctx, runtime.n_batch, runtime.n_seq_max],
+                **_defaults(model),
                 "evals": [digest_of(content) for content in contents],
             }
         )
     )
+
+
+def _defaults(model: ModelSection) -> dict[str, Any]:
+    said = model.runtime.defaults.said
+    return {"defaults": said} if said else {}
 
 
 def _asked(
@@ -155,6 +161,7 @@ def _asked(
                     "weights": str(parent),
                     "template": template.decode(),
                     "system_prompt": model.system_prompt,
+                    **_defaults(model),
                     "n_ctx": model.runtime.n_ctx,
                     "n_batch": model.runtime.n_batch,
                     "n_seq_max": model.runtime.n_seq_max,

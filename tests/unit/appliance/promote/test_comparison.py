@@ -147,6 +147,13 @@ def test_the_program_that_computes_references_asks_as_the_gate_does() -> None:
 
     made = Reference.from_bytes(written(result["sets"][0]["items"]))
     assert result["sets"][0]["sha256"] == TASKS.sha256
+    stopped = computed(
+        {**job, "defaults": {"stop": ["TI"]}}, EchoDecoder(context_tokens=512, batch_tokens=128), [task_file(8)]
+    )
+    assert Reference.from_bytes(written(stopped["sets"][0]["items"])).items[3].text == "ES"
+    penal = EchoDecoder(context_tokens=512, batch_tokens=128)
+    computed({**job, "defaults": {"repeat_penalty": "1.1", "top_k": 3}}, penal, [task_file(8)])
+    assert {(one.repeat_penalty, one.top_k) for one in penal.begun} == {(1.1, 3)}
     assert made.items[0].millinats == tuple(-1000 * (len(choice) + 1) for choice in TASKS.items[0].choices)
     assert made.items[3].text == "ESTION"
     assert [item.prompt_sha256 for item in made.items] == [

@@ -121,7 +121,12 @@ def test_another_template_or_engine_asks_again(tmp_path: Path) -> None:
     made(whole, engine)
     made(whole, engine, model=whole.models[0].model_copy(update={"system_prompt": "Be brief."}))
 
-    assert len(engine.used) == 3
+    runtime = whole.models[0].runtime
+    penal = runtime.model_copy(update={"defaults": runtime.defaults.model_copy(update={"repeat_penalty": "1.1"})})
+    made(whole, engine, model=whole.models[0].model_copy(update={"runtime": penal}))
+
+    assert len(engine.used) == 4
+    assert json.loads((tmp_path / "job.json").read_bytes())["defaults"] == {"repeat_penalty": "1.1"}
 
 
 @pytest.mark.parametrize(
