@@ -230,6 +230,72 @@ def test_what_nobody_knows_the_age_of_counts_as_overdue(site: Kept) -> None:
     assert round(overdue.age_seconds(site.ledger, site.clock)) > overdue.LIMIT_SECONDS
 
 
+def test_samples_that_were_gone_when_the_power_went_are_recorded_as_gone_by_the_next_run(
+    site: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.store.add("req_1", subject="pat", content=b"x", days=30)
+    site.clock.advance(31 * DAY)
+    destroy = site.retention.destroy
+
+    def cut(until: str) -> int:
+        destroy(until)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as power:
+        power.setattr(site.retention, "destroy", cut)
+        with pytest.raises(KeyboardInterrupt):
+            site.retention.expire()
+    site.clock.advance(DAY)
+
+    assert [site.retention.expire(), site.retention.expire()] == [0, 0]
+    (leaf,) = site.ledger.find("retention.expired", limit=5)
+    assert leaf.body["samples"] == 1
+
+
+def test_an_erasure_that_was_cut_off_is_told_until_it_is_done(site: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(_: str) -> int:
+        raise KeyboardInterrupt
+
+    site.ledger.append(overdue.RAN, {})
+    with monkeypatch.context() as power:
+        power.setattr(site.store, "erase", cut)
+        with pytest.raises(KeyboardInterrupt):
+            site.retention.erase("pat", subject_hash="f" * 64, **WHO)
+    site.retention.erase("kim", subject_hash="e" * 64, **WHO)
+    (told,) = [one for one in overdue.findings(site.ledger, site.clock) if not one.is_good]
+    site.retention.erase("pat", subject_hash="f" * 64, **WHO)
+
+    assert told.name == "erasure"
+    assert all(one.is_good for one in overdue.findings(site.ledger, site.clock))
+
+
+def test_a_key_that_was_gone_when_the_power_went_is_recorded_as_gone_by_the_next_run(
+    site: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring: Any = Ring(site)
+    ring.rotate("identity-hmac", reason="a year is over")
+    site.clock.advance(timedelta(days=8 * 366).total_seconds())
+    destroy = ring.destroy
+
+    def cut(*args: Any, **more: Any) -> None:
+        destroy(*args, **more)
+        raise KeyboardInterrupt
+
+    def run() -> None:
+        audityears.run(site.ledger, site.keys, ring, site.retention, years=7, clock=site.clock)
+
+    with monkeypatch.context() as power:
+        power.setattr(ring, "destroy", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert site.ledger.find("retention.expired", limit=1) == []
+    run()
+    run()
+
+    gone = [leaf.body["key"] for leaf in site.ledger.find("retention.expired", limit=10)]
+    assert gone.count("identity-hmac.v1") == 1
+
+
 class Ring:
     """What the audit class asks of the keyring, over the keys themselves."""
 
