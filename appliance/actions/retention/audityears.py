@@ -77,8 +77,6 @@ def run(
     gone = due(ledger, keys, years=years, clock=clock)
     for name in YEARLY:
         keyring.mend(name)
-    for left in _cut_off(ledger, keys):
-        ledger.append(EXPIRED, left)
     for each in key_years(ledger, keys):
         if each.until is None and clock.now() - each.since >= _YEAR:
             keyring.rotate(each.name, reason=_REASON)
@@ -97,14 +95,6 @@ def run(
         keyring.destroy(each.name, reason=f"retention: {years} years are over", only=(each.version,))
         ledger.append(EXPIRED, body)
     return gone
-
-
-def _cut_off(ledger: Ledger, keys: KeyProvider) -> list[dict[str, Any]]:
-    """Return what was announced of keys that are gone and not recorded as gone: an earlier run was cut off there."""
-    ended = {leaf.body.get("key") for leaf in ledger.find(EXPIRED, field="class", value="audit", limit=EVERY)}
-    here = {f"{name}.v{version}" for name in YEARLY for version in keys.versions(name)}
-    announced = ledger.find(EXPIRING, field="class", value="audit", limit=EVERY)
-    return [dict(leaf.body) for leaf in reversed(announced) if leaf.body.get("key") not in ended | here]
 
 
 def _after(moment: datetime, years: int) -> datetime:

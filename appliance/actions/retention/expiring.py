@@ -62,7 +62,6 @@ def expire(keeper: Keeper, ledger: Ledger, *, clock: Clock) -> int:
         LedgerUnavailableError: It is not recorded, so nothing was destroyed.
         WireError, RemoteError: The process that owns the samples did not do it; the next run goes on.
     """
-    _end_cut_off(keeper, ledger)
     now = to_text(clock.now())
     count = keeper.due(now)
     if not count:
@@ -74,14 +73,3 @@ def expire(keeper: Keeper, ledger: Ledger, *, clock: Clock) -> int:
         gone += piece
     ledger.append(EXPIRED, {**body, "samples": gone})
     return gone
-
-
-def _end_cut_off(keeper: Keeper, ledger: Ledger) -> None:
-    """Record what the run before destroyed, where it was cut off before it did; the rest goes with this run."""
-    for last in ledger.find(EXPIRING, field="class", value="review", limit=1):
-        until, announced = last.body.get("until"), last.body.get("samples")
-        if not isinstance(until, str) or not isinstance(announced, int):
-            return
-        if not ledger.find(EXPIRED, field="until", value=until, limit=1):
-            gone = max(announced - keeper.due(until), 0)
-            ledger.append(EXPIRED, {"class": "review", "until": until, "samples": gone})

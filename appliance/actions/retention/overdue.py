@@ -5,10 +5,8 @@ from datetime import timedelta
 from typing import Final
 
 from appliance.actions.findings import Finding
-from appliance.actions.retention.deeds import ERASED, ERASING
 from appliance.audit.epochs import OPENED
-from appliance.audit.facts import EVERY, Ledger
-from appliance.audit.leaf import Leaf
+from appliance.audit.facts import Ledger
 from appliance.timekeeping.judging import SMALL_SECONDS
 from media.clock import Clock, from_text
 
@@ -59,20 +57,3 @@ def findings(ledger: Ledger, clock: Clock) -> Iterator[Finding]:
         why="samples and keys stay longer than this site promised",
         fix="systemctl status sealift-retention.timer; sealift retention run",
     )
-    for begun in _unfinished(ledger):
-        yield Finding(
-            name="erasure",
-            is_good=False,
-            text=f"the erasure that record {begun.sequence} begins was not recorded as done",
-            why="it was cut off, so the person may still be here",
-            fix="type `sealift retention erase` for that person again",
-        )
-
-
-def _unfinished(ledger: Ledger) -> list[Leaf]:
-    """Return the records of erasures that were begun, and not done since, of the same person."""
-    done: dict[object, int] = {}
-    for leaf in ledger.find(ERASED, limit=EVERY):
-        done[leaf.body.get("subject_hash")] = max(leaf.sequence, done.get(leaf.body.get("subject_hash"), 0))
-    begun = ledger.find(ERASING, limit=EVERY)
-    return [leaf for leaf in reversed(begun) if leaf.sequence > done.get(leaf.body.get("subject_hash"), -1)]
