@@ -208,7 +208,11 @@ class Keyring:
         Raises:
             As `rotate`.
         """
-        if self._drop_ins is None or not self._has_files or len(self._keys.versions(name)) < 2:
+        last = self._ledger.find(ROTATED, field="name", value=name, limit=1)
+        if self._drop_ins is None or not self._has_files or not last:
+            return ()
+        # One that was made and never recorded makes nothing: its time would be unknown, and it would never be due.
+        if last[0].body.get("version") != self._keys.newest(name):
             return ()
         for unit in _users(name, self._loaded):
             place = self._drop_ins / f"{unit}.d" / DROP_IN

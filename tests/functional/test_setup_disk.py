@@ -219,7 +219,7 @@ def test_what_failed_is_finished_by_the_command_that_setup_names(site: Site, mon
     assert "One-time codes" in failed.stdout
     assert "`sealift backup disk /dev/sdb --erase`" in failed.stdout
     site.host.breaks = ""
-    for name in ("plan", "prepare"):
+    for name in ("plan", "prepare", "finish"):
         kept = getattr(disk, name).__kwdefaults__ | {"tool": site.host, "table": site.table}
         monkeypatch.setattr(getattr(disk, name), "__kwdefaults__", kept)
 

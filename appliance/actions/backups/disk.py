@@ -139,7 +139,8 @@ def finish(
         PreflightError, StoreWriteError: As `plan`.
     """
     place, found = config.backup.folder, look(device, tool)
-    if not place or place not in found.mounted or not is_prepared(found, uuid_of_line(table, place)):
+    is_ours = (found.kind, found.transport, found.labels) == ("disk", "usb", (LABEL,))
+    if not is_ours or place not in found.mounted or not is_prepared(found, uuid_of_line(table, place)):
         return None
     tool(_FOLDERS)
     return take_up(config, found, clock=clock, tool=tool)

@@ -19,7 +19,7 @@ from typing import Any, Final
 from flask import Response
 
 from appliance.config import LimitsSection
-from appliance.errors import CiphertextError, KeyMissingError, NotActiveError
+from appliance.errors import CiphertextError, KeyMissingError, NotActiveError, StoreDamagedError
 from appliance.gateway import problems
 from appliance.gateway.admission import Wish
 from appliance.gateway.auth import ApiKey, ApiKeys
@@ -86,9 +86,10 @@ class Runner:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to look for batches."""
+        """Begin to look for batches, and to record what is only counted of refusals, each second."""
         self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
         self._thread.start()
+        threading.Thread(target=self._flush, name="refusals", daemon=True).start()
 
     def close(self) -> None:
         """Cancel the lines that are being answered, which are asked again after the next start, and stop."""
@@ -125,8 +126,6 @@ class Runner:
     def _run(self) -> None:
         while not self._stopping.is_set():
             pause = _LOOK_SECONDS
-            with suppress(SealiftError):  # they stay counted
-                self._world.refusals.flush()
             try:
                 pause = 0.0 if self.look() else _LOOK_SECONDS
             except Exception as error:  # noqa: BLE001 - a fault in one look must not end all later ones
@@ -134,6 +133,11 @@ class Runner:
                 self._world.witnesses.log.fault(error, request_id="batches")
                 pause = _FAULT_SECONDS
             self._stopping.wait(pause)
+
+    def _flush(self) -> None:
+        while not self._stopping.wait(_LOOK_SECONDS):
+            with suppress(SealiftError):  # they stay counted
+                self._world.refusals.flush()
 
     def _is_mine(self) -> bool:
         if self._descriptor >= 0:
@@ -152,9 +156,12 @@ class Runner:
         """Advance one; what is wrong with it holds up no other."""
         try:
             return self._advance(batch)
+        except StoreDamagedError:
+            raise  # of a full disk, say: it is everybody's
         except Exception as error:  # noqa: BLE001 - as above, and this one waits alone
             is_unreadable = isinstance(error, KeyMissingError | CiphertextError)
-            if is_unreadable and (batch.status == "cancelling" or self._store.now() >= batch.expires):
+            is_over = batch.status == "cancelling" or self._store.now() >= batch.expires
+            if is_unreadable and is_over and self._store.has_key():
                 self._store.lose(batch)
                 return True
             self._world.witnesses.log.fault(error, request_id="batches")

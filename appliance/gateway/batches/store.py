@@ -262,6 +262,14 @@ class BatchStore:
             connection.execute(change, (status, times, named["output"], named["errors"], batch.id))
             connection.execute("UPDATE result SET sealed = x'' WHERE batch_id = ?", (batch.id,))
 
+    def has_key(self) -> bool:
+        """Whether the key answers now: what does not open then is lost, and what does not otherwise may open later."""
+        try:
+            self._seal("nothing", b"")
+        except KeyMissingError:
+            return False
+        return True
+
     def lose(self, batch: Batch) -> None:
         """End a batch that nobody can read any more: the key of its time is gone, and with it lines and results."""
         message = "The key that its content was encrypted under is gone."
@@ -316,6 +324,8 @@ class BatchStore:
         try:
             return self._open(place, sealed)
         except (KeyMissingError, CiphertextError):
+            if not self.has_key():
+                raise
             return None
 
     def _open(self, place: str, sealed: bytes) -> bytes:

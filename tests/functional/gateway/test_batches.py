@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Response
 
-from appliance.errors import CiphertextError, EngineProtocolError, StoreDamagedError
+from appliance.errors import CiphertextError, EngineProtocolError, KeyMissingError, StoreDamagedError
 from appliance.gateway.application import running
 from appliance.gateway.batches.lines import faults_of, joined
 from appliance.gateway.batches.runner import Runner
@@ -399,6 +399,25 @@ def test_a_batch_whose_key_is_gone_is_listed_and_ended_and_holds_up_no_other(rig
         assert ended["status"] == "cancelled"
     else:
         assert (ended["status"], [one["code"] for one in ended["errors"]["data"]]) == ("failed", ["content_lost"])
+
+
+def test_a_batch_is_not_lost_while_the_key_is_away_for_a_moment(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = _create(rig, _line(1)).json
+    rig.clock.advance(25 * 3600)
+
+    def away(*_: object, **__: object) -> bytes:
+        raise KeyMissingError(what="no token answers", why="", fix="")
+
+    with monkeypatch.context() as unplugged:
+        unplugged.setattr(rig.keys, "unwrap", away)
+        unplugged.setattr(rig.keys, "wrap", away)
+        with pytest.raises(KeyMissingError):
+            _run(rig)
+        assert _get(rig, "/v1/batches").status_code == 503
+    rig.clock.advance(60)
+    _run(rig)
+
+    assert _get(rig, f"/v1/batches/{batch['id']}").json["status"] == "expired"
 
 
 def test_what_was_counted_of_refusals_is_recorded_without_a_further_one(rig: Rig) -> None:
