@@ -22,6 +22,8 @@ MOST: Final = 100
 _TEXT: Final = 300
 _SEVERITIES: Final = frozenset({"critical", "warning"})
 _WHAT: Final = "The alerts"
+_INSTANCES: Final = ("place", "model", "digest", "unit", "gpu_id", "part", "voter")
+"""Labels by which two alerts of one rule differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +106,7 @@ class Told:
             labels = canonical.mapping(fields.get("labels"), _WHAT)
             notes = canonical.mapping(fields.get("annotations"), _WHAT)
             name = _clean(labels.get("alertname"))
-            instance = _clean(
-                next((labels[key] for key in ("place", "model", "unit", "gpu_id", "part") if key in labels), "")
-            )
+            instance = _clean(next((labels[key] for key in _INSTANCES if key in labels), ""))
             if not name:
                 continue
             if fields.get("status") == "resolved":

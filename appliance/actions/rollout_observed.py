@@ -17,6 +17,7 @@ from appliance.promote.rollout import JUDGED
 from appliance.promote.terms import WATCH_HOURS
 from appliance.promote.watching import WORSE
 from appliance.registry import windows
+from appliance.stages import line_of
 from media.clock import Clock, from_text
 
 FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
@@ -42,6 +43,8 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 """Every name with its meaning and labels."""
 Number = tuple[str, float, Mapping[str, str]]
 _CHANGES: Final = tuple(one for one in Kind if one is not Kind.RETIRED)
+_NEWEST: Final = 200
+"""Records of each kind that are looked at: a canary or a watch lasts days, and lines are few."""
 _ARMS: Final = ("canary", "production")
 _NONE: Final[Mapping[str, str]] = {}
 
@@ -52,9 +55,9 @@ def observed(ledger: Ledger, clock: Clock) -> Iterator[Number]:
     Raises:
         LedgerUnavailableError: The ledger does not answer.
     """
-    steps = _steps(ledger)
-    yield from _canary(ledger, clock, steps)
-    yield from _watch(ledger, clock, steps)
+    lines = _steps(ledger)
+    yield from _canary(ledger, clock, lines)
+    yield from _watch(ledger, clock, lines)
     window = windows.opened(ledger)
     yield "sealift_window_open", window is not None, _NONE
     yield "sealift_window_overdue_seconds", 0 if window is None else _age(window.until, clock), _NONE
@@ -70,27 +73,42 @@ def asks(ledger: Ledger, clock: Clock) -> str:
     Raises:
         LedgerUnavailableError: The ledger does not answer.
     """
-    began = _watched(_steps(ledger), clock)
-    told = None if began is None else _told(ledger, WATCHED, "watch", began)
-    if began is None or told is None or told.body.get("state") != WORSE or _is_kept(ledger, began):
-        return ""
-    return str(told.body.get("why"))
+    for steps in _steps(ledger):
+        began = _watched(steps, clock)
+        told = None if began is None else _told(ledger, WATCHED, "watch", began)
+        if began is not None and told is not None and _is_worse(ledger, began, told):
+            return str(told.body.get("why"))
+    return ""
 
 
-def _steps(ledger: Ledger) -> list[Leaf]:
-    """Return the newest record of each kind of step, the newest first."""
-    found = [leaf for kind in _CHANGES for leaf in ledger.find(kind=kind.event, limit=1)]
-    return sorted(found, key=lambda leaf: leaf.sequence, reverse=True)
+def _steps(ledger: Ledger) -> list[list[Leaf]]:
+    """Return of each line of production the newest record of each kind of step, the newest first."""
+    found = [leaf for kind in _CHANGES for leaf in ledger.find(kind=kind.event, limit=_NEWEST)]
+    lines: dict[int, dict[str, Leaf]] = {line_of(leaf.body): {} for leaf in found}
+    for leaf in found:
+        # To stop every line names none.
+        is_of_all = leaf.kind == Kind.STOPPED.event and "line" not in leaf.body
+        for line in lines if is_of_all else (line_of(leaf.body),):
+            lines[line].setdefault(leaf.kind, leaf)
+    return [sorted(lines[line].values(), key=lambda leaf: leaf.sequence, reverse=True) for line in sorted(lines)]
 
 
-def _canary(ledger: Ledger, clock: Clock, steps: list[Leaf]) -> Iterator[Number]:
+def _started(steps: list[Leaf]) -> Leaf | None:
+    """Return the record that began the canary that runs in a line."""
     started = next((one for one in steps if one.kind == Kind.CANARY_STARTED.event), None)
     runs = started is not None and all(one.kind in _DURING for one in steps if one.sequence > started.sequence)
-    yield "sealift_canary_running", runs, _NONE
+    return started if runs else None
+
+
+def _canary(ledger: Ledger, clock: Clock, lines: list[list[Leaf]]) -> Iterator[Number]:
+    running = [started for steps in lines if (started := _started(steps)) is not None]
+    yield "sealift_canary_running", bool(running), _NONE
     for leaf in ledger.find(kind=Kind.CANARY_ABORTED.event, field="class", value=BY_JUDGE, limit=1):
         yield "sealift_canary_ended_age_seconds", _age(leaf.time, clock), _NONE
-    if started is None or not runs:
+    if not running:
         return
+    # Of several that of whose judge nothing was heard for longest: the alerts ask for people, or for the judge.
+    started = max(running, key=lambda one: _age((_told(ledger, JUDGED, "canary", one) or one).time, clock))
     is_held, ran = _ran(ledger, clock, started)
     hours = int(started.body["terms"]["hours"])
     told = _told(ledger, JUDGED, "canary", started)
@@ -114,7 +132,7 @@ def _ran(ledger: Ledger, clock: Clock, started: Leaf) -> tuple[bool, float]:
         leaf
         for kind in (Kind.CANARY_HELD, Kind.CANARY_RESUMED)
         for leaf in ledger.find(kind=kind.event, limit=EVERY)
-        if leaf.sequence > started.sequence
+        if leaf.sequence > started.sequence and line_of(leaf.body) == line_of(started.body)
     ]
     began, ran = from_text(started.time), timedelta()
     is_held = False
@@ -128,13 +146,14 @@ def _ran(ledger: Ledger, clock: Clock, started: Leaf) -> tuple[bool, float]:
     return is_held, ran.total_seconds()
 
 
-def _watch(ledger: Ledger, clock: Clock, steps: list[Leaf]) -> Iterator[Number]:
-    began = _watched(steps, clock)
-    yield "sealift_watch_running", began is not None, _NONE
-    if began is None:
+def _watch(ledger: Ledger, clock: Clock, lines: list[list[Leaf]]) -> Iterator[Number]:
+    going = [began for steps in lines if (began := _watched(steps, clock)) is not None]
+    yield "sealift_watch_running", bool(going), _NONE
+    if not going:
         return
-    told = _told(ledger, WATCHED, "watch", began)
-    is_worse = told is not None and told.body.get("state") == WORSE and not _is_kept(ledger, began)
+    seen = [(began, _told(ledger, WATCHED, "watch", began)) for began in going]
+    # Of several one that people are asked about, else the first line's.
+    is_worse, began, told = max(((_is_worse(ledger, one, of), one, of) for one, of in seen), key=lambda found: found[0])
     yield "sealift_watch_left_seconds", _hours(began) * 3600 - _age(began.time, clock), _NONE
     yield "sealift_watch_worse", is_worse, _NONE
     yield "sealift_watch_figures_age_seconds", _age((told or began).time, clock), _NONE
@@ -152,6 +171,10 @@ def _watched(steps: list[Leaf], clock: Clock) -> Leaf | None:
     before, version = newest.body.get("previous"), newest.body.get("model_digest")
     goes_on = before and before != version and _age(newest.time, clock) < _hours(newest) * 3600
     return newest if goes_on else None
+
+
+def _is_worse(ledger: Ledger, began: Leaf, told: Leaf | None) -> bool:
+    return told is not None and told.body.get("state") == WORSE and not _is_kept(ledger, began)
 
 
 _WHILE_WATCHED: Final = frozenset({Kind.CANARY_HELD.event, Kind.CANARY_RESUMED.event, Kind.CANARY_ABORTED.event})

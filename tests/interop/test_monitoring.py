@@ -89,7 +89,11 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         mails(tried=f"0+1x{_MINUTES}", failed=f"0+1x{_MINUTES - 4} {_MINUTES - 4}x3"),
     ),
     "UnitFailed": ({'sealift_unit_up{unit="admin"}': 0}, {'sealift_unit_up{unit="admin"}': 1}),
-    "ProductionNotServed": (production(1, 0), production(1, 1)),
+    # In a maintenance window production rests, and `WindowOverdue` says when that lasts too long.
+    "ProductionNotServed": (
+        {**production(1, 0), "sealift_window_open": 0},
+        {**production(1, 0), "sealift_window_open": 1},
+    ),
     "GpuMemoryCritical": (gpu(96), gpu(95)),
     "GpuBusy": ({'llama_gpu_utilization_percent{gpu_id="0"}': 76}, {'llama_gpu_utilization_percent{gpu_id="0"}': 75}),
     "GpuSaturated": (

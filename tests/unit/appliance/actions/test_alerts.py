@@ -45,6 +45,14 @@ def test_an_alert_fires_until_it_is_resolved(tmp_path: Path) -> None:
     assert names(tmp_path) == [("DiskFilling", "backup")]
 
 
+@pytest.mark.parametrize("label", ["place", "model", "digest", "unit", "gpu_id", "part", "voter"])
+def test_two_alerts_of_one_rule_are_both_told(tmp_path: Path, label: str) -> None:
+    first = alerts.keep(tmp_path, told(message(**{label: "a"})), clock=CLOCK)
+    second = alerts.keep(tmp_path, told(message(**{label: "b"})), clock=CLOCK)
+
+    assert (len(first), len(second), len(names(tmp_path))) == (1, 1, 2)
+
+
 def test_an_alert_that_is_not_told_again_goes_by_itself(tmp_path: Path) -> None:
     alerts.keep(tmp_path, told(message()), clock=CLOCK)
 

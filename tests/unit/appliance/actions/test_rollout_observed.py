@@ -1,10 +1,12 @@
 """What monitoring is told of rollouts, against what the promoter itself says of them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance.actions.rollout_observed import FACTS, asks, observed
+from appliance.promote.record import Kind
 from appliance.registry import windows
 from tests.support.promotion import Site, digest, open_site
 from tests.support.signatories import signatories
@@ -126,6 +128,47 @@ def test_the_watch_is_seen_until_people_decide(site: Site) -> None:
     site.client.keep_watched(person=ANA.id, reason="the network")
     assert (numbers(site)["sealift_watch_worse",], asks(site.ledger, site.clock)) == (0, "")
     site.clock.advance(48 * 3600)
+    assert numbers(site)["sealift_watch_running",] == 0
+
+
+def of_line(site: Site, kind: Kind, line: int) -> None:
+    """Record a step of another line, as one of this line was recorded."""
+    site.ledger.append(kind.event, {**whole(site), "line": line})
+
+
+def whole(site: Site) -> dict[str, Any]:
+    """Return a promotion's body with what every other kind of step has besides."""
+    made = dict(site.ledger.find(kind=Kind.MADE.event, limit=1)[0].body)
+    terms = {"version": "1", "percent": 20, "hours": 2, "watch_hours": 48}
+    return {**made, "person": ANA.id, "reason": "x", "previous": OLD, "terms": terms}
+
+
+@pytest.mark.parametrize("kind", [Kind.MADE, Kind.ROLLED_BACK, Kind.STOPPED, Kind.CANARY_STARTED])
+def test_what_happens_in_another_line_hides_no_watch_and_no_canary(site: Site, kind: Kind) -> None:
+    answers(site, 200, every=100, **FAILED)
+    cut_over(site)
+    answers(site, 60, every=2, **FAILED)
+    site.client.judge_canary()
+    of_line(site, kind, 5)
+
+    assert numbers(site)["sealift_watch_worse",] == 1
+    assert asks(site.ledger, site.clock).startswith("errors: ")
+
+
+def test_a_canary_is_seen_while_another_line_goes_on(site: Site) -> None:
+    start(site)
+    of_line(site, Kind.MADE, 5)
+    of_line(site, Kind.CANARY_HELD, 5)
+
+    found = numbers(site)
+    assert (found["sealift_canary_running",], found["sealift_canary_held",]) == (1, 0)
+
+
+def test_to_stop_every_line_ends_the_watch_of_each(site: Site) -> None:
+    site.promote(NEW)
+    assert numbers(site)["sealift_watch_running",] == 1
+    site.ledger.append(Kind.STOPPED.event, whole(site))
+
     assert numbers(site)["sealift_watch_running",] == 0
 
 
