@@ -7,6 +7,8 @@ Promises, with clocks that run at the same pace within `drift` and never go back
            granted knows that the holder has stopped before anybody else may begin.
   LEASE-2  A term names one holder; who has heard of a higher term refuses a lower one and steps down. What a restart
            must not forget (term, holder, whether alone) is kept by the caller before anything else is done.
+           People can make one term two boxes': they say that the other one is off, and it comes back with a term that
+           it took while this one was off, or its cable does. At their first word the one whose name is first goes on.
   LEASE-3  With a witness a box serves by the grant of the other box or of the witness, and takes over only when its own
            grant has run out and the witness grants it the next term; two of three always overlap.
   LEASE-4  Without one, the other box is the only one who grants, so when its grant has run out it takes over by itself.
@@ -207,7 +209,9 @@ class Lease:
         if self._resigned or ask.holder == self.me or ask.term < self.kept.term:
             return self._refusal()
         if ask.term == self.kept.term and ask.holder != self.kept.holder:
-            return self._refusal()
+            if not self._yields(ask.term, ask.holder):
+                return self._refusal()
+            self._step_down(now, ask.term, ask.holder)
         promised_to_another = bool(self._promised) and self._promised != ask.holder and now <= self._promised_until
         starting = not self._promised and now <= self._promised_until and ask.term > self.kept.term
         if self.is_serving(now):
@@ -227,13 +231,17 @@ class Lease:
         self.last_granted = now
         return Answer(granted=True, term=self.kept.term, holder=self.kept.holder, run=self.run)
 
+    def _yields(self, term: int, holder: str) -> bool:
+        """Whether another box that holds the very term of this one goes on, and this one does not."""
+        return self.is_holder and term == self.kept.term and bool(holder) and holder < self.me
+
     def answered(self, now: float, sent_at: float, ask: Ask, answer: Answer, *, by: str) -> None:
         """Take what the voter `by` answered to what was asked at `sent_at`."""
         is_witness = by == self.rules.witness
         if not is_witness:
             self._other_run = answer.run
         if not answer.granted:
-            if answer.term > self.kept.term and answer.holder != self.me:
+            if answer.holder != self.me and (answer.term > self.kept.term or self._yields(answer.term, answer.holder)):
                 self._step_down(now, answer.term, answer.holder)
             return
         until = sent_at + self.rules.seconds

@@ -434,6 +434,28 @@ def test_people_are_obeyed_by_a_box_that_serves() -> None:
     assert world.serving() == ["two"]
 
 
+@pytest.mark.parametrize(("asks", "answers"), [("one", "two"), ("two", "one")])
+def test_of_two_boxes_that_hold_one_term_one_stops_at_their_first_word(asks: str, answers: str) -> None:
+    """Scenario: people said that the other box is off; it took that term while this one was, and its cable is back."""
+    world = settled(witness=False)
+    world.late.clear()
+    for name in ("one", "two"):
+        world.disk[name] = Kept(term=2, holder=name, alone=True)
+        world.start(name)
+    first, second = world.voters[asks], world.voters[answers]
+    assert first is not None
+    assert second is not None
+    assert world.serving() == ["one", "two"]
+    ask = first.asks(world.clock(asks))
+    assert ask is not None
+
+    first.answered(world.clock(asks), world.clock(asks), ask, second.answer(world.clock(answers), ask), by=answers)
+
+    assert world.serving() == ["one"]
+    stopped = first if asks == "two" else second
+    assert stopped.events[-1] is Event.STEPPED_DOWN
+
+
 def test_without_one_a_dead_standby_stops_it_and_a_planned_stop_does_not() -> None:
     crashed, planned = settled(witness=False), settled(witness=False)
     crashed.crash("two")
