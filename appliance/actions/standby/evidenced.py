@@ -8,11 +8,12 @@ So an answer of the standby leads to its tests there as it does on the first box
 without documents, and one of before leaves them aside.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Final
 
 from appliance.audit.facts import EVERY, Ledger
+from appliance.audit.leaf import Leaf
 from appliance.audit.succession import Keys
 from appliance.config import Config, Places
 from appliance.errors import ProofError
@@ -78,10 +79,22 @@ def record(results: Iterable[Carried], box: BoxCard, keys: Keys, *, ledger: Ledg
     }
     for result in results:
         leaf = result.require(box, keys)
-        if leaf.kind != GATE or leaf.sequence in here:
+        if leaf.kind != GATE or leaf.sequence in here or _came_from_here(leaf, ledger):
             continue
         if ledger.find(kind=_REGISTERED, field="model_digest", value=str(leaf.body.get("model_digest")), limit=1):
             ledger.append(GATE, carried.marked(leaf, box))
+
+
+def _came_from_here(leaf: Leaf, ledger: Ledger) -> bool:
+    """Whether the other box has a result from this one: recorded again, it would cover what was found here since."""
+    mark, head = leaf.body.get(carried.FIELD), ledger.head()
+    if not isinstance(mark, Mapping):
+        return False
+    if mark.get("origin") == head.origin:
+        return True
+    at = mark.get("sequence")  # an origin of before a restore of this box: its record is told by its bytes
+    is_a_place = isinstance(at, int) and not isinstance(at, bool) and 0 <= at < head.size
+    return is_a_place and ledger.leaf(at).hash == mark.get("leaf_hash")
 
 
 def _digests(ledger: Ledger, since: int) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from appliance.actions.standby import evidenced, keeping, sending
 from appliance.config import StandbySection
 from appliance.registry import evidence
-from appliance.standby import inbox, peers
+from appliance.standby import inbox, peerkeys, peers
 from appliance.standby.bundle import ENVELOPE_NAME, EVIDENCE_NAME, LEAVES_NAME
 from appliance.standby.carried import origin_of
 from appliance.standby.peers import PeerRefusedError
@@ -107,6 +107,26 @@ def test_results_are_recorded_once_before_the_promotion_that_rests_on_them(first
     assert len(results) == len(there)
     assert all(leaf.sequence < promotion.sequence for leaf in results)
     assert {origin_of(leaf.body) for leaf in results} == {first.ledger.head().origin}
+
+
+def test_a_box_s_own_results_do_not_come_back_to_it_as_new_ones(first: Site, second: Site) -> None:
+    first.promote(VERSION)
+    second.ledger.append("model.registered", dict(first.ledger.find("model.registered", limit=1)[0].body))
+    boxes.carry(first, second, name="two", peer="one")
+    own = first.ledger.find("gate.result", limit=100)
+    copies = second.ledger.find("gate.result", limit=100)
+    assert copies
+    found_by_gates(second, "a run of its own")
+    (newer,) = second.ledger.find("gate.result", limit=1)
+    boxes.grow(first, boxes.bundle(second, "one"), "two")
+
+    box = boxes.card(second, "two").card
+    results = [boxes.proven(second, leaf.sequence) for leaf in (*copies, newer)]
+    evidenced.record(results, box, peerkeys.known(first.ledger, box), ledger=first.ledger)
+
+    found = first.ledger.find("gate.result", limit=100)
+    assert len(found) == len(own) + 1
+    assert found[0].body["carried"]["sequence"] == newer.sequence
 
 
 @pytest.mark.usefixtures("second")
