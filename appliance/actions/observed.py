@@ -25,6 +25,7 @@ from appliance.actions import (
     scrub,
     tls_standing,
 )
+from appliance.actions.backups import making
 from appliance.actions.backups.standing import standing as backups
 from appliance.actions.recorded import RECEIVED
 from appliance.actions.retention import overdue
@@ -62,7 +63,7 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sealift_backup_present": ("1 when a backup was ever made", ()),
     "sealift_backup_age_seconds": ("Of the newest backup", ()),
     "sealift_backup_age_limit_seconds": ("backup.age_hours of the site file", ()),
-    "sealift_drill_age_seconds": ("Since the last drill", ()),
+    "sealift_drill_age_seconds": ("Since the last drill; where there was none, since the first backup", ()),
     "sealift_drill_age_limit_seconds": ("backup.drill_days of the site file", ()),
     "sealift_scrub_age_seconds": ("Since the store was last proven, or since the last release came", ()),
     "sealift_scrub_age_limit_seconds": ("How old it may become", ()),
@@ -190,6 +191,9 @@ def _backup(config: Config, ledger: Ledger, clock: Clock) -> Iterator[Sample]:
         yield _sample("sealift_backup_age_seconds", found.age_seconds)
     if found.drilled_seconds is not None:
         yield _sample("sealift_drill_age_seconds", found.drilled_seconds)
+        return
+    for first in ledger.find(kind=making.MADE, limit=1, newest_first=False):
+        yield _sample("sealift_drill_age_seconds", _age(first.time, clock))
 
 
 def _scrub(config: Config, clock: Clock) -> Iterator[Sample]:

@@ -21,7 +21,7 @@ from appliance.errors import LedgerUnavailableError
 from appliance.install.supervisor import UnitFacts, UnitState
 from appliance.observe.completeness import LOGINS, OPEN, RECORDS
 from appliance.observe.metrics import create_metrics_app
-from media.clock import FixedClock
+from media.clock import FixedClock, to_text
 from tests.support.ledger import bodies
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -178,6 +178,16 @@ def test_the_certificates_end_is_told_where_there_is_one(tmp_path: Path, ledger:
 
     assert numbers(site(tmp_path, tls=True), ledger)["certificate_left_seconds",] == 9 * 86400
     assert ("certificate_left_seconds",) not in numbers(site(tmp_path), ledger)
+
+
+def test_where_nobody_ever_drilled_the_age_is_that_of_the_first_backup(tmp_path: Path) -> None:
+    clock = FixedClock(at=NOW - timedelta(days=80))
+    ledger = MemoryLedger(clock)
+    for _ in range(2):
+        ledger.append("backup.made", {"made_at": to_text(clock.now())})
+        clock.advance(40 * 86400)
+
+    assert numbers(site(tmp_path), ledger)["drill_age_seconds",] == 80 * 86400
 
 
 def test_a_backup_disk_in_its_safe_is_no_fault(tmp_path: Path, ledger: MemoryLedger) -> None:
