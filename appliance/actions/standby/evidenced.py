@@ -93,8 +93,9 @@ def _came_from_here(leaf: Leaf, ledger: Ledger) -> bool:
     if mark.get("origin") == head.origin:
         return True
     at = mark.get("sequence")  # an origin of before a restore of this box: its record is told by its bytes
-    is_a_place = isinstance(at, int) and not isinstance(at, bool) and 0 <= at < head.size
-    return is_a_place and ledger.leaf(at).hash == mark.get("leaf_hash")
+    if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at < head.size:
+        return False
+    return ledger.leaf(at).hash == mark.get("leaf_hash")
 
 
 def _digests(ledger: Ledger, since: int) -> list[str]:
