@@ -8,7 +8,7 @@ for that data and no other. Disks, media and backups elsewhere are listed, each 
 people can sign that they did. Of several nodes one goes by itself, under records of its own; the last ends the site.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,6 +217,8 @@ def _destroy_all(
     for result in shown:
         if boxes and result["key"] == PEPPER:
             result["result"] += f"; that is here: {', '.join(boxes)} may have the same key"
+    # Each once: a key is recorded again where the first run was cut off before it was gone.
+    recorded = dict.fromkeys((leaf.body["name"], tuple(leaf.body["files"])) for leaf in scope.keys(ledger))
     made = ledger.find(kind=making.MADE, limit=EVERY)
     return {
         "site": config.site,
@@ -225,24 +227,13 @@ def _destroy_all(
         **({"boxes": boxes} if boxes else {}),
         "by": people,
         "reason": decision.reason,
-        "keys": _each_once(
-            {"name": leaf.body["name"], "files": list(leaf.body["files"])} for leaf in scope.keys(ledger)
-        ),
+        "keys": [{"name": name, "files": list(files)} for name, files in recorded],
         "shown": shown,
         "backups": [
             {name: leaf.body.get(name) for name in ("name", "sha256", "made_at", "recipient")} for leaf in made
         ],
         "disks": decision.disks.to_json(),
     }
-
-
-def _each_once(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return them in order: a key is recorded again where the first run was cut off before it was gone."""
-    once: list[dict[str, Any]] = []
-    for each in found:
-        if each not in once:
-            once.append(each)
-    return once
 
 
 def _paired(ledger: Ledger) -> list[str]:

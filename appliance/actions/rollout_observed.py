@@ -73,10 +73,8 @@ def asks(ledger: Ledger, clock: Clock) -> str:
     Raises:
         LedgerUnavailableError: The ledger does not answer.
     """
-    for steps in _steps(ledger):
-        began = _watched(steps, clock)
-        told = None if began is None else _told(ledger, WATCHED, "watch", began)
-        if began is not None and told is not None and _is_worse(ledger, began, told):
+    for began, told in _watches(ledger, clock, _steps(ledger)):
+        if told is not None and _is_worse(ledger, began, told):
             return str(told.body.get("why"))
     return ""
 
@@ -108,10 +106,10 @@ def _canary(ledger: Ledger, clock: Clock, lines: list[list[Leaf]]) -> Iterator[N
     if not running:
         return
     # Of several that of whose judge nothing was heard for longest: the alerts ask for people, or for the judge.
-    started = max(running, key=lambda one: _age((_told(ledger, JUDGED, "canary", one) or one).time, clock))
+    judged = [(one, _told(ledger, JUDGED, "canary", one)) for one in running]
+    started, told = max(judged, key=lambda pair: _age((pair[1] or pair[0]).time, clock))
     is_held, ran = _ran(ledger, clock, started)
     hours = int(started.body["terms"]["hours"])
-    told = _told(ledger, JUDGED, "canary", started)
     yield "sealift_canary_held", is_held, _NONE
     yield "sealift_canary_left_seconds", max(hours * 3600 - ran, 0), _NONE
     yield "sealift_canary_figures_age_seconds", _age((told or started).time, clock), _NONE
@@ -147,11 +145,10 @@ def _ran(ledger: Ledger, clock: Clock, started: Leaf) -> tuple[bool, float]:
 
 
 def _watch(ledger: Ledger, clock: Clock, lines: list[list[Leaf]]) -> Iterator[Number]:
-    going = [began for steps in lines if (began := _watched(steps, clock)) is not None]
-    yield "sealift_watch_running", bool(going), _NONE
-    if not going:
+    seen = _watches(ledger, clock, lines)
+    yield "sealift_watch_running", bool(seen), _NONE
+    if not seen:
         return
-    seen = [(began, _told(ledger, WATCHED, "watch", began)) for began in going]
     # Of several one that people are asked about, else the first line's.
     is_worse, began, told = max(((_is_worse(ledger, one, of), one, of) for one, of in seen), key=lambda found: found[0])
     yield "sealift_watch_left_seconds", _hours(began) * 3600 - _age(began.time, clock), _NONE
@@ -171,6 +168,12 @@ def _watched(steps: list[Leaf], clock: Clock) -> Leaf | None:
     before, version = newest.body.get("previous"), newest.body.get("model_digest")
     goes_on = before and before != version and _age(newest.time, clock) < _hours(newest) * 3600
     return newest if goes_on else None
+
+
+def _watches(ledger: Ledger, clock: Clock, lines: list[list[Leaf]]) -> list[tuple[Leaf, Leaf | None]]:
+    """Return what began each watch that goes on, a line's after another's, and what the judge last recorded of it."""
+    going = [began for steps in lines if (began := _watched(steps, clock)) is not None]
+    return [(began, _told(ledger, WATCHED, "watch", began)) for began in going]
 
 
 def _is_worse(ledger: Ledger, began: Leaf, told: Leaf | None) -> bool:

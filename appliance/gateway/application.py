@@ -81,7 +81,7 @@ class Running:
             one.close()
         self.samples.close()
         self.admission.close()
-        self.refusals.flush(everything=True)
+        self.refusals.close()
 
 
 def create_app(

@@ -83,6 +83,7 @@ def post_worker_init(worker: Any) -> None:
     for listener in worker.sockets:
         bound_reads(listener.sock)
     running(worker.wsgi).batches.start()
+    running(worker.wsgi).refusals.start()
     cycles.search_seldom()
     port = _site.service.metrics_port
     if not port:

@@ -8,6 +8,7 @@ gave.
 
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -21,6 +22,7 @@ from appliance.phi.patterns import PhiClass
 from appliance.phi.policy import PhiMode
 from appliance.stages import Stage
 from media.clock import Clock, to_text
+from media.errors import SealiftError
 
 CONTENT_KEY: Final = "content-hmac"
 _FOLD_SECONDS: Final = 1.0
@@ -248,6 +250,25 @@ class Refusals:
         self._clock = clock
         self._lock = threading.Lock()
         self._folds: dict[str, _Fold] = {}
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        """Begin to record each second what is only counted, by a thread: after any fork."""
+        threading.Thread(target=self._run, name="refusals", daemon=True).start()
+
+    def close(self) -> None:
+        """Record all that is counted, and begin nothing more.
+
+        Raises:
+            LedgerUnavailableError: Something is not recorded.
+        """
+        self._ended.set()
+        self.flush(everything=True)
+
+    def _run(self) -> None:
+        while not self._ended.wait(_FOLD_SECONDS):
+            with suppress(SealiftError):  # they stay counted
+                self.flush()
 
     def add(self, refusal: Refusal, *, caller: str) -> None:
         """Record, or count towards the caller's next record.

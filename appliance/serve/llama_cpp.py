@@ -122,8 +122,7 @@ class LlamaCppDecoder:
         self._wants: Sequence[bool] = ()
         self._likeliest: list[int] = []
         self._logits_seen: tuple[int, Any] = (0, ())
-        self._uncopied: set[int] = set()
-        self._copying: set[int] = set()
+        self._uncopied: dict[int, int] = {}  # by whom, from whom
         self._logits_row = ctypes.c_float * self._vocab_size
         self._pieces: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
@@ -188,7 +187,6 @@ class LlamaCppDecoder:
                 cell[0] = sequence
             self._of_cells = sequences
         self._uncopied.clear()
-        self._copying.clear()
         self._likeliest.clear()
         code = llama_cpp.llama_decode(self._context, self._batch)
         if code != 0:
@@ -315,8 +313,7 @@ class LlamaCppDecoder:
         # All of it or nothing; the bytes follow in the next step.
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
         llama_cpp.llama_memory_seq_rm(self._memory, target, tokens, -1)
-        self._uncopied.add(target)
-        self._copying.update((source, target))
+        self._uncopied[target] = source
         return True
 
     def cut(self, sequence: int, tokens: int) -> bool:
@@ -351,7 +348,7 @@ class LlamaCppDecoder:
         if suspended.sampler is not None:
             self._samplers[sequence] = suspended.sampler
         # A copy whose bytes have yet to come would overwrite what is put back, or take it for what was there.
-        if suspended.state is None or sequence in self._copying:
+        if suspended.state is None or sequence in {*self._uncopied, *self._uncopied.values()}:
             return False
         if llama_cpp.llama_state_seq_set_data(self._context, suspended.state, len(suspended.state), sequence):
             return True

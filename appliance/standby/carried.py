@@ -130,6 +130,16 @@ def is_here(ledger: Ledger, body: Mapping[str, Any], kinds: Iterable[str]) -> bo
         body: Of the other box's record; one that was made there is not here.
         kinds: Of what is taken over.
     """
+    if is_own(ledger, body):
+        return True
+    origin = origin_of(body)
+    sequence = body[FIELD].get("sequence") if origin else None
+    # Taken from that box by this one itself.
+    return isinstance(sequence, int) and 0 <= sequence <= last_taken(ledger, kinds, origin)
+
+
+def is_own(ledger: Ledger, body: Mapping[str, Any]) -> bool:
+    """Tell whether a paired box has a record from this ledger, be it of an earlier epoch, as after a restore."""
     origin = origin_of(body)
     if not origin:
         return False
@@ -137,11 +147,10 @@ def is_here(ledger: Ledger, body: Mapping[str, Any], kinds: Iterable[str]) -> bo
     if origin == head.origin:
         return True
     sequence = mark.get("sequence")
-    if not isinstance(sequence, int) or sequence < 0:
+    if not isinstance(sequence, int) or not 0 <= sequence < head.size:
         return False
-    # Of an earlier epoch of this ledger, as after a restore; or taken from that box by this one itself.
-    is_own = sequence < head.size and ledger.leaf(sequence).hash == mark.get("leaf_hash")
-    return is_own or sequence <= last_taken(ledger, kinds, origin)
+    is_same: bool = ledger.leaf(sequence).hash == mark.get("leaf_hash")
+    return is_same
 
 
 def last_taken(ledger: Ledger, kinds: Iterable[str], origin: str) -> int:

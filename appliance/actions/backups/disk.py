@@ -24,8 +24,6 @@ PREPARED: Final = "backup.disk-prepared"
 LABEL: Final = "backup"
 FILE_SYSTEM: Final = "ext4"
 _PARTS: Final = frozenset({"disk", "part"})
-
-
 _FOLDERS: Final = ("systemd-tmpfiles", "--create", "sealift.conf")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from appliance.actions.gating.bench import TEST_STAGE
+from appliance.actions.gating.bench import TEST_STAGE, TOO_LONG
 from appliance.config import Config
 from appliance.errors import EngineRefusedError, GateFailedError
 from appliance.install.supervisor import Supervisor, engine_unit
@@ -20,7 +20,6 @@ from appliance.serve.readiness import wait_ready
 from media.clock import Clock
 
 _SHORTEST: Final = 200
-_TOO_LONG: Final = "context_length_exceeded"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,7 +76,7 @@ class EmbeddingJudge:
                 [found] = engine.embed([read])
             except EngineRefusedError as refused:
                 # Longer than the judge reads: its beginning counts, which for an answer is what was asked for.
-                if refused.engine_code != _TOO_LONG or len(read) < _SHORTEST:
+                if refused.engine_code != TOO_LONG or len(read) < _SHORTEST:
                     raise
                 read = read[: len(read) // 2]
             else:

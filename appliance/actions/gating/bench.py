@@ -21,6 +21,8 @@ from appliance.store.content import StoredRelease
 from media.clock import Clock
 
 TEST_STAGE: Final = "test"
+TOO_LONG: Final = "context_length_exceeded"
+"""How an engine refuses what does not fit its context."""
 _GREEDY: Final[Mapping[str, Any]] = {"temperature": 0, "seed": 0}
 
 Progress = Callable[[str, int, int], None]

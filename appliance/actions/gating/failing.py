@@ -10,7 +10,7 @@ from collections.abc import Generator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from appliance.actions.gating.bench import Bench, Verdict, delta_of, user
+from appliance.actions.gating.bench import TOO_LONG, Bench, Verdict, delta_of, user
 from media.errors import SealiftError
 
 _GATE: Final = "failures"
@@ -35,7 +35,6 @@ _MALFORMED: Final[tuple[tuple[str, str, bytes], ...]] = (
     ("nesting without end", _CHAT, b'{"messages": ' + b"[" * 20_000),
     ("continuations of another type", _SCORE, b'{"prompt": "x", "continuations": "y"}'),
 )
-_OVERLONG: Final = "context_length_exceeded"
 _REQUEST_ERRORS: Final = range(400, 500)
 _PATIENCE_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.01
@@ -101,7 +100,7 @@ def _overlong(bench: Bench) -> bool:
     words = " ".join("word" for _ in range(bench.descriptor.runtime.n_ctx + 16))
     content = json.dumps({"messages": user(words), "max_tokens": 1}).encode()
     status, code = bench.engine.refusal(_CHAT, content)
-    return status in _REQUEST_ERRORS and code == _OVERLONG
+    return status in _REQUEST_ERRORS and code == TOO_LONG
 
 
 def _disconnects(bench: Bench) -> bool | None:

@@ -8,12 +8,11 @@ So an answer of the standby leads to its tests there as it does on the first box
 without documents, and one of before leaves them aside.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
 from appliance.audit.facts import EVERY, Ledger
-from appliance.audit.leaf import Leaf
 from appliance.audit.succession import Keys
 from appliance.config import Config, Places
 from appliance.errors import ProofError
@@ -69,6 +68,8 @@ def keep(places: Places, untrusted_lines: bytes, mirror: Ledger) -> int:
 def record(results: Iterable[Carried], box: BoxCard, keys: Keys, *, ledger: Ledger) -> None:
     """Record results of the other box's gates as they are proven there; none twice, none of a version unknown here.
 
+    None that the other box has from this one: recorded again, it would cover what was found here since.
+
     Raises:
         LedgerUnavailableError: This box's ledger does not answer.
         ProofError: One is not proven.
@@ -79,23 +80,10 @@ def record(results: Iterable[Carried], box: BoxCard, keys: Keys, *, ledger: Ledg
     }
     for result in results:
         leaf = result.require(box, keys)
-        if leaf.kind != GATE or leaf.sequence in here or _came_from_here(leaf, ledger):
+        if leaf.kind != GATE or leaf.sequence in here or carried.is_own(ledger, leaf.body):
             continue
         if ledger.find(kind=_REGISTERED, field="model_digest", value=str(leaf.body.get("model_digest")), limit=1):
             ledger.append(GATE, carried.marked(leaf, box))
-
-
-def _came_from_here(leaf: Leaf, ledger: Ledger) -> bool:
-    """Whether the other box has a result from this one: recorded again, it would cover what was found here since."""
-    mark, head = leaf.body.get(carried.FIELD), ledger.head()
-    if not isinstance(mark, Mapping):
-        return False
-    if mark.get("origin") == head.origin:
-        return True
-    at = mark.get("sequence")  # an origin of before a restore of this box: its record is told by its bytes
-    if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at < head.size:
-        return False
-    return ledger.leaf(at).hash == mark.get("leaf_hash")
 
 
 def _digests(ledger: Ledger, since: int) -> list[str]:

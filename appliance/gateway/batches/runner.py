@@ -12,7 +12,6 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -86,10 +85,9 @@ class Runner:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to look for batches, and to record what is only counted of refusals, each second."""
+        """Begin to look for batches."""
         self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
         self._thread.start()
-        threading.Thread(target=self._flush, name="refusals", daemon=True).start()
 
     def close(self) -> None:
         """Cancel the lines that are being answered, which are asked again after the next start, and stop."""
@@ -133,11 +131,6 @@ class Runner:
                 self._world.witnesses.log.fault(error, request_id="batches")
                 pause = _FAULT_SECONDS
             self._stopping.wait(pause)
-
-    def _flush(self) -> None:
-        while not self._stopping.wait(_LOOK_SECONDS):
-            with suppress(SealiftError):  # they stay counted
-                self._world.refusals.flush()
 
     def _is_mine(self) -> bool:
         if self._descriptor >= 0:

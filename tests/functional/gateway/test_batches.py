@@ -421,16 +421,16 @@ def test_a_batch_is_not_lost_while_the_key_is_away_for_a_moment(rig: Rig, monkey
 
 
 def test_what_was_counted_of_refusals_is_recorded_without_a_further_one(rig: Rig) -> None:
-    runner = _refusing(rig, [])
+    refusals = running(rig.app).refusals
     for _ in range(3):
         refusal = Refusal(request_id="req_x", endpoint="chat", key_id="k", status=429, code="rate_limit_exceeded")
-        runner._world.refusals.add(refusal, caller="key k")
+        refusals.add(refusal, caller="key k")
     rig.clock.advance(2)
-    runner.start()
+    refusals.start()
     end = time.monotonic() + 20
     while len(rig.bodies("request.refused")) < 2 and time.monotonic() < end:
         time.sleep(0.01)
-    runner.close()
+    refusals.close()
 
     assert [one.get("repeated") for one in rig.bodies("request.refused")] == [None, 2]
 
