@@ -220,6 +220,14 @@ class Keyring:
                 return self._hand_over(name)
         return ()
 
+    def tell(self, name: str) -> tuple[str, ...]:
+        """Hand a key's versions to its units, as after some came from a paired box; return what was started again.
+
+        Raises:
+            UnitError, StoreWriteError: As `rotate`.
+        """
+        return self._hand_over(name)
+
     def destroy(self, name: str, *, reason: str, only: Collection[int] | None = None) -> Changed:
         """Destroy all versions but the newest, or those named; what they made is erased with them.
 

@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from appliance.actions.pinned import plain_bytes
-from appliance.actions.standby import drilling, introducing, keeping, sending, status, taking
+from appliance.actions.standby import drilling, introducing, keeping, pepper, sending, status, taking
 from appliance.actions.standby.drilling import Drill
 from appliance.actions.standby.taking import TakenOver
 from appliance.cli import context as shared
 from appliance.cli import standby_lease
+from appliance.cli.boxkeys import keyring_of
 from appliance.cli.context import Context
 from appliance.cli.marks import marked
 from appliance.cli.opened import ledger_of, production_of, promoter_of, records_of
@@ -185,8 +186,7 @@ def _import(context: typer.Context, peer: Peer, folder: Folder, dry_run: DryRun 
     text = f"{'would hold' if dry_run else 'holds'} {grown.size} records of {peer}, {grown.before} before"
     if grown.missing:
         text += f"\n  releases to receive and install here: serial {', '.join(map(str, grown.missing))}"
-    if grown.pepper == "adopted":
-        text += "\n  API keys of the other box work here after: systemctl restart sealift-gateway"
+    text += _secret_text(_secret(own, peer, grown.pepper)) if not dry_run else ""
     if dry_run or grown.pair.relation is not Relation.STANDBY:
         own.result({**grown.to_json(), "taken": None}, text)
         return
@@ -197,8 +197,9 @@ def _import(context: typer.Context, peer: Peer, folder: Folder, dry_run: DryRun 
 def _take(context: typer.Context, peer: Peer) -> None:
     """Go on taking over what the mirror holds, after a release that was missing is installed."""
     own = shared.of(context)
+    secret = _secret_text(_secret(own, peer, pepper.KEPT))
     taken = _taken(own, peer)
-    own.result(taken.to_json(), _taken_text(taken))
+    own.result(taken.to_json(), f"{_taken_text(taken)}{secret}")
 
 
 def _sync(
@@ -213,6 +214,7 @@ def _sync(
         return
     with ledger_of(own) as ledger:
         grown = sending.take_in(own.config, peer, ledger=ledger)
+    secret = _secret(own, peer, pepper.KEPT if grown is None else grown.pepper)
     taken = _taken(own, peer) if grown is not None and grown.pair.relation is Relation.STANDBY else None
     with ledger_of(own) as ledger:
         keys = open_keys(own.config)
@@ -227,7 +229,9 @@ def _sync(
     lines = [f"{peer} has {sent.size} records of this box, {sent.start} before"]
     lines += [] if drilled is None else _drill_lines(drilled)
     lines += [] if grown is None else [f"holds {grown.size} records of {peer}, {grown.before} before"]
-    own.result(facts, "\n".join([*lines, *([] if taken is None else [_taken_text(taken)])]))
+    own.result(facts, "\n".join([*lines, *([] if taken is None else [_taken_text(taken)])]) + _secret_text(secret))
+    if secret is None:  # all else is done; this unit fails until a person did it
+        raise pepper.waits(peer)
 
 
 def _drill(context: typer.Context) -> None:
@@ -272,10 +276,32 @@ def _drill_lines(found: Drill) -> list[str]:
     return [head, *(marked(one.check, one.text, is_good=one.holds) for one in found.checks)]
 
 
+def _secret(own: Context, peer: str, done: str) -> tuple[str, ...] | None:
+    """Hand what came of the secret of API keys to the units that use it.
+
+    Returns:
+        The units that were started again; None where the secret waits for a person.
+    """
+    with ledger_of(own) as ledger:
+        done = pepper.adopt_waiting(own.config, peer, ledger=ledger) if done != pepper.TAKEN else done
+    if done == pepper.WAITS:
+        return None
+    if done == pepper.KEPT:
+        return ()
+    with keyring_of(own) as keyring:
+        return keyring.tell(pepper.PEPPER)
+
+
+def _secret_text(told: tuple[str, ...] | None) -> str:
+    if told is None:
+        return "\n  the other box has a newer secret of API keys: run `sealift standby take` here, by hand, as root"
+    return f"\n  API keys of the other box work here; started again: {', '.join(told)}" if told else ""
+
+
 def _taken(own: Context, peer: str) -> TakenOver:
     with ledger_of(own) as ledger, promoter_of(own) as promoter:
         taken = taking.take_over(own.config, peer, ledger=ledger, promoter=promoter, clock=own.clock)
-    if taken.promotions or taken.keys:
+    if taken.promotions or taken.keys or taken.stops:
         with production_of(own) as here:
             taking.settle(here, engines=bool(taken.promotions))
     return taken
@@ -284,11 +310,12 @@ def _taken(own: Context, peer: str) -> TakenOver:
 def _taken_text(taken: TakenOver) -> str:
     text = (
         f"  took over {taken.people} changes of people, {taken.promotions} promotions,"
-        f" {taken.policies} policies, {taken.keys} API keys"
+        f" {taken.policies} policies, {taken.keys} API keys, {taken.stops} stops of callers and ends of them"
     )
     if taken.passed:
         text += f"\n  passed over {taken.passed} promotions that were made apart there and left since (in the mirror)"
     text += f"\n  waits at record {taken.next}: {taken.waits}" if taken.waits else ""
+    text += "".join(f"\n  stays stopped here, and was freed there: {one}" for one in taken.stopped)
     if taken.held_back:
         text += f"\n  thresholds of {taken.held_back} wait, too: until then the stricter of both boxes' hold here"
     return text

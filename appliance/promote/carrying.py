@@ -31,6 +31,8 @@ from appliance.promote.policybook import ADOPTED
 from appliance.promote.policycarrying import PolicyCarrying
 from appliance.promote.record import BY_JUDGE, EVENTS, Kind
 from appliance.promote.statement import Statement
+from appliance.promote.stopcarrying import KINDS as STOPS
+from appliance.promote.stopcarrying import StopCarrying
 from appliance.registry.deletion import deletion_of
 from appliance.stages import FIRST_LINE
 from appliance.standby import carried, peerkeys
@@ -58,6 +60,7 @@ class Carrying:
         self._config = config
         self._policy = policy
         self._policies = PolicyCarrying(books, config=config)
+        self._stops = StopCarrying(books)
         self._threshold = max(config.policy.approvals, LEAST_PEOPLE)
 
     def take(self, peer: str, record: Carried, evidence: Sequence[Carried]) -> bool:
@@ -65,9 +68,9 @@ class Carrying:
 
         Args:
             peer: Name of the paired box.
-            record: Of one of `KINDS`.
+            record: Of one of `KINDS`, in their order there; or a stop of a caller or its end, which wait for nothing.
             evidence: For a promotion that goes forward, the results of its gates; for any, a later one of its line that
-                the other box took over from here.
+                the other box took over from here; for the end of a stop, that stop.
 
         Raises:
             ApprovalRefusedError: It is of another site, or an approval does not verify.
@@ -81,9 +84,12 @@ class Carrying:
         """
         box = require_paired(self._config.at, peer, Relation.STANDBY).peer
         leaf = record.require(box, peerkeys.known(self._books.ledger, box))
-        if leaf.kind not in KINDS:
+        if leaf.kind not in {*KINDS, *STOPS}:
             raise _refused(f"records of kind {leaf.kind} are not taken over")
         people, production = self._books.catch_up()
+        if leaf.kind in STOPS:
+            keys = peerkeys.known(self._books.ledger, box)
+            return self._stops.take(people, leaf, box, [one.require(box, keys) for one in evidence])
         last = carried.last_taken(self._books.ledger, KINDS, box.origin)
         if leaf.sequence <= last:
             raise ConflictError(

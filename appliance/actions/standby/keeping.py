@@ -147,7 +147,7 @@ def grow(
     if untrusted_evidence:
         evidenced.keep(config.at, untrusted_evidence, OfflineLedger.of_folder(folder, clock=then))
     done = "kept"
-    if pair.relation is Relation.STANDBY and not pair.is_first and opened.bundle.sealed:
+    if pair.relation is Relation.STANDBY and opened.bundle.sealed:
         done = pepper.adopt(config, opened.bundle.sealed, pair, ledger=ledger)
     if signed.size > before:
         body = {"peer": peer, "sender": pair.peer.origin, "before": before, "size": signed.size}

@@ -1,5 +1,7 @@
 """Taking over what a mirror holds: people, promotions, thresholds and API keys, in the order they were decided there.
 
+Stops of callers wait for nothing of that: what is stopped there is stopped here, and what was freed there is freed.
+
 Promises: the promoter judges people, promotions and thresholds itself (`appliance.promote.carrying`) from records with
 proofs; API keys are recorded by this box's ledger like its own. It stops at the first record that this box cannot take
 yet, says why, and goes on from there next time; so a standby never skips a decision. Thresholds that wait count at once
@@ -12,7 +14,7 @@ from typing import Any, Final
 
 from appliance.actions import production
 from appliance.actions.production import Surroundings
-from appliance.actions.standby import evidenced
+from appliance.actions.standby import evidenced, stopping
 from appliance.audit.client import OfflineLedger
 from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.leaf import Leaf
@@ -41,20 +43,24 @@ class TakenOver:
     """What was taken, and what waits.
 
     Attributes:
+        stops: Stops of callers that hold here now, and those that ended.
         passed: Promotions that the other box made apart and has left since, to follow this one.
         next: The first record there that is not taken.
         waits: Why it cannot be taken yet.
         held_back: The file of thresholds that waits; until then the stricter of both boxes' hold here.
+        stopped: Callers that were freed there and stay stopped here, each with why.
     """
 
     people: int
     promotions: int
     policies: int
     keys: int
+    stops: int
     passed: int
     next: int
     waits: str
     held_back: str
+    stopped: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
@@ -63,10 +69,12 @@ class TakenOver:
             "promotions": self.promotions,
             "policies": self.policies,
             "keys": self.keys,
+            "stops": self.stops,
             "passed": self.passed,
             "next": self.next,
             "waits": self.waits,
             "held_back": self.held_back,
+            "stopped": list(self.stopped),
         }
 
 
@@ -80,7 +88,8 @@ def take_over(config: Config, peer: str, *, ledger: Ledger, promoter: PromoterCl
     """
     box = require_paired(config.at, peer, Relation.STANDBY).peer
     copy = OfflineLedger.of_folder(mirror.folder_of(config.at, box), clock=clock)
-    counts = {"person": 0, "promotion": 0, "approval": 0, "key": 0}
+    stops = stopping.take(copy, box, ledger=ledger, promoter=promoter)
+    counts = {"person": 0, "promotion": 0, "approval": 0, "key": 0, "stop": stops}
     waits, start, passed = "", begin(ledger, box.origin), 0
     for leaf in _leaves(copy, start):
         start = leaf.sequence
@@ -94,6 +103,8 @@ def take_over(config: Config, peer: str, *, ledger: Ledger, promoter: PromoterCl
         start += 1
         counts[leaf.kind.partition(".")[0]] += int(taken)
         passed += int(not taken and leaf.kind in EVENTS and not carried.is_here(ledger, leaf.body, KINDS))
+    ended, stopped = stopping.end(copy, box, ledger=ledger, promoter=promoter)
+    counts["stop"] += ended
     if waits:
         _hold_back(copy, start, box, ledger=ledger, promoter=promoter)
     if passed or any(counts.values()):
@@ -104,10 +115,12 @@ def take_over(config: Config, peer: str, *, ledger: Ledger, promoter: PromoterCl
         promotions=counts["promotion"],
         policies=counts["approval"],
         keys=counts["key"],
+        stops=counts["stop"],
         passed=passed,
         next=start,
         waits=waits,
         held_back="" if held is None else str(held.body.get("name")),
+        stopped=stopped,
     )
 
 

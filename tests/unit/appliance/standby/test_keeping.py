@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from appliance.actions import keys as api_keys
-from appliance.actions.standby import introducing, keeping, status
+from appliance.actions.backups import erasures
+from appliance.actions.standby import introducing, keeping, pepper, status
 from appliance.audit import tree
 from appliance.audit.client import OfflineLedger
 from appliance.audit.log import Log, Signer
@@ -126,6 +127,108 @@ def test_a_standby_that_made_keys_of_its_own_does_not_lose_them(first: Site, sec
 
     leaf = second.ledger.find(kind="key.created")[0]
     assert leaf.body["secret_hmac"] == boxes.keys_of(second).hmac("api-key-pepper", made.text.encode()).hex()
+
+
+def fits(box: Site, made: api_keys.NewKey) -> bool:
+    """Tell whether a box knows a key by the version that its record names."""
+    body = box.ledger.find(kind="key.created", field="key_id", value=made.facts.key_id)[0].body
+    keys, version = boxes.keys_of(box), int(body["key_version"])
+    is_here = version in keys.versions("api-key-pepper")
+    return is_here and keys.hmac("api-key-pepper", made.text.encode(), version=version).hex() == body["secret_hmac"]
+
+
+def test_a_renewed_secret_ends_no_key_on_the_other_box(first: Site, second: Site) -> None:
+    before = make_key(first)
+    boxes.carry(first, second, name="two", peer="one")
+    boxes.keys_of(first).create("api-key-pepper")
+    after = make_key(first)
+
+    grown = boxes.grow(second, boxes.bundle(first, "two"), "one")
+    boxes.take(second, "one")
+
+    assert grown.pepper == "adopted"
+    assert fits(second, before)
+    assert fits(second, after)
+    assert second.ledger.find(kind="standby.pepper-adopted", limit=1)[0].body["versions"] == [2]
+    assert boxes.grow(second, boxes.bundle(first, "two"), "one").pepper == "kept"
+
+
+def test_a_secret_that_the_standby_renewed_while_it_served_comes_back_and_replaces_nothing(
+    first: Site, second: Site
+) -> None:
+    before = make_key(first)
+    boxes.carry(first, second, name="two", peer="one")
+    boxes.keys_of(second).create("api-key-pepper")
+    after = make_key(second)
+
+    boxes.carry(second, first, name="one", peer="two")
+
+    assert fits(first, before)
+    assert fits(first, after)
+
+
+def test_the_first_box_keeps_its_own_secret_whatever_the_standby_has(first: Site, second: Site) -> None:
+    made = make_key(first)
+
+    boxes.grow(first, boxes.bundle(second, "one"), "two")
+
+    assert fits(first, made)
+    assert not first.ledger.find(kind="standby.pepper-adopted")
+
+
+def test_a_version_that_was_destroyed_here_does_not_come_back(first: Site, second: Site) -> None:
+    boxes.carry(first, second, name="two", peer="one")
+    boxes.keys_of(first).create("api-key-pepper")
+    boxes.carry(first, second, name="two", peer="one")
+    gone = boxes.keys_of(second)
+    body = {"name": "api-key-pepper", "digests": [erasures.digest(gone.get("api-key-pepper", version=1).bytes)]}
+    second.ledger.append(erasures.DESTROYED, {**body, "files": [], "reason": "somebody left"})
+    gone.remove("api-key-pepper", 1)
+
+    boxes.carry(first, second, name="two", peer="one")
+
+    assert boxes.keys_of(second).versions("api-key-pepper") == (2,)
+
+
+def test_a_process_that_sees_no_key_file_keeps_what_came_for_one_that_does(
+    first: Site, second: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = make_key(first)
+    credentials = shutil.copytree(second.config.at.key_files, tmp_path / "credentials")
+    hidden = second.config.at.key_files.rename(tmp_path / "hidden")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+
+    assert boxes.grow(second, boxes.bundle(first, "two"), "one").pepper == "waits"
+    assert pepper.adopt_waiting(second.config, "one", ledger=second.ledger) == "waits"
+    boxes.take(second, "one")
+    assert not second.ledger.find(kind="standby.pepper-adopted")
+
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    hidden.rename(second.config.at.key_files)
+    assert pepper.adopt_waiting(second.config, "one", ledger=second.ledger) == "adopted"
+    assert fits(second, made)
+    assert pepper.adopt_waiting(second.config, "one", ledger=second.ledger) == "kept"
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        b"",
+        b"s" * 31,
+        b"s" * 37,
+        bytes(4) + b"s" * 32,
+        (2).to_bytes(4) + b"s" * 32 + (1).to_bytes(4) + b"s" * 32,
+        2 * ((1).to_bytes(4) + b"s" * 32),
+        b"".join(number.to_bytes(4) + b"s" * 32 for number in range(1, 66)),
+    ],
+    ids=lambda one: str(len(one)),
+)
+def test_a_sealed_secret_of_another_form_is_refused(first: Site, second: Site, secret: bytes) -> None:
+    pair = require_paired(first.config.at, "two")
+    untrusted = sealed.seal(secret, pair.peer.sealing, bundle.context(pair))
+
+    with pytest.raises(CiphertextError, match="does not read"):
+        pepper.adopt(second.config, untrusted, require_paired(second.config.at, "one"), ledger=second.ledger)
 
 
 def test_the_sealed_secret_opens_on_the_right_box_and_pairing_only(first: Site, second: Site, tmp_path: Path) -> None:
