@@ -33,7 +33,7 @@ from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.spool import REJECTED, Spool
 from appliance.config import Config
 from appliance.install.releases import InstalledReleases
-from appliance.install.supervisor import Supervisor, UnitFacts, UnitState, engine_of, which_of
+from appliance.install.supervisor import Supervisor, UnitFacts, UnitState, engine_of, is_booted_box, which_of
 from appliance.promote import breakglass
 from appliance.promote.reviews import open_reviews
 from appliance.registry.damaged import damaged
@@ -283,7 +283,9 @@ def _clock(config: Config, clock: Clock) -> Iterator[Sample]:
 def _network(config: Config, clock: Clock) -> Iterator[Sample]:
     found = nettest.published(config.at)
     if found is None:
-        return  # not on a box, or not yet in this boot
+        if is_booted_box(config):  # not yet in this boot, whose first minutes have none
+            yield _sample("sealift_network_test_age_seconds", max(clock.monotonic(), 0))
+        return
     yield _sample("sealift_network_test_failed", len(found.failed))
     yield _sample("sealift_network_test_age_seconds", max(clock.monotonic() - found.ticks, 0))
     for counter, packets in found.counters.items():

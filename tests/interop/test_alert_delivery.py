@@ -48,13 +48,16 @@ _IMPLICIT: Final = AlertsSection(**{**_SECURED.model_dump(), "mail_port": 465})
 _IPV6: Final = AlertsSection(mail_relay="fd00::25", mail_to=["it-duty@hospital.internal"])
 
 
-def rendered(name: str, given: AlertsSection, *, authority: Path = Path("/etc/sealift/mail-ca.pem")) -> str:
+def rendered(
+    name: str, given: AlertsSection, *, authority: Path = Path("/etc/sealift/mail-ca.pem"), gateways: int = 1
+) -> str:
     """Render as Ansible does."""
     surroundings = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - YAML
     surroundings.filters["to_json"] = json.dumps
     template = surroundings.from_string(next(_ROLES.glob(f"monitoring*/templates/{name}")).read_text())
     return template.render(
         sealift_alerts=given.model_dump(),
+        sealift_gateways=gateways,
         sealift_hostname="sealift.internal",
         sealift_mail_authority=str(authority),
         sealift_retention_days=90,
@@ -308,9 +311,11 @@ def test_alertmanager_accepts_every_form_of_its_configuration(tmp_path: Path, gi
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
+@pytest.mark.parametrize("gateways", [1, 3])
+def test_prometheus_accepts_its_configuration(tmp_path: Path, gateways: int) -> None:
     config = tmp_path / "prometheus.yml"
-    text = rendered("prometheus.yml.j2", _BOTH)
+    text = rendered("prometheus.yml.j2", _BOTH, gateways=gateways)
+    assert text.count("__metrics_path__: /metrics/gateway-") == gateways - 1
     config.write_text(text.replace("/etc/prometheus/sealift-rules.yml", str(RULES)))
 
     done = subprocess.run(["promtool", "check", "config", config], capture_output=True, text=True, check=False)

@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -217,3 +218,12 @@ def test_all_gateways_have_their_share() -> None:
     assert "proxy_next_upstream error;" in text
     assert "non_idempotent" not in text
     assert "proxy_next_upstream off;" in nginx.rendered()
+
+
+def test_each_gateway_is_read_by_itself() -> None:
+    text = nginx.rendered(gateways=3, monitoring=True)
+
+    read = re.findall(
+        r"location = /metrics/(gateway(?:-[0-9])?) {[^}]+proxy_pass http://unix:/run/sealift/(\S+).sock:/metrics;", text
+    )
+    assert read == 2 * [("gateway", "gateway"), ("gateway-2", "gateway-2"), ("gateway-3", "gateway-3")]

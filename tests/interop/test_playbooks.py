@@ -1,5 +1,6 @@
 """Our playbooks, run by the Ansible that a release brings: below a folder, with a stand-in for systemctl."""
 
+import json
 import os
 import re
 import subprocess
@@ -148,3 +149,55 @@ def test_where_an_install_was_cut_off_before_debians_packages_it_goes_on(box: Pa
 
     assert not [line for line in asked if line.startswith(("stop", "disable")) and "prometheus" in line]
     assert left(box) == STAYS
+
+
+def played(box: Path, role: str, begins: str, values: dict[str, object]) -> list[str]:
+    """Run a role's tasks from one on, below the folder; return what systemctl was asked, in turn."""
+    root, programs, asked = box / "root", box / "bin", box / "asked"
+    programs.mkdir(exist_ok=True)
+    (programs / "systemctl").write_text(_WATCHED.format(log=asked, root=root))
+    (programs / "systemctl").chmod(0o755)
+    asked.unlink(missing_ok=True)
+    text = (ANSIBLE / "roles" / role / "tasks/main.yml").read_text()
+    every = yaml.safe_load(re.sub(r"(?<=[\s'\[])/(etc|usr)/", rf"{root}/\1/", text))
+    names = [task["name"] for task in every]
+    play = {"hosts": "all", "connection": "local", "gather_facts": False, "tasks": every[names.index(begins) :]}
+    book = box / f"{role}.yml"
+    book.write_text(yaml.safe_dump([play]))
+    done = subprocess.run(
+        [
+            *[str(ansible()), "-i", str(ANSIBLE / "inventory/localhost.yml"), str(book)],
+            *["-e", f"ansible_python_interpreter={sys.executable}", "-e", json.dumps(values)],
+        ],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"), "ANSIBLE_HOME": str(box / "home")}
+        | {"PATH": f"{programs}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1"},
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return asked.read_text().splitlines() if asked.exists() else []
+
+
+def test_a_site_file_that_watches_no_more_stops_what_watched_once(box: Path) -> None:
+    ends = {"sealift_monitoring": False}
+
+    asked = played(box, "monitoring", "Stop what watched this box", ends)
+
+    (stopped,) = (line.split() for line in asked if line.startswith("disable"))
+    watchers = {f"{name}.service" for name in WATCHERS}
+    assert {"--now", "sealift-alerts.service", "sealift-metrics.service", *watchers} <= {*stopped}
+    assert not played(box, "monitoring", "Stop what watched this box", ends)
+
+
+def test_fewer_gateways_than_before_leave_none_that_starts_at_boot(box: Path) -> None:
+    wants = box / "root/etc/systemd/system/sealift.target.wants"
+    wants.mkdir(parents=True)
+    for number in (2, 3, 4):
+        (wants / f"sealift-gateway@{number}.socket").symlink_to("/etc/systemd/system/sealift-gateway@.socket")
+
+    asked = played(box, "units", "Look for further gateways that start at boot", {"sealift_gateways": 2})
+
+    (stopped,) = (line.split() for line in asked if line.startswith("disable"))
+    both = {f"sealift-gateway@{number}.{kind}" for number in (3, 4) for kind in ("socket", "service")}
+    assert {*stopped} == {"disable", "--quiet", "--now", *both}
