@@ -22,7 +22,7 @@ MOST: Final = 100
 _TEXT: Final = 300
 _SEVERITIES: Final = frozenset({"critical", "warning"})
 _WHAT: Final = "The alerts"
-_INSTANCES: Final = ("place", "model", "digest", "unit", "gpu_id", "part", "voter")
+_INSTANCES: Final = ("place", "model", "digest", "unit", "gpu_id", "part", "voter", "gateway")
 """Labels by which two alerts of one rule differ."""
 
 

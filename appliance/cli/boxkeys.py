@@ -1,5 +1,7 @@
 """`sealift box-keys`: the box's own keys, their versions, and the record of each change."""
 
+import fcntl
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -108,9 +110,9 @@ def _complete(context: typer.Context) -> None:
 
 @contextmanager
 def keyring_of(own: Context) -> Iterator[Keyring]:
-    """Yield what changes the keys of this box."""
+    """Yield what changes the keys of this box, to one command at a time."""
     has_systemd = is_booted_box(own.config)
-    with ledger_of(own) as ledger:
+    with ledger_of(own) as ledger, _alone(own):
         yield Keyring(
             own.config,
             ledger,
@@ -118,6 +120,25 @@ def keyring_of(own: Context) -> Iterator[Keyring]:
             reload=_reload if has_systemd else lambda: None,
             drop_ins=UNIT_FILES if has_systemd else None,
         )
+
+
+@contextmanager
+def _alone(own: Context) -> Iterator[None]:
+    """Keep two commands from changing keys at once, as the nightly retention and one that somebody types."""
+    try:
+        folder = os.open(own.config.at.key_files, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # whoever may not read it is told so by what comes next
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            own.say("another command is changing keys; this one goes on after it")
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _reload() -> None:

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from appliance.actions.pinned import plain_bytes
-from appliance.actions.standby import drilling, introducing, keeping, pepper, sending, status, taking
+from appliance.actions.standby import drilling, introducing, keeping, pepper, sending, status, stopping, taking
 from appliance.actions.standby.drilling import Drill
+from appliance.actions.standby.stopping import Followed
 from appliance.actions.standby.taking import TakenOver
 from appliance.cli import context as shared
 from appliance.cli import standby_lease
@@ -212,8 +213,11 @@ def _sync(
     if not peer:
         own.result({"sent": None, "grown": None, "taken": None}, "the site file names no other box to reach")
         return
-    with ledger_of(own) as ledger:
-        grown = sending.take_in(own.config, peer, ledger=ledger)
+    try:
+        with ledger_of(own) as ledger:
+            grown = sending.take_in(own.config, peer, ledger=ledger)
+    finally:  # a turn that failed brought records all the same, and the other box sends them once
+        stopped = _stopped(own, peer)
     secret = _secret(own, peer, pepper.KEPT if grown is None else grown.pepper)
     taken = _taken(own, peer) if grown is not None and grown.pair.relation is Relation.STANDBY else None
     with ledger_of(own) as ledger:
@@ -229,6 +233,7 @@ def _sync(
     lines = [f"{peer} has {sent.size} records of this box, {sent.start} before"]
     lines += [] if drilled is None else _drill_lines(drilled)
     lines += [] if grown is None else [f"holds {grown.size} records of {peer}, {grown.before} before"]
+    lines += [f"took over {stopped.count} stops of callers and ends of them"] if stopped.count else []
     own.result(facts, "\n".join([*lines, *([] if taken is None else [_taken_text(taken)])]) + _secret_text(secret))
     if secret is None:  # all else is done; this unit fails until a person did it
         raise pepper.waits(peer)
@@ -282,20 +287,33 @@ def _secret(own: Context, peer: str, done: str) -> tuple[str, ...] | None:
     Returns:
         The units that were started again; None where the secret waits for a person.
     """
-    with ledger_of(own) as ledger:
-        done = pepper.adopt_waiting(own.config, peer, ledger=ledger) if done != pepper.TAKEN else done
+    if done == pepper.KEPT:
+        with ledger_of(own) as ledger:
+            done = pepper.adopt_waiting(own.config, peer, ledger=ledger)
     if done == pepper.WAITS:
         return None
     if done == pepper.KEPT:
         return ()
     with keyring_of(own) as keyring:
-        return keyring.tell(pepper.PEPPER)
+        started = keyring.tell(pepper.PEPPER)
+    pepper.told(own.config, peer)
+    return started
 
 
 def _secret_text(told: tuple[str, ...] | None) -> str:
     if told is None:
         return "\n  the other box has a newer secret of API keys: run `sealift standby take` here, by hand, as root"
     return f"\n  API keys of the other box work here; started again: {', '.join(told)}" if told else ""
+
+
+def _stopped(own: Context, peer: str) -> Followed:
+    """Follow the other box's stops by what its mirror holds, whatever else goes wrong in this turn."""
+    with ledger_of(own) as ledger, promoter_of(own) as promoter:
+        followed = stopping.take_over(own.config, peer, ledger=ledger, promoter=promoter, clock=own.clock)
+    if followed.count:
+        with production_of(own) as here:
+            taking.settle(here, engines=False)
+    return followed
 
 
 def _taken(own: Context, peer: str) -> TakenOver:

@@ -1,9 +1,9 @@
 """Stops of callers from the other box of a pair, and their ends: taken over here, whatever else waits.
 
-Promises: a stop holds here as soon as its record came, whoever made it there and whether or not this box knows that
-person: it lets nobody do more than before. It ends here when it was that very stop which somebody lifted there, who
-counts on this box and is another person than the one who stopped. A stop that was made here is never ended by the end
-of another one.
+Promises: a caller who is stopped there is stopped here as soon as the record came, whoever made it and whether or not
+this box knows that person: it lets nobody do more than before. It ends here when it was that very stop which somebody
+lifted there, who counts on this box and is another person than the one who stopped. A caller has one stop at a time on
+a box: where this box's own holds, another one waits until that is lifted, so neither ends by the end of the other.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ class StopCarrying:
             canonical.text(leaf.body.get("name"), "name"),
         )
         if leaf.kind == STOPPED:
-            if is_known(self._books.ledger, leaf):
+            if caller in self._deeds.stopped() or is_known(self._books.ledger, leaf):
                 return False
             self._books.ledger.append(STOPPED, carried.marked(leaf, box))
             return True
@@ -61,7 +61,7 @@ class StopCarrying:
         if not ended:
             raise _refused("the stop that it ended is not with it")
         here = self._deeds.stopped().get(caller)
-        if here is None or identity(here) != identity(ended[0]):
+        if here is None or not is_same(here, ended[0]):
             return False
         who = people.require_active(str(leaf.body.get("person")))
         if who.id == here.body.get("person"):
@@ -70,10 +70,14 @@ class StopCarrying:
         return True
 
 
-def identity(stop: Leaf) -> str:
-    """Return what a stop has in common with its record on a paired box: the hash of the record that it was made by."""
+def is_same(one: Leaf, other: Leaf) -> bool:
+    """Tell whether records of two boxes are of one stop: one was taken over from the other, or both from a third."""
+    return bool(_hashes(one) & _hashes(other))
+
+
+def _hashes(stop: Leaf) -> frozenset[str]:
     mark: Any = stop.body.get(carried.FIELD)
-    return str(mark.get(_HASH)) if isinstance(mark, dict) else stop.hash
+    return frozenset({stop.hash, str(mark.get(_HASH))}) if isinstance(mark, dict) else frozenset({stop.hash})
 
 
 def is_known(ledger: Ledger, stop: Leaf) -> bool:

@@ -74,6 +74,10 @@ def mails(*, tried: str, failed: str) -> dict[str, str]:
 # Of each rule: series on which it fires, then series on which it does not; the second lie just below the threshold.
 SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "GatewayDown": ({'up{job="gateway"}': 0}, {'up{job="gateway"}': 1, 'up{job="host"}': 0}),
+    "GatewayMissing": (
+        {'up{job="gateway"}': 1, 'up{gateway="2",job="gateway"}': 0},
+        {'up{job="gateway"}': 0, 'up{gateway="2",job="gateway"}': 0},
+    ),
     "FactsDown": ({'up{job="host"}': 0}, {'up{job="host"}': 1, 'up{job="gateway"}': 0}),
     "PartUnreadable": (
         {'sealift_part_unreadable{part="trust"}': 1},

@@ -4,7 +4,8 @@ It goes sealed for the other box alone, with all its versions, each under its nu
 was made under. A standby takes those of the first box in place of its own, unless a key was made there under one of
 them, which would end. The first box takes only versions that it lacks, as after a renewal while the standby served.
 
-Sealed are the 32 bytes where version 1 is the only one, as releases of before read it; else of each version four bytes
+Sealed are the 32 bytes where version 1 is the only one, as releases of before read it (one of before seals its newest
+so, whatever its number); else of each version four bytes
 of its number, the high one first, and its 32 bytes, the lowest number first.
 """
 
@@ -35,6 +36,7 @@ TAKEN: Final = "adopted"
 WAITS: Final = "waits"
 WAITING: Final = "api-key-pepper.sealed"
 """Beside the mirror of the box that sealed it: what could not be taken yet, since this process may write no key."""
+UNNUMBERED: Final = 0
 _CREATED: Final = "key.created"
 _NUMBER_BYTES: Final = 4
 _EACH: Final = _NUMBER_BYTES + SECRET_BYTES
@@ -59,48 +61,63 @@ def sealed_for(config: Config, pair: Paired, keys: KeyProvider) -> bytes:
 def adopt(config: Config, untrusted: bytes, pair: Paired, *, ledger: Ledger) -> str:
     """Use the other box's versions of the pepper from now on.
 
+    What was sealed is kept until `told` was called, since units go by what they were started with: until then
+    `adopt_waiting` answers as if it had come again.
+
     Returns:
-        `KEPT` where nothing is news, `TAKEN` where something was, `WAITS` where this process may write no key: what was
-        sealed is kept then for `adopt_waiting`.
+        `KEPT` where nothing is news, `TAKEN` where units are to be told, `WAITS` where this process may write no key.
 
     Raises:
         CiphertextError: It does not open, or holds no keys.
-        ConflictError: An API key was made here under another secret of one number, or this box keeps its on a token.
+        ConflictError: An API key was made here under another secret of one number, or this box keeps its on a token,
+            or the other box is of a release that sends no numbers.
         KeyMissingError: This process may not read keys.
         LedgerUnavailableError: It could not be recorded; nothing was changed.
         StoreWriteError: It has to wait and could not be kept.
     """
+    if config.keys.provider == "token" and pair.is_first:
+        return KEPT
     if config.keys.provider == "token":
         raise ConflictError(
             what="the other box's secret of API keys cannot be taken",
             why="this box keeps its keys on a token, and no key made outside is used there",
             fix="give both boxes the same kind of keys: docs/operator/keys.md, PKCS#11",
         )
-    news = _news(config, _unpacked(sealed.unseal(untrusted, folder_of(config), bundle.context(pair))), pair, ledger)
-    waiting = mirror.folder_of(config.at, pair.peer) / WAITING
-    if not news:
-        _done(waiting)
+    found = _unpacked(sealed.unseal(untrusted, folder_of(config), bundle.context(pair)))
+    news, waiting = _news(config, found, pair, ledger), _waiting(config, pair)
+    if not news and not waiting.exists():
         return KEPT
+    if news:
+        _keep(waiting, untrusted)
     newest = config.at.key_files / f"{PEPPER}.v{open_keys(config).newest(PEPPER)}"
     try:
         # Before it is recorded: the unit that keeps a standby current sees no key file.
         owner = newest.stat()
     except OSError:
-        _keep(waiting, untrusted)
         return WAITS
+    if not news:
+        return TAKEN
     ledger.append(ADOPTED, {"peer": pair.peer.name, "origin": pair.peer.origin, "versions": sorted(news)})
     try:
         for version, secret in sorted(news.items()):
             _place(config.at.key_files / f"{PEPPER}.v{version}", secret, owner)
     except OSError as error:
-        _keep(waiting, untrusted)
         raise KeyMissingError(
             what="the secret of API keys cannot be written",
             why=error.strerror or "",
             fix=f"mend it, then run `sealift standby take {pair.peer.name}` as root",
         ) from error
-    _done(waiting)
     return TAKEN
+
+
+def told(config: Config, peer: str) -> None:
+    """Note that the units which use the secret were told of what was taken.
+
+    Raises:
+        PairingRefusedError: The box is not paired.
+    """
+    with suppress(OSError):  # then they are told again
+        _waiting(config, require_paired(config.at, peer)).unlink(missing_ok=True)
 
 
 def adopt_waiting(config: Config, peer: str, *, ledger: Ledger) -> str:
@@ -114,9 +131,7 @@ def adopt_waiting(config: Config, peer: str, *, ledger: Ledger) -> str:
     if pair.relation is not Relation.STANDBY:
         return KEPT
     try:
-        untrusted = plain_bytes(
-            mirror.folder_of(config.at, pair.peer) / WAITING, "what the other box sealed", limit=_MOST_SEALED
-        )
+        untrusted = plain_bytes(_waiting(config, pair), "what the other box sealed", limit=_MOST_SEALED)
     except MissingFileError:
         return KEPT
     return adopt(config, untrusted, pair, ledger=ledger)
@@ -139,6 +154,8 @@ def _news(config: Config, found: Mapping[int, bytes], pair: Paired, ledger: Ledg
     """
     own, gone = open_keys(config), erasures.recorded(ledger)
     here = own.versions(PEPPER)
+    if UNNUMBERED in found:
+        found = _numbered(found[UNNUMBERED], {version: own.get(PEPPER, version=version).bytes for version in here})
     found = {version: secret for version, secret in found.items() if erasures.digest(secret) not in gone}
     lacks = {version: secret for version, secret in found.items() if version not in here}
     if pair.is_first:
@@ -162,6 +179,25 @@ def _news(config: Config, found: Mapping[int, bytes], pair: Paired, ledger: Ledg
     return {**lacks, **others}
 
 
+def _numbered(secret: bytes, here: Mapping[int, bytes]) -> dict[int, bytes]:
+    """Return a secret without a number under the number that it has: a release of before sends its newest so.
+
+    Raises:
+        ConflictError: There are several here, and it is none of them.
+    """
+    digest = sha256_hex(secret)
+    for version, own in here.items():
+        if same(sha256_hex(own), digest):
+            return {version: secret}
+    if len(here) > 1:
+        raise ConflictError(
+            what="the other box's secret of API keys cannot be taken",
+            why="it was renewed, and a release of before does not say which version this one is",
+            fix="install this release there, too, then make the bundle anew",
+        )
+    return {1: secret}
+
+
 def _packed(versions: Mapping[int, bytes]) -> bytes:
     if set(versions) == {1}:
         return versions[1]
@@ -170,7 +206,7 @@ def _packed(versions: Mapping[int, bytes]) -> bytes:
 
 def _unpacked(untrusted: bytes) -> dict[int, bytes]:
     if len(untrusted) == SECRET_BYTES:
-        return {1: untrusted}
+        return {UNNUMBERED: untrusted}
     parts = [untrusted[at : at + _EACH] for at in range(0, len(untrusted), _EACH)]
     found = {int.from_bytes(part[:_NUMBER_BYTES]): part[_NUMBER_BYTES:] for part in parts}
     is_whole = 0 < len(parts) <= _MOST and len(untrusted) % _EACH == 0
@@ -201,6 +237,5 @@ def _keep(waiting: Path, untrusted: bytes) -> None:
         ) from error
 
 
-def _done(waiting: Path) -> None:
-    with suppress(OSError):
-        waiting.unlink(missing_ok=True)
+def _waiting(config: Config, pair: Paired) -> Path:
+    return mirror.folder_of(config.at, pair.peer) / WAITING

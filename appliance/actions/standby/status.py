@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from appliance.actions.standby import stopping
 from appliance.actions.standby.forked import IMPORTED
 from appliance.actions.standby.taking import KINDS, begin
 from appliance.audit.client import OfflineLedger
@@ -24,7 +25,7 @@ class Box:
     Attributes:
         mirrored: How many of its records are here.
         brought: When the last bundle that brought any was taken; empty for never.
-        waiting: How many of its decisions are in the mirror and not taken over.
+        waiting: How many of its decisions are in the mirror and not taken over; stops of callers, too.
         held_back: Its file of thresholds that is not taken over; until then the stricter of both boxes' hold here.
     """
 
@@ -93,7 +94,7 @@ def _box(config: Config, pair: Paired, *, ledger: Ledger, clock: Clock) -> Box:
 
 
 def _waiting(copy: Ledger, ledger: Ledger, pair: Paired) -> int:
-    start, count = begin(ledger, pair.peer.origin), 0
+    start, count = begin(ledger, pair.peer.origin), len(stopping.waiting(copy, ledger))
     while page := copy.leaves(start, _PAGE, kinds=KINDS):
         count += sum(not carried.is_here(ledger, leaf.body, KINDS) for leaf in page)
         start = page[-1].sequence + 1

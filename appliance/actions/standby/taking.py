@@ -88,8 +88,8 @@ def take_over(config: Config, peer: str, *, ledger: Ledger, promoter: PromoterCl
     """
     box = require_paired(config.at, peer, Relation.STANDBY).peer
     copy = OfflineLedger.of_folder(mirror.folder_of(config.at, box), clock=clock)
-    stops = stopping.take(copy, box, ledger=ledger, promoter=promoter)
-    counts = {"person": 0, "promotion": 0, "approval": 0, "key": 0, "stop": stops}
+    counts = {"person": 0, "promotion": 0, "approval": 0, "key": 0}
+    counts["stop"] = stopping.follow(copy, box, ledger=ledger, promoter=promoter).count
     waits, start, passed = "", begin(ledger, box.origin), 0
     for leaf in _leaves(copy, start):
         start = leaf.sequence
@@ -103,8 +103,9 @@ def take_over(config: Config, peer: str, *, ledger: Ledger, promoter: PromoterCl
         start += 1
         counts[leaf.kind.partition(".")[0]] += int(taken)
         passed += int(not taken and leaf.kind in EVENTS and not carried.is_here(ledger, leaf.body, KINDS))
-    ended, stopped = stopping.end(copy, box, ledger=ledger, promoter=promoter)
-    counts["stop"] += ended
+    # Again: whoever ended one may have come with the people.
+    stops = stopping.follow(copy, box, ledger=ledger, promoter=promoter)
+    counts["stop"] += stops.count
     if waits:
         _hold_back(copy, start, box, ledger=ledger, promoter=promoter)
     if passed or any(counts.values()):
@@ -120,7 +121,7 @@ def take_over(config: Config, peer: str, *, ledger: Ledger, promoter: PromoterCl
         next=start,
         waits=waits,
         held_back="" if held is None else str(held.body.get("name")),
-        stopped=stopped,
+        stopped=stops.stay,
     )
 
 

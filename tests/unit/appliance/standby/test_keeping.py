@@ -150,7 +150,11 @@ def test_a_renewed_secret_ends_no_key_on_the_other_box(first: Site, second: Site
     assert fits(second, before)
     assert fits(second, after)
     assert second.ledger.find(kind="standby.pepper-adopted", limit=1)[0].body["versions"] == [2]
+    # Until the units were told, as after a cut.
+    assert boxes.grow(second, boxes.bundle(first, "two"), "one").pepper == "adopted"
+    pepper.told(second.config, "one")
     assert boxes.grow(second, boxes.bundle(first, "two"), "one").pepper == "kept"
+    assert len(second.ledger.find(kind="standby.pepper-adopted")) == 2  # one for each version
 
 
 def test_a_secret_that_the_standby_renewed_while_it_served_comes_back_and_replaces_nothing(
@@ -207,7 +211,43 @@ def test_a_process_that_sees_no_key_file_keeps_what_came_for_one_that_does(
     hidden.rename(second.config.at.key_files)
     assert pepper.adopt_waiting(second.config, "one", ledger=second.ledger) == "adopted"
     assert fits(second, made)
+    assert pepper.adopt_waiting(second.config, "one", ledger=second.ledger) == "adopted"  # units go by the old one
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(shutil.copytree(second.config.at.key_files, tmp_path / "new")))
+    hidden = second.config.at.key_files.rename(tmp_path / "hidden")
+    assert pepper.adopt_waiting(second.config, "one", ledger=second.ledger) == "waits"
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    hidden.rename(second.config.at.key_files)
+    pepper.told(second.config, "one")
     assert pepper.adopt_waiting(second.config, "one", ledger=second.ledger) == "kept"
+
+
+def as_before(box: Site, peer: str) -> bytes:
+    """Return the newest secret sealed as a release of before does it: without a number."""
+    pair = require_paired(box.config.at, peer)
+    return sealed.seal(boxes.keys_of(box).get("api-key-pepper").bytes, pair.peer.sealing, bundle.context(pair))
+
+
+def test_a_release_of_before_that_renewed_its_secret_overwrites_no_version(first: Site, second: Site) -> None:
+    before = make_key(first)
+    boxes.carry(first, second, name="two", peer="one")
+    boxes.keys_of(first).create("api-key-pepper")
+    boxes.carry(first, second, name="two", peer="one")
+    pair = require_paired(second.config.at, "one")
+
+    assert pepper.adopt(second.config, as_before(first, "two"), pair, ledger=second.ledger) == "adopted"
+    pepper.told(second.config, "one")
+    assert pepper.adopt(second.config, as_before(first, "two"), pair, ledger=second.ledger) == "kept"
+    boxes.keys_of(first).create("api-key-pepper")
+    with pytest.raises(ConflictError, match="cannot be taken"):
+        pepper.adopt(second.config, as_before(first, "two"), pair, ledger=second.ledger)
+    assert fits(second, before)
+
+
+def test_a_first_box_with_its_keys_on_a_token_takes_all_else(first: Site, second: Site) -> None:
+    keys = first.config.keys.model_copy(update={"provider": "token"})
+    config = first.config.model_copy(update={"keys": keys})
+
+    assert pepper.adopt(config, b"sealed", require_paired(first.config.at, "two"), ledger=first.ledger) == "kept"
 
 
 @pytest.mark.parametrize(

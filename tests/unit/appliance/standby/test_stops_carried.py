@@ -1,7 +1,10 @@
 """A caller that people stopped on one box is stopped on the other, whatever else waits, until people there free it."""
 
+from pathlib import Path
+
 import pytest
 
+from appliance.actions.standby import status, stopping
 from appliance.actions.standby.taking import TakenOver
 from appliance.errors import ApprovalRefusedError, UnknownPersonError
 from appliance.promote.reviews import FREED, STOPPED, stopped_callers
@@ -70,16 +73,34 @@ def test_what_people_freed_where_it_came_to_is_free_where_it_was_stopped(first: 
     assert not stopped_callers(second.ledger)
 
 
-def test_the_end_of_another_stop_frees_nobody(first: Site, second: Site) -> None:
+def test_a_stop_of_each_box_is_ended_by_itself(first: Site, second: Site) -> None:
     over(first, second)
-    stop(second)
-    stop(first)
-    free(first)
+    stop(second, BEN.id)
+    stop(first, ANA.id)
 
+    assert over(first, second).stops == 0  # it is stopped here, by this box's own
+    with pytest.raises(UnknownPersonError):
+        free(second, BEN.id)  # who made it
+    free(first, BEN.id)
     taken = over(first, second)
 
     assert (taken.stops, taken.stopped) == (0, ())
-    assert list(stopped_callers(second.ledger)) == [KEY]
+    assert [leaf.body["person"] for leaf in stopped_callers(second.ledger).values()] == [BEN.id]
+    assert back(first, second).stops == 1  # and holds there, too
+    free(second, ANA.id)
+    assert back(first, second).stops == 1
+    assert not stopped_callers(first.ledger)
+    assert not stopped_callers(second.ledger)
+
+
+def test_where_one_stop_ends_and_another_holds_the_other_comes_at_once(first: Site, second: Site) -> None:
+    stop(first)
+    over(first, second)
+    free(first)
+    stop(first, BEN.id)
+
+    assert over(first, second).stops == 2
+    assert [leaf.body["person"] for leaf in stopped_callers(second.ledger).values()] == [BEN.id]
 
 
 def test_an_end_by_somebody_who_is_not_known_here_waits_for_that_person(first: Site, second: Site) -> None:
@@ -116,12 +137,36 @@ def test_the_promoter_takes_no_end_without_its_stop_or_by_whoever_stopped(first:
     assert list(stopped_callers(second.ledger)) == [KEY]
 
 
-def test_a_box_set_up_anew_stops_whom_the_lost_one_stopped(
-    first: Site, second: Site, tmp_path_factory: pytest.TempPathFactory
+@pytest.mark.parametrize("freed_on", ["new", "two"])
+def test_a_box_set_up_anew_stops_whom_the_lost_one_stopped_until_that_ends_on_either(
+    first: Site, second: Site, tmp_path: Path, freed_on: str
 ) -> None:
     stop(first)
     over(first, second)
-    new = boxes.set_up_anew(second, tmp_path_factory.mktemp("new"))
+    new = boxes.set_up_anew(second, tmp_path / "new")
 
     assert boxes.carry(second, new, name="new", peer="two").stops == 1
     assert list(stopped_callers(new.ledger)) == [KEY]
+    if freed_on == "new":
+        free(new)
+        assert boxes.carry(new, second, name="two", peer="new").stops == 1
+    else:
+        free(second)
+        assert boxes.carry(second, new, name="new", peer="two").stops == 1
+    assert not stopped_callers(new.ledger)
+    assert not stopped_callers(second.ledger)
+
+
+def test_a_turn_that_failed_lets_the_next_one_stop_whom_it_brought(first: Site, second: Site) -> None:
+    stop(first)
+    boxes.grow(second, boxes.bundle(first, "two"), "one")
+    assert status.read(second.config, ledger=second.ledger, clock=second.clock)[0].waiting >= 1
+
+    followed = stopping.take_over(
+        second.config, "one", ledger=second.ledger, promoter=second.client, clock=second.clock
+    )
+
+    assert (followed.count, followed.stay) == (1, ())
+    assert list(stopped_callers(second.ledger)) == [KEY]
+    before = stopping.take_over(first.config, "two", ledger=first.ledger, promoter=first.client, clock=first.clock)
+    assert before.count == 0  # nothing was ever brought there
