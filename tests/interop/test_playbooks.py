@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,7 @@ def test_where_an_install_was_cut_off_before_debians_packages_it_goes_on(box: Pa
     assert left(box) == STAYS
 
 
-def played(box: Path, role: str, begins: str, values: dict[str, object]) -> list[str]:
+def played(box: Path, role: str, begins: str, values: Mapping[str, object]) -> list[str]:
     """Run a role's tasks from one on, below the folder; return what systemctl was asked, in turn."""
     root, programs, asked = box / "root", box / "bin", box / "asked"
     programs.mkdir(exist_ok=True)
