@@ -68,6 +68,7 @@ class Running:
     admission: Admission
     batches: Runner
     samples: Samples
+    watch: DisconnectWatch
 
     def close(self) -> None:
         """Record what is still counted and drop the engines' connections.
@@ -217,6 +218,7 @@ def create_app(
         admission=admission,
         samples=samples,
         batches=batches,
+        watch=beginning.watch,
     )
     return app
 

@@ -20,9 +20,10 @@ from appliance.gateway.auth import ApiKey
 from appliance.gateway.calls import EngineCall
 from appliance.gateway.classification import decide
 from appliance.gateway.disconnect import DisconnectWatch
-from appliance.gateway.exchange import Exchange, Facts, Witnesses
+from appliance.gateway.exchange import CALLER_LEFT, Exchange, Facts, Witnesses
 from appliance.gateway.identity import user_hash
 from appliance.gateway.limits import at_once
+from appliance.gateway.problems import Problem
 from appliance.gateway.quotas import Held, Quotas
 from appliance.gateway.record import Intent
 from appliance.gateway.routing import Route, Routes
@@ -167,6 +168,7 @@ class Beginning:
             witnesses=self.witnesses,
         )
         exchange.when_whole(question.keep)
+        exchange.stops_with(lambda: self.watch.is_ending)
         return exchange, place
 
     def settle(self, held: Held | None, tokens: int | None, delivered: str) -> None:
@@ -188,15 +190,20 @@ class Beginning:
         line = self.routes.lines().line_of(route.model_digest)
         most = at_once(come.key.tier, self.limits.key_concurrent_requests)
         watch = partial(self.watch.watch, come.environ)
-        place = self.admission.take(
-            wish,
-            watch,
-            caller=come.key.key_id,
-            most=most,
-            line=line,
-            model=route.name,
-            kind=f"{question.endpoint} {route.name}{f' x{question.prompts}' if question.prompts > 1 else ''}",
-        )
+        try:
+            place = self.admission.take(
+                wish,
+                watch,
+                caller=come.key.key_id,
+                most=most,
+                line=line,
+                model=route.name,
+                kind=f"{question.endpoint} {route.name}{f' x{question.prompts}' if question.prompts > 1 else ''}",
+            )
+        except Problem as problem:
+            if problem.status == CALLER_LEFT and self.watch.is_ending:
+                raise problems.ending() from None
+            raise
         if place.position:
             try:
                 self.require_still(come, route)

@@ -60,6 +60,21 @@ class DisconnectWatch:
         self._lock = threading.Lock()
         self._watched: dict[int, Callable[[], None]] = {}
         self._epoll: select.epoll | None = None
+        self._is_ending = False
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether `end` was called: a caller who seems to have left may still be there."""
+        return self._is_ending
+
+    def end(self) -> None:
+        """Call back for every watched caller and for whoever comes after: this process waits for no answer any more."""
+        with self._lock:
+            self._is_ending = True
+            waiting = list(self._watched.values())
+            self._watched.clear()
+        for on_gone in waiting:
+            on_gone()
 
     def watch(self, environ: Mapping[str, Any], on_gone: Callable[[], None]) -> Callable[[], None]:
         """Watch the caller's socket; return what ends it, which must be called before the socket is closed."""
@@ -67,6 +82,9 @@ class DisconnectWatch:
         if caller is None:
             return lambda: None
         descriptor = caller.fileno()
+        if self._is_ending:
+            on_gone()
+            return lambda: None
         with self._lock:
             epoll = self._started()
             self._watched[descriptor] = on_gone

@@ -16,10 +16,11 @@ from appliance.gateway.assembly import Assembly
 from appliance.gateway.calls import Delivery, EngineCall
 from appliance.gateway.logs import Event, Log
 from appliance.gateway.metrics import Metrics
-from appliance.gateway.problems import Problem, from_error
+from appliance.gateway.problems import Problem, ending, from_error
 from appliance.gateway.reading import Usage
 from appliance.gateway.record import Ending, Outcome, Recorder, Recording
 from appliance.gateway.samples import Samples
+from appliance.gateway.wellness import never
 from appliance.phi.vault import SealedTokens
 from media.clock import Clock
 from media.errors import SealiftError
@@ -88,6 +89,7 @@ class Exchange:
         self._release = release
         self._settle = settle
         self._witnesses = witnesses
+        self._is_ending: Callable[[], bool] = never
         self._keep: Callable[[], None] = lambda: None
         self._assembly: Delivery | None = None
         self._ttft_seconds: float | None = None
@@ -136,6 +138,10 @@ class Exchange:
         """Let `keep` be called when the answer is whole and its outcome durable."""
         self._keep = keep
 
+    def stops_with(self, is_ending: Callable[[], bool]) -> None:
+        """Let `is_ending` tell whether calls are cancelled since this process stops, and not since callers left."""
+        self._is_ending = is_ending
+
     def first_token(self) -> None:
         """Note the time to the first token of a stream."""
         if self._ttft_seconds is None:
@@ -156,7 +162,10 @@ class Exchange:
         """Record that no whole answer could be given; return what the caller is told, if still there."""
         if self._is_refused:
             return from_error(error)
-        if self.call.is_cancelled or (isinstance(error, Problem) and error.status == CALLER_LEFT):
+        has_left = self.call.is_cancelled or (isinstance(error, Problem) and error.status == CALLER_LEFT)
+        if has_left and self._is_ending():
+            error = ending()
+        elif has_left:
             self.abandon()
             return Problem(CALLER_LEFT, "caller_left", "The caller left.", recorded=True)
         if not isinstance(error, SealiftError | Problem):

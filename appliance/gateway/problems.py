@@ -200,6 +200,16 @@ def waited_too_long(retry_after_seconds: float) -> Problem:
     return Problem(503, "queue_timeout", message, retry_after_seconds=max(retry_after_seconds, 1.0))
 
 
+def ending() -> Problem:
+    """Return what a caller is told whose answer takes longer than a gateway that stops may wait for it."""
+    return Problem(
+        503,
+        "stopping",
+        "The service is being stopped or started again, and the answer did not end in time.",
+        retry_after_seconds=2.0,
+    )
+
+
 def caller_left() -> Problem:
     """Return what is recorded of a caller that left while it waited."""
     return Problem(499, "caller_left", "The caller left.")

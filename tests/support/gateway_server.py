@@ -93,11 +93,13 @@ def gateway_server(
     database: DatabaseSection | None = None,
     beside: Server | None = None,
     core: int | None = None,
+    graceful_seconds: int | None = None,
 ) -> Iterator[Server]:
     """Run everything until the block ends: the first of the site's gateways, the ledger apart where that is wanted.
 
     `beside` names another node of the same site, whose keys and whose database this one has. On its box the unit
-    keeps a gateway to one `core`; without, it runs where there is room.
+    keeps a gateway to one `core`; without, it runs where there is room. It waits for its answers when it stops for
+    `graceful_seconds`, or as its configuration says.
     """
     with ledger_site(folder, database=database) as site, free_port() as metrics_port:
         if beside is not None:
@@ -121,7 +123,13 @@ def gateway_server(
                 metrics_port=metrics_port,
                 key=beside.key if beside is not None else "",
                 stderr=folder / "gateway.log",
-                process=_start(site, (listener, unix, of_page), folder / "gateway.log", core=core),
+                process=_start(
+                    site,
+                    (listener, unix, of_page),
+                    folder / "gateway.log",
+                    core=core,
+                    graceful_seconds=graceful_seconds,
+                ),
                 listeners=(listener, unix, of_page),
                 ledger=ledger if isinstance(ledger, subprocess.Popen) else None,
             )
@@ -178,13 +186,20 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 
 
 def _start(
-    site: LedgerSite, listeners: Sequence[socket.socket], log: Path, *, core: int | None = None
+    site: LedgerSite,
+    listeners: Sequence[socket.socket],
+    log: Path,
+    *,
+    core: int | None = None,
+    graceful_seconds: int | None = None,
 ) -> subprocess.Popen[bytes]:
     numbers = ",".join(str(one.fileno()) for one in listeners)
     gunicorn = ["-m", "gunicorn", "--config", "python:appliance.gateway.gunicorn_conf", "appliance.gateway.wsgi:app"]
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     if core is not None:
         kept[CORE] = str(core)
+    if graceful_seconds is not None:
+        kept["GUNICORN_CMD_ARGS"] = f"--graceful-timeout {graceful_seconds}"
     with log.open("wb") as stderr:
         return subprocess.Popen(
             [sys.executable, "-c", _ACTIVATE, numbers, *gunicorn],

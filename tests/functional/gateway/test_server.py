@@ -375,6 +375,32 @@ def test_a_gateway_that_is_told_to_stop_lets_answers_come_to_their_ends(tmp_path
         assert [one["outcome"] for one in server.outcomes()] == ["ok", "ok"]
 
 
+@pytest.mark.slow
+def test_answers_that_do_not_end_in_time_end_with_an_error_that_says_so_and_are_recorded(tmp_path: Path) -> None:
+    """Scenario: a restart while a slow model writes for minutes, and others wait for its one place."""
+    with gateway_server(tmp_path, limits="concurrent_requests = 2\nqueue_length = 4", graceful_seconds=5) as server:
+        hold = threading.Event()
+        server.engine.script = Script(hold=hold)
+        streamed, whole = (_raw(server, {"stream": stream}) for stream in (True, False))
+        deadline = time.monotonic() + 30
+        while len(server.engine.asked) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        waiting = _raw(server, {"stream": False})
+        time.sleep(0.5)
+
+        server.process.send_signal(signal.SIGTERM)
+        answers = [_rest(streamed), _rest(whole), _rest(waiting)]
+
+        assert server.process.wait(30) == 0
+        assert all(b'"code":"stopping"' in answer.replace(b": ", b":") for answer in answers), answers
+        assert answers[0].startswith(b"HTTP/1.1 200")
+        assert answers[0].endswith(b"\r\n0\r\n\r\n")
+        assert all(answer.startswith(b"HTTP/1.1 503") and b"retry-after: 2" in answer.lower() for answer in answers[1:])
+        assert [(one["outcome"], one["status"]) for one in server.outcomes()] == 2 * [("error", 503)]
+        hold.set()
+
+
 def _rest(connection: socket.socket) -> bytes:
     """Return all that comes until the other side closes."""
     connection.settimeout(30)
