@@ -208,13 +208,10 @@ def test_routes_that_the_gateway_does_not_use_are_shut(served: Served, route: st
 
 
 def test_vllms_own_measures_can_be_read_at_its_door(served: Served) -> None:
-    told = subprocess.run(
-        ["curl", "-s", "--unix-socket", served.socket, "http://engine/metrics"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    told = _measures(served)
 
     for name in ("num_requests_running", "kv_cache_usage_perc", "time_to_first_token_seconds_bucket"):
-        assert f"vllm:{name}" in told.stdout
+        assert f"vllm:{name}" in told
 
 
 def test_the_gateway_tells_what_only_vllm_knows_by_the_versions_own_name(served: Served) -> None:
@@ -232,6 +229,23 @@ def test_the_gateway_tells_what_only_vllm_knows_by_the_versions_own_name(served:
     made = re.search(rf"^vllm:generation_tokens_total{re.escape(own)} ([0-9.e+-]+)$", told, re.MULTILINE)
     assert made is not None
     assert float(made[1]) > 0
+
+    for histogram in ("time_to_first_token_seconds", "e2e_request_latency_seconds"):
+        assert _edges(told, histogram) == _edges(_measures(served), histogram), histogram
+
+
+def _measures(served: Served) -> str:
+    """Return what vLLM itself tells at its door."""
+    return subprocess.run(
+        ["curl", "-s", "--unix-socket", served.socket, "http://engine/metrics"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+
+
+def _edges(told: str, histogram: str) -> list[float]:
+    found = re.findall(rf'^vllm:{histogram}_bucket{{[^}}]*le="([^"]+)"', told, re.MULTILINE)
+    assert found, histogram
+    return sorted({float(edge) for edge in found})
 
 
 def test_its_processes_reach_nobody_and_log_no_prompt(served: Served) -> None:

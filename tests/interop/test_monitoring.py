@@ -12,7 +12,7 @@ from appliance.audit.memory import MemoryLedger
 from appliance.config import Config, PlacesSection, ServiceSection
 from appliance.observe.metrics import create_metrics_app
 from media.clock import SystemClock
-from tests.support.monitoring import RULES, rules, yaml
+from tests.support.monitoring import RULES, dashboard, rules, yaml
 
 pytestmark = [
     pytest.mark.interop,
@@ -262,6 +262,33 @@ def test_a_unit_that_is_tried_again_and_again_is_one_alert_and_not_many(tmp_path
     }
 
     done = run(tmp_path, [goes_on])
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_can_ask_whatever_the_dashboard_asks(tmp_path: Path) -> None:
+    asked = [one["expr"] for panel in dashboard()["panels"] for one in panel["targets"]]
+    rows = [{"record": f"panel:{number}", "expr": expression} for number, expression in enumerate(asked)]
+    given = tmp_path / "panels.yml"
+    given.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rows}]}))
+
+    done = subprocess.run(["promtool", "check", "rules", given], capture_output=True, text=True, check=False)
+
+    assert len(asked) > 40
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_cards_that_two_gateways_tell_of_are_one_on_the_dashboard_and_in_alerts(tmp_path: Path) -> None:
+    """Each gateway tells the figures of every card; matched one by one they would be many to many: an error."""
+    told = {name.replace("{", f"{{{label}"): value for label in ("", 'gateway="2",') for name, value in gpu(99).items()}
+    panels = [one["expr"] for panel in dashboard()["panels"] for one in panel["targets"]]
+    (share,) = (one for one in panels if "sealift_gpu_memory_total_bytes" in one)
+    both = case("GpuMemoryCritical", told, fires=True)
+    both["promql_expr_test"].append(
+        {"expr": share, "eval_time": "5m", "exp_samples": [{"labels": '{gpu_id="0"}', "value": 0.99}]}
+    )
+
+    done = run(tmp_path, [both])
 
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -375,7 +375,6 @@ def test_a_gateway_that_is_told_to_stop_lets_answers_come_to_their_ends(tmp_path
         assert [one["outcome"] for one in server.outcomes()] == ["ok", "ok"]
 
 
-@pytest.mark.slow
 def test_answers_that_do_not_end_in_time_end_with_an_error_that_says_so_and_are_recorded(tmp_path: Path) -> None:
     """Scenario: a restart while a slow model writes for minutes, and others wait for its one place."""
     with gateway_server(tmp_path, limits="concurrent_requests = 2\nqueue_length = 4", graceful_seconds=5) as server:
