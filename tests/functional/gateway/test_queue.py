@@ -64,7 +64,9 @@ def test_requests_wait_leave_and_are_served_in_turn(tmp_path: Path) -> None:
                     b"Authorization: Bearer %b\r\n\r\n%b" % (len(content), server.key.encode(), content)
                 )
                 _wait_for(lambda: _depth(server) == 2)
+                left = time.monotonic()
             _wait_for(lambda: _depth(server) == 1)
+            assert time.monotonic() - left < 1
             hopeless = _ask(server, X_Sealift_Max_Wait="0")
             hold.set()
             answers = [first.result(60), second.result(60)]
