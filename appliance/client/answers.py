@@ -19,11 +19,30 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A function that the model wants called.
+
+    Attributes:
+        id: What the message with the function's answer names (`tool_call_id`).
+        name: The function.
+        arguments: JSON, as the model wrote it; part of it where the answer was cut at `max_tokens`.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as `tool_calls` of an assistant's message has it, so that it goes back with the conversation."""
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """One answer.
 
     Attributes:
-        content: The text.
+        content: The text; mostly empty where functions are called.
         model: The name of the version that answered.
         finish_reason: `stop`, `length` (cut at `max_tokens`) or `tool_calls`.
         usage: None where nobody counted.
@@ -31,6 +50,7 @@ class Answer:
         request_id: `sealift prove` finds the record by it.
         model_version: The digest of the version that answered.
         thoughts: What the model thought aloud before it, where it does.
+        tool_calls: The functions that the model wants called, in its order; none where it answers by itself.
     """
 
     content: str
@@ -41,6 +61,7 @@ class Answer:
     request_id: str
     model_version: str
     thoughts: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
 
     @property
     def is_cut(self) -> bool:
@@ -101,9 +122,26 @@ def answer_of(untrusted: object, headers: Mapping[str, str], *, latency_ms: int)
             request_id=request_id,
             model_version=header_of(headers, "x-model-version"),
             thoughts=_text(said.get("reasoning_content") or ""),
+            tool_calls=calls_of(said.get("tool_calls")),
         )
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise not_an_answer(request_id) from error
+
+
+def calls_of(untrusted: Any) -> tuple[ToolCall, ...]:
+    """Read calls of functions; none where there are none.
+
+    Raises:
+        TypeError, KeyError: They are none.
+    """
+    return tuple(
+        ToolCall(
+            id=_text(one["id"]),
+            name=_text(one["function"]["name"]),
+            arguments=_text(one["function"]["arguments"]),
+        )
+        for one in untrusted or ()
+    )
 
 
 def usage_of(untrusted: Any) -> Usage | None:

@@ -1,10 +1,12 @@
 """One question over HTTP, asked again where that helps: never an answer that began, and never longer than agreed.
 
 Asked again are failures to connect, time-outs, 429 and 5xx, unless the service says `x-should-retry: false` (D15, X38).
-The wait grows from 2 to 30 seconds; a `Retry-After` of up to two minutes is kept to instead.
+The wait grows from 2 to 30 seconds; a `Retry-After` of up to two minutes is kept to instead. Who says a longer one is
+not asked again, and never sooner than it said: the error tells when.
 """
 
 import json
+import math
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -85,7 +87,8 @@ class Asking:
         """Return the response to a question, its body unread; the caller reads and releases it.
 
         Raises:
-            ServiceError: It was refused, or the service could not be reached, also the last time.
+            ServiceError: It was refused, or the service could not be reached, also the last time; or it says to come
+                again later than this waits for.
         """
         headers = self._headers | ({"x-sealift-user": user} if user else {})
         content = json.dumps(body).encode()
@@ -103,7 +106,8 @@ class Asking:
                     return response
                 failed, wait = refused(response), _asked_to_wait(response.headers)
                 drop(response)
-            if not failed.may_be_asked_again or attempt == self._attempts:
+            is_long = wait is not None and wait > _LONGEST_ASKED_SECONDS
+            if not failed.may_be_asked_again or attempt == self._attempts or is_long:
                 raise failed
             self._sleep(wait if wait is not None else min(_LEAST_SECONDS * 2 ** (attempt - 1), _MOST_SECONDS))
 
@@ -140,11 +144,12 @@ def refused(response: urllib3.BaseHTTPResponse) -> ServiceError:
         of = f" ({printable(error['param'])[:64]})" if error.get("param") else ""
     except (ValueError, KeyError, TypeError, AttributeError, HTTPError):
         message, code, of = "", "", ""
-    again = response.status in {408, 429} or response.status >= 500
+    again, wait = response.status in {408, 429} or response.status >= 500, _asked_to_wait(response.headers)
+    waiting = f"ask again in {math.ceil(wait)} s" if wait else "wait and ask again"
     return ServiceError(
         what="the service refused the request" if response.status < 500 else "the service could not answer",
         why=f"HTTP {response.status}{f', {code}{of}' if code else ''}{f': {message}' if message else ''}",
-        fix="wait and ask again" if again else _FIXES.get((response.status, code), "see docs/api.md for the code"),
+        fix=waiting if again else _FIXES.get((response.status, code), "see docs/api.md for the code"),
         request_id=header_of(response.headers, "x-request-id"),
         http_status=response.status,
         service_code=code,
@@ -189,4 +194,4 @@ def _asked_to_wait(headers: Mapping[str, str]) -> float | None:
         )
     except (KeyError, ValueError):
         return None
-    return seconds if 0 <= seconds <= _LONGEST_ASKED_SECONDS else None
+    return seconds if 0 <= seconds < math.inf else None

@@ -90,10 +90,10 @@ class InferenceClient:
         )
 
     def chat(self, messages: Sequence[Mapping[str, Any]], **parameters: Any) -> Answer:
-        """Ask with a whole conversation; parameters are those of docs/api.md.
+        """Ask with a whole conversation; parameters are those of docs/api.md, for one answer.
 
         Raises:
-            ServiceError: It could not be answered.
+            ServiceError: It could not be answered, or `n` asks for several answers; then nothing was sent.
         """
         body = {"model": self._model, "messages": [dict(one) for one in messages], **parameters}
         return whole_answer(self._asking, body, user=self._user)
@@ -102,7 +102,7 @@ class InferenceClient:
         """Ask one question and get the answer as it is written; the defaults are those of `complete`.
 
         Raises:
-            ServiceError: It was refused before it began.
+            ServiceError: As of `stream_chat`.
         """
         said = [{"role": "system", "content": system}] if system else []
         defaults = {"temperature": 0.0, "max_tokens": 2048, "top_p": 0.95}
@@ -112,8 +112,9 @@ class InferenceClient:
         """Ask with a whole conversation and get the answer as it is written.
 
         Raises:
-            ServiceError: It was refused before it began.
+            ServiceError: It was refused before it began, or `n` asks for several answers; then nothing was sent.
         """
+        _require_one(parameters)
         began = time.monotonic()
         body = {
             "model": self._model,
@@ -149,8 +150,9 @@ def whole_answer(asking: Asking, body: Mapping[str, Any], *, user: str = "") -> 
     """Return the answer to one question of docs/api.md that asks for no stream, by a way that is there already.
 
     Raises:
-        ServiceError: It could not be answered.
+        ServiceError: It could not be answered, or `n` asks for several answers; then nothing was sent.
     """
+    _require_one(body)
     began = time.monotonic()
     response = asking.post(_CHAT, body, user=user)
     data = read_all(response)
@@ -159,3 +161,13 @@ def whole_answer(asking: Asking, body: Mapping[str, Any], *, user: str = "") -> 
     except (ValueError, RecursionError) as error:
         raise not_an_answer(header_of(response.headers, "x-request-id")) from error
     return noted(answer_of(untrusted, response.headers, latency_ms=milliseconds_since(began)))
+
+
+def _require_one(asked: Mapping[str, Any]) -> None:
+    # An `Answer` holds one; of several, those that nobody reads would have been made, charged and dropped in silence.
+    if asked.get("n") not in (None, 1):
+        raise ServiceError(
+            what="this client reads one answer to a question",
+            why="n asks for another number",
+            fix="leave n out, and ask once for each answer",
+        )

@@ -8,7 +8,7 @@ from typing import Any, Final
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from appliance.client.answers import Answer, header_of, printable, usage_of
+from appliance.client.answers import Answer, ToolCall, calls_of, header_of, printable, usage_of
 from appliance.client.asking import broken_off, drop
 from appliance.client.noting import milliseconds_since, noted
 from appliance.errors import ServiceError
@@ -29,6 +29,8 @@ class Stream:
         self._began = began
         self._text: list[str] = []
         self._thoughts: list[str] = []
+        self._fragments: dict[int, dict[str, Any]] = {}
+        self._calls: tuple[ToolCall, ...] = ()
         self._last: dict[str, Any] = {}
         self._is_whole = False
         self._answer: Answer | None = None
@@ -74,6 +76,7 @@ class Stream:
                 request_id=self.request_id,
                 model_version=header_of(self._response.headers, "x-model-version"),
                 thoughts="".join(self._thoughts),
+                tool_calls=self._calls,
             )
         )
 
@@ -84,6 +87,7 @@ class Stream:
                 if piece:
                     self._text.append(piece)
                     yield piece
+            self._calls = calls_of([self._fragments[index] for index in sorted(self._fragments)])
         except (HTTPError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise broken_off(self._response.headers, error) from error
         self._is_whole = True
@@ -112,8 +116,18 @@ class Stream:
             if thought := str(choice["delta"].get("reasoning_content") or ""):
                 self._thoughts.append(thought)
                 self.on_thought(thought)
+            self._join(choice["delta"].get("tool_calls") or ())
             return str(choice["delta"].get("content") or "")
         return ""
+
+    def _join(self, untrusted: Any) -> None:
+        """Take fragments of calls: the first one of each index has id and name, all of them have some of its text."""
+        for fragment in untrusted:
+            whole = self._fragments.setdefault(fragment["index"], {"id": "", "function": {"name": "", "arguments": ""}})
+            whole["id"] = whole["id"] or fragment.get("id") or ""
+            function = fragment.get("function") or {}
+            for part in ("name", "arguments"):
+                whole["function"][part] += function.get(part) or ""
 
 
 def _events(response: urllib3.BaseHTTPResponse) -> Iterator[Any]:

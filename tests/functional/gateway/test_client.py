@@ -19,7 +19,7 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 from appliance.cli.main import build
-from appliance.client import InferenceClient
+from appliance.client import InferenceClient, ToolCall
 from appliance.errors import ServiceError
 from media.errors import UsageError
 from tests.support import tls
@@ -28,6 +28,9 @@ from tests.support.gateway import MODEL, Rig
 from tests.support.mailrelay import certificate, certified
 
 SECRET = "kestrel-prompt"
+HELLO = [{"role": "user", "content": "hello"}]
+PLACES = ("Oslo", "Bergen")
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,12 @@ def _served(app: Any) -> Iterator[str]:
 
 def _client(site: Site, sleep: Callable[[float], Any] = lambda _: None, **options: Any) -> InferenceClient:
     return InferenceClient(site.url, site.rig.key, sleep=sleep, **options)
+
+
+def _call(index: int, place: str) -> dict[str, Any]:
+    """Return a call as an engine makes it."""
+    function = {"name": "weather", "arguments": json.dumps({"at": place})}
+    return {"index": index, "id": f"c{index}", "type": "function", "function": function}
 
 
 def _failure(service: Service, waits: list[float], **options: Any) -> ServiceError:
@@ -208,10 +217,10 @@ def test_a_service_that_is_away_is_asked_three_times_with_growing_waits() -> Non
         ({"retry-after": "7"}, 7.0),
         ({"retry-after": "0"}, 0.0),
         ({"retry-after": "120"}, 120.0),
-        ({"retry-after": "121"}, 2.0),
         ({"retry-after": "-1"}, 2.0),
         ({"retry-after": "soon"}, 2.0),
         ({"retry-after": "nan"}, 2.0),
+        ({"retry-after": "inf"}, 2.0),
         ({"retry-after-ms": "1500"}, 1.5),
         ({"retry-after-ms": "1500", "retry-after": "7"}, 1.5),
     ],
@@ -223,6 +232,16 @@ def test_a_busy_service_is_asked_again_after_the_wait_that_it_asked_for(headers:
 
     assert (waits, service.asked) == ([wait], 2)
     assert (refused.http_status, refused.service_code, refused.request_id) == (429, "busy", "req_service")
+
+
+@pytest.mark.parametrize("headers", [{"retry-after": "121"}, {"retry-after-ms": "120001"}])
+def test_a_service_that_asked_for_a_longer_wait_than_anybody_waits_is_not_asked_sooner(headers: dict[str, str]) -> None:
+    waits: list[float] = []
+    with _service(status=503, headers=headers) as service:
+        refused = _failure(service, waits)
+
+    assert (waits, service.asked) == ([], 1)
+    assert (refused.fix, refused.may_be_asked_again) == ("ask again in 121 s", True)
 
 
 def test_a_service_that_wants_no_more_questions_gets_none() -> None:
@@ -285,6 +304,94 @@ def test_many_questions_come_back_in_their_order_and_one_failure_stops_no_other(
         found = dict(client.batch(["one", "two", "x" * 40000, "four"], at_once=2))
 
     assert [type(found[n]).__name__ for n in range(4)] == ["Answer", "Answer", "ServiceError", "Answer"]
+
+
+@pytest.mark.parametrize("number", [2, 8, "2"])
+def test_several_answers_at_once_are_refused_before_anything_is_sent(site: Site, number: object) -> None:
+    with _client(site) as client:
+        asks: tuple[Callable[..., object], ...] = (client.chat, client.stream_chat)
+        for ask in asks:
+            with pytest.raises(ServiceError, match="one answer to a question"):
+                ask(HELLO, n=number)
+        assert not site.rig.engine.asked
+        assert client.chat(HELLO, n=1).content == "You said: hello"
+
+
+def test_functions_that_a_model_calls_are_in_the_answer_whole_or_streamed(site: Site) -> None:
+    site.rig.engine.script = Script(text="", tool_calls=tuple(_call(at, place) for at, place in enumerate(PLACES)))
+    with _client(site) as client:
+        whole = client.chat(HELLO, tools=TOOLS, parallel_tool_calls=True)
+        stream = client.stream_chat(HELLO, tools=TOOLS, parallel_tool_calls=True)
+        pieces = list(stream)
+        site.rig.engine.script = Script()
+        calls = [one.to_json() for one in whole.tool_calls]
+        said = {"role": "assistant", "content": whole.content, "tool_calls": calls}
+        heard = [{"role": "tool", "tool_call_id": one.id, "content": "rain"} for one in whole.tool_calls]
+        plain = client.chat([*HELLO, said, *heard], tools=TOOLS)
+
+    for answer in (whole, stream.answer):
+        assert (answer.content, answer.finish_reason, pieces) == ("", "tool_calls", [])
+        assert [(one.name, json.loads(one.arguments)) for one in answer.tool_calls] == [
+            ("weather", {"at": place}) for place in PLACES
+        ]
+    sent = site.rig.engine.last["messages"]
+    assert [one["id"] for one in sent[1]["tool_calls"]] == [one["tool_call_id"] for one in sent[2:]]
+    assert plain.tool_calls == ()
+
+
+def _fragment(index: object, arguments: str, **first: Any) -> dict[str, Any]:
+    """Return a piece of a call; the first one of each has its id and name."""
+    name = {"name": first.pop("name")} if first else {}
+    return {"index": index, **first, "function": {**name, "arguments": arguments}}
+
+
+def test_fragments_of_calls_are_joined_by_their_index() -> None:
+    fragments = [
+        [_fragment(1, "", id="c2", name="pulse"), _fragment(0, '{"at"', id="c1", name="weather")],
+        [_fragment(1, '{"of": ')],
+        [_fragment(0, ': "Oslo"}'), _fragment(1, "7}")],
+    ]
+    with _served(_streams(fragments)) as url, InferenceClient(url, "k") as client:
+        stream = client.stream_chat(HELLO, tools=TOOLS)
+        assert list(stream) == []
+
+    assert stream.answer.tool_calls == (
+        ToolCall(id="c1", name="weather", arguments='{"at": "Oslo"}'),
+        ToolCall(id="c2", name="pulse", arguments='{"of": 7}'),
+    )
+
+
+@pytest.mark.parametrize(
+    "fragments",
+    [
+        [[_fragment([], "", id="c", name="x")]],
+        [[_fragment(0, "", id="c", name=7)]],
+        [[_fragment(0, "", id=7, name="x")]],
+        [[{"id": "c"}]],
+        [7],
+        [[_fragment(0, "", id="c", name="x"), _fragment("0", "", id="d", name="y")]],
+    ],
+    ids=repr,
+)
+def test_what_are_no_fragments_of_calls_are_no_answer(fragments: list[Any]) -> None:
+    with _served(_streams(fragments)) as url, InferenceClient(url, "k") as client:
+        stream = client.stream_chat(HELLO, tools=TOOLS)
+        with pytest.raises(ServiceError, match="broke off"):
+            list(stream)
+
+
+def _streams(fragments: list[Any]) -> Callable[[Any, Any], Any]:
+    """Return a service that streams these pieces of calls."""
+
+    def service(environ: Any, start_response: Any) -> Any:
+        Request(environ).get_data()
+        deltas = [*({"tool_calls": one} for one in fragments), {}]
+        choices: list[dict[str, Any]] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+        choices[-1]["finish_reason"] = "tool_calls"
+        events = [json.dumps({"model": MODEL, "choices": [one]}) for one in choices]
+        return Response([f"data: {one}\n\n".encode() for one in [*events, "[DONE]"]])(environ, start_response)
+
+    return service
 
 
 def test_what_was_expected_is_required(site: Site) -> None:
