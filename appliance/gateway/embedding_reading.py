@@ -48,6 +48,38 @@ def read(untrusted: Mapping[str, Any], *, wording: Wording, limits: LimitsSectio
     Raises:
         Problem: One is unknown, of a wrong type or out of range; `param` names it.
     """
+    given, ignored = _known(untrusted, wording)
+    return AskedVectors(
+        wording=wording,
+        model=_model(given, wording),
+        inputs=_inputs(
+            given, "prompt" if wording == "ollama-one" else "input", limits, may_be_tokens=wording == "openai"
+        ),
+        dimensions=_dimensions(given),
+        is_base64=_is_base64(given),
+        user=_person(given),
+        ignored=tuple(ignored),
+    )
+
+
+def asks_nothing(untrusted: Mapping[str, Any], wording: Wording) -> bool:
+    """Tell whether a request of Ollama's only wants the model to be loaded."""
+    return untrusted.get("prompt" if wording == "ollama-one" else "input") in (None, "", [])
+
+
+def read_nothing(untrusted: Mapping[str, Any], wording: Wording) -> list[str]:
+    """Return the names of what has no effect in a request that only wants its model to be loaded.
+
+    Raises:
+        Problem: A parameter or an option is unknown, or of a wrong type; `param` names it.
+    """
+    given, ignored = _known(untrusted, wording)
+    _dimensions(given)
+    return sorted([*ignored, *(name for name in ("dimensions",) if name in given)])
+
+
+def _known(untrusted: Mapping[str, Any], wording: Wording) -> tuple[dict[str, Any], list[str]]:
+    """Return what is given, none of it unknown, with the names of what never has an effect."""
     given = {name: value for name, value in untrusted.items() if value is not None}
     known = {"openai": _OPENAI, "ollama": _OLLAMA, "ollama-one": _OLLAMA_ONE}[wording]
     for name in given:
@@ -58,22 +90,7 @@ def read(untrusted: Mapping[str, Any], *, wording: Wording, limits: LimitsSectio
         ignored += loading_options(given)
     if not isinstance(given.get("truncate", False), bool):
         raise invalid("truncate", "true or false.")
-    return AskedVectors(
-        wording=wording,
-        model=_model(given, wording),
-        inputs=_inputs(
-            given, "prompt" if wording == "ollama-one" else "input", limits, may_be_tokens=wording == "openai"
-        ),
-        dimensions=_dimensions(given),
-        is_base64=_is_base64(given),
-        user=_person(given),
-        ignored=tuple(sorted(ignored)),
-    )
-
-
-def asks_nothing(untrusted: Mapping[str, Any], wording: Wording) -> bool:
-    """Tell whether a request of Ollama's only wants the model to be loaded."""
-    return untrusted.get("prompt" if wording == "ollama-one" else "input") in (None, "", [])
+    return given, sorted(ignored)
 
 
 def _model(given: Mapping[str, Any], wording: Wording) -> str:

@@ -3,7 +3,7 @@
 What is loaded is what was promoted: models are neither pulled, made nor deleted here, so those routes do not exist.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any, Final
@@ -16,8 +16,8 @@ from appliance.gateway.answering import Answering
 from appliance.gateway.arrival import arrival, come
 from appliance.gateway.body import body_of, read_object
 from appliance.gateway.embedding import Embeddings
-from appliance.gateway.embedding_reading import Wording, asks_nothing
-from appliance.gateway.ollama_reading import Ollama, model_of, only_loads
+from appliance.gateway.embedding_reading import Wording, asks_nothing, read_nothing
+from appliance.gateway.ollama_reading import Ollama, model_of, only_loads, read_load, read_show
 from appliance.gateway.ollama_writing import in_own_words
 from appliance.gateway.parameters import Endpoint
 from appliance.gateway.problems import Problem
@@ -70,18 +70,21 @@ def make_blueprint(answering: Answering, embeddings: Embeddings, routes: Routes,
     @blueprint.post("/api/show")
     @keyed
     def show() -> Response:
-        route = _named(routes, read_object(body_of(request)))
+        untrusted = read_object(body_of(request))
+        ignored = read_show(untrusted)
+        route = _named(routes, untrusted)
         abilities = ["completion", *(["tools"] if route.has_tools else []), *(["embedding"] if route.embedding else [])]
         abilities += ["thinking"] if _thinks(answering, route) else []
         listed = _listed(route)
         facts = {"general.version": route.version, "sealift.model_digest": route.model_digest}
-        return jsonify(
+        shown = jsonify(
             modified_at=listed["modified_at"],
             details=listed["details"],
             model_info=facts,
             parameters=f"temperature {route.temperature:g}\ntop_p {route.top_p:g}",
             capabilities=abilities,
         )
+        return _naming(ignored, shown)
 
     @blueprint.get("/api/version")
     @keyed
@@ -99,13 +102,13 @@ def _answer(answering: Answering, routes: Routes, clock: Clock, *, is_chat: bool
         except Problem as problem:
             in_own_words(problem, is_chat=is_chat, has_system=bool(asked.untrusted.get("system")))
             raise
+    # Checked as where something is asked: whoever sends a picture alone must not believe that it was looked at.
+    ignored = read_load(asked.untrusted, is_chat=is_chat)
     route = _named(routes, asked.untrusted)
     said: dict[str, Any] = {"message": {"role": "assistant", "content": ""}} if is_chat else {"response": ""}
     # Also where it is to be unloaded (`keep_alive` 0): it stays loaded, and whoever reads the header knows.
-    response = jsonify(model=route.name, created_at=to_text(clock.now()), **said, done=True, done_reason="load")
-    if asked.untrusted.get("keep_alive") is not None:
-        response.headers["x-sealift-ignored"] = "keep_alive"
-    return response
+    loaded = jsonify(model=route.name, created_at=to_text(clock.now()), **said, done=True, done_reason="load")
+    return _naming(ignored, loaded)
 
 
 def _vectors(embeddings: Embeddings, routes: Routes, wording: Wording) -> Response:
@@ -117,8 +120,16 @@ def _vectors(embeddings: Embeddings, routes: Routes, wording: Wording) -> Respon
             if wording == "ollama-one" and problem.param == "input" and problem.code != "unknown_parameter":
                 problem.param = "prompt"  # what this route calls it
             raise
+    ignored = read_nothing(asked.untrusted, wording)
     route = _named(routes, asked.untrusted)
-    return jsonify(embedding=[]) if wording == "ollama-one" else jsonify(model=route.name, embeddings=[])
+    loaded = jsonify(embedding=[]) if wording == "ollama-one" else jsonify(model=route.name, embeddings=[])
+    return _naming(ignored, loaded)
+
+
+def _naming(ignored: Sequence[str], response: Response) -> Response:
+    if ignored:
+        response.headers["x-sealift-ignored"] = ", ".join(ignored)
+    return response
 
 
 def _named(routes: Routes, untrusted: Mapping[str, Any]) -> Route:

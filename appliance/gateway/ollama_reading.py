@@ -46,6 +46,10 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
 _OWN: Final = frozenset({"model", "stream", "options", "keep_alive", "format"})
 _CHAT: Final = _OWN | {"messages", "think", "tools"}
 _GENERATE: Final = _OWN | {"prompt", "system", "raw", "think"}
+_SHOW: Final = frozenset({"model", "name", "verbose"})
+_NEUTRAL_SHOWN: Final[Mapping[str, tuple[Any, ...]]] = {"options": ({},), "system": ("",), "template": ("",)}
+# Values that ask for nothing, but for `keep_alive`, of which 0 asks for something.
+_UNASKED: Final[tuple[Any, ...]] = ("", False, [], {})
 _OURS: Final = {"messages.reasoning": "messages.thinking"}
 """What the reader names in OpenAI's words, as Ollama calls it."""
 _LATEST: Final = ":latest"
@@ -110,13 +114,40 @@ def only_loads(untrusted: Mapping[str, Any], *, is_chat: bool) -> bool:
     return not untrusted.get("messages") if is_chat else untrusted.get("prompt") in (None, "")
 
 
-def _require_known(given: Mapping[str, Any], known: frozenset[str]) -> None:
+def read_load(untrusted: Mapping[str, Any], *, is_chat: bool) -> list[str]:
+    """Return the names of what has no effect in a request that only wants its model to be loaded.
+
+    Raises:
+        Problem: A parameter or an option is unknown, or one is not offered here; `param` names it.
+    """
+    given = {name: value for name, value in untrusted.items() if value is not None}
+    _require_known(given, _CHAT if is_chat else _GENERATE)
+    ignored = loading_options(given)
+    ignored += [name for name in ("format", "raw", "system", "think", "tools") if given.get(name, "") not in _UNASKED]
+    ignored += [name for name in ("keep_alive",) if name in given]
+    return sorted(ignored)
+
+
+def read_show(untrusted: Mapping[str, Any]) -> list[str]:
+    """Return the names of what has no effect in a request that wants to be shown a model.
+
+    Raises:
+        Problem: A parameter is unknown, or not offered here; `param` names it.
+    """
+    given = {name: value for name, value in untrusted.items() if value is not None}
+    _require_known(given, _SHOW, neutral=_NEUTRAL_SHOWN)
+    return [name for name in ("verbose",) if given.get(name, "") not in _UNASKED]
+
+
+def _require_known(
+    given: Mapping[str, Any], known: frozenset[str], *, neutral: Mapping[str, tuple[Any, ...]] = _NEUTRAL
+) -> None:
     for name, value in given.items():
         if name in known:
             continue
-        if name not in _NEUTRAL:
+        if name not in neutral:
             raise invalid(_shown(name), "The request holds an unknown parameter.", code="unknown_parameter")
-        if not _is_neutral(value, _NEUTRAL[name]):
+        if not _is_neutral(value, neutral[name]):
             raise invalid(name, "This version does not support the parameter.", code="unsupported_parameter")
 
 

@@ -298,6 +298,31 @@ def test_what_ollama_knows_not_is_refused_by_name(rig: Rig, path: str, body: dic
     assert (response.status_code, response.get_json()["param"]) == (400, param)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/api/embed", {"input": "", "bogus": 1}, "bogus"),
+        ("/api/embed", {"encoding_format": "float"}, "encoding_format"),
+        ("/api/embed", {"input": [], "options": {"nonsense": 1}}, "options.nonsense"),
+        ("/api/embed", {"truncate": 1}, "truncate"),
+        ("/api/embed", {"dimensions": 0}, "dimensions"),
+        ("/api/embeddings", {"prompt": "", "dimensions": 3}, "dimensions"),
+    ],
+)
+def test_an_unknown_word_is_refused_by_name_where_there_is_no_text(
+    rig: Rig, path: str, body: dict[str, Any], param: str
+) -> None:
+    response = ask(rig, path, **body)
+
+    assert (response.status_code, response.get_json()["param"]) == (400, param)
+
+
+def test_what_has_no_effect_without_a_text_is_named(rig: Rig) -> None:
+    response = ask(rig, "/api/embed", input="", dimensions=4, keep_alive=0, truncate=True, options={"num_ctx": 512})
+
+    assert response.headers["x-sealift-ignored"] == "dimensions, keep_alive, options.num_ctx, truncate"
+
+
 def test_asking_only_to_load_asks_no_engine(rig: Rig) -> None:
     assert ask(rig, "/api/embed", input="").get_json() == {"model": MODEL, "embeddings": []}
     assert ask(rig, "/api/embed").get_json() == {"model": MODEL, "embeddings": []}

@@ -328,6 +328,49 @@ def test_asking_only_to_load_asks_no_engine(rig: Rig) -> None:
     assert not rig.engine.asked
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "code", "param"),
+    [
+        ("/api/generate", {"prompt": "", "bogus": 1}, "unknown_parameter", "bogus"),
+        ("/api/generate", {"prompt": "", "images": ["eA=="]}, "unsupported_parameter", "images"),
+        ("/api/generate", {"template": "{{ .Prompt }}"}, "unsupported_parameter", "template"),
+        ("/api/generate", {"options": {"temperatur": 1}}, "unknown_parameter", "options.temperatur"),
+        ("/api/chat", {"messages": [], "prompt": "hello"}, "unknown_parameter", "prompt"),
+        ("/api/chat", {"options": []}, "invalid_value", "options"),
+        ("/api/show", {"bogus": 1}, "unknown_parameter", "bogus"),
+        ("/api/show", {"template": "{{ .Prompt }}"}, "unsupported_parameter", "template"),
+    ],
+)
+def test_an_unknown_word_is_refused_by_name_where_nothing_is_asked(
+    rig: Rig, path: str, body: dict[str, Any], code: str, param: str
+) -> None:
+    refused = _ask(rig, path, **body)
+
+    assert refused.status_code == 400
+    assert (refused.get_json()["code"], refused.get_json()["param"]) == (code, param)
+    assert [one["code"] for one in rig.bodies("request.refused")] == [code]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "ignored"),
+    [
+        # As Ollama's own program asks for a model: every word is there, and most say nothing.
+        ("/api/generate", {"prompt": "", "suffix": "", "system": "", "template": "", "options": {}}, None),
+        ("/api/generate", {"prompt": "", "images": [], "context": [], "think": False, "format": ""}, None),
+        ("/api/generate", {"system": "be brief", "options": {"num_ctx": 512}}, "options.num_ctx, system"),
+        ("/api/chat", {"messages": [], "tools": [WEATHER], "keep_alive": 0, "think": None}, "keep_alive, tools"),
+        ("/api/show", {"system": "", "template": "", "verbose": False, "options": None, "name": ""}, None),
+        ("/api/show", {"verbose": True}, "verbose"),
+    ],
+)
+def test_what_has_no_effect_where_nothing_is_asked_is_named(
+    rig: Rig, path: str, body: dict[str, Any], ignored: str | None
+) -> None:
+    response = _ask(rig, path, **body)
+
+    assert (response.status_code, response.headers.get("x-sealift-ignored")) == (200, ignored)
+
+
 def test_what_is_promoted_is_listed_and_shown(rig: Rig) -> None:
     listed = rig.client.get("/api/tags", headers=rig.headers()).get_json()["models"]
     running = rig.client.get("/api/ps", headers=rig.headers()).get_json()["models"]
