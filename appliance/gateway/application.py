@@ -132,6 +132,8 @@ def create_app(
     # Addresses without a valid key are each box's own: whoever has none makes no work for the site's server.
     here = FileQuotas(config.at.counters, limits, dates)
     addresses: Limiter = RateLimiter(clock) if is_alone else here
+    # Keys have a limiter of their own: one forgets whoever came longest ago, and addresses without a key are many.
+    callers: Limiter = RateLimiter(clock) if is_alone else here
     is_shared = config.at.server is not None and config.database.node != ""
     quotas: Quotas = ServerQuotas(config.at, limits, dates) if is_shared else here
     caches = Caches(config.caches, clock=clock, metrics=metrics)
@@ -139,7 +141,7 @@ def create_app(
         limits=limits,
         api_keys=api_keys,
         keys=keys,
-        limiter=quotas if is_shared else addresses,
+        limiter=quotas if is_shared else callers,
         addresses=addresses,
         quotas=quotas,
         refusals=refusals,

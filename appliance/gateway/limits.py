@@ -52,6 +52,9 @@ class Limiter(Protocol):
 class RateLimiter:
     """Token buckets: a caller may spend a minute's worth at once, then asks at the even rate.
 
+    It remembers the 10,000 that came last. Whoever is forgotten has a whole minute's worth again, so callers of a kind
+    that costs nothing, as addresses without a key, are counted apart from the others.
+
     Args:
         clock: Only its monotonic seconds are used.
     """

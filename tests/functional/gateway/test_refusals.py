@@ -512,6 +512,18 @@ def test_wrong_keys_of_one_address_run_out_and_right_ones_do_not(tmp_path: Path)
         assert knock("10.0.0.1") == 401
 
 
+def test_many_addresses_without_a_key_give_no_key_its_requests_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.gateway.limits._REMEMBERED_CALLERS", 2)
+    with gateway(tmp_path, limits="requests_per_minute = 1") as rig:
+        assert [rig.chat("a").status_code for _ in range(2)] == [200, 429]
+        for last in range(3):
+            address = {"REMOTE_ADDR": f"10.0.0.{last}"}
+            assert rig.client.get("/v1/models", environ_base=address).status_code == 401
+        assert rig.chat("a").status_code == 429
+
+
 def test_behind_the_proxy_the_address_is_the_one_the_proxy_wrote(tmp_path: Path) -> None:
     with gateway(tmp_path, limits="unauthenticated_per_minute = 1") as rig:
 
