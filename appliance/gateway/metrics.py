@@ -52,7 +52,7 @@ class _VllmNames:
         )
         self._per_token = Histogram(
             "vllm:time_per_output_token_seconds",
-            "Time for each token of a stream after the first",
+            "Time for a token of a stream after the first: the mean of each request",
             named,
             buckets=_TOKEN_BUCKETS,
             registry=registry,
@@ -68,6 +68,7 @@ class _VllmNames:
         if ttft_seconds is not None:
             self._ttft.labels(model).observe(ttft_seconds)
             if tokens is not None and tokens > 1:
+                # Of several answers in one request, all of their tokens: when each of them came is not kept.
                 self._per_token.labels(model).observe((seconds - ttft_seconds) / (tokens - 1))
 
 
