@@ -21,6 +21,7 @@ from appliance.actions import (
     forwarding,
     ledger_room,
     nodes,
+    tls_clients_standing,
     tls_standing,
 )
 from appliance.actions import clock as clock_action
@@ -74,6 +75,7 @@ def doctor(
         lambda: doctor_engines.units(config),
         lambda: _names(config),
         lambda: tls_standing.findings(config, clock=clock),
+        lambda: tls_clients_standing.findings(config, clock=clock),
         lambda: doctor_machine.addresses(config),
         lambda: doctor_machine.cards(config),
         lambda: doctor_speeds.card_speed(config),

@@ -23,6 +23,7 @@ from appliance.actions import (
     nettest,
     rollout_observed,
     scrub,
+    tls_clients_standing,
     tls_standing,
 )
 from appliance.actions.backups import making
@@ -58,6 +59,10 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sealift_authority_left_seconds": ("Until the box's own certificate authority ends", ()),
     "sealift_revocation_list_left_seconds": (
         "Until the revocation list ends; only where callers show certificates",
+        (),
+    ),
+    "sealift_client_certificate_left_seconds": (
+        "Until the first application is refused whose certificate no later one follows; only where callers show them",
         (),
     ),
     "sealift_backup_present": ("1 when a backup was ever made", ()),
@@ -133,6 +138,7 @@ def observed(config: Config, *, ledger: Ledger, supervisor: Supervisor | None, c
     parts: dict[str, Callable[[], Iterator[Sample]]] = {
         "settings": lambda: _settings(config),
         "certificate": lambda: _certificate(config, clock),
+        "clients": lambda: _clients(config, clock),
         "backup": lambda: _backup(config, ledger, clock),
         "scrub": lambda: _scrub(config, clock),
         "ledger": lambda: _ledger(ledger),
@@ -182,6 +188,11 @@ def _certificate(config: Config, clock: Clock) -> Iterator[Sample]:
         yield _sample("sealift_authority_left_seconds", left["authority"].total_seconds())
         if config.tls.clients != "off":
             yield _sample("sealift_revocation_list_left_seconds", left["crl"].total_seconds())
+
+
+def _clients(config: Config, clock: Clock) -> Iterator[Sample]:
+    if (left := tls_clients_standing.left(config, clock=clock)) is not None:
+        yield _sample("sealift_client_certificate_left_seconds", left.total_seconds())
 
 
 def _backup(config: Config, ledger: Ledger, clock: Clock) -> Iterator[Sample]:

@@ -137,7 +137,7 @@ def clients_of(here: Here, authority: Credential) -> list[str]:
     valid = {one.serial: one.name for one in tls_clients.clients(here) if one.state == "valid"}
     return [
         valid[serial]
-        for one in tls_clients.issued(here)
+        for one in tls_clients.issued(here.folder)
         if (serial := certificates.serial_of(one)) in valid and is_issued_by(one, authority.certificate)
     ]
 

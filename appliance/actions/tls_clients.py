@@ -5,6 +5,7 @@ the certificate exists for anybody. A caller's private key is best made where it
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -17,10 +18,11 @@ from cryptography.x509.oid import NameOID
 
 from appliance.actions import tls
 from appliance.actions.tls_placing import Here, facts_of
-from appliance.errors import CertificateRefusedError, ConflictError, KeyMissingError
+from appliance.errors import CertificateRefusedError, ConflictError, KeyMissingError, StoreDamagedError
 from appliance.install import certcheck, certificates
 from appliance.install.certificates import Credential, serial_of
 from appliance.install.revocation import Reason, Revocations
+from appliance.install.tlsfolder import TlsFolder
 from media import durable
 from media.clock import to_text
 from media.errors import UsageError
@@ -110,10 +112,10 @@ def clients(here: Here) -> list[Client]:
     """Return every certificate that was issued to a caller, by name, the newest last.
 
     Raises:
-        StoreDamagedError: The list of revoked certificates cannot be read.
+        StoreDamagedError: What was issued, or the list of revoked certificates, cannot be read.
     """
     listed, now = Revocations.load(here.folder), to_text(here.clock.now())
-    found = [_client(one, listed, now_text=now) for one in issued(here)]
+    found = [_client(one, listed, now_text=now) for one in issued(here.folder)]
     return sorted(found, key=lambda one: (one.name, one.not_after, one.serial))
 
 
@@ -139,20 +141,37 @@ def revoke(here: Here, which: str, reason: Reason, *, dry_run: bool = False) -> 
     return found
 
 
-def issued(here: Here) -> Iterator[x509.Certificate]:
-    """Yield every certificate that was issued to a caller and is kept here."""
-    for path in sorted((here.folder.path / "clients").glob("*.crt")):
-        try:
-            yield x509.load_pem_x509_certificate(path.read_bytes())
-        except (OSError, ValueError):
-            continue  # cut off before it was given to anybody
+def issued(folder: TlsFolder) -> Iterator[x509.Certificate]:
+    """Yield every certificate that was issued to a caller and is kept here.
+
+    Raises:
+        StoreDamagedError: One cannot be read, so that nobody could say whose it is.
+    """
+    try:
+        kept = [path.read_bytes() for path in sorted((folder.path / "clients").iterdir()) if path.suffix == ".crt"]
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreDamagedError(
+            what="the certificates of callers cannot be read",
+            why=type(error).__name__,
+            fix="look at the folder tls/clients in /etc/sealift, and at the disk",
+        ) from error
+    for pem in kept:
+        with suppress(ValueError):  # cut off before it was given to anybody
+            yield x509.load_pem_x509_certificate(pem)
+
+
+def name_of(certificate: x509.Certificate) -> str:
+    """Return which application a certificate was issued to."""
+    return _attribute(certificate, NameOID.COMMON_NAME)
 
 
 def _client(certificate: x509.Certificate, listed: Revocations, *, now_text: str) -> Client:
     ends, serial = to_text(certificate.not_valid_after_utc), serial_of(certificate)
     return Client(
         serial=serial,
-        name=_attribute(certificate, NameOID.COMMON_NAME),
+        name=name_of(certificate),
         key_id=_attribute(certificate, NameOID.USER_ID),
         not_after=ends,
         state="revoked" if listed.holds(serial) else "ended" if now_text and ends <= now_text else "valid",

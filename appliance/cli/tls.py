@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from appliance.actions import tls as actions
-from appliance.actions import tls_facility, tls_standing
+from appliance.actions import tls_clients_standing, tls_facility, tls_standing
 from appliance.actions.tls_placing import facts_of
 from appliance.cli import context as shared
 from appliance.cli import tls_authority, tls_clients
@@ -43,7 +43,10 @@ def _show(context: typer.Context) -> None:
     """Show what callers are shown, who vouches for it, what waits, and what runs out. Ends with 52 when it is wrong."""
     own = shared.of(context)
     facts = tls_standing.standing(own.config, clock=own.clock)
-    findings = list(tls_standing.findings(own.config, clock=own.clock))
+    findings = [
+        *tls_standing.findings(own.config, clock=own.clock),
+        *tls_clients_standing.findings(own.config, clock=own.clock),
+    ]
     lines = [marked(one.name, one.text, is_good=one.is_good) for one in findings]
     own.result({**facts, "findings": [one.to_json() for one in findings]}, "\n".join(lines))
     if any(one.is_good is False for one in findings):

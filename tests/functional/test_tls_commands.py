@@ -122,6 +122,19 @@ def test_a_callers_certificate_from_issue_to_revocation(sealift: Run, tmp_path: 
     assert facts(sealift, "tls", "clients", "list")["clients"][0]["state"] == "revoked"
 
 
+def test_a_callers_certificate_that_ends_soon_is_named_by_show(sealift: Run, tmp_path: Path) -> None:
+    facts(sealift, "tls", "rotate")
+    facts(sealift, "tls", "clients", "issue", "lab", "--out", str(tmp_path / "lab.pem"))
+    assert sealift("tls", "show")[0] == 0
+    facts(sealift, "tls", "clients", "issue", "emr-1", "--days", "5", "--out", str(tmp_path / "emr.pem"))
+
+    code, out, _ = sealift("tls", "show")
+
+    assert code == 52
+    assert "emr-1 ends in 4 days" in out
+    assert "lab" not in out
+
+
 def test_the_shown_certificate_is_taken_back_by_its_serial(sealift: Run) -> None:
     facts(sealift, "tls", "rotate")
     before = facts(sealift, "tls", "show")["server"]

@@ -134,6 +134,10 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         {"sealift_authority_left_seconds": 90 * _DAY - 1},
         {"sealift_authority_left_seconds": 90 * _DAY},
     ),
+    "ClientCertificateEnding": (
+        {"sealift_client_certificate_left_seconds": 14 * _DAY - 1},
+        {"sealift_client_certificate_left_seconds": 14 * _DAY},
+    ),
     "BackupMissing": ({"sealift_backup_present": 0}, {"sealift_backup_present": 1}),
     "BackupOld": (limited("backup_age", 101, 100), limited("backup_age", 100, 100)),
     "DrillOverdue": (limited("drill_age", 101, 100), limited("drill_age", 100, 100)),
