@@ -1,4 +1,4 @@
-"""Several real gateways behind a real nginx with the role's configuration: one is killed under load.
+"""Real gateways behind a real nginx with the role's configuration: what callers get, also where a gateway is gone.
 
 Scenario: callers ask through nginx without pause while one of three gateways is killed with SIGKILL. Whatever a caller
 got an answer to is in the ledger; what was inside the killed gateway fails for its caller and is asked nowhere else;
@@ -20,7 +20,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -204,6 +204,90 @@ def test_callers_that_send_slowly_never_read_or_send_too_much_hold_nobody_up(tmp
     assert too_large == 413
     assert (len(load.answered), load.failed) == (10, [])
     assert took < 25, "the slow ones may take 30 seconds for their bodies, and were not waited for"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Load]]:
+    """One gateway behind nginx, for tests that leave it as it was."""
+    folder = tmp_path_factory.mktemp("served")
+    with gateway_server(folder) as server, behind_nginx(server, folder) as load:
+        yield server, load
+
+
+def told(load: Load, path: str, *, length: int = 2) -> tuple[http.client.HTTPResponse, Any]:
+    """Ask without a key; return the answer and its JSON."""
+    line = http.client.HTTPSConnection("127.0.0.1", load.port, context=load.context, timeout=60)
+    with contextlib.closing(line):
+        line.putrequest("POST", path)
+        line.putheader("Content-Length", str(length))
+        line.endheaders(b"{}")
+        answer = line.getresponse()
+        return answer, json.load(answer)
+
+
+@pytest.fixture
+def gone(served: tuple[Server, Load]) -> Iterator[None]:
+    """Take the gateway's socket away, and put it back at the end."""
+    path = served[0].site.places.socket("gateway")
+    aside = path.rename(path.with_suffix(".aside"))
+    yield
+    aside.rename(path)
+
+
+def check_own(answer: http.client.HTTPResponse, body: Any, *, code: str, is_ollamas: bool) -> None:
+    """Check what nginx answered by itself: the gateway's shapes and headers."""
+    error = body if is_ollamas else body["error"]
+    assert set(error) == ({"error", "code", "param"} if is_ollamas else {"message", "type", "param", "code"})
+    assert (error["code"], error["param"]) == (code, None)
+    assert error["error" if is_ollamas else "message"].endswith(".")
+    assert answer.headers["content-type"] == "application/json"
+    assert re.fullmatch(r"req_[0-9a-f]{32}", answer.headers["x-request-id"])
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+ROUTES: Final = [
+    ("/v1/chat/completions", False),
+    ("/api/chat", True),
+    ("/test/v1/chat/completions", False),
+    ("/test/api/chat", True),
+]
+
+
+@pytest.mark.parametrize(("path", "is_ollamas"), ROUTES)
+def test_a_body_that_nginx_refuses_is_refused_in_the_routes_shape(
+    served: tuple[Server, Load], path: str, *, is_ollamas: bool
+) -> None:
+    answer, body = told(served[1], path, length=60 * 2**20)
+
+    assert answer.status == 413
+    assert "retry-after" not in answer.headers
+    check_own(answer, body, code="request_too_large", is_ollamas=is_ollamas)
+
+
+@pytest.mark.usefixtures("gone")
+@pytest.mark.parametrize(("path", "is_ollamas"), ROUTES)
+def test_a_gateway_that_is_gone_is_told_in_the_routes_shape(
+    served: tuple[Server, Load], path: str, *, is_ollamas: bool
+) -> None:
+    answer, body = told(served[1], path)
+
+    assert answer.status == 502
+    assert answer.headers["retry-after"] == "2"
+    check_own(answer, body, code="gateway_unavailable", is_ollamas=is_ollamas)
+    assert is_ollamas or body["error"]["type"] == "server_error"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/nothing", "/api/chat"])
+def test_what_the_gateway_refuses_passes_as_it_is(served: tuple[Server, Load], path: str) -> None:
+    answer, body = told(served[1], path)
+
+    assert answer.status == 401
+    assert (body if path.startswith("/api/") else body["error"])["code"] == "invalid_api_key"
+    assert [len(one) for one in answer.headers.get_all("x-request-id", [])] == [len("req_") + 26]
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
 
 
 def _children(pid: int) -> list[int]:

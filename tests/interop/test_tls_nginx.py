@@ -1,6 +1,9 @@
 """The certificate-test matrix: a real nginx with the role's configuration on loopback, and callers of every kind."""
 
 import contextlib
+import json
+import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -175,11 +178,12 @@ def own_authority(box: Here) -> Authority:
 
 @pytest.mark.parametrize("clients", ["off", "optional", "required"])
 @pytest.mark.parametrize("monitoring", [False, True])
-def test_nginx_accepts_what_the_role_writes(tmp_path: Path, clients: str, monitoring: bool) -> None:  # noqa: FBT001 - a parameter of the table
+@pytest.mark.parametrize("gateways", [1, 3])
+def test_nginx_accepts_what_the_role_writes(tmp_path: Path, clients: str, monitoring: bool, gateways: int) -> None:  # noqa: FBT001 - a parameter of the table
     assert PROGRAM is not None
     box = Here(config=site(tmp_path / "box"), ledger=MemoryLedger(FixedClock(at=NOW)), clock=FixedClock(at=NOW))
     tls.rotate(box)
-    text = nginx.rendered(clients=clients, monitoring=monitoring)
+    text = nginx.rendered(clients=clients, monitoring=monitoring, gateways=gateways)
     for old, new in (("/etc/sealift/tls", str(box.folder.path)), ("/run/nginx.pid", f"{tmp_path}/pid")):
         text = text.replace(old, new)
     text = text.replace("/var/log/nginx/error.log", f"{tmp_path}/error.log").replace("user www-data;", "")
@@ -239,6 +243,78 @@ def test_every_answer_says_that_https_is_the_only_way(start: Start) -> None:
     assert b"Strict-Transport-Security: max-age=31536000" in told
 
 
+@pytest.mark.parametrize(
+    ("asked", "status", "code"),
+    [
+        ("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404, "not_found"),
+        ("GET /nginx-answers HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404, "not_found"),
+        ("TRACE / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 405, "method_not_allowed"),
+        ("POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 8388609\r\n\r\n", 413, "request_too_large"),
+        ("POST /x.html HTTP/1.1\r\nHost: x\r\nContent-Length: 8388609\r\n\r\n", 413, "request_too_large"),
+        ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n800001\r\nx", 413, "request_too_large"),
+        ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: other\r\n\r\n", 501, "http_error"),
+        (f"GET /{'x' * 9000} HTTP/1.1\r\nHost: x\r\n\r\n", 414, "http_error"),
+        (f"GET / HTTP/1.1\r\nHost: x\r\nX-Long: {'x' * 9000}\r\n\r\n", 431, "http_error"),
+        ("GET / HTTP/1.1\r\n\r\n", 400, "http_error"),
+        ("GET / HTTP/1.1\r\nHost: x\r\nX\0: y\r\n\r\n", 400, "http_error"),
+        ("GET / HTTP/9.9\r\nHost: x\r\n\r\n", 505, "http_error"),
+        ("what is this\r\n\r\n", 400, "http_error"),
+    ],
+)
+def test_what_nginx_answers_by_itself_has_the_gateways_shape(start: Start, asked: str, status: int, code: str) -> None:
+    box, web = start("off")
+    with connect(web, context(box)) as line:
+        line.sendall(asked.encode())
+        told = read_all(line)
+    head, _, body = told.decode().partition("\r\n\r\n")
+
+    error = json.loads(body)["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["type"] == "server_error") is (status >= 500)
+    assert (head.split()[1], error["code"]) == (str(status), code)
+    assert "\r\nContent-Type: application/json\r\n" in head
+    assert re.search(r"\r\nX-Request-Id: req_[0-9a-f]{32}(\r\n|$)", head)
+    assert "\r\nStrict-Transport-Security: max-age=31536000" in head
+    assert "Retry-After" not in head
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl to speak HTTP/2 with")
+@pytest.mark.parametrize(
+    ("options", "status", "code"),
+    [
+        (("--data-binary", "@large"), 413, "request_too_large"),  # its length is told
+        (("--upload-file", "large", "--request", "POST", "--header", "Content-Length:"), 413, "request_too_large"),
+        (("--request", "TRACE"), 405, "method_not_allowed"),
+    ],
+)
+def test_what_nginx_answers_over_http2_has_the_gateways_shape_too(
+    start: Start, tmp_path: Path, options: tuple[str, ...], status: int, code: str
+) -> None:
+    box, web = start("off")
+    (tmp_path / "large").write_bytes(b" " * (8 * 2**20 + 1))
+    place = ["--resolve", f"{HOST}:{web.port}:127.0.0.1", "--cacert", str(box.folder.authority_file)]
+    command = ["curl", "--silent", "--show-error", "--include", "--http2", "--max-time", "60", *place, *options]
+
+    done = subprocess.run(
+        [*command, f"https://{HOST}:{web.port}/v1/files"], cwd=tmp_path, capture_output=True, check=False, timeout=90
+    )
+
+    head, _, body = done.stdout.decode().partition("\r\n\r\n")
+    assert head.startswith(f"HTTP/2 {status} "), (head, done.stderr)
+    assert "\r\ncontent-type: application/json\r\n" in head
+    assert json.loads(body)["error"]["code"] == code
+
+
+def test_who_speaks_without_tls_is_told_so_in_the_gateways_shape(start: Start) -> None:
+    _, web = start("off")
+    with socket.create_connection(("127.0.0.1", web.port), timeout=60) as line:
+        line.sendall(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+        told = read_all(line).decode()
+
+    assert told.startswith("HTTP/1.1 400 ")
+    assert json.loads(told.partition("\r\n\r\n")[2])["error"]["code"] == "http_error"
+
+
 def test_a_caller_cannot_say_itself_who_it_is(start: Start) -> None:
     box, web = start("optional")
     lie = "X-Sealift-Client: 1 CN=root\r\n"
@@ -294,7 +370,9 @@ def test_required_certificates_matrix(start: Start, tmp_path: Path) -> None:
 
     assert {name for name, (status, _) in answers.items() if status == 200} == {"right"}
     assert answers["right"][1].endswith(" UID=ABCDEFGH23,CN=emr-1")
-    assert {answers[name][0] for name in callers if name != "right"} <= {0, 400}
+    assert {answers[name][0] for name in callers if name != "right"} <= {0, 403}
+    assert json.loads(answers["none"][1])["error"]["code"] == "certificate_refused"
+    assert json.loads(answers["revoked"][1])["error"]["code"] == "certificate_refused"
 
 
 def test_a_callers_weak_key_is_refused_also_where_our_authority_signed_it(start: Start, tmp_path: Path) -> None:
@@ -477,7 +555,7 @@ def test_a_caller_that_streams_through_a_rotation_loses_nothing(
         assert b"data: [DONE]" in rest
 
 
-def read_all(line: ssl.SSLSocket) -> bytes:
+def read_all(line: socket.socket) -> bytes:
     return b"".join(iter(lambda: line.recv(65536), b""))
 
 

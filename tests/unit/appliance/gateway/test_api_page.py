@@ -10,6 +10,7 @@ from appliance.phi.patterns import PhiClass
 from tests.support.ledger import ROOT
 
 PAGE = (ROOT / "docs/api.md").read_text()
+NGINX = (ROOT / "ansible/roles/nginx/templates/nginx.conf.j2").read_text()
 SOURCES = "\n".join(path.read_text() for path in sorted(Path(appliance.gateway.__path__[0]).rglob("*.py")))
 
 
@@ -28,6 +29,7 @@ def test_every_error_code_is_on_the_page_and_every_one_on_the_page_exists() -> N
     codes |= set(re.findall(r"code=\"([a-z_]+)\"", SOURCES))
     codes |= set(re.findall(r"\(\d{3}, \"([a-z_]+)\"", SOURCES))
     codes |= set(re.findall(r"\d{3}: \(\"([a-z_]+)\"", SOURCES))
+    codes |= set(re.findall(r" ([a-z_]+);", NGINX.partition("map $status $own_code {")[2].partition("}")[0]))
     codes |= {"invalid_value", "http_error"}
 
     table = PAGE[PAGE.index("## Errors") : PAGE.index("## Patient identifiers")]
