@@ -290,6 +290,35 @@ def test_what_the_gateway_refuses_passes_as_it_is(served: tuple[Server, Load], p
     assert answer.headers["strict-transport-security"] == "max-age=31536000"
 
 
+@pytest.mark.parametrize("way", ["whole", "streamed"])
+def test_a_caller_that_leaves_nginx_cancels_the_engine_within_a_second(served: tuple[Server, Load], way: str) -> None:
+    """Scenario: a caller hangs up while the engine is silent, so that nobody would notice by writing."""
+    server, load = served
+    before, taken = len(server.outcomes()), list[float]()
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "stream": way == "streamed"}
+    headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json", "Host": HOST}
+    # The quickest of three: other work on this machine must not decide.
+    for number in range(1, 4):
+        server.engine.script = Script(hold=threading.Event())
+        server.engine.cancelled.clear()
+        server.engine.started.clear()
+        caller = http.client.HTTPSConnection("127.0.0.1", load.port, context=load.context, timeout=60)
+        caller.request("POST", "/v1/chat/completions", body=json.dumps(body), headers=headers)
+        assert server.engine.started.wait(60)
+        if way == "streamed":
+            # What stands before the first word has come, so nothing is written on this way either from here on.
+            assert caller.getresponse().readline().startswith(b"data: ")
+
+        left = time.monotonic()
+        caller.close()
+
+        assert server.engine.cancelled.wait(10), "nginx did not pass on that its caller left"
+        taken.append(time.monotonic() - left)
+        outcome = server.wait_for_outcome(before + number)
+        assert (outcome["outcome"], outcome["status"]) == ("cancelled", 499)
+    assert min(taken) < 1, taken
+
+
 def _children(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
