@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from appliance.actions.tls_facility import request
+from appliance.actions import tls_facility
 from appliance.actions.tls_placing import Here, facts_of, names_in, put_in_place
 from appliance.config import Config
 from appliance.errors import CertificateRefusedError, ConflictError, KeyMissingError
@@ -51,7 +51,7 @@ def why_due(config: Config, folder: TlsFolder, moment: Moment) -> str:
     if shown is None or not folder.is_whole():
         return "absent"
     is_own = authority is not None and is_issued_by(shown.certificate, authority.certificate)
-    if config.tls.authority != FACILITY and not is_own:
+    if not is_own and not (config.tls.authority == FACILITY and tls_facility.is_shown(folder)):
         return "authority"
     expected = certificates.names_of(config)
     # A facility's authority may leave addresses out; the host name is what people type.
@@ -88,7 +88,7 @@ def rotate(here: Here, *, at_once: str = "", replaces: str = "", dry_run: bool =
         tlsauthorities.mend(folder)
     made = [] if folder.authority() else ["ca"]
     why = at_once or why_due(here.config, folder, moment)
-    is_facilitys = here.config.tls.authority == FACILITY and _is_facilitys(folder)
+    is_facilitys = here.config.tls.authority == FACILITY and tls_facility.is_shown(folder)
     if why:
         made += ["request"] if is_facilitys and folder.pending() is None else [] if is_facilitys else ["server"]
     if dry_run:
@@ -100,7 +100,7 @@ def rotate(here: Here, *, at_once: str = "", replaces: str = "", dry_run: bool =
     brought = _bring_lists(here, moment)
     made += [one for one in brought if one != "authorities" or "ca" not in made]
     if "request" in made:
-        request(here, moment=moment)
+        tls_facility.request(here, moment=moment)
     is_seen = False
     if "server" in made:
         is_seen = put_in_place(
@@ -108,8 +108,10 @@ def rotate(here: Here, *, at_once: str = "", replaces: str = "", dry_run: bool =
         )
     elif brought:
         is_seen = here.server.reload()
-    if "server" in made or not folder.gives_facilitys():
+    if not is_facilitys:
         folder.tell_whom_to_trust(tlsauthorities.trusted_file(folder))
+    elif folder.root() is not None:
+        folder.tell_whom_to_trust(folder.root_file)
     found = folder.shown()
     return Rotated(
         made=tuple(made),
@@ -131,11 +133,11 @@ def revoke(here: Here, serial: str, reason: Reason, *, dry_run: bool = False) ->
         ClockUncertainError, LedgerUnavailableError, UnitError: As `rotate`.
     """
     folder, moment = here.folder, here.moment()
-    authority, listed = _require_authority(folder), Revocations.load(folder)
-    shown = folder.shown()
+    _require_authority(folder)
+    listed, shown = Revocations.load(folder), folder.shown()
     one = Revoked(serial=serial, at=moment.now.replace(microsecond=0), reason=reason)
     is_shown = shown is not None and serial_of(shown.certificate) == serial
-    if is_shown and shown is not None and not is_issued_by(shown.certificate, authority.certificate):
+    if is_shown and tls_facility.is_shown(folder):
         raise CertificateRefusedError(
             what="that certificate is the facility's",
             why="only its authority can take it back",
@@ -180,17 +182,9 @@ def _authority(here: Here, moment: Moment) -> Credential:
     return made
 
 
-def _require_authority(folder: TlsFolder) -> Credential:
-    if (found := folder.authority()) is None:
+def _require_authority(folder: TlsFolder) -> None:
+    if folder.authority() is None:
         raise KeyMissingError(what="this box has no authority yet", why="", fix="run `sealift tls rotate`")
-    return found
-
-
-def _is_facilitys(folder: TlsFolder) -> bool:
-    shown, authority = folder.shown(), folder.authority()
-    if shown is None or authority is None:  # the box's own authority was lost: only an import leaves a root
-        return shown is not None and folder.root() is not None
-    return not is_issued_by(shown.certificate, authority.certificate)
 
 
 def _crl_is_due(folder: TlsFolder, moment: Moment) -> bool:

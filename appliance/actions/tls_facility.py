@@ -8,11 +8,32 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from appliance.actions.tls_placing import Here, put_in_place
 from appliance.errors import CertificateRefusedError, NotInstalledError
 from appliance.install import certcheck, certificates
-from appliance.install.certificates import Credential, Moment, fingerprint
+from appliance.install.certificates import Credential, Moment, fingerprint, is_issued_by, leads_to
+from appliance.install.tlsfolder import TlsFolder, read_certificate
 from media.clock import to_text
 
 IMPORTED: Final = "tls.certificate-imported"
 REQUESTED: Final = "tls.requested"
+
+
+def is_shown(folder: TlsFolder) -> bool:
+    """Tell whether what is shown is of the facility's authority; reads what everyone may read.
+
+    That the present own authority did not sign it says nothing: a former or a lost one may have. Dates do not matter
+    either: the box never falls back to its own by itself, also when the facility's has ended.
+    """
+    shown, authority, waiting = folder.shown(), read_certificate(folder.authority_file), folder.request()
+    if shown is None or (authority is not None and is_issued_by(shown.certificate, authority)):
+        return False
+    # An import that was cut off has shown it already, and has not yet said that nothing waits.
+    is_just_imported = waiting is not None and waiting.public_key() == shown.certificate.public_key()
+    return is_just_imported or folder.gives_facilitys() or is_vouched_for(folder)
+
+
+def is_vouched_for(folder: TlsFolder) -> bool:
+    """Tell whether what is shown leads to the facility's root that was given to this box."""
+    shown, root = folder.shown(), folder.root()
+    return shown is not None and root is not None and leads_to(shown.certificate, shown.between, root)
 
 
 def request(here: Here, *, moment: Moment | None = None) -> x509.CertificateSigningRequest:

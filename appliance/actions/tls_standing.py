@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from cryptography import x509
 
+from appliance.actions import tls_facility
 from appliance.actions.findings import Finding
 from appliance.actions.tls import FACILITY
 from appliance.actions.tls_placing import facts_of
@@ -90,35 +91,46 @@ def _server(config: Config, folder: TlsFolder, now: datetime) -> Finding:
     certificate = shown.certificate
     days, host = (certificate.not_valid_after_utc - now).days, config.service.hostname
     is_named = host in _dns_names(certificate)
+    is_facilitys = tls_facility.is_shown(folder)
+    is_known = is_facilitys or _is_own(folder, certificate)
     has_begun = certificate.not_valid_before_utc <= now
     text = f"ends in {days} days" if days >= 0 else "has ended"
     if not is_named:
         text += f", and does not name {host}"
+    if not is_known:
+        text += ", and neither this box's authority nor the facility's made it"
     if not has_begun:
         text += f", and begins only {to_text(certificate.not_valid_before_utc)}: a clock is wrong"
     is_late = days < _LATE_DAYS
     return Finding(
         name=name,
-        is_good=is_named and has_begun and not is_late,
+        is_good=is_named and is_known and has_begun and not is_late,
         text=text,
         why=why,
         fix="carry the request to the facility's authority: `sealift tls request`"
-        if config.tls.authority == FACILITY
+        if config.tls.authority == FACILITY and is_facilitys
         else _ROTATE,
     )
 
 
 def _facility(folder: TlsFolder) -> Finding:
-    shown, authority = folder.shown(), _authority(folder)
-    is_own = shown is not None and authority is not None and certificates.is_issued_by(shown.certificate, authority)
-    if not is_own and folder.request() is None:
+    is_shown = tls_facility.is_shown(folder)
+    is_vouched_for = tls_facility.is_vouched_for(folder)
+    if is_shown and is_vouched_for and folder.request() is None:
         return Finding(name="facility's CA", is_good=True, text="vouches for this box")
+    text = "a request waits" if folder.request() is not None else "its root here does not vouch for what the box shows"
     return Finding(
         name="facility's CA",
         is_good=None,
-        text="its certificate is not here yet: the box shows one of its own" if is_own else "a request waits",
+        text=text if is_shown else "its certificate is not here yet: the box shows one of its own",
         fix="`sealift tls request --out FILE`; have it signed; `sealift tls import CHAIN --root ROOT`",
     )
+
+
+def _is_own(folder: TlsFolder, certificate: x509.Certificate) -> bool:
+    """Tell whether an authority of the box that callers are given made it; a former one did after a cut-off switch."""
+    given = (_authority(folder), tlsauthorities.certificate(folder, tlsauthorities.FORMER))
+    return any(one is not None and certificates.is_issued_by(certificate, one) for one in given)
 
 
 def _crl(folder: TlsFolder, now: datetime) -> Finding:

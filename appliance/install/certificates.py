@@ -112,6 +112,16 @@ def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> 
     return True
 
 
+def leads_to(certificate: x509.Certificate, between: Sequence[x509.Certificate], root: x509.Certificate) -> bool:
+    """Tell whether signatures lead from a certificate over those between to a root, whatever their dates."""
+    reached = [certificate]
+    for one in reached:  # grows: an authority may be there twice, by two that vouch for it
+        if is_issued_by(one, root):
+            return True
+        reached += [above for above in between if above not in reached and is_issued_by(one, above)]
+    return False
+
+
 def make_authority(site: str, moment: Moment, *, after: x509.Certificate | None = None) -> Credential:
     """Make the box's own authority, for ten years: it signs leaves only (path length 0).
 

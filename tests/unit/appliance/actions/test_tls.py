@@ -19,9 +19,10 @@ from appliance.errors import (
     NotInstalledError,
     UnitError,
 )
-from appliance.install import webserver
+from appliance.install import certificates, webserver
 from appliance.install.certificates import fingerprint, serial_of
 from appliance.install.revocation import Reason, Revocations, read_crl
+from appliance.install.tlsfolder import TlsFolder
 from media.clock import FixedClock
 from tests.support.tls import NOW, Authority, Server, authority, here, pem, site
 
@@ -286,6 +287,119 @@ def test_a_lost_own_authority_never_puts_the_boxes_own_in_the_facilitys_place(
 
     assert tls.rotate(box).made == ("ca", "request", "crl")
     assert shown(box) == before
+
+
+def vouches(box: Here) -> bool:
+    """Whether the file that callers are given vouches for what they are shown."""
+    given = x509.load_pem_x509_certificates((box.folder.path / "trust.crt").read_bytes())
+    return any(certificates.is_issued_by(shown(box), one) for one in given)
+
+
+def said(box: Here) -> dict[str, tuple[bool | None, str]]:
+    return {one.name: (one.is_good, one.text) for one in tls_standing.findings(box.config, clock=box.clock)}
+
+
+@pytest.mark.parametrize("imported_before", [False, True])
+def test_a_lost_authority_whose_certificate_is_shown_until_the_facilitys_is_there_is_replaced_at_once(
+    tmp_path: Path,
+    clock: FixedClock,
+    imported_before: bool,  # noqa: FBT001 - a parameter of the table
+) -> None:
+    box, root = here(site(tmp_path, authority="facility"), clock=clock), authority()
+    tls.rotate(box)
+    if imported_before:
+        tls_facility.import_chain(box, pem(root.issue(ask(box).public_key())), untrusted_root=root.pem)
+        tls.rotate(here(site(tmp_path), clock=clock))
+    (box.folder.path / "ca.key").unlink()
+
+    dry, done = tls.rotate(box, dry_run=True), tls.rotate(box)
+
+    assert dry.made == done.made == ("ca", "server", "crl")
+    assert done.why == "authority"
+    assert vouches(box)
+    assert said(box)["certificate"] == (True, "ends in 90 days")
+    text = "its certificate is not here yet: the box shows one of its own"
+    assert said(box)["facility's CA"] == (None, text)
+    assert tls.rotate(box).made == ()
+    clock.advance(61 * DAY)
+    assert "server" in tls.rotate(box).made
+    assert box.folder.request() is None
+
+
+def test_a_certificate_that_nobody_vouches_for_is_no_good_one_and_not_the_facilitys(tmp_path: Path) -> None:
+    """Scenario: another authority signs already, and the web server would not show a certificate of it."""
+    box = here(site(tmp_path, authority="facility"))
+    tls.rotate(box)
+    (box.folder.path / "ca.key").unlink()
+    assert isinstance(box.server, Server)
+    box.server.is_broken = True
+    with pytest.raises(UnitError):
+        tls.rotate(box)
+
+    is_good, text = said(box)["certificate"]
+    assert is_good is False
+    assert text.endswith("neither this box's authority nor the facility's made it")
+    assert said(box)["facility's CA"][0] is None
+    box.server.is_broken = False
+    tls.revoke(box, serial_of(shown(box)), Reason.SUPERSEDED)
+    assert vouches(box)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("step", ["put_root", "tell_whom_to_trust", "drop_pending"])
+def test_an_import_that_is_cut_off_never_lets_the_box_fall_back_to_its_own(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_first: bool,  # noqa: FBT001 - a parameter of the table
+    step: str,
+) -> None:
+    box, root = here(site(tmp_path, authority="facility")), authority("Next Root")
+    tls.rotate(box)
+    if not is_first:
+        before = authority()
+        tls_facility.import_chain(box, pem(before.issue(ask(box).public_key())), untrusted_root=before.pem)
+    made = root.issue(ask(box).public_key())
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as power:
+        power.setattr(TlsFolder, step, cut)
+        with pytest.raises(KeyboardInterrupt):
+            tls_facility.import_chain(box, pem(made), untrusted_root=root.pem)
+
+    assert tls.rotate(box).made == ()
+    assert shown(box) == made
+    assert said(box)["facility's CA"] == (None, "a request waits")
+    tls_facility.import_chain(box, pem(made), untrusted_root=root.pem)
+    assert vouches(box)
+    assert said(box)["facility's CA"] == (True, "vouches for this box")
+
+
+@pytest.mark.parametrize("lost", ["facility-root.crt", "trust.crt"])
+def test_a_lost_root_or_link_does_not_make_the_facilitys_certificate_another(
+    tmp_path: Path, clock: FixedClock, lost: str
+) -> None:
+    box, root = here(site(tmp_path, authority="facility"), clock=clock), authority()
+    tls.rotate(box)
+    upper = root.below()
+    lower = upper.below("Lower CA")
+    made = lower.issue(ask(box).public_key())
+    chain = pem(made, upper.certificate, lower.certificate)
+    tls_facility.import_chain(box, chain, untrusted_root=root.pem)
+    (box.folder.path / lost).unlink()
+
+    assert tls.rotate(box).made == ()
+    assert box.folder.gives_facilitys()
+    assert said(box)["certificate"][0] is True
+    assert said(box)["facility's CA"] == (
+        (None, "its root here does not vouch for what the box shows")
+        if lost == "facility-root.crt"
+        else (True, "vouches for this box")
+    )
+    clock.advance(100 * DAY)
+    assert "server" not in tls.rotate(box).made
+    assert shown(box) == made
 
 
 def test_a_request_is_made_once_and_again_for_other_names_with_the_same_key(tmp_path: Path, box: Here) -> None:

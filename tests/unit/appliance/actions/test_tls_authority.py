@@ -8,15 +8,15 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from appliance.actions import tls, tls_authority, tls_clients, tls_standing
+from appliance.actions import tls, tls_authority, tls_clients, tls_facility, tls_standing
 from appliance.actions.tls_placing import Here
 from appliance.errors import ConflictError, KeyMissingError, UnitError
-from appliance.install import certificates, tlsauthorities, tlsfolder
+from appliance.install import certificates, tlsauthorities, tlsfolder, webserver
 from appliance.install.certificates import fingerprint, is_issued_by
 from appliance.install.revocation import read_crls
 from appliance.install.tlsauthorities import FORMER, NEXT
 from media import durable
-from tests.support.tls import here, site
+from tests.support.tls import Server, authority, here, pem, site
 
 
 @pytest.fixture
@@ -98,6 +98,59 @@ def test_steps_out_of_order_are_refused_and_change_nothing(box: Here, tmp_path: 
     assert tlsauthorities.other(box.folder, FORMER) is not None
     with pytest.raises(KeyMissingError):
         tls_authority.begin(here(site(tmp_path / "bare")))
+
+
+def test_while_the_facilitys_certificate_is_awaited_a_switch_shows_one_of_the_new_authority_at_once(
+    tmp_path: Path,
+) -> None:
+    box = here(site(tmp_path / "awaits", authority="facility"))
+    tls.rotate(box)
+    tls_authority.begin(box)
+
+    for step in (tls_authority.switch, tls_authority.finish):
+        step(box)
+        shown = box.folder.shown()
+        assert shown is not None
+        assert is_issued_by(shown.certificate, _authority(box))
+    given = x509.load_pem_x509_certificates((box.folder.path / "trust.crt").read_bytes())
+    assert given == [_authority(box)]
+    said = {one.name: one.text for one in tls_standing.findings(box.config, clock=box.clock)}
+    assert said["facility's CA"] == "its certificate is not here yet: the box shows one of its own"
+    [_, made] = box.ledger.find(kind=tls.MADE, limit=9, newest_first=False)
+    assert made.body["why"] == "authority"
+
+
+def test_what_the_former_authority_signed_is_known_where_a_switch_could_not_be_shown(
+    box: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webserver, "_PAUSE_SECONDS", 0)
+    tls_authority.begin(box)
+    assert isinstance(box.server, Server)
+    box.server.is_broken = True
+    with pytest.raises(UnitError):
+        tls_authority.switch(box)
+
+    shown = box.folder.shown()
+    assert shown is not None
+    assert not is_issued_by(shown.certificate, _authority(box))
+    said = {one.name: one.is_good for one in tls_standing.findings(box.config, clock=box.clock)}
+    assert said["certificate"] is True
+
+
+def test_a_switch_leaves_the_facilitys_certificate_and_its_root_where_they_are(tmp_path: Path) -> None:
+    box, root = here(site(tmp_path / "has", authority="facility")), authority()
+    tls.rotate(box)
+    made = root.issue(tls_facility.request(box).public_key())
+    tls_facility.import_chain(box, pem(made), untrusted_root=root.pem)
+
+    tls_authority.begin(box)
+    tls_authority.switch(box)
+    tls_authority.finish(box)
+
+    shown = box.folder.shown()
+    assert shown is not None
+    assert shown.certificate == made
+    assert (box.folder.path / "trust.crt").read_bytes() == root.pem
 
 
 @pytest.mark.parametrize("writes", [0, 1, 2, 3, 5, 7])
