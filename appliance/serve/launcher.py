@@ -52,7 +52,12 @@ from media.errors import SealiftError
 # even where no layer lies on it.
 _VISIBLE: Final = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 _MAX_TEMPLATE_BYTES: Final = 256 * 1024
-THREADS: Final = 64
+HEADROOM: Final = 16
+"""Threads beyond those of answers: whether an engine is well, and what a prompt has of tokens, waits for no answer."""
+LEAST_THREADS: Final = 64
+"""Gates ask more at once than a small site's callers may."""
+MOST_THREADS: Final = 384
+"""Below the unit's `TasksMax=`, of which the threads that compute have the rest."""
 CALIBRATION_SECONDS: Final = 2.0
 """How long an engine measures its steps after loading, where it does; its status and a version's evidence have them."""
 MOST_WORKERS: Final = 4
@@ -273,6 +278,11 @@ class _EngineServer(BaseApplication):  # type: ignore[misc] # gunicorn carries n
         return self._make()
 
 
+def answering_threads(config: Config) -> int:
+    """Return how many threads answer at an engine's socket: each answer has one from its beginning to its end."""
+    return min(max(config.limits.concurrent_requests + HEADROOM, LEAST_THREADS), MOST_THREADS)
+
+
 def main() -> NoReturn:
     """Entry point of sealift-engine-STAGE@.service."""
     parser = argparse.ArgumentParser(prog="appliance.serve.launcher")
@@ -347,7 +357,7 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
         "when_ready": watch.when_ready,
         "post_worker_init": watch.post_worker_init,
         "worker_class": "gthread",
-        "threads": THREADS,
+        "threads": answering_threads(config),
         "timeout": config.engine.start_seconds,
         "graceful_timeout": 10,
         "accesslog": None,

@@ -8,7 +8,7 @@ import pytest
 from appliance.enginesections import EnginesSection, ProductionEngines
 from appliance.errors import NotPromotedError
 from appliance.serve.instance import Instance
-from appliance.serve.launcher import Loadable, Proven, threads_for
+from appliance.serve.launcher import Loadable, Proven, answering_threads, threads_for
 from appliance.serve.weights import HashedFile
 from tests.support import lines
 from tests.support.promotion import digest, open_site, site_config
@@ -29,6 +29,16 @@ def test_a_core_is_left_to_the_others_once(
     config = config.model_copy(update={"engine": config.engine.model_copy(update={"threads": configured})})
 
     assert threads_for(config) == threads
+
+
+@pytest.mark.parametrize(("places", "threads"), [(1, 64), (48, 64), (64, 80), (256, 272), (1024, 384)])
+def test_an_engine_that_answers_all_it_may_has_threads_left_for_who_asks_whether_it_is_well(
+    tmp_path: Path, places: int, threads: int
+) -> None:
+    config = site_config(tmp_path)
+    limits = config.limits.model_copy(update={"concurrent_requests": places})
+
+    assert answering_threads(config.model_copy(update={"limits": limits})) == threads
 
 
 def test_lines_of_production_share_the_cores_and_the_test_stage_does_not(
