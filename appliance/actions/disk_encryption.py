@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from appliance.actions.filesystems import existing
 from appliance.actions.findings import Finding
 from appliance.config import Config
 
@@ -25,8 +26,10 @@ _FIX: Final = (
 
 
 def encryption(config: Config, *, blocks: Path = BLOCKS, swaps: Path = _SWAPS) -> Iterator[Finding]:
-    """Yield what is known of the disks below state, keys and backups, and of swap."""
+    """Yield what is known of the disks below state, keys, backups and a ledger that has its own, and of swap."""
     places = {"state": config.at.state, "keys": config.at.key_files}
+    if _number(config.at.ledger) != _number(config.at.state):
+        places["ledger"] = config.at.ledger
     if config.backup.folder:
         places["backups"] = Path(config.backup.folder)
     found = {name: is_encrypted(path, blocks) for name, path in places.items()}
@@ -58,6 +61,10 @@ def _said(bare: list[str], hidden: list[str]) -> str:
     if hidden:
         parts.append(f"cannot be seen for {', '.join(hidden)}")
     return "; ".join(parts) or "dm-crypt below state, keys and backups"
+
+
+def _number(path: Path) -> int:
+    return existing(path).stat().st_dev
 
 
 def is_encrypted(path: Path, blocks: Path) -> bool | None:

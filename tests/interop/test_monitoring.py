@@ -79,6 +79,7 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         {'up{job="gateway"}': 0, 'up{gateway="2",job="gateway"}': 0},
     ),
     "FactsDown": ({'up{job="host"}': 0}, {'up{job="host"}': 1, 'up{job="gateway"}': 0}),
+    "WatcherDown": ({'up{job="node"}': 0}, {'up{job="node"}': 1, 'up{job="alertmanager"}': 1}),
     "PartUnreadable": (
         {'sealift_part_unreadable{part="trust"}': 1},
         {'sealift_part_unreadable{part="trust"}': 0, 'sealift_part_unreadable{part="ledger"}': 1},

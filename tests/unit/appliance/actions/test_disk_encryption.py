@@ -1,6 +1,7 @@
 """Disks of many shapes, as the kernel describes them, and what doctor says of each."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,17 @@ def test_a_volume_group_over_luks_is_encrypted_only_when_all_its_disks_are(kerne
     is_good, text, *_ = judged(kernel, tmp_path)
     assert is_good is None
     assert text == "no dm-crypt below state, keys, backups"
+
+
+def test_a_ledger_on_a_file_system_of_its_own_is_looked_at_there(kernel: Kernel, tmp_path: Path) -> None:
+    kernel.holds(tmp_path, kernel.mapping("dm-0", "CRYPT-LUKS2-abc-cryptroot", kernel.disk("sda2")))
+    state = tmp_path / "var/lib/sealift"
+    state.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        (state / "ledger").symlink_to(other)
+        kernel.holds(Path(other), kernel.disk("sdb1"))
+
+        assert judged(kernel, tmp_path)[:2] == (None, "no dm-crypt below ledger")
 
 
 def test_a_bare_disk_is_named_and_no_disk_is_not_seen(kernel: Kernel, tmp_path: Path) -> None:
