@@ -5,6 +5,8 @@ Rules:
            so nobody waits for ever.
     WAIT-2 Within a class the caller goes first for whom the fewest tokens were decoded of late: one who sends a hundred
            requests gets no more than one who sends two. A caller who comes back has no credit for having been away.
+           So it is with the prompts of those who were let in: a step reads first for whoever had least beside what
+           that very prompt took, so nobody's question waits for more than one prompt of a caller who sends many.
     WAIT-3 An answer that has to wait for another one's reading of the same prompt lets others pass.
 """
 
@@ -39,6 +41,10 @@ class Shares:
     def charge(self, salt: str, tokens: int) -> None:
         """Note that tokens were decoded for a caller."""
         self._had[salt] = self._had.get(salt, self._floor) + tokens
+
+    def order(self, job: Job) -> tuple[int, float, int]:
+        """Return what says whose prompt a step reads first: class, what its caller had beside it, who came first."""
+        return job.generation.priority, self.had(job.salt) - job.read, job.number
 
     def had(self, salt: str) -> float:
         """Return what a caller had."""

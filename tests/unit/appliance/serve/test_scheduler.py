@@ -382,6 +382,22 @@ def test_a_caller_with_many_requests_does_not_hold_up_one_with_few() -> None:
     assert said.count("abcd", 0, said.index("xy")) <= 1
 
 
+def test_a_callers_many_long_prompts_hold_up_nobodys_short_one() -> None:
+    decoder = EchoDecoder(sequences=4, context_tokens=4096, batch_tokens=16)
+    go = held(decoder, letters="Z")
+    scheduler = Scheduler(decoder)
+    many = [scheduler.submit(generation("Z" + letter * 400, salt="many", max_tokens=1)) for letter in "abc"]
+    until(lambda: bool(decoder.steps))
+    few = scheduler.submit(generation("xyxy", salt="few", max_tokens=1))
+    go.set()
+    for handle in (*many, few):
+        whole(handle)
+    scheduler.stop()
+
+    said = "".join(chr(row.token) for rows in decoder.steps for row in rows)
+    assert said.index("x") < said.index("b") < said.index("c")
+
+
 def test_a_cancelled_prefill_ends_within_a_step() -> None:
     decoder = EchoDecoder(context_tokens=10**6, batch_tokens=8)
     go = held(decoder, letters="q")
