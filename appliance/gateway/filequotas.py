@@ -2,17 +2,28 @@
 
 One SQLite file in the gateways' own folder; each step is one transaction that takes the write lock first, so two
 processes never spend the same allowance. Whoever deletes the file begins anew.
+
+What running requests hold is charged like what was spent, and noted beside it under `held` and the hour since when, so
+that a refusal can tell one from the other. A process that dies lets nothing go: after two hours what it held is spent.
 """
 
 import sqlite3
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from appliance.config import LimitsSection
-from appliance.gateway import problems
 from appliance.gateway.limits import Allowance, ceiling
-from appliance.gateway.quotas import Held, allowance, cost_of, headers, token_limits, too_few
+from appliance.gateway.quotas import (
+    Held,
+    allowance,
+    cost_of,
+    headers,
+    require_possible,
+    token_limits,
+    too_few,
+    without_room,
+)
 from appliance.gateway.shared_file import SharedFile
 from media.clock import Clock
 
@@ -22,16 +33,27 @@ _SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS spent (key_id TEXT NOT NULL, period TEXT NOT NULL, tokens INTEGER NOT NULL,
     PRIMARY KEY (key_id, period)) WITHOUT ROWID""",
 )
-# Of a day and its month in one statement: Python lets another thread go on in each, for which this one then waits.
-_CHARGE: Final = """INSERT INTO spent VALUES (?, ?, ?), (?, ?, ?)
+# Of a day, its month and what is held in one statement: Python lets another thread go on in each, for which this one
+# then waits.
+_CHARGE: Final = """INSERT INTO spent VALUES (?, ?, ?), (?, ?, ?), (?, ?, ?)
     ON CONFLICT (key_id, period) DO UPDATE SET tokens = max(tokens + excluded.tokens, 0)"""
 # The same where neither period would cost more than it may: no row is written then. The write lock is taken first.
 _CHARGE_WITHIN: Final = """INSERT INTO spent
-    SELECT column1, column2, column3 FROM (VALUES (:key, :day, :tokens), (:key, :month, :tokens))
+    SELECT column1, column2, column3 FROM (
+        VALUES (:key, :day, :tokens), (:key, :month, :tokens), (:key, :since, :tokens))
     WHERE coalesce((SELECT tokens FROM spent WHERE key_id = :key AND period = :day), 0) + :tokens <= :today
     AND coalesce((SELECT tokens FROM spent WHERE key_id = :key AND period = :month), 0) + :tokens <= :this_month
     ON CONFLICT (key_id, period) DO UPDATE SET tokens = max(tokens + excluded.tokens, 0)"""
+# A row that was forgotten before its request ended is below zero.
+_TOLD_APART: Final = """SELECT
+    coalesce(sum(tokens) FILTER (WHERE period = :day), 0)
+    - coalesce(sum(max(tokens, 0)) FILTER (WHERE period IN (:before, :since) AND substr(period, 6, 10) = :day), 0),
+    coalesce(sum(tokens) FILTER (WHERE period = :month), 0)
+    - coalesce(sum(max(tokens, 0)) FILTER (WHERE period IN (:before, :since) AND substr(period, 6, 7) = :month), 0)
+    FROM spent WHERE key_id = :key AND period IN (:day, :month, :before, :since)"""
+_FORGET_HELD: Final = "DELETE FROM spent WHERE period >= 'held ' AND period < ?"
 _UNLIMITED: Final = 2**62
+_HOUR: Final = timedelta(hours=1)
 _BUSY_SECONDS: Final = 5.0
 _KEPT: Final = timedelta(days=62)
 # A bucket that nobody took from for so long is full, which it also is without a row: addresses come and go.
@@ -88,29 +110,37 @@ class FileQuotas:
         minute, today, this_month = token_limits(self._limits, tier)
         if not minute and not today and not this_month:
             return None
-        tokens, day = prompt + answer, self._clock.now().date().isoformat()
+        tokens, now = prompt + answer, self._clock.now()
+        require_possible(tokens, today, this_month)
+        day, since = now.date().isoformat(), _since(now)
         month = day[: len("2026-11")]
-        charge = {
+        charge: dict[str, str | int] = {
             "key": key_id,
             "day": day,
             "month": month,
+            "since": since,
             "tokens": tokens,
             "today": today or _UNLIMITED,
             "this_month": this_month or _UNLIMITED,
         }
         if not minute:
             if not self._shared.execute(_CHARGE_WITHIN, charge):
-                raise problems.quota_spent()
-            return Held(key_id=key_id, tier=tier, tokens=tokens, prompt=prompt, day=day, month=month, headers={})
+                with self._shared.transaction() as connection:
+                    raise without_room(is_held=_is_held(connection, charge, now))
+            return Held(
+                key_id=key_id, tier=tier, tokens=tokens, prompt=prompt, day=day, month=month, headers={}, since=since
+            )
         with self._shared.transaction() as connection:
             if not connection.execute(_CHARGE_WITHIN, charge).rowcount:
-                raise problems.quota_spent()
+                raise without_room(is_held=_is_held(connection, charge, now))
             wanted = min(tokens, minute)  # a request larger than a minute's worth may use a whole one
             level, is_allowed = self._spend(connection, f"tokens {key_id}", minute, wanted)
             if not is_allowed:
                 raise too_few(level, minute, wanted)
         left = headers(level, minute)
-        return Held(key_id=key_id, tier=tier, tokens=tokens, prompt=prompt, day=day, month=month, headers=left)
+        return Held(
+            key_id=key_id, tier=tier, tokens=tokens, prompt=prompt, day=day, month=month, headers=left, since=since
+        )
 
     def left(self, key_id: str, tier: str) -> dict[str, str]:
         """Return the headers that say what a key has left of a minute's tokens; see `Quotas`.
@@ -131,7 +161,7 @@ class FileQuotas:
             StoreDamagedError: The counters cannot be written; what was held stays charged.
         """
         cost = cost_of(held, tokens, delivered)
-        back = _charges(held.key_id, held.day, held.month, cost - held.tokens)
+        back = _charges(held, cost - held.tokens)
         minute = self._limits.tokens_per_minute
         if not minute:
             self._shared.execute(_CHARGE, back)
@@ -164,6 +194,7 @@ class FileQuotas:
         connection.execute(f"PRAGMA user_version = {FORMAT}")
         oldest = (self._clock.now() - _KEPT).strftime("%Y-%m")
         connection.execute("DELETE FROM spent WHERE period < ?", (oldest,))
+        connection.execute(_FORGET_HELD, (_since(self._clock.now() - _HOUR),))
 
     def _forget(self, connection: sqlite3.Connection) -> None:
         """Forget the buckets that are full again, once a minute."""
@@ -171,8 +202,22 @@ class FileQuotas:
         if now - self._forgot_at >= _FULL_SECONDS:
             self._forgot_at = now
             connection.execute("DELETE FROM bucket WHERE at <= ?", (now - _FULL_SECONDS,))
+            connection.execute(_FORGET_HELD, (_since(self._clock.now() - _HOUR),))
 
 
-def _charges(key_id: str, day: str, month: str, tokens: int) -> tuple[str | int, ...]:
-    """Return the values of `_CHARGE`; negative tokens are given back."""
-    return (key_id, day, tokens, key_id, month, tokens)
+def _charges(held: Held, tokens: int) -> tuple[str | int, ...]:
+    """Return the values of `_CHARGE` for a request that ended; negative tokens are given back."""
+    return (held.key_id, held.day, tokens, held.key_id, held.month, tokens, held.key_id, held.since, -held.tokens)
+
+
+def _since(moment: datetime) -> str:
+    """Return the name of what is held since a moment's hour; it sorts by time, and behind all days and months."""
+    return f"held {moment:%Y-%m-%dT%H}"
+
+
+def _is_held(connection: sqlite3.Connection, charge: dict[str, str | int], now: datetime) -> bool:
+    """Tell whether a charge would fit if what running requests hold came back."""
+    asked = {name: charge[name] for name in ("key", "day", "month", "since")}
+    today, this_month = connection.execute(_TOLD_APART, {**asked, "before": _since(now - _HOUR)}).fetchone()
+    tokens = int(charge["tokens"])
+    return bool(today + tokens <= charge["today"] and this_month + tokens <= charge["this_month"])

@@ -57,6 +57,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
 
     Attributes:
         line: Of production, where one was to answer.
+        renews: Whether what ran out comes anew some day, though nobody says when.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
         self.assigned = ""
         self.line = FIRST_LINE
         self.model_digest = ""
+        self.renews = False
         self.headers: dict[str, str] = {}
 
     def body(self) -> dict[str, Any]:
@@ -141,6 +143,9 @@ _RATES: Final = {
     "tokens": (
         "The key has fewer tokens a minute left than the request may cost; ask again after Retry-After, or for fewer."
     ),
+    "held": (
+        "The key's running requests hold the rest of its tokens of the day or the month; ask again after Retry-After."
+    ),
     "address": "Too many requests a minute of this address came without a valid key; ask again after Retry-After.",
 }
 
@@ -153,6 +158,15 @@ def rate_limited(spent: str, retry_after_seconds: float) -> Problem:
 def quota_spent() -> Problem:
     """Return the answer to a key that has spent its day's or month's tokens: waiting a moment does not help."""
     problem = Problem(429, "insufficient_quota", "The key has spent its tokens of the day or the month.")
+    problem.headers["x-should-retry"] = "false"
+    problem.renews = True
+    return problem
+
+
+def above_quota() -> Problem:
+    """Return the answer to a request that may cost more than a whole day's or month's tokens: none ever has so many."""
+    message = "The request may cost more tokens than the key has for a whole day or month; ask for fewer."
+    problem = Problem(429, "insufficient_quota", message)
     problem.headers["x-should-retry"] = "false"
     return problem
 

@@ -12,10 +12,12 @@ from typing import Final, Protocol
 
 from appliance.config import LimitsSection
 from appliance.gateway.limits import Allowance, Limiter, ceiling, duration
-from appliance.gateway.problems import Problem, rate_limited
+from appliance.gateway.problems import Problem, above_quota, quota_spent, rate_limited
 
 # What an engine says that it read is untrusted; no version's own prompt is longer.
 _MOST_BEYOND: Final = 1_000_000
+# When a request that runs ends is not known; what it did not cost comes back within seconds.
+_HELD_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,7 @@ class Held:
         tokens: All of them.
         prompt: Those of the prompt, at most.
         headers: What the key has left this minute.
+        since: The hour since when; empty where what is held is not told from what is spent.
     """
 
     key_id: str
@@ -35,6 +38,7 @@ class Held:
     day: str
     month: str
     headers: dict[str, str]
+    since: str = ""
 
 
 class Quotas(Limiter, Protocol):
@@ -79,6 +83,21 @@ def token_limits(limits: LimitsSection, tier: str) -> tuple[int, int, int]:
     """Return how many tokens a tier has for a minute, a day and a month; 0 is no limit."""
     minute, day, month = limits.tokens_per_minute, limits.tokens_per_day, limits.tokens_per_month
     return minute and ceiling(tier, minute), day and ceiling(tier, day), month and ceiling(tier, month)
+
+
+def require_possible(tokens: int, today: int, this_month: int) -> None:
+    """Return where a whole day and a whole month have so many tokens; 0 is no limit.
+
+    Raises:
+        Problem: They have not, so waiting never helps.
+    """
+    if (today and tokens > today) or (this_month and tokens > this_month):
+        raise above_quota()
+
+
+def without_room(*, is_held: bool) -> Problem:
+    """Return the refusal of a request that does not fit a day or a month; `is_held` where it would but for others."""
+    return rate_limited("held", _HELD_SECONDS) if is_held else quota_spent()
 
 
 def cost_of(held: Held, tokens: int | None, delivered: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from appliance.config import LimitsSection, Places
 from appliance.gateway import problems
 from appliance.gateway.limits import Allowance
-from appliance.gateway.quotas import Held, allowance, cost_of, headers, token_limits, too_few
+from appliance.gateway.quotas import Held, allowance, cost_of, headers, require_possible, token_limits, too_few
 from appliance.postgres.connecting import connect
 from appliance.postgres.lending import Connections
 from appliance.postgres.limits_schema import LIMITS
@@ -89,12 +89,13 @@ class ServerQuotas:
         if not minute and not today and not this_month:
             return None
         tokens, day = prompt + answer, self._clock.now().date().isoformat()
+        require_possible(tokens, today, this_month)
         wanted = min(tokens, minute)  # a request larger than a minute's worth may use a whole one
         values = (self._stage, key_id, day, tokens, today, this_month, minute, wanted)
         found, level = self._called(_HOLD, values)
         if found == "minute":
             raise too_few(level, minute, wanted)
-        if found != "held":
+        if found != "held":  # the server does not tell what running requests hold from what was spent
             raise problems.quota_spent()
         return Held(
             key_id=key_id,

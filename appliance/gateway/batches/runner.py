@@ -42,6 +42,8 @@ _SLICE: Final = 4
 _TRIES: Final = 3
 _LONGEST_PAUSE_SECONDS: Final = 60.0
 _MOST_DOUBLINGS: Final = 8
+# A day or a month that is spent comes anew, perhaps before the batch's window ends; nobody says when.
+_QUOTA_PAUSE_SECONDS: Final = 60.0
 _PATIENCE_SECONDS: Final = 600.0
 _CLOSE_SECONDS: Final = 10.0
 _EXPIRE_SECONDS: Final = 600.0
@@ -260,13 +262,15 @@ class Runner:
             self._record(problem, come, batch)
         if problem.status == problems.caller_left().status:
             return problem.status, None
+        if problem.renews:
+            self._pauses[batch.id] = self._world.witnesses.clock.monotonic() + _QUOTA_PAUSE_SECONDS
+            return problem.status, None
         at = (batch.id, number)
         tries = self._tries[at] = self._tries.get(at, 0) + 1
         broken_off = self._broken_off[at] = self._broken_off.get(at, 0) + (problem.status == 502)
         # What 503 says passes, also where no caller is told when: a stop, a queue or counters that cannot be written.
         passes = problem.status == 503 or problem.retry_after_seconds is not None
-        comes_back = passes and problem.code != "insufficient_quota"
-        if comes_back or (problem.status == 502 and broken_off < _TRIES):
+        if passes or (problem.status == 502 and broken_off < _TRIES):
             seconds = max(problem.retry_after_seconds or 1.0, 2.0 ** min(tries, _MOST_DOUBLINGS) / 2)
             self._pauses[batch.id] = self._world.witnesses.clock.monotonic() + min(seconds, _LONGEST_PAUSE_SECONDS)
             return problem.status, None

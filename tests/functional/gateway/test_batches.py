@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from flask import Response
 
+from appliance.config import LimitsSection
 from appliance.errors import CiphertextError, EngineProtocolError, KeyMissingError, StoreDamagedError
 from appliance.gateway.application import running
 from appliance.gateway.batches.lines import faults_of, joined
 from appliance.gateway.batches.runner import Runner
 from appliance.gateway.batches.store import BatchStore
 from appliance.gateway.beginning import Come
-from appliance.gateway.problems import stopped
+from appliance.gateway.filequotas import FileQuotas
+from appliance.gateway.problems import quota_spent, stopped
 from appliance.gateway.record import Refusal
 from tests.support.engine import Script
 from tests.support.gateway import MODEL, Rig, gateway, key_text
@@ -372,6 +374,63 @@ def test_a_line_that_is_refused_for_a_day_is_asked_once_a_minute_to_the_end(rig:
         rig.clock.advance(61)
 
     assert _get(rig, f"/v1/batches/{batch['id']}").json["status"] == "completed"
+
+
+def test_a_line_that_finds_the_day_spent_is_asked_again_after_midnight(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="tokens_per_day = 175") as rig:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 100}
+        counters = FileQuotas(rig.config.at.counters, LimitsSection(tokens_per_day=175), rig.clock)
+        held = counters.hold(rig.key.split("-")[1], "standard", prompt=175, answer=0)
+        assert held is not None
+        counters.settle(held, 170)
+        counters.close()
+        batch = _create(rig, _line(1, body=body)).json
+        for _ in range(4):
+            _run(rig)
+            rig.clock.advance(61)
+        waiting = _get(rig, f"/v1/batches/{batch['id']}").json
+        asked = len(rig.bodies("request.refused"))
+        rig.clock.advance(86400 - 61 * 4 - 60)
+        _run(rig)
+        ended = _get(rig, f"/v1/batches/{batch['id']}").json
+
+    assert (waiting["status"], waiting["request_counts"]["failed"]) == ("in_progress", 0)
+    assert asked == 4, "once a minute"
+    assert (ended["status"], ended["request_counts"]["completed"]) == ("completed", 1)
+
+
+def test_lines_that_hold_all_of_a_day_together_are_all_answered(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="tokens_per_day = 600\nconcurrent_requests = 16") as rig:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 100}
+        batch = _create(rig, *(_line(number, body=body) for number in range(20))).json
+        for _ in range(30):
+            _run(rig)
+            rig.clock.advance(30)
+        ended = _get(rig, f"/v1/batches/{batch['id']}").json
+
+    assert (ended["status"], ended["request_counts"]["completed"]) == ("completed", 20)
+
+
+def test_a_line_that_finds_its_tokens_spent_to_the_end_was_not_asked(rig: Rig) -> None:
+    runner = _refusing(rig, [quota_spent() for _ in range(9)])
+    batch = _create(rig, _line(1)).json
+    for seconds in (61, 86400, 0):
+        while runner.look():
+            pass
+        rig.clock.advance(seconds)
+    ended = _get(rig, f"/v1/batches/{batch['id']}").json
+
+    assert ended["status"] == "expired"
+    assert _results(rig, ended["error_file_id"])[0]["error"]["code"] == "batch_expired"
+
+
+def test_a_line_above_a_whole_days_tokens_has_that_as_its_result(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="tokens_per_day = 50") as rig:
+        batch = _create(rig, _line(1)).json
+        _run(rig)
+        ended = _get(rig, f"/v1/batches/{batch['id']}").json
+
+    assert (ended["status"], ended["request_counts"]["failed"]) == ("completed", 1)
 
 
 @pytest.mark.parametrize("ends", ["late", "cancelled"])

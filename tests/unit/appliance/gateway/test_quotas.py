@@ -141,7 +141,7 @@ def test_another_process_counts_on(tmp_path: Path) -> None:
     command = [sys.executable, "-c", program, str(tmp_path / "limits.db")]
     said = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() for _ in range(2)]
 
-    assert said == ["held", "insufficient_quota"]
+    assert said == ["held", "rate_limit_exceeded"], "the first one's tokens were never settled"
 
 
 def test_what_is_held_counts_until_it_is_settled(counting: Counting) -> None:
@@ -151,11 +151,71 @@ def test_what_is_held_counts_until_it_is_settled(counting: Counting) -> None:
 
     with pytest.raises(Problem) as refused:
         quotas.hold("a", "standard", prompt=100, answer=100)
-    assert (refused.value.status, refused.value.code) == (429, "insufficient_quota")
+    assert refused.value.status == 429
     assert quotas.hold("b", "standard", prompt=100, answer=100) is not None
 
     quotas.settle(first, 150)
     assert quotas.hold("a", "standard", prompt=50, answer=800) is not None
+
+
+@pytest.mark.parametrize("minute", [0, 100_000])
+@pytest.mark.parametrize("period", ["day", "month"])
+def test_what_running_requests_hold_is_told_from_what_was_spent(tmp_path: Path, period: str, minute: int) -> None:
+    limits = {f"tokens_per_{period}": 1000, "tokens_per_minute": minute}
+    with closing(_quotas(tmp_path, _clock(), **limits)) as quotas:
+        first = quotas.hold("a", "standard", prompt=100, answer=800)
+        assert first is not None
+        with pytest.raises(Problem) as refused:
+            quotas.hold("a", "standard", prompt=100, answer=100)
+        assert (refused.value.status, refused.value.code) == (429, "rate_limit_exceeded")
+        assert refused.value.retry_after_seconds == 2
+        assert "running requests" in refused.value.message
+        assert "x-should-retry" not in refused.value.headers
+
+        quotas.settle(first, 850)
+        with pytest.raises(Problem) as refused:
+            quotas.hold("a", "standard", prompt=100, answer=100)
+        assert (refused.value.code, refused.value.renews) == ("insufficient_quota", True)
+        assert refused.value.headers["x-should-retry"] == "false"
+        assert quotas.hold("a", "standard", prompt=100, answer=50) is not None
+
+
+def test_a_request_above_a_whole_day_is_told_that_none_has_so_many(counting: Counting) -> None:
+    quotas = counting.quotas(tokens_per_day=100, tokens_per_month=1000)
+    assert quotas.hold("a", "standard", prompt=10, answer=0) is not None
+
+    with pytest.raises(Problem) as refused:
+        quotas.hold("a", "standard", prompt=1, answer=100)
+    assert (refused.value.code, refused.value.renews) == ("insufficient_quota", False)
+
+
+def test_what_a_process_that_died_held_is_spent_after_two_hours(tmp_path: Path) -> None:
+    clock = FixedClock(datetime(2026, 11, 20, 12, 0, tzinfo=UTC))
+    with closing(_quotas(tmp_path, clock, tokens_per_day=100)) as quotas:
+        late = quotas.hold("a", "standard", prompt=60, answer=0)
+        assert late is not None
+        for hours, code in ((1, "rate_limit_exceeded"), (1, "insufficient_quota")):
+            clock.advance(3600 * hours)
+            quotas.take("key a", per_minute=30)
+            with pytest.raises(Problem) as refused:
+                quotas.hold("a", "standard", prompt=60, answer=0)
+            assert refused.value.code == code
+        quotas.settle(late, 10)  # it lived, and took long
+        assert quotas.hold("a", "standard", prompt=90, answer=0) is not None
+
+
+def test_what_was_held_before_midnight_is_the_months_and_not_the_new_days(tmp_path: Path) -> None:
+    clock = FixedClock(datetime(2026, 11, 20, 23, 30, tzinfo=UTC))
+    with closing(_quotas(tmp_path, clock, tokens_per_day=100, tokens_per_month=150)) as quotas:
+        quotas.hold("a", "standard", prompt=90, answer=0)
+        clock.advance(3600)
+        spent = quotas.hold("a", "standard", prompt=60, answer=0)
+        assert spent is not None
+        quotas.settle(spent, 60)
+        for tokens, code in ((41, "insufficient_quota"), (10, "rate_limit_exceeded")):
+            with pytest.raises(Problem) as refused:
+                quotas.hold("a", "standard", prompt=tokens, answer=0)
+            assert refused.value.code == code
 
 
 def test_what_an_answer_cost_beyond_what_was_held_is_paid_by_the_day_and_the_month(counting: Counting) -> None:
@@ -315,11 +375,15 @@ def test_no_order_of_holding_and_settling_begins_above_the_limit_or_loses_tokens
 ) -> None:
     quotas, key = counting.made[0] if counting.made else counting.quotas(tokens_per_day=200), next(_NAMES)
     spent = 0
+    codes: list[tuple[str, str]] = []
     open_ones: list[tuple[Held, int]] = []
     for prompt, answer, cost in asked:
         try:
             held = quotas.hold(key, "standard", prompt=prompt, answer=answer)
-        except Problem:
+        except Problem as refused:
+            if isinstance(quotas, FileQuotas):
+                fits_without = spent + prompt + answer <= 200
+                codes.append((refused.code, "rate_limit_exceeded" if fits_without else "insufficient_quota"))
             assert spent + sum(one.tokens for one, _ in open_ones) + prompt + answer > 200
             if open_ones:
                 one, cost_of_one = open_ones.pop(0)
@@ -331,6 +395,7 @@ def test_no_order_of_holding_and_settling_begins_above_the_limit_or_loses_tokens
     for one, cost in open_ones:
         quotas.settle(one, cost)
         spent += cost
+    assert all(said == due for said, due in codes), codes
     if spent < 200:
         assert quotas.hold(key, "standard", prompt=200 - spent, answer=0) is not None
     with pytest.raises(Problem):
