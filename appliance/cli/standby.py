@@ -1,5 +1,7 @@
 """`sealift standby`: two boxes of one site, introduced to each other in person, the second kept current."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +20,7 @@ from appliance.cli.marks import marked
 from appliance.cli.opened import ledger_of, production_of, promoter_of, records_of
 from appliance.errors import PreflightError
 from appliance.keys.opening import open_keys
-from appliance.standby.pairing import Relation
+from appliance.standby.pairing import Relation, require_paired
 from appliance.timekeeping.believed import BelievedClock
 from media import durable
 from media.errors import SealiftError, UsageError
@@ -213,13 +215,19 @@ def _sync(
     if not peer:
         own.result({"sent": None, "grown": None, "taken": None}, "the site file names no other box to reach")
         return
-    try:
-        with ledger_of(own) as ledger:
-            grown = sending.take_in(own.config, peer, ledger=ledger)
-    finally:  # a turn that failed brought records all the same, and the other box sends them once
-        stopped = _stopped(own, peer)
-    secret = _secret(own, peer, pepper.KEPT if grown is None else grown.pepper)
-    taken = _taken(own, peer) if grown is not None and grown.pair.relation is Relation.STANDBY else None
+    # What goes wrong with one part keeps none of the others from being done; the unit fails at the end for the first.
+    faults: list[SealiftError] = []
+    grown, secret, taken = None, None, None
+    with _noting(faults), ledger_of(own) as ledger:
+        grown = sending.take_in(own.config, peer, ledger=ledger)
+    stopped = _stopped(own, peer)
+    with _noting(faults):
+        secret = _secret(own, peer, pepper.KEPT if grown is None else grown.pepper)
+        if secret is None:
+            raise pepper.waits(peer)
+    if (grown is not None or faults) and require_paired(own.config.at, peer).relation is Relation.STANDBY:
+        with _noting(faults):
+            taken = _taken(own, peer)
     with ledger_of(own) as ledger:
         keys = open_keys(own.config)
         sent = sending.send(own.config, peer, ledger=ledger, keys=keys, clock=own.clock)
@@ -228,15 +236,19 @@ def _sync(
         "sent": sent.to_json(),
         "grown": None if grown is None else grown.to_json(),
         "taken": None if taken is None else taken.to_json(),
+        "stopped": list(stopped.stay),
         "drilled": None if drilled is None else drilled.to_json(),
     }
     lines = [f"{peer} has {sent.size} records of this box, {sent.start} before"]
     lines += [] if drilled is None else _drill_lines(drilled)
     lines += [] if grown is None else [f"holds {grown.size} records of {peer}, {grown.before} before"]
     lines += [f"took over {stopped.count} stops of callers and ends of them"] if stopped.count else []
-    own.result(facts, "\n".join([*lines, *([] if taken is None else [_taken_text(taken)])]) + _secret_text(secret))
-    if secret is None:  # all else is done; this unit fails until a person did it
-        raise pepper.waits(peer)
+    lines += [_stays_text(stopped.stay)] if stopped.stay and taken is None else []
+    own.result(
+        facts, "\n".join([*lines, *([] if taken is None else [_taken_text(taken)])]) + _secret_text(secret or ())
+    )
+    if faults:
+        raise faults[0]
 
 
 def _drill(context: typer.Context) -> None:
@@ -333,10 +345,23 @@ def _taken_text(taken: TakenOver) -> str:
     if taken.passed:
         text += f"\n  passed over {taken.passed} promotions that were made apart there and left since (in the mirror)"
     text += f"\n  waits at record {taken.next}: {taken.waits}" if taken.waits else ""
-    text += "".join(f"\n  stays stopped here, and was freed there: {one}" for one in taken.stopped)
+    text += f"\n{_stays_text(taken.stopped)}" if taken.stopped else ""
     if taken.held_back:
         text += f"\n  thresholds of {taken.held_back} wait, too: until then the stricter of both boxes' hold here"
     return text
+
+
+def _stays_text(stay: Sequence[str]) -> str:
+    return "\n".join(f"  stays stopped here, and was freed there: {one}" for one in stay)
+
+
+@contextmanager
+def _noting(faults: list[SealiftError]) -> Iterator[None]:
+    """Keep what goes wrong for the end."""
+    try:
+        yield
+    except SealiftError as error:
+        faults.append(error)
 
 
 def _put(file: Path, content: bytes) -> None:

@@ -179,8 +179,11 @@ def choose_routed(
 def note(problem: problems.Problem, serving: Serving, chosen: Chosen) -> None:
     """Note what was chosen before a request could not be answered; the version too where it is of a further line.
 
-    A refusal that names no version counts as the first line's (`appliance.promote.belonging`).
+    A refusal that names no version counts as the first line's (`appliance.promote.belonging`); one by a gateway that
+    stops counts as nobody's.
     """
+    if problem.code == problems.STOPPING:
+        return
     problem.arm, problem.assigned = chosen.arm.value, chosen.assigned.value
     problem.model_digest = "" if serving.line == FIRST_LINE else chosen.route.model_digest
 

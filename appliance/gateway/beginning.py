@@ -121,6 +121,8 @@ class Beginning:
             is_known = question.cache == "hit" and not question.stream
             place = NO_PLACE if is_known else self._place(come, route, question, wish)
             undo.callback(place.give_back)
+            if self.watch.is_ending:  # a place that an answer which was broken off gave back
+                raise problems.ending()
             call = question.start()
             undo.callback(call.close)
             intent = self.witnesses.recorder.intent(

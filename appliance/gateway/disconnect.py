@@ -82,16 +82,17 @@ class DisconnectWatch:
         if caller is None:
             return lambda: None
         descriptor = caller.fileno()
-        if self._is_ending:
+        with self._lock:
+            if is_watched := not self._is_ending:
+                epoll = self._started()
+                self._watched[descriptor] = on_gone
+                try:
+                    epoll.register(descriptor, _GONE | select.EPOLLONESHOT)
+                except FileExistsError:  # another watch of the same caller
+                    epoll.modify(descriptor, _GONE | select.EPOLLONESHOT)
+        if not is_watched:
             on_gone()
             return lambda: None
-        with self._lock:
-            epoll = self._started()
-            self._watched[descriptor] = on_gone
-            try:
-                epoll.register(descriptor, _GONE | select.EPOLLONESHOT)
-            except FileExistsError:  # another watch of the same caller
-                epoll.modify(descriptor, _GONE | select.EPOLLONESHOT)
         return lambda: self._stop(descriptor)
 
     def _stop(self, descriptor: int) -> None:

@@ -163,9 +163,12 @@ class Exchange:
         if self._is_refused:
             return from_error(error)
         has_left = self.call.is_cancelled or (isinstance(error, Problem) and error.status == CALLER_LEFT)
-        if has_left and self._is_ending():
-            error = ending()
-        elif has_left:
+        if has_left and self._is_ending():  # the version did nothing wrong: no fault that a canary or a watch counts
+            problem = ending()
+            problem.recorded = True
+            self._end_anyhow("cancelled", status=problem.status)
+            return problem
+        if has_left:
             self.abandon()
             return Problem(CALLER_LEFT, "caller_left", "The caller left.", recorded=True)
         if not isinstance(error, SealiftError | Problem):

@@ -73,6 +73,7 @@ class FileQuotas:
         self._limits = limits
         self._clock = clock
         self._forgot_at = float("-inf")
+        self._forgot_held_at = float("-inf")
         self._shared = SharedFile(
             file,
             settings=("synchronous=NORMAL",),
@@ -111,6 +112,7 @@ class FileQuotas:
         if not minute and not today and not this_month:
             return None
         tokens, now = prompt + answer, self._clock.now()
+        self._forget_held()
         require_possible(tokens, today, this_month)
         day, since = now.date().isoformat(), _since(now)
         month = day[: len("2026-11")]
@@ -202,7 +204,13 @@ class FileQuotas:
         if now - self._forgot_at >= _FULL_SECONDS:
             self._forgot_at = now
             connection.execute("DELETE FROM bucket WHERE at <= ?", (now - _FULL_SECONDS,))
-            connection.execute(_FORGET_HELD, (_since(self._clock.now() - _HOUR),))
+
+    def _forget_held(self) -> None:
+        """Forget what was held in hours that are over, once an hour."""
+        now = self._clock.monotonic()
+        if now - self._forgot_held_at >= _HOUR.total_seconds():
+            self._forgot_held_at = now
+            self._shared.execute(_FORGET_HELD, (_since(self._clock.now() - _HOUR),))
 
 
 def _charges(held: Held, tokens: int) -> tuple[str | int, ...]:

@@ -28,6 +28,7 @@ from appliance.serve.engine import THOUGHTS
 from appliance.stages import FIRST_LINE, Stage
 from media.errors import SealiftError
 
+STOPPING: Final = "stopping"
 _PARAMETER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _REFUSED_BY_ENGINES: Final = frozenset({"logit_bias", "logprobs", "response_format", "tools"})
 _KNOWN: Final[Mapping[type[SealiftError], tuple[int, str, str, float | None]]] = {

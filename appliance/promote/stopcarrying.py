@@ -91,5 +91,5 @@ def _refused(why: str) -> ApprovalRefusedError:
     return ApprovalRefusedError(
         what="the end of a stop on the other box is not taken over",
         why=why,
-        fix="let a second person free the caller here: `sealift free`",
+        fix="let a second person free the caller here: `sealift stop --lift`",
     )

@@ -288,7 +288,7 @@ class Scheduler:
             self._feed(job, 1, rows, sampled)
         if guesses:
             rows.extend(going[0].guessed(guesses))
-        reading.sort(key=self._shares.order)
+        self._shares.sort(reading)
         counts = self._plan.read([job.unread for job in reading], beside=len(rows), most=self._decoder.batch_tokens)
         for job, count in zip(reading, counts, strict=True):
             self._feed(job, count, rows, sampled)
@@ -347,7 +347,6 @@ class Scheduler:
         if begin <= last < end:
             sampled.append((job, len(rows) + last - begin))
         rows.extend([Row(tokens[at], at, sequence, at == last) for at in range(begin, end)])
-        job.read += end - begin
         self._shares.charge(job.salt, end - begin)
         return end - begin
 

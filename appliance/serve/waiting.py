@@ -5,8 +5,10 @@ Rules:
            so nobody waits for ever.
     WAIT-2 Within a class the caller goes first for whom the fewest tokens were decoded of late: one who sends a hundred
            requests gets no more than one who sends two. A caller who comes back has no credit for having been away.
-           So it is with the prompts of those who were let in: a step reads first for whoever had least beside what
-           that very prompt took, so nobody's question waits for more than one prompt of a caller who sends many.
+           So it is with the prompts of those who were let in, by start-time fair queueing (Goyal, Vin and Cheng 1996):
+           one begins where its caller's last one ended, or with the one that is read now. So nobody's question waits
+           for more than one prompt of a caller who sends many, what a caller had before is nobody's business, and who
+           comes later with several does not go before for ever.
     WAIT-3 An answer that has to wait for another one's reading of the same prompt lets others pass.
 """
 
@@ -26,6 +28,8 @@ class Shares:
     def __init__(self) -> None:
         self._had: OrderedDict[str, float] = OrderedDict()
         self._floor = 0.0
+        self._ends: OrderedDict[str, int] = OrderedDict()
+        self._now = 0
 
     def arrive(self, salt: str, present: Iterable[str]) -> None:
         """Note that a caller asks; `present` are those who are being answered or wait."""
@@ -42,9 +46,16 @@ class Shares:
         """Note that tokens were decoded for a caller."""
         self._had[salt] = self._had.get(salt, self._floor) + tokens
 
-    def order(self, job: Job) -> tuple[int, float, int]:
-        """Return what says whose prompt a step reads first: class, what its caller had beside it, who came first."""
-        return job.generation.priority, self.had(job.salt) - job.read, job.number
+    def sort(self, reading: list[Job]) -> None:
+        """Put first whose prompt a step reads first: by class, then by where it begins, then who came first."""
+        for job in reading:
+            if job.begins is None:
+                job.begins = max(self._now, self._ends.pop(job.salt, 0))
+                self._ends[job.salt] = job.begins + job.unread
+                if len(self._ends) > _MAX_CALLERS:
+                    self._ends.popitem(last=False)
+        reading.sort(key=lambda job: (job.generation.priority, job.begins, job.number))
+        self._now = max([self._now, *(job.begins or 0 for job in reading[:1])])
 
     def had(self, salt: str) -> float:
         """Return what a caller had."""

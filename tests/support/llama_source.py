@@ -1,5 +1,6 @@
 """An archive laid out as llama-cpp-python's source is, small: the file that the patch changes has what it looks for."""
 
+import gzip
 import io
 import tarfile
 from importlib import resources
@@ -29,7 +30,8 @@ def archive(folder: Path, *, names: tuple[str, ...] = ALL, changed: str = "") ->
         changed: What a line says that the file to be patched lacks.
     """
     made = folder / "llama_cpp_python-0.3.36.tar.gz"
-    with tarfile.open(made, "w:gz") as writing:
+    # Without the second in which it was packed, so that it is the same archive each time.
+    with gzip.GzipFile(made, "wb", mtime=0) as packing, tarfile.open(fileobj=packing, mode="w") as writing:
         for name in names:
             content = before(changed=changed) if name == PATCHED else b"terms"
             member = tarfile.TarInfo(f"{BELOW}/{name}")

@@ -87,8 +87,7 @@ def adopt(config: Config, untrusted: bytes, pair: Paired, *, ledger: Ledger) -> 
     news, waiting = _news(config, found, pair, ledger), _waiting(config, pair)
     if not news and not waiting.exists():
         return KEPT
-    if news:
-        _keep(waiting, untrusted)
+    _keep(waiting, untrusted)
     newest = config.at.key_files / f"{PEPPER}.v{open_keys(config).newest(PEPPER)}"
     try:
         # Before it is recorded: the unit that keeps a standby current sees no key file.
@@ -134,7 +133,11 @@ def adopt_waiting(config: Config, peer: str, *, ledger: Ledger) -> str:
         untrusted = plain_bytes(_waiting(config, pair), "what the other box sealed", limit=_MOST_SEALED)
     except MissingFileError:
         return KEPT
-    return adopt(config, untrusted, pair, ledger=ledger)
+    try:
+        return adopt(config, untrusted, pair, ledger=ledger)
+    except CiphertextError:  # of a pairing that ended: the next bundle brings it anew
+        told(config, peer)
+        return KEPT
 
 
 def waits(peer: str) -> KeyMissingError:
@@ -154,8 +157,12 @@ def _news(config: Config, found: Mapping[int, bytes], pair: Paired, ledger: Ledg
     """
     own, gone = open_keys(config), erasures.recorded(ledger)
     here = own.versions(PEPPER)
+    if UNNUMBERED in found and pair.is_first:
+        return {}
     if UNNUMBERED in found:
-        found = _numbered(found[UNNUMBERED], {version: own.get(PEPPER, version=version).bytes for version in here})
+        is_renewed = _is_renewed(ledger, pair.peer.origin)
+        mine = {version: own.get(PEPPER, version=version).bytes for version in here}
+        found = _numbered(found[UNNUMBERED], mine, is_renewed=is_renewed)
     found = {version: secret for version, secret in found.items() if erasures.digest(secret) not in gone}
     lacks = {version: secret for version, secret in found.items() if version not in here}
     if pair.is_first:
@@ -179,17 +186,31 @@ def _news(config: Config, found: Mapping[int, bytes], pair: Paired, ledger: Ledg
     return {**lacks, **others}
 
 
-def _numbered(secret: bytes, here: Mapping[int, bytes]) -> dict[int, bytes]:
+def _is_renewed(ledger: Ledger, origin: str) -> bool:
+    """Tell whether anything that came from that box says that its secret has more versions than the first."""
+    adopted = ledger.find(kind=ADOPTED, field="origin", value=origin, limit=EVERY)
+    made = ledger.find(kind=_CREATED, field=f"{carried.FIELD}.origin", value=origin, limit=EVERY)
+    return any(set(leaf.body.get("versions", ())) - {1} for leaf in adopted) or any(
+        leaf.body.get("key_version") != 1 and not is_tried(leaf.body) for leaf in made
+    )
+
+
+def _numbered(secret: bytes, here: Mapping[int, bytes], *, is_renewed: bool) -> dict[int, bytes]:
     """Return a secret without a number under the number that it has: a release of before sends its newest so.
 
+    Args:
+        secret: What came.
+        here: This box's own versions.
+        is_renewed: Whether keys came from there that were made under a later version than the first.
+
     Raises:
-        ConflictError: There are several here, and it is none of them.
+        ConflictError: It was renewed there, and this one is none of those that are here.
     """
     digest = sha256_hex(secret)
     for version, own in here.items():
         if same(sha256_hex(own), digest):
             return {version: secret}
-    if len(here) > 1:
+    if is_renewed:
         raise ConflictError(
             what="the other box's secret of API keys cannot be taken",
             why="it was renewed, and a release of before does not say which version this one is",

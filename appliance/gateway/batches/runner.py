@@ -44,6 +44,8 @@ _LONGEST_PAUSE_SECONDS: Final = 60.0
 _MOST_DOUBLINGS: Final = 8
 # A day or a month that is spent comes anew, perhaps before the batch's window ends; nobody says when.
 _QUOTA_PAUSE_SECONDS: Final = 60.0
+_LONGEST_ASIDE_SECONDS: Final = 960.0
+_MOST_IN_A_ROW: Final = 16
 _PATIENCE_SECONDS: Final = 600.0
 _CLOSE_SECONDS: Final = 10.0
 _EXPIRE_SECONDS: Final = 600.0
@@ -80,6 +82,9 @@ class Runner:
         self._lock = threading.Lock()
         self._callers: set[socket.socket] = set()
         self._pauses: dict[str, float] = {}
+        # Until when a line waits whose tokens were spent, and for how long; how many lines found that in a row.
+        self._aside: dict[tuple[str, int], tuple[float, float]] = {}
+        self._in_a_row: dict[str, int] = {}
         self._tries: dict[tuple[str, int], int] = {}
         self._broken_off: dict[tuple[str, int], int] = {}
         self._expired_at = float("-inf")
@@ -169,7 +174,10 @@ class Runner:
             self._store.finish(batch, "cancelled", days=days)
             return True
         is_late = self._store.now() >= batch.expires
-        left = self._store.left(batch, most=batch.total if is_late else self._workers * _SLICE)
+        aside = {} if is_late else self._aside_of(batch)
+        most = batch.total if is_late else self._workers * _SLICE
+        found = self._store.left(batch, most=most + len(aside))
+        left = [one for one in found if one[0] not in aside]
         if is_late:
             for number, raw in left:
                 self._store.add_result(batch.id, number, _expired(raw, batch.endpoint), ok=False)
@@ -182,9 +190,30 @@ class Runner:
             with ThreadPoolExecutor(self._workers, thread_name_prefix="batch") as pool:
                 done = list(pool.map(lambda one: self._line(batch, *one), left))
             return any(done)
+        if aside:
+            self._pauses[batch.id] = min(aside.values())
+            return False
         moved = self._store.batch_of(batch.key_id, batch.id)
         self._store.finish(moved or batch, "completed", days=days)
         return True
+
+    def _aside_of(self, batch: Batch) -> dict[int, float]:
+        """Return the lines that found the tokens spent and are not to be asked again yet, and when they are."""
+        now = self._world.witnesses.clock.monotonic()
+        return {number: until for (of, number), (until, _) in self._aside.items() if of == batch.id and until > now}
+
+    def _put_aside(self, batch: Batch, number: int) -> None:
+        """Let a line wait whose tokens are spent, ever longer; a smaller one behind it may still find enough.
+
+        After so many in a row all of the batch waits for a minute: thousands would be asked for nothing.
+        """
+        now, at = self._world.witnesses.clock.monotonic(), (batch.id, number)
+        seconds = min(2 * self._aside.get(at, (0.0, _QUOTA_PAUSE_SECONDS / 2))[1], _LONGEST_ASIDE_SECONDS)
+        self._aside[at] = now + seconds, seconds
+        self._in_a_row[batch.id] = self._in_a_row.get(batch.id, 0) + 1
+        if self._in_a_row[batch.id] >= _MOST_IN_A_ROW:
+            self._in_a_row[batch.id] = 0
+            self._pauses[batch.id] = now + _QUOTA_PAUSE_SECONDS
 
     def _may(self, batch: Batch) -> ApiKey | None:
         """Return the key, if the batch may go on now."""
@@ -234,6 +263,8 @@ class Runner:
             ours.close()
         if body is None:
             return False
+        self._in_a_row.pop(batch.id, None)
+        self._aside.pop((batch.id, number), None)
         self._tries.pop((batch.id, number), None)
         self._broken_off.pop((batch.id, number), None)
         result = {
@@ -263,7 +294,7 @@ class Runner:
         if problem.status == problems.caller_left().status:
             return problem.status, None
         if problem.renews:
-            self._pauses[batch.id] = self._world.witnesses.clock.monotonic() + _QUOTA_PAUSE_SECONDS
+            self._put_aside(batch, number)
             return problem.status, None
         at = (batch.id, number)
         tries = self._tries[at] = self._tries.get(at, 0) + 1

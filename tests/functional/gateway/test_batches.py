@@ -385,18 +385,38 @@ def test_a_line_that_finds_the_day_spent_is_asked_again_after_midnight(tmp_path:
         counters.settle(held, 170)
         counters.close()
         batch = _create(rig, _line(1, body=body)).json
-        for _ in range(4):
+        for _ in range(8):
             _run(rig)
             rig.clock.advance(61)
         waiting = _get(rig, f"/v1/batches/{batch['id']}").json
         asked = len(rig.bodies("request.refused"))
-        rig.clock.advance(86400 - 61 * 4 - 60)
+        rig.clock.advance(86400 - 61 * 8 - 60)
         _run(rig)
         ended = _get(rig, f"/v1/batches/{batch['id']}").json
 
     assert (waiting["status"], waiting["request_counts"]["failed"]) == ("in_progress", 0)
-    assert asked == 4, "once a minute"
+    assert asked == 4, "after one minute, two and four"
     assert (ended["status"], ended["request_counts"]["completed"]) == ("completed", 1)
+
+
+def test_lines_that_would_cost_more_than_is_left_hold_up_none_that_cost_less(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="tokens_per_day = 1000\nconcurrent_requests = 4") as rig:
+        counters = FileQuotas(rig.config.at.counters, LimitsSection(tokens_per_day=1000), rig.clock)
+        held = counters.hold(rig.key.split("-")[1], "standard", prompt=700, answer=0)
+        assert held is not None
+        counters.settle(held, 700)
+        counters.close()
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
+        large = [_line(number, body={**body, "max_tokens": 600}) for number in range(40)]
+        batch = _create(rig, *large, _line(40, body={**body, "max_tokens": 20})).json
+        for _ in range(60):
+            _run(rig)
+            rig.clock.advance(10)
+        waiting = _get(rig, f"/v1/batches/{batch['id']}").json
+        asked = len(rig.bodies("request.refused"))
+
+    assert (waiting["status"], waiting["request_counts"]["completed"]) == ("in_progress", 1)
+    assert asked <= 16 * 10, "16 a minute"
 
 
 def test_lines_that_hold_all_of_a_day_together_are_all_answered(tmp_path: Path) -> None:

@@ -396,7 +396,9 @@ def test_answers_that_do_not_end_in_time_end_with_an_error_that_says_so_and_are_
         assert answers[0].startswith(b"HTTP/1.1 200")
         assert answers[0].endswith(b"\r\n0\r\n\r\n")
         assert all(answer.startswith(b"HTTP/1.1 503") and b"retry-after: 2" in answer.lower() for answer in answers[1:])
-        assert [(one["outcome"], one["status"]) for one in server.outcomes()] == 2 * [("error", 503)]
+        assert [(one["outcome"], one["status"]) for one in server.outcomes()] == 2 * [("cancelled", 503)]
+        (refused,) = server.doors[0].find(kind="request.refused", limit=5)
+        assert (refused.body["code"], refused.body.get("arm", "")) == ("stopping", "")
         hold.set()
 
 

@@ -398,6 +398,26 @@ def test_a_callers_many_long_prompts_hold_up_nobodys_short_one() -> None:
     assert said.index("x") < said.index("b") < said.index("c")
 
 
+def test_a_caller_who_had_much_before_waits_no_longer_for_those_who_come_later() -> None:
+    decoder = EchoDecoder(sequences=8, context_tokens=4096, batch_tokens=16)
+    go = held(decoder, letters="Z")
+    scheduler = Scheduler(decoder)
+    for letter in "rst":
+        whole(scheduler.submit(generation(letter * 400, salt="night", max_tokens=1)))
+    first = scheduler.submit(generation("Z" + "b" * 400, salt="day", max_tokens=1))
+    until(lambda: "Z" in "".join(chr(row.token) for rows in decoder.steps for row in rows))
+    second = scheduler.submit(generation("c" * 400, salt="day", max_tokens=1))
+    asked = scheduler.submit(generation("xyxy", salt="night", max_tokens=1))
+    third = scheduler.submit(generation("d" * 400, salt="day", max_tokens=1))
+    go.set()
+    for handle in (first, second, asked, third):
+        whole(handle)
+    scheduler.stop()
+
+    said = "".join(chr(row.token) for rows in decoder.steps for row in rows)
+    assert said.index("x") < said.index("d")
+
+
 def test_a_cancelled_prefill_ends_within_a_step() -> None:
     decoder = EchoDecoder(context_tokens=10**6, batch_tokens=8)
     go = held(decoder, letters="q")

@@ -173,6 +173,7 @@ def test_a_secret_that_the_standby_renewed_while_it_served_comes_back_and_replac
 
 def test_the_first_box_keeps_its_own_secret_whatever_the_standby_has(first: Site, second: Site) -> None:
     made = make_key(first)
+    boxes.keys_of(first).create("api-key-pepper")
 
     boxes.grow(first, boxes.bundle(second, "one"), "two")
 
@@ -241,6 +242,25 @@ def test_a_release_of_before_that_renewed_its_secret_overwrites_no_version(first
     with pytest.raises(ConflictError, match="cannot be taken"):
         pepper.adopt(second.config, as_before(first, "two"), pair, ledger=second.ledger)
     assert fits(second, before)
+
+
+def test_a_standby_that_renewed_its_own_before_pairing_takes_the_first_boxs(first: Site, second: Site) -> None:
+    boxes.keys_of(second).create("api-key-pepper")
+    made = make_key(first)
+
+    assert boxes.grow(second, boxes.bundle(first, "two"), "one").pepper == "adopted"
+    boxes.take(second, "one")
+    assert fits(second, made)
+
+
+def test_what_was_sealed_under_a_pairing_that_ended_is_dropped(first: Site, second: Site) -> None:
+    make_key(first)
+    boxes.grow(second, boxes.bundle(first, "two"), "one")  # and nobody was told
+    folder = mirror.folder_of(second.config.at, require_paired(second.config.at, "one").peer)
+    (folder / pepper.WAITING).write_bytes(b"of another pairing" * 8)
+
+    assert pepper.adopt_waiting(second.config, "one", ledger=second.ledger) == "kept"
+    assert not (folder / pepper.WAITING).exists()
 
 
 def test_a_first_box_with_its_keys_on_a_token_takes_all_else(first: Site, second: Site) -> None:
