@@ -36,6 +36,8 @@ _KEPT: Final = (
     *("PATH", "LANG", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "PYTORCH_CUDA_ALLOC_CONF"),
 )
 _GIB: Final = 2**30
+RAY_MODEL: Final = "SEALIFT_RAY_MODEL"
+"""Where a version lies on every node of a Ray cluster; only its pods set it (`sealift export kubernetes`)."""
 
 
 def is_for_processors() -> bool:
@@ -61,6 +63,8 @@ def environment(
     """
     told = {key: os.environ[key] for key in _KEPT if key in os.environ}
     told |= {"HOME": str(folder), "TMPDIR": str(folder), "VLLM_RPC_BASE_PATH": str(folder), **_AIRTIGHT}
+    if over_ray() is not None:  # its nodes speak TLS with each other, at the addresses of their pods
+        told |= {key: value for key, value in os.environ.items() if key.startswith("RAY_") or key == "VLLM_HOST_IP"}
     for name in ("XDG_CACHE_HOME", "VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "HF_HOME", "TRITON_CACHE_DIR"):
         told[name] = str(folder / "cache")
     told["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "cache")
@@ -78,6 +82,12 @@ def environment(
         # looks where there are more threads than cores: docs/benchmarks.md has what that gives.
         told["GOMP_SPINCOUNT"] = "1000"
     return told
+
+
+def over_ray() -> Path | None:
+    """Return where the version lies on every node of a Ray cluster, where this process is in one."""
+    named = os.environ.get(RAY_MODEL)
+    return Path(named) if named else None
 
 
 def is_one_process(settings: VllmSettings, *, on_processor: bool) -> bool:
@@ -114,7 +124,7 @@ def arguments(
     Raises:
         EngineLoadError: A value of the profile is outside its range.
     """
-    settings, runtime = require_profile(descriptor), descriptor.runtime
+    settings, runtime, model = require_profile(descriptor), descriptor.runtime, over_ray() or model
     vector = [
         *(str(python), "-I", "-m", "vllm.entrypoints.openai.api_server"),
         *("--model", str(model), "--tokenizer", str(model), "--load-format", "safetensors"),
@@ -142,6 +152,8 @@ def arguments(
     # A machine that answers on its processor has no compiler, which compiled graphs would need at every start.
     if settings.enforce_eager or on_processor:
         vector.append("--enforce-eager")
-    if is_one_process(settings, on_processor=on_processor):
+    if over_ray() is not None:
+        vector += ["--distributed-executor-backend", "ray"]
+    elif is_one_process(settings, on_processor=on_processor):
         vector += ["--distributed-executor-backend", "uni"]
     return vector

@@ -1,5 +1,6 @@
 """The chart by Helm itself, and its manifests by the schemas of Kubernetes' own API."""
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,17 @@ def test_only_the_ingress_may_call_and_nothing_may_be_called(tmp_path: Path, pyt
     ]
 
 
+@pytest.mark.parametrize("shape", ["cpu", "gpu"])
+def test_an_engine_is_started_as_on_a_box_by_what_was_approved(tmp_path: Path, python: Path, shape: str) -> None:
+    made = exported(tmp_path, **SHAPES[shape])
+    serving = only(rendered(python, tmp_path / "out/sealift"), "StatefulSet")["spec"]["template"]["spec"]
+    [engine] = [one for one in serving["initContainers"] if one["name"] == "engine"]
+
+    assert engine["command"] == ["python", "-I", "-m", "appliance.serve.launcher"]
+    instance = f"production-{made.values['model']['digest'][:12]}"
+    assert engine["args"] == ["--config", "/etc/sealift/sealift.toml", "--instance", instance]
+
+
 def test_several_nodes_are_one_ray_cluster_over_tls(tmp_path: Path, python: Path) -> None:
     exported(tmp_path, **SHAPES["several nodes"])
     manifests = rendered(python, tmp_path / "out/sealift")
@@ -141,13 +153,16 @@ def test_several_nodes_are_one_ray_cluster_over_tls(tmp_path: Path, python: Path
     [engine] = [one for one in serving["initContainers"] if one["name"] == "engine"]
     [command] = engine["args"]
 
-    assert "--pipeline-parallel-size=2" in command
-    assert "--tensor-parallel-size=8" in command
-    assert "--distributed-executor-backend=ray" in command
+    assert command.startswith("ray start --head ")
+    assert re.search(
+        r" && exec python -I -m appliance\.serve\.launcher --config \S+ --instance production-\w{12}$", command
+    )
     assert workers["spec"]["replicas"] == 1
     for one in (engine, *workers["spec"]["template"]["spec"]["containers"]):
         environment = {each["name"]: each.get("value") for each in one["env"]}
         assert (environment["RAY_USE_TLS"], environment["TRANSFORMERS_OFFLINE"]) == ("1", "1")
+        assert environment["SEALIFT_RAY_MODEL"] == "/model"
+        assert "/model" in [each["mountPath"] for each in one["volumeMounts"]]
         assert one["resources"]["limits"]["nvidia.com/gpu"] == 8
 
 

@@ -14,6 +14,7 @@ from appliance.actions.kubernetes.chart_values import Wishes
 from appliance.actions.kubernetes.export import Exported, export
 from appliance.registry.descriptor import ModelDescriptor
 from media import canonical
+from media.vllmprofile import VllmSettings
 from tests.support.installable import store_release
 from tests.support.promotion import Site, open_site
 from tests.support.versions import version_files
@@ -27,8 +28,10 @@ def wishes(**changes: Any) -> Wishes:
     return Wishes(**{"server_image": PINNED, "engine_image": ENGINE, **changes})
 
 
-def promoted_site(root: Path, *, engine: str = "llama.cpp") -> tuple[Site, ModelDescriptor]:
-    """Return a site whose store brings a version that is in production."""
+def promoted_site(
+    root: Path, *, engine: str = "llama.cpp", gpus: int = 1, nodes: int = 1
+) -> tuple[Site, ModelDescriptor]:
+    """Return a site whose store brings a version that is in production; vLLM's is shared by so many GPUs and nodes."""
     files = {
         **version_files(),
         "data/server/requirements-server.txt": b"sealift==0.1.0\n",
@@ -36,6 +39,9 @@ def promoted_site(root: Path, *, engine: str = "llama.cpp") -> tuple[Site, Model
     }
     name = next(name for name in files if name.endswith("descriptor.json"))
     fields = json.loads(files[name])
+    if engine == "vllm":
+        spread = VllmSettings(tensor_parallel_size=max(gpus, 1), pipeline_parallel_size=nodes)
+        fields["runtime"] = {**fields["runtime"], "vllm": spread.to_json()}
     files[name] = canonical.dumps({**fields, "engine": engine})
     site = open_site(root)
     store_release(site.config.at, files)
@@ -46,7 +52,8 @@ def promoted_site(root: Path, *, engine: str = "llama.cpp") -> tuple[Site, Model
 
 def exported(root: Path, *, engine: str = "llama.cpp", **changes: Any) -> Exported:
     """Write a chart to `root`/out."""
-    site, _ = promoted_site(root / "box", engine=engine)
+    spread = {name: changes[name] for name in ("gpus", "nodes") if name in changes}
+    site, _ = promoted_site(root / "box", engine=engine, **spread)
     return export(site.config, root / "out", wishes(**changes))
 
 

@@ -12,6 +12,7 @@ from appliance.config import Config
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.store.content import StoredRelease
 from media.errors import UsageError
+from media.vllmprofile import VllmSettings
 
 _PINNED: Final = re.compile(r"[^@\s]{1,400}@sha256:[0-9a-f]{64}")
 _GPUS: Final = (0, 1, 2, 4, 8)
@@ -72,10 +73,19 @@ class Wishes:
             why = "at least one pod and one node"
         elif descriptor.engine == "llama.cpp" and (self.gpus or self.nodes > 1):
             why = "llama.cpp serves on one node's CPU here; GPUs and several nodes are for vLLM"
+        elif descriptor.engine == "vllm" and (max(self.gpus, 1), self.nodes) != (wanted := _spread(descriptor)):
+            why = "the profile that was approved is of {} GPUs on each of {} nodes: give --gpus and --nodes so".format(
+                *wanted
+            )
         elif self.nodes > 1 and (not self.gpus or self.replicas > 1 or self.most > self.replicas):
             why = "one version over several nodes needs GPUs, one replica, and no scaling"
         if why:
             raise _cannot_run(why)
+
+
+def _spread(descriptor: ModelDescriptor) -> tuple[int, int]:
+    settings = descriptor.runtime.vllm or VllmSettings()
+    return settings.tensor_parallel_size, settings.pipeline_parallel_size
 
 
 def require_pods(descriptor: ModelDescriptor) -> None:
@@ -106,7 +116,6 @@ def values(config: Config, stored: StoredRelease, descriptor: ModelDescriptor, w
             "version": descriptor.version,
             "digest": descriptor.model_digest,
             "weightsDigest": descriptor.weights_digest,
-            "maxModelLen": descriptor.context_tokens,
             "engine": descriptor.engine,
         },
         "images": {"server": wishes.server_image, "engine": wishes.engine_image, "pullPolicy": "IfNotPresent"},
@@ -115,7 +124,6 @@ def values(config: Config, stored: StoredRelease, descriptor: ModelDescriptor, w
         "engine": {
             "gpus": wishes.gpus,
             "startSeconds": max(config.engine.start_seconds, 1800),
-            "memoryUtilization": 0.9,
             "resources": _engine_resources(weights, wishes.gpus),
             "nodeSelector": {},
             "tolerations": [],

@@ -104,6 +104,16 @@ def test_several_nodes_are_for_one_replica_with_gpus(tmp_path: Path) -> None:
         exported(tmp_path / "c", engine="vllm", gpus=0, nodes=2, replicas=1)
 
 
+@pytest.mark.parametrize(("gpus", "nodes"), [(2, 1), (8, 1), (4, 2)])
+def test_a_version_is_spread_as_its_profile_was_approved(tmp_path: Path, gpus: int, nodes: int) -> None:
+    site, _ = promoted_site(tmp_path / "box", engine="vllm", gpus=4)
+
+    with pytest.raises(UsageError) as refused:
+        export(site.config, tmp_path / "out", wishes(gpus=gpus, nodes=nodes))
+
+    assert "4 GPUs on each of 1 nodes" in refused.value.why
+
+
 def test_nothing_is_exported_where_nothing_was_promoted_or_a_folder_is_there(tmp_path: Path) -> None:
     with pytest.raises(NotPromotedError):
         export(open_site(tmp_path / "empty").config, tmp_path / "out", wishes())

@@ -101,6 +101,24 @@ def test_one_process_is_told_how_many_threads_it_has_before_it_starts(tmp_path: 
     assert told["GOMP_SPINCOUNT"] == "1000"
 
 
+def test_the_head_of_a_cluster_of_nodes_names_what_lies_on_all_of_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAY_USE_TLS", "1")
+    monkeypatch.setenv("VLLM_HOST_IP", "10.1.2.3")
+    alone = vllm.environment(tmp_path, threads=1, free_bytes=2**30, on_processor=False)
+    monkeypatch.setenv(vllm.RAY_MODEL, "/model")
+
+    arguments = vector(version(tensor_parallel_size=8, pipeline_parallel_size=2))
+    told = vllm.environment(tmp_path, threads=1, free_bytes=2**30, on_processor=False)
+
+    assert (value(arguments, "--model"), value(arguments, "--tokenizer")) == ("/model", "/model")
+    assert value(arguments, "--distributed-executor-backend") == "ray"
+    assert (value(arguments, "--tensor-parallel-size"), value(arguments, "--pipeline-parallel-size")) == ("8", "2")
+    assert (told["RAY_USE_TLS"], told["VLLM_HOST_IP"]) == ("1", "10.1.2.3")
+    assert ("RAY_USE_TLS" in alone, alone["VLLM_HOST_IP"]) == (False, "127.0.0.1")
+
+
 def test_its_processes_see_nothing_of_ours_and_reach_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/x")
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy")

@@ -50,6 +50,8 @@ capabilities:
 - {name: RAY_TLS_SERVER_KEY, value: /tls/tls.key}
 - {name: RAY_TLS_CA_CERT, value: /tls/ca.crt}
 - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
+# Where `prove` linked the version on every node.
+- {name: SEALIFT_RAY_MODEL, value: /model}
 - {name: VLLM_HOST_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
 {{- end }}
 
@@ -72,14 +74,6 @@ capabilities:
 [python, -I, -m, appliance.actions.kubernetes.pod, ask-gateway, {{ .path }}, "{{ .port }}"]
 {{- end }}
 
-{{- define "sealift.vllm" -}}
---model=/model
---tokenizer=/model
---uds=/run/sealift/engine-{{ include "sealift.instance" . }}.sock
---served-model-name={{ .Values.model.name }}
---max-model-len={{ .Values.model.maxModelLen }}
---gpu-memory-utilization={{ .Values.engine.memoryUtilization }}
---tensor-parallel-size={{ max 1 (int .Values.engine.gpus) }}
---scheduling-policy=priority
---enable-chunked-prefill
+{{- define "sealift.launcher" -}}
+python -I -m appliance.serve.launcher --config /etc/sealift/sealift.toml --instance {{ include "sealift.instance" . }}
 {{- end }}
