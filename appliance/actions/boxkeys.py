@@ -223,9 +223,13 @@ class Keyring:
     def tell(self, name: str) -> tuple[str, ...]:
         """Hand a key's versions to its units, as after some came from a paired box; return what was started again.
 
+        The first version alone is what their own files name.
+
         Raises:
             UnitError, StoreWriteError: As `rotate`.
         """
+        if self._keys.versions(name) == (1,):
+            return self._start_again(_users(name, self._loaded))
         return self._hand_over(name)
 
     def destroy(self, name: str, *, reason: str, only: Collection[int] | None = None) -> Changed:
@@ -315,6 +319,9 @@ class Keyring:
             for unit in users:
                 _place(self._drop_ins, unit, _told(self._keys, self._loaded[unit], gone))
             self._reload()
+        return self._start_again(users)
+
+    def _start_again(self, users: Collection[str]) -> tuple[str, ...]:
         restarted = []
         for unit in self._running():
             if template_of(unit) in users:

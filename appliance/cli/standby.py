@@ -10,6 +10,7 @@ import typer
 from appliance.actions.pinned import plain_bytes
 from appliance.actions.standby import drilling, introducing, keeping, pepper, sending, status, stopping, taking
 from appliance.actions.standby.drilling import Drill
+from appliance.actions.standby.sending import Sent
 from appliance.actions.standby.stopping import Followed
 from appliance.actions.standby.taking import TakenOver
 from appliance.cli import context as shared
@@ -199,10 +200,14 @@ def _import(context: typer.Context, peer: Peer, folder: Folder, dry_run: DryRun 
 
 def _take(context: typer.Context, peer: Peer) -> None:
     """Go on taking over what the mirror holds, after a release that was missing is installed."""
-    own = shared.of(context)
-    secret = _secret_text(_secret(own, peer, pepper.KEPT))
+    own, faults = shared.of(context), list[SealiftError]()
+    secret = ""
+    with _noting(faults):
+        secret = _secret_text(_secret(own, peer, pepper.KEPT))
     taken = _taken(own, peer)
     own.result(taken.to_json(), f"{_taken_text(taken)}{secret}")
+    if faults:
+        raise faults[0]
 
 
 def _sync(
@@ -218,28 +223,31 @@ def _sync(
     # What goes wrong with one part keeps none of the others from being done; the unit fails at the end for the first.
     faults: list[SealiftError] = []
     grown, secret, taken = None, None, None
+    sent: list[Sent] = []
+    stopped = Followed(count=0, stay=())
     with _noting(faults), ledger_of(own) as ledger:
         grown = sending.take_in(own.config, peer, ledger=ledger)
-    stopped = _stopped(own, peer)
+    with _noting(faults):
+        stopped = _stopped(own, peer)
     with _noting(faults):
         secret = _secret(own, peer, pepper.KEPT if grown is None else grown.pepper)
         if secret is None:
             raise pepper.waits(peer)
-    if (grown is not None or faults) and require_paired(own.config.at, peer).relation is Relation.STANDBY:
-        with _noting(faults):
+    with _noting(faults):
+        if (grown is not None or faults) and require_paired(own.config.at, peer).relation is Relation.STANDBY:
             taken = _taken(own, peer)
-    with ledger_of(own) as ledger:
+    with _noting(faults), ledger_of(own) as ledger:
         keys = open_keys(own.config)
-        sent = sending.send(own.config, peer, ledger=ledger, keys=keys, clock=own.clock)
+        sent.append(sending.send(own.config, peer, ledger=ledger, keys=keys, clock=own.clock))
     drilled = _drilled_when_due(own)
     facts = {
-        "sent": sent.to_json(),
+        "sent": sent[0].to_json() if sent else None,
         "grown": None if grown is None else grown.to_json(),
         "taken": None if taken is None else taken.to_json(),
         "stopped": list(stopped.stay),
         "drilled": None if drilled is None else drilled.to_json(),
     }
-    lines = [f"{peer} has {sent.size} records of this box, {sent.start} before"]
+    lines = [f"{peer} has {one.size} records of this box, {one.start} before" for one in sent]
     lines += [] if drilled is None else _drill_lines(drilled)
     lines += [] if grown is None else [f"holds {grown.size} records of {peer}, {grown.before} before"]
     lines += [f"took over {stopped.count} stops of callers and ends of them"] if stopped.count else []

@@ -238,7 +238,7 @@ class AttachedScheduler:
 
     def _begin(self, job: Job) -> None:
         self._waiting.remove(job)
-        self._shares.charge(job.salt, job.need)
+        self._shares.charge(job, job.need)
         try:
             asked = self._dialect.question(job.generation, index=job.index)
         except RefusedError:  # it was askable when it came

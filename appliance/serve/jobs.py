@@ -27,7 +27,7 @@ class Job:
         salt: Whose prompt it is; answers of one generation share theirs even where nobody else may.
         is_kept: Whether what was read may be used by later ones of the same salt.
         turn: The step it was last part of.
-        begins: Where its prompt begins among those that are read (WAIT-2); None until it is one of them.
+        begins: Where its prompt begins among those that are read (WAIT-2); None until some of it was.
         since: The step in which it began to wait.
         preempted: How often it gave its place away.
         said, likelihoods: What was said of an answer that nobody reads as it is made, and how likely it was. Every

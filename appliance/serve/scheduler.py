@@ -347,7 +347,7 @@ class Scheduler:
         if begin <= last < end:
             sampled.append((job, len(rows) + last - begin))
         rows.extend([Row(tokens[at], at, sequence, at == last) for at in range(begin, end)])
-        self._shares.charge(job.salt, end - begin)
+        self._shares.charge(job, end - begin)
         return end - begin
 
     def _take(self, job: Job, row: int) -> None:

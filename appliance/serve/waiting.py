@@ -6,9 +6,9 @@ Rules:
     WAIT-2 Within a class the caller goes first for whom the fewest tokens were decoded of late: one who sends a hundred
            requests gets no more than one who sends two. A caller who comes back has no credit for having been away.
            So it is with the prompts of those who were let in, by start-time fair queueing (Goyal, Vin and Cheng 1996):
-           one begins where its caller's last one ended, or with the one that is read now. So nobody's question waits
-           for more than one prompt of a caller who sends many, what a caller had before is nobody's business, and who
-           comes later with several does not go before for ever.
+           one begins behind what was decoded for its caller in its class, or with the one that is read now. So nobody's
+           question waits for more than one prompt of a caller who sends many, and who comes later with several does
+           not go before for ever. Where nobody's prompt waits, all that was before is forgotten.
     WAIT-3 An answer that has to wait for another one's reading of the same prompt lets others pass.
 """
 
@@ -28,8 +28,9 @@ class Shares:
     def __init__(self) -> None:
         self._had: OrderedDict[str, float] = OrderedDict()
         self._floor = 0.0
-        self._ends: OrderedDict[str, int] = OrderedDict()
+        self._ends: OrderedDict[tuple[int, str], int] = OrderedDict()
         self._now = 0
+        self._latest = 0
 
     def arrive(self, salt: str, present: Iterable[str]) -> None:
         """Note that a caller asks; `present` are those who are being answered or wait."""
@@ -42,20 +43,26 @@ class Shares:
         while len(self._had) > _MAX_CALLERS:
             self._had.popitem(last=False)
 
-    def charge(self, salt: str, tokens: int) -> None:
+    def charge(self, job: Job, tokens: int) -> None:
         """Note that tokens were decoded for a caller."""
-        self._had[salt] = self._had.get(salt, self._floor) + tokens
+        self._had[job.salt] = self._had.get(job.salt, self._floor) + tokens
+        if job.begins is None:
+            job.begins = self._begin(job)
+        whose = (job.generation.priority, job.salt)
+        self._ends[whose] = max(self._ends.pop(whose, 0), self._now) + tokens
+        self._latest = max(self._latest, self._ends[whose])
+        if len(self._ends) > _MAX_CALLERS:
+            self._ends.popitem(last=False)
 
     def sort(self, reading: list[Job]) -> None:
         """Put first whose prompt a step reads first: by class, then by where it begins, then who came first."""
-        for job in reading:
-            if job.begins is None:
-                job.begins = max(self._now, self._ends.pop(job.salt, 0))
-                self._ends[job.salt] = job.begins + job.unread
-                if len(self._ends) > _MAX_CALLERS:
-                    self._ends.popitem(last=False)
-        reading.sort(key=lambda job: (job.generation.priority, job.begins, job.number))
-        self._now = max([self._now, *(job.begins or 0 for job in reading[:1])])
+        reading.sort(key=lambda job: (job.generation.priority, self._begin(job), job.number))
+        self._now = max(self._now, self._begin(reading[0])) if reading else self._latest
+
+    def _begin(self, job: Job) -> int:
+        if job.begins is not None:
+            return job.begins
+        return max(self._now, self._ends.get((job.generation.priority, job.salt), 0))
 
     def had(self, salt: str) -> float:
         """Return what a caller had."""

@@ -25,6 +25,7 @@ from appliance.standby.bundle import ENVELOPE_NAME, EVIDENCE_NAME, LEAVES_NAME, 
 from appliance.standby.pairing import Paired, Relation, require_paired
 from media import durable
 from media.clock import Clock, FixedClock
+from media.errors import SealiftError
 
 EXPORTED: Final = "standby.exported"
 _INSTALLED: Final = "install.done"
@@ -146,14 +147,19 @@ def grow(
     then = FixedClock(at=opened.bundle.at)
     if untrusted_evidence:
         evidenced.keep(config.at, untrusted_evidence, OfflineLedger.of_folder(folder, clock=then))
-    done = "kept"
+    done, refused = "kept", None
     if pair.relation is Relation.STANDBY and opened.bundle.sealed:
-        done = pepper.adopt(config, opened.bundle.sealed, pair, ledger=ledger)
+        try:
+            done = pepper.adopt(config, opened.bundle.sealed, pair, ledger=ledger)
+        except SealiftError as error:  # what came is here all the same, and recorded
+            refused = error
     if signed.size > before:
         body = {"peer": peer, "sender": pair.peer.origin, "before": before, "size": signed.size}
         ledger.append(IMPORTED, {**body, "root": signed.root.hex(), "missing_releases": list(missing)})
     # The records that came are kept as evidence all the same.
     forked.require_whole(config, pair, ledger, clock=then)
+    if refused is not None:
+        raise refused
     return Grown(pair=pair, bundle=opened.bundle, before=before, size=signed.size, pepper=done, missing=missing)
 
 

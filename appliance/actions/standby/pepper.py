@@ -58,8 +58,15 @@ def sealed_for(config: Config, pair: Paired, keys: KeyProvider) -> bytes:
     return sealed.seal(_packed(here), pair.peer.sealing, bundle.context(pair))
 
 
-def adopt(config: Config, untrusted: bytes, pair: Paired, *, ledger: Ledger) -> str:
+def adopt(config: Config, untrusted: bytes, pair: Paired, *, ledger: Ledger, again: bool = False) -> str:
     """Use the other box's versions of the pepper from now on.
+
+    Args:
+        config: The site file.
+        untrusted: What the other box sealed.
+        pair: With that box.
+        ledger: Where it is recorded.
+        again: It came before, and was not taken to its end.
 
     What was sealed is kept until `told` was called, since units go by what they were started with: until then
     `adopt_waiting` answers as if it had come again.
@@ -84,7 +91,7 @@ def adopt(config: Config, untrusted: bytes, pair: Paired, *, ledger: Ledger) -> 
             fix="give both boxes the same kind of keys: docs/operator/keys.md, PKCS#11",
         )
     found = _unpacked(sealed.unseal(untrusted, folder_of(config), bundle.context(pair)))
-    news, waiting = _news(config, found, pair, ledger), _waiting(config, pair)
+    news, waiting = _news(config, found, pair, ledger, again=again), _waiting(config, pair)
     if not news and not waiting.exists():
         return KEPT
     _keep(waiting, untrusted)
@@ -134,7 +141,7 @@ def adopt_waiting(config: Config, peer: str, *, ledger: Ledger) -> str:
     except MissingFileError:
         return KEPT
     try:
-        return adopt(config, untrusted, pair, ledger=ledger)
+        return adopt(config, untrusted, pair, ledger=ledger, again=True)
     except CiphertextError:  # of a pairing that ended: the next bundle brings it anew
         told(config, peer)
         return KEPT
@@ -149,7 +156,7 @@ def waits(peer: str) -> KeyMissingError:
     )
 
 
-def _news(config: Config, found: Mapping[int, bytes], pair: Paired, ledger: Ledger) -> dict[int, bytes]:
+def _news(config: Config, found: Mapping[int, bytes], pair: Paired, ledger: Ledger, *, again: bool) -> dict[int, bytes]:
     """Return which versions this box takes.
 
     Raises:
@@ -160,7 +167,7 @@ def _news(config: Config, found: Mapping[int, bytes], pair: Paired, ledger: Ledg
     if UNNUMBERED in found and pair.is_first:
         return {}
     if UNNUMBERED in found:
-        is_renewed = _is_renewed(ledger, pair.peer.origin)
+        is_renewed = not again and _is_renewed(ledger, pair.peer.origin)
         mine = {version: own.get(PEPPER, version=version).bytes for version in here}
         found = _numbered(found[UNNUMBERED], mine, is_renewed=is_renewed)
     found = {version: secret for version, secret in found.items() if erasures.digest(secret) not in gone}
@@ -187,12 +194,10 @@ def _news(config: Config, found: Mapping[int, bytes], pair: Paired, ledger: Ledg
 
 
 def _is_renewed(ledger: Ledger, origin: str) -> bool:
-    """Tell whether anything that came from that box says that its secret has more versions than the first."""
-    adopted = ledger.find(kind=ADOPTED, field="origin", value=origin, limit=EVERY)
+    """Tell whether another secret from that box than those here is a later one: its first was taken, or used up."""
+    adopted = ledger.find(kind=ADOPTED, field="origin", value=origin, limit=1)
     made = ledger.find(kind=_CREATED, field=f"{carried.FIELD}.origin", value=origin, limit=EVERY)
-    return any(set(leaf.body.get("versions", ())) - {1} for leaf in adopted) or any(
-        leaf.body.get("key_version") != 1 and not is_tried(leaf.body) for leaf in made
-    )
+    return bool(adopted) or any(leaf.body.get("key_version") != 1 and not is_tried(leaf.body) for leaf in made)
 
 
 def _numbered(secret: bytes, here: Mapping[int, bytes], *, is_renewed: bool) -> dict[int, bytes]:

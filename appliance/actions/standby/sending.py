@@ -107,7 +107,7 @@ def take_in(config: Config, peer: str, *, ledger: Ledger) -> Grown | None:
         grown = None
     finally:
         shutil.rmtree(ready)
-    note_held(config, peer)
+        note_held(config, peer)
     return grown
 
 

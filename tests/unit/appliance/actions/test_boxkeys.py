@@ -62,6 +62,18 @@ def keyring(config: Config, ledger: MemoryLedger, supervisor: FakeSupervisor, sy
     return Keyring(config, ledger, supervisor, drop_ins=systemd)
 
 
+def test_units_are_told_of_versions_that_came_and_of_the_first_alone_by_starting_again(
+    config: Config, keyring: Keyring, systemd: Path
+) -> None:
+    assert keyring.tell("api-key-pepper") == (GATEWAY,)
+    assert not list(systemd.rglob("*.conf"))  # their own files name it
+
+    FileKeys(config.at.key_files).create("api-key-pepper")
+
+    assert keyring.tell("api-key-pepper") == (GATEWAY,)
+    assert list(systemd.rglob("*.conf"))
+
+
 def test_a_new_version_makes_and_the_old_one_still_checks(
     config: Config, ledger: MemoryLedger, keyring: Keyring, supervisor: FakeSupervisor, systemd: Path
 ) -> None:

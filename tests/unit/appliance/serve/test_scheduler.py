@@ -418,6 +418,28 @@ def test_a_caller_who_had_much_before_waits_no_longer_for_those_who_come_later()
     assert said.index("x") < said.index("d")
 
 
+def test_what_was_never_read_for_a_caller_counts_nothing() -> None:
+    """Scenario: an editor asks for completions and leaves each at once, and its batch waits; then it asks."""
+    decoder = EchoDecoder(sequences=8, context_tokens=4096, batch_tokens=16)
+    go = held(decoder, letters="Z")
+    scheduler = Scheduler(decoder)
+    first = scheduler.submit(generation("Z" + "b" * 400, salt="other", max_tokens=1))
+    until(lambda: bool(decoder.steps))
+    batch = scheduler.submit(generation("e" * 400, salt="editor", max_tokens=1, priority=2))
+    left = [scheduler.submit(generation("f" * 400, salt="editor", max_tokens=1)) for _ in range(3)]
+    second = scheduler.submit(generation("c" * 400, salt="other", max_tokens=1))
+    asked = scheduler.submit(generation("xyxy", salt="editor", max_tokens=1))
+    for handle in left:
+        handle.cancel()
+    go.set()
+    for handle in (first, second, asked, batch):
+        whole(handle)
+    scheduler.stop()
+
+    said = "".join(chr(row.token) for rows in decoder.steps for row in rows)
+    assert said.index("x") < said.index("c") < said.index("e")
+
+
 def test_a_cancelled_prefill_ends_within_a_step() -> None:
     decoder = EchoDecoder(context_tokens=10**6, batch_tokens=8)
     go = held(decoder, letters="q")

@@ -125,6 +125,7 @@ def test_a_standby_that_made_keys_of_its_own_does_not_lose_them(first: Site, sec
     with pytest.raises(ConflictError, match="cannot be taken"):
         boxes.grow(second, boxes.bundle(first, "two"), "one")
 
+    assert second.ledger.find(kind="standby.imported")  # what came is here all the same
     leaf = second.ledger.find(kind="key.created")[0]
     assert leaf.body["secret_hmac"] == boxes.keys_of(second).hmac("api-key-pepper", made.text.encode()).hex()
 
