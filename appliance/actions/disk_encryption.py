@@ -75,10 +75,8 @@ def is_encrypted(path: Path, blocks: Path) -> bool | None:
 
 def device_of(path: Path, blocks: Path = BLOCKS) -> Path | None:
     """Return what the kernel says of the disk of a path, or of its nearest folder that exists; None where none is."""
-    while not path.exists() and path != path.parent:
-        path = path.parent
     try:
-        number = path.stat().st_dev
+        number = _number(path)
     except OSError:
         return None
     device = blocks / f"{os.major(number)}:{os.minor(number)}"

@@ -91,16 +91,26 @@ def box(tmp_path: Path) -> Path:
 
 def uninstalled(box: Path) -> list[str]:
     """Run the playbook below the folder; return what systemctl was asked, in turn."""
-    root, programs = box / "root", box / "bin"
+    run_below(box, below(box, BOOK), {"sealift_units": ["sealift.target"]})
+    return (box / "asked").read_text().splitlines()
+
+
+def below(box: Path, book: Path) -> str:
+    """Return a file of tasks with the machine's places below the folder."""
+    return re.sub(r"(?<=[\s'\[])/(etc|usr)/", rf"{box / 'root'}/\1/", book.read_text())
+
+
+def run_below(box: Path, text: str, values: Mapping[str, object]) -> None:
+    """Run a playbook with a stand-in for systemctl, which notes what it is asked."""
+    programs, book = box / "bin", box / "book.yml"
     programs.mkdir(exist_ok=True)
-    (programs / "systemctl").write_text(_WATCHED.format(log=box / "asked", root=root))
+    (programs / "systemctl").write_text(_WATCHED.format(log=box / "asked", root=box / "root"))
     (programs / "systemctl").chmod(0o755)
-    book = box / "book.yml"
-    book.write_text(re.sub(r"(?<=[\s'\[])/(etc|usr)/", rf"{root}/\1/", BOOK.read_text()))
+    book.write_text(text)
     done = subprocess.run(
         [
             *[str(ansible()), "-i", str(ANSIBLE / "inventory/localhost.yml"), str(book)],
-            *["-e", f"ansible_python_interpreter={sys.executable}", "-e", '{"sealift_units": ["sealift.target"]}'],
+            *["-e", f"ansible_python_interpreter={sys.executable}", "-e", json.dumps(values)],
         ],
         capture_output=True,
         check=False,
@@ -109,7 +119,6 @@ def uninstalled(box: Path) -> list[str]:
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return (box / "asked").read_text().splitlines()
 
 
 def left(box: Path) -> set[str]:
@@ -154,29 +163,12 @@ def test_where_an_install_was_cut_off_before_debians_packages_it_goes_on(box: Pa
 
 def played(box: Path, role: str, begins: str, values: Mapping[str, object]) -> list[str]:
     """Run a role's tasks from one on, below the folder; return what systemctl was asked, in turn."""
-    root, programs, asked = box / "root", box / "bin", box / "asked"
-    programs.mkdir(exist_ok=True)
-    (programs / "systemctl").write_text(_WATCHED.format(log=asked, root=root))
-    (programs / "systemctl").chmod(0o755)
+    asked = box / "asked"
     asked.unlink(missing_ok=True)
-    text = (ANSIBLE / "roles" / role / "tasks/main.yml").read_text()
-    every = yaml.safe_load(re.sub(r"(?<=[\s'\[])/(etc|usr)/", rf"{root}/\1/", text))
+    every = yaml.safe_load(below(box, ANSIBLE / "roles" / role / "tasks/main.yml"))
     names = [task["name"] for task in every]
     play = {"hosts": "all", "connection": "local", "gather_facts": False, "tasks": every[names.index(begins) :]}
-    book = box / f"{role}.yml"
-    book.write_text(yaml.safe_dump([play]))
-    done = subprocess.run(
-        [
-            *[str(ansible()), "-i", str(ANSIBLE / "inventory/localhost.yml"), str(book)],
-            *["-e", f"ansible_python_interpreter={sys.executable}", "-e", json.dumps(values)],
-        ],
-        capture_output=True,
-        check=False,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"), "ANSIBLE_HOME": str(box / "home")}
-        | {"PATH": f"{programs}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1"},
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_below(box, yaml.safe_dump([play]), values)
     return asked.read_text().splitlines() if asked.exists() else []
 
 

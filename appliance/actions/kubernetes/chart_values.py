@@ -66,16 +66,16 @@ class Wishes:
                     why="a tag can be moved to other bytes",
                     fix=f"give --{name}-image NAME@sha256:DIGEST, as the registry inside the facility shows it",
                 )
-        why = ""
+        why, (gpus, nodes) = "", _spread(descriptor)
         if self.gpus not in _GPUS:
             why = "GPUs of one node are 0, 1, 2, 4 or 8"
         elif self.replicas < 1 or self.nodes < 1:
             why = "at least one pod and one node"
         elif descriptor.engine == "llama.cpp" and (self.gpus or self.nodes > 1):
             why = "llama.cpp serves on one node's CPU here; GPUs and several nodes are for vLLM"
-        elif descriptor.engine == "vllm" and (max(self.gpus, 1), self.nodes) != (wanted := _spread(descriptor)):
-            why = "the profile that was approved is of {} GPUs on each of {} nodes: give --gpus and --nodes so".format(
-                *wanted
+        elif descriptor.engine == "vllm" and (max(self.gpus, 1), self.nodes) != (gpus, nodes):
+            why = (
+                f"the profile that was approved is of {gpus} GPUs on each of {nodes} nodes: give --gpus and --nodes so"
             )
         elif self.nodes > 1 and (not self.gpus or self.replicas > 1 or self.most > self.replicas):
             why = "one version over several nodes needs GPUs, one replica, and no scaling"

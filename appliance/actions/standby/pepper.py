@@ -5,8 +5,8 @@ was made under. A standby takes those of the first box in place of its own, unle
 them, which would end. The first box takes only versions that it lacks, as after a renewal while the standby served.
 
 Sealed are the 32 bytes where version 1 is the only one, as releases of before read it (one of before seals its newest
-so, whatever its number); else of each version four bytes
-of its number, the high one first, and its 32 bytes, the lowest number first.
+so, whatever its number); else of each version four bytes of its number, the high one first, and its 32 bytes, the
+lowest number first.
 """
 
 import os
@@ -61,15 +61,15 @@ def sealed_for(config: Config, pair: Paired, keys: KeyProvider) -> bytes:
 def adopt(config: Config, untrusted: bytes, pair: Paired, *, ledger: Ledger, again: bool = False) -> str:
     """Use the other box's versions of the pepper from now on.
 
+    What was sealed is kept until `told` was called, since units go by what they were started with: until then
+    `adopt_waiting` answers as if it had come again.
+
     Args:
         config: The site file.
         untrusted: What the other box sealed.
         pair: With that box.
         ledger: Where it is recorded.
         again: It came before, and was not taken to its end.
-
-    What was sealed is kept until `told` was called, since units go by what they were started with: until then
-    `adopt_waiting` answers as if it had come again.
 
     Returns:
         `KEPT` where nothing is news, `TAKEN` where units are to be told, `WAITS` where this process may write no key.
@@ -162,23 +162,20 @@ def _news(config: Config, found: Mapping[int, bytes], pair: Paired, ledger: Ledg
     Raises:
         ConflictError: A key was made here under another secret with the number of one of them.
     """
-    own, gone = open_keys(config), erasures.recorded(ledger)
-    here = own.versions(PEPPER)
     if UNNUMBERED in found and pair.is_first:
         return {}
+    own = open_keys(config)
+    here = {version: own.get(PEPPER, version=version).bytes for version in own.versions(PEPPER)}
     if UNNUMBERED in found:
-        is_renewed = not again and _is_renewed(ledger, pair.peer.origin)
-        mine = {version: own.get(PEPPER, version=version).bytes for version in here}
-        found = _numbered(found[UNNUMBERED], mine, is_renewed=is_renewed)
-    found = {version: secret for version, secret in found.items() if erasures.digest(secret) not in gone}
-    lacks = {version: secret for version, secret in found.items() if version not in here}
+        found = _numbered(found[UNNUMBERED], here, pair.peer.origin, ledger, again=again)
+    # Mostly nothing is news, and nothing of the ledger is read.
+    found = {version: secret for version, secret in found.items() if not _is_same(secret, here.get(version))}
+    if found:
+        gone = erasures.recorded(ledger)
+        found = {version: secret for version, secret in found.items() if erasures.digest(secret) not in gone}
     if pair.is_first:
-        return {version: secret for version, secret in lacks.items() if version > max(here, default=0)}
-    others = {
-        version: secret
-        for version, secret in found.items()
-        if version in here and not same(sha256_hex(secret), sha256_hex(own.get(PEPPER, version=version).bytes))
-    }
+        return {version: secret for version, secret in found.items() if version > max(here, default=0)}
+    others = set(found) & set(here)
     made_here = [
         leaf
         for leaf in (ledger.find(kind=_CREATED, limit=EVERY) if others else ())
@@ -190,7 +187,11 @@ def _news(config: Config, found: Mapping[int, bytes], pair: Paired, ledger: Ledg
             why=f"{len(made_here)} API keys were made here under another one of the same number",
             fix="set the standby up anew before it makes keys of its own",
         )
-    return {**lacks, **others}
+    return found
+
+
+def _is_same(secret: bytes, own: bytes | None) -> bool:
+    return own is not None and same(sha256_hex(secret), sha256_hex(own))
 
 
 def _is_renewed(ledger: Ledger, origin: str) -> bool:
@@ -200,22 +201,25 @@ def _is_renewed(ledger: Ledger, origin: str) -> bool:
     return bool(adopted) or any(leaf.body.get("key_version") != 1 and not is_tried(leaf.body) for leaf in made)
 
 
-def _numbered(secret: bytes, here: Mapping[int, bytes], *, is_renewed: bool) -> dict[int, bytes]:
+def _numbered(
+    secret: bytes, here: Mapping[int, bytes], origin: str, ledger: Ledger, *, again: bool
+) -> dict[int, bytes]:
     """Return a secret without a number under the number that it has: a release of before sends its newest so.
 
     Args:
         secret: What came.
         here: This box's own versions.
-        is_renewed: Whether keys came from there that were made under a later version than the first.
+        origin: Of the other box's ledger.
+        ledger: This box's own, which says whether that secret was renewed.
+        again: It came before, and was not taken to its end.
 
     Raises:
         ConflictError: It was renewed there, and this one is none of those that are here.
     """
-    digest = sha256_hex(secret)
     for version, own in here.items():
-        if same(sha256_hex(own), digest):
+        if _is_same(secret, own):
             return {version: secret}
-    if is_renewed:
+    if not again and _is_renewed(ledger, origin):
         raise ConflictError(
             what="the other box's secret of API keys cannot be taken",
             why="it was renewed, and a release of before does not say which version this one is",

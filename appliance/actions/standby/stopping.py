@@ -4,6 +4,7 @@ What is compared is what holds on both boxes now, not record by record: a stop h
 before it waits for its release, and an end that somebody has to be enrolled for is looked at again next time.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from appliance.standby.pairing import Relation, require_paired
 from media.clock import Clock
 from media.errors import SealiftError
 
+_Stops = Mapping[tuple[str, str], Leaf]
 _NO_ANSWER: Final = frozenset({"ledger-unavailable", "wire"})
 
 
@@ -72,21 +74,26 @@ def follow(copy: Ledger, box: BoxCard, *, ledger: Ledger, promoter: PromoterClie
         LedgerUnavailableError: This box's ledger or the mirror cannot be read.
         SealiftError: As the promoter says.
     """
-    ended, stay = _end(copy, box, ledger, promoter)
+    there = stopped_callers(copy)
+    ended, stay = _end(copy, there, box, ledger, promoter)
     # After the ends: a caller has one stop at a time, and the end of one lets the next one come.
-    news = waiting(copy, ledger)
+    news = _waiting(there, ledger)
     taken = sum(promoter.carry(box.name, Carried.of(copy, leaf.sequence), ()) for leaf in news)
     return Followed(count=ended + taken, stay=tuple(stay))
 
 
 def waiting(copy: Ledger, ledger: Ledger) -> list[Leaf]:
     """Return the stops that hold there, of callers who are not stopped here and were not freed of them here."""
+    return _waiting(stopped_callers(copy), ledger)
+
+
+def _waiting(there: _Stops, ledger: Ledger) -> list[Leaf]:
     here = stopped_callers(ledger)
-    return [leaf for caller, leaf in stopped_callers(copy).items() if caller not in here and not is_known(ledger, leaf)]
+    return [leaf for caller, leaf in there.items() if caller not in here and not is_known(ledger, leaf)]
 
 
-def _end(copy: Ledger, box: BoxCard, ledger: Ledger, promoter: PromoterClient) -> tuple[int, list[str]]:
-    there, count, stay = stopped_callers(copy), 0, []
+def _end(copy: Ledger, there: _Stops, box: BoxCard, ledger: Ledger, promoter: PromoterClient) -> tuple[int, list[str]]:
+    count, stay = 0, list[str]()
     for caller, stop in stopped_callers(ledger).items():
         held = there.get(caller)
         if held is not None and is_same(held, stop):

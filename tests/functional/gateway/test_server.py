@@ -352,15 +352,21 @@ def test_without_a_ledger_nothing_is_answered_and_with_it_all_is_again(tmp_path:
         assert ask() == 200
 
 
+def _held_up(server: Server) -> tuple[threading.Event, socket.socket, socket.socket]:
+    """Ask for a streamed and a whole answer; return what lets the engine go on, and both once it was asked."""
+    hold = threading.Event()
+    server.engine.script = Script(hold=hold)
+    streamed, whole = (_raw(server, {"stream": stream}) for stream in (True, False))
+    deadline = time.monotonic() + 30
+    while len(server.engine.asked) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return hold, streamed, whole
+
+
 def test_a_gateway_that_is_told_to_stop_lets_answers_come_to_their_ends(tmp_path: Path) -> None:
     with gateway_server(tmp_path) as server:
-        hold = threading.Event()
-        server.engine.script = Script(hold=hold)
-        streamed, whole = (_raw(server, {"stream": stream}) for stream in (True, False))
-        deadline = time.monotonic() + 30
-        while len(server.engine.asked) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        hold, streamed, whole = _held_up(server)
 
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.5)  # it has stopped taking requests in by now, and still stands for those that it has
@@ -378,13 +384,7 @@ def test_a_gateway_that_is_told_to_stop_lets_answers_come_to_their_ends(tmp_path
 def test_answers_that_do_not_end_in_time_end_with_an_error_that_says_so_and_are_recorded(tmp_path: Path) -> None:
     """Scenario: a restart while a slow model writes for minutes, and others wait for its one place."""
     with gateway_server(tmp_path, limits="concurrent_requests = 2\nqueue_length = 4", graceful_seconds=5) as server:
-        hold = threading.Event()
-        server.engine.script = Script(hold=hold)
-        streamed, whole = (_raw(server, {"stream": stream}) for stream in (True, False))
-        deadline = time.monotonic() + 30
-        while len(server.engine.asked) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        hold, streamed, whole = _held_up(server)
         waiting = _raw(server, {"stream": False})
         time.sleep(0.5)
 

@@ -14,23 +14,13 @@ from appliance.actions.tls_placing import Here
 from appliance.errors import StoreDamagedError
 from appliance.install.revocation import Reason
 from media.clock import FixedClock
-from tests.support.tls import NOW, here, pem, site
+from tests.support.tls import pem
+from tests.unit.appliance.actions.test_tls_clients import box, clock
 
+__all__ = ["box", "clock"]  # fixtures
 DAY = 86400
 LEFT = "sealift_client_certificate_left_seconds"
 NAME = "client certificates"
-
-
-@pytest.fixture
-def clock() -> FixedClock:
-    return FixedClock(at=NOW)
-
-
-@pytest.fixture
-def box(tmp_path: Path, clock: FixedClock) -> Here:
-    made = here(site(tmp_path, clients="required"), clock=clock)
-    tls.rotate(made)
-    return made
 
 
 def numbers(box: Here) -> dict[str, float]:
