@@ -13,7 +13,8 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -27,6 +28,7 @@ from appliance.actions.doctor_services import keys as doctor
 from appliance.actions.standby import pepper
 from appliance.audit import cosigning, epochs, note, succession
 from appliance.audit.client import OfflineLedger
+from appliance.audit.facts import Ledger
 from appliance.audit.opening import open_log
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.audit.verify import verify
@@ -39,6 +41,7 @@ from appliance.keys.opening import PIN as PIN_FILE
 from appliance.keys.opening import memory_of, open_keys
 from appliance.keys.provider import PURPOSES
 from appliance.promote.passwords import PASSWORDS
+from appliance.standby.pairing import Paired
 from appliance.state.database import open_state
 from appliance.verify import trust
 from appliance.verify.trust import TrustRecord
@@ -286,8 +289,11 @@ def test_backups_hold_no_key_of_a_token_and_another_box_gets_none(box: Box, tmp_
     files = contents.gather(box.config, keys=box.config.at.key_files, passwords=tmp_path / "passwords")
 
     assert not [path for path in files if path.startswith("keys/")]
+    # The standby refuses before it looks at anything; the first box has no need of what comes, nor has its token.
+    standby, first = (cast("Paired", SimpleNamespace(is_first=is_first)) for is_first in (False, True))
     with pytest.raises(ConflictError):
-        pepper.adopt(box.config, b"", None, ledger=None)  # type: ignore[arg-type] # refused before it looks
+        pepper.adopt(box.config, b"", standby, ledger=cast("Ledger", None))
+    assert pepper.adopt(box.config, b"", first, ledger=cast("Ledger", None)) == pepper.KEPT
 
 
 def test_a_backup_of_key_files_comes_back_onto_a_token_in_an_epoch_that_it_signs(token: Token, tmp_path: Path) -> None:
