@@ -138,8 +138,10 @@ class Installer:
         if approval not in _BY_NO_STATEMENT:
             # Before the host changes: one that is killed in the middle, or ends without a word, is on record.
             self._append(BEGUN, {"serial": stored.serial, "release": stored.release, "host_approval": approval})
-        if is_new:
+        is_tried = is_new or self._is_site_file_news(trials)
+        if is_tried:
             trials.begin(trial)
+        if is_new:
             releases.switch(stored.serial)
         host_text, host_changed = _WITHOUT_ROOT, False
         try:
@@ -151,7 +153,7 @@ class Installer:
                 # Before the trial ends: no release stays of which there is no record.
                 self._record(built.installed, stored, host=host_text, approval=approval)
         except SealiftError as error:
-            if is_new and self.host is not None:
+            if is_tried and self.host is not None:
                 self._back_from(trials, trial, error)
             raise
         trials.confirm(places.config_file)
@@ -167,6 +169,11 @@ class Installer:
             base=whole.base,
             kept=list(whole.kept),
         )
+
+    def _is_site_file_news(self, trials: Trials) -> bool:
+        """Tell whether a box runs with another site file than this one, to which it can go back."""
+        good = trials.settings()
+        return self.host is not None and good is not None and good != self.config.at.config_file.read_bytes()
 
     def _require_place(self) -> None:
         ledger = open_ledger(self.config, _DOOR, clock=self.clock)
@@ -283,16 +290,18 @@ class Installer:
         releases = InstalledReleases(self.config.at)
         previous = releases.load(trial.previous) if trial.previous != NONE else None
         releases.switch(previous.serial if previous else None)
+        still: SealiftError | None = None
         if previous is not None:
-            self.progress(f"going back to release {previous.release}")
+            to = "the site file of before" if trial.is_of_site_file else f"release {previous.release}"
+            self.progress(f"going back to {to}")
             settings = trials.restore_settings(self.config.at.config_file)
-            config = self.config if settings is None else configuration.parse(settings)
-            if self.host is not None:
-                ours = releases.folder(previous.serial) / "host/bin/ansible-playbook"
-                ansible = ours if ours.exists() else playbook.ansible_of(self.config)
-                names, needs = tuple(previous.environments), additions.installed(self.config.at)
-                self.host.apply(self._play(previous.serial, names, config=config, needs=needs), ansible)
-                self.host.require_healthy()
+            try:
+                self._restore_host(previous, settings)
+            except SealiftError as error:
+                # A box that was not well before either is mended by another site file: no trial may stand before that.
+                if not trial.is_of_site_file:
+                    raise
+                still = error
         returned = Returned(
             serial=trial.serial,
             release=trial.release,
@@ -302,7 +311,19 @@ class Installer:
         )
         self._append(RETURNED, returned.to_json())
         trials.went_back(returned)
+        if still is not None:
+            raise still
         return returned
+
+    def _restore_host(self, previous: InstalledRelease, settings: bytes | None) -> None:
+        if self.host is None:
+            return
+        config = self.config if settings is None else configuration.parse(settings)
+        ours = InstalledReleases(self.config.at).folder(previous.serial) / "host/bin/ansible-playbook"
+        ansible = ours if ours.exists() else playbook.ansible_of(self.config)
+        names, needs = tuple(previous.environments), additions.installed(self.config.at)
+        self.host.apply(self._play(previous.serial, names, config=config, needs=needs), ansible)
+        self.host.require_healthy()
 
     def _append(self, kind: str, body: dict[str, Any]) -> None:
         ledger = open_ledger(self.config, _DOOR, spool=True, clock=self.clock)

@@ -126,7 +126,8 @@ def _release(config: Config) -> Part:
         return Part(name="release", is_good=False, text=f"none installed, {len(stored)} stored", fields=fields)
     fields |= {"serial": current.serial, "release": current.release}
     if (returned := Trials(config.at).last_return()) is not None:
-        text = f"{current.release}, serial {current.serial}; went back from {returned.release}: {returned.why}"
+        left = "a changed site file" if returned.is_of_site_file else returned.release
+        text = f"{current.release}, serial {current.serial}; went back from {left}: {returned.why}"
         return Part(name="release", is_good=False, text=text, fields=fields | {"returned": returned.to_json()})
     return Part(
         name="release",

@@ -82,7 +82,8 @@ def _settle(own: Context) -> None:
         own.result({"returned": None}, "no install was cut off: nothing was changed")
         return
     back = f"release {returned.back_to} runs again" if returned.back_to != NONE else "no release is in use"
-    own.result({"returned": returned.to_json()}, f"the install of release {returned.release} is taken back: {back}")
+    tried = "the changed site file" if returned.is_of_site_file else f"the install of release {returned.release}"
+    own.result({"returned": returned.to_json()}, f"{tried} is taken back: {back}")
 
 
 def _installer(own: Context) -> Installer:

@@ -1,6 +1,7 @@
 """The trial of a release (ADR 23): what was switched to and not yet found healthy, and what the box went back from.
 
-    RELEASES/trial.json      while a release is being tried: its serial and that of the one before
+    RELEASES/trial.json      while a release is being tried: its serial and that of the one before; a changed site file
+                             alone is tried as the release that runs
     RELEASES/returned.json   after the box went back by itself, until an install ends well
     RELEASES/settings.toml   the site file as it was when an install last ended well
     OPT/before               link to the release before: by its code a cut-off trial is taken back, also after a boot
@@ -35,12 +36,12 @@ _PATH: Final = re.compile(r"(?<![\w.])/[^\s'\":]*/")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A release that was switched to.
+    """A release that was switched to, or a changed site file under the release that runs.
 
     Attributes:
         serial: Of the release that is tried.
         release: Its name.
-        previous: Serial of the release before, `NONE` at a first install.
+        previous: Serial of the release before, `NONE` at a first install; the same where only the site file is tried.
         at: When it was switched to.
     """
 
@@ -48,6 +49,11 @@ class Trial:
     release: str
     previous: int
     at: str
+
+    @property
+    def is_of_site_file(self) -> bool:
+        """Whether the release stays and its site file alone is tried."""
+        return self.serial == self.previous
 
     def to_bytes(self) -> bytes:
         """Return the record's canonical JSON."""
@@ -79,7 +85,8 @@ class Returned:
     Attributes:
         serial: Of the release that did not stay.
         release: Its name.
-        back_to: Serial of the release that runs since, `NONE` when there was none.
+        back_to: Serial of the release that runs since, `NONE` when there was none; the same where only the site file
+            was tried.
         why: What did not answer, in one line.
         at: When.
     """
@@ -89,6 +96,11 @@ class Returned:
     back_to: int
     why: str
     at: str
+
+    @property
+    def is_of_site_file(self) -> bool:
+        """Whether it was a changed site file that did not stay."""
+        return self.serial == self.back_to
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields, for the ledger and for people."""

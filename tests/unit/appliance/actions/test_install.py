@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from appliance import config as configuration
 from appliance.actions import hostplan, install
 from appliance.actions.host import Host, open_host
 from appliance.actions.install import Installer
+from appliance.actions.status import status
 from appliance.audit.spool import Spool
 from appliance.config import Config, PlacesSection
 from appliance.errors import HostChangeError, InstallError, PreflightError, StoreWriteError, UnknownReleaseError
@@ -431,6 +433,75 @@ def test_the_site_file_goes_back_with_the_release_and_the_tried_one_is_kept(box:
 
     assert place.read_bytes() == good
     assert (place.parent / "sealift.toml.tried").read_bytes() == tried
+
+
+TRIED = 'site = "s"\n[places]\nroot = "{}"\n[limits]\ninput_tokens = {}\n'
+
+
+class PickyHost(FakeHost):
+    """Its services answer with the site files of some limits alone."""
+
+    well: tuple[int, ...] = ()
+
+    def apply(self, play: Play, ansible: Path) -> PlayResult:
+        self.tried = play.config.limits.input_tokens
+        return super().apply(play, ansible)
+
+    def require_healthy(self) -> None:
+        if self.tried not in self.well:
+            raise InstallError(what="the services do not answer", why="the test says so")
+
+
+def with_limit(box: Path, tokens: int, host: Host) -> Installer:
+    """Change the site file alone, as people do who then type `sealift install`."""
+    content = TRIED.format(box, tokens).encode()
+    places_below(box).config_file.write_bytes(content)
+    return replace(installer(box, host), config=configuration.parse(content))
+
+
+def test_a_site_file_under_which_nothing_answers_goes_back_by_itself(box: Path) -> None:
+    place, host = places_below(box).config_file, PickyHost()
+    good = place.read_bytes()
+    host.well = (configuration.parse(good).limits.input_tokens,)
+
+    with pytest.raises(InstallError):
+        with_limit(box, 7, host).install()
+
+    assert host.plays == [("apply", 1), ("apply", 1)]
+    assert place.read_bytes() == good
+    assert (place.parent / "sealift.toml.tried").read_bytes() == TRIED.format(box, 7).encode()
+    returned = Trials(places_below(box)).last_return()
+    assert returned is not None
+    assert returned.is_of_site_file
+    assert bodies(box, "install.returned") == [returned.to_json()]
+    release = next(one for one in status(installer(box).config, clock=SystemClock()).parts if one.name == "release")
+    assert "went back from a changed site file" in release.text
+
+
+def test_a_changed_site_file_that_was_cut_off_is_taken_back(box: Path) -> None:
+    good = places_below(box).config_file.read_bytes()
+    with pytest.raises(PowerFails):
+        with_limit(box, 7, CutHost(sick=frozenset({1}))).install()
+    assert (box / "opt/sealift/before").resolve() == InstalledReleases(places_below(box)).folder(1)
+
+    returned = installer(box, FakeHost()).settle()
+
+    assert returned is not None
+    assert returned.why == "the install was cut off"
+    assert places_below(box).config_file.read_bytes() == good
+
+
+def test_a_box_that_was_not_well_before_is_mended_by_another_site_file(box: Path) -> None:
+    host = PickyHost()
+    host.well = (9,)
+    with pytest.raises(InstallError):
+        with_limit(box, 7, host).install()
+    assert Trials(places_below(box)).pending() is None
+
+    with_limit(box, 9, host).install()
+
+    assert Trials(places_below(box)).last_return() is None
+    assert host.plays == [("apply", 1)] * 3
 
 
 def test_an_install_that_was_cut_off_is_taken_back_by_the_release_before(box: Path) -> None:
