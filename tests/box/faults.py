@@ -116,6 +116,8 @@ def changes(run: Run, stack: ExitStack) -> None:
     """What two people let happen to the host: another site file, then a release whose gateway does not start."""
     served = _serving(run, stack)
     operators.host_change(run)
+    upgrade.site_file_goes_back(run)
+    serve(run, served.key, chapter="The site file of before serves")
     _approve_next(run)
     upgrade.go_back(run)
     serve(run, served.key, chapter="The release before serves")

@@ -94,6 +94,37 @@ def go_back(run: Run) -> None:
         machine.run("systemctl", "daemon-reload")
 
 
+_BREAKS_TWO = """[Service]
+ExecStartPre=/usr/bin/python3 -I -c 'import sys; sys.exit("gateways = 2" in open("/etc/sealift/sealift.toml").read())'
+"""
+
+
+def site_file_goes_back(run: Run) -> None:
+    """Install a site file with which no gateway starts, by two people's word: the box takes back the one of before."""
+    machine = run.machine
+    place, good = machine.root / SITE_FILE, (machine.root / "opt/sealift/releases/settings.toml").read_text()
+    with run.stage.chapter("A site file under which nothing answers goes back by itself"):
+        broken = machine.root / _BROKEN
+        broken.parent.mkdir(exist_ok=True)
+        broken.write_text(_BREAKS_TWO)
+        place.write_text(good.replace("[service]", "[service]\ngateways = 2", 1))
+        plan = machine.result(*as_person("iris", "sealift", "install", "1", "--plan", "--as", "iris"))
+        both_approve(machine, plan)
+        done = machine.run(*as_person("omar", "sealift", "install", "1"), may_fail=True)
+        run.require("a site file under which nothing answers ends with 51", done.returncode == 51, done.stderr)
+        run.require("the site file of before is back", place.read_text() == good)
+        tried = place.with_name("sealift.toml.tried").read_text()
+        run.require("the one that was tried is kept", "gateways = 2" in tried, tried)
+        returned = _release(machine)["returned"]
+        run.require("the status says so", (returned["serial"], returned["back_to"]) == (1, 1), returned)
+        units = machine.run("systemctl", "list-units", "--plain", "--no-legend", "sealift-gateway*", shown=False).stdout
+        run.require("no gateway of the tried one is left", "sealift-gateway@2" not in units, units)
+        place.with_name("sealift.toml.tried").unlink()
+        broken.unlink()
+        machine.run("systemctl", "daemon-reload")
+        wait_for_engine(run)
+
+
 def require_back(run: Run) -> None:
     """Require that release 1 runs as before release 2 was tried: link, site file, services, the status."""
     release, site_file = _release(run.machine), run.machine.root / SITE_FILE
