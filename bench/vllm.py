@@ -33,7 +33,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from appliance.gateway import gpus
+from appliance.registry import gpus
 from appliance.serve import vllm
 from bench import engine_peers, shares
 from bench.asking import family, held_still

@@ -15,8 +15,8 @@ from typing import Any, Final, Self
 from appliance.actions import gpus
 from appliance.actions.doctor_machine import CARDS, card_mbit
 from appliance.actions.filesystems import existing
-from appliance.actions.gpus import GpuNow
 from appliance.registry import memory
+from appliance.registry.gpus import Gpu
 from appliance.registry.known_models import tables
 from appliance.verify.fit import Machine
 from media import canonical
@@ -49,7 +49,7 @@ class Hardware:
             state: A folder on the disk that weights lie on.
             cards: The kernel's folder of network cards.
         """
-        found: tuple[GpuNow, ...] = ()
+        found: tuple[Gpu, ...] = ()
         with suppress(SealiftError):  # without a card, or a driver that answers, it is a machine without
             found = gpus.gpus()
         machine = Machine.probe("")
@@ -60,7 +60,7 @@ class Hardware:
             network_mbit=max((card_mbit(card) for card in cards.glob("*")), default=0),
             platform=machine.platform,
             cpu_flags=machine.cpu_flags,
-            gpus=tuple(one.memory_total_bytes for one in found),
+            gpus=tuple(int(one.memory_total_bytes) for one in found),
         )
 
 

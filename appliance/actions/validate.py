@@ -27,7 +27,7 @@ from appliance.promote import sitesets
 from appliance.promote.policy import GATES, GatePolicy, packaged
 from appliance.promote.policybook import in_force
 from appliance.promote.taskset import TaskSet
-from appliance.registry import carriers, catalog, evidence, memory, stageloads
+from appliance.registry import carriers, catalog, evidence, gpufigures, memory, stageloads
 from appliance.registry import reference as references
 from appliance.registry.catalog import Version
 from appliance.registry.memory import Room
@@ -337,6 +337,7 @@ def _bench(
         start_seconds=here.config.engine.start_seconds,
         environment=here.config.environment,
         memory_bytes=machine_memory_bytes(),
+        gpus=tuple(gpufigures.told(places, here.clock)),
         leaks=here.leaks,
         reviews=BoxReviews(places=places, ledger=ledger),
         pins=carriers.pins(stored, version.model_digest),

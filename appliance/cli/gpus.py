@@ -2,9 +2,9 @@
 
 import typer
 
-from appliance.actions.gpus import GpuNow
 from appliance.actions.gpus import gpus as look
 from appliance.cli import context as shared
+from appliance.registry.gpus import Gpu
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
         own.result({"gpus": [one.to_json() for one in found]}, "\n".join(map(_line, found)))
 
 
-def _line(gpu: GpuNow) -> str:
+def _line(gpu: Gpu) -> str:
     memory = f"{gpu.memory_bytes / 2**30:.1f} of {gpu.memory_total_bytes / 2**30:.1f} GiB"
     power = "" if gpu.power_watts is None else f", {gpu.power_watts:.0f} W"
     return f"GPU {gpu.gpu_id}: {gpu.utilization_percent:.0f} % busy, {memory}{power}"

@@ -19,8 +19,8 @@ from appliance import config as configuration
 from appliance import unit
 from appliance.config import Places
 from appliance.errors import StoreWriteError
-from appliance.gateway import gpufigures, gpus
-from appliance.gateway.gpufigures import GpuFigures
+from appliance.registry import gpufigures, gpus
+from appliance.registry.gpufigures import GpuFigures
 from media.clock import SystemClock
 from media.errors import SealiftError
 

@@ -12,10 +12,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from appliance.costs import PLACES
-from appliance.gateway.gpus import GpuReader, no_gpus
 from appliance.gateway.labelled import Counter, Gauge, Histogram
 from appliance.gateway.queueing import Priority
 from appliance.phi.patterns import PhiClass
+from appliance.registry.gpus import GpuReader, no_gpus
 
 NO_MODEL: Final = "none"
 _LATENCY_BUCKETS: Final = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)

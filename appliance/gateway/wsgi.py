@@ -4,15 +4,16 @@ from flask import Flask
 
 from appliance.audit.client import SocketLedger
 from appliance.audit.rights import GATEWAY, TEST_GATEWAY
-from appliance.gateway import gpufigures, logs
+from appliance.gateway import logs
 from appliance.gateway.application import create_app
 from appliance.gateway.auth import StateApiKeys
-from appliance.gateway.gpus import open_reader
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.routing import StateRoutes
 from appliance.gateway.settings import load_config
 from appliance.gateway.stageroutes import StageRoutes
 from appliance.keys.opening import open_keys
+from appliance.registry import gpufigures
+from appliance.registry.gpus import open_reader
 from appliance.registry.router import ALIAS
 from appliance.stages import Stage
 from appliance.timekeeping.believed import BelievedClock

@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from appliance.gateway import gpus
+from appliance.registry import gpus
 from tests.box.machine import Machine
 
 _VIDEO: Final = 44

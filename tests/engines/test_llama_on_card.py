@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from appliance.gateway import gpus
+from appliance.registry import gpus
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve.client import EngineClient
 from media.llamaprofile import LlamaSettings

@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from appliance.gateway import gpus
+from appliance.registry import gpus
 from appliance.serve.client import EngineClient
 from tests.engines.contract import (
     PATIENCE_SECONDS,

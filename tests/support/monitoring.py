@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from appliance.actions.observed import FACTS
 from appliance.gateway.enginefigures import OWN, USE
-from appliance.gateway.gpus import Gpu
 from appliance.gateway.metrics import Metrics
 from appliance.observe.completeness import LOGINS, OPEN, RECORDS
+from appliance.registry.gpus import Gpu
 
 yaml: Any = importlib.import_module("yaml")
 FILES: Final = Path(__file__).resolve().parents[2] / "ansible/roles/monitoring/files"

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from appliance.actions.gating import cards
 from appliance.actions.gating.bench import Bench, Verdict
 from appliance.promote.levels import NOT_FOR_PRODUCTION, level_of, level_of_weights
 from appliance.registry.memory import need_of
@@ -62,6 +63,8 @@ def fit(bench: Bench) -> Verdict:
         "n_seq_max": bench.descriptor.runtime.n_seq_max,
     }
     if need is None:
+        if bench.gpus and bench.is_for_gpus and (why := cards.fault(bench.descriptor, bench.gpus)):
+            return Verdict(gate="fit", passed=False, figures={**figures, "gpus": len(bench.gpus)}, why=why)
         # Its weights and cache lie where the engine puts them, on a GPU or not; without room it does not start.
         return Verdict(gate="fit", passed=True, figures={**figures, "judged": "by the engine as it loads"})
     if need.total > limit:

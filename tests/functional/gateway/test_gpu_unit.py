@@ -16,9 +16,9 @@ from prometheus_client import generate_latest
 from appliance import config as configuration
 from appliance.config import Places
 from appliance.errors import StoreWriteError
-from appliance.gateway import gpufigures
-from appliance.gateway.gpus import no_gpus
 from appliance.gateway.metrics import Metrics
+from appliance.registry import gpufigures
+from appliance.registry.gpus import no_gpus
 from media.clock import SystemClock
 
 pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each

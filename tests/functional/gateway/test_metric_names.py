@@ -12,8 +12,8 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from appliance.gateway.enginefigures import OWN, USE, EngineFigures
-from appliance.gateway.gpus import Gpu
 from appliance.gateway.metrics import Metrics
+from appliance.registry.gpus import Gpu
 from tests.support.gateway import Rig, gateway
 
 _E2E = (0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.gateway.gpus import Gpu, no_gpus, parse, read
 from appliance.gateway.metrics import Metrics
+from appliance.registry.gpus import Gpu, no_gpus, parse, read
 
 
 def _tool(folder: Path, script: str) -> str:

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 MOST_GPUS: Final = 1024
 _QUERY: Final = "index,utilization.gpu,memory.used,memory.total,power.draw"
@@ -24,6 +24,16 @@ class Gpu:
     memory_bytes: float
     memory_total_bytes: float
     power_watts: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields, memory in whole bytes."""
+        return {
+            "gpu_id": self.gpu_id,
+            "utilization_percent": self.utilization_percent,
+            "memory_bytes": int(self.memory_bytes),
+            "memory_total_bytes": int(self.memory_total_bytes),
+            "power_watts": self.power_watts,
+        }
 
 
 GpuReader = Callable[[], Sequence[Gpu]]

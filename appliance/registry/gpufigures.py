@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from appliance.config import Places
-from appliance.gateway.gpus import MOST_GPUS, Gpu, GpuReader
+from appliance.registry.gpus import MOST_GPUS, Gpu, GpuReader
 from media import canonical, durable
 from media.clock import Clock
 from media.errors import MediaError

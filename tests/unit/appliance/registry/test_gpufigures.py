@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.config import Config, Places, PlacesSection
-from appliance.gateway import gpufigures
-from appliance.gateway.gpufigures import FRESH_SECONDS, GpuFigures
-from appliance.gateway.gpus import Gpu, parse
 from appliance.gateway.metrics import Metrics
+from appliance.registry import gpufigures
+from appliance.registry.gpufigures import FRESH_SECONDS, GpuFigures
+from appliance.registry.gpus import Gpu, parse
 from media import canonical
 from media.clock import FixedClock
 from media.errors import MediaError

