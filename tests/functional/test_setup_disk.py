@@ -29,6 +29,8 @@ from tests.support.setting_up import done
 from tests.support.usbdisks import EMPTY, SYSTEM, Host
 from tests.support.versions import short_folder, version_files
 
+pytestmark = pytest.mark.slow  # whole sites and processes, a second and more each
+
 ANSWERS = setting_up.ANSWERS.replace("seconds = 5", "seconds = 0")
 
 

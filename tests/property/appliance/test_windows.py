@@ -30,6 +30,8 @@ from tests.support.signatories import signatories
 from tests.support.supervisor import FakeSupervisor
 from tests.support.versions import store_version
 
+pytestmark = pytest.mark.slow  # whole sites and processes, a second and more each
+
 ANA, *_ = signatories()
 OTHERS: Final = engine_unit("test", "c" * 64)
 _DAY: Final = 86_400

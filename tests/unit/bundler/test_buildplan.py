@@ -44,6 +44,7 @@ def test_what_two_sites_share_is_fetched_once(tmp_path: Path) -> None:
     assert [item.length for item in plan.to_fetch] == [None, None]
 
 
+@pytest.mark.slow
 def test_what_the_cache_holds_is_not_fetched_and_its_size_is_known(tmp_path: Path) -> None:
     recipe = Recipe.load(two_sites(tmp_path / "recipe", weights_bytes=1024))
     shop = workshop(tmp_path / "shop")

@@ -174,6 +174,7 @@ print("SIGNED", len(signers.detached_sign(Path(sys.argv[1]), sys.argv[2], b"a st
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_PINENTRY, reason="pinentry-curses asks for passphrases")
 def test_a_passphrase_is_asked_for_at_the_terminal() -> None:
     with gnupg_home() as gpg:

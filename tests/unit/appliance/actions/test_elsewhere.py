@@ -19,6 +19,8 @@ from tests.support.floor import Floor, open_floor
 from tests.support.ledger import tell_all
 from tests.support.signatories import signatories
 
+pytestmark = pytest.mark.slow  # whole sites and processes, a second and more each
+
 ANA, BEN, *_ = signatories()
 
 

@@ -20,6 +20,8 @@ from tests.unit.appliance.actions.test_lines import requested, unit_of
 from tests.unit.appliance.actions.test_lines_windows import Two, two_lines
 from tests.unit.appliance.install.test_jobdesk import ask, desk_of, ended
 
+pytestmark = pytest.mark.slow  # whole sites and processes, a second and more each
+
 __all__ = ["two_lines"]  # a fixture
 ANA, *_ = signatories()
 

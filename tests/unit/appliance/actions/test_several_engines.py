@@ -24,6 +24,8 @@ from tests.support.floor import Floor, open_floor
 from tests.support.signatories import signatories
 from tests.support.supervisor import FakeSupervisor
 
+pytestmark = pytest.mark.slow  # whole sites and processes, a second and more each
+
 ANA, BEN, *_ = signatories()
 THREE = ProductionEngines(count=2, standby=True)
 

@@ -26,6 +26,8 @@ from media.errors import MalformedError, UsageError
 from tests.support.floor import Floor, open_floor
 from tests.support.signatories import signatories
 
+pytestmark = pytest.mark.slow  # whole sites and processes, a second and more each
+
 ANA, BEN, *_ = signatories()
 
 

@@ -23,6 +23,8 @@ from media.errors import SealiftError
 from tests.support.floor import Floor, approved, serving_floor
 from tests.support.signatories import signatories
 
+pytestmark = pytest.mark.slow  # whole sites and processes, a second and more each
+
 __all__ = ["approved", "serving_floor"]  # fixtures
 ANA, *_ = signatories()
 AWAY = WireError(what="the promoter does not answer", why="timed out", fix="")

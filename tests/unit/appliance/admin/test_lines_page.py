@@ -15,6 +15,8 @@ from tests.support.signatories import signatories
 from tests.support.versions import store_version
 from tests.unit.appliance.promote.test_watch import FAILED
 
+pytestmark = pytest.mark.slow  # whole sites and processes, a second and more each
+
 ANA, BEN, *_ = signatories()
 ALONE = {"reason": "wrong answers", "password": PASSWORD}
 

@@ -19,6 +19,8 @@ from tests.support.scripted_http import Reply
 from tests.support.supervisor import FakeSupervisor
 from tests.support.versions import engine_replies
 
+pytestmark = pytest.mark.slow  # whole sites and processes, a second and more each
+
 CURVE = Curve(threads=3, micros={1: 5000, 4: 8000}, machine="ab" * 32)
 
 

@@ -22,6 +22,8 @@ from tests.support.promotion import Site
 from tests.support.versions import EngineSupervisor, store_version
 from tests.unit.appliance.standby.test_keeping import make_key, receive
 
+pytestmark = pytest.mark.slow  # whole sites and processes, a second and more each
+
 __all__ = ["first", "second"]  # fixtures
 
 Look = Callable[..., Drill]

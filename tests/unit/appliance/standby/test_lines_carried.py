@@ -11,6 +11,8 @@ from tests.support.boxes import first, second
 from tests.support.promotion import Site, digest
 from tests.support.signatories import signatories
 
+pytestmark = pytest.mark.slow  # whole sites and processes, a second and more each
+
 __all__ = ["first", "second"]  # fixtures
 
 A, B, C, D, E = (digest(name) for name in ("A", "B", "C", "D", "E"))

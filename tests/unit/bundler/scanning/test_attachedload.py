@@ -20,6 +20,8 @@ from media.clock import FixedClock
 from tests.support.payload import artifact, gguf, wheel
 from tests.support.workshop import NOON
 
+pytestmark = pytest.mark.slow  # whole sites and processes, a second and more each
+
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 PEER = b"""
 import http.server, json, os, socket, sys

@@ -48,6 +48,7 @@ def test_nothing_is_written_where_the_key_lies(tmp_path: Path) -> None:
         assert sorted((one.name, one.stat().st_mtime_ns) for one in home.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_PINENTRY, reason="pinentry-curses asks for passphrases")
 def test_a_passphrase_is_asked_for_at_the_terminal_and_said_to_miss_where_there_is_none(tmp_path: Path) -> None:
     with gnupg_home() as gpg:
