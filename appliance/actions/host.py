@@ -39,6 +39,10 @@ class Host(Protocol):
         """Return the Debian packages that a play would put in; nothing of it is carried out."""
         ...
 
+    def restart(self, which: str) -> None:
+        """Start anew who reads what was changed in the site file; see `appliance.install.sitefile.readers`."""
+        ...
+
     def require_healthy(self) -> None:
         """Return when every service answers."""
         ...
@@ -84,6 +88,16 @@ class Box:
         if not isinstance(supervisor, SystemdSupervisor) or not (UNIT_FILES / _PLAN_UNIT).is_file():
             return None
         return planunit.run(self._config.at, supervisor, serial)
+
+    def restart(self, which: str) -> None:
+        """Ask systemd; without it nothing runs that could read it anew.
+
+        Raises:
+            UnitError: systemd refused.
+        """
+        supervisor = open_supervisor(self._config)
+        if isinstance(supervisor, SystemdSupervisor):
+            supervisor.restart(which)
 
     def require_healthy(self) -> None:
         """Ask the services until they answer, and the engines that served before; see `health.require`."""

@@ -6,7 +6,7 @@ built. Everything may be repeated; a second run changes nothing and says so.
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,12 +14,24 @@ from appliance import config as configuration
 from appliance.actions import hostplan
 from appliance.actions.databases import checking
 from appliance.actions.host import Host, Planner
+from appliance.actions.installfacts import InstallFacts
 from appliance.actions.planning import Planning
 from appliance.audit import pin
 from appliance.audit.client import Ledger, SocketLedger, open_ledger
 from appliance.config import Config
 from appliance.errors import PreflightError
-from appliance.install import additions, carried, dropins, environments, plans, playbook, reading, setid, vouching
+from appliance.install import (
+    additions,
+    carried,
+    dropins,
+    environments,
+    plans,
+    playbook,
+    reading,
+    setid,
+    sitefile,
+    vouching,
+)
 from appliance.install.additions import Needs
 from appliance.install.carried import Whole
 from appliance.install.plans import Plan
@@ -40,27 +52,6 @@ _BY_NO_STATEMENT: Final = frozenset({hostplan.NO_HOST, hostplan.NO_CHANGE, hostp
 BEGUN: Final = "install.begun"
 RETURNED: Final = "install.returned"
 CUT_OFF: Final = "the install was cut off"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstallFacts:
-    """What was installed and what was changed for it; `kept` came from the release `base`, unchanged."""
-
-    serial: int
-    release: str
-    previous: int | None
-    environments: dict[str, str]
-    changed: bool
-    host: str
-    keys_made: list[str] = field(default_factory=list)
-    difference: str = ""
-    kind: str = carried.FULL
-    base: int | None = None
-    kept: list[str] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the facts as JSON values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +129,8 @@ class Installer:
         if approval not in _BY_NO_STATEMENT:
             # Before the host changes: one that is killed in the middle, or ends without a word, is on record.
             self._append(BEGUN, {"serial": stored.serial, "release": stored.release, "host_approval": approval})
-        is_tried = is_new or self._is_site_file_news(trials)
+        news = self._news(trials)
+        is_tried = is_new or bool(news)
         if is_tried:
             trials.begin(trial)
         if is_new:
@@ -146,9 +138,9 @@ class Installer:
         host_text, host_changed = _WITHOUT_ROOT, False
         try:
             if self.host is not None:
-                host_changed = self._change_host(self.host, built.installed, ansible, whole)
+                host_changed = self._change_host(self.host, built.installed, ansible, whole, news=news)
                 host_text = "changed" if host_changed else "unchanged"
-            changed = built.changed or is_new or host_changed or bool(keys_made)
+            changed = built.changed or is_tried or host_changed or bool(keys_made)
             if changed:
                 # Before the trial ends: no release stays of which there is no record.
                 self._record(built.installed, stored, host=host_text, approval=approval)
@@ -170,10 +162,12 @@ class Installer:
             kept=list(whole.kept),
         )
 
-    def _is_site_file_news(self, trials: Trials) -> bool:
-        """Tell whether a box runs with another site file than this one, to which it can go back."""
+    def _news(self, trials: Trials) -> str:
+        """Return who has to read the site file anew: a box runs with another one, to which it can go back."""
         good = trials.settings()
-        return self.host is not None and good is not None and good != self.config.at.config_file.read_bytes()
+        if self.host is None or good is None:
+            return ""
+        return sitefile.readers(good, self.config.at.config_file.read_bytes())
 
     def _require_place(self) -> None:
         ledger = open_ledger(self.config, _DOOR, clock=self.clock)
@@ -207,7 +201,7 @@ class Installer:
             release=stored.release,
             previous=current.serial if current and is_new else None,
             environments={name: sha256_hex(text) for name, text in whole.requirements.items()},
-            changed=is_new or host_text == "would change",
+            changed=is_new or host_text == "would change" or bool(self._news(Trials(self.config.at))),
             host=host_text,
             difference=difference,
             kind=whole.kind,
@@ -270,11 +264,14 @@ class Installer:
     def _stored(self, serial: int | None) -> StoredRelease:
         return ContentStore(self.config.at.store).release(serial)
 
-    def _change_host(self, host: Host, installed: InstalledRelease, ansible: Path, whole: Whole) -> bool:
+    def _change_host(self, host: Host, installed: InstalledRelease, ansible: Path, whole: Whole, *, news: str) -> bool:
         self.progress("changing the host as the release's playbook says")
         names, needs = tuple(installed.environments), additions.wanted(self.config.at, whole)
         play = self._play(installed.serial, names, updates=whole.packages, needs=needs)
         result = host.apply(play, ansible)
+        if news and result.changed == 0:  # else the playbook did
+            self.progress("starting anew what reads the site file")
+            host.restart(news)
         host.require_healthy()
         return result.changed > 0
 
@@ -294,9 +291,10 @@ class Installer:
         if previous is not None:
             to = "the site file of before" if trial.is_of_site_file else f"release {previous.release}"
             self.progress(f"going back to {to}")
+            tried = self.config.at.config_file.read_bytes()
             settings = trials.restore_settings(self.config.at.config_file)
             try:
-                self._restore_host(previous, settings)
+                self._restore_host(previous, settings, tried=tried)
             except SealiftError as error:
                 # A box that was not well before either is mended by another site file: no trial may stand before that.
                 if not trial.is_of_site_file:
@@ -315,14 +313,16 @@ class Installer:
             raise still
         return returned
 
-    def _restore_host(self, previous: InstalledRelease, settings: bytes | None) -> None:
+    def _restore_host(self, previous: InstalledRelease, settings: bytes | None, *, tried: bytes) -> None:
         if self.host is None:
             return
         config = self.config if settings is None else configuration.parse(settings)
         ours = InstalledReleases(self.config.at).folder(previous.serial) / "host/bin/ansible-playbook"
         ansible = ours if ours.exists() else playbook.ansible_of(self.config)
         names, needs = tuple(previous.environments), additions.installed(self.config.at)
-        self.host.apply(self._play(previous.serial, names, config=config, needs=needs), ansible)
+        result = self.host.apply(self._play(previous.serial, names, config=config, needs=needs), ansible)
+        if settings is not None and result.changed == 0 and (news := sitefile.readers(tried, settings)):
+            self.host.restart(news)
         self.host.require_healthy()
 
     def _append(self, kind: str, body: dict[str, Any]) -> None:

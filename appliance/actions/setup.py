@@ -16,7 +16,7 @@ from appliance.actions import capacity, hostplan, units
 from appliance.actions import clock as clock_action
 from appliance.actions.backups.seconddisk import AHEAD, DiskFacts, SecondDisk
 from appliance.actions.capacity import CapacityFacts
-from appliance.actions.install import InstallFacts
+from appliance.actions.installfacts import InstallFacts
 from appliance.audit.client import open_ledger
 from appliance.audit.rights import ACTIONS
 from appliance.config import Config

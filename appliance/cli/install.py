@@ -7,7 +7,8 @@ import typer
 
 from appliance.actions.databases import checking
 from appliance.actions.host import Host, open_host, open_planner
-from appliance.actions.install import Installer, InstallFacts
+from appliance.actions.install import Installer
+from appliance.actions.installfacts import InstallFacts
 from appliance.cli import context as shared
 from appliance.cli.context import Context
 from appliance.cli.opened import jobs_of, ledger_of, promoter_of

@@ -13,9 +13,12 @@ from typing import Any, Final
 from appliance import config as configuration
 from appliance.config import Config
 from appliance.errors import ConfigError
+from appliance.install.supervisor import ALL, GATEWAYS
 from media import durable
 
 BEFORE: Final = "sealift.toml.before"
+_OF_GATEWAYS: Final = frozenset({"limits", "caches", "router", "phi", "cost"})
+"""Sections that no service reads but gateways."""
 _HEADER: Final = "# The site file; docs/operator/site-file.md says what each key means. Secrets are never here.\n"
 # A table's own line, the beginning of the next one, and what is said of the kind within it.
 _DATABASE: Final = re.compile(r"^[ \t]*\[[ \t]*database[ \t]*\][^\n]*", re.MULTILINE)
@@ -56,6 +59,21 @@ def difference(config: Config, path: Path) -> str:
     before = [] if present is None else present.splitlines(keepends=True)
     after = render(config).splitlines(keepends=True)
     return "".join(difflib.unified_diff(before, after, "the site file now", "the site file then", n=1))
+
+
+def readers(before: bytes, now: bytes) -> str:
+    """Return who reads what differs between two site files: nobody (""), `GATEWAYS` alone, or `ALL`.
+
+    Comments and the order of lines differ for nobody.
+    """
+    if before == now:
+        return ""
+    try:
+        one, other = configuration.parse(before).model_dump(), configuration.parse(now).model_dump()
+    except ConfigError:  # of a release that knows other keys
+        return ALL
+    changed = {name for name in one if one[name] != other[name]}
+    return "" if not changed else GATEWAYS if changed <= _OF_GATEWAYS else ALL
 
 
 def write(config: Config, path: Path) -> bool:

@@ -20,6 +20,9 @@ CONTROL: Final = "units"
 """Name of the control socket of `sealift run-units`."""
 UNIT_FILES: Final = Path("/etc/systemd/system")
 """Where a box keeps our units, and beside them what it sets itself."""
+GATEWAYS: Final = "sealift-gateway*.service"
+ALL: Final = "sealift.target"
+"""Whom `SystemdSupervisor.restart` starts anew."""
 
 _NAME = re.compile(r"sealift(-[a-z]+)*(@[a-z0-9]+(-[a-z0-9]+)*)?\.(service|socket|target)")
 _ENGINE = re.compile(
@@ -217,6 +220,19 @@ class SystemdSupervisor:
             subprocess.run(
                 [self._systemctl, "reset-failed", "sealift-*"], capture_output=True, check=False, timeout=_STOP_SECONDS
             )
+
+    def restart(self, which: str) -> None:
+        """Start anew what matches and runs, or everything of ours by its target.
+
+        Args:
+            which: `GATEWAYS` or `ALL`.
+
+        Raises:
+            UnitError: systemd refused, or it took too long.
+        """
+        verb = "try-restart" if which == GATEWAYS else "restart"
+        if (code := self._tell(verb, which, self._start_seconds + _STOP_SECONDS)) != 0:
+            raise _failed(verb, which, f"systemctl answered {code}")
 
     def _change(self, verb: str, unit: str, seconds: int, *options: str) -> None:
         name = require_unit_name(unit)

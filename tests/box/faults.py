@@ -117,6 +117,7 @@ def changes(run: Run, stack: ExitStack) -> None:
     served = _serving(run, stack)
     operators.host_change(run)
     upgrade.site_file_goes_back(run)
+    upgrade.limits_take_effect(run, served.digest)
     serve(run, served.key, chapter="The site file of before serves")
     _approve_next(run)
     upgrade.go_back(run)

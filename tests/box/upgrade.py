@@ -125,6 +125,28 @@ def site_file_goes_back(run: Run) -> None:
         wait_for_engine(run)
 
 
+def limits_take_effect(run: Run, digest: str) -> None:
+    """Change a limit alone: the gateway starts anew with it, the engine serves on, and nobody has to approve."""
+    machine, engine = run.machine, f"sealift-engine-production@{digest[:12]}.service"
+    place = machine.root / SITE_FILE
+    good = place.read_text()
+
+    def started(unit: str) -> str:
+        return machine.run("systemctl", "show", "-P", "InvocationID", unit, shown=False).stdout.strip()
+
+    with run.stage.chapter("A changed limit is read by the gateway alone"):
+        before = {unit: started(unit) for unit in ("sealift-gateway", engine)}
+        place.write_text(f"{good}\n[limits]\nrequests_per_minute = 599\n")
+        facts = machine.result(*as_person("omar", "sealift", "install", "1"))
+        run.require(
+            "a changed limit changes nothing of the host", (facts["changed"], facts["host"]) == (True, "unchanged")
+        )
+        run.require("the gateway started anew", started("sealift-gateway") != before["sealift-gateway"])
+        run.require("the engine did not", started(engine) == before[engine])
+        place.write_text(good)
+        machine.result(*as_person("omar", "sealift", "install", "1"))
+
+
 def require_back(run: Run) -> None:
     """Require that release 1 runs as before release 2 was tried: link, site file, services, the status."""
     release, site_file = _release(run.machine), run.machine.root / SITE_FILE

@@ -16,7 +16,7 @@ from appliance import config as configuration
 from appliance.actions.backups import disk, fstab
 from appliance.actions.backups.offered import Devices
 from appliance.actions.backups.seconddisk import DiskFacts, State
-from appliance.actions.install import InstallFacts
+from appliance.actions.installfacts import InstallFacts
 from appliance.audit.rights import ACTIONS
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.cli import backup, setup, setup_disk

@@ -44,6 +44,7 @@ class FakeHost:
         self.plays: list[tuple[str, int]] = []
         self.needs: list[Needs] = []
         self.ansibles: list[Path] = []
+        self.restarted: list[str] = []
         self.made: Plan | None = None
 
     def apply(self, play: Play, ansible: Path) -> PlayResult:
@@ -66,6 +67,9 @@ class FakeHost:
         if self.made is not None:
             self.plays.append(("planned", serial))
         return self.made
+
+    def restart(self, which: str) -> None:
+        self.restarted.append(which)
 
     def require_healthy(self) -> None:
         if self.plays[-1][1] in self.sick:
@@ -454,9 +458,13 @@ class PickyHost(FakeHost):
 
 def with_limit(box: Path, tokens: int, host: Host) -> Installer:
     """Change the site file alone, as people do who then type `sealift install`."""
-    content = TRIED.format(box, tokens).encode()
-    places_below(box).config_file.write_bytes(content)
-    return replace(installer(box, host), config=configuration.parse(content))
+    places_below(box).config_file.write_bytes(TRIED.format(box, tokens).encode())
+    return with_file(box, host)
+
+
+def with_file(box: Path, host: Host) -> Installer:
+    """Return an install by the site file that is in place."""
+    return replace(installer(box, host), config=configuration.parse(places_below(box).config_file.read_bytes()))
 
 
 def test_a_site_file_under_which_nothing_answers_goes_back_by_itself(box: Path) -> None:
@@ -489,6 +497,40 @@ def test_a_changed_site_file_that_was_cut_off_is_taken_back(box: Path) -> None:
     assert returned is not None
     assert returned.why == "the install was cut off"
     assert places_below(box).config_file.read_bytes() == good
+
+
+class QuietHost(FakeHost):
+    """Its playbook has nothing to do."""
+
+    def __init__(self) -> None:
+        super().__init__(changes=0)
+
+
+def test_what_the_playbook_does_not_see_is_read_anew_by_those_who_read_it(box: Path) -> None:
+    with_limit(box, 6, FakeHost()).install()
+    host = QuietHost()
+
+    assert with_limit(box, 7, host).preview().changed
+    assert with_limit(box, 7, host).install().changed
+    assert host.restarted == ["sealift-gateway*.service"]
+    assert not with_limit(box, 7, host).install().changed
+    place = places_below(box).config_file
+    place.write_bytes(b"# a remark alone\n" + place.read_bytes())
+    assert not with_file(box, host).install().changed
+    place.write_bytes(place.read_bytes() + b"[engine]\nstart_seconds = 90\n")
+    assert with_file(box, host).install().changed
+    assert host.restarted == ["sealift-gateway*.service", "sealift.target"]
+
+
+def test_what_goes_back_is_read_anew_too(box: Path) -> None:
+    with_limit(box, 6, FakeHost()).install()
+    host = PickyHost(changes=0)
+    host.well = (6,)
+
+    with pytest.raises(InstallError):
+        with_limit(box, 7, host).install()
+
+    assert host.restarted == ["sealift-gateway*.service"] * 2
 
 
 def test_a_box_that_was_not_well_before_is_mended_by_another_site_file(box: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.actions.backups.seconddisk import DiskFacts, SecondDisk, State
-from appliance.actions.install import InstallFacts
+from appliance.actions.installfacts import InstallFacts
 from appliance.actions.setup import Setup, SetupFacts
 from appliance.audit.memory import MemoryLedger
 from appliance.cli import setup as setup_command
