@@ -8,21 +8,18 @@ from typing import Annotated
 import typer
 
 from appliance.actions.pinned import plain_bytes
-from appliance.actions.standby import drilling, introducing, keeping, pepper, sending, status, stopping, taking
-from appliance.actions.standby.drilling import Drill
+from appliance.actions.standby import introducing, keeping, pepper, sending, status, stopping, taking
+from appliance.actions.standby.keeping import Grown
 from appliance.actions.standby.sending import Sent
 from appliance.actions.standby.stopping import Followed
 from appliance.actions.standby.taking import TakenOver
 from appliance.cli import context as shared
-from appliance.cli import standby_lease
+from appliance.cli import standby_drill, standby_lease
 from appliance.cli.boxkeys import keyring_of
 from appliance.cli.context import Context
-from appliance.cli.marks import marked
-from appliance.cli.opened import ledger_of, production_of, promoter_of, records_of
-from appliance.errors import PreflightError
+from appliance.cli.opened import ledger_of, production_of, promoter_of
 from appliance.keys.opening import open_keys
 from appliance.standby.pairing import Relation, require_paired
-from appliance.timekeeping.believed import BelievedClock
 from media import durable
 from media.errors import SealiftError, UsageError
 
@@ -47,7 +44,7 @@ def register(app: typer.Typer) -> None:
     commands.command("import")(_import)
     commands.command("take")(_take)
     commands.command("sync")(_sync)
-    commands.command("drill")(_drill)
+    standby_drill.add(commands)
     standby_lease.add(commands)
 
 
@@ -185,17 +182,21 @@ def _import(context: typer.Context, peer: Peer, folder: Folder, dry_run: DryRun 
     documents = keeping.read_evidence(folder)
     with ledger_of(own) as ledger:
         grown = keeping.grow(own.config, envelope, leaves, documents, peer=peer, ledger=ledger, dry_run=dry_run)
+    faults: list[SealiftError] = []
     if not dry_run:
         sending.note_held(own.config, peer)
     text = f"{'would hold' if dry_run else 'holds'} {grown.size} records of {peer}, {grown.before} before"
     if grown.missing:
         text += f"\n  releases to receive and install here: serial {', '.join(map(str, grown.missing))}"
-    text += _secret_text(_secret(own, peer, grown.pepper)) if not dry_run else ""
     if dry_run or grown.pair.relation is not Relation.STANDBY:
         own.result({**grown.to_json(), "taken": None}, text)
         return
+    with _noting(faults):
+        text += _secret_text(_secret(own, peer, grown))
     taken = _taken(own, peer)
     own.result({**grown.to_json(), "taken": taken.to_json()}, f"{text}\n{_taken_text(taken)}")
+    if faults:
+        raise faults[0]
 
 
 def _take(context: typer.Context, peer: Peer) -> None:
@@ -203,7 +204,7 @@ def _take(context: typer.Context, peer: Peer) -> None:
     own, faults = shared.of(context), list[SealiftError]()
     secret = ""
     with _noting(faults):
-        secret = _secret_text(_secret(own, peer, pepper.KEPT))
+        secret = _secret_text(_secret(own, peer))
     taken = _taken(own, peer)
     own.result(taken.to_json(), f"{_taken_text(taken)}{secret}")
     if faults:
@@ -230,7 +231,7 @@ def _sync(
     with _noting(faults):
         stopped = _stopped(own, peer)
     with _noting(faults):
-        secret = _secret(own, peer, pepper.KEPT if grown is None else grown.pepper)
+        secret = _secret(own, peer, grown)
         if secret is None:
             raise pepper.waits(peer)
     with _noting(faults):
@@ -239,7 +240,7 @@ def _sync(
     with _noting(faults), ledger_of(own) as ledger:
         keys = open_keys(own.config)
         sent.append(sending.send(own.config, peer, ledger=ledger, keys=keys, clock=own.clock))
-    drilled = _drilled_when_due(own)
+    drilled = standby_drill.when_due(own)
     facts = {
         "sent": sent[0].to_json() if sent else None,
         "grown": None if grown is None else grown.to_json(),
@@ -248,7 +249,7 @@ def _sync(
         "drilled": None if drilled is None else drilled.to_json(),
     }
     lines = [f"{peer} has {one.size} records of this box, {one.start} before" for one in sent]
-    lines += [] if drilled is None else _drill_lines(drilled)
+    lines += [] if drilled is None else standby_drill.lines(drilled)
     lines += [] if grown is None else [f"holds {grown.size} records of {peer}, {grown.before} before"]
     lines += [f"took over {stopped.count} stops of callers and ends of them"] if stopped.count else []
     lines += [_stays_text(stopped.stay)] if stopped.stay and taken is None else []
@@ -259,54 +260,18 @@ def _sync(
         raise faults[0]
 
 
-def _drill(context: typer.Context) -> None:
-    """Look whether this standby could take over now, and record it; nothing moves. Once a month `sync` does it, too."""
-    own = shared.of(context)
-    found = _drilled(own)
-    own.result({**found.to_json(), "sequence": found.sequence}, "\n".join(_drill_lines(found)))
-    if not found.is_ready:
-        raise typer.Exit(PreflightError.exit_code)
-
-
-def _drilled_when_due(own: Context) -> Drill | None:
-    """Drill once a month, on a standby; that it could not be done must not keep the standby from being current."""
-    try:
-        if not drilling.is_standby(own.config):
-            return None
-        with ledger_of(own) as ledger:
-            is_due = drilling.is_due(ledger, BelievedClock(own.config.at, own.clock).now())
-        return _drilled(own) if is_due else None
-    except (SealiftError, OSError) as error:
-        own.say(f"the fail-over was not drilled: {error.what if isinstance(error, SealiftError) else error.strerror}")
-        return None
-
-
-def _drilled(own: Context) -> Drill:
-    with records_of(own) as (ledger, state):
-        return drilling.drill(
-            drilling.Surroundings(
-                config=own.config,
-                ledger=ledger,
-                state=state,
-                keys=open_keys(own.config),
-                clock=own.clock,
-                lease=lambda: standby_lease.asked(own, "lease") if own.config.standby.lease else None,
-                ask=drilling.answered,
-            )
-        )
-
-
-def _drill_lines(found: Drill) -> list[str]:
-    head = f"this box {'could' if found.is_ready else 'COULD NOT'} take over from {found.peer}; record {found.sequence}"
-    return [head, *(marked(one.check, one.text, is_good=one.holds) for one in found.checks)]
-
-
-def _secret(own: Context, peer: str, done: str) -> tuple[str, ...] | None:
-    """Hand what came of the secret of API keys to the units that use it.
+def _secret(own: Context, peer: str, grown: Grown | None = None) -> tuple[str, ...] | None:
+    """Hand what came of the secret of API keys, with a bundle or before, to the units that use it.
 
     Returns:
         The units that were started again; None where the secret waits for a person.
+
+    Raises:
+        SealiftError: It was refused, or could not be handed on.
     """
+    if grown is not None and grown.refused is not None:
+        raise grown.refused
+    done = pepper.KEPT if grown is None else grown.pepper
     if done == pepper.KEPT:
         with ledger_of(own) as ledger:
             done = pepper.adopt_waiting(own.config, peer, ledger=ledger)

@@ -18,6 +18,7 @@ from appliance.errors import NotActiveError, WireError
 from appliance.standby import kept, permit, voters
 from appliance.standby.address import ServiceAddress
 from appliance.standby.lease import Answer, Ask, Event, Lease
+from appliance.standby.noted import Noted, Record
 from appliance.standby.peers import PeerLine
 from appliance.standby.voters import Hearing
 from appliance.standby.whole import AGAIN_SECONDS, HEARD, Whole, lost
@@ -25,13 +26,10 @@ from appliance.watchdog.loops import Pulse
 from media import canonical
 from media.errors import SealiftError, UsageError
 
-_MOST_EVENTS: Final = 1000
 _PERIODS: Final = 4
 _RUN_CHARS: Final = 64
 _NAME_CHARS: Final = 32
 _PATIENCE_SECONDS: Final = 60.0
-
-Record = Callable[[str, Mapping[str, Any]], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,15 +81,15 @@ class Keeper:
         self._may_serve = known.serves
         self._whole = known.whole
         self._address = address
-        self._record = record
+        self._noted = Noted(record)
         self._now = now
         self._lock = threading.Lock()
-        self._telling = threading.Lock()
         self._ending = threading.Event()
-        self._events: list[tuple[str, dict[str, Any]]] = []
         self._kept = lease.kept
         self._is_kept = False
         self._again_from = 0.0
+        # Whom to hear after a boot: who serves by grants asks for those, who served alone would ask nobody (LEASE-10).
+        self._unheard = set(known.others) if self._whole is None or lease.kept.alone else {self._whole.peer}
         self._serving = False
         self._served_until = 0.0
         rules = lease.rules
@@ -102,7 +100,7 @@ class Keeper:
         """Begin to keep the lease, in threads of its own: one turns, one asks each other voter."""
         period = self._lease.rules.seconds / _PERIODS
         threading.Thread(target=self._every, args=(period / 2, self.turn), name="lease", daemon=True).start()
-        threading.Thread(target=self._every, args=(0.5, self._tell_ledger), name="records", daemon=True).start()
+        threading.Thread(target=self._every, args=(0.5, self._noted.tell_ledger), name="records", daemon=True).start()
         for name, line in self._others.items():
             threading.Thread(
                 target=self._every,
@@ -133,7 +131,7 @@ class Keeper:
             permit.take_away(self._run)
             self._address.take_away()
             voters.take_away(self._run)
-        self._tell_ledger()
+        self._noted.tell_ledger()
 
     def turn(self) -> None:
         """Notice what time has changed, and bring permit and address to it; then tell which voters answer."""
@@ -220,15 +218,7 @@ class Keeper:
                 "hindered": hindered,
                 "seconds_left": round(max(self._lease.serves_until(now) - now, 0.0), 3),
                 "is_witness": self._lease.rules.is_witness,
-                "voters": [
-                    {
-                        "name": one.name,
-                        "witness": one.is_witness,
-                        "answers": one.answers,
-                        "silent_seconds": round(max(now - one.since, 0.0), 1),
-                    }
-                    for one in self._hearing.voters(now)
-                ],
+                "voters": [one.shown_at(now) for one in self._hearing.voters(now)],
             }
 
     def _hindered(self, now: float) -> str:
@@ -283,9 +273,7 @@ class Keeper:
             ask, sent_at = self._lease.asks(self._now()), self._now()
         try:
             if ask is None:
-                line.call("lease")
-                with self._lock:
-                    self._hearing.heard(name, self._now())
+                self._listen(name, line)
                 return
             untrusted = line.call("ask", term=ask.term, leased=ask.leased, run=ask.run, witness=ask.witness)
             answer = Answer(
@@ -301,6 +289,29 @@ class Keeper:
             self._lease.answered(self._now(), sent_at, ask, answer, by=name)
             self._lease.tick(self._now())
             self._settle()
+
+    def _listen(self, name: str, line: PeerLine) -> None:
+        """Hear which term another voter knows; a later one ends what this box was kept as.
+
+        Raises:
+            SealiftError: It does not answer, or not by the protocol.
+        """
+        untrusted = line.call("lease")
+        term = canonical.integer(untrusted.get("term"), "term")
+        holder = canonical.text(untrusted.get("holder"), "holder", may_be_empty=True)
+        with self._lock:
+            self._hearing.heard(name, self._now())
+            self._lease.heard(self._now(), term, holder)
+            if self._whole is None or name != self._whole.peer:  # that one is heard about the records, too
+                self._heard_since_the_boot(name)
+            self._lease.tick(self._now())
+            self._settle()
+
+    def _heard_since_the_boot(self, name: str) -> None:
+        """Under the lock: end the wait once nobody is left to hear."""
+        self._unheard.discard(name)
+        if not self._unheard:
+            self._lease.unheard_until = 0.0
 
     def _compare(self, whole: Whole, line: PeerLine) -> bool:
         """Before anything that the other box grants counts, hear whether this one has what that one holds of it.
@@ -329,17 +340,16 @@ class Keeper:
     def _compare_with(self, whole: Whole, line: PeerLine) -> str | None:
         """Compare, and return what is lacking; None where either side is silent, or it could not be kept."""
         try:
-            untrusted = line.call("have")
-            with self._lock:
-                self._hearing.heard(whole.peer, self._now())
-            whole.compare(untrusted, self._now())
+            self._listen(whole.peer, line)
+            whole.compare(line.call("have"), self._now())
         except (SealiftError, OSError):
             return whole.why or None
         return whole.why
 
     def _go_by(self, whole: Whole) -> None:
         with self._lock:
-            self._lease.lost, self._lease.unheard_until = bool(whole.why), 0.0
+            self._lease.lost = bool(whole.why)
+            self._heard_since_the_boot(whole.peer)
             self._lease.tick(self._now())
             self._settle()
 
@@ -375,18 +385,7 @@ class Keeper:
 
     def _note(self, event: str, body: Mapping[str, Any]) -> None:
         fields = {"term": self._lease.kept.term, "holder": self._lease.kept.holder, **body}
-        if len(self._events) < _MOST_EVENTS:
-            self._events.append((f"standby.{event}", fields))
-
-    def _tell_ledger(self) -> None:
-        with self._telling:
-            while self._events:
-                kind, body = self._events[0]
-                try:
-                    self._record(kind, body)
-                except SealiftError:
-                    return  # tried again; who serves does not wait for it
-                del self._events[0]
+        self._noted.note(f"standby.{event}", fields)
 
     def _every(self, seconds: float, work: Callable[[], None]) -> None:
         while not self._ending.wait(seconds):

@@ -26,6 +26,9 @@ Promises, with clocks that run at the same pace within `drift` and never go back
   LEASE-9  A box that lost records which the other box holds (`lost`) neither serves nor takes over, nor is it handed
            anything; it goes on granting. After a boot it waits until the other box was heard about that, or a lease
            long where that one is away; people who say that it is off end the wait, and never the first.
+  LEASE-10 A box that was kept as serving alone asks no grant of anybody. So after a boot it hears first from each other
+           voter which term that one knows, and steps down before a higher one (LEASE-2) without having served; who is
+           away is waited for as in LEASE-9.
 """
 
 from dataclasses import dataclass, field, replace
@@ -124,7 +127,7 @@ class Lease:
         until: Until when a grant lasts that was found from before a restart of this process alone.
         run: Names this run of the process, differently each time.
         lost: Whether this box lost records that the other one holds.
-        unheard_until: Until when it waits to hear from the other box whether it did.
+        unheard_until: Until when it waits to hear whether it did, and whether another serves by now.
     """
 
     me: str
@@ -234,6 +237,11 @@ class Lease:
     def _yields(self, term: int, holder: str) -> bool:
         """Whether another box that holds the very term of this one goes on, and this one does not."""
         return self.is_holder and term == self.kept.term and bool(holder) and holder < self.me
+
+    def heard(self, now: float, term: int, holder: str) -> None:
+        """Take which term another voter knows, and whose: who holds an earlier one steps down (LEASE-2)."""
+        if self.is_holder and holder != self.me and (term > self.kept.term or self._yields(term, holder)):
+            self._step_down(now, term, holder)
 
     def answered(self, now: float, sent_at: float, ask: Ask, answer: Answer, *, by: str) -> None:
         """Take what the voter `by` answered to what was asked at `sent_at`."""

@@ -44,6 +44,11 @@ class Voter:
             return "neither box takes over by itself, and the one that serves stops when the other falls silent, too"
         return "it may be down, and then nobody stands by"
 
+    def shown_at(self, now: float) -> dict[str, Any]:
+        """Return the fields as people are told them at a moment."""
+        silent = round(max(now - self.since, 0.0), 1)
+        return {"name": self.name, "witness": self.is_witness, "answers": self.answers, "silent_seconds": silent}
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields, as they are written."""
         values = (self.name, self.is_witness, self.answers, int(self.since * 1000))

@@ -44,7 +44,7 @@ class Made:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grown:
-    """What a bundle added to the mirror."""
+    """What a bundle added to the mirror, and what came of the secret of API keys in it; `refused` says why not."""
 
     pair: Paired
     bundle: Bundle
@@ -52,6 +52,7 @@ class Grown:
     size: int
     pepper: str
     missing: tuple[int, ...]
+    refused: SealiftError | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
@@ -124,7 +125,6 @@ def grow(
         dry_run: Verify signature and binding; change nothing.
 
     Raises:
-        CiphertextError, ConflictError, KeyMissingError: The secret of API keys cannot be taken.
         LedgerUnavailableError: This box's ledger or the mirror cannot be written.
         LimitExceededError, MalformedError, ProofError: It is not proven; nothing was changed.
         PairingRefusedError: As these; or it shows that this box lost records, and is kept.
@@ -147,20 +147,26 @@ def grow(
     then = FixedClock(at=opened.bundle.at)
     if untrusted_evidence:
         evidenced.keep(config.at, untrusted_evidence, OfflineLedger.of_folder(folder, clock=then))
-    done, refused = "kept", None
+    done, refused = pepper.KEPT, None
     if pair.relation is Relation.STANDBY and opened.bundle.sealed:
         try:
             done = pepper.adopt(config, opened.bundle.sealed, pair, ledger=ledger)
         except SealiftError as error:  # what came is here all the same, and recorded
-            refused = error
+            done, refused = pepper.REFUSED, error
     if signed.size > before:
         body = {"peer": peer, "sender": pair.peer.origin, "before": before, "size": signed.size}
         ledger.append(IMPORTED, {**body, "root": signed.root.hex(), "missing_releases": list(missing)})
     # The records that came are kept as evidence all the same.
     forked.require_whole(config, pair, ledger, clock=then)
-    if refused is not None:
-        raise refused
-    return Grown(pair=pair, bundle=opened.bundle, before=before, size=signed.size, pepper=done, missing=missing)
+    return Grown(
+        pair=pair,
+        bundle=opened.bundle,
+        before=before,
+        size=signed.size,
+        pepper=done,
+        missing=missing,
+        refused=refused,
+    )
 
 
 def installed(ledger: Ledger) -> tuple[int, ...]:

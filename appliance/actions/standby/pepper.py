@@ -34,6 +34,7 @@ PEPPER: Final = "api-key-pepper"
 KEPT: Final = "kept"
 TAKEN: Final = "adopted"
 WAITS: Final = "waits"
+REFUSED: Final = "refused"
 WAITING: Final = "api-key-pepper.sealed"
 """Beside the mirror of the box that sealed it: what could not be taken yet, since this process may write no key."""
 UNNUMBERED: Final = 0
