@@ -1,4 +1,4 @@
-"""A program of a few lines in the place of a version's engine, on boxes that reach a database server.
+"""A program of a few lines in the place of a version's engine, on boxes that have none.
 
 The engine's unit and socket are started, watched and stopped as they are; what it answers is always the same.
 """
@@ -31,9 +31,10 @@ STATUS = {
     "n_ctx": VERSION.runtime.n_ctx,
 }
 PROGRAM = f"""
-import json, socket
+import json, socket, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
+SECONDS = 0.0
 STATUS = json.loads({json.dumps(STATUS)!r})
 MESSAGE = {{"role": "assistant", "content": "Blue."}}
 SAID = {{"id": "x", "choices": [{{"index": 0, "message": MESSAGE, "finish_reason": "stop"}}],
@@ -55,7 +56,11 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(STATUS if self.path.endswith("status") else {{}})
     def do_POST(self):
         self.rfile.read(int(self.headers["content-length"]))
-        self.answer({{"tokens": [1, 2, 3]}} if self.path.endswith("tokenize") else SAID)
+        if self.path.endswith("tokenize"):
+            self.answer({{"tokens": [1, 2, 3]}})
+        else:
+            time.sleep(SECONDS)
+            self.answer(SAID)
     def log_message(self, *_):
         pass
 server = Server(("", 0), Handler, bind_and_activate=False)
@@ -67,6 +72,11 @@ server.serve_forever()
 def lay_installed(root: Path, *, site: str, authority: Path, keys: Path) -> None:
     """Lay down a node with the release's environment of engines, and a program in their place; its store is empty."""
     lay(root, site=site, authority=authority, keys=keys)
+    lay_engine(root)
+
+
+def lay_engine(root: Path, *, seconds: float = 0.0) -> None:
+    """Lay down the release's environment of engines, and in their place a program that takes a time for an answer."""
     releases = InstalledReleases(places_below(root))
     (releases.folder(1) / "engine-llama-cpp").mkdir(parents=True)
     releases.write(
@@ -74,7 +84,7 @@ def lay_installed(root: Path, *, site: str, authority: Path, keys: Path) -> None
             serial=1, release="r1", environments={"engine-llama-cpp": VERSION.environment}, host_files="0" * 64
         )
     )
-    (root / ENGINE).write_text(PROGRAM)
+    (root / ENGINE).write_text(PROGRAM.replace("SECONDS = 0.0", f"SECONDS = {seconds}"))
     (root / ENGINES).mkdir(parents=True)
     (root / ENGINES / "stand-in.conf").write_text(STAND_IN)
 

@@ -44,9 +44,14 @@ def box() -> Iterator[Machine]:
 def lay(root: Path) -> None:
     """Lay down an installation with the web server's files."""
     lay_down(root, SITE)
+    lay_nginx(root, nginx.rendered(hostname=HOST, clients="optional"))
+
+
+def lay_nginx(root: Path, configuration: str) -> None:
+    """Lay down the web server's unit under the role's hardening, with a configuration."""
     for folder in ("etc/nginx", "var/log/nginx", "var/lib/nginx"):
         (root / folder).mkdir(parents=True)
-    (root / "etc/nginx/nginx.conf").write_text(nginx.rendered(hostname=HOST, clients="optional"))
+    (root / "etc/nginx/nginx.conf").write_text(configuration)
     units = root / "etc/systemd/system"
     (units / "nginx.service").write_text(UNIT)
     (units / "nginx.service.d").mkdir()
