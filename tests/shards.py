@@ -94,7 +94,7 @@ SHARDS: dict[str, Shard] = {
     "fault": Shard(_pytest("-m", "fault", *_without([*KILLS, *MEDIA, *POWER]), *MARKED["fault"]), 7),
     "fault-kills": Shard(_pytest("-m", "fault", *KILLS), 5),
     "box-disks": _boots(12, "box_disks"),
-    "box-upgrade": _boots(12, "box_upgrade"),
+    "box-upgrade": _boots(13, "box_upgrade"),
     "fault-power": Shard(_pytest("-m", "fault", *POWER), 7),
     "interop-lines": Shard(_pytest("-m", "interop", *LINES), 12),
     # vLLM from the cache: two minutes more, and 1.1 GiB, where no run before installed it.
@@ -109,13 +109,13 @@ SHARDS: dict[str, Shard] = {
     "interop-server": Shard(_pytest("-m", "interop", *SERVERS), 10),
     "box-time": _boots(15, "box_time"),
     "slow": Shard(_pytest("-n", "2", "--dist", "loadfile", "-m", "slow", "tests/functional"), 12),
-    "units": _boots(12, "box", *_without([*BOXES, *DATABASES, *LOST]), after=()),
+    "units": _boots(13, "box", *_without([*BOXES, *DATABASES, *LOST]), after=()),
     "slow-others": Shard(_pytest("-n", "2", "--dist", "loadfile", "-m", "slow", "--ignore=tests/functional"), 6),
     "units-database": Shard([[*BOXED, "-m", "box", *DATABASES]], 12, 20, needs_root=True),
     "box-changes": _boots(15, "box_changes"),
     # A whole computer, emulated: its programs take some twenty times as long.
     "hardware": Shard([[*BOXED, "-m", "hardware", f"--ignore={DISK}", "tests/hardware"]], 10, 20, needs_root=True),
-    "box-pair": _boots(14, "box_pair"),
+    "box-pair": _boots(15, "box_pair"),
     "box-optional": _boots(17, "box_optional"),
     "engines-build": _on_demand(40, "-m", "engines_release", "tests/engines/test_vllm_made.py"),
     # From the medium that the shard before left in build/engines, or one made now where its bytes have changed.

@@ -1,6 +1,6 @@
 """What goes wrong on a box that serves, and how it comes back, in parts; clocks and windows are one shard.
 
-    upgrade   the next release: a full disk, a power failure, monitoring
+    upgrade   the next release: a full disk, a power failure, monitoring, SIGKILL of what watches
     changes   a change of the host that two people approve; a release that does not answer goes back by itself
     before    a box that the version before makes by its own source, kept for the next two
     released  this release is installed there, and goes on with records, people, keys and the version in production
@@ -110,6 +110,7 @@ def upgraded(run: Run, stack: ExitStack) -> None:
         proof = run.machine.result("sealift", "prove", before["request_id"])
         run.require("an answer of the release before is proven by the next one", proof["ok"] is True, proof)
         monitored.targets_and_banner(run, mails)
+    kills.kill_watchers(run, served)
 
 
 def changes(run: Run, stack: ExitStack) -> None:

@@ -3,12 +3,16 @@
 import time
 
 from tests.box import looks
-from tests.box.load import Asked, load
+from tests.box.load import Asked, Load, load
 from tests.box.machine import BoxError
 from tests.box.prepared import Served
 from tests.box.run import Run
 
 BACK_SECONDS = 10.0
+WATCHERS = (
+    *(f"sealift-{name}.service" for name in ("metrics", "alerts")),
+    *(f"prometheus{name}.service" for name in ("", "-alertmanager", "-node-exporter")),
+)
 _TRIES = 1200
 # More than `sealift audit list` shows at once; what it prints is that of every record of an end.
 _RECORDED = """
@@ -26,15 +30,30 @@ def kill_each(run: Run, served: Served) -> None:
     with run.stage.chapter("SIGKILL of each service under load"), load(run, served.key) as asked:
         first = (*units, engine, "nginx.service")
         for unit in (*first, *(one for one in _running(run) if one not in first)):
-            before, began = _main(run, unit), time.time()
-            run.machine.run("systemctl", "kill", "--signal=KILL", unit, shown=False)
-            _wait_for_another(run, unit, before)
-            answered = asked.answered_since(began)
-            seconds[unit] = round(max(time.time(), answered.ended) - began, 1)
-            print(f"   {unit:<46} back and answering after {seconds[unit]:.1f} s")
+            seconds[unit] = killed(run, unit, asked)
     run.facts["seconds_after_kill"] = seconds
     run.require("every killed service is back within 10 seconds", max(seconds.values()) < BACK_SECONDS, seconds)
     require_recorded(run, asked.asked, "nothing acknowledged was lost by the kills")
+
+
+def kill_watchers(run: Run, served: Served) -> None:
+    """Kill every process of what watches the box, where it does, while questions come in; measure as `kill_each`."""
+    with run.stage.chapter("SIGKILL of what watches the box, under load"), load(run, served.key) as asked:
+        seconds = {unit: killed(run, unit, asked) for unit in WATCHERS}
+    run.facts["seconds_after_kill_of_watchers"] = seconds
+    run.require("every killed watcher is back within 10 seconds", max(seconds.values()) < BACK_SECONDS, seconds)
+    require_recorded(run, asked.asked, "nothing acknowledged was lost by the kills of watchers")
+
+
+def killed(run: Run, unit: str, asked: Load) -> float:
+    """Kill every process of a unit; return after how many seconds it runs and a question asked since is answered."""
+    before, began = _main(run, unit), time.time()
+    run.machine.run("systemctl", "kill", "--signal=KILL", unit, shown=False)
+    _wait_for_another(run, unit, before)
+    answered = asked.answered_since(began)
+    seconds = round(max(time.time(), answered.ended) - began, 1)
+    print(f"   {unit:<46} back and answering after {seconds:.1f} s")
+    return seconds
 
 
 def cut_cable(run: Run, served: Served) -> None:

@@ -251,14 +251,18 @@ def moved_by(pair: Paired, served: Served, to: str, breaking: Callable[[], objec
     return good, seconds
 
 
-def answered_by(pair: Paired, good: list[Asked], names: set[str]) -> dict[str, str]:
-    """Hold that each answer is recorded by exactly one box, and that these gave them; return which by request."""
+def answered_by(pair: Paired, good: list[Asked], names: set[str] | None = None) -> dict[str, str]:
+    """Hold that each answer is recorded by exactly one box, and that these gave them, where any are named.
+
+    Returns which gave it, by request.
+    """
     found = {name: _recorded(run) for name, run in pair.boxes.items()}
     places = {one.request: [name for name, known in found.items() if one.request in known] for one in good}
     wrong = {request: names for request, names in places.items() if len(names) != 1}
     pair.one.require("each answer is recorded by the one box that gave it", not wrong, wrong)
-    gave = {name for names in places.values() for name in names}
-    pair.one.require(f"answers came from {' and '.join(sorted(names))}", gave == names, gave)
+    gave = {name for found in places.values() for name in found}
+    if names is not None:
+        pair.one.require(f"answers came from {' and '.join(sorted(names))}", gave == names, gave)
     return {request: names[0] for request, names in places.items()}
 
 

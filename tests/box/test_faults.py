@@ -255,6 +255,8 @@ UPGRADE = (
     "a rule that fires shows on the page",
     "and in the journal",
     "and a mail about it reaches the facility's relay",
+    "every killed watcher is back within 10 seconds",
+    "nothing acknowledged was lost by the kills of watchers",
 )
 CHANGES = (
     "the plan shows a change",
@@ -341,6 +343,7 @@ WITNESSED = (
     "a drill says that it could not take over by itself",
     "each box's doctor is content again",
     "a drill says again that it could take over",
+    "what keeps the lease is back after a kill, and callers are answered, within 10 seconds",
     "at no moment could both boxes serve",
 )
 PAIR = (

@@ -11,7 +11,7 @@ from pathlib import Path
 from appliance.actions.standby.forked import IMPORTED
 from appliance.actions.standby.keeping import EXPORTED
 from examples.demo.people import password_of
-from tests.box import looks
+from tests.box import kills, looks
 from tests.box.box import SITE_FILE
 from tests.box.load import load
 from tests.box.network import BOX_ADDRESS
@@ -57,6 +57,7 @@ def all_of_it(pair: Paired, served: Served, stack: ExitStack) -> None:
         _current(pair)
         _gone(pair, witness, served)
         _back(pair, witness)
+        _killed(pair, served)
     pair.one.require("at no moment could both boxes serve", not watched.both, watched.both)
 
 
@@ -225,6 +226,22 @@ def _back(pair: Paired, witness: Run) -> None:
             run.require("each box's doctor is content again", all(content.values()), (name, told))
         drilled = _drilled(pair)
         run.require("a drill says again that it could take over", not drilled, drilled)
+
+
+def _killed(pair: Paired, served: Served) -> None:
+    """Kill what keeps the lease on each box while callers ask whichever serves; then `one` serves again."""
+    run = pair.one
+    with run.stage.chapter("SIGKILL of what keeps the lease, on one box and then on the other, under callers"):
+        with load(run, served.key, **asking(pair), timeout=2) as asked:
+            seconds = {name: kills.killed(box, UNITS[-1], asked) for name, box in pair.boxes.items()}
+        run.facts["seconds_after_kill_of_keepers"] = seconds
+        name = "what keeps the lease is back after a kill, and callers are answered, within 10 seconds"
+        run.require(name, max(seconds.values()) < kills.BACK_SECONDS, seconds)
+        answered_by(pair, [one for one in asked.asked if one.status == 200])
+        wait(lambda: any(lease(box).get("serving") is True for box in pair.boxes.values()), run)
+        if lease(pair.one).get("serving") is not True:
+            pair.two.machine.run("sealift", "standby", "hand-over", "one", "--by", "Iris Mora")
+        _whole(pair, serves="one")
 
 
 def _whole(pair: Paired, *, serves: str) -> None:

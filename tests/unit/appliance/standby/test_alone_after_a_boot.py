@@ -89,9 +89,10 @@ class Box:
 
     def serves(self) -> bool:
         self.keeper.turn()
-        is_permitted = self.now < permit.read(self.folder)[0]
-        assert self.keeper.command({"do": "lease"})["serving"] is is_permitted
-        return is_permitted
+        until, _ = permit.read(self.folder)
+        serves: bool = self.keeper.command({"do": "lease"})["serving"]
+        assert serves is (self.now < until)
+        return serves
 
 
 def test_it_does_not_serve_at_all_where_the_other_one_serves_by_now(tmp_path: Path) -> None:

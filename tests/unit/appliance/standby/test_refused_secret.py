@@ -54,7 +54,7 @@ def test_so_is_what_came_over_the_network(
     inbox = sending.inbox_of(second.config)
     inbox.mkdir(parents=True)
     keeping.write(inbox / "one.ready", boxes.bundle(first, "two"))
-    monkeypatch.setattr(standby.sending, "send", lambda *_, **__: sending.Sent(start=1, size=1))
+    monkeypatch.setattr(sending, "send", lambda *_, **__: sending.Sent(start=1, size=1))
 
     done = sealift("standby", "sync", "one")
 
