@@ -27,7 +27,8 @@ class Job:
         salt: Whose prompt it is; answers of one generation share theirs even where nobody else may.
         is_kept: Whether what was read may be used by later ones of the same salt.
         turn: The step it was last part of.
-        begins: Where its prompt begins among those that are read (WAIT-2); None until some of it was.
+        due: How many tokens its caller will have had once its prompt is read, if none goes before it (WAIT-2); None
+            until it could be.
         since: The step in which it began to wait.
         preempted: How often it gave its place away.
         said, likelihoods: What was said of an answer that nobody reads as it is made, and how likely it was. Every
@@ -51,7 +52,7 @@ class Job:
     cached: int | None = None
     produced: int = 0
     turn: int = 0
-    begins: int | None = None
+    due: int | None = None
     since: int = 0
     preempted: int = 0
     ended: bool = False

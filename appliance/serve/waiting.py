@@ -5,21 +5,57 @@ Rules:
            so nobody waits for ever.
     WAIT-2 Within a class the caller goes first for whom the fewest tokens were decoded of late: one who sends a hundred
            requests gets no more than one who sends two. A caller who comes back has no credit for having been away.
-           So it is with the prompts of those who were let in, by start-time fair queueing (Goyal, Vin and Cheng 1996):
-           one begins behind what was decoded for its caller in its class, or with the one that is read now. So nobody's
-           question waits for more than one prompt of a caller who sends many, and who comes later with several does
-           not go before for ever. Where nobody's prompt waits, all that was before is forgotten.
+           So it is with the prompts of those who were let in, anew before every step: first is read what is read
+           through soonest behind what was decoded for its caller in its class; of a caller who had `LEAD` tokens more
+           than whoever had least, only behind that of others (worst-case fair queueing, Bennett and Zhang 1996). So a
+           short question waits for no long prompt, prompts of one length are read one after another, and a long one
+           waits for as much of each other caller as it has itself. Who comes begins where the one is who had least. Of
+           one caller's own, short ones pass a long one for as much as that has, too. Where nobody's prompt waits, all
+           that was before is forgotten.
     WAIT-3 An answer that has to wait for another one's reading of the same prompt lets others pass.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from appliance.serve.jobs import Job
 
 AGING_STEPS: Final = 2048
+LEAD: Final = 1024
+"""Tokens: several times an ordinary prompt, and read in seconds by a processor."""
 _MAX_CALLERS: Final = 4096
+
+
+@dataclass(slots=True)
+class _Line:
+    """Prompts of one class: what was decoded for each caller, and for whoever had least of those whose prompts wait."""
+
+    had: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    least: int = 0
+
+    def charge(self, salt: str, tokens: int) -> None:
+        self.had[salt] = self._of(salt) + tokens
+        self.had.move_to_end(salt)
+        if len(self.had) > _MAX_CALLERS:
+            self.had.popitem(last=False)
+
+    def sorted(self, jobs: Sequence[Job]) -> list[Job]:
+        begins = {job.salt: self._of(job.salt) for job in jobs}
+        self.least = min(begins.values())
+        for job in jobs:
+            if job.due is None:
+                job.due = begins[job.salt] + job.unread
+        ranks: dict[int, tuple[bool, int, int]] = {}
+        for job in sorted(jobs, key=lambda job: (job.due or 0, job.number)):
+            begin = begins[job.salt]
+            begins[job.salt] = end = begin + job.unread
+            ranks[job.number] = (begin > self.least + LEAD, end, job.number)
+        return sorted(jobs, key=lambda job: ranks[job.number])
+
+    def _of(self, salt: str) -> int:
+        return max(self.least, self.had.get(salt, 0))
 
 
 class Shares:
@@ -28,9 +64,7 @@ class Shares:
     def __init__(self) -> None:
         self._had: OrderedDict[str, float] = OrderedDict()
         self._floor = 0.0
-        self._ends: OrderedDict[tuple[int, str], int] = OrderedDict()
-        self._now = 0
-        self._latest = 0
+        self._lines: dict[int, _Line] = {}
 
     def arrive(self, salt: str, present: Iterable[str]) -> None:
         """Note that a caller asks; `present` are those who are being answered or wait."""
@@ -46,23 +80,20 @@ class Shares:
     def charge(self, job: Job, tokens: int) -> None:
         """Note that tokens were decoded for a caller."""
         self._had[job.salt] = self._had.get(job.salt, self._floor) + tokens
-        if job.begins is None:
-            job.begins = self._begin(job)
-        whose = (job.generation.priority, job.salt)
-        self._ends[whose] = max(self._ends.pop(whose, 0), self._now) + tokens
-        self._latest = max(self._latest, self._ends[whose])
-        if len(self._ends) > _MAX_CALLERS:
-            self._ends.popitem(last=False)
+        line = self._lines.get(job.generation.priority)
+        if line is not None:
+            line.charge(job.salt, tokens)
 
     def sort(self, reading: list[Job]) -> None:
-        """Put first whose prompt a step reads first: by class, then by where it begins, then who came first."""
-        reading.sort(key=lambda job: (job.generation.priority, self._begin(job), job.number))
-        self._now = max(self._now, self._begin(reading[0])) if reading else self._latest
-
-    def _begin(self, job: Job) -> int:
-        if job.begins is not None:
-            return job.begins
-        return max(self._now, self._ends.get((job.generation.priority, job.salt), 0))
+        """Put first whose prompt a step reads first: by class, then as WAIT-2 says."""
+        classes: dict[int, list[Job]] = {}
+        for job in reading:
+            classes.setdefault(job.generation.priority, []).append(job)
+        for priority in self._lines.keys() - classes.keys():
+            self._lines[priority].had.clear()
+        reading.clear()
+        for priority, jobs in sorted(classes.items()):
+            reading.extend(self._lines.setdefault(priority, _Line()).sorted(jobs))
 
     def had(self, salt: str) -> float:
         """Return what a caller had."""

@@ -1,5 +1,6 @@
 """Continuous batching over a deterministic decoder."""
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,9 @@ from appliance.errors import EngineProtocolError, EngineUnavailableError
 from appliance.serve.curve import Curve
 from appliance.serve.engine import Generation, Piece, Row, Sampling
 from appliance.serve.handles import Handle
+from appliance.serve.jobs import Job, jobs_of
 from appliance.serve.scheduler import Scheduler
+from appliance.serve.waiting import LEAD, Shares
 from tests.support.decoder import EchoDecoder
 
 
@@ -438,6 +441,68 @@ def test_what_was_never_read_for_a_caller_counts_nothing() -> None:
 
     said = "".join(chr(row.token) for rows in decoder.steps for row in rows)
     assert said.index("x") < said.index("c") < said.index("e")
+
+
+@pytest.mark.parametrize("asks", ["other", "own"])
+def test_a_short_question_waits_for_no_long_prompt_also_of_its_own_caller(asks: str) -> None:
+    decoder = EchoDecoder(sequences=4, context_tokens=4096, batch_tokens=16)
+    go = held(decoder, letters="Z")
+    scheduler = Scheduler(decoder)
+    long = scheduler.submit(generation("Z" + "b" * 400, salt="own", max_tokens=1))
+    until(lambda: bool(decoder.steps))
+    alike = scheduler.submit(generation("c" * 420, salt="third", max_tokens=1))
+    short = scheduler.submit(generation("xyxy", salt=asks, max_tokens=1))
+    go.set()
+    texts = [whole(handle)[0] for handle in (long, alike, short)]
+    scheduler.stop()
+
+    said = "".join(chr(row.token) for rows in decoder.steps for row in rows)
+    assert said.count("b", 0, said.index("x")) < decoder.batch_tokens
+    assert said.rindex("b") < said.index("c")  # of about one length: one after another
+    assert texts == ["B", "C", "X"]
+    assert all(len(rows) == decoder.batch_tokens for rows in decoder.steps[1:-1])  # no step reads less for it
+
+
+@pytest.mark.parametrize("callers", [["one"], ["one", "two", "three"], ["own"]])
+def test_short_questions_without_end_hold_up_a_long_prompt_for_as_much_as_that_has_itself(callers: list[str]) -> None:
+    shares, chunk, numbers = Shares(), 50, itertools.count()
+
+    def asked(tokens: int, salt: str) -> Job:
+        _, (job,) = jobs_of(Generation(tokens=[1] * tokens, max_tokens=1, salt=salt), next(numbers))
+        return job
+
+    reading = [asked(1000, "own"), *(asked(chunk, caller) for caller in callers)]
+    long, passed = reading[0], dict.fromkeys(callers, 0)
+    while long.unread:
+        shares.sort(reading)
+        first = reading[0]
+        first.held += chunk
+        shares.charge(first, chunk)
+        if not first.unread and first is not long:
+            passed[first.salt] += chunk
+            reading[0] = asked(chunk, first.salt)
+
+    assert all(900 <= tokens <= 1000 + chunk for tokens in passed.values())
+
+
+def test_nobody_waits_while_another_reads_much_more_than_the_lead() -> None:
+    """Scenario: one caller's prompts are all shorter than the other's long one, which would be read through last."""
+    decoder = EchoDecoder(sequences=32, context_tokens=65536, batch_tokens=64)
+    go = held(decoder, letters="Z")
+    scheduler = Scheduler(decoder)
+    long = scheduler.submit(generation("Z" + "b" * 9000, salt="one", max_tokens=1))
+    until(lambda: bool(decoder.steps))
+    many = [scheduler.submit(generation(chr(0x4E00 + at) * 400, salt="many", max_tokens=1)) for at in range(20)]
+    go.set()
+    for handle in (long, *many):
+        whole(handle)
+    scheduler.stop()
+
+    of_each = {"one": 0, "many": 0}
+    for rows in decoder.steps:
+        for row in rows:
+            of_each["one" if chr(row.token) in "Zb" else "many"] += 1
+        assert of_each["many"] <= of_each["one"] + LEAD + 400 + decoder.batch_tokens
 
 
 def test_a_cancelled_prefill_ends_within_a_step() -> None:
