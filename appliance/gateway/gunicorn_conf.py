@@ -18,7 +18,7 @@ from appliance.gateway.logs import Event, Log
 from appliance.gateway.onecore import keep_to_one_core
 from appliance.gateway.settings import load_config, require_keys
 from appliance.stages import Stage
-from appliance.watchdog.workers import HEARTBEATS, WorkerWatch
+from appliance.watchdog.workers import HEARTBEATS, STOP_SECONDS, WorkerWatch
 from media.clock import SystemClock
 from media.errors import SealiftError
 
@@ -48,7 +48,7 @@ worker_class = LingeringWorker
 threads = _site.limits.concurrent_requests + _site.limits.queue_length + _HEADROOM
 worker_connections = 1024
 timeout = 60
-graceful_timeout = 25
+graceful_timeout = STOP_SECONDS
 keepalive = 75
 limit_request_line = 4094
 limit_request_fields = 60

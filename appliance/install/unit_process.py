@@ -26,7 +26,7 @@ from appliance.install.unit_files import ServiceUnit
 from appliance.install.unit_surroundings import PATH, Prepared, Surroundings, log_name
 
 _BACKOFF_LIMIT_SECONDS: Final = 30.0
-_STOP_LIMIT_SECONDS: Final = 20.0
+_STOP_LIMIT_SECONDS: Final = 30.0
 
 
 class UnitProcess:

@@ -44,7 +44,7 @@ from appliance.serve.scheduler import Scheduler
 from appliance.serve.weights import HashedFile
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.watchdog.loops import TURNS_PER_LIMIT
-from appliance.watchdog.workers import HEARTBEATS, WorkerWatch
+from appliance.watchdog.workers import HEARTBEATS, STOP_SECONDS, WorkerWatch
 from media.clock import SystemClock
 from media.errors import SealiftError
 
@@ -359,7 +359,7 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
         "worker_class": "gthread",
         "threads": answering_threads(config),
         "timeout": config.engine.start_seconds,
-        "graceful_timeout": 10,
+        "graceful_timeout": STOP_SECONDS,
         "accesslog": None,
         "errorlog": "-",
         "loglevel": "warning",

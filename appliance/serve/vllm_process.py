@@ -29,13 +29,13 @@ from appliance.serve.vllm_requests import Facts, control_tokens
 from appliance.serve.weights import HashedFile
 from appliance.store.content import StoredRelease
 from appliance.watchdog.loops import TURNS_PER_LIMIT
+from appliance.watchdog.workers import STOP_SECONDS
 from media.errors import SealiftError
 
 _TOKENIZER: Final = "tokenizer.json"
 _MAX_TOKENIZER_BYTES: Final = 64 * 2**20
 _TEMPLATE: Final = "chat_template.jinja"
 _LOOK_SECONDS: Final = 0.5
-_DRAIN_SECONDS: Final = 10.0
 _END_SECONDS: Final = 10.0
 
 
@@ -270,7 +270,7 @@ def _end(process: "subprocess.Popen[bytes]", engine: EngineClient, *, drains: bo
     """Let what runs come to its end, for a while; then end vLLM and all its processes."""
     if drains and process.poll() is None:
         process.send_signal(signal.SIGUSR1)
-        until = time.monotonic() + _DRAIN_SECONDS
+        until = time.monotonic() + STOP_SECONDS
         with suppress(SealiftError):
             while process.poll() is None and time.monotonic() < until and engine.running():
                 time.sleep(0.05)

@@ -24,6 +24,10 @@ from appliance.watchdog.loops import TURNS_PER_LIMIT, Probe
 
 HEARTBEATS: Final = "/dev/shm"  # noqa: S108 - files of a master and its worker alone, without a name
 """Where gunicorn's own sign of life lies: in memory, so that a service starts on a full disk, too."""
+STOP_SECONDS: Final = 25
+"""How long gateways and engines that are told to stop go on with what they began: both from one moment on where all of
+it stops. A gateway breaks off before that what is left (`appliance.gateway.lingering`): its callers hear of it from it,
+and no engine is gone before."""
 _MOMENT: Final = struct.Struct("@q")
 _LOADED: Final = 1
 _ANNOUNCED: Final = 2

@@ -4,6 +4,7 @@ import configparser
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,8 @@ import pytest
 from appliance.config import Config
 from appliance.errors import EngineLoadError, EngineUnavailableError, NotPromotedError, UnknownVersionError
 from appliance.serve.launcher import MOST_WORKERS
-from tests.support.engine_process import engine_site
+from appliance.watchdog.workers import STOP_SECONDS
+from tests.support.engine_process import engine_site, running_engine, wait_ready
 from tests.support.versions import store_version
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,6 +110,49 @@ def refused(*arguments, **options):
 launcher.load = refused
 launcher.main()
 """
+
+
+_SLOW = """
+import time
+from flask import Flask, Response
+from appliance.serve import launcher
+
+app = Flask("slow")
+
+@app.get("/slow")
+def slow():
+    def parts():
+        for _ in range(24):
+            yield b"."
+            time.sleep(0.5)
+    return Response(parts())
+
+launcher.load = lambda *arguments, **options: launcher.Loaded(app=app, turns=lambda seconds: True)
+launcher.main()
+"""
+
+
+@pytest.mark.slow
+def test_what_was_begun_is_answered_for_longer_than_a_gateway_that_stops_with_it_waits(site: Config) -> None:
+    with running_engine(site, program=_SLOW) as (name, process, notices), socket.socket(socket.AF_UNIX) as caller:
+        wait_ready(notices)
+        caller.settimeout(30)
+        caller.connect(str(site.at.socket(f"engine-{name}")))
+        caller.sendall(b"GET /slow HTTP/1.0\r\n\r\n")
+        assert caller.recv(12) == b"HTTP/1.0 200"
+        process.terminate()
+        answer = b"".join(iter(lambda: caller.recv(4096), b""))
+
+        assert answer.rpartition(b"\r\n\r\n")[2] == 24 * b"."
+        assert process.wait(5) == 0
+
+
+@pytest.mark.parametrize("name", ["engine-production@", "engine-test@", "gateway", "gateway@", "gateway-test"])
+def test_no_unit_is_killed_before_what_it_began_has_had_its_time(name: str) -> None:
+    given = re.findall(r"^TimeoutStopSec=(\d+)$", (ROOT / f"systemd/sealift-{name}.service").read_text(), re.MULTILINE)
+
+    # An engine's launcher ends another's program after that, and vLLM in two tries.
+    assert int(given[0]) > STOP_SECONDS + (2 * 10 if name.startswith("engine") else 0)
 
 
 def test_what_is_refused_is_not_tried_again(site: Config) -> None:
