@@ -56,8 +56,8 @@ HEADROOM: Final = 16
 """Threads beyond those of answers: whether an engine is well, and what a prompt has of tokens, waits for no answer."""
 LEAST_THREADS: Final = 64
 """Gates ask more at once than a small site's callers may."""
-MOST_THREADS: Final = 384
-"""Below the unit's `TasksMax=`, of which the threads that compute have the rest."""
+KEPT_CONNECTIONS: Final = 1000
+"""Connections beyond those that are answered: gateways keep some open between two requests."""
 CALIBRATION_SECONDS: Final = 2.0
 """How long an engine measures its steps after loading, where it does; its status and a version's evidence have them."""
 MOST_WORKERS: Final = 4
@@ -279,8 +279,11 @@ class _EngineServer(BaseApplication):  # type: ignore[misc] # gunicorn carries n
 
 
 def answering_threads(config: Config) -> int:
-    """Return how many threads answer at an engine's socket: each answer has one from its beginning to its end."""
-    return min(max(config.limits.concurrent_requests + HEADROOM, LEAST_THREADS), MOST_THREADS)
+    """Return how many threads answer at an engine's socket: each answer has one from its beginning to its end.
+
+    They are begun as they are needed. The unit's `TasksMax=` has room for as many as a site file can ask for.
+    """
+    return max(config.limits.concurrent_requests + HEADROOM, LEAST_THREADS)
 
 
 def main() -> NoReturn:
@@ -357,7 +360,8 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
         "when_ready": watch.when_ready,
         "post_worker_init": watch.post_worker_init,
         "worker_class": "gthread",
-        "threads": answering_threads(config),
+        "threads": (answering := answering_threads(config)),
+        "worker_connections": answering + KEPT_CONNECTIONS,
         "timeout": config.engine.start_seconds,
         "graceful_timeout": STOP_SECONDS,
         "accesslog": None,

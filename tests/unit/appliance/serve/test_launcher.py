@@ -1,18 +1,23 @@
 """A process that replaces another loads nothing on the strength of what was proven for the one before."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from appliance.enginesections import EnginesSection, ProductionEngines
 from appliance.errors import NotPromotedError
+from appliance.sections import LimitsSection
 from appliance.serve.instance import Instance
-from appliance.serve.launcher import Loadable, Proven, answering_threads, threads_for
+from appliance.serve.launcher import HEADROOM, KEPT_CONNECTIONS, Loadable, Proven, answering_threads, threads_for
 from appliance.serve.weights import HashedFile
 from tests.support import lines
 from tests.support.promotion import digest, open_site, site_config
 from tests.support.versions import store_version
+
+ROOT = Path(__file__).resolve().parents[4]
 
 
 @pytest.mark.parametrize(
@@ -31,7 +36,7 @@ def test_a_core_is_left_to_the_others_once(
     assert threads_for(config) == threads
 
 
-@pytest.mark.parametrize(("places", "threads"), [(1, 64), (48, 64), (64, 80), (256, 272), (1024, 384)])
+@pytest.mark.parametrize(("places", "threads"), [(1, 64), (48, 64), (64, 80), (256, 272), (1024, 1040)])
 def test_an_engine_that_answers_all_it_may_has_threads_left_for_who_asks_whether_it_is_well(
     tmp_path: Path, places: int, threads: int
 ) -> None:
@@ -39,6 +44,25 @@ def test_an_engine_that_answers_all_it_may_has_threads_left_for_who_asks_whether
     limits = config.limits.model_copy(update={"concurrent_requests": places})
 
     assert answering_threads(config.model_copy(update={"limits": limits})) == threads
+
+
+@pytest.mark.parametrize("name", ["engine-production@", "engine-test@", "gateway", "gateway@", "gateway-test"])
+def test_a_unit_has_room_for_all_that_a_site_file_may_let_in(tmp_path: Path, name: str) -> None:
+    config = site_config(tmp_path)
+    limits = config.limits.model_copy(update={"concurrent_requests": 1024, "queue_length": 1024})
+    with pytest.raises(ValidationError, match="2 validation errors"):
+        LimitsSection.model_validate({"concurrent_requests": 1025, "queue_length": 1025})
+    unit = (ROOT / f"systemd/sealift-{name}.service").read_text()
+    tasks, files = (int(re.findall(rf"^{word}=(\d+)$", unit, re.MULTILINE)[0]) for word in ("TasksMax", "LimitNOFILE"))
+
+    answering = answering_threads(config.model_copy(update={"limits": limits}))
+    if name.startswith("engine"):
+        assert tasks >= answering + 512  # what computes
+        assert files > answering + KEPT_CONNECTIONS + limits.concurrent_requests
+    else:
+        waiting = limits.concurrent_requests + limits.queue_length
+        assert tasks > waiting + HEADROOM
+        assert files > waiting + 1024 + limits.concurrent_requests
 
 
 def test_lines_of_production_share_the_cores_and_the_test_stage_does_not(
