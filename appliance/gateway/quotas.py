@@ -28,7 +28,7 @@ class Held:
         tokens: All of them.
         prompt: Those of the prompt, at most.
         headers: What the key has left this minute.
-        since: The hour since when; empty where what is held is not told from what is spent.
+        since: The hour since when; empty where no day and no month is limited.
     """
 
     key_id: str

@@ -4,17 +4,29 @@ Each step is one call of a function there, which is one transaction: a node that
 up. Minutes are filled by the server's clock, since those of nodes differ. Days and months are those of the node that
 takes the request: where two nodes' clocks differ about midnight, each charges the day that it has, and none begins
 above a day's limit. A commit is not waited for on the server's disk, as with the file.
+
+What running requests hold is noted there by the same functions in the same transaction, as an hour of a key of its own
+(`held KEY`), so that a refusal can tell it from what was spent, as with the file. Releases before count the same and
+note nothing: what their requests hold is spent.
 """
 
 import threading
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from appliance.config import LimitsSection, Places
-from appliance.gateway import problems
 from appliance.gateway.limits import Allowance
-from appliance.gateway.quotas import Held, allowance, cost_of, headers, require_possible, token_limits, too_few
+from appliance.gateway.quotas import (
+    Held,
+    allowance,
+    cost_of,
+    headers,
+    require_possible,
+    token_limits,
+    too_few,
+    without_room,
+)
 from appliance.postgres.connecting import connect
 from appliance.postgres.lending import Connections
 from appliance.postgres.limits_schema import LIMITS
@@ -23,7 +35,20 @@ from media.clock import Clock
 
 _SPEND: Final = "SELECT level, is_allowed FROM sealift_limits.spend(%s, %s, %s, %s)"
 _HOLD: Final = "SELECT answer, level FROM sealift_limits.hold(%s, %s, %s, %s, %s, %s, %s, %s)"
+_HOLD_NOTED: Final = """SELECT h.answer, h.level,
+    CASE WHEN h.answer = 'held' THEN (sealift_limits.hold(%s, %s, %s, %s, 0, 0, 0, 0)).answer END
+    FROM sealift_limits.hold(%s, %s, %s, %s, %s, %s, %s, %s) h"""
 _SETTLE: Final = "SELECT sealift_limits.settle(%s, %s, %s, %s, %s, %s)"
+_SETTLE_NOTED: Final = f"{_SETTLE}, sealift_limits.settle(%s, %s, %s, %s, 0, 0)"
+# Of a key whose requests are noted by the hour, the functions keep the month, too: that is no hour. What is of an hour
+# to come, another node noted, whose clock is ahead.
+_TOLD_APART: Final = """SELECT
+    coalesce(sum(tokens) FILTER (WHERE key_id = %(key)s AND period = %(day)s), 0)
+    - coalesce(sum(tokens) FILTER (WHERE key_id = %(noted)s AND left(period, 10) = %(day)s), 0),
+    coalesce(sum(tokens) FILTER (WHERE key_id = %(key)s AND period = %(month)s), 0)
+    - coalesce(sum(tokens) FILTER (WHERE key_id = %(noted)s AND left(period, 7) = %(month)s), 0)
+    FROM sealift_limits.spent WHERE stage = %(stage)s AND (key_id = %(key)s AND period IN (%(day)s, %(month)s)
+    OR key_id = %(noted)s AND period >= %(before)s AND length(period) = 13)"""
 _PRUNE: Final = "SELECT sealift_limits.prune(%s)"
 _SESSION: Final = (
     "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE",
@@ -34,6 +59,7 @@ _MOST_CONNECTIONS: Final = 4
 _WAIT_SECONDS: Final = 5.0
 _PRUNE_SECONDS: Final = 3600.0
 _KEPT: Final = timedelta(days=62)
+_HOUR: Final = timedelta(hours=1)
 
 
 class ServerQuotas:
@@ -88,15 +114,24 @@ class ServerQuotas:
         minute, today, this_month = token_limits(self._limits, tier)
         if not minute and not today and not this_month:
             return None
-        tokens, day = prompt + answer, self._clock.now().date().isoformat()
+        tokens, now = prompt + answer, self._clock.now()
+        day = now.date().isoformat()
+        since = _hour(now) if today or this_month else ""
         require_possible(tokens, today, this_month)
         wanted = min(tokens, minute)  # a request larger than a minute's worth may use a whole one
         values = (self._stage, key_id, day, tokens, today, this_month, minute, wanted)
-        found, level = self._called(_HOLD, values)
+        if since:
+            found, level, _ = self._called(_HOLD_NOTED, (self._stage, _noted(key_id), since, tokens, *values))
+        else:
+            found, level = self._called(_HOLD, values)
         if found == "minute":
             raise too_few(level, minute, wanted)
-        if found != "held":  # the server does not tell what running requests hold from what was spent
-            raise problems.quota_spent()
+        if found != "held":
+            spent_today, spent_this_month = self._told_apart(key_id, now)
+            would_fit = (not today or spent_today + tokens <= today) and (
+                not this_month or spent_this_month + tokens <= this_month
+            )
+            raise without_room(is_held=would_fit)
         return Held(
             key_id=key_id,
             tier=tier,
@@ -105,6 +140,7 @@ class ServerQuotas:
             day=day,
             month=day[: len("2026-11")],
             headers=headers(level, minute) if minute else {},
+            since=since,
         )
 
     def left(self, key_id: str, tier: str) -> dict[str, str]:
@@ -128,10 +164,21 @@ class ServerQuotas:
         cost = cost_of(held, tokens, delivered)
         minute, _, _ = token_limits(self._limits, held.tier)
         back, back_of_minute = held.tokens - cost, max(min(held.tokens, minute) - cost, 0)
-        if back:  # else nothing of the minute is due either
-            self._called(_SETTLE, (self._stage, held.key_id, held.day, back, minute, back_of_minute))
+        values = (self._stage, held.key_id, held.day, back, minute, back_of_minute)
+        if held.since:
+            noted = (self._stage, _noted(held.key_id), held.since, held.tokens)
+            self._called(_SETTLE_NOTED, (*values, *noted))
+        elif back:  # else nothing of the minute is due either
+            self._called(_SETTLE, values)
 
-    def _called(self, statement: str, values: Sequence[Any]) -> tuple[Any, ...]:
+    def _told_apart(self, key_id: str, now: datetime) -> tuple[int, int]:
+        """Return what a key spent of a day and a month, without what running requests hold."""
+        day = now.date().isoformat()
+        names = {"stage": self._stage, "key": key_id, "noted": _noted(key_id), "before": _hour(now - _HOUR)}
+        today, this_month = self._called(_TOLD_APART, names | {"day": day, "month": day[: len("2026-11")]})
+        return int(today), int(this_month)
+
+    def _called(self, statement: str, values: Sequence[Any] | Mapping[str, Any]) -> tuple[Any, ...]:
         with self._connections.lent() as session:
             if self._is_time():
                 session.all(_PRUNE, ((self._clock.now() - _KEPT).strftime("%Y-%m"),))
@@ -156,3 +203,13 @@ class ServerQuotas:
             session.close()
             raise
         return session
+
+
+def _noted(key_id: str) -> str:
+    """Return under which key what running requests of one hold is noted; no key of an application has a space."""
+    return f"held {key_id}"
+
+
+def _hour(moment: datetime) -> str:
+    """Return the name of a moment's hour; it begins with its day and its month."""
+    return f"{moment:%Y-%m-%dT%H}"

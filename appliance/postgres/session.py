@@ -1,7 +1,7 @@
 """A connection as the records use it: statements under one lock, faults sorted by what may be believed afterwards."""
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,7 +51,7 @@ class Session:
         """The server's release, e.g. 15.18."""
         return "{}.{}".format(*divmod(self._connection.info.server_version, 10000))
 
-    def all(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def all(self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows.
 
         Raises:

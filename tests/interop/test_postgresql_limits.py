@@ -76,7 +76,8 @@ def test_processes_that_spend_one_allowance_at_once_never_exceed_it(on_server: P
         one.stdin.flush()
     said = [one.communicate(timeout=60)[0].split() for one in running]
 
-    assert {code for _, code in said} == {"insufficient_quota"}
+    # Who was refused only since others held what was left was told so; the last one spent it.
+    assert "insufficient_quota" in {code for _, code in said} <= {"insufficient_quota", "rate_limit_exceeded"}
     kept = [int(spent) for spent, _ in said]
     # One that is refused ends, while another holds tokens that come back; so the last one goes to the end of it.
     assert 3000 - 10 < sum(kept) <= 3000

@@ -160,24 +160,23 @@ def test_what_is_held_counts_until_it_is_settled(counting: Counting) -> None:
 
 @pytest.mark.parametrize("minute", [0, 100_000])
 @pytest.mark.parametrize("period", ["day", "month"])
-def test_what_running_requests_hold_is_told_from_what_was_spent(tmp_path: Path, period: str, minute: int) -> None:
-    limits = {f"tokens_per_{period}": 1000, "tokens_per_minute": minute}
-    with closing(_quotas(tmp_path, _clock(), **limits)) as quotas:
-        first = quotas.hold("a", "standard", prompt=100, answer=800)
-        assert first is not None
-        with pytest.raises(Problem) as refused:
-            quotas.hold("a", "standard", prompt=100, answer=100)
-        assert (refused.value.status, refused.value.code) == (429, "rate_limit_exceeded")
-        assert refused.value.retry_after_seconds == 2
-        assert "running requests" in refused.value.message
-        assert "x-should-retry" not in refused.value.headers
+def test_what_running_requests_hold_is_told_from_what_was_spent(counting: Counting, period: str, minute: int) -> None:
+    quotas, other = (counting.quotas(**{f"tokens_per_{period}": 1000, "tokens_per_minute": minute}) for _ in range(2))
+    first = other.hold("a", "standard", prompt=100, answer=800)
+    assert first is not None
+    with pytest.raises(Problem) as refused:
+        quotas.hold("a", "standard", prompt=100, answer=100)
+    assert (refused.value.status, refused.value.code) == (429, "rate_limit_exceeded")
+    assert refused.value.retry_after_seconds == 2
+    assert "running requests" in refused.value.message
+    assert "x-should-retry" not in refused.value.headers
 
-        quotas.settle(first, 850)
-        with pytest.raises(Problem) as refused:
-            quotas.hold("a", "standard", prompt=100, answer=100)
-        assert (refused.value.code, refused.value.renews) == ("insufficient_quota", True)
-        assert refused.value.headers["x-should-retry"] == "false"
-        assert quotas.hold("a", "standard", prompt=100, answer=50) is not None
+    other.settle(first, 850)
+    with pytest.raises(Problem) as refused:
+        quotas.hold("a", "standard", prompt=100, answer=100)
+    assert (refused.value.code, refused.value.renews) == ("insufficient_quota", True)
+    assert refused.value.headers["x-should-retry"] == "false"
+    assert quotas.hold("a", "standard", prompt=100, answer=50) is not None
 
 
 def test_a_request_above_a_whole_day_is_told_that_none_has_so_many(counting: Counting) -> None:
@@ -189,33 +188,33 @@ def test_a_request_above_a_whole_day_is_told_that_none_has_so_many(counting: Cou
     assert (refused.value.code, refused.value.renews) == ("insufficient_quota", False)
 
 
-def test_what_a_process_that_died_held_is_spent_after_two_hours(tmp_path: Path) -> None:
-    clock = FixedClock(datetime(2026, 11, 20, 12, 0, tzinfo=UTC))
-    with closing(_quotas(tmp_path, clock, tokens_per_day=100)) as quotas:
-        late = quotas.hold("a", "standard", prompt=60, answer=0)
-        assert late is not None
-        for hours, code in ((1, "rate_limit_exceeded"), (1, "insufficient_quota")):
-            clock.advance(3600 * hours)
-            quotas.take("key a", per_minute=30)
-            with pytest.raises(Problem) as refused:
-                quotas.hold("a", "standard", prompt=60, answer=0)
-            assert refused.value.code == code
-        quotas.settle(late, 10)  # it lived, and took long
-        assert quotas.hold("a", "standard", prompt=90, answer=0) is not None
+def test_what_a_process_that_died_held_is_spent_after_two_hours(counting: Counting) -> None:
+    counting.clock.at = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+    quotas = counting.quotas(tokens_per_day=100)
+    late = quotas.hold("a", "standard", prompt=60, answer=0)
+    assert late is not None
+    for hours, code in ((1, "rate_limit_exceeded"), (1, "insufficient_quota")):
+        counting.wait(3600 * hours)
+        quotas.take("key a", per_minute=30)
+        with pytest.raises(Problem) as refused:
+            quotas.hold("a", "standard", prompt=60, answer=0)
+        assert refused.value.code == code
+    quotas.settle(late, 10)  # it lived, and took long
+    assert quotas.hold("a", "standard", prompt=90, answer=0) is not None
 
 
-def test_what_was_held_before_midnight_is_the_months_and_not_the_new_days(tmp_path: Path) -> None:
-    clock = FixedClock(datetime(2026, 11, 20, 23, 30, tzinfo=UTC))
-    with closing(_quotas(tmp_path, clock, tokens_per_day=100, tokens_per_month=150)) as quotas:
-        quotas.hold("a", "standard", prompt=90, answer=0)
-        clock.advance(3600)
-        spent = quotas.hold("a", "standard", prompt=60, answer=0)
-        assert spent is not None
-        quotas.settle(spent, 60)
-        for tokens, code in ((41, "insufficient_quota"), (10, "rate_limit_exceeded")):
-            with pytest.raises(Problem) as refused:
-                quotas.hold("a", "standard", prompt=tokens, answer=0)
-            assert refused.value.code == code
+def test_what_was_held_before_midnight_is_the_months_and_not_the_new_days(counting: Counting) -> None:
+    counting.clock.at = datetime(2026, 11, 20, 23, 30, tzinfo=UTC)
+    quotas = counting.quotas(tokens_per_day=100, tokens_per_month=150)
+    quotas.hold("a", "standard", prompt=90, answer=0)
+    counting.wait(3600)
+    spent = quotas.hold("a", "standard", prompt=60, answer=0)
+    assert spent is not None
+    quotas.settle(spent, 60)
+    for tokens, code in ((41, "insufficient_quota"), (10, "rate_limit_exceeded")):
+        with pytest.raises(Problem) as refused:
+            quotas.hold("a", "standard", prompt=tokens, answer=0)
+        assert refused.value.code == code
 
 
 def test_what_an_answer_cost_beyond_what_was_held_is_paid_by_the_day_and_the_month(counting: Counting) -> None:
@@ -381,9 +380,8 @@ def test_no_order_of_holding_and_settling_begins_above_the_limit_or_loses_tokens
         try:
             held = quotas.hold(key, "standard", prompt=prompt, answer=answer)
         except Problem as refused:
-            if isinstance(quotas, FileQuotas):
-                fits_without = spent + prompt + answer <= 200
-                codes.append((refused.code, "rate_limit_exceeded" if fits_without else "insufficient_quota"))
+            fits_without = spent + prompt + answer <= 200
+            codes.append((refused.code, "rate_limit_exceeded" if fits_without else "insufficient_quota"))
             assert spent + sum(one.tokens for one, _ in open_ones) + prompt + answer > 200
             if open_ones:
                 one, cost_of_one = open_ones.pop(0)
