@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from appliance.config import LimitsSection
+from appliance.errors import EngineUnavailableError
 from appliance.gateway import problems
 from appliance.gateway.admission import NO_PLACE, Admission, GiveBack, Place, Wish, wish_of
 from appliance.gateway.arms import Caller, Chosen
@@ -123,7 +124,12 @@ class Beginning:
             undo.callback(place.give_back)
             if self.watch.is_ending:  # a place that an answer which was broken off gave back
                 raise problems.ending()
-            call = question.start()
+            try:
+                call = question.start()
+            except EngineUnavailableError:
+                if self.watch.is_stopping:  # it stops, too
+                    raise problems.ending() from None
+                raise
             undo.callback(call.close)
             intent = self.witnesses.recorder.intent(
                 Intent(
@@ -170,7 +176,7 @@ class Beginning:
             witnesses=self.witnesses,
         )
         exchange.when_whole(question.keep)
-        exchange.stops_with(lambda: self.watch.is_ending)
+        exchange.stops_with(lambda: self.watch.is_ending, is_stopping=lambda: self.watch.is_stopping)
         return exchange, place
 
     def settle(self, held: Held | None, tokens: int | None, delivered: str) -> None:

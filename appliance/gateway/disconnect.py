@@ -61,11 +61,21 @@ class DisconnectWatch:
         self._watched: dict[int, Callable[[], None]] = {}
         self._epoll: select.epoll | None = None
         self._is_ending = False
+        self._is_stopping = False
 
     @property
     def is_ending(self) -> bool:
         """Whether `end` was called: a caller who seems to have left may still be there."""
         return self._is_ending
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `stop` was called: engines may be stopping, too."""
+        return self._is_stopping
+
+    def stop(self) -> None:
+        """Note that this process was told to stop; it waits for answers still. A handler of signals may call this."""
+        self._is_stopping = True
 
     def end(self) -> None:
         """Call back for every watched caller and for whoever comes after: this process waits for no answer any more."""

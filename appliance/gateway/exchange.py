@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from appliance.costs import CostSection
+from appliance.errors import EngineProtocolError, EngineUnavailableError
 from appliance.gateway.admission import GiveBack
 from appliance.gateway.assembly import Assembly
 from appliance.gateway.calls import Delivery, EngineCall
@@ -90,6 +91,7 @@ class Exchange:
         self._settle = settle
         self._witnesses = witnesses
         self._is_ending: Callable[[], bool] = never
+        self._is_stopping: Callable[[], bool] = never
         self._keep: Callable[[], None] = lambda: None
         self._assembly: Delivery | None = None
         self._ttft_seconds: float | None = None
@@ -138,9 +140,13 @@ class Exchange:
         """Let `keep` be called when the answer is whole and its outcome durable."""
         self._keep = keep
 
-    def stops_with(self, is_ending: Callable[[], bool]) -> None:
-        """Let `is_ending` tell whether calls are cancelled since this process stops, and not since callers left."""
+    def stops_with(self, is_ending: Callable[[], bool], *, is_stopping: Callable[[], bool] = never) -> None:
+        """Let `is_ending` tell whether calls are cancelled since this process stops, and not since callers left.
+
+        And let `is_stopping` tell whether it was told to, so that an engine that goes may have been told likewise.
+        """
         self._is_ending = is_ending
+        self._is_stopping = is_stopping
 
     def first_token(self) -> None:
         """Note the time to the first token of a stream."""
@@ -163,7 +169,9 @@ class Exchange:
         if self._is_refused:
             return from_error(error)
         has_left = self.call.is_cancelled or (isinstance(error, Problem) and error.status == CALLER_LEFT)
-        if has_left and self._is_ending():  # the version did nothing wrong: no fault that a canary or a watch counts
+        is_gone = isinstance(error, EngineUnavailableError | EngineProtocolError) and self._is_stopping()
+        # The version did nothing wrong: no fault that a canary or a watch counts.
+        if is_gone or (has_left and self._is_ending()):
             problem = ending()
             problem.recorded = True
             self._end_anyhow("cancelled", status=problem.status)

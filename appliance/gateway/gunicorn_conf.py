@@ -82,6 +82,7 @@ def post_worker_init(worker: Any) -> None:
     _watch.post_worker_init(worker)
     for listener in worker.sockets:
         bound_reads(listener.sock)
+    worker.on_stop = running(worker.wsgi).watch.stop
     worker.on_overdue = running(worker.wsgi).watch.end
     running(worker.wsgi).batches.start()
     running(worker.wsgi).refusals.start()

@@ -21,19 +21,21 @@ _MOST_OF_IT: Final = 0.8
 class LingeringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """Serves the requests of a connection in one thread while each comes soon after the last and threads are left.
 
-    Told to stop, it waits for answers as gunicorn's own does. Those that have not ended after four fifths of that time
-    are broken off by `on_overdue`, so that there is time to tell their callers and to record it: what is left at the
-    end is killed.
+    Told to stop, it says so by `on_stop` and waits for answers as gunicorn's own does. Those that have not ended after
+    four fifths of that time are broken off by `on_overdue`, so that there is time to tell their callers and to record
+    it: what is left at the end is killed.
     """
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
+        self.on_stop: Callable[[], None] = lambda: None
         self.on_overdue: Callable[[], None] = lambda: None
         self._unserved: deque[TConn] = deque()
 
     def handle_exit(self, sig: Any, frame: Any) -> None:
         """Begin to stop, as gunicorn's own does."""
         if self.alive:
+            self.on_stop()
             overdue = threading.Timer(_MOST_OF_IT * self.cfg.graceful_timeout, self.on_overdue)
             overdue.daemon = True
             overdue.start()

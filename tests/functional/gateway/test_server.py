@@ -352,11 +352,14 @@ def test_without_a_ledger_nothing_is_answered_and_with_it_all_is_again(tmp_path:
         assert ask() == 200
 
 
-def _held_up(server: Server) -> tuple[threading.Event, socket.socket, socket.socket]:
-    """Ask for a streamed and a whole answer; return what lets the engine go on, and both once it was asked."""
+def _held_up(server: Server, *, breaks_off: bool = False) -> tuple[threading.Event, socket.socket, socket.socket]:
+    """Ask for a streamed and a whole answer; return what lets the engine go on, and both once it was asked.
+
+    Where it `breaks_off` then, both are streamed.
+    """
     hold = threading.Event()
-    server.engine.script = Script(hold=hold)
-    streamed, whole = (_raw(server, {"stream": stream}) for stream in (True, False))
+    server.engine.script = Script(hold=hold, done=not breaks_off)
+    streamed, whole = (_raw(server, {"stream": stream}) for stream in (True, breaks_off))
     deadline = time.monotonic() + 30
     while len(server.engine.asked) < 2:
         assert time.monotonic() < deadline
@@ -400,6 +403,26 @@ def test_answers_that_do_not_end_in_time_end_with_an_error_that_says_so_and_are_
         (refused,) = server.doors[0].find(kind="request.refused", limit=5)
         assert (refused.body["code"], refused.body.get("arm", "")) == ("stopping", "")
         hold.set()
+
+
+def test_an_engine_that_goes_while_the_gateway_stops_has_failed_nobody(tmp_path: Path) -> None:
+    """Scenario: all of the box stops; the engine breaks off what it began, and is not there for who waits."""
+    with gateway_server(tmp_path, limits="concurrent_requests = 2\nqueue_length = 4", graceful_seconds=5) as server:
+        hold, *streamed = _held_up(server, breaks_off=True)
+        waiting = _raw(server, {"stream": False})
+        time.sleep(0.5)
+
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        server.engine.path.unlink()
+        hold.set()
+        answers = [_rest(one) for one in (*streamed, waiting)]
+
+        assert server.process.wait(30) == 0
+        assert all(b'"code":"stopping"' in answer.replace(b": ", b":") for answer in answers), answers
+        assert [(one["outcome"], one["status"]) for one in server.outcomes()] == 2 * [("cancelled", 503)]
+        (refused,) = server.doors[0].find(kind="request.refused", limit=5)
+        assert (refused.body["code"], refused.body.get("arm", "")) == ("stopping", "")
 
 
 def _rest(connection: socket.socket) -> bytes:
