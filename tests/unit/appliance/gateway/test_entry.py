@@ -62,7 +62,7 @@ import gc
 from types import SimpleNamespace as Some
 import appliance.gateway.gunicorn_conf as c
 from appliance.gateway.application import Running
-begins = Some(start=lambda: None, end=lambda: None)
+begins = Some(start=lambda: None, stop=lambda: None, end=lambda: None)
 members = dict.fromkeys(Running.__dataclass_fields__) | dict.fromkeys(["batches", "refusals", "watch"], begins)
 c.post_worker_init(Some(sockets=[], wsgi=Some(extensions={"sealift": Running(**members)})))
 print(gc.get_freeze_count() > 10_000, gc.get_threshold()[0])
