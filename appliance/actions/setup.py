@@ -2,11 +2,13 @@
 
 Promises: nothing is changed before the plan was shown and agreed to; every step may be repeated, so a run that was cut
 off is finished by running it again; codes are returned once and written nowhere; a machine whose people are enrolled
-is not set up differently from here, because that is a host change, which two of them approve.
+is not set up differently from here, because that is a host change, which two of them approve. Nobody's name stands for
+the clock but of who was asked beside what it shows: a file of answers was written elsewhere, on another day.
 """
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,7 +60,10 @@ class Installs(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a setup will do: the site file's difference, what the playbook would change, to which disk backups go."""
+    """What a setup will do: the site file's difference, what the playbook would change, to which disk backups go.
+
+    `clock` is what the machine's shows, `clock_missing` what is to be done about it afterwards; empty for nothing.
+    """
 
     config: Config
     site_file: str
@@ -66,6 +71,8 @@ class Plan:
     watching: Watching
     disk: DiskFacts
     steps: tuple[str, ...]
+    clock: str
+    clock_missing: str
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
@@ -75,6 +82,7 @@ class Plan:
             "alerts": self.watching.to_json(),
             "backup_disk": self.disk.to_json(),
             "steps": list(self.steps),
+            "clock": {"shown": self.clock, "missing": self.clock_missing},
         }
 
 
@@ -124,6 +132,7 @@ class Setup:
 
     Args:
         answers: What was answered.
+        is_asked: Whether a person answered at this machine, who saw what its clock shows.
         config: The site file's values that follow from it; `Answers.config` and `watching.decided`.
         watching: Whether alerts will be told.
         disk: The disk of backups.
@@ -135,6 +144,7 @@ class Setup:
     """
 
     answers: Answers
+    is_asked: bool
     config: Config
     watching: Watching
     disk: SecondDisk
@@ -165,6 +175,8 @@ class Setup:
             watching=self.watching,
             disk=disk,
             steps=tuple(step for step in STEPS if step not in left_out),
+            clock=to_text(self.clock.now()),
+            clock_missing="" if self.is_asked else self._unconfirmed(),
         )
 
     def _preview(self) -> InstallFacts:
@@ -305,9 +317,12 @@ class Setup:
         """Record who compared the clock, and the setup; return why the clock is not confirmed, and what helps."""
         ledger = open_ledger(self.config, ACTIONS, spool=True, clock=self.clock)
         try:
-            by, missing = self.answers.time.confirmed_by, ""
+            by, missing = self.answers.time.confirmed_by if self.is_asked else "", ""
             try:
-                clock_action.confirm(self.config, ledger, untrusted_name=by, clock=self.clock)
+                if by:
+                    clock_action.confirm(self.config, ledger, untrusted_name=by, clock=self.clock)
+                else:
+                    missing = self._unconfirmed()
             except (ConflictError, ClockUncertainError) as error:
                 by = ""
                 if clock_action.standing(self.config, clock=self.clock).is_good is not True:  # people may have done it
@@ -328,10 +343,15 @@ class Setup:
         return missing
 
     def _unconfirmed(self) -> str:
-        """Return what is to be done where nobody confirmed the clock."""
-        if clock_action.standing(self.config, clock=self.clock).is_good is not False:
+        """Return what is to be done where nobody confirmed the clock; once people are enrolled, two sign for it."""
+        found = clock_action.standing(self.config, clock=self.clock)
+        if found.is_good is True:
             return ""
-        return "nobody confirmed the clock: docs/operator/clock.md; `sealift clock confirm`"
+        return (
+            f"nobody compared it with another one: it shows {to_text(found.shown)} (UTC); where that is right,"
+            f" `sealift clock confirm --by {shlex.quote(self.answers.time.confirmed_by)}`, before the first person enrols;"
+            " later two people say so: `sealift clock set now` (docs/operator/clock.md)"
+        )
 
 
 def folder_of(config: Config) -> Path:

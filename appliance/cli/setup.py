@@ -57,7 +57,7 @@ def _setup(
         given = _ask_all(own, base, keep=not dry_run)
     config, watch = watching.decided(given, given.config(base), is_asked=answers_file is None)
     with _progress(own) as step:
-        setup = _setup_of(own, given, config, watch, step)
+        setup = _setup_of(own, given, config, watch, step, is_asked=answers_file is None)
         plan = setup.plan()
     if dry_run:
         own.result({"plan": plan.to_json()}, _plan_text(plan))
@@ -68,11 +68,13 @@ def _setup(
         return
     agreed = plan.disk if answers_file is not None else setup_disk.agreed(own, plan.disk)
     with _progress(own) as step:
-        facts = _setup_of(own, given, config, watch, step).run(agreed)
+        facts = _setup_of(own, given, config, watch, step, is_asked=answers_file is None).run(agreed)
     own.result(facts.to_json(), _summary(facts, given, is_chosen=config.at.backup_recipient.exists()))
 
 
-def _setup_of(own: shared.Context, given: Answers, config: Config, watch: Watching, step: actions.Progress) -> Setup:
+def _setup_of(
+    own: shared.Context, given: Answers, config: Config, watch: Watching, step: actions.Progress, *, is_asked: bool
+) -> Setup:
     # What runs from here on has the answers' values, as the site file will have them.
     inner = shared.Context(
         config_path=config.at.config_file, as_json=own.as_json, clock=own.clock, talk=own.talk, _config=config
@@ -90,6 +92,7 @@ def _setup_of(own: shared.Context, given: Answers, config: Config, watch: Watchi
     )
     return Setup(
         answers=given,
+        is_asked=is_asked,
         config=config,
         watching=watch,
         disk=setup_disk.of(config, own.clock, given.backup.disk),
@@ -176,7 +179,8 @@ def _plan_text(plan: Plan) -> str:
         + f"; host: {install.host}"
     )
     lines += [f"    {line}" for line in install.difference.splitlines() if line.startswith(("TASK", "changed:"))]
-    lines += [f"  {line}" for line in (*setup_disk.plan_lines(plan.disk), *plan.watching.lines)]
+    clock = f"stays unconfirmed, since {plan.clock_missing}" if plan.clock_missing else f"{plan.clock} (UTC)"
+    lines += [f"  {line}" for line in (f"clock: {clock}", *setup_disk.plan_lines(plan.disk), *plan.watching.lines)]
     return "\n".join([*lines, f"  steps: {', '.join(plan.steps)}"])
 
 

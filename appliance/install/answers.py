@@ -74,7 +74,7 @@ class NetworkAnswers(_Section):
 
 
 class TimeAnswers(_Section):
-    """Time servers, and who compared the machine's clock with another one."""
+    """Time servers, and who compares the machine's clock with another one: asked beside it; from a file, afterwards."""
 
     confirmed_by: Name
     servers: list[Address] = []

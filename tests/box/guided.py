@@ -176,6 +176,7 @@ def from_a_file(run: Run, codes: dict[str, str]) -> None:
         measured = json.loads((machine.root / _SUMMARY).read_text())["capacity"]
         again = machine.result(*_SETUP, "--answers", "/root/answers.toml")
         run.require("a second setup measures nothing anew", again["capacity"]["at"] == measured["at"])
+        run.require("the clock that a person compared stays confirmed", not again["clock_missing"], again)
         run.require("its codes are new", not set(again["codes"].values()) & set(codes.values()))
         plan = machine.result(*_SETUP, "--answers", "/root/answers.toml", "--dry-run")["plan"]
         run.require("then nothing is left to do", not plan["site_file"] and not plan["install"]["changed"], plan)

@@ -116,6 +116,8 @@ def test_answers_from_a_file_set_a_machine_up_and_the_second_time_change_nothing
     assert first["capacity"]["stage"] == "test"
     assert {"B23", "B24"} == set(first["capacity"]["requirements"])
     assert again["capacity"]["at"] == first["capacity"]["at"]  # measured once
+    assert "`sealift clock confirm --by 'Gina Goods'`" in plan["clock"]["missing"]
+    assert "`sealift clock confirm --by 'Gina Goods'`" in first["clock_missing"]
     assert configuration.load(site.config.at.config_file).service.hostname == "llm.clinic.internal"
     kept = site.config.at.state / "setup/summary.json"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
@@ -137,6 +139,7 @@ def test_questions_lead_to_the_same_place_and_wrong_answers_are_asked_again(site
     assert "two different people are needed" in result.stderr
     assert "Iris Mora" in result.stdout
     assert "notes per hour" in result.stdout
+    assert "not confirmed" not in result.stdout  # who was asked compared the clock
     # A relay was typed, and below a folder nothing is sent to it: said before people agree, and at the end.
     assert "NO ALERTS" in result.stderr
     assert "not sent: mail to 1 by 10.20.0.25" in result.stdout

@@ -1,7 +1,7 @@
 """The plan on a bare machine: check mode looks for accounts that only the playbook makes, and that is no obstacle."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from appliance.install.trial import NONE, Trial, Trials
 from appliance.install.watching import Watching
 from media.clock import FixedClock, SystemClock
 from tests.property.appliance.test_answers import GOOD
+from tests.support import clocks
 from tests.support.installable import places_below, small_release, store_release
 from tests.support.promotion import open_site
 
@@ -41,6 +42,7 @@ def setup_of(root: Path) -> Setup:
     config = config.model_copy(update={"places": config.places.model_copy(update={"root": str(root)})})
     return Setup(
         answers=given,
+        is_asked=True,
         config=config,
         watching=Watching(is_on=False, why="the release does not carry prometheus", fix="build another"),
         disk=SecondDisk(config=config, clock=SystemClock(), devices=None),
@@ -115,6 +117,36 @@ def test_who_compared_the_clock_is_in_the_ledger(tmp_path: Path, monkeypatch: py
     assert confirmed.body["by"] == "Gina Goods"
     (done,) = ledger.find(kind="install.setup")
     assert done.body["clock"]["confirmed_by"] == "Gina Goods"
+
+
+def test_nobody_answers_for_the_clock_by_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenario: the file was written elsewhere, a year before; the machine's clock is ten years off."""
+    setup = replace(setup_of(tmp_path), is_asked=False, clock=FixedClock(datetime(2036, 1, 1, tzinfo=UTC)))
+    ledger = recorded_in(setup, monkeypatch)
+    monkeypatch.setattr("appliance.actions.clock.has_people", lambda *_: False)
+    command = "`sealift clock confirm --by 'Gina Goods'`, before the first person enrols"
+
+    plan = setup.plan()
+    facts = replace(facts_of(setup), clock_missing=setup._record(facts_of(setup)))
+
+    assert not ledger.find(kind="clock.confirmed")
+    (done,) = ledger.find(kind="install.setup")
+    assert done.body["clock"] == {"shown": "2036-01-01T00:00:00Z", "confirmed_by": ""}
+    assert command in plan.to_json()["clock"]["missing"]
+    for text in (setup_command._plan_text(plan), setup_command._summary(facts, setup.answers, is_chosen=False)):
+        assert "it shows 2036-01-01T00:00:00Z (UTC)" in text
+        assert command in text
+
+
+def test_a_clock_that_was_confirmed_before_is_not_asked_for_by_a_file(tmp_path: Path) -> None:
+    box = clocks.machine(tmp_path, confirmed=True)
+    setup = replace(setup_of(tmp_path), is_asked=False, clock=box.clock)
+
+    assert setup._unconfirmed() == ""
+    assert setup.plan().clock_missing == ""
+
+    box.jump(timedelta(days=4000))
+    assert "nobody compared it" in setup._unconfirmed()
 
 
 @pytest.mark.parametrize(
