@@ -349,8 +349,8 @@ class Setup:
             return ""
         return (
             f"nobody compared it with another one: it shows {to_text(found.shown)} (UTC); where that is right,"
-            f" `sealift clock confirm --by {shlex.quote(self.answers.time.confirmed_by)}`, before the first person enrols;"
-            " later two people say so: `sealift clock set now` (docs/operator/clock.md)"
+            f" `sealift clock confirm --by {shlex.quote(self.answers.time.confirmed_by)}`, before the first person"
+            " enrols; later two people say so: `sealift clock set now` (docs/operator/clock.md)"
         )
 
 

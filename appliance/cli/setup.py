@@ -130,6 +130,8 @@ def _ask_all(own: shared.Context, base: Config | None, *, keep: bool) -> Answers
         for prompt in question.prompts:
             if prompt.key == "time.confirmed_by":
                 own.say(f"  this machine says {to_text(own.clock.now())} (UTC); it cannot be before {to_text(BUILT)}")
+            if prompt.key == setup_disk.FOLDER:
+                setup_disk.propose(own, values, base)
             if prompt.key == setup_disk.KEY:
                 setup_disk.ask(own, prompt, values, base)
             elif prompt.applies(values):

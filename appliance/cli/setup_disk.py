@@ -4,18 +4,20 @@ from collections.abc import Sequence
 
 import typer
 
+from appliance.actions import setup
 from appliance.actions.backups.offered import Devices, Offered
 from appliance.actions.backups.seconddisk import DiskFacts, SecondDisk, State
 from appliance.cli import context as shared
 from appliance.cli.backup_disk import is_typed, line_of, text_of
-from appliance.config import Config
+from appliance.config import SMALLEST_PROFILE, Config
 from appliance.errors import ConflictError
 from appliance.install import questions
 from appliance.install.questions import Prompt, Values
 from media.clock import Clock
 from media.errors import SealiftError, UsageError
 
-KEY = "backup.disk"
+FOLDER, KEY = "backup.folder", "backup.disk"
+PLACE = "/media/sealift-backup"
 _LATER, _AGAIN = "later", "again"
 _RECIPIENT = "  `sealift backup recipient` has said who can open backups: until then the timer makes none"
 
@@ -29,12 +31,35 @@ def _devices(config: Config) -> Devices | None:
     return Devices() if config.places.root == "/" else None
 
 
+def propose(own: shared.Context, values: Values, base: Config | None) -> None:
+    """Answer where backups go for whom nobody has asked yet: on a USB disk that is here, at the smallest sites.
+
+    Whoever chose none before, or was set up without, keeps none.
+    """
+    if questions.get(values, FOLDER) is not None:
+        return
+    is_set_up = base is not None and (base.at.state / setup.FOLDER / setup.SUMMARY).exists()
+    is_small = questions.get(values, "profile") == SMALLEST_PROFILE
+    questions.put(values, FOLDER, PLACE if is_small and not is_set_up and _is_any(own, base) else "")
+
+
+def _is_any(own: shared.Context, base: Config | None) -> bool:
+    """Tell whether a disk is here that could be prepared for backups, or was."""
+    second = of(_going_to(base, PLACE), own.clock, "")
+    try:
+        return not second.unneeded() and any(one.refusal is None for one in second.offers())
+    except SealiftError:
+        return False
+
+
+def _going_to(base: Config | None, folder: str) -> Config:
+    site = base or Config(site="x")
+    return site.model_copy(update={"backup": site.backup.model_copy(update={"folder": folder})})
+
+
 def ask(own: shared.Context, prompt: Prompt, values: Values, base: Config | None) -> None:
     """Show the disks of this machine and let a person choose one, or say later; where none is needed, ask nothing."""
-    site = base or Config(site="x")
-    folder = questions.get(values, "backup.folder")
-    site = site.model_copy(update={"backup": site.backup.model_copy(update={"folder": folder})})
-    second = of(site, own.clock, "")
+    second = of(_going_to(base, questions.get(values, FOLDER)), own.clock, "")
     before = questions.get(values, KEY) or ""
     prompt.leave_out(values)
     if not prompt.applies(values):

@@ -233,7 +233,7 @@ def starting_values(base: Config | None, earlier: Mapping[str, Any] | None = Non
         "tls": {"authority": config.tls.authority},
         "time": {"servers": list(config.time.servers)},
         "people": {"names": []},
-        "backup": {"folder": config.backup.folder},
+        "backup": {"folder": config.backup.folder} if config.backup.folder else {},  # else it may be proposed
         "alerts": config.alerts.model_dump(),
     }
     for name, section in (earlier or {}).items():
