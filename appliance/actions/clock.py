@@ -15,8 +15,12 @@ from appliance.actions.ways import Way
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, ClockUncertainError, ConflictError
+from appliance.promote.approvals import LEAST_PEOPLE
+from appliance.promote.classes import OPENPGP, PKCS11
 from appliance.promote.client import PromoterClient
 from appliance.promote.clockchange import ClockRequest, require_possible
+from appliance.promote.folder import PromoterFolder
+from appliance.promote.people import APPROVER, SitePerson
 from appliance.timekeeping import record
 from appliance.timekeeping.believed import BelievedClock
 from appliance.timekeeping.judging import is_plausible
@@ -124,6 +128,31 @@ def finding(config: Config, *, clock: Clock, rtc: Path = _RTC) -> Finding:
         text="; ".join(parts),
         why="the order of records, stale dates, certificates and one-time codes depend on it",
         fix="see `sealift clock show`; two people put it right with `sealift clock set`",
+    )
+
+
+def correctors(config: Config) -> Finding | None:
+    """Return whether as many people as it takes could put a wrong clock right; None while nobody is enrolled.
+
+    One-time codes need the clock itself, and a security key the page: neither approves a correction.
+    """
+    people: tuple[SitePerson, ...] = ()
+    with suppress(SealiftError, OSError):  # who may not look there is told nothing
+        people = tuple(one for one in PromoterFolder(config.at.promoter).people().active if APPROVER in one.roles)
+    if not people:
+        return None
+    counting = {OPENPGP, PKCS11}.intersection(config.policy.classes)
+    able = [one.name for one in people if any(held.approves_by in counting for held in one.present)]
+    demanded = max(config.policy.approvals, LEAST_PEOPLE)
+    named = f"{len(able)} who could put it right, {demanded} are needed: {', '.join(able) or 'nobody'}"
+    classes = "" if counting else "name openpgp or pkcs11 in policy.classes; "
+    return Finding(
+        name="clock people",
+        is_good=True if len(able) >= demanded else None,
+        text=named if len(able) >= demanded else f"{named}; one-time codes and security keys cannot",
+        why="when its battery dies the clock is put right by signatures of two people's keys",
+        fix=f"before that, {classes}reset people one after another, who then enrol an OpenPGP key or one on a token,"
+        " too, which counts a day later: `sealift people reset`, docs/operator/clock.md",
     )
 
 

@@ -139,6 +139,8 @@ def _memory(config: Config) -> Iterator[Finding]:
 
 def _clock(config: Config, clock: Clock) -> Iterator[Finding]:
     yield clock_action.finding(config, clock=clock)
+    if people := clock_action.correctors(config):
+        yield people
 
 
 def _fit(config: Config, machine: Machine) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Engine
 
 from appliance.actions import alerting, capacity, disk_encryption, keys
+from appliance.actions import clock as clock_action
 from appliance.actions.doctor import doctor
 from appliance.actions.findings import Finding
 from appliance.actions.status import Status, status
@@ -248,7 +249,11 @@ def _access(here: Surroundings) -> tuple[bool, str]:
     people = PromoterFolder(here.config.at.promoter).people().active
     made = [one for one in keys.list_keys(here.state) if one.revoked_at is None]
     names = ", ".join(person.name for person in people) or "nobody"
-    return len(people) >= here.config.policy.approvals and bool(made), f"{names}; {len(made)} keys in force"
+    text = f"{names}; {len(made)} keys in force"
+    clock = clock_action.correctors(here.config)
+    if clock and clock.is_good is not True:  # no item of either list, and too late to be read when the battery is dead
+        text += f"; the clock: {clock.text}; {clock.fix}"
+    return len(people) >= here.config.policy.approvals and bool(made), text
 
 
 def _identifiers(here: Surroundings) -> tuple[bool, str]:

@@ -6,9 +6,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from appliance.actions import clock as action
-from appliance.actions import clocksetter
+from appliance.actions import clocksetter, doctor
 from appliance.actions.believing import floor
 from appliance.errors import (
     ApprovalRefusedError,
@@ -18,6 +20,7 @@ from appliance.errors import (
     UnknownPersonError,
 )
 from appliance.promote.clockchange import TYPE, VALID_SECONDS, ClockRequest, ClockStatement, require_clock_approved
+from appliance.promote.credentials import Credential
 from appliance.timekeeping import record
 from appliance.timekeeping.record import Verdict
 from appliance.verify.freshness import BUILT
@@ -59,6 +62,36 @@ def setter(box: Machine) -> Callable[[datetime], None]:
 
 def apply(box: Machine, request: ClockRequest) -> None:
     clocksetter.carry_out(box.config, box.site.ledger, request.statement.sha256, clock=box.clock, setter=setter(box))
+
+
+def test_it_is_said_beforehand_when_nobody_could_put_the_clock_right(box: Machine) -> None:
+    """Scenario: three people with keys; two go on with one-time codes alone; then only codes count at the site."""
+    many = action.correctors(box.config)
+    people = box.site.folder.people()
+    for person in signatories()[1:3]:
+        own = Ed25519PrivateKey.generate().public_key()
+        sealed = own.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        people = people.with_credentials(person.id, [Credential.of("password-totp", sealed)], people.sequence + 1)
+    box.site.folder.save_people(people)
+
+    few = action.correctors(box.config)
+    codes = box.config.policy.model_copy(update={"classes": ["password-totp"]})
+    none = action.correctors(box.config.model_copy(update={"policy": codes}))
+
+    assert many is not None
+    assert (many.is_good, many.text.partition(": ")[0]) == (True, "3 who could put it right, 2 are needed")
+    assert few is not None
+    assert few in doctor._clock(box.config, box.clock)
+    assert few.is_good is None
+    assert few.text.startswith("1 who could put it right, 2 are needed: Ana Petrova; ")
+    assert "`sealift people reset`" in few.fix
+    assert none is not None
+    assert "2 are needed: nobody" in none.text
+    assert "policy.classes" in none.fix
+
+
+def test_while_nobody_is_enrolled_nothing_is_said_of_who_corrects_the_clock(tmp_path: Path) -> None:
+    assert action.correctors(machine(tmp_path).config) is None
 
 
 @pytest.mark.parametrize("wrong", [EPOCH, TODAY + FIFTY_YEARS], ids=["1970", "in fifty years"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pypdf import PdfReader
 
-from appliance.actions import capacity, disk_encryption, doctor_machine, doctor_services, keys, readiness
+from appliance.actions import capacity, clock, disk_encryption, doctor_machine, doctor_services, keys, readiness
 from appliance.actions.doctor import doctor
 from appliance.actions.findings import Finding
 from appliance.actions.promote import promote
@@ -102,6 +102,18 @@ def test_a_capacity_that_was_measured_on_another_machine_does_not_count(
     assert "not measured on this machine: the newest figure is of one with 32 cores and 64 GiB" in other.found
     assert "`sealift capacity`" in other.found
     assert (own.verdict, "about 120 notes per hour" in own.found) == (HELD, True)
+
+
+@pytest.mark.parametrize("is_good", [True, None])
+def test_it_says_before_the_battery_dies_that_nobody_could_put_the_clock_right(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch, *, is_good: bool | None
+) -> None:
+    few = Finding(name="clock people", is_good=is_good, text="0 who could", fix="`sealift people reset`")
+    monkeypatch.setattr(clock, "correctors", lambda _: few)
+
+    [access] = [item for item in report(floor).items if item.id == "M22.4"]
+
+    assert ("the clock: 0 who could; `sealift people reset`" in access.found) is (is_good is None)
 
 
 @pytest.mark.parametrize("is_good", [True, None])
