@@ -29,6 +29,7 @@ from appliance.actions import (
 from appliance.actions.backups import making
 from appliance.actions.backups.standing import standing as backups
 from appliance.actions.recorded import RECEIVED
+from appliance.actions.reports import overdue as reports
 from appliance.actions.retention import overdue
 from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.spool import REJECTED, Spool
@@ -81,6 +82,8 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sealift_ledger_reserve_wanted_bytes": ("How much should be kept", ()),
     "sealift_retention_age_seconds": ("Since what is due was last destroyed, or since the ledger began", ()),
     "sealift_retention_limit_seconds": ("How long ago that may be", ()),
+    "sealift_report_waiting_seconds": ("Since the newest quarter ended that has no report; 0 where it has one", ()),
+    "sealift_report_limit_seconds": ("How long a quarter may have none", ()),
     "sealift_emergency_access": ("Emergency access that runs now", ()),
     "sealift_review_waiting_seconds": (
         "Since the oldest deed of one person that nobody else looked at; 0 for none",
@@ -144,6 +147,7 @@ def observed(config: Config, *, ledger: Ledger, supervisor: Supervisor | None, c
         "ledger": lambda: _ledger(ledger),
         "reserve": lambda: _reserve(config),
         "retention": lambda: _retention(config, ledger, clock),
+        "report": lambda: _report(ledger, BelievedClock(config.at, clock)),
         "reviews": lambda: _reviews(config, ledger, clock),
         "collector": lambda: _collector(config, clock),
         "census": lambda: _census(config, ledger),
@@ -235,6 +239,11 @@ def _reserve(config: Config) -> Iterator[Sample]:
 def _retention(config: Config, ledger: Ledger, clock: Clock) -> Iterator[Sample]:
     yield _sample("sealift_retention_age_seconds", overdue.age_seconds(ledger, BelievedClock(config.at, clock)))
     yield _sample("sealift_retention_limit_seconds", overdue.LIMIT_SECONDS)
+
+
+def _report(ledger: Ledger, clock: Clock) -> Iterator[Sample]:
+    yield _sample("sealift_report_waiting_seconds", reports.waiting_seconds(ledger, clock))
+    yield _sample("sealift_report_limit_seconds", reports.LIMIT_SECONDS)
 
 
 def _reviews(config: Config, ledger: Ledger, clock: Clock) -> Iterator[Sample]:

@@ -159,6 +159,7 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         {"sealift_retention_age_seconds": 101, "sealift_retention_limit_seconds": 100},
         {"sealift_retention_age_seconds": 100, "sealift_retention_limit_seconds": 100},
     ),
+    "ReportOverdue": (limited("report_waiting", 101, 100), limited("report_waiting", 100, 100)),
     "SamplesDropped": (
         {'sealift_review_samples_total{result="dropped-busy"}': f"0x{_MINUTES - 30} 1x30"},
         {'sealift_review_samples_total{result="kept"}': f"0+4x{_MINUTES}"},

@@ -64,7 +64,9 @@ def keep(
     period = last_quarter(clock.now()) if is_due else quarter(require_quarter(untrusted_name))
     with _alone(folder):
         if is_due and any(
-            one.name == period.name and len(one.files) == len(making.SUFFIXES) for one in all_kept(folder, ledger)
+            # One that was made before the quarter's end lacks what came after.
+            one.name == period.name and one.at >= period.until and len(one.files) == len(making.SUFFIXES)
+            for one in all_kept(folder, ledger)
         ):
             return None
         made = making.made(count(period))

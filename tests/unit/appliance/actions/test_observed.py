@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from appliance.actions import census, censusnodes
 from appliance.actions.censusnodes import Word
 from appliance.actions.observed import FACTS, observed
+from appliance.actions.reports import overdue as reports
 from appliance.audit.facts import TreeHead
 from appliance.audit.leaf import Leaf
 from appliance.audit.memory import MemoryLedger
@@ -178,6 +179,33 @@ def test_the_certificates_end_is_told_where_there_is_one(tmp_path: Path, ledger:
 
     assert numbers(site(tmp_path, tls=True), ledger)["certificate_left_seconds",] == 9 * 86400
     assert ("certificate_left_seconds",) not in numbers(site(tmp_path), ledger)
+
+
+def test_a_quarter_without_a_report_is_seen_from_its_end_on() -> None:
+    """Scenario: the box began in summer; somebody made a report of the quarter before its end."""
+    began = MemoryLedger(clock := FixedClock(at=datetime(2026, 8, 1, tzinfo=UTC)))
+    began.append("release.received", bodies()["release.received"])
+    clock.at = datetime(2026, 9, 20, tzinfo=UTC)
+    began.append("evidence.reported", {"name": "2026Q3"})
+    ended = datetime(2026, 10, 1, tzinfo=UTC)
+
+    waits = reports.waiting_seconds(began, CLOCK)
+    clock.at = NOW
+    began.append("evidence.reported", {"name": "2026Q2"})
+    still = reports.waiting_seconds(began, CLOCK)
+    began.append("evidence.reported", {"name": "2026Q3"})
+
+    assert (waits, still) == ((NOW - ended).total_seconds(),) * 2
+    assert waits > reports.LIMIT_SECONDS
+    assert reports.waiting_seconds(began, CLOCK) == 0
+
+
+def test_a_box_that_began_after_the_quarter_s_end_owes_no_report(tmp_path: Path, ledger: MemoryLedger) -> None:
+    ledger.append("release.received", bodies()["release.received"])
+
+    found = numbers(site(tmp_path), ledger)
+
+    assert (found["report_waiting_seconds",], found["report_limit_seconds",]) == (0, 7 * 86400)
 
 
 def test_where_nobody_ever_drilled_the_age_is_that_of_the_first_backup(tmp_path: Path) -> None:

@@ -81,6 +81,21 @@ def test_what_is_due_is_made_once_and_again_when_a_file_is_missing(
     assert len(ledger.find(making.REPORTED)) == 2
 
 
+def test_a_report_from_before_the_quarter_s_end_is_not_the_one_that_is_due(
+    tmp_path: Path, ledger: MemoryLedger, count: Count, clock: FixedClock
+) -> None:
+    shelf.keep(tmp_path, ledger, "2026Q4", count, clock=clock)
+    clock.at = datetime(2027, 1, 2, 4, 0, tzinfo=UTC)
+
+    made = shelf.keep(tmp_path, ledger, shelf.DUE, count, clock=clock)
+
+    assert made is not None
+    assert (made.name, shelf.keep(tmp_path, ledger, shelf.DUE, count, clock=clock)) == ("2026Q4", None)
+    page = shelf.read(tmp_path, ledger, "2026Q4", ".html")
+    assert page is not None
+    assert b"NOT OVER YET" not in page
+
+
 def test_the_newest_record_of_a_quarter_decides(
     tmp_path: Path, ledger: MemoryLedger, count: Count, clock: FixedClock
 ) -> None:
