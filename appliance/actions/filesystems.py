@@ -1,18 +1,27 @@
-"""File systems of a box that can run full: what lies on each, what is free there, and what should be."""
+"""File systems of a box that can run full: what lies on each, what is free there, and what should be.
+
+Where the ledger has one of its own nobody else may look there, so its process is asked.
+"""
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from appliance.actions.backups import shelf
+from appliance.audit import room
+from appliance.audit.rights import OPERATOR
 from appliance.config import Config
+from media.errors import SealiftError
 
+LEDGER: Final = "ledger"
 _GIB: Final = 2**30
 _MIB: Final = 2**20
 _LEAST: Final = {"state": 4 * _GIB, "releases": 4 * _GIB, "system": _GIB, "backup": 64 * _MIB}
 _PART_OF_LEAST: Final = 16
+_PART_OF_LEDGER: Final = 5
 _SYSTEM: Final = Path("/")
 
 
@@ -21,7 +30,7 @@ class FileSystem:
     """One of them.
 
     Attributes:
-        place: What lies on it: `state`, `releases`, `system` (everything else of the machine) or `backup`.
+        place: What lies on it: `state`, `releases`, `system` (everything else of the machine), `backup` or `ledger`.
         free: Bytes that may still be written.
         least: Bytes that should be free.
     """
@@ -66,11 +75,17 @@ def places(config: Config, device_of: Callable[[Path], int] = _device) -> dict[s
 
 
 def file_systems(config: Config, device_of: Callable[[Path], int] = _device) -> tuple[FileSystem, ...]:
-    """Look at each; arguments as for `places`."""
-    return tuple(
+    """Look at each, and ask for the ledger's where it has its own; arguments as for `places`."""
+    found = [
         FileSystem(place=place, free=shutil.disk_usage(path).free, least=_least(config, place, path))
         for place, path in places(config, device_of).items()
-    )
+    ]
+    with suppress(SealiftError, OSError):  # that the ledger is away is another finding
+        told = room.asked(config.at.socket(OPERATOR))
+        if told is not None and told.apart:
+            least = min(_LEAST["state"], told.size // _PART_OF_LEDGER)
+            found.append(FileSystem(place=LEDGER, free=told.free, least=least))
+    return tuple(found)
 
 
 def _least(config: Config, place: str, path: Path) -> int:

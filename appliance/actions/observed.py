@@ -232,8 +232,8 @@ def _ledger(ledger: Ledger) -> Iterator[Sample]:
 
 
 def _reserve(config: Config) -> Iterator[Sample]:
-    for name, value in ledger_room.numbers(config):
-        yield _sample(name, value)
+    for name, value, labels in ledger_room.numbers(config):
+        yield _sample(name, value, **labels)
 
 
 def _retention(config: Config, ledger: Ledger, clock: Clock) -> Iterator[Sample]:

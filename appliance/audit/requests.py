@@ -6,7 +6,7 @@
     head -> {origin, size, root}     checkpoint -> {note}     vkey -> {vkey}
     inclusion{sequence, size?} -> {sequence, size, root, hashes, note}
     consistency{old, new} -> {old, new, old_root, new_root, hashes}
-    room -> {closing, wanted, held, free}, or {} where the records lie on a database server
+    room -> {closing, wanted, held, free, size, apart}, or {} where the records lie on a database server
     introduce, introduced{introduction}: see `introductions`
 
 Answers to leaves and find stop after a few megabytes or a thousand leaves; `more` says that a client should ask on

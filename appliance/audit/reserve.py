@@ -78,6 +78,21 @@ class Reserve:
         except OSError:
             return 0
 
+    def size(self) -> int:
+        """Return how many bytes of the disk this user and all others may have together; 0 where nobody can tell."""
+        try:
+            usage = shutil.disk_usage(existing(self._folder))
+        except OSError:
+            return 0
+        return usage.used + usage.free
+
+    def is_apart(self) -> bool:
+        """Tell whether the folder is a file system of its own, into which nobody else here can look."""
+        try:
+            return self._folder.stat().st_dev != self._folder.parent.stat().st_dev
+        except OSError:
+            return False
+
     def give(self) -> int:
         """Give one slice back to the disk; return the bytes, 0 when none is left."""
         held = self.held()

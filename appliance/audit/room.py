@@ -12,7 +12,7 @@ thread, the writer's, calls everything but `standing`.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -44,12 +44,17 @@ _FLOORS: Final = ((_TO_THE_LAST, Fraction(0)), (_HELPING, Fraction(1, 8)), (_REF
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How it stands with the ledger's disk, in bytes: what is kept, what should be, and what is free besides."""
+    """How it stands with the ledger's disk, in bytes: what is kept, what should be, and what is free besides.
+
+    `size` is that of the disk, and `apart` whether it is the ledger's own; a ledger of a release before says neither.
+    """
 
     closing: bool
     wanted: int
     held: int
     free: int
+    size: int = 0
+    apart: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers and records."""
@@ -87,7 +92,14 @@ class Room:
     def standing(self) -> Standing:
         """Return how it stands; any thread may ask."""
         reserve = self._reserve
-        return Standing(closing=self._closing, wanted=reserve.wanted, held=reserve.held(), free=reserve.free())
+        return Standing(
+            closing=self._closing,
+            wanted=reserve.wanted,
+            held=reserve.held(),
+            free=reserve.free(),
+            size=reserve.size(),
+            apart=reserve.is_apart(),
+        )
 
     def prepare(self) -> bool:
         """Make room to open the ledger on a disk that is full, out of the reserve; return whether there is enough."""
@@ -153,12 +165,12 @@ def asked(door: Path) -> Standing | None:
         line.close()
     if not untrusted:
         return None
-    numbers = [untrusted.get(name) for name in ("wanted", "held", "free")]
-    if not isinstance(untrusted.get("closing"), bool) or not all(type(one) is int for one in numbers):
+    said = {"size": 0, "apart": False, **untrusted}
+    numbers = [said.get(name) for name in ("wanted", "held", "free", "size")]
+    is_told = all(isinstance(said.get(name), bool) for name in ("closing", "apart"))
+    if not is_told or not all(type(one) is int for one in numbers):
         raise WireError(what="the ledger's room is not what was asked for", why="", fix="use one release on both sides")
-    return Standing(
-        closing=untrusted["closing"], wanted=untrusted["wanted"], held=untrusted["held"], free=untrusted["free"]
-    )
+    return Standing(**{one.name: said[one.name] for one in fields(Standing)})
 
 
 def _may(kind: str, left: Fraction) -> bool:
@@ -169,5 +181,6 @@ def _full(now: Standing) -> LedgerFullError:
     return LedgerFullError(
         what="the ledger's disk is full: nothing new begins",
         why=f"{now.free // _MIB} MiB are free, {now.held // _MIB} of {now.wanted // _MIB} MiB are kept for the ledger",
-        fix="make room on the disk of the state (docs/operator/ledger.md: a full disk); it goes on by itself",
+        fix=f"make room on the disk of the {'ledger' if now.apart else 'state'} (docs/operator/ledger.md: a full disk);"
+        " it goes on by itself",
     )

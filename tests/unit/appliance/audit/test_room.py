@@ -1,6 +1,7 @@
 """Which records are written as the disk fills, when the reserve is given and taken back, and that turns are told."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,16 @@ class SmallDisk(Reserve):
 
     def free(self) -> int:
         return max(self._disk - self.used - self.held(), 0)
+
+
+class Silent:
+    """A line to a ledger, whose answers a test gives."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        """To whichever door."""
+
+    def close(self) -> None:
+        """End it."""
 
 
 def entry(kind: str) -> Entry:
@@ -146,3 +157,27 @@ def test_the_service_tells_its_room_through_any_door_and_no_door_tells_none(site
         found = asked(site.places.socket("ledger-metrics"))
     assert found is not None
     assert (found.wanted, found.closing) == (MIB, False)
+    assert (found.size > found.free, found.apart) == (True, False)
+
+
+@pytest.mark.parametrize(("more", "told"), [({}, (0, False)), ({"size": 90, "apart": True}, (90, True))])
+def test_a_ledger_of_a_release_before_says_nothing_of_a_disk_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], told: tuple[int, bool]
+) -> None:
+    def call(_: object, do: str) -> dict[str, Any]:
+        return {"closing": False, "wanted": 4, "held": 3, "free": 9, **more} if do == "room" else {}
+
+    monkeypatch.setattr("appliance.audit.room.Line", type("Told", (Silent,), {"call": call}))
+
+    found = asked(tmp_path)
+
+    assert found is not None
+    assert (found.held, found.size, found.apart) == (3, *told)
+
+
+def test_a_folder_that_is_a_file_system_of_its_own_is_told_from_others(tmp_path: Path) -> None:
+    (tmp_path / "ledger").mkdir()
+
+    assert Reserve(Path("/proc"), MIB).is_apart()
+    assert not Reserve(tmp_path / "ledger", MIB).is_apart()
+    assert not Reserve(tmp_path / "none", MIB).is_apart()
