@@ -57,6 +57,7 @@ _PLAYBOOK_SECONDS: Final = 1800
 # makes a plan may write to none. Whether a unit is enabled is read from the files: asked, a busy systemd may not answer
 # in time, and what people approved a moment ago would come out differently.
 _READING: Final = {"ANSIBLE_UNSAFE_WRITES": "1", "SYSTEMD_OFFLINE": "1"}
+_LOG_BYTES: Final = 2 * 2**20
 _UNIT_SUFFIXES: Final = (".service", ".socket", ".target", ".timer")
 
 
@@ -186,10 +187,13 @@ def ansible_of(config: Config) -> Path:
 
 
 def keep_log(config: Config, text: str) -> None:
-    """Append Ansible's account to the install log, for root alone."""
+    """Append Ansible's account to the install log, for root alone; one that is long becomes the log of before."""
     logs = config.at.state / "logs"
     logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with os.fdopen(os.open(logs / "install.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w") as stream:
+    log = logs / "install.log"
+    if log.exists() and log.stat().st_size > _LOG_BYTES:
+        log.replace(logs / "install.log.1")
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w") as stream:
         stream.write(text + "\n")
 
 

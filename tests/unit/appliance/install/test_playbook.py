@@ -206,6 +206,19 @@ def test_the_account_is_kept_for_root_alone(play: Play, tmp_path: Path) -> None:
     assert log.stat().st_mode & 0o777 == 0o600
 
 
+def test_the_log_is_bounded_and_the_one_of_before_is_kept(play: Play, tmp_path: Path) -> None:
+    logs = tmp_path / "var/lib/sealift/logs"
+    for text in ("first", "second", "third"):
+        playbook.keep_log(play.config, text * 2**19)
+
+    assert sorted(path.name for path in logs.iterdir()) == ["install.log", "install.log.1"]
+    assert (logs / "install.log.1").read_text().startswith("second")
+    playbook.keep_log(play.config, "last")
+    assert (logs / "install.log").read_text() == "last\n"
+    assert (logs / "install.log.1").read_text().startswith("third")
+    assert {path.stat().st_mode & 0o777 for path in logs.iterdir()} == {0o600}
+
+
 def test_packages_that_engines_take_from_the_machine_are_demanded_beside_those_of_every_box(play: Play) -> None:
     usual = play.variables()["sealift_packages"]
 
