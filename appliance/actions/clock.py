@@ -151,8 +151,8 @@ def correctors(config: Config) -> Finding | None:
         is_good=True if len(able) >= demanded else None,
         text=named if len(able) >= demanded else f"{named}; one-time codes and security keys cannot",
         why="when its battery dies the clock is put right by signatures of two people's keys",
-        fix=f"before that, {classes}reset people one after another, who then enrol an OpenPGP key or one on a token,"
-        " too, which counts a day later: `sealift people reset`, docs/operator/clock.md",
+        fix=f"before its battery dies, {classes}reset people one after another, who then enrol an OpenPGP key or one"
+        " on a token, too, which counts a day later: `sealift people reset`, docs/operator/clock.md",
     )
 
 
