@@ -70,6 +70,8 @@ class LimitsSection(Section):
     key_concurrent_requests: int = Field(default=0, ge=0, le=1024)
     queue_length: int = Field(default=64, ge=0, le=1024)
     queue_seconds: int = Field(default=30, ge=0, le=600)
+    urgent_percent: int = Field(default=100, ge=1, le=100)
+    interactive_percent: int = Field(default=100, ge=1, le=100)
     batch_percent: int = Field(default=50, ge=1, le=100)
     batch_days: int = Field(default=7, ge=1, le=30)
     tokens_per_minute: int = Field(default=0, ge=0)
@@ -78,6 +80,13 @@ class LimitsSection(Section):
     test_requests_per_minute: int = Field(default=120, ge=1)
     test_concurrent_requests: int = Field(default=4, ge=1, le=64)
     models: dict[Annotated[str, Field(min_length=1, max_length=100)], ModelLimitsSection] = {}
+
+    @model_validator(mode="after")
+    def _leaves_no_place_unused(self) -> "LimitsSection":
+        if self.urgent_percent + self.interactive_percent + self.batch_percent < 100:
+            message = "urgent_percent, interactive_percent and batch_percent are below 100 together: places stay unused"
+            raise ValueError(message)
+        return self
 
     def of(self, model: str) -> "LimitsSection":
         """Return the limits of one model, by its own name."""

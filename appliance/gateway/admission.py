@@ -257,7 +257,13 @@ class Admission:
 
 def bounds_of(limits: LimitsSection) -> Bounds:
     """Return the bounds that the site file names."""
-    return Bounds(places=limits.concurrent_requests, waiting=limits.queue_length, batch_percent=limits.batch_percent)
+    return Bounds(
+        places=limits.concurrent_requests,
+        waiting=limits.queue_length,
+        urgent_percent=limits.urgent_percent,
+        interactive_percent=limits.interactive_percent,
+        batch_percent=limits.batch_percent,
+    )
 
 
 def wish_of(environ: Mapping[str, Any], *, tier: str, limits: LimitsSection) -> Wish:

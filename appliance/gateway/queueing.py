@@ -51,22 +51,30 @@ class Bounds:
     Attributes:
         places: Requests that run at once.
         waiting: Requests that wait; 0 means that nobody waits.
-        batch_percent: The part of both that the class batch may have.
+        urgent_percent: The part of both that the class urgent may have.
+        interactive_percent: Likewise of the class interactive.
+        batch_percent: Likewise of the class batch.
     """
 
     places: int
     waiting: int
+    urgent_percent: int = 100
+    interactive_percent: int = 100
     batch_percent: int = 50
 
     def ceiling(self, priority: Priority) -> int:
         """Return how many of a class may run at once; at least one."""
-        return max(self.places * self.batch_percent // 100, 1) if priority is Priority.BATCH else self.places
+        return max(self.places * self._percent(priority) // 100, 1)
 
     def room(self, priority: Priority) -> int:
         """Return how many of a class may wait; the last eighth is for urgent requests only."""
-        if priority is Priority.BATCH:
-            return self.waiting * self.batch_percent // 100
-        return self.waiting if priority is Priority.URGENT else self.waiting - self.waiting // 8
+        part = self.waiting * self._percent(priority) // 100
+        return part if priority is Priority.URGENT else min(part, self.waiting - self.waiting // 8)
+
+    def _percent(self, priority: Priority) -> int:
+        if priority is Priority.URGENT:
+            return self.urgent_percent
+        return self.interactive_percent if priority is Priority.INTERACTIVE else self.batch_percent
 
     @property
     def of_line(self) -> int:

@@ -5,7 +5,7 @@ from contextlib import suppress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from appliance.gateway.queueing import (
     HANDICAP_SECONDS,
@@ -20,6 +20,7 @@ from appliance.gateway.queueing import (
 )
 
 _priorities = st.sampled_from(list(Priority))
+_parts = st.sampled_from([34, 67, 100])
 _lines = st.sampled_from(["", "", "1", "2"])
 _kinds = st.sampled_from(["chat", "embeddings"])
 _bounds = st.builds(
@@ -69,6 +70,11 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         self.now, self.names = 1000.0, 0
         self.queue = Queue(Bounds(places=3, waiting=8), Pace())
+
+    @initialize(urgent=_parts, interactive=_parts, batch=_parts)
+    def begin(self, urgent: int, interactive: int, batch: int) -> None:
+        parts = {"urgent_percent": urgent, "interactive_percent": interactive, "batch_percent": batch}
+        self.queue = Queue(Bounds(places=3, waiting=8, **parts), Pace())
 
     @rule(
         priority=_priorities,
@@ -224,6 +230,22 @@ def test_batch_of_one_model_is_not_before_urgent_requests_of_another(bounds: Bou
     queue.leave("0", 3.0, answered=True)
     assert queue.is_running("101")
     assert not queue.is_running("100")
+
+
+@given(places=st.integers(1, 20), part=st.integers(1, 100), priority=_priorities)
+def test_each_class_has_its_part_of_the_places_and_leaves_the_others_to_those_behind_it(
+    places: int, part: int, priority: Priority
+) -> None:
+    parts = {f"{each}_percent": part if each is priority else 100 for each in Priority}
+    queue, other = Queue(Bounds(places=places, waiting=400, **parts), Pace()), min(set(Priority) - {priority})
+    for number in range(2 * places):
+        with suppress(FullError):
+            queue.enter(_ticket(number, priority, 0.0), 0.0)
+    most = max(places * part // 100, 1)
+    assert len(queue.running) == most
+    passes = [queue.enter(_ticket(1000 + number, other, 1.0), 1.0) for number in range(places - most)]
+    assert passes == [0] * (places - most)
+    assert sum(one.priority is priority for one in queue.running) == most
 
 
 @given(arrivals=st.lists(st.tuples(_priorities, st.floats(0, 60)), min_size=1, max_size=10))

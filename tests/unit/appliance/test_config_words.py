@@ -37,6 +37,10 @@ def test_every_wrong_key_is_named_at_once_the_first_with_what_is_expected() -> N
             b'site = "s"\n[network]\nclients = ["10.0.0.1/8"]\n',
             "network.clients.0: 10.0.0.1/8 is an address and not a network, e.g. 10.0.0.0/8",
         ),
+        (
+            b'site = "s"\n[limits]\nurgent_percent = 20\ninteractive_percent = 20\n',
+            "limits: urgent_percent, interactive_percent and batch_percent are below 100 together: places stay unused",
+        ),
         (b"", "site: it must be given"),
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 
 from appliance.config import LimitsSection
 from appliance.errors import StoreDamagedError
-from appliance.gateway.admission import Admission, Desk, MemoryDesk, Place, Wish, wish_of
+from appliance.gateway.admission import Admission, Desk, MemoryDesk, Place, Wish, bounds_of, wish_of
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.problems import Problem
 from appliance.gateway.queueing import MOST_KINDS, Bounds, Priority
@@ -434,3 +434,18 @@ def test_headers_that_ask_for_what_there_is_not_are_refused(headers: dict[str, s
     with pytest.raises(Problem) as refused:
         wish_of(headers, tier="standard", limits=LimitsSection())
     assert refused.value.status == status
+
+
+def test_the_sites_parts_of_each_class_are_the_queues() -> None:
+    parts = {Priority.URGENT: 60, Priority.INTERACTIVE: 80, Priority.BATCH: 25}
+    named = {f"{priority}_percent": part for priority, part in parts.items()}
+    bounds = bounds_of(LimitsSection(concurrent_requests=20, queue_length=40, **named))
+
+    assert {each: (bounds.ceiling(each), bounds.room(each)) for each in Priority} == {
+        Priority.URGENT: (12, 24),
+        Priority.INTERACTIVE: (16, 32),
+        Priority.BATCH: (5, 10),
+    }
+    before = bounds_of(LimitsSection(concurrent_requests=20, queue_length=40))
+    assert [before.ceiling(each) for each in Priority] == [20, 20, 10]
+    assert [before.room(each) for each in Priority] == [40, 35, 20]
