@@ -6,13 +6,14 @@ Secrets are never here: they come as systemd credentials. Limits of formats are 
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from appliance.costs import CostSection
 from appliance.enginesections import EngineSection, EnginesSection, RouterSection
 from appliance.errors import ConfigError
+from appliance.modelaliases import ModelsSection
 from appliance.places import Places
 from appliance.sections import (
     AlertsSection,
@@ -82,6 +83,7 @@ class Config(Section):
     places: PlacesSection = PlacesSection()
     service: ServiceSection = ServiceSection()
     limits: LimitsSection = LimitsSection()
+    models: ModelsSection = ModelsSection()
     caches: CachesSection = CachesSection()
     policy: PolicySection = PolicySection()
     engine: EngineSection = EngineSection()
@@ -103,6 +105,19 @@ class Config(Section):
     ledger: LedgerSection = LedgerSection()
     phi: PhiSection = PhiSection()
     cost: CostSection = CostSection()
+
+    @model_validator(mode="after")
+    def _no_alias_hides_a_model(self) -> Self:
+        named = {
+            "limits.models": set(self.limits.models),
+            "router.rules": {rule.model.partition(":")[0] for rule in self.router.rules},
+            "cost.prices": {price.model for price in self.cost.prices},
+        }
+        for where, names in named.items():
+            if hidden := names & set(self.models.aliases):
+                message = f"models: the alias {min(hidden)!r} is the name of a model in {where}, and would hide it"
+                raise ValueError(message)
+        return self
 
     @property
     def separates_roles(self) -> bool:
@@ -193,5 +208,7 @@ def parse(untrusted: bytes) -> Config:
         (key, told), *others = faults_of(error).items()
         more = f"; also wrong: {', '.join(other for other, _ in others[:_MOST_FAULTS])}" if others else ""
         raise ConfigError(
-            what=f"{key}: {told}", why=f"the site file is checked strictly{more}", fix="see docs/operator/site-file.md"
+            what=f"{key}: {told}" if key else told,
+            why=f"the site file is checked strictly{more}",
+            fix="see docs/operator/site-file.md",
         ) from error

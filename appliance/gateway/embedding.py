@@ -55,8 +55,9 @@ class Embeddings:
             SealiftError: Likewise; `problems.from_error` says which.
         """
         asked = read(come.untrusted, wording=wording, limits=self.answering.limits)
-        self.answering.caches.follow(self.answering.routes.lines())
-        serving = require_serving(self.answering.routes, asked.model)
+        lines = self.answering.routes.lines()
+        self.answering.caches.follow(lines)
+        serving = require_serving(lines, asked.model)
         user = asked.user or come.user
         caller = caller_alone(key_id=come.key.key_id, user=user, keys=self.answering.keys)
         chosen = choose_for_vectors(serving, caller)

@@ -19,23 +19,22 @@ from appliance.config import Places
 from appliance.errors import NotInstalledError, StoreDamagedError
 from appliance.gateway import problems, staterows
 from appliance.gateway.unapplied import Unapplied, stops
+from appliance.modelaliases import PRODUCTION
 from appliance.promote.canary import offset_of
 from appliance.registry.damaged import damaged
 from appliance.stages import FIRST_LINE
 from appliance.state import held as held_back
 from appliance.state.database import open_state
-from appliance.state.lines import Standing, homes
+from appliance.state.lines import Standing
 from appliance.state.lines import stands as stands_for_callers
 from appliance.state.projection import applied_sequence
 from media.clock import Clock, from_text
 from media.embedding import EmbeddingProfile
 
-ALIAS: Final = "production"
+ALIAS: Final = PRODUCTION
+NO_ALIASES: Final[Mapping[str, str]] = {}
 _FRESH_SECONDS: Final = 1.0
 _DIGEST_CHARACTERS: Final = 12
-# The documents' default (E16), where the promoted descriptor names none.
-_TEMPERATURE: Final = 0.7
-_TOP_P: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +60,8 @@ class Route:
     release: str
     socket: Path
     created: int
-    temperature: float = _TEMPERATURE
-    top_p: float = _TOP_P
+    temperature: float = staterows.TEMPERATURE
+    top_p: float = staterows.TOP_P
     max_tokens: int = 0
     places: int = 0
     has_tools: bool = False
@@ -151,6 +150,7 @@ class Lines:
         serving: Of each line that serves, line 1 first.
         silent: The names that lead to a line which serves nothing.
         away: The numbers of the lines that nobody stopped and whose version is not there, or damaged.
+        aliases: The site's own names, and which name each stands for; a model has its own name before any of them.
 
     Attributes:
         routes: The versions that are loaded, those in production before the others.
@@ -158,7 +158,12 @@ class Lines:
     """
 
     def __init__(
-        self, serving: Iterable[Serving] = (), *, silent: Collection[str] = (), away: tuple[int, ...] = ()
+        self,
+        serving: Iterable[Serving] = (),
+        *,
+        silent: Collection[str] = (),
+        away: tuple[int, ...] = (),
+        aliases: Mapping[str, str] = NO_ALIASES,
     ) -> None:
         self.serving = tuple(serving)
         self.away = away
@@ -170,6 +175,8 @@ class Lines:
         # An alias comes before a model's own name, so that no caller of line 1 is moved by a second model.
         self._lines = {route.name: one for one, route in reversed(found)}
         self._lines |= {name: one for one, route in reversed(found) for name in route.also}
+        taken = self._silent.union(self._lines)
+        self._aliases = {alias: meant for alias, meant in aliases.items() if alias not in taken}
 
     @property
     def first(self) -> Serving | None:
@@ -184,7 +191,11 @@ class Lines:
         for route in self.routes:
             for name in route.also:
                 named.setdefault(name, route)
-        return named
+        return named | {alias: named[meant] for alias, meant in self._aliases.items() if meant in named}
+
+    def plain(self, name: str) -> str:
+        """Return the name that an alias of the site stands for; any other name is itself."""
+        return self._aliases.get(name, name)
 
     def line_of(self, model_digest: str) -> str:
         """Return the line in which a version is loaded, as the queue has it; nothing where one line serves all."""
@@ -200,6 +211,7 @@ class Lines:
         """
         if not self.serving:
             raise problems.no_model()
+        name = self.plain(name)
         found = self._lines.get(name)
         if found is None and name not in self._silent:
             raise problems.model_not_found()
@@ -229,13 +241,13 @@ class Routes(Protocol):
         ...
 
 
-def require_serving(routes: Routes, model: str) -> Serving:
+def require_serving(lines: Lines, model: str) -> Serving:
     """Return what may answer under the name a caller used.
 
     Raises:
         Problem: Nothing is promoted, nothing by that name, or its line serves nothing.
     """
-    serving = routes.lines().meant(model)
+    serving = lines.meant(model)
     if serving is None:
         raise problems.line_stopped()
     return serving
@@ -247,7 +259,9 @@ def require_route(routes: Routes, model: str) -> Route:
     Raises:
         Problem: As `require_serving`.
     """
-    return next(route for route in require_serving(routes, model).routes if route.answers_to(model))
+    lines = routes.lines()
+    name = lines.plain(model)
+    return next(route for route in require_serving(lines, model).routes if route.answers_to(name))
 
 
 class StateRoutes:
@@ -256,10 +270,16 @@ class StateRoutes:
     engines = "engine-production"
 
     def __init__(
-        self, places: Places, clock: Clock, *, aliases: tuple[str, ...] = (), ledger: Ledger | None = None
+        self,
+        places: Places,
+        clock: Clock,
+        *,
+        aliases: tuple[str, ...] = (),
+        sites: Mapping[str, str] = NO_ALIASES,
+        ledger: Ledger | None = None,
     ) -> None:
         self._places = places
-        self._aliases = aliases
+        self._aliases, self._sites = aliases, sites
         self._clock = clock
         self._lock = threading.Lock()
         self._engine: Engine | None = None
@@ -317,17 +337,18 @@ class StateRoutes:
         held, known = held_back.held(connection), self._has_lines
         stands = stands_for_callers(connection, has_lines=known, held=held, socket_of=self._socket)
         opened = staterows.rollouts(connection, has_lines=known, held=held) if is_whole else {}
-        rules = _rules(connection, stands) if is_whole else {}
+        pins = staterows.rules_by_line(connection, stands) if is_whole else {}
         serving = []
         for number, one in stands.items():
             production = None if one.is_stopped else self._route(connection, one.last, one.at, line=number)
             if production is not None:
-                alone = Serving(production=production, rules=rules.get(number, {}), line=number)
+                rules = {key_id: Rule(model_digest=digest) for key_id, digest in pins.get(number, {}).items()}
+                alone = Serving(production=production, rules=rules, line=number)
                 serving.append(self._split(connection, alone, opened[number]) if number in opened else alone)
         silent = {number: one for number, one in stands.items() if number not in {one.line for one in serving}}
         away = tuple(number for number, one in silent.items() if not one.is_stopped)
         # Where nothing serves, that is what everybody is told.
-        return Lines(serving, silent=self._names(connection, silent) if serving else (), away=away)
+        return Lines(serving, silent=self._names(connection, silent) if serving else (), away=away, aliases=self._sites)
 
     def _names(self, connection: Connection, silent: Mapping[int, Standing]) -> set[str]:
         found = [staterows.version(connection, one.last) for one in silent.values()]
@@ -357,7 +378,6 @@ class StateRoutes:
     def _route_of(self, digest: str, at: str, version: Any, line: int) -> Route:
         descriptor: Mapping[str, Any] = version.descriptor
         runtime = descriptor.get("runtime", {})
-        defaults = runtime.get("defaults", {})
         embedding = runtime.get("embedding")
         return Route(
             name=version.name,
@@ -367,9 +387,7 @@ class StateRoutes:
             release=version.release or "",
             socket=self._socket(digest),
             created=int(from_text(at).timestamp()),
-            temperature=float(defaults.get("temperature", _TEMPERATURE)),
-            top_p=float(defaults.get("top_p", _TOP_P)),
-            max_tokens=int(defaults.get("max_tokens", 0)),
+            **staterows.defaults(runtime),
             places=int(runtime.get("n_seq_max", 0)),
             has_tools=staterows.has_tools(descriptor, runtime),
             engine=str(descriptor.get("engine") or ""),
@@ -380,20 +398,3 @@ class StateRoutes:
 
     def _also(self, _version: Any) -> tuple[str, ...]:
         return (ALIAS, *self._aliases)
-
-
-def _rules(connection: Connection, stands: Mapping[int, Standing]) -> dict[int, dict[str, Rule]]:
-    """Return the rules of keys for each line: a pin is of the line that its version was in last."""
-    rules = {key_id: Rule(model_digest=digest) for key_id, digest in staterows.rules(connection).items()}
-    further = [number for number in stands if number != FIRST_LINE]
-    if not further or not rules:
-        return dict.fromkeys(stands, rules)
-    known = homes(connection)
-    return {
-        number: {
-            key_id: rule
-            for key_id, rule in rules.items()
-            if rule.is_kept_out or known.get(rule.model_digest, FIRST_LINE) == number
-        }
-        for number in stands
-    }

@@ -15,6 +15,7 @@ from appliance.audit.leaf import Leaf
 from appliance.errors import LedgerUnavailableError
 from appliance.gateway.routing import Lines, Route, Serving, StateRoutes
 from appliance.gateway.unapplied import loads
+from appliance.modelaliases import PRODUCTION
 from appliance.registry import stageloads
 from appliance.stages import Stage
 from appliance.state.projection import applied_sequence
@@ -39,7 +40,9 @@ class StageRoutes(StateRoutes):
         if not is_whole or not inspect(connection).has_table(StageLoad.__tablename__):
             return Lines()
         found = tuple(self._loaded(connection))
-        return Lines([Serving(production=found[0], others=found[1:], is_test=True)] if found else ())
+        # What a site calls production is here what was loaded last, so that its clients can be tried.
+        aliases = {alias: ALIAS if meant == PRODUCTION else meant for alias, meant in self._sites.items()}
+        return Lines([Serving(production=found[0], others=found[1:], is_test=True)] if found else (), aliases=aliases)
 
     def _loaded(self, connection: Connection) -> Iterator[Route]:
         applied = applied_sequence(connection)

@@ -8,9 +8,13 @@ from typing import Any, Final
 from sqlalchemy import Connection, inspect, null, select
 
 from appliance.stages import FIRST_LINE
+from appliance.state.lines import homes
 from appliance.state.rollouts import OPEN
 from appliance.state.tables import CallerStop, KeyRule, ModelVersion, Promotion, Release, Rollout
 
+# The documents' defaults (E16), where the promoted descriptor names none.
+TEMPERATURE: Final = 0.7
+TOP_P: Final = 1.0
 _ROLLOUT: Final = (
     Rollout.sequence,
     Rollout.model_digest,
@@ -45,6 +49,18 @@ def rules(connection: Connection) -> dict[str, str]:
     return {row.key_id: row.model_digest or "" for row in rows}
 
 
+def rules_by_line(connection: Connection, lines: Collection[int]) -> dict[int, dict[str, str]]:
+    """Return `rules` for each of these lines: a pin is of the line that its version was in last."""
+    found = rules(connection)
+    if not found or all(number == FIRST_LINE for number in lines):
+        return dict.fromkeys(lines, found)
+    known = homes(connection)
+    return {
+        number: {key_id: pin for key_id, pin in found.items() if not pin or known.get(pin, FIRST_LINE) == number}
+        for number in lines
+    }
+
+
 def stops(connection: Connection) -> frozenset[tuple[str, str]]:
     """Return which keys and departments one person stopped."""
     return frozenset((row.what, row.name) for row in connection.execute(select(CallerStop.what, CallerStop.name)))
@@ -59,6 +75,16 @@ def version(connection: Connection, model_digest: str) -> Any:
         .where(ModelVersion.model_digest == model_digest)
     )
     return connection.execute(query).first()
+
+
+def defaults(runtime: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a version samples and how long its answers may be where a caller names neither, by `Route`'s names."""
+    named = runtime.get("defaults", {})
+    return {
+        "temperature": float(named.get("temperature", TEMPERATURE)),
+        "top_p": float(named.get("top_p", TOP_P)),
+        "max_tokens": int(named.get("max_tokens", 0)),
+    }
 
 
 def has_tools(descriptor: Mapping[str, Any], runtime: Mapping[str, Any]) -> bool:

@@ -28,11 +28,12 @@ def make() -> Flask:
     clock = SystemClock()
     is_test = config.at.stage is Stage.TEST
     aliases = (ALIAS,) if config.router.rules else ()
+    routes = StageRoutes if is_test else StateRoutes
     logs.to_stderr()
     ledger = SocketLedger(config.at.socket(TEST_GATEWAY if is_test else GATEWAY), timeout_seconds=_LEDGER_SECONDS)
     return create_app(
         config,
-        routes=(StageRoutes if is_test else StateRoutes)(config.at, clock, aliases=aliases, ledger=ledger),
+        routes=routes(config.at, clock, aliases=aliases, sites=config.models.aliases, ledger=ledger),
         ledger=ledger,
         keys=open_keys(config),
         api_keys=StateApiKeys(config.at, BelievedClock(config.at, clock)),

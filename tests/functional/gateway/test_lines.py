@@ -25,6 +25,7 @@ from tests.support.versions import short_folder
 CHAT, SMALL, NEXT, LATER = (letter * 64 for letter in "abcd")
 NAMES = {CHAT: "chat", SMALL: "small", NEXT: "small", LATER: "chat"}
 KEY = "abcdefgh23"
+SITES = {"gpt-4o-mini": "production", "vendor/notes:8b": "small", "absent": "later"}
 RULES = f"""
 [[router.rules]]
 name = "classes"
@@ -88,7 +89,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[TwoLines]:
         places = replace(rig.config.at, run=folder)
         state = open_state(places)
         stack.callback(state.dispose)
-        routes = StateRoutes(places, rig.clock, aliases=(ALIAS,))
+        routes = StateRoutes(places, rig.clock, aliases=(ALIAS,), sites=SITES)
         monkeypatch.setattr(rig.routes, "lines", routes.lines)
         monkeypatch.setattr(rig.routes, "is_stopped", routes.is_stopped)
         engines: dict[str, FakeEngine] = {}
@@ -116,13 +117,32 @@ def test_a_name_leads_to_its_line_and_the_aliases_stay_line_1s(site: TwoLines) -
     assert site.unready() == ""
 
 
+def test_a_client_with_a_fixed_model_name_gets_what_the_site_means_by_it_and_is_told_what_that_is(
+    site: TwoLines,
+) -> None:
+    assert [site.version(model) for model in ("gpt-4o-mini", "vendor/notes:8b")] == [CHAT, SMALL]
+    assert site.ask("vendor/notes:8b").get_json()["model"] == "small"
+    record = site.rig.bodies("request.intent")[-1]
+    assert (record["model"], record["model_digest"]) == ("small", SMALL)
+    vectors = site.rig.ask({"model": "vendor/notes:8b", "input": "a text"}, path="/v1/embeddings")
+    assert (vectors.headers["x-model-version"], vectors.get_json()["model"]) == (SMALL, "small")
+    asked = {"model": "gpt-4o-mini:latest", "prompt": "hello", "stream": False}
+    assert site.rig.ask(asked, path="/api/generate").get_json()["model"] == "chat"
+    assert site.rig.ask({"model": "vendor/notes:8b"}, path="/api/show").status_code == 200
+    assert site.refusal("absent") == (404, "model_not_found")
+    site.happen("promotion.stopped", line=2)
+    assert site.refusal("vendor/notes:8b") == (503, "no_model")
+    assert site.version("gpt-4o-mini") == CHAT
+
+
 def test_the_models_of_all_lines_are_listed(site: TwoLines) -> None:
     asked = {
         path: site.rig.client.get(path, headers=site.rig.headers()).get_json() for path in ("/v1/models", "/api/tags")
     }
     listed = {one["id"]: one["sealift"]["model_digest"] for one in asked["/v1/models"]["data"]}
 
-    assert listed == {"chat": CHAT, "small": SMALL, "production": CHAT, "auto": CHAT}
+    aliases = {"gpt-4o-mini": CHAT, "vendor/notes:8b": SMALL}
+    assert listed == {"chat": CHAT, "small": SMALL, "production": CHAT, "auto": CHAT} | aliases
     assert {one["name"]: one["digest"] for one in asked["/api/tags"]["models"]} == {"chat": CHAT, "small": SMALL}
     for model, digest in listed.items():
         one = site.rig.client.get(f"/v1/models/{model}", headers=site.rig.headers())

@@ -18,11 +18,12 @@ from tests.support.ledger import intent, rollout_bodies
 from tests.support.stage_server import CANDIDATE, StageServer, developer_key, stage_server, start
 
 pytestmark = pytest.mark.slow
+ALIASES = '[models.aliases]\n"gpt-4o-mini" = "production"'
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with gateway_server(tmp_path_factory.mktemp("gateway")) as running:
+    with gateway_server(tmp_path_factory.mktemp("gateway"), limits=ALIASES) as running:
         yield running
 
 
@@ -92,11 +93,11 @@ def test_models_are_listed_by_every_name_and_only_those_of_the_stage(stage: Stag
         )
     }
 
-    assert set(listed[stage.url]) == {MODEL, f"{MODEL}:2.0.0", "test"}
+    assert set(listed[stage.url]) == {MODEL, f"{MODEL}:2.0.0", "test", "gpt-4o-mini"}
     assert {one["model_digest"] for one in listed[stage.url].values()} == {CANDIDATE}
-    assert [one["alias"] for one in listed[stage.url].values()] == [False, True, True]
-    assert set(listed[server.url]) == {MODEL, "production"}
-    for name in (MODEL, f"{MODEL}:2.0.0", "test"):
+    assert [one["alias"] for one in listed[stage.url].values()] == [False, True, True, True]
+    assert set(listed[server.url]) == {MODEL, "production", "gpt-4o-mini"}
+    for name in (MODEL, f"{MODEL}:2.0.0", "test", "gpt-4o-mini"):
         assert stage.ask(model=name).headers["x-model-version"] == CANDIDATE
     for name in ("production", f"{MODEL}:1", CANDIDATE):
         assert stage.ask(model=name).json()["error"]["code"] == "model_not_found"

@@ -52,6 +52,42 @@ def test_a_wrong_value_is_answered_with_what_is_expected(text: bytes, what: str)
     assert "also" not in refused.value.why
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        *((f'"{name}" = "production"', f"'{name}' means something already") for name in ("production", "auto", "test")),
+        *((f'{name} = "smollm2"', f"'{name}' means something already") for name in ("previous", "candidate")),
+        ('"a b" = "production"', "'a b' is none: at most 100 letters, digits and ._:/@+-, the first a letter or digit"),
+        ('"x:latest" = "production"', "is asked for without :latest"),
+        ('notes = "small"\nsmall = "production"', "'small' is the name of a model that another alias means"),
+        ('notes = "candidate"', "means 'candidate': expected production, or the name of a model"),
+        ('notes = "small:1.0"', "means 'small:1.0': expected production"),
+        ('wide = "production"\n[limits.models.wide]\nmax_tokens = 9', "'wide' is the name of a model in limits.models"),
+        (
+            'small = "production"\n[[router.rules]]\nname = "r"\nmodel = "small:1.0"',
+            "'small' is the name of a model in router.rules",
+        ),
+        (
+            'small = "production"\n[[cost.prices]]\nmodel = "small"\nprompt = 1.0\nanswer = 1.0',
+            "'small' is the name of a model in cost.prices",
+        ),
+    ],
+)
+def test_an_alias_that_would_hide_a_name_or_means_none_is_refused(text: str, why: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        config.parse(f'site = "s"\n[models.aliases]\n{text}\n'.encode())
+
+    assert refused.value.what.startswith("models: the alias ")
+    assert why in refused.value.what
+
+
+def test_aliases_are_names_of_clients_for_what_serves() -> None:
+    file = b'site = "s"\n[models.aliases]\n"gpt-4o-mini" = "production"\n"meta/llama:8b" = "smollm2"\n'
+
+    assert config.parse(file).models.aliases == {"gpt-4o-mini": "production", "meta/llama:8b": "smollm2"}
+    assert config.parse(b'site = "s"\n').models.aliases == {}
+
+
 @pytest.mark.parametrize("name", ["LLM Hospital", "llm_1.internal", "llm..internal", "-llm", "l" * 64, "l.m." * 64])
 def test_a_host_name_that_is_none_is_answered_with_one_that_is(name: str) -> None:
     told = answers.faults({"site": {"hostname": name}})

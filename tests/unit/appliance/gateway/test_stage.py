@@ -123,7 +123,7 @@ def test_only_what_was_lent_is_routed_to_the_newest_first_and_by_every_name(
     routes = StageRoutes(places, clock)
     assert routes.lines().first is None  # what production serves is not here
     with pytest.raises(Problem, match="no_model"):
-        require_serving(routes, "smol")
+        require_serving(routes.lines(), "smol")
 
     for digest in (DIGEST_A, DIGEST_B):
         ledger.append("stage.loaded", {**bodies(digest)["stage.loaded"]})
@@ -138,8 +138,10 @@ def test_only_what_was_lent_is_routed_to_the_newest_first_and_by_every_name(
     }
     for name in ("production", "smol:3", DIGEST_A, "candidate", ""):
         with pytest.raises(Problem, match="model_not_found"):
-            require_serving(routes, name)
-    chosen = require_serving(routes, "smol:1")
+            require_serving(routes.lines(), name)
+    clients = StageRoutes(places, clock, sites={"gpt-4o-mini": "production", "notes": "smol", "smol:1": "production"})
+    assert [require_route(clients, name).version for name in ("gpt-4o-mini", "notes", "smol:1")] == ["2", "2", "1"]
+    chosen = require_serving(routes.lines(), "smol:1")
     assert chosen.production.socket == places.socket("engine-test-aaaaaaaaaaaa")
     assert not chosen.is_split
     caller = Caller(key_id="abcdefghij", bucket=1, conversation="c", goes_on=True)

@@ -1,5 +1,6 @@
 """What a gateway reads from the state: production, a canary, the version before, rules of keys, stopped callers."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from sqlalchemy import Engine
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config, Places
 from appliance.gateway.problems import Problem
-from appliance.gateway.routing import ALIAS, Canary, Lines, Route, Serving, StateRoutes, require_route
+from appliance.gateway.routing import ALIAS, NO_ALIASES, Canary, Lines, Route, Serving, StateRoutes, require_route
 from appliance.gateway.staterows import Weights
 from appliance.promote.canary import offset_of
 from appliance.state import held, migrating, projection
@@ -260,8 +261,10 @@ def route(name: str, digest: str, *also: str) -> Route:
 class Fixed(StateRoutes):
     """Routes that are what they were made."""
 
-    def __init__(self, *serving: Serving, silent: tuple[str, ...] = ()) -> None:
-        self._fixed = Lines(serving, silent=silent)
+    def __init__(
+        self, *serving: Serving, silent: tuple[str, ...] = (), aliases: Mapping[str, str] = NO_ALIASES
+    ) -> None:
+        self._fixed = Lines(serving, silent=silent, aliases=aliases)
 
     def lines(self) -> Lines:
         """Return them."""
@@ -281,6 +284,22 @@ def test_what_is_in_production_has_a_name_before_a_canary_of_another_line_and_an
     assert [one.model_digest[0] for one in routes.lines().routes] == ["a", "b", "d", "c"]
     assert routes.lines().first is first
     assert Fixed(Serving(production=small, line=2)).lines().first is None
+
+
+def test_a_sites_alias_is_another_name_of_what_it_means_and_hides_no_model() -> None:
+    chat, small = route("chat", DIGEST_A, ALIAS), route("small", DIGEST_B)
+    aliases = {"gpt-4o-mini": ALIAS, "notes": "small", "chat": "small", "gone": "nothing", "away": "later"}
+    both = (Serving(production=chat), Serving(production=small, line=2))
+    routes = Fixed(*both, silent=("later",), aliases=aliases)
+
+    assert [require_route(routes, name).name for name in ("gpt-4o-mini", "notes", "chat")] == ["chat", "small", "chat"]
+    named = {name: one.name for name, one in routes.lines().names.items()}
+    assert named == {"chat": "chat", "small": "small", ALIAS: "chat", "gpt-4o-mini": "chat", "notes": "small"}
+    for name, code in (("gone", "model_not_found"), ("away", "no_model"), ("other", "model_not_found")):
+        with pytest.raises(Problem, match=code):
+            require_route(routes, name)
+    with pytest.raises(Problem, match="no_model"):
+        require_route(Fixed(aliases=aliases), "notes")
 
 
 def test_a_name_of_a_line_that_serves_nothing_means_another_line_that_has_it_now() -> None:
