@@ -17,8 +17,8 @@ from media.embedding import MOST_DIMENSIONS
 MOST_INPUTS: Final = 2048
 Wording = Literal["openai", "ollama", "ollama-one"]
 _OPENAI: Final = frozenset({"dimensions", "encoding_format", "input", "model", "user"})
-_OLLAMA: Final = frozenset({"dimensions", "input", "keep_alive", "model", "options", "truncate"})
-_OLLAMA_ONE: Final = frozenset({"keep_alive", "model", "options", "prompt"})
+OLLAMA: Final = frozenset({"dimensions", "input", "keep_alive", "model", "options", "truncate"})
+OLLAMA_ONE: Final = frozenset({"keep_alive", "model", "options", "prompt"})
 _MOST_PERSON: Final = 512
 _HIGHEST_TOKEN: Final = 2**31
 
@@ -81,7 +81,7 @@ def read_nothing(untrusted: Mapping[str, Any], wording: Wording) -> list[str]:
 def _known(untrusted: Mapping[str, Any], wording: Wording) -> tuple[dict[str, Any], list[str]]:
     """Return what is given, none of it unknown, with the names of what never has an effect."""
     given = {name: value for name, value in untrusted.items() if value is not None}
-    known = {"openai": _OPENAI, "ollama": _OLLAMA, "ollama-one": _OLLAMA_ONE}[wording]
+    known = {"openai": _OPENAI, "ollama": OLLAMA, "ollama-one": OLLAMA_ONE}[wording]
     for name in given:
         if name not in known:
             raise unknown_parameter(name)

@@ -16,8 +16,8 @@ from appliance.serve.schema import SchemaRefusedError
 
 MAX_ANSWERS: Final = 8
 _MAX_TOP: Final[Mapping[str, int]] = {"chat": 20, "completions": 5}
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_MAX_DESCRIPTION: Final = 4096
+FORM_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MOST_DESCRIPTION: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +55,10 @@ def read_response_format(given: Mapping[str, Any]) -> ResponseFormat | None:
     if not isinstance(held, dict) or not set(held) <= {"name", "description", "schema", "strict"}:
         raise invalid("response_format", "Of type text, json_object, or json_schema with its schema.")
     name, description, strict = held.get("name"), held.get("description"), held.get("strict")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not FORM_NAME.fullmatch(name):
         raise invalid("response_format.json_schema.name", "1 to 64 letters, digits, _ and -.")
-    if description is not None and (not isinstance(description, str) or len(description) > _MAX_DESCRIPTION):
-        raise invalid("response_format.json_schema.description", f"A text of up to {_MAX_DESCRIPTION} characters.")
+    if description is not None and (not isinstance(description, str) or len(description) > MOST_DESCRIPTION):
+        raise invalid("response_format.json_schema.description", f"A text of up to {MOST_DESCRIPTION} characters.")
     if strict is not None and not isinstance(strict, bool):
         raise invalid("response_format.json_schema.strict", "true or false.")
     untrusted = held.get("schema")

@@ -15,23 +15,23 @@ from appliance.serve.thoughts import FIELDS
 
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_ID: Final = re.compile(r"[A-Za-z0-9_:.-]{1,128}")
+NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+ID: Final = re.compile(r"[A-Za-z0-9_:.-]{1,128}")
 # As callers name them, and as engines know them: OpenAI's newer name for who gives a model its orders is `developer`.
-_ROLES: Final = {
+ROLES: Final = {
     "system": "system",
     "developer": "system",
     "user": "user",
     "assistant": "assistant",
     "tool": "tool",
 }
-_MAX_MESSAGES: Final = 2048
-_MAX_CALLS: Final = 128
+MOST_MESSAGES: Final = 2048
+MOST_CALLS: Final = 128
 # What SDKs give back of an answer when they resend it, always empty here.
-_EMPTY_ONLY: Final = frozenset({"annotations", "audio", "function_call", "refusal"})
+EMPTY_ONLY: Final = frozenset({"annotations", "audio", "function_call", "refusal"})
 # Not read: templates know no names, leave earlier thoughts out (`FIELDS`), and `parsed` is what SDKs read of the text.
-_UNREAD: Final = ("name", "parsed", *FIELDS)
-_MEMBERS: Final = frozenset({"role", "content", "tool_calls", "tool_call_id", *_UNREAD}) | _EMPTY_ONLY
+UNREAD: Final = ("name", "parsed", *FIELDS)
+_MEMBERS: Final = frozenset({"role", "content", "tool_calls", "tool_call_id", *UNREAD}) | EMPTY_ONLY
 # What SDKs keep in a call when they put a stream together or read its arguments; both come back with it.
 _UNREAD_OF_CALL: Final = "index"
 _UNREAD_OF_FUNCTION: Final = ("parsed_arguments", "index")
@@ -78,8 +78,8 @@ def read_messages(untrusted: object, *, max_characters: int) -> tuple[tuple[Mess
     """
     if not isinstance(untrusted, list) or not untrusted:
         raise invalid("messages", "A list with at least one message.", code="missing_required_parameter")
-    if len(untrusted) > _MAX_MESSAGES:
-        raise invalid("messages", f"At most {_MAX_MESSAGES} messages.")
+    if len(untrusted) > MOST_MESSAGES:
+        raise invalid("messages", f"At most {MOST_MESSAGES} messages.")
     messages = tuple(
         _message(one, f"messages[{place}]", max_characters=max_characters) for place, one in enumerate(untrusted)
     )
@@ -90,7 +90,7 @@ def _unread(messages: list[dict[str, Any]]) -> list[str]:
     """Return which members of well-formed messages came and have no effect."""
     calls = [call for one in messages for call in one.get("tool_calls") or ()]
     places: dict[str, tuple[str, list[dict[str, Any]]]] = {
-        **{name: (name, messages) for name in _UNREAD},
+        **{name: (name, messages) for name in UNREAD},
         f"tool_calls.{_UNREAD_OF_CALL}": (_UNREAD_OF_CALL, calls),
         **{f"tool_calls.function.{name}": (name, [call["function"] for call in calls]) for name in _UNREAD_OF_FUNCTION},
     }
@@ -136,16 +136,16 @@ def _message(untrusted: object, at: str, *, max_characters: int) -> Message:
     if not isinstance(untrusted, dict):
         raise invalid(at, "A message is an object.")
     said = untrusted.get("role")
-    if not isinstance(said, str) or said not in _ROLES:
-        raise invalid(f"{at}.role", f"One of {', '.join(_ROLES)}.")
-    role = _ROLES[said]
+    if not isinstance(said, str) or said not in ROLES:
+        raise invalid(f"{at}.role", f"One of {', '.join(ROLES)}.")
+    role = ROLES[said]
     for name, value in untrusted.items():
         if name not in _MEMBERS:
             raise invalid(at, "It holds an unknown member.", code="unknown_parameter")
-        if name in _EMPTY_ONLY and value not in (None, [], ""):
+        if name in EMPTY_ONLY and value not in (None, [], ""):
             raise invalid(f"{at}.{name}", "Not supported.", code="unsupported_parameter")
     name = untrusted.get("name")
-    if name is not None and (not isinstance(name, str) or not _NAME.fullmatch(name)):
+    if name is not None and (not isinstance(name, str) or not NAME.fullmatch(name)):
         raise invalid(f"{at}.name", "1 to 64 letters, digits, _ and -.")
     calls = _tool_calls(untrusted.get("tool_calls"), at, role=role)
     content = _content(untrusted.get("content"), f"{at}.content")
@@ -184,8 +184,8 @@ def _content(untrusted: object, at: str) -> str | None:
 def _tool_calls(untrusted: object, at: str, *, role: str) -> tuple[ToolCall, ...]:
     if not untrusted:
         return ()
-    if role != "assistant" or not isinstance(untrusted, list) or len(untrusted) > _MAX_CALLS:
-        raise invalid(f"{at}.tool_calls", f"A list of up to {_MAX_CALLS} calls, and only an assistant's.")
+    if role != "assistant" or not isinstance(untrusted, list) or len(untrusted) > MOST_CALLS:
+        raise invalid(f"{at}.tool_calls", f"A list of up to {MOST_CALLS} calls, and only an assistant's.")
     return tuple(_tool_call(one, f"{at}.tool_calls[{place}]") for place, one in enumerate(untrusted))
 
 
@@ -198,9 +198,9 @@ def _tool_call(untrusted: object, at: str) -> ToolCall:
         if not {name for name, value in members.items() if value is not None} <= known:
             raise invalid(where, "It holds an unknown member.", code="unknown_parameter")
     call_id, name, arguments = call.get("id"), function.get("name"), function.get("arguments")
-    if not isinstance(call_id, str) or not _ID.fullmatch(call_id):
+    if not isinstance(call_id, str) or not ID.fullmatch(call_id):
         raise invalid(f"{at}.id", "1 to 128 letters, digits and _ : . -")
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or not isinstance(arguments, str):
+    if not isinstance(name, str) or not NAME.fullmatch(name) or not isinstance(arguments, str):
         raise invalid(f"{at}.function", "It has a name, and arguments as JSON text.")
     return ToolCall(id=call_id, name=name, arguments=_once(arguments))
 
@@ -226,6 +226,6 @@ def _call_id(untrusted: object, at: str, *, role: str) -> str:
         if untrusted is not None:
             raise invalid(f"{at}.tool_call_id", "Only a tool's message answers a call.")
         return ""
-    if not isinstance(untrusted, str) or not _ID.fullmatch(untrusted):
+    if not isinstance(untrusted, str) or not ID.fullmatch(untrusted):
         raise invalid(f"{at}.tool_call_id", "The id of the call that this message answers.")
     return untrusted

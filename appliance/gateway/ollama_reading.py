@@ -18,15 +18,15 @@ from appliance.gateway.ollama_writing import LineWriter
 from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.problems import invalid
 
-_NO_LIMIT: Final = frozenset({-1, -2})  # of num_predict: until the model ends, until the context is full
+NO_LIMIT: Final = frozenset({-1, -2})  # of num_predict: until the model ends, until the context is full
 _ANY_SEED: Final = -1
 # How a model is loaded is decided when it is promoted, so these are without effect here and named as such.
-_LOADING: Final = frozenset(
+LOADING: Final = frozenset(
     {"f16_kv", "low_vram", "main_gpu", "num_batch", "num_ctx", "num_gpu", "num_keep", "num_thread", "numa"}
     | {"use_mlock", "use_mmap", "vocab_only"}
 )
 # What changes answers and is not offered here, with the values that ask for nothing.
-_NEUTRAL_OPTIONS: Final[Mapping[str, tuple[Any, ...]]] = {
+NEUTRAL_OPTIONS: Final[Mapping[str, tuple[Any, ...]]] = {
     "mirostat": (0,),
     "mirostat_eta": (0,),
     "mirostat_tau": (0,),
@@ -35,7 +35,7 @@ _NEUTRAL_OPTIONS: Final[Mapping[str, tuple[Any, ...]]] = {
     "tfs_z": (1,),
     "typical_p": (1,),
 }
-_NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
+NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "context": ([],),
     "images": ([],),
     "logprobs": (False,),
@@ -44,15 +44,15 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "top_logprobs": (0,),
 }
 _OWN: Final = frozenset({"model", "stream", "options", "keep_alive", "format"})
-_CHAT: Final = _OWN | {"messages", "think", "tools"}
-_GENERATE: Final = _OWN | {"prompt", "system", "raw", "think"}
-_SHOW: Final = frozenset({"model", "name", "verbose"})
-_NEUTRAL_SHOWN: Final[Mapping[str, tuple[Any, ...]]] = {"options": ({},), "system": ("",), "template": ("",)}
+CHAT: Final = _OWN | {"messages", "think", "tools"}
+GENERATE: Final = _OWN | {"prompt", "system", "raw", "think"}
+SHOW: Final = frozenset({"model", "name", "verbose"})
+NEUTRAL_SHOWN: Final[Mapping[str, tuple[Any, ...]]] = {"options": ({},), "system": ("",), "template": ("",)}
 # Values that ask for nothing, but for `keep_alive`, of which 0 asks for something.
 _UNASKED: Final[tuple[Any, ...]] = ("", False, [], {})
 _OURS: Final = {"messages.reasoning": "messages.thinking"}
 """What the reader names in OpenAI's words, as Ollama calls it."""
-_LATEST: Final = ":latest"
+LATEST: Final = ":latest"
 
 
 class Ollama:
@@ -72,7 +72,7 @@ class Ollama:
             Problem: One is unknown, of a wrong type, out of range or not offered here; `param` names it.
         """
         given = {name: value for name, value in untrusted.items() if value is not None}
-        _require_known(given, _CHAT if self._is_chat else _GENERATE)
+        _require_known(given, CHAT if self._is_chat else GENERATE)
         options, ignored = _options(given, limits)
         words = {"model": model_of(given), "stream": given.get("stream", True), **options, **_format(given)}
         thinks = given.get("think")
@@ -94,7 +94,7 @@ class Ollama:
         return replace(
             asked,
             thinks=thinks,
-            is_unbounded=type(longest) is int and longest in _NO_LIMIT,
+            is_unbounded=type(longest) is int and longest in NO_LIMIT,
             ignored=tuple(sorted({*(_OURS.get(name, name) for name in asked.ignored), *ignored})),
         )
 
@@ -106,7 +106,7 @@ class Ollama:
 def model_of(given: Mapping[str, Any]) -> Any:
     """Return the model that is named, by `model` or `name`, without the tag that Ollama adds to every name."""
     model = given.get("model", given.get("name"))
-    return model.removesuffix(_LATEST) if isinstance(model, str) else model
+    return model.removesuffix(LATEST) if isinstance(model, str) else model
 
 
 def only_loads(untrusted: Mapping[str, Any], *, is_chat: bool) -> bool:
@@ -121,7 +121,7 @@ def read_load(untrusted: Mapping[str, Any], *, is_chat: bool) -> list[str]:
         Problem: A parameter or an option is unknown, or one is not offered here; `param` names it.
     """
     given = {name: value for name, value in untrusted.items() if value is not None}
-    _require_known(given, _CHAT if is_chat else _GENERATE)
+    _require_known(given, CHAT if is_chat else GENERATE)
     ignored = loading_options(given)
     ignored += [name for name in ("format", "raw", "system", "think", "tools") if given.get(name, "") not in _UNASKED]
     ignored += [name for name in ("keep_alive",) if name in given]
@@ -135,12 +135,12 @@ def read_show(untrusted: Mapping[str, Any]) -> list[str]:
         Problem: A parameter is unknown, or not offered here; `param` names it.
     """
     given = {name: value for name, value in untrusted.items() if value is not None}
-    _require_known(given, _SHOW, neutral=_NEUTRAL_SHOWN)
+    _require_known(given, SHOW, neutral=NEUTRAL_SHOWN)
     return [name for name in ("verbose",) if given.get(name, "") not in _UNASKED]
 
 
 def _require_known(
-    given: Mapping[str, Any], known: frozenset[str], *, neutral: Mapping[str, tuple[Any, ...]] = _NEUTRAL
+    given: Mapping[str, Any], known: frozenset[str], *, neutral: Mapping[str, tuple[Any, ...]] = NEUTRAL
 ) -> None:
     for name, value in given.items():
         if name in known:
@@ -164,17 +164,17 @@ def _options(given: Mapping[str, Any], limits: LimitsSection) -> tuple[dict[str,
     for name, value in options.items():
         if value is None:
             continue
-        if name == "num_predict" and type(value) is int and value in _NO_LIMIT:
+        if name == "num_predict" and type(value) is int and value in NO_LIMIT:
             words[OPTIONS[name]] = limits.max_tokens
         elif name == "seed" and _is_neutral(value, (_ANY_SEED,)):
             continue
         elif name in OPTIONS:
             words[OPTIONS[name]] = value
-        elif name in _LOADING:
+        elif name in LOADING:
             ignored.append(f"options.{name}")
-        elif name not in _NEUTRAL_OPTIONS:
+        elif name not in NEUTRAL_OPTIONS:
             raise invalid(f"options.{_shown(name)}", "An unknown option.", code="unknown_parameter")
-        elif not _is_neutral(value, _NEUTRAL_OPTIONS[name]):
+        elif not _is_neutral(value, NEUTRAL_OPTIONS[name]):
             raise invalid(f"options.{name}", "This version does not support it.", code="unsupported_parameter")
     return words, ignored
 
@@ -189,7 +189,7 @@ def loading_options(given: Mapping[str, Any]) -> list[str]:
     if not isinstance(options, dict):
         raise invalid("options", "An object.")
     for name in options:
-        if name not in _LOADING and name not in OPTIONS and name not in _NEUTRAL_OPTIONS:
+        if name not in LOADING and name not in OPTIONS and name not in NEUTRAL_OPTIONS:
             raise invalid(f"options.{_shown(name)}", "An unknown option.", code="unknown_parameter")
     return [f"options.{name}" for name, value in options.items() if value is not None]
 

@@ -92,11 +92,11 @@ _ONLY: Final = {
     "response_format": "chat",
     "top_logprobs": "chat",
 }
-_NOT_OF_STREAMS: Final = frozenset({"continuous_usage_stats", "include_obfuscation"})
+NOT_OF_STREAMS: Final = frozenset({"continuous_usage_stats", "include_obfuscation"})
 """What may be said no to of a stream, and nothing else: OpenAI's word for filling, vLLM's for counts in every chunk."""
-_MAX_BIASES: Final = 300
-_MAX_BIAS: Final = 100
-_TOKEN: Final = re.compile(r"0|[1-9][0-9]{0,6}")
+MOST_BIASES: Final = 300
+MOST_BIAS: Final = 100
+TOKEN: Final = re.compile(r"0|[1-9][0-9]{0,6}")
 _MAX_STOPS: Final = 4
 _MAX_STOP_CHARACTERS: Final = 256
 
@@ -320,11 +320,11 @@ def _include_usage(given: Mapping[str, Any], *, stream: bool) -> bool:
     if not isinstance(options, dict):
         raise invalid("stream_options", "An object.")
     for name, value in options.items():
-        if name not in {"include_usage", *_NOT_OF_STREAMS}:
+        if name not in {"include_usage", *NOT_OF_STREAMS}:
             raise invalid("stream_options", "It holds an unknown member.", code="unknown_parameter")
         if not isinstance(value, bool | None):
             raise invalid(f"stream_options.{name}", "true or false.")
-        if value and name in _NOT_OF_STREAMS:
+        if value and name in NOT_OF_STREAMS:
             raise invalid(f"stream_options.{name}", "Not supported.", code="unsupported_parameter")
     return options.get("include_usage") is True
 
@@ -364,13 +364,13 @@ def _stop(given: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _biases(given: Mapping[str, Any]) -> Mapping[str, float]:
     value = given.get("logit_bias", {})
-    if not isinstance(value, dict) or len(value) > _MAX_BIASES:
-        raise invalid("logit_bias", f"An object of at most {_MAX_BIASES} tokens.")
+    if not isinstance(value, dict) or len(value) > MOST_BIASES:
+        raise invalid("logit_bias", f"An object of at most {MOST_BIASES} tokens.")
     for token, bias in value.items():
-        if not _TOKEN.fullmatch(token):
+        if not TOKEN.fullmatch(token):
             raise invalid("logit_bias", "A token is its number in the served model's vocabulary.")
-        if isinstance(bias, bool) or not isinstance(bias, int | float) or not -_MAX_BIAS <= bias <= _MAX_BIAS:
-            raise invalid("logit_bias", f"A bias is a number from -{_MAX_BIAS} to {_MAX_BIAS}.")
+        if isinstance(bias, bool) or not isinstance(bias, int | float) or not -MOST_BIAS <= bias <= MOST_BIAS:
+            raise invalid("logit_bias", f"A bias is a number from -{MOST_BIAS} to {MOST_BIAS}.")
     return value
 
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 from appliance.gateway.messages import clean
 from appliance.gateway.problems import invalid
 
-_MAX_TOOLS: Final = 128
-_TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MOST_TOOLS: Final = 128
+TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TYPES: Final = (
     ("description", str, "A text."),
     ("parameters", dict, "A JSON schema."),
@@ -24,15 +24,15 @@ def read_tools(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
         Problem: One is malformed.
     """
     value = given.get("tools", [])
-    if not isinstance(value, list) or len(value) > _MAX_TOOLS:
-        raise invalid("tools", f"A list of up to {_MAX_TOOLS} tools.")
+    if not isinstance(value, list) or len(value) > MOST_TOOLS:
+        raise invalid("tools", f"A list of up to {MOST_TOOLS} tools.")
     found: list[Mapping[str, Any]] = []
     for place, tool in enumerate(value):
         function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
         if not isinstance(function, dict) or set(tool) != {"type", "function"}:
             raise invalid(f"tools[{place}]", "A tool is a function.")
         name = function.get("name")
-        if not isinstance(name, str) or not _TOOL_NAME.fullmatch(name):
+        if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
             raise invalid(f"tools[{place}].function.name", "1 to 64 letters, digits, _ and -.")
         if not set(function) <= {"name", "description", "parameters", "strict"}:
             raise invalid(f"tools[{place}].function", "It holds an unknown member.", code="unknown_parameter")
@@ -61,7 +61,7 @@ def read_tool_choice(given: Mapping[str, Any], *, tools: Sequence[Mapping[str, A
         named = function.get("name") if isinstance(function, dict) and set(function) == {"name"} else None
         members = {name for name, told in value.items() if told is not None}
         is_function = value.get("type") == "function" and members == {"type", "function"}
-        if is_function and isinstance(named, str) and _TOOL_NAME.fullmatch(named):
+        if is_function and isinstance(named, str) and TOOL_NAME.fullmatch(named):
             if not any(tool["function"]["name"] == named for tool in tools):
                 raise invalid("tool_choice", "The name of one of the tools.")
             return {"type": "function", "function": {"name": named}}

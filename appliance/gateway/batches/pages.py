@@ -8,7 +8,10 @@ from werkzeug.datastructures import MultiDict
 
 from appliance.gateway.problems import invalid, unknown_parameter
 
-_ORDERS: Final = ("asc", "desc")
+ORDERS: Final = ("asc", "desc")
+MOST_FILES: Final = 10_000
+MOST_BATCHES: Final = 100
+"""How many of each a page has at most, as OpenAI has it."""
 _DIGITS: Final = 6
 
 
@@ -43,8 +46,8 @@ def page(
     limit, after, order = asked.get("limit", str(usual)), asked.get("after", ""), asked.get("order", "desc")
     if not (limit.isascii() and limit.isdigit() and len(limit) <= _DIGITS and 1 <= int(limit) <= most):
         raise invalid("limit", f"1 to {most}.")
-    if order not in _ORDERS:
-        raise invalid("order", f"One of {', '.join(_ORDERS)}.")
+    if order not in ORDERS:
+        raise invalid("order", f"One of {', '.join(ORDERS)}.")
     rows = newest_first if order == "desc" else newest_first[::-1]
     ids = [str(one["id"]) for one in rows]
     if after and after not in ids:

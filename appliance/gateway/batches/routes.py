@@ -12,22 +12,21 @@ from werkzeug.formparser import FormDataParser
 from appliance.config import LimitsSection
 from appliance.gateway.access import keyed
 from appliance.gateway.batches import lines
-from appliance.gateway.batches.pages import page, read_query
+from appliance.gateway.batches.pages import MOST_BATCHES, MOST_FILES, page, read_query
+from appliance.gateway.batches.schemas import MOST_METADATA, MOST_METADATA_CHARACTERS, PURPOSE
 from appliance.gateway.batches.store import RUNS, Batch, BatchStore, File
 from appliance.gateway.body import body_of, read_object
 from appliance.gateway.problems import Problem, invalid, unknown_parameter
 
-PURPOSE: Final = "batch"
 _WINDOW: Final = re.compile(r"([1-9][0-9]?)h")
 _MOST_HOURS: Final = 24
 _MOST_FILES: Final = 100
 _MOST_BYTES: Final = 256 * 1024 * 1024
 _MOST_RUNNING: Final = 10
-_MOST_METADATA: Final = 16
 _ASKED: Final = frozenset({"input_file_id", "endpoint", "completion_window", "metadata"})
 
-_FILES_ON_A_PAGE: Final = {"usual": 10_000, "most": 10_000}  # both as OpenAI has it
-_BATCHES_ON_A_PAGE: Final = {"usual": 20, "most": 100}
+_FILES_ON_A_PAGE: Final = {"usual": MOST_FILES, "most": MOST_FILES}  # both as OpenAI has it
+_BATCHES_ON_A_PAGE: Final = {"usual": 20, "most": MOST_BATCHES}
 
 
 def make_blueprint(store: BatchStore, limits: LimitsSection) -> Blueprint:
@@ -187,8 +186,10 @@ def _read(asked: Mapping[str, Any]) -> tuple[str, int, dict[str, str] | None]:
         raise invalid("completion_window", f"Hours, 1h to {_MOST_HOURS}h.")
     if metadata is None:
         return str(endpoint), int(hours[1]), None
-    if not isinstance(metadata, dict) or len(metadata) > _MOST_METADATA:
-        raise invalid("metadata", f"At most {_MOST_METADATA} texts by name.")
-    if not all(isinstance(one, str) and len(one) <= 512 for pair in metadata.items() for one in pair):
-        raise invalid("metadata", "Texts of at most 512 characters.")
+    if not isinstance(metadata, dict) or len(metadata) > MOST_METADATA:
+        raise invalid("metadata", f"At most {MOST_METADATA} texts by name.")
+    if not all(
+        isinstance(one, str) and len(one) <= MOST_METADATA_CHARACTERS for pair in metadata.items() for one in pair
+    ):
+        raise invalid("metadata", f"Texts of at most {MOST_METADATA_CHARACTERS} characters.")
     return str(endpoint), int(hours[1]), dict(metadata)

@@ -1,0 +1,160 @@
+"""JSON Schema of Ollama's requests and answers, for the API's description, from the tables of their own readers.
+
+A request without messages, prompt or input only asks that its model is loaded; then little else is looked at.
+"""
+
+from typing import Any, Final
+
+from appliance.config import LimitsSection
+from appliance.gateway import ollama_reading as reading
+from appliance.gateway.embedding_reading import MOST_INPUTS, OLLAMA, OLLAMA_ONE
+from appliance.gateway.messages import MOST_MESSAGES
+from appliance.gateway.ollama_words import OPTIONS
+from appliance.gateway.schemas import (
+    ANY,
+    COUNT,
+    EMPTY,
+    NULL,
+    TEXT,
+    TRUTH,
+    Schema,
+    as_object,
+    closed,
+    message,
+    name_of,
+    sampling,
+    tool,
+)
+from appliance.gateway.tools import MOST_TOOLS
+from media.embedding import MOST_DIMENSIONS
+
+_VECTOR: Final[Schema] = {"type": "array", "items": {"type": "number"}}
+_LISTED: Final = as_object({"name": TEXT, "model": TEXT, "modified_at": TEXT, "digest": TEXT, "details": ANY})
+# Of a message that is no tool's or assistant's member for the reader: `tool_name`, an image, whatever is empty.
+_LEFT_OUT: Final[Schema] = {"enum": [None, [], ""]}
+
+
+def question(limits: LimitsSection, names: list[str], *, is_chat: bool) -> Schema:
+    """Return what a request of `/api/chat`, else of `/api/generate`, may hold."""
+    known = reading.CHAT if is_chat else reading.GENERATE
+    neutral = {name: {"enum": [*values, None]} for name, values in reading.NEUTRAL.items()}
+    anything = {**dict.fromkeys(sorted(known), ANY), **neutral, "model": _named(names)}
+    what = "messages" if is_chat else "prompt"
+    nothing: Schema = {"enum": [*EMPTY["enum"], []]} if is_chat else {"enum": ["", None]}
+    load = closed({**anything, what: nothing, "options": _options_unread()}, ["model"], unknown=NULL)
+    text: Schema = {**TEXT, "maxLength": limits.message_characters}
+    said: Schema = {
+        "stream": TRUTH,
+        "think": TRUTH,
+        "format": {"anyOf": [{"enum": ["", "json", None]}, {"type": "object"}]},
+        "options": _options(limits),
+    }
+    if is_chat:
+        said |= {
+            "messages": {"type": "array", "minItems": 1, "maxItems": MOST_MESSAGES, "items": _message()},
+            "tools": _tools(),
+        }
+    else:
+        said |= {"prompt": {**text, "minLength": 1}, "system": {**text, "type": ["string", "null"]}, "raw": TRUTH}
+    return {"anyOf": [closed({**anything, **said}, ["model", what], unknown=NULL), load]}
+
+
+def answer(*, is_chat: bool) -> Schema:
+    """Return what an answer that is not streamed looks like; durations are in nanoseconds."""
+    said = {"message": as_object({"role": {"const": "assistant"}, "content": TEXT})} if is_chat else {"response": TEXT}
+    counted = dict.fromkeys(("total_duration", "load_duration", "prompt_eval_count", "eval_count"), COUNT)
+    done: Schema = {"done": {"const": True}, "done_reason": {"enum": ["stop", "length", "load"]}}
+    found = as_object({"model": TEXT, "created_at": TEXT, **said, **done})
+    return {**found, "properties": {**found["properties"], **counted}}
+
+
+def texts_to_embed(limits: LimitsSection, names: list[str], *, one: bool) -> Schema:
+    """Return what a request of `/api/embeddings`, of `one` text, or of `/api/embed` may hold."""
+    text: Schema = {**TEXT, "maxLength": limits.message_characters}
+    several: Schema = {"type": "array", "maxItems": MOST_INPUTS, "items": {**text, "minLength": 1}}
+    none: Schema = {"type": "array", "maxItems": 0}
+    shapes: Schema = {
+        "model": _named(names),
+        "prompt": {"anyOf": [text, none, {"type": "null"}]},
+        "input": {"anyOf": [text, several, {"type": "null"}]},
+        "options": _options_unread(),
+        "truncate": TRUTH,
+        "dimensions": {"type": ["integer", "null"], "minimum": 1, "maximum": MOST_DIMENSIONS},
+    }
+    known = sorted(OLLAMA_ONE if one else OLLAMA)
+    return closed({name: shapes.get(name, ANY) for name in known}, ["model"], unknown=NULL)
+
+
+def vectors(*, one: bool) -> Schema:
+    """Return what an answer with vectors looks like."""
+    return as_object(
+        {"embedding": _VECTOR} if one else {"model": TEXT, "embeddings": {"type": "array", "items": _VECTOR}}
+    )
+
+
+def model_to_show(names: list[str]) -> Schema:
+    """Return what a request of `/api/show` may hold: a model, by either word."""
+    neutral = {name: {"enum": [*values, None]} for name, values in reading.NEUTRAL_SHOWN.items()}
+    others = dict.fromkeys(sorted(reading.SHOW), ANY) | neutral
+    by_name = {name: shape for name, shape in others.items() if name != "model"}
+    return {
+        "anyOf": [
+            closed({**others, "model": _named(names)}, ["model"], unknown=NULL),
+            closed({**by_name, "name": _named(names)}, ["name"], unknown=NULL),
+        ]
+    }
+
+
+def shown() -> Schema:
+    """Return what is told of one model."""
+    told = {"modified_at": TEXT, "details": ANY, "model_info": {"type": "object"}, "parameters": TEXT}
+    return as_object({**told, "capabilities": {"type": "array", "items": TEXT}})
+
+
+def models() -> Schema:
+    """Return what the list of models looks like, those that run too."""
+    return as_object({"models": {"type": "array", "items": _LISTED}})
+
+
+def version() -> Schema:
+    """Return what the version looks like."""
+    return as_object({"version": TEXT})
+
+
+def _named(names: list[str]) -> Schema:
+    found = name_of(names)
+    return {"enum": [*names, *(f"{name}{reading.LATEST}" for name in names)]} if names else found
+
+
+def _message() -> Schema:
+    found = message()
+    own: dict[str, Any] = {
+        "thinking": ANY,
+        "tool_name": ANY,
+        "tool_call_id": ANY,
+        "tool_calls": {"anyOf": [{"type": "array", "items": {"type": "object", "required": ["function"]}}, EMPTY]},
+    }
+    return {**found, "properties": {**found["properties"], **own}, "additionalProperties": _LEFT_OUT}
+
+
+def _tools() -> Schema:
+    return {"type": ["array", "null"], "maxItems": MOST_TOOLS, "items": tool()}
+
+
+def _options(limits: LimitsSection) -> Schema:
+    words = sampling(limits)
+    honoured = {name: words[word] for name, word in OPTIONS.items()}
+    honoured |= {
+        "num_predict": {"anyOf": [honoured["num_predict"], {"enum": sorted(reading.NO_LIMIT)}]},
+        # With `repeat_last_n` 0 nothing counts as repeated, whatever the penalty is.
+        "repeat_penalty": {"type": ["number", "null"]},
+    }
+    neutral = {name: {"enum": [*values, None]} for name, values in reading.NEUTRAL_OPTIONS.items()}
+    neutral["repeat_last_n"] = {"enum": [*reading.NEUTRAL_OPTIONS["repeat_last_n"], 0, None]}
+    known = {**dict.fromkeys(sorted(reading.LOADING), ANY), **neutral, **honoured}
+    return {**closed(known, [], unknown=NULL), "type": ["object", "null"]}
+
+
+def _options_unread() -> Schema:
+    known = sorted({*reading.LOADING, *OPTIONS, *reading.NEUTRAL_OPTIONS})
+    return {**closed(dict.fromkeys(known, ANY), []), "type": ["object", "null"]}
