@@ -99,6 +99,7 @@ class _Told:
         media: What the body is.
         streamed: What else an answer may be, none of it described further.
         query: The parameters of its query.
+        leads: Which operations take the id of what it answers, by method and path, and as what.
     """
 
     answer: Schema | None
@@ -106,6 +107,7 @@ class _Told:
     media: str = _JSON
     streamed: str = ""
     query: Mapping[str, Schema] = field(default_factory=dict)
+    leads: Mapping[str, str] = field(default_factory=dict)
 
 
 def _told(limits: LimitsSection, names: list[str]) -> dict[str, _Told]:
@@ -124,13 +126,16 @@ def _told(limits: LimitsSection, names: list[str]) -> dict[str, _Told]:
 
 def _told_of_batches() -> dict[str, _Told]:
     file, batch = batches.file(), batches.batch()
+    of_file = dict.fromkeys(("GET /v1/files/{file_id}", "GET /v1/files/{file_id}/content"), "file_id")
+    of_file |= {"DELETE /v1/files/{file_id}": "file_id", "POST /v1/batches": "input_file_id"}
+    of_batch = dict.fromkeys(("GET /v1/batches/{batch_id}", "POST /v1/batches/{batch_id}/cancel"), "batch_id")
     return {
-        "POST /v1/files": _Told(answer=file, body=batches.upload(), media="multipart/form-data"),
+        "POST /v1/files": _Told(answer=file, body=batches.upload(), media="multipart/form-data", leads=of_file),
         "GET /v1/files": _Told(answer=batches.listed(file), query=batches.query_of_files()),
         "GET /v1/files/{file_id}": _Told(answer=file),
         "GET /v1/files/{file_id}/content": _Told(answer=None, streamed="application/jsonl"),
         "DELETE /v1/files/{file_id}": _Told(answer=batches.deleted()),
-        "POST /v1/batches": _Told(answer=batch, body=batches.work()),
+        "POST /v1/batches": _Told(answer=batch, body=batches.work(), leads=of_batch),
         "GET /v1/batches": _Told(answer=batches.listed(batch), query=batches.query_of_batches()),
         "GET /v1/batches/{batch_id}": _Told(answer=batch),
         "POST /v1/batches/{batch_id}/cancel": _Told(answer=batch),
@@ -161,13 +166,15 @@ def _operation(path: str, method: str, access: Access, told: _Told) -> dict[str,
     error = {_JSON: {"schema": schemas.OLLAMA_ERROR if is_ollamas else schemas.ERROR}}
     operation: dict[str, Any] = {
         "summary": _SUMMARIES.get(path, "As Ollama has it" if is_ollamas else path),
-        "operationId": f"{method.lower()}{re.sub('[^a-z]+', '_', path)}",
+        "operationId": _identity(method, path),
         "responses": {
             "200": {"description": "The answer", "content": content},
             **{status: {"description": "Refused; see docs/api.md", "content": error} for status in _REFUSALS},
         },
         "security": [] if access is Access.PUBLIC else [{"bearer": []}, {"key": []}],
     }
+    if told.leads:
+        operation["responses"]["200"]["links"] = dict(_link(*one.split(), name) for one, name in told.leads.items())
     within = [
         {"name": name, "in": "path", "required": True, "schema": _IDS.get(name, {**schemas.TEXT, "minLength": 1})}
         for name in re.findall(r"{([a-z_]+)}", path)
@@ -178,3 +185,14 @@ def _operation(path: str, method: str, access: Access, told: _Told) -> dict[str,
     if told.body is not None:
         operation["requestBody"] = {"required": True, "content": {told.media: {"schema": told.body}}}
     return operation
+
+
+def _identity(method: str, path: str) -> str:
+    return f"{method.lower()}{re.sub('[^a-z]+', '_', path)}"
+
+
+def _link(method: str, path: str, name: str) -> tuple[str, Schema]:
+    """Return what another operation takes of the id of an answer, by that operation's own id."""
+    found = {name: "$response.body#/id"}
+    taken = {"parameters": found} if f"{{{name}}}" in path else {"requestBody": found}
+    return _identity(method, path), {"operationId": _identity(method, path), **taken}

@@ -148,7 +148,7 @@ def test_schemathesis_finds_no_answer_that_the_description_does_not_allow(server
         "--workers",
         "1",
         "--phases",
-        "examples,coverage,fuzzing",
+        "examples,coverage,fuzzing,stateful",
     ]
 
     done = api_clients.run(words, folder=tmp_path, more={})
