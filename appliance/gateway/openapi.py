@@ -174,7 +174,7 @@ def _operation(path: str, method: str, access: Access, told: _Told) -> dict[str,
         "security": [] if access is Access.PUBLIC else [{"bearer": []}, {"key": []}],
     }
     if told.leads:
-        operation["responses"]["200"]["links"] = dict(_link(*one.split(), name) for one, name in told.leads.items())
+        operation["responses"]["200"]["links"] = dict(_link(one, name) for one, name in told.leads.items())
     within = [
         {"name": name, "in": "path", "required": True, "schema": _IDS.get(name, {**schemas.TEXT, "minLength": 1})}
         for name in re.findall(r"{([a-z_]+)}", path)
@@ -191,8 +191,9 @@ def _identity(method: str, path: str) -> str:
     return f"{method.lower()}{re.sub('[^a-z]+', '_', path)}"
 
 
-def _link(method: str, path: str, name: str) -> tuple[str, Schema]:
+def _link(operation: str, name: str) -> tuple[str, Schema]:
     """Return what another operation takes of the id of an answer, by that operation's own id."""
+    method, path = operation.split()
     found = {name: "$response.body#/id"}
     taken = {"parameters": found} if f"{{{name}}}" in path else {"requestBody": found}
     return _identity(method, path), {"operationId": _identity(method, path), **taken}

@@ -439,7 +439,7 @@ def test_headers_that_ask_for_what_there_is_not_are_refused(headers: dict[str, s
 def test_the_sites_parts_of_each_class_are_the_queues() -> None:
     parts = {Priority.URGENT: 60, Priority.INTERACTIVE: 80, Priority.BATCH: 25}
     named = {f"{priority}_percent": part for priority, part in parts.items()}
-    bounds = bounds_of(LimitsSection(concurrent_requests=20, queue_length=40, **named))
+    bounds = bounds_of(LimitsSection.model_validate({"concurrent_requests": 20, "queue_length": 40, **named}))
 
     assert {each: (bounds.ceiling(each), bounds.room(each)) for each in Priority} == {
         Priority.URGENT: (12, 24),
