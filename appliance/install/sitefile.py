@@ -17,7 +17,7 @@ from appliance.install.supervisor import ALL, GATEWAYS
 from media import durable
 
 BEFORE: Final = "sealift.toml.before"
-_OF_GATEWAYS: Final = frozenset({"limits", "caches", "router", "phi", "cost"})
+_OF_GATEWAYS: Final = frozenset({"limits", "caches", "models", "router", "phi", "cost"})
 """Sections that no service reads but gateways."""
 _HEADER: Final = "# The site file; docs/operator/site-file.md says what each key means. Secrets are never here.\n"
 # A table's own line, the beginning of the next one, and what is said of the kind within it.
