@@ -6,7 +6,6 @@ lets the unit do all of its work: keys, ledger, reload, looking at what is shown
 
 import json
 import shlex
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 
 from tests.box.checkout import CHECKOUT, SEALIFT, SERVER, booted, journal, lay_down, require_debian, start
 from tests.box.machine import Machine
-from tests.support import nginx
+from tests.support import nginx, others_units
 
 pytestmark = pytest.mark.box
 
@@ -55,7 +54,7 @@ def lay_nginx(root: Path, configuration: str) -> None:
     units = root / "etc/systemd/system"
     (units / "nginx.service").write_text(UNIT)
     (units / "nginx.service.d").mkdir()
-    shutil.copy(CHECKOUT / "ansible/roles/nginx/files/hardening.conf", units / "nginx.service.d/sealift.conf")
+    (units / "nginx.service.d/sealift.conf").write_text(others_units.drop_in("nginx"))
 
 
 def by_the_role() -> str:

@@ -151,7 +151,7 @@ def test_every_template_is_validated_or_is_no_ones_configuration() -> None:
         if "ansible.builtin.template" in task and "validate" not in task["ansible.builtin.template"]
     }
 
-    unit_files = {"loopback.conf.j2", "{{ item }}.default.j2"}
+    unit_files = {"hardening.conf.j2", "loopback.conf.j2", "{{ item }}.default.j2"}
     assert unchecked == {"release.conf.j2"} | unit_files
 
 

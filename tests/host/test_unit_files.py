@@ -115,11 +115,11 @@ def test_only_the_ledger_reaches_the_ledger_folder(path: Path) -> None:
 
 
 def test_whoever_may_not_see_the_authoritys_key_sees_no_key_beside_it() -> None:
-    hardened = SYSTEMD.parent / "ansible/roles/nginx/files/hardening.conf"
+    hardened = SYSTEMD.parent / "ansible/roles/nginx/templates/hardening.conf.j2"
     hidden = {path.name: " ".join(values(path, "InaccessiblePaths")).split() for path in (*services(), hardened)}
     from_the_key = {name: found for name, found in hidden.items() if "-/etc/sealift/tls/ca.key" in found}
 
-    assert {"sealift-try-nginx@.service", "hardening.conf"} <= set(from_the_key)
+    assert {"sealift-try-nginx@.service", "hardening.conf.j2"} <= set(from_the_key)
     for name, found in from_the_key.items():
         assert {f"-/etc/sealift/tls/{folder}" for folder in tlsfolder.HIDDEN} <= set(found), name
 

@@ -203,7 +203,7 @@ def test_of_others_services_those_start_that_a_boot_would_start(box: Box, unit: 
 
 def test_others_services_are_those_that_the_install_gives_a_sandbox() -> None:
     assert ("nginx.service", *(f"{name}.service" for name in WATCHERS)) == OTHERS
-    for role in ("nginx/files/hardening.conf", "monitoring_ahead/templates/loopback.conf.j2"):
+    for role in ("nginx/templates/hardening.conf.j2", "monitoring_ahead/templates/loopback.conf.j2"):
         assert "PrivateDevices=yes" in (ROOT / "ansible/roles" / role).read_text()
 
 
