@@ -153,11 +153,19 @@ class TlsSection(Section):
     """Who vouches for this box: an authority of its own, or the facility's, which signs a request made here.
 
     `clients` says whether calling applications show certificates of the box's own authority: those that have one may
-    (`optional`), or all have to (`required`).
+    (`optional`), or all have to (`required`). `management` says the same of the admin page, `monitoring` of whoever
+    reads numbers.
     """
 
     authority: Literal["own", "facility"] = "own"
     clients: Literal["off", "optional", "required"] = "off"
+    management: Literal["off", "optional", "required"] = "off"
+    monitoring: Literal["off", "optional", "required"] = "off"
+
+    @property
+    def are_certificates_asked_for(self) -> bool:
+        """Whether one of the ports asks for certificates: then their ends, and the list of revoked ones, count."""
+        return {self.clients, self.management, self.monitoring} != {"off"}
 
 
 class WebauthnSection(Section):

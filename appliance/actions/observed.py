@@ -190,7 +190,7 @@ def _certificate(config: Config, clock: Clock) -> Iterator[Sample]:
         left = tls_standing.left(config, clock=clock)
         yield _sample("sealift_certificate_left_seconds", left["server"].total_seconds())
         yield _sample("sealift_authority_left_seconds", left["authority"].total_seconds())
-        if config.tls.clients != "off":
+        if config.tls.are_certificates_asked_for:
             yield _sample("sealift_revocation_list_left_seconds", left["crl"].total_seconds())
 
 

@@ -46,7 +46,7 @@ def newest(config: Config, *, now: datetime) -> list[Newest]:
     Raises:
         StoreDamagedError: What was issued, or the list of revoked certificates, cannot be read.
     """
-    if not config.service.tls or config.tls.clients == "off":
+    if not config.service.tls or not config.tls.are_certificates_asked_for:
         return []
     folder, ends = TlsFolder.of(config), dict[str, datetime]()
     revoked = {one.serial for one in Revocations.load(folder).revoked}
@@ -71,7 +71,7 @@ def left(config: Config, *, clock: Clock) -> timedelta | None:
 
 def findings(config: Config, *, clock: Clock) -> Iterator[Finding]:
     """Yield whose certificate ends soon and when; nothing where none are asked for."""
-    if not config.service.tls or config.tls.clients == "off":
+    if not config.service.tls or not config.tls.are_certificates_asked_for:
         return
     now = clock.now()
     try:

@@ -80,7 +80,7 @@ def findings(config: Config, *, clock: Clock) -> Iterator[Finding]:
     ):
         if tlsauthorities.certificate(folder, which) is not None:
             yield Finding(name="authority change", is_good=None, text=f"a {which} one is trusted too", fix=fix)
-    if config.tls.clients != "off":
+    if config.tls.are_certificates_asked_for:
         yield _crl(folder, now)
 
 

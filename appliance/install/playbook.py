@@ -34,6 +34,8 @@ VARIABLES: Final = (
     "sealift_config_file",
     "sealift_hostname",
     "sealift_client_certificates",
+    "sealift_management_certificates",
+    "sealift_monitoring_certificates",
     "sealift_addresses",
     "sealift_clients",
     "sealift_management",
@@ -102,8 +104,9 @@ class Play:
             str(self.folder / "server/bin/python"),
             str(self.config_file),
             self.config.service.hostname,
-            # The role is told in a word that no YAML reads as a truth.
-            "none" if self.config.tls.clients == "off" else self.config.tls.clients,
+            _certificates(self.config.tls.clients),
+            _certificates(self.config.tls.management),
+            _certificates(self.config.tls.monitoring),
             list(network.addresses),
             list(network.clients),
             list(network.management),
@@ -168,6 +171,11 @@ class Play:
             "LC_ALL": "C.UTF-8",
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         }
+
+
+def _certificates(asked: str) -> str:
+    # The role is told in a word that no YAML reads as a truth.
+    return "none" if asked == "off" else asked
 
 
 def as_data(variables: Mapping[str, Any]) -> str:

@@ -101,7 +101,7 @@ def stack() -> Iterator[contextlib.ExitStack]:
         yield opened
 
 
-Start = Callable[[str], tuple[Here, Running]]
+Start = Callable[..., tuple[Here, Running]]
 
 
 @pytest.fixture
@@ -109,9 +109,9 @@ def start(tmp_path: Path, gateway: Gateway) -> Iterator[Start]:
     """Start a box's nginx with its own authority; the clock is this machine's, stopped."""
     with contextlib.ExitStack() as stack:
 
-        def begin(clients: str) -> tuple[Here, Running]:
+        def begin(clients: str, *, elsewhere: str = "off") -> tuple[Here, Running]:
             clock = FixedClock(at=NOW)
-            config = site(tmp_path / "box", clients=clients)
+            config = site(tmp_path / "box", clients=clients, management=elsewhere, monitoring=elsewhere)
             first = Here(config=config, ledger=MemoryLedger(clock), clock=clock)
             tls.rotate(first)
             folder = tmp_path / "nginx"
@@ -125,6 +125,7 @@ def start(tmp_path: Path, gateway: Gateway) -> Iterator[Start]:
                     gateway=tmp_path / "gateway.sock",
                     hostname=HOST,
                     clients=clients,
+                    elsewhere=elsewhere,
                 )
             )
             return Here(config=config, ledger=first.ledger, clock=clock, server=web), web
@@ -176,14 +177,23 @@ def own_authority(box: Here) -> Authority:
     return Authority(key=found.key, certificate=found.certificate)
 
 
-@pytest.mark.parametrize("clients", ["off", "optional", "required"])
+@pytest.mark.parametrize(
+    ("clients", "elsewhere"),
+    [("off", "off"), ("optional", "off"), ("required", "off"), ("off", "optional"), ("required", "required")],
+)
 @pytest.mark.parametrize("monitoring", [False, True])
 @pytest.mark.parametrize("gateways", [1, 3])
-def test_nginx_accepts_what_the_role_writes(tmp_path: Path, clients: str, monitoring: bool, gateways: int) -> None:  # noqa: FBT001 - a parameter of the table
+def test_nginx_accepts_what_the_role_writes(
+    tmp_path: Path,
+    clients: str,
+    elsewhere: str,
+    monitoring: bool,  # noqa: FBT001 - a parameter of the table
+    gateways: int,
+) -> None:
     assert PROGRAM is not None
     box = Here(config=site(tmp_path / "box"), ledger=MemoryLedger(FixedClock(at=NOW)), clock=FixedClock(at=NOW))
     tls.rotate(box)
-    text = nginx.rendered(clients=clients, monitoring=monitoring, gateways=gateways)
+    text = nginx.rendered(clients=clients, monitoring=monitoring, gateways=gateways, elsewhere=elsewhere)
     for old, new in (("/etc/sealift/tls", str(box.folder.path)), ("/run/nginx.pid", f"{tmp_path}/pid")):
         text = text.replace(old, new)
     text = text.replace("/var/log/nginx/error.log", f"{tmp_path}/error.log").replace("user www-data;", "")
@@ -402,6 +412,41 @@ def test_optional_certificates_are_judged_where_they_are_shown(start: Start, tmp
     assert ask(web, context(box)) == (200, "nobody")
     assert ask(web, context(box, identity=right))[1].endswith(" CN=emr-1")
     assert settled(lambda: all(ask(web, context(box, identity=gone))[0] != 200 for _ in range(5)))
+
+
+@pytest.mark.parametrize("port", ["page_port", "numbers_port"])
+def test_page_and_numbers_ask_for_certificates_where_the_site_says_so(start: Start, tmp_path: Path, port: str) -> None:
+    """Behind both nobody answers here: 502 is of those whom nginx lets through."""
+    box, web = start("off", elsewhere="required")
+    door = replace(web, port=getattr(web, port))
+    right, gone = issued(box, tmp_path, "ops-1"), issued(box, tmp_path, "gone")
+    tls_clients.revoke(box, "gone", Reason.KEY_COMPROMISE)
+    assert settled(lambda: all(ask(door, context(box, identity=gone))[0] != 502 for _ in range(5)))
+
+    none, revoked = ask(door, context(box)), ask(door, context(box, identity=gone))
+
+    assert ask(door, context(box, identity=right))[0] == 502
+    assert (none[0], json.loads(none[1])["error"]["code"]) == (403, "certificate_refused")
+    assert (revoked[0], json.loads(revoked[1])["error"]["code"]) == (403, "certificate_refused")
+    assert ask(web, context(box)) == (200, "nobody"), "callers of the API are asked for none"
+
+
+def test_page_and_numbers_ask_nobody_where_only_callers_are_asked(start: Start) -> None:
+    box, web = start("required")
+
+    assert ask(replace(web, port=web.page_port), context(box))[0] == 502
+    assert ask(web, context(box))[0] == 403
+
+
+def test_page_and_numbers_judge_certificates_that_are_shown(start: Start, tmp_path: Path) -> None:
+    box, web = start("off", elsewhere="optional")
+    gone = issued(box, tmp_path, "gone")
+    tls_clients.revoke(box, "gone", Reason.KEY_COMPROMISE)
+
+    for port in (web.page_port, web.numbers_port):
+        door = replace(web, port=port)
+        assert settled(lambda door=door: ask(door, context(box, identity=gone))[0] == 403)
+        assert ask(door, context(box))[0] == 502
 
 
 def settled(holds: Callable[[], bool]) -> bool:

@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,14 +70,21 @@ def listener() -> socket.socket:
 
 
 def rendered(
-    *, hostname: str = "llm.hospital.example", clients: str = "off", monitoring: bool = False, gateways: int = 1
+    *,
+    hostname: str = "llm.hospital.example",
+    clients: str = "off",
+    monitoring: bool = False,
+    gateways: int = 1,
+    elsewhere: str = "off",
 ) -> str:
-    """Return what the role writes."""
+    """Return what the role writes; `elsewhere` is what the ports of the page and of numbers ask for."""
     given = Environment(undefined=StrictUndefined, trim_blocks=True, autoescape=False)  # noqa: S701 - not HTML
     template = given.from_string(TEMPLATE.read_text())
     return template.render(
         sealift_hostname=hostname,
         sealift_client_certificates="none" if clients == "off" else clients,
+        sealift_management_certificates="none" if elsewhere == "off" else elsewhere,
+        sealift_monitoring_certificates="none" if elsewhere == "off" else elsewhere,
         sealift_monitoring=monitoring,
         sealift_gateways=gateways,
         nginx_ipv6={"stat": {"exists": False}},
@@ -93,6 +100,9 @@ class Running:
     hostname: str
     port: int
     process: subprocess.Popen[bytes]
+    page_port: int = 0
+    numbers_port: int = 0
+    """Where numbers are read, where `elsewhere` is not off: nothing answers behind it."""
 
     @property
     def configuration(self) -> Path:
@@ -122,11 +132,21 @@ def tested(nginx: Path, configuration: Path) -> subprocess.CompletedProcess[str]
 
 
 def configure(  # one place where a test machine differs from a box
-    folder: Path, *, tls: Path, gateway: Path, hostname: str, clients: str, ports: tuple[int, int], gateways: int = 1
+    folder: Path,
+    *,
+    tls: Path,
+    gateway: Path,
+    hostname: str,
+    clients: str,
+    ports: Sequence[int],
+    gateways: int = 1,
+    elsewhere: str = "off",
 ) -> Path:
-    """Write the role's configuration for this machine."""
-    port, admin_port = ports
-    text = rendered(hostname=hostname, clients=clients, gateways=gateways)
+    """Write the role's configuration for this machine; with four ports also what monitoring has."""
+    port, admin_port, *watched = ports
+    text = rendered(
+        hostname=hostname, clients=clients, gateways=gateways, elsewhere=elsewhere, monitoring=bool(watched)
+    )
     for old, new in (
         ("user www-data;", "user root;" if os.geteuid() == 0 else ""),
         ("worker_processes auto;", f"worker_processes 1;\ndaemon off;\nlock_file {folder}/lock;"),
@@ -137,6 +157,7 @@ def configure(  # one place where a test machine differs from a box
         ("/run/sealift/admin.sock", str(folder / "admin.sock")),
         ("listen 443 ", f"listen 127.0.0.1:{port} "),
         ("listen 8443 ", f"listen 127.0.0.1:{admin_port} "),
+        *zip(("listen 9090 ", "listen 127.0.0.1:9094"), (f"listen 127.0.0.1:{one} " for one in watched), strict=False),
     ):
         assert old in text, old
         text = text.replace(old, new)
@@ -150,19 +171,28 @@ def configure(  # one place where a test machine differs from a box
 
 @contextmanager
 def running(
-    folder: Path, nginx: Path, *, tls: Path, gateway: Path, hostname: str, clients: str, gateways: int = 1
+    folder: Path,
+    nginx: Path,
+    *,
+    tls: Path,
+    gateway: Path,
+    hostname: str,
+    clients: str,
+    gateways: int = 1,
+    elsewhere: str = "off",
 ) -> Iterator[Running]:
     """Start nginx, yield it when it answers, and end it with its workers."""
-    sockets = [listener(), listener()]
-    port, admin_port = (int(one.getsockname()[1]) for one in sockets)
+    sockets = [listener() for _ in range(2 if elsewhere == "off" else 4)]
+    ports = [int(one.getsockname()[1]) for one in sockets]
     configuration = configure(
         folder,
         tls=tls,
         gateway=gateway,
         hostname=hostname,
         clients=clients,
-        ports=(port, admin_port),
+        ports=ports,
         gateways=gateways,
+        elsewhere=elsewhere,
     )
     numbers = [one.fileno() for one in sockets]
     command = [str(fetched(nginx)), "-c", str(configuration), "-p", str(folder), "-e", str(folder / "error.log")]
@@ -171,7 +201,15 @@ def running(
         process = subprocess.Popen(command, stdout=said, stderr=said, pass_fds=numbers, env=inherited)
     for one in sockets:
         one.close()
-    found = Running(program=nginx, folder=folder, hostname=hostname, port=port, process=process)
+    found = Running(
+        program=nginx,
+        folder=folder,
+        hostname=hostname,
+        port=ports[0],
+        process=process,
+        page_port=ports[1],
+        numbers_port=ports[2] if elsewhere != "off" else 0,
+    )
     try:
         ends = time.monotonic() + _PATIENCE_SECONDS
         while not found.shown():

@@ -1,6 +1,7 @@
 """Whose client certificate ends is told in time, by number and by name, and of no application that has a later one."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,16 @@ def test_nothing_is_told_where_no_certificate_is_asked_for(box: Here, section: s
 
     assert list(tls_clients_standing.findings(plain, clock=box.clock)) == []
     assert tls_clients_standing.left(plain, clock=box.clock) is None
+
+
+@pytest.mark.parametrize("port", ["management", "monitoring"])
+def test_what_the_page_or_whoever_reads_numbers_shows_counts_as_well(box: Here, port: str) -> None:
+    tls_clients.issue(box, name="iris")
+    asked = box.config.tls.model_copy(update={"clients": "off", port: "required"})
+
+    found = numbers(replace(box, config=box.config.model_copy(update={"tls": asked})))
+
+    assert {"sealift_client_certificate_left_seconds", "sealift_revocation_list_left_seconds"} <= set(found)
 
 
 def test_a_certificate_that_names_no_signer_is_in_force_nowhere(box: Here) -> None:

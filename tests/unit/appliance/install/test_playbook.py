@@ -81,11 +81,21 @@ def test_variables_are_those_that_the_roles_declare(play: Play) -> None:
     assert found["sealift_egress"] == ["udp 10.0.0.5 123"]
 
 
+@pytest.mark.parametrize(
+    ("port", "variable"),
+    [
+        ("clients", "sealift_client_certificates"),
+        ("management", "sealift_management_certificates"),
+        ("monitoring", "sealift_monitoring_certificates"),
+    ],
+)
 @pytest.mark.parametrize(("setting", "given"), [("off", "none"), ("optional", "optional"), ("required", "required")])
-def test_what_is_asked_of_callers_reaches_ansible_as_a_text(play: Play, setting: str, given: str) -> None:
-    config = play.config.model_copy(update={"tls": TlsSection.model_validate({"clients": setting})})
+def test_what_is_asked_of_callers_reaches_ansible_as_a_text(
+    play: Play, port: str, variable: str, setting: str, given: str
+) -> None:
+    config = play.config.model_copy(update={"tls": TlsSection.model_validate({port: setting})})
 
-    found = replace(play, config=config).variables()["sealift_client_certificates"]
+    found = replace(play, config=config).variables()[variable]
 
     # PyYAML's own resolver is Ansible's; off would have come out as false.
     assert (found, yaml.safe_load(found)) == (given, given)
