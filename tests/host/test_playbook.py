@@ -151,18 +151,34 @@ def test_every_template_is_validated_or_is_no_ones_configuration() -> None:
         if "ansible.builtin.template" in task and "validate" not in task["ansible.builtin.template"]
     }
 
-    unit_files = {"hardening.conf.j2", "loopback.conf.j2", "{{ item }}.default.j2"}
-    assert unchecked == {"release.conf.j2"} | unit_files
+    # Its units and the program that tries drop-ins come after it; tests/host/test_others_unit_gates.py judges it whole.
+    assert unchecked == {"release.conf.j2", "loopback.conf.j2"}
+
+
+def test_every_drop_in_of_a_unit_is_tried_beside_its_unit_where_that_can_be() -> None:
+    written = [
+        (task["name"], task[module(task)])
+        for _, task in tasks()
+        if module(task) in {"ansible.builtin.copy", "ansible.builtin.template"}
+        if re.search(r"/etc/systemd/system/.*[.]d/", task[module(task)]["dest"])
+    ]
+    tried = [fields["validate"] for _, fields in written if "validate" in fields]
+
+    assert [name for name, fields in written if "validate" not in fields] == ["Keep them on loopback"]
+    assert len(tried) == 3
+    command = "{{ sealift_python }} -I -m appliance.install.dropintried --units {{ sealift_source }}/systemd "
+    assert all(one.startswith(command) and one.endswith(" %s") for one in tried)
 
 
 def test_what_takes_rights_to_validate_is_handed_to_a_unit_that_has_them() -> None:
     from appliance.install import tried
 
     validators = [task[module(task)]["validate"] for _, task in tasks() if "validate" in (task.get(module(task)) or {})]
-    ours = [one for one in validators if "appliance" in one]
+    ours = [one for one in validators if "appliance.install.tried" in one]
 
     # What checks a file without a right or a network runs where the file is written.
-    assert {one.split()[0] for one in validators if one not in ours} == {"promtool", "amtool"}
+    bare = {one.split()[0] for one in validators if "appliance.install." not in one}
+    assert bare == {"promtool", "amtool", "sh"}
     assert sorted(ours) == sorted(
         f"{{{{ sealift_python }}}} -I -m appliance.install.tried {one} %s" for one in tried.KINDS
     )
@@ -174,6 +190,8 @@ def test_what_is_tried_comes_after_the_units_that_try_it() -> None:
 
     assert max(order.index(one) for one in ("accounts", "packages", "units", "tls")) < order.index("nginx")
     assert order.index("units") < order.index("firewall")
+    # Drop-ins are tried by the release's own server environment.
+    assert order.index("environments") < min(order.index(one) for one in ("units_ahead", "nginx", "firewall"))
 
 
 def test_every_written_file_states_owner_and_mode() -> None:
