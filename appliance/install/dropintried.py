@@ -1,12 +1,12 @@
 """A unit's drop-in, judged by systemd beside the unit's own file before it is put in place.
 
-Entry point: ``python -I -m appliance.install.dropintried --units FOLDER UNIT NAME PATH``, which the playbook names where
-it writes such a file (`validate:`). A drop-in alone is no unit, so the unit's file is laid beside it in a scratch folder:
-the release's where FOLDER has it, else Debian's, else one that does nothing. It needs no right and no socket, so it runs
-where the file is written (ADR 52).
+Entry point: ``python -I -m appliance.install.dropintried --units FOLDER UNIT NAME PATH``, which the playbook names
+where it writes such a file (`validate:`). A drop-in alone is no unit, so the unit's file is laid beside it in a scratch
+folder: the release's where FOLDER has it, else Debian's, else one that does nothing. It needs no right and no socket,
+so it runs where the file is written (ADR 52).
 
-Promises: this ends with 0 only where `systemd-analyze verify` says nothing of the unit with the drop-in that it does not
-say of the unit without. Whether programs are there is not asked: the same install may bring them.
+Promises: this ends with 0 only where `systemd-analyze verify` says nothing of the unit with the drop-in that it does
+not say of the unit without. Whether programs are there is not asked: the same install may bring them.
 """
 
 import argparse
@@ -74,8 +74,9 @@ def _said(root: Path, unit: str) -> list[str]:
     Raises:
         OSError: It came to no judgement.
     """
+    options = [f"--root={root}", "--man=no", "--recursive-errors=no"]
     done = subprocess.run(
-        ["systemd-analyze", "verify", f"--root={root}", "--man=no", "--recursive-errors=no", unit.replace("@", "@tried")],
+        ["systemd-analyze", "verify", *options, unit.replace("@", "@tried")],
         capture_output=True,
         check=False,
         timeout=_SECONDS,

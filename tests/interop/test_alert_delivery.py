@@ -153,6 +153,28 @@ def test_an_alert_arrives_as_mail_and_as_a_banner_and_leaves_when_it_ends(tmp_pa
     ]
 
 
+def test_with_the_web_server_down_a_mail_says_so_and_blames_nothing_that_is_read_through_it(tmp_path: Path) -> None:
+    """The webhook leads through the web server, too: nothing listens at its port here."""
+    names = ("WebServerDown", "GatewayDown", "FactsDown", "WatcherDown")
+    told = [{"labels": {"alertname": one}, "annotations": {"summary": one, "description": "d"}} for one in names]
+    told[-1]["labels"]["job"] = "node"
+    relay_is_down = {"labels": {"alertname": "WatcherDown", "job": "alertmanager"}, "annotations": {"summary": "s"}}
+    with mail_relay() as relay:
+        text = rendered("alertmanager.yml.j2", _BOTH).replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
+        text = text.replace("127.0.0.1:9094", f"127.0.0.1:{held_port()}")
+        with alertmanager(tmp_path, text, held_port()) as address:
+            assert opened(f"{address}/api/v2/alerts", [told[0]])
+            assert relay.arrived.wait(_SECONDS), (tmp_path / "am.log").read_text()[-2000:]
+            assert opened(f"{address}/api/v2/alerts", [*told, relay_is_down])
+            wait(lambda: len(relay.mails) == 4)
+            with urllib.request.urlopen(f"{address}/api/v2/alerts?inhibited=true", timeout=30) as answer:  # noqa: S310 - loopback
+                inhibited = [one["labels"] for one in json.load(answer) if one["status"]["inhibitedBy"]]
+
+    assert {mail.partition("Subject: [FIRING] ")[2].split()[0] for mail in relay.mails} == {names[0], names[3]}
+    assert sorted(one["alertname"] for one in inhibited) == sorted(names[1:])
+    assert {one.get("job") for one in inhibited} == {None, "node"}
+
+
 def counted(address: str) -> tuple[int, int]:
     """Return how many mails were tried and how many failed, as the rule MailNotTaken is told."""
     with urllib.request.urlopen(f"{address}/metrics", timeout=30) as answer:  # noqa: S310 - loopback

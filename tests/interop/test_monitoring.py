@@ -74,6 +74,11 @@ def mails(*, tried: str, failed: str) -> dict[str, str]:
 # Of each rule: series on which it fires, then series on which it does not; the second lie just below the threshold.
 SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "GatewayDown": ({'up{job="gateway"}': 0}, {'up{job="gateway"}': 1, 'up{job="host"}': 0}),
+    # As long as one thing behind the web server answers, it does, too.
+    "WebServerDown": (
+        {f'up{{job="{job}"}}': 0 for job in ("gateway", "gateway-test", "host", "node")},
+        {**{f'up{{job="{job}"}}': 0 for job in ("gateway", "gateway-test", "host")}, 'up{job="node"}': 1},
+    ),
     "GatewayMissing": (
         {'up{job="gateway"}': 1, 'up{gateway="2",job="gateway"}': 0},
         {'up{job="gateway"}': 0, 'up{gateway="2",job="gateway"}': 0},

@@ -443,10 +443,9 @@ def test_page_and_numbers_judge_certificates_that_are_shown(start: Start, tmp_pa
     gone = issued(box, tmp_path, "gone")
     tls_clients.revoke(box, "gone", Reason.KEY_COMPROMISE)
 
-    for port in (web.page_port, web.numbers_port):
-        door = replace(web, port=port)
-        assert settled(lambda door=door: ask(door, context(box, identity=gone))[0] == 403)
-        assert ask(door, context(box))[0] == 502
+    doors = [replace(web, port=port) for port in (web.page_port, web.numbers_port)]
+    assert settled(lambda: all(ask(door, context(box, identity=gone))[0] == 403 for door in doors))
+    assert [ask(door, context(box))[0] for door in doors] == [502, 502]
 
 
 def settled(holds: Callable[[], bool]) -> bool:
