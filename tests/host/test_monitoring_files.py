@@ -13,7 +13,7 @@ from tests.support.monitoring import dashboard, offered, rules, used
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/operator/monitoring.md"
 NGINX = Path(__file__).resolve().parents[2] / "ansible/roles/nginx/templates/nginx.conf.j2"
-FOREIGN = {"systemctl", "journalctl", "timedatectl", "df", "nvidia-smi", "ss"}
+FOREIGN = {"systemctl", "journalctl", "timedatectl", "df", "nginx", "nvidia-smi", "ss"}
 
 
 def expressions() -> list[tuple[str, str]]:

@@ -66,6 +66,9 @@ def listener() -> socket.socket:
     found = socket.socket()
     found.bind(("127.0.0.1", 0))
     found.listen(128)
+    # nginx leaves an inherited one as it is: two workers at once, as while it reads its files again, would both go for
+    # one caller, and the one that comes late would wait in accept() for the next, deaf to all that it has.
+    found.setblocking(False)
     return found
 
 
