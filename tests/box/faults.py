@@ -117,12 +117,18 @@ def changes(run: Run, stack: ExitStack) -> None:
     """What two people let happen to the host: another site file, then a release whose gateway does not start."""
     served = _serving(run, stack)
     operators.host_change(run)
-    upgrade.site_file_goes_back(run)
-    upgrade.limits_take_effect(run, served.digest)
-    serve(run, served.key, chapter="The site file of before serves")
     _approve_next(run)
     upgrade.go_back(run)
     serve(run, served.key, chapter="The release before serves")
+
+
+def site_files(run: Run, stack: ExitStack) -> None:
+    """A site file under which nothing answers, then one that the gateway alone reads anew."""
+    served = _serving(run, stack)
+    upgrade.site_file_goes_back(run)
+    serve(run, served.key, chapter="The site file of before serves")
+    upgrade.limits_take_effect(run, served.digest)
+    serve(run, served.key, chapter="The one with another limit served, and the one of before does")
 
 
 def made_before(run: Run, _: ExitStack) -> None:
@@ -203,6 +209,7 @@ def vllm(run: Run, stack: ExitStack) -> None:
 PARTS: dict[str, Callable[[Run, ExitStack], None]] = {
     "upgrade": upgraded,
     "changes": changes,
+    "site-files": site_files,
     "before": made_before,
     "released": released_before,
     "returned": returned_before,

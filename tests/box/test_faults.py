@@ -274,14 +274,6 @@ CHANGES = (
     "and again nothing changes",
     "a lookup in a site file's value runs nothing",
     "it stays a text",
-    "a site file under which nothing answers ends with 51",
-    "the site file of before is back",
-    "the one that was tried is kept",
-    "the status says so",
-    "no gateway of the tried one is left",
-    "a changed limit changes nothing of the host",
-    "the gateway started anew",
-    "the engine did not",
     "the next release changes the host",
     "an install that does not answer ends with 51",
     "web server and packet filter were tried on the way there and back",
@@ -290,6 +282,16 @@ CHANGES = (
     "the site file is the one of before",
     "the return is recorded",
     "the page says that the box went back",
+)
+SITE_FILES = (
+    "a site file under which nothing answers ends with 51",
+    "the site file of before is back",
+    "the one that was tried is kept",
+    "the status says so",
+    "no gateway of the tried one is left",
+    "a changed limit is installed without approvals",
+    "the gateway started anew",
+    "the engine did not",
 )
 BEFORE = ("the version before made a box that serves",)
 RELEASED = (
@@ -392,6 +394,7 @@ PARTS: dict[str, tuple[pytest.MarkDecorator | tuple[pytest.MarkDecorator, ...], 
     "optional": (pytest.mark.box_optional, OPTIONAL),
     "upgrade": (pytest.mark.box_upgrade, UPGRADE),
     "changes": (pytest.mark.box_changes, CHANGES),
+    "site-files": (pytest.mark.box_time, SITE_FILES),
     "before": (pytest.mark.box_before, BEFORE),
     "released": (pytest.mark.box_released, RELEASED),
     "returned": (
