@@ -138,9 +138,7 @@ def limits_take_effect(run: Run, digest: str) -> None:
         before = {unit: started(unit) for unit in ("sealift-gateway", engine)}
         place.write_text(f"{good}\n[limits]\nrequests_per_minute = 599\n")
         facts = machine.result(*as_person("omar", "sealift", "install", "1"))
-        run.require(
-            "a changed limit changes nothing of the host", (facts["changed"], facts["host"]) == (True, "unchanged")
-        )
+        run.require("a changed limit is installed without approvals", facts["changed"] is True, facts)
         run.require("the gateway started anew", started("sealift-gateway") != before["sealift-gateway"])
         run.require("the engine did not", started(engine) == before[engine])
         place.write_text(good)
