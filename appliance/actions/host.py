@@ -97,7 +97,7 @@ class Box:
         """
         supervisor = open_supervisor(self._config)
         if isinstance(supervisor, SystemdSupervisor):
-            supervisor.restart(which)
+            supervisor.restart(which, gateways=self._config.service.gateways)
 
     def require_healthy(self) -> None:
         """Ask the services until they answer, and the engines that served before; see `health.require`."""

@@ -12,14 +12,14 @@ from typing import Any, Final
 
 from appliance import config as configuration
 from appliance.actions import hostplan
+from appliance.actions import installrecord as recording
 from appliance.actions.databases import checking
 from appliance.actions.host import Host, Planner
 from appliance.actions.installfacts import InstallFacts
 from appliance.actions.planning import Planning
-from appliance.audit import pin
-from appliance.audit.client import Ledger, SocketLedger, open_ledger
+from appliance.audit.client import open_ledger
 from appliance.config import Config
-from appliance.errors import PreflightError
+from appliance.errors import InstallError, PreflightError
 from appliance.install import (
     additions,
     carried,
@@ -37,9 +37,8 @@ from appliance.install.carried import Whole
 from appliance.install.plans import Plan
 from appliance.install.playbook import Play
 from appliance.install.releases import InstalledRelease, InstalledReleases
-from appliance.install.trial import NONE, Returned, Trial, Trials, one_line
+from appliance.install.trial import NONE, TRIED, Returned, Trial, Trials, one_line
 from appliance.keys.opening import open_keys
-from appliance.registry import catalog
 from appliance.state.database import open_state
 from appliance.store.content import ContentStore, StoredRelease
 from media.clock import Clock, to_text
@@ -47,7 +46,7 @@ from media.digest import sha256_hex
 from media.errors import SealiftError
 
 _WITHOUT_ROOT: Final = "not changed: there is no Ansible without root"
-_DOOR: Final = "ledger-actions"
+_DOOR: Final = recording.DOOR
 _BY_NO_STATEMENT: Final = frozenset({hostplan.NO_HOST, hostplan.NO_CHANGE, hostplan.FIRST_TRUST})
 BEGUN: Final = "install.begun"
 RETURNED: Final = "install.returned"
@@ -85,7 +84,7 @@ class Installer:
         """
         trials = Trials(self.config.at)
         with trials.locked():
-            self._settle(trials)
+            self._begin_anew(trials)
             return self._install(trials, serial)
 
     def settle(self) -> Returned | None:
@@ -98,6 +97,21 @@ class Installer:
         trials = Trials(self.config.at)
         with trials.locked():
             return self._settle(trials)
+
+    def _begin_anew(self, trials: Trials) -> None:
+        """Take back what was cut off before.
+
+        Raises:
+            InstallError: The site file went back with it, so it is not the one that this process read.
+        """
+        place = self.config.at.config_file
+        before = place.read_bytes() if place.exists() else b""
+        if self._settle(trials) is not None and before and place.read_bytes() != before:
+            raise InstallError(
+                what="an install that was cut off is taken back, and its site file with it",
+                why=f"what was in place lies beside it, as {place.name}{TRIED}",
+                fix="put into place the one that is wanted, and install again",
+            )
 
     def _settle(self, trials: Trials) -> Returned | None:
         trial = trials.pending()
@@ -129,7 +143,9 @@ class Installer:
         if approval not in _BY_NO_STATEMENT:
             # Before the host changes: one that is killed in the middle, or ends without a word, is on record.
             self._append(BEGUN, {"serial": stored.serial, "release": stored.release, "host_approval": approval})
-        news = self._news(trials)
+        # What services read from now on, whatever somebody writes there meanwhile.
+        settings = places.config_file.read_bytes()
+        news = self._news(trials, settings)
         is_tried = is_new or bool(news)
         if is_tried:
             trials.begin(trial)
@@ -143,12 +159,13 @@ class Installer:
             changed = built.changed or is_tried or host_changed or bool(keys_made)
             if changed:
                 # Before the trial ends: no release stays of which there is no record.
-                self._record(built.installed, stored, host=host_text, approval=approval)
+                brought = (built.installed, stored)
+                recording.done(self.config, *brought, host=host_text, approval=approval, clock=self.clock)
         except SealiftError as error:
             if is_tried and self.host is not None:
                 self._back_from(trials, trial, error)
             raise
-        trials.confirm(places.config_file)
+        trials.confirm(settings)
         return InstallFacts(
             serial=stored.serial,
             release=stored.release,
@@ -162,12 +179,16 @@ class Installer:
             kept=list(whole.kept),
         )
 
-    def _news(self, trials: Trials) -> str:
+    def _news(self, trials: Trials, settings: bytes) -> str:
         """Return who has to read the site file anew: a box runs with another one, to which it can go back."""
         good = trials.settings()
         if self.host is None or good is None:
             return ""
-        return sitefile.readers(good, self.config.at.config_file.read_bytes())
+        return sitefile.readers(good, settings)
+
+    def _is_news(self) -> bool:
+        place = self.config.at.config_file
+        return place.exists() and bool(self._news(Trials(self.config.at), place.read_bytes()))
 
     def _require_place(self) -> None:
         ledger = open_ledger(self.config, _DOOR, clock=self.clock)
@@ -201,7 +222,7 @@ class Installer:
             release=stored.release,
             previous=current.serial if current and is_new else None,
             environments={name: sha256_hex(text) for name, text in whole.requirements.items()},
-            changed=is_new or host_text == "would change" or bool(self._news(Trials(self.config.at))),
+            changed=is_new or host_text == "would change" or self._is_news(),
             host=host_text,
             difference=difference,
             kind=whole.kind,
@@ -269,7 +290,7 @@ class Installer:
         names, needs = tuple(installed.environments), additions.wanted(self.config.at, whole)
         play = self._play(installed.serial, names, updates=whole.packages, needs=needs)
         result = host.apply(play, ansible)
-        if news and result.changed == 0:  # else the playbook did
+        if news and not result.started_anew:
             self.progress("starting anew what reads the site file")
             host.restart(news)
         host.require_healthy()
@@ -321,7 +342,7 @@ class Installer:
         ansible = ours if ours.exists() else playbook.ansible_of(self.config)
         names, needs = tuple(previous.environments), additions.installed(self.config.at)
         result = self.host.apply(self._play(previous.serial, names, config=config, needs=needs), ansible)
-        if settings is not None and result.changed == 0 and (news := sitefile.readers(tried, settings)):
+        if settings is not None and not result.started_anew and (news := sitefile.readers(tried, settings)):
             self.host.restart(news)
         self.host.require_healthy()
 
@@ -359,34 +380,3 @@ class Installer:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.config_file, place)
             place.chmod(0o644)
-
-    def _record(self, installed: InstalledRelease, stored: StoredRelease, *, host: str, approval: str) -> None:
-        ledger = open_ledger(self.config, _DOOR, spool=True, clock=self.clock)
-        try:
-            ledger.append("install.done", _body(installed, host=host, approval=approval))
-            if isinstance(ledger, SocketLedger):
-                pin.pin(self.config.at, ledger.vkey())
-                (self.config.at.etc / pin.FILE_NAME).chmod(0o644)
-                _register(self.config, ledger, stored)
-        finally:
-            ledger.close()
-
-
-def _body(installed: InstalledRelease, *, host: str, approval: str) -> dict[str, Any]:
-    return {
-        "serial": installed.serial,
-        "release": installed.release,
-        "environments": dict(installed.environments),
-        "host_files": installed.host_files,
-        "host": host,
-        "host_approval": approval,
-        **({} if installed.base is None else {"base": installed.base}),
-    }
-
-
-def _register(config: Config, ledger: Ledger, stored: StoredRelease) -> None:
-    state = open_state(config.at)
-    try:
-        catalog.register(ledger, state, stored)
-    finally:
-        state.dispose()

@@ -57,6 +57,10 @@ class Installs(Protocol):
         """Say what `install` would change."""
         ...
 
+    def settle(self) -> object:
+        """Take back an install that was cut off."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -215,6 +219,8 @@ class Setup:
         places = self.config.at
         self.progress(0, STEPS[0])
         self._require_free(sitefile.difference(self.config, places.config_file))
+        if (cut_off := Trials(places).pending()) is not None and cut_off.previous != NONE:
+            self.installer.settle()  # before the site file is written: one that was tried goes back with it
         changed = sitefile.write(self.config, places.config_file)
         self.progress(1, STEPS[1])
         installed = self.installer.install(self._serial)

@@ -18,6 +18,7 @@ _REASONS: Final = tuple(
 _PACKAGE: Final = re.compile(
     r"dpkg: error processing (?:package|archive) ([^\s\"\\]{1,200})[^\"\\]{0,100}(?:\\r)?\\n ([^\"\\]{1,300})"
 )
+_STARTED_ANEW: Final = re.compile(r"^RUNNING HANDLER \[(?:\w+ : )?Restart Sealift\]", re.MULTILINE)
 _HEADING: Final = re.compile(r"(?:TASK|RUNNING HANDLER) \[([^\]]{1,200})\]")
 
 
@@ -49,6 +50,11 @@ class PlayResult:
     text: str
     warnings: str = ""
     packages: tuple[Package, ...] = ()
+
+    @property
+    def started_anew(self) -> bool:
+        """Whether everything of ours was: most of what a playbook changes asks for that, but not all."""
+        return _STARTED_ANEW.search(self.text) is not None
 
 
 def read(output: str, warnings: str, *, code: int) -> PlayResult:

@@ -18,7 +18,7 @@ from media import durable
 
 BEFORE: Final = "sealift.toml.before"
 _OF_GATEWAYS: Final = frozenset({"limits", "caches", "models", "router", "phi", "cost"})
-"""Sections that no service reads but gateways."""
+"""Sections that nobody reads but gateways, the page and metrics."""
 _HEADER: Final = "# The site file; docs/operator/site-file.md says what each key means. Secrets are never here.\n"
 # A table's own line, the beginning of the next one, and what is said of the kind within it.
 _DATABASE: Final = re.compile(r"^[ \t]*\[[ \t]*database[ \t]*\][^\n]*", re.MULTILINE)
@@ -62,9 +62,10 @@ def difference(config: Config, path: Path) -> str:
 
 
 def readers(before: bytes, now: bytes) -> str:
-    """Return who reads what differs between two site files: nobody (""), `GATEWAYS` alone, or `ALL`.
+    """Return who reads what differs between two site files: nobody (""), those of `GATEWAYS` alone, or `ALL`.
 
-    Comments and the order of lines differ for nobody.
+    How many requests may run at once engines read, too, who have a thread for each. Comments and the order of lines
+    differ for nobody.
     """
     if before == now:
         return ""
@@ -73,6 +74,8 @@ def readers(before: bytes, now: bytes) -> str:
     except ConfigError:  # of a release that knows other keys
         return ALL
     changed = {name for name in one if one[name] != other[name]}
+    if one["limits"]["concurrent_requests"] != other["limits"]["concurrent_requests"]:
+        return ALL
     return "" if not changed else GATEWAYS if changed <= _OF_GATEWAYS else ALL
 
 

@@ -20,8 +20,8 @@ CONTROL: Final = "units"
 """Name of the control socket of `sealift run-units`."""
 UNIT_FILES: Final = Path("/etc/systemd/system")
 """Where a box keeps our units, and beside them what it sets itself."""
-GATEWAYS: Final = "sealift-gateway*.service"
-ALL: Final = "sealift.target"
+GATEWAYS: Final = "gateways"
+ALL: Final = "all"
 """Whom `SystemdSupervisor.restart` starts anew."""
 
 _NAME = re.compile(r"sealift(-[a-z]+)*(@[a-z0-9]+(-[a-z0-9]+)*)?\.(service|socket|target)")
@@ -221,18 +221,25 @@ class SystemdSupervisor:
                 [self._systemctl, "reset-failed", "sealift-*"], capture_output=True, check=False, timeout=_STOP_SECONDS
             )
 
-    def restart(self, which: str) -> None:
-        """Start anew what matches and runs, or everything of ours by its target.
+    def restart(self, which: str, *, gateways: int) -> None:
+        """Start anew everything of ours by its target, or those who answer callers and who show what they do.
 
         Args:
-            which: `GATEWAYS` or `ALL`.
+            which: `ALL` or `GATEWAYS`.
+            gateways: How many there are to be; those that are down are started.
 
         Raises:
             UnitError: systemd refused, or it took too long.
         """
-        verb = "try-restart" if which == GATEWAYS else "restart"
-        if (code := self._tell(verb, which, self._start_seconds + _STOP_SECONDS)) != 0:
-            raise _failed(verb, which, f"systemctl answered {code}")
+        if which == ALL:
+            commands = [("restart", "sealift.target")]
+        else:
+            further = [f"sealift-gateway@{number}.service" for number in range(2, gateways + 1)]
+            commands = [("restart", name) for name in ("sealift-gateway.service", *further)]
+            shown = ("sealift-gateway-test.service", "sealift-admin.service", "sealift-metrics.service")
+            commands += [("try-restart", name) for name in shown]
+        for verb, name in commands:
+            self._change(verb, name, self._start_seconds + _STOP_SECONDS)
 
     def _change(self, verb: str, unit: str, seconds: int, *options: str) -> None:
         name = require_unit_name(unit)

@@ -167,19 +167,18 @@ class Trials:
                 fix="look at `sealift status`, remove trial.json below the releases, and install again",
             ) from error
 
-    def confirm(self, site_file: Path) -> None:
+    def confirm(self, settings: bytes) -> None:
         """End the trial well: the release answered. What the box went back from before is over too.
 
         Args:
-            site_file: What the release runs with; kept, to be put back with it.
+            settings: The site file as it was when it was tried; kept, to be put back with the release.
 
         Raises:
             InstallError: It cannot be written.
         """
         try:
-            content = site_file.read_bytes()
-            if self.settings() != content:
-                durable.replace(self._settings, content, mode=0o644)
+            if self.settings() != settings:
+                durable.replace(self._settings, settings, mode=0o644)
         except OSError as error:
             raise _unwritten("the site file that this release runs with cannot be kept", error) from error
         self._drop(self._trial, self._return)

@@ -48,6 +48,9 @@ class Placed:
 
     install = preview
 
+    def settle(self) -> None:
+        """Nothing was cut off."""
+
 
 class Site:
     """A site whose `sealift setup` sees the disks of a test."""

@@ -476,7 +476,7 @@ def test_nothing_is_stopped_where_something_speaks_against_it(
     trials.begin(Trial(serial=2, release="r2", previous=0, at="2026-11-20T08:00:00Z"))
     with pytest.raises(InstallError, match="cut off"):
         mover(units, tmp_path).move("postgresql")
-    trials.confirm(units.moving.files().config_file)
+    trials.confirm(units.moving.files().config_file.read_bytes())
     file = units.moving.files().config_file
     file.write_text(file.read_text().replace(f'"{units.moving.file.database.name}"', f'"{postgres.database()}"'))
     with pytest.raises(DatabaseError) as caught:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from appliance import config as configuration
-from appliance.actions import hostplan, install
+from appliance.actions import hostplan, installrecord
 from appliance.actions.host import Host, open_host
 from appliance.actions.install import Installer
 from appliance.actions.status import status
@@ -45,13 +45,14 @@ class FakeHost:
         self.needs: list[Needs] = []
         self.ansibles: list[Path] = []
         self.restarted: list[str] = []
+        self.account = ""
         self.made: Plan | None = None
 
     def apply(self, play: Play, ansible: Path) -> PlayResult:
         self.plays.append(("apply", play.serial))
         self.needs.append(play.needs)
         self.ansibles.append(ansible)
-        return PlayResult(changed=self.changes, text="")
+        return PlayResult(changed=self.changes, text=self.account)
 
     def preview(self, play: Play, ansible: Path) -> PlayResult:
         assert (play.source / "systemd/sealift.target").is_file()
@@ -499,27 +500,67 @@ def test_a_changed_site_file_that_was_cut_off_is_taken_back(box: Path) -> None:
     assert places_below(box).config_file.read_bytes() == good
 
 
-class QuietHost(FakeHost):
-    """Its playbook has nothing to do."""
-
-    def __init__(self) -> None:
-        super().__init__(changes=0)
+HANDLED = "RUNNING HANDLER [units : Restart Sealift] ****\nchanged: [localhost]\n"
 
 
-def test_what_the_playbook_does_not_see_is_read_anew_by_those_who_read_it(box: Path) -> None:
+def test_what_was_changed_in_the_site_file_is_read_anew_by_those_who_read_it(box: Path) -> None:
     with_limit(box, 6, FakeHost()).install()
-    host = QuietHost()
+    host = FakeHost(changes=3)  # of nginx, say, which starts nobody of ours anew
 
     assert with_limit(box, 7, host).preview().changed
     assert with_limit(box, 7, host).install().changed
-    assert host.restarted == ["sealift-gateway*.service"]
-    assert not with_limit(box, 7, host).install().changed
+    assert host.restarted == ["gateways"]
     place = places_below(box).config_file
     place.write_bytes(b"# a remark alone\n" + place.read_bytes())
-    assert not with_file(box, host).install().changed
+    with_file(box, host).install()
+    assert host.restarted == ["gateways"]
+    place.write_bytes(place.read_bytes() + b"concurrent_requests = 90\n")
+    with_file(box, host).install()
+    assert host.restarted == ["gateways", "all"]  # engines have a thread for each
     place.write_bytes(place.read_bytes() + b"[engine]\nstart_seconds = 90\n")
-    assert with_file(box, host).install().changed
-    assert host.restarted == ["sealift-gateway*.service", "sealift.target"]
+    with_file(box, host).install()
+    assert host.restarted == ["gateways", "all", "all"]
+
+
+def test_what_the_playbook_started_anew_is_not_started_twice(box: Path) -> None:
+    with_limit(box, 6, FakeHost()).install()
+    host = FakeHost()
+    host.account = HANDLED
+
+    with_limit(box, 7, host).install()
+
+    assert host.restarted == []
+
+
+def test_what_somebody_writes_into_the_site_file_during_an_install_is_news_to_the_next_one(box: Path) -> None:
+    with_limit(box, 6, FakeHost()).install()
+
+    class Edited(FakeHost):
+        def restart(self, which: str) -> None:
+            super().restart(which)
+            places_below(box).config_file.write_bytes(TRIED.format(box, 8).encode())
+
+    with_limit(box, 7, Edited()).install()
+
+    assert Trials(places_below(box)).settings() == TRIED.format(box, 7).encode()
+    after = FakeHost(changes=0)
+    assert with_file(box, after).install().changed
+    assert after.restarted == ["gateways"]
+
+
+def test_an_install_whose_site_file_goes_back_with_what_was_cut_off_before_ends_there(box: Path) -> None:
+    with_limit(box, 6, FakeHost()).install()
+    with pytest.raises(PowerFails):
+        with_limit(box, 7, CutHost(sick=frozenset({1}))).install()
+    host = FakeHost()
+
+    with pytest.raises(InstallError, match="its site file with it"):
+        with_file(box, host).install()
+
+    assert host.plays == [("apply", 1)]
+    assert Trials(places_below(box)).settings() == places_below(box).config_file.read_bytes()
+    with_limit(box, 7, host).install()
+    assert Trials(places_below(box)).settings() == TRIED.format(box, 7).encode()
 
 
 def test_what_goes_back_is_read_anew_too(box: Path) -> None:
@@ -530,7 +571,7 @@ def test_what_goes_back_is_read_anew_too(box: Path) -> None:
     with pytest.raises(InstallError):
         with_limit(box, 7, host).install()
 
-    assert host.restarted == ["sealift-gateway*.service"] * 2
+    assert host.restarted == ["gateways"] * 2
 
 
 def test_a_box_that_was_not_well_before_is_mended_by_another_site_file(box: Path) -> None:
@@ -650,7 +691,7 @@ def test_an_install_that_is_killed_before_its_record_is_taken_back_and_no_releas
     box: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_release(box, 2)
-    monkeypatch.setattr(install, "_body", _power_fails)
+    monkeypatch.setattr(installrecord, "_body", _power_fails)
     with pytest.raises(PowerFails):
         installer(box, FakeHost()).install(2)
     monkeypatch.undo()
@@ -665,7 +706,7 @@ def test_an_install_that_is_killed_before_its_record_is_taken_back_and_no_releas
 def test_a_release_that_cannot_be_recorded_does_not_stay(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_release(box, 2)
     host = FakeHost()
-    monkeypatch.setattr(install, "_body", _cannot_be_written)
+    monkeypatch.setattr(installrecord, "_body", _cannot_be_written)
 
     with pytest.raises(StoreWriteError):
         installer(box, host).install(2)

@@ -31,6 +31,9 @@ class BareHost:
     def install(self, serial: int | None = None) -> InstallFacts:
         raise AssertionError
 
+    def settle(self) -> None:
+        raise AssertionError
+
     def preview(self, serial: int | None = None) -> InstallFacts:
         raise InstallError(what="the task 'accounts : folders' failed on this host", why="no user sealift-ledger")
 

@@ -23,7 +23,7 @@ def test_a_trial_is_pending_until_it_is_confirmed(trials: Trials, tmp_path: Path
     site_file.write_text("format = 1")
     trials.begin(TRIAL)
     begun = trials.pending()
-    trials.confirm(site_file)
+    trials.confirm(site_file.read_bytes())
 
     assert (begun, trials.pending()) == (TRIAL, None)
     assert trials.settings() == b"format = 1"
@@ -60,7 +60,7 @@ def test_records_that_moved_since_stay_where_they_are_when_a_box_goes_back(
 ) -> None:
     site_file, database = tmp_path / "sealift.toml", f"[database]\n{named}"
     site_file.write_text(f'site = "s"\nprofile = "single-gpu"\n{database}')
-    trials.confirm(site_file)
+    trials.confirm(site_file.read_bytes())
     site_file.write_text('site = "s"\n[database]\nkind = "postgresql"\nsocket = "/run/postgresql"\n')
 
     restored = trials.restore_settings(site_file)

@@ -221,12 +221,12 @@ def test_while_the_release_is_on_trial_no_line_is_opened_here_nor_taken_over(pai
         on_trial(box)
     with pytest.raises(ConflictError, match="no further line"):
         first.request(C, name="classes", beside=True)
-    Trials(first.config.at).confirm(site_file(first))
+    Trials(first.config.at).confirm(site_file(first).read_bytes())
     first.promote(C, name="classes", beside=True)
 
     assert "no further line of production is opened here" in boxes.carry(first, second, name="two", peer="one").waits
     assert second.folder.production().loadable == (A,)
-    Trials(second.config.at).confirm(site_file(second))
+    Trials(second.config.at).confirm(site_file(second).read_bytes())
     assert boxes.take(second, "one").waits == ""
     assert second.folder.production().loadable == (A, C)
 
