@@ -29,6 +29,7 @@ class Job:
         turn: The step it was last part of.
         due: How many tokens its caller will have had once its prompt is read, if none goes before it (WAIT-2); None
             until it could be.
+        line: The class that its prompt is read in, as it is by now (WAIT-1).
         since: The step in which it began to wait.
         preempted: How often it gave its place away.
         said, likelihoods: What was said of an answer that nobody reads as it is made, and how likely it was. Every
@@ -53,6 +54,7 @@ class Job:
     produced: int = 0
     turn: int = 0
     due: int | None = None
+    line: int | None = None
     since: int = 0
     preempted: int = 0
     ended: bool = False

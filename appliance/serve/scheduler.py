@@ -288,7 +288,7 @@ class Scheduler:
             self._feed(job, 1, rows, sampled)
         if guesses:
             rows.extend(going[0].guessed(guesses))
-        self._shares.sort(reading)
+        self._shares.sort(reading, step=self.counts.steps)
         counts = self._plan.read([job.unread for job in reading], beside=len(rows), most=self._decoder.batch_tokens)
         for job, count in zip(reading, counts, strict=True):
             self._feed(job, count, rows, sampled)

@@ -2,16 +2,16 @@
 
 Rules:
     WAIT-1 A lower number of priority goes before a higher one; every `AGING_STEPS` steps of waiting count as one class,
-           so nobody waits for ever.
+           so nobody waits for ever, to be let in or to be read.
     WAIT-2 Within a class the caller goes first for whom the fewest tokens were decoded of late: one who sends a hundred
            requests gets no more than one who sends two. A caller who comes back has no credit for having been away.
            So it is with the prompts of those who were let in, anew before every step: first is read what is read
            through soonest behind what was decoded for its caller in its class; of a caller who had `LEAD` tokens more
-           than whoever had least, only behind that of others (worst-case fair queueing, Bennett and Zhang 1996). So a
-           short question waits for no long prompt, prompts of one length are read one after another, and a long one
-           waits for as much of each other caller as it has itself. Who comes begins where the one is who had least. Of
-           one caller's own, short ones pass a long one for as much as that has, too. Where nobody's prompt waits, all
-           that was before is forgotten.
+           than whoever had least, only behind that of others (worst-case fair queueing, Bennett and Zhang 1996). So a short
+           question waits for no long prompt, prompts of one length are read one after another, and a long one waits for
+           as much of all others as its own length and their number make fair, however many come and go meanwhile. Who
+           comes begins at the fair part of those who wait. Of one caller's own, short ones pass a long one for as much
+           as that has, too. Where nobody's prompt waits, all that was before is forgotten.
     WAIT-3 An answer that has to wait for another one's reading of the same prompt lets others pass.
 """
 
@@ -30,20 +30,30 @@ _MAX_CALLERS: Final = 4096
 
 @dataclass(slots=True)
 class _Line:
-    """Prompts of one class: what was decoded for each caller, and for whoever had least of those whose prompts wait."""
+    """Prompts of one class: what was decoded for each caller, and what each of those who wait would have had by now."""
 
     had: OrderedDict[str, int] = field(default_factory=OrderedDict)
-    least: int = 0
+    callers: set[str] = field(default_factory=set)
+    fair: float = 0.0
 
     def charge(self, salt: str, tokens: int) -> None:
+        if salt in self.callers:
+            self.fair += tokens / len(self.callers)
+        else:
+            self._begin(salt)
         self.had[salt] = self._of(salt) + tokens
         self.had.move_to_end(salt)
         if len(self.had) > _MAX_CALLERS:
             self.had.popitem(last=False)
 
     def sorted(self, jobs: Sequence[Job]) -> list[Job]:
-        begins = {job.salt: self._of(job.salt) for job in jobs}
-        self.least = min(begins.values())
+        callers = {job.salt for job in jobs}
+        for salt in callers - self.callers:
+            self._begin(salt)
+        self.callers = callers
+        begins = {salt: self._of(salt) for salt in callers}
+        least = min(begins.values())
+        self.fair = max(self.fair, least)
         for job in jobs:
             if job.due is None:
                 job.due = begins[job.salt] + job.unread
@@ -51,11 +61,19 @@ class _Line:
         for job in sorted(jobs, key=lambda job: (job.due or 0, job.number)):
             begin = begins[job.salt]
             begins[job.salt] = end = begin + job.unread
-            ranks[job.number] = (begin > self.least + LEAD, end, job.number)
+            ranks[job.number] = (begin > least + LEAD, end, job.number)
         return sorted(jobs, key=lambda job: ranks[job.number])
 
+    def clear(self) -> None:
+        self.had.clear()
+        self.callers.clear()
+
+    def _begin(self, salt: str) -> None:
+        """Give no credit for having been away; who waits keeps what it is owed."""
+        self.had[salt] = max(int(self.fair), self.had.get(salt, 0))
+
     def _of(self, salt: str) -> int:
-        return max(self.least, self.had.get(salt, 0))
+        return self.had.get(salt, int(self.fair))
 
 
 class Shares:
@@ -80,20 +98,23 @@ class Shares:
     def charge(self, job: Job, tokens: int) -> None:
         """Note that tokens were decoded for a caller."""
         self._had[job.salt] = self._had.get(job.salt, self._floor) + tokens
-        line = self._lines.get(job.generation.priority)
+        line = self._lines.get(job.generation.priority if job.line is None else job.line)
         if line is not None:
             line.charge(job.salt, tokens)
 
-    def sort(self, reading: list[Job]) -> None:
-        """Put first whose prompt a step reads first: by class, then as WAIT-2 says."""
+    def sort(self, reading: list[Job], *, step: int) -> None:
+        """Put first whose prompt a step reads first: by class as WAIT-1 has it, then as WAIT-2 says."""
         classes: dict[int, list[Job]] = {}
         for job in reading:
-            classes.setdefault(job.generation.priority, []).append(job)
-        for priority in self._lines.keys() - classes.keys():
-            self._lines[priority].had.clear()
+            aged = aged_class(job, step)
+            if job.line != aged:  # what it is due is said on the scale of one class
+                job.line, job.due = aged, None
+            classes.setdefault(aged, []).append(job)
+        for gone in self._lines.keys() - classes.keys():
+            self._lines[gone].clear()
         reading.clear()
-        for priority, jobs in sorted(classes.items()):
-            reading.extend(self._lines.setdefault(priority, _Line()).sorted(jobs))
+        for number, jobs in sorted(classes.items()):
+            reading.extend(self._lines.setdefault(number, _Line()).sorted(jobs))
 
     def had(self, salt: str) -> float:
         """Return what a caller had."""
@@ -147,5 +168,9 @@ class Waiting:
         return jobs
 
     def _order(self, job: Job, step: int) -> tuple[int, float, int]:
-        aged = job.generation.priority - (step - job.since) // AGING_STEPS
-        return aged, self._shares.had(job.salt), job.number
+        return aged_class(job, step), self._shares.had(job.salt), job.number
+
+
+def aged_class(job: Job, step: int) -> int:
+    """Return the class that a job counts as by now (WAIT-1)."""
+    return job.generation.priority - (step - job.since) // AGING_STEPS

@@ -13,7 +13,7 @@ from appliance.serve.engine import Generation, Piece, Row, Sampling
 from appliance.serve.handles import Handle
 from appliance.serve.jobs import Job, jobs_of
 from appliance.serve.scheduler import Scheduler
-from appliance.serve.waiting import LEAD, Shares
+from appliance.serve.waiting import AGING_STEPS, LEAD, Shares
 from tests.support.decoder import EchoDecoder
 
 
@@ -474,7 +474,7 @@ def test_short_questions_without_end_hold_up_a_long_prompt_for_as_much_as_that_h
     reading = [asked(1000, "own"), *(asked(chunk, caller) for caller in callers)]
     long, passed = reading[0], dict.fromkeys(callers, 0)
     while long.unread:
-        shares.sort(reading)
+        shares.sort(reading, step=0)
         first = reading[0]
         first.held += chunk
         shares.charge(first, chunk)
@@ -483,6 +483,50 @@ def test_short_questions_without_end_hold_up_a_long_prompt_for_as_much_as_that_h
             reading[0] = asked(chunk, first.salt)
 
     assert all(900 <= tokens <= 1000 + chunk for tokens in passed.values())
+
+
+@pytest.mark.parametrize("keys", [4, 100])
+def test_a_long_prompt_has_its_part_however_many_keys_come_and_go(keys: int) -> None:
+    """Scenario: four short prompts wait at any time, each of the next key; who comes has no more than who waits."""
+    shares, chunk, numbers = Shares(), 100, itertools.count()
+
+    def asked(tokens: int, salt: str) -> Job:
+        _, (job,) = jobs_of(Generation(tokens=[1] * tokens, max_tokens=1, salt=salt), next(numbers))
+        return job
+
+    callers = itertools.cycle([f"key {number}" for number in range(keys)])
+    reading = [asked(8000, "own"), *(asked(800, next(callers)) for _ in range(4))]
+    long, steps = reading[0], 0
+    while long.unread:
+        shares.sort(reading, step=0)
+        first, steps = reading[0], steps + 1
+        first.held += chunk
+        shares.charge(first, chunk)
+        if not first.unread and first is not long:
+            reading[0] = asked(800, next(callers))
+
+    assert 320 <= steps <= 5 * 80 + 40
+
+
+def test_a_prompt_of_a_lower_class_is_read_though_others_never_cease() -> None:
+    shares, numbers = Shares(), itertools.count()
+
+    def asked(salt: str, priority: int) -> Job:
+        _, (job,) = jobs_of(Generation(tokens=[1] * 64, max_tokens=1, salt=salt, priority=priority), next(numbers))
+        return job
+
+    batch, step, reading = asked("batch", 2), 0, [asked("own", 1)]
+    reading.append(batch)
+    while batch.unread:
+        shares.sort(reading, step=step)
+        first, step = reading[0], step + 1
+        first.held += 64
+        shares.charge(first, 64)
+        if first is not batch:
+            reading[0] = asked("own", 1)
+            reading[0].since = step
+
+    assert AGING_STEPS <= step <= AGING_STEPS + 40
 
 
 def test_nobody_waits_while_another_reads_much_more_than_the_lead() -> None:
