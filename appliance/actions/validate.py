@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from appliance.actions import fit as fitting
 from appliance.actions import gates, known
 from appliance.actions.gates import Bench, Progress, Verdict
+from appliance.actions.gating import cards
 from appliance.actions.gating.alike import EmbeddingJudge
 from appliance.actions.gating.bench import Leaks, machine_memory_bytes
 from appliance.actions.gating.privacy import through_the_gateway
@@ -337,7 +338,7 @@ def _bench(
         start_seconds=here.config.engine.start_seconds,
         environment=here.config.environment,
         memory_bytes=machine_memory_bytes(),
-        gpus=tuple(gpufigures.told(places, here.clock)),
+        gpus=cards.of_stage(here.config.engines.test.gpus, gpufigures.told(places, here.clock)),
         leaks=here.leaks,
         reviews=BoxReviews(places=places, ledger=ledger),
         pins=carriers.pins(stored, version.model_digest),

@@ -58,7 +58,7 @@ def make_blueprint(answering: Answering, embeddings: Embeddings, routes: Routes,
     @blueprint.get("/api/tags")
     @keyed
     def tags() -> Response:
-        return jsonify(models=[_listed(route) for route in _loaded(routes)])
+        return jsonify(models=[_listed(route) for route in _loaded(routes)] + _aliases(routes))
 
     @blueprint.get("/api/ps")
     @keyed
@@ -153,6 +153,13 @@ def _takes(engine: EngineClient) -> frozenset[str]:
 
 def _loaded(routes: Routes) -> list[Route]:
     return list({route.name: route for route in reversed(routes.lines().routes)}.values())
+
+
+def _aliases(routes: Routes) -> list[dict[str, Any]]:
+    """The site's own names, each with the version that it means: clients look for the name that they will ask by."""
+    named = routes.lines().names.items()
+    own = {name: route for name, route in named if name != route.name and name not in route.also}
+    return [_listed(route) | {"name": name, "model": name} for name, route in own.items()]
 
 
 def _listed(route: Route) -> dict[str, Any]:

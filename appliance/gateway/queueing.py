@@ -64,12 +64,17 @@ class Bounds:
 
     def ceiling(self, priority: Priority) -> int:
         """Return how many of a class may run at once; at least one."""
-        return max(self.places * self._percent(priority) // 100, 1)
+        return max(self._part(self.places, priority), 1)
 
     def room(self, priority: Priority) -> int:
-        """Return how many of a class may wait; the last eighth is for urgent requests only."""
-        part = self.waiting * self._percent(priority) // 100
+        """Return how many of a class may wait, at least one where any may; the last eighth is for urgent ones only."""
+        part = max(self._part(self.waiting, priority), min(self.waiting, 1))
         return part if priority is Priority.URGENT else min(part, self.waiting - self.waiting // 8)
+
+    def _part(self, whole: int, priority: Priority) -> int:
+        # Batch's is rounded down and the others' up, so that the three together are never below the whole.
+        exact = whole * self._percent(priority)
+        return exact // 100 if priority is Priority.BATCH else -(-exact // 100)
 
     def _percent(self, priority: Priority) -> int:
         if priority is Priority.URGENT:

@@ -7,11 +7,11 @@ Rules:
            requests gets no more than one who sends two. A caller who comes back has no credit for having been away.
            So it is with the prompts of those who were let in, anew before every step: first is read what is read
            through soonest behind what was decoded for its caller in its class; of a caller who had `LEAD` tokens more
-           than whoever had least, only behind that of others (worst-case fair queueing, Bennett and Zhang 1996). So a short
-           question waits for no long prompt, prompts of one length are read one after another, and a long one waits for
-           as much of all others as its own length and their number make fair, however many come and go meanwhile. Who
-           comes begins at the fair part of those who wait. Of one caller's own, short ones pass a long one for as much
-           as that has, too. Where nobody's prompt waits, all that was before is forgotten.
+           than whoever had least, only behind that of others (worst-case fair queueing, Bennett and Zhang 1996). So a
+           short question waits for no long prompt, prompts of one length are read one after another, and a long one
+           waits for as much of all others as its own length and their number make fair, however many come and go
+           meanwhile. Who comes begins at the fair part of those who wait. Of one caller's own, short ones pass a long
+           one for as much as that has, too. Where nobody's prompt waits, all that was before is forgotten.
     WAIT-3 An answer that has to wait for another one's reading of the same prompt lets others pass.
 """
 

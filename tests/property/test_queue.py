@@ -1,5 +1,6 @@
 """Laws of the queue, for any order of arrivals, ends and gateways that die."""
 
+import math
 from contextlib import suppress
 
 import pytest
@@ -19,6 +20,7 @@ from appliance.gateway.queueing import (
     Ticket,
 )
 
+_percents = st.integers(1, 100)
 _priorities = st.sampled_from(list(Priority))
 _parts = st.sampled_from([34, 67, 100])
 _lines = st.sampled_from(["", "", "1", "2"])
@@ -232,6 +234,24 @@ def test_batch_of_one_model_is_not_before_urgent_requests_of_another(bounds: Bou
     assert not queue.is_running("100")
 
 
+@given(
+    places=st.integers(1, 64), urgent=st.integers(1, 100), interactive=st.integers(1, 100), waiting=st.integers(0, 9)
+)
+def test_parts_that_are_the_whole_together_leave_no_place_unused_and_every_class_room_to_wait(
+    places: int, urgent: int, interactive: int, waiting: int
+) -> None:
+    batch = max(100 - urgent - interactive, 1)
+    bounds = Bounds(
+        places=places,
+        waiting=waiting,
+        urgent_percent=urgent,
+        interactive_percent=interactive,
+        batch_percent=batch,
+    )
+    assert sum(bounds.ceiling(each) for each in Priority) >= places
+    assert all(bounds.room(each) >= min(waiting, 1) for each in Priority)
+
+
 @given(places=st.integers(1, 20), part=st.integers(1, 100), priority=_priorities)
 def test_each_class_has_its_part_of_the_places_and_leaves_the_others_to_those_behind_it(
     places: int, part: int, priority: Priority
@@ -241,7 +261,8 @@ def test_each_class_has_its_part_of_the_places_and_leaves_the_others_to_those_be
     for number in range(2 * places):
         with suppress(FullError):
             queue.enter(_ticket(number, priority, 0.0), 0.0)
-    most = max(places * part // 100, 1)
+    # Rounded up, but for batch: three parts that are the whole together leave no place unused.
+    most = max(math.floor(places * part / 100) if priority is Priority.BATCH else math.ceil(places * part / 100), 1)
     assert len(queue.running) == most
     passes = [queue.enter(_ticket(1000 + number, other, 1.0), 1.0) for number in range(places - most)]
     assert passes == [0] * (places - most)

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from appliance.actions.gating import artefact
+from appliance.actions.gating import artefact, cards
 from appliance.actions.gating.bench import Bench
 from appliance.promote.policy import packaged
 from appliance.registry.gpus import Gpu
@@ -80,7 +80,7 @@ def test_weights_that_one_card_does_not_hold_are_refused_with_what_would_hold_th
 
 
 def test_what_no_number_of_its_cards_holds_is_refused(bench: Bench) -> None:
-    assert "all GPUs here do not hold them" in asked(bench, gib=131, cards=(48, 48))
+    assert "all that the test stage sees do not hold them" in asked(bench, gib=131, cards=(48, 48))
 
 
 def test_cards_of_another_size_count_as_the_smallest_that_it_would_lie_on(bench: Bench) -> None:
@@ -96,7 +96,15 @@ def test_the_share_of_a_card_that_the_profile_allows_counts(bench: Bench) -> Non
 def test_more_cards_than_there_are_are_refused(bench: Bench) -> None:
     why = asked(bench, gib=1, cards=(80,), tensor_parallel_size=2, pipeline_parallel_size=2)
 
-    assert why == "its profile asks for 4 GPUs, and this machine has 1"
+    assert why == "its profile asks for 4 GPUs, and engines of the test stage see 1"
+
+
+def test_the_cards_that_the_site_gives_to_the_test_stage_count_and_no_others() -> None:
+    gpus = tuple(Gpu(gpu_id=str(n), utilization_percent=0, memory_bytes=0, memory_total_bytes=GIB) for n in range(4))
+
+    assert [gpu.gpu_id for gpu in cards.of_stage([2, 3], gpus)] == ["2", "3"]
+    assert cards.of_stage([], gpus) == gpus
+    assert cards.of_stage(["GPU-0a1b"], gpus) == ()  # judged as it loads
 
 
 def test_a_build_for_processors_and_a_machine_that_tells_of_no_card_are_judged_as_they_load(bench: Bench) -> None:
