@@ -181,7 +181,7 @@ class Installer:
 
     def _news(self, trials: Trials, settings: bytes) -> str:
         """Return who has to read the site file anew: a box runs with another one, to which it can go back."""
-        good = trials.settings()
+        good = trials.settings_beside(settings)
         if self.host is None or good is None:
             return ""
         return sitefile.readers(good, settings)
@@ -312,10 +312,10 @@ class Installer:
         if previous is not None:
             to = "the site file of before" if trial.is_of_site_file else f"release {previous.release}"
             self.progress(f"going back to {to}")
-            tried = self.config.at.config_file.read_bytes()
             settings = trials.restore_settings(self.config.at.config_file)
+            news = self._news_of_before() if settings is not None or trial.is_of_site_file else ""
             try:
-                self._restore_host(previous, settings, tried=tried)
+                self._restore_host(previous, settings, news=news)
             except SealiftError as error:
                 # A box that was not well before either is mended by another site file: no trial may stand before that.
                 if not trial.is_of_site_file:
@@ -334,16 +334,26 @@ class Installer:
             raise still
         return returned
 
-    def _restore_host(self, previous: InstalledRelease, settings: bytes | None, *, tried: bytes) -> None:
+    def _news_of_before(self) -> str:
+        """Return who may run with the site file that was tried, also where it went back before and nobody was told."""
+        place = self.config.at.config_file
+        tried = place.with_name(place.name + TRIED)
+        return sitefile.readers(tried.read_bytes(), place.read_bytes()) if tried.exists() else ""
+
+    def _restore_host(self, previous: InstalledRelease, settings: bytes | None, *, news: str) -> None:
         if self.host is None:
             return
         config = self.config if settings is None else configuration.parse(settings)
         ours = InstalledReleases(self.config.at).folder(previous.serial) / "host/bin/ansible-playbook"
         ansible = ours if ours.exists() else playbook.ansible_of(self.config)
         names, needs = tuple(previous.environments), additions.installed(self.config.at)
-        result = self.host.apply(self._play(previous.serial, names, config=config, needs=needs), ansible)
-        if settings is not None and not result.started_anew and (news := sitefile.readers(tried, settings)):
-            self.host.restart(news)
+        started_anew = False
+        try:
+            play = self._play(previous.serial, names, config=config, needs=needs)
+            started_anew = self.host.apply(play, ansible).started_anew
+        finally:
+            if news and not started_anew:
+                self.host.restart(news)
         self.host.require_healthy()
 
     def _append(self, kind: str, body: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 Entry point: ``python -I -m appliance.install.jobservice --config FILE``. Sockets come from the supervisor by name. It
 opens no file that an asker names and runs no command of theirs: it checks digits against what this machine holds, and
 starts or stops the unit that belongs to them. After an install, and idle, it ends, so that its next start is the new
-release's. It also starts what systemd gave up (`appliance.install.givenup`).
+release's, and reads a changed site file. It also starts what systemd gave up (`appliance.install.givenup`).
 """
 
 import argparse
@@ -26,6 +26,7 @@ from appliance.install.jobaskers import Askers, shown_here
 from appliance.install.jobdesk import JobDesk
 from appliance.install.jobrights import DOORS
 from appliance.install.supervisor import is_booted_box, open_supervisor
+from appliance.install.trial import Trials
 from appliance.watchdog import loops as loop_watch
 from media.errors import SealiftError
 
@@ -36,7 +37,7 @@ _CARE_SECONDS: Final = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM, or until another release is in use; returns the exit code."""
+    """Serve until SIGTERM, or until another release or site file is in use; returns the exit code."""
     unit.begin()
     parser = argparse.ArgumentParser(prog="sealift-jobs")
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
@@ -121,11 +122,13 @@ def _start_again(given_up: GivenUp) -> None:
         sys.stderr.write(f"{one.name} was given up ({one.result.ending}) and is started again\n")
 
 
-def _in_use(config: Config) -> str:
+def _in_use(config: Config) -> tuple[str, bytes | None]:
+    """Return the release in use, and the site file with which the last install ended well."""
+    settings = Trials(config.at).settings()
     try:
-        return str(config.at.current.readlink())
+        return str(config.at.current.readlink()), settings
     except OSError:
-        return ""
+        return "", settings
 
 
 if __name__ == "__main__":

@@ -190,21 +190,26 @@ class Trials:
         except OSError:
             return None
 
-    def restore_settings(self, site_file: Path) -> bytes | None:
-        """Put that site file back, the one that was tried kept beside it; return it when it was another one.
+    def settings_beside(self, present: bytes) -> bytes | None:
+        """Return that site file as it would be put in the place of the present one.
 
         Where the records lie is not tried with a release: moved since, they stay where they are.
+        """
+        before = self.settings()
+        return None if before is None else _where_records_are(before, present)
+
+    def restore_settings(self, site_file: Path) -> bytes | None:
+        """Put that site file back, the one that was tried kept beside it; return it when it was another one.
 
         Raises:
             InstallError: It cannot be written.
         """
-        before = self.settings()
         try:
-            if before is not None:
-                before = _where_records_are(before, site_file.read_bytes())
-            if before is None or site_file.read_bytes() == before:
+            present = site_file.read_bytes()
+            before = self.settings_beside(present)
+            if before is None or present == before:
                 return None
-            durable.replace(site_file.with_name(site_file.name + TRIED), site_file.read_bytes(), mode=0o644)
+            durable.replace(site_file.with_name(site_file.name + TRIED), present, mode=0o644)
             durable.replace(site_file, before, mode=0o644)
         except OSError as error:
             raise _unwritten("the site file cannot be put back", error) from error

@@ -574,6 +574,37 @@ def test_what_goes_back_is_read_anew_too(box: Path) -> None:
     assert host.restarted == ["gateways"] * 2
 
 
+class FullHost(CutHost):
+    """Its disk is full when the host is to be put back: the playbook of the way back does not run."""
+
+    def apply(self, play: Play, ansible: Path) -> PlayResult:
+        if self.plays:
+            raise InstallError(what="a task failed on this host", why="No space left on device")
+        return FakeHost.apply(self, play, ansible)
+
+
+def test_who_was_started_with_what_was_tried_reads_the_one_of_before_also_where_the_playbook_fails(box: Path) -> None:
+    with_limit(box, 6, FakeHost()).install()
+    host = FullHost(sick=frozenset({1}))
+
+    with pytest.raises(InstallError):
+        with_limit(box, 7, host).install()
+
+    assert host.restarted == ["gateways"] * 2
+
+
+def test_a_return_that_was_cut_off_itself_tells_those_who_read_what_was_tried(box: Path) -> None:
+    with_limit(box, 6, FakeHost()).install()
+    with pytest.raises(PowerFails):
+        with_limit(box, 7, CutHost(sick=frozenset({1}))).install()
+    with pytest.raises(PowerFails):  # when the site file is back and nobody was told
+        with_file(box, CutHost(sick=frozenset({1}))).settle()
+    host = FakeHost(changes=0)
+
+    assert with_file(box, host).settle() is not None
+    assert host.restarted == ["gateways"]
+
+
 def test_a_box_that_was_not_well_before_is_mended_by_another_site_file(box: Path) -> None:
     host = PickyHost()
     host.well = (9,)

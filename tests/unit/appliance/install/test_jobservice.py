@@ -1,12 +1,15 @@
 """The job service goes on looking after windows and units, whatever broke one look, and says what it started."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from appliance.config import Config, PlacesSection
 from appliance.install import jobservice
 from appliance.install.givenup import Service
+from appliance.install.trial import Trials
 from appliance.install.unit_result import from_systemd
 
 
@@ -57,3 +60,16 @@ def test_what_is_started_again_is_said_in_the_journal(capsys: pytest.CaptureFixt
 
     said = capsys.readouterr().err
     assert said == "sealift-admin.service was given up (no-sandbox) and is started again\n"
+
+
+def test_another_site_file_in_use_is_noticed_once_an_install_ended_well_with_it(tmp_path: Path) -> None:
+    config = Config(site="s", places=PlacesSection(root=str(tmp_path)))
+    config.at.releases.mkdir(parents=True)
+    trials, before = Trials(config.at), jobservice._in_use(config)
+
+    trials.confirm(b'site = "s"\n')
+    after = jobservice._in_use(config)
+    trials.confirm(b'site = "s"\n')
+
+    assert before != after
+    assert jobservice._in_use(config) == after

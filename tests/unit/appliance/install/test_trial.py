@@ -6,6 +6,8 @@ import pytest
 
 from appliance import config as configuration
 from appliance.errors import InstallError
+from appliance.install import sitefile
+from appliance.install.supervisor import ALL
 from appliance.install.trial import Returned, Trial, Trials, one_line
 from tests.support.installable import places_below
 
@@ -72,6 +74,16 @@ def test_records_that_moved_since_stay_where_they_are_when_a_box_goes_back(
         "postgresql",
         "/run/postgresql",
     )
+
+
+def test_records_that_moved_since_are_no_change_that_anybody_has_to_read(trials: Trials) -> None:
+    present = b'site = "s"\n[database]\nkind = "postgresql"\nsocket = "/run/postgresql"\n'
+    trials.confirm(b'site = "s"\n[database]\nsocket = "/run/postgresql"\n')
+    beside = trials.settings_beside(present)
+
+    assert beside is not None
+    assert sitefile.readers(beside, present) == ""
+    assert sitefile.readers(trials.settings() or b"", present) == ALL
 
 
 def test_a_reason_is_one_line_without_folders_of_the_host() -> None:
