@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bundler.assessing import cost as costs
-from bundler.assessing import deciding
+from bundler.assessing import deciding, profiles
 from bundler.assessing.parallel import Precision, split
 from bundler.assessing.power import GPU_WATTS, power
 from bundler.cli import context as shared
@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     group.command("power")(_power)
     group.command("cost")(_cost)
     group.command("gpus")(_gpus)
+    group.command("profiles")(_profiles)
 
 
 def _decision(
@@ -115,6 +116,20 @@ def _gpus(
     if found.claimed != found.tensor_parallel_size:
         told += f" (the common formula, which adds one and forgets the cache, says {found.claimed})"
     shared.of(context).result(found.to_json(), told)
+
+
+def _profiles(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Print its lines for a recipe.")] = "",
+) -> None:
+    """Settings of vLLM for models and cards that people use, to put into a recipe."""
+    own = shared.of(context)
+    if name:
+        found = profiles.named(name)
+        own.result(found.to_json(), found.to_toml())
+        return
+    lines = [f"{one.name:<14} {one.model:<10} {one.gpus:<11} context of {one.n_ctx}" for one in profiles.PROFILES]
+    own.result({"profiles": [one.to_json() for one in profiles.PROFILES]}, "\n".join(lines))
 
 
 def _text(path: Path) -> str:
