@@ -36,6 +36,8 @@ from tests.support.gateway import DEPARTMENT, MODEL
 from tests.support.gateway_server import Server, gateway_server
 from tests.support.postgres import PostgresServer
 
+# Without what is noted as held.
+SPENT = "SELECT {} FROM sealift_limits.spent WHERE key_id NOT LIKE 'held %'"
 pytestmark = pytest.mark.interop
 
 
@@ -155,7 +157,7 @@ def test_a_key_has_one_allowance_on_both_and_no_answer_where_it_cannot_be_counte
         sides = [Callers(node) for node in nodes]
         began = time.monotonic()
         sides[0].ask()
-        ((cost,), _) = postgres.admin("SELECT tokens FROM sealift_limits.spent WHERE key_id NOT LIKE 'held %'", database)
+        ((cost,), _) = postgres.admin(SPENT.format("tokens"), database)
         for _ in range(20):
             for side in sides:
                 side.ask()
@@ -165,7 +167,7 @@ def test_a_key_has_one_allowance_on_both_and_no_answer_where_it_cannot_be_counte
         assert 20 <= answered <= 20 + refilled
         assert all(side.answered for side in sides)
         assert {code for side in sides for code in side.failed} == {(429, "rate_limit_exceeded")}
-        assert postgres.admin("SELECT DISTINCT tokens FROM sealift_limits.spent WHERE key_id NOT LIKE 'held %'", database) == [(answered * cost,)]
+        assert postgres.admin(SPENT.format("DISTINCT tokens"), database) == [(answered * cost,)]
         assert not any(node.site.places.counters.exists() for node in nodes)
 
         postgres.admin("DROP SCHEMA sealift_limits CASCADE", database)
@@ -209,7 +211,7 @@ def test_streams_that_run_at_once_on_both_share_what_is_left_and_give_back_what_
         database = nodes[0].site.config.database.name
 
         def spent() -> int:
-            rows = postgres.admin("SELECT tokens FROM sealift_limits.spent WHERE key_id NOT LIKE 'held %'", database)
+            rows = postgres.admin(SPENT.format("tokens"), database)
             return max((int(tokens) for (tokens,) in rows), default=0)
 
         holds = [threading.Event() for _ in nodes]
