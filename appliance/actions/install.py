@@ -18,6 +18,7 @@ from appliance.actions.host import Host, Planner
 from appliance.actions.installfacts import InstallFacts
 from appliance.actions.planning import Planning
 from appliance.audit.client import open_ledger
+from appliance.audit.rights import ACTIONS
 from appliance.config import Config
 from appliance.errors import InstallError, PreflightError
 from appliance.install import (
@@ -37,7 +38,7 @@ from appliance.install.carried import Whole
 from appliance.install.plans import Plan
 from appliance.install.playbook import Play
 from appliance.install.releases import InstalledRelease, InstalledReleases
-from appliance.install.trial import NONE, TRIED, Returned, Trial, Trials, one_line
+from appliance.install.trial import NONE, Returned, Trial, Trials, one_line, tried_beside
 from appliance.keys.opening import open_keys
 from appliance.state.database import open_state
 from appliance.store.content import ContentStore, StoredRelease
@@ -46,7 +47,6 @@ from media.digest import sha256_hex
 from media.errors import SealiftError
 
 _WITHOUT_ROOT: Final = "not changed: there is no Ansible without root"
-_DOOR: Final = recording.DOOR
 _BY_NO_STATEMENT: Final = frozenset({hostplan.NO_HOST, hostplan.NO_CHANGE, hostplan.FIRST_TRUST})
 BEGUN: Final = "install.begun"
 RETURNED: Final = "install.returned"
@@ -109,7 +109,7 @@ class Installer:
         if self._settle(trials) is not None and before and place.read_bytes() != before:
             raise InstallError(
                 what="an install that was cut off is taken back, and its site file with it",
-                why=f"what was in place lies beside it, as {place.name}{TRIED}",
+                why=f"what was in place lies beside it, as {tried_beside(place).name}",
                 fix="put into place the one that is wanted, and install again",
             )
 
@@ -159,8 +159,9 @@ class Installer:
             changed = built.changed or is_tried or host_changed or bool(keys_made)
             if changed:
                 # Before the trial ends: no release stays of which there is no record.
-                brought = (built.installed, stored)
-                recording.done(self.config, *brought, host=host_text, approval=approval, clock=self.clock)
+                recording.done(
+                    self.config, built.installed, stored, host=host_text, approval=approval, clock=self.clock
+                )
         except SealiftError as error:
             if is_tried and self.host is not None:
                 self._back_from(trials, trial, error)
@@ -191,7 +192,7 @@ class Installer:
         return place.exists() and bool(self._news(Trials(self.config.at), place.read_bytes()))
 
     def _require_place(self) -> None:
-        ledger = open_ledger(self.config, _DOOR, clock=self.clock)
+        ledger = open_ledger(self.config, ACTIONS, clock=self.clock)
         try:
             checking.require_place(self.config, ledger)
         finally:
@@ -337,7 +338,7 @@ class Installer:
     def _news_of_before(self) -> str:
         """Return who may run with the site file that was tried, also where it went back before and nobody was told."""
         place = self.config.at.config_file
-        tried = place.with_name(place.name + TRIED)
+        tried = tried_beside(place)
         return sitefile.readers(tried.read_bytes(), place.read_bytes()) if tried.exists() else ""
 
     def _restore_host(self, previous: InstalledRelease, settings: bytes | None, *, news: str) -> None:
@@ -357,7 +358,7 @@ class Installer:
         self.host.require_healthy()
 
     def _append(self, kind: str, body: dict[str, Any]) -> None:
-        ledger = open_ledger(self.config, _DOOR, spool=True, clock=self.clock)
+        ledger = open_ledger(self.config, ACTIONS, spool=True, clock=self.clock)
         try:
             ledger.append(kind, body)
         finally:

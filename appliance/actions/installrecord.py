@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from appliance.audit import pin
 from appliance.audit.client import Ledger, SocketLedger, open_ledger
+from appliance.audit.rights import ACTIONS
 from appliance.config import Config
 from appliance.install.releases import InstalledRelease
 from appliance.registry import catalog
@@ -11,7 +12,6 @@ from appliance.state.database import open_state
 from appliance.store.content import StoredRelease
 from media.clock import Clock
 
-DOOR: Final = "ledger-actions"
 DONE: Final = "install.done"
 
 
@@ -23,7 +23,7 @@ def done(
     Raises:
         LedgerUnavailableError, StoreWriteError: It could be neither recorded nor kept.
     """
-    ledger = open_ledger(config, DOOR, spool=True, clock=clock)
+    ledger = open_ledger(config, ACTIONS, spool=True, clock=clock)
     try:
         ledger.append(DONE, _body(installed, host=host, approval=approval))
         if isinstance(ledger, SocketLedger):

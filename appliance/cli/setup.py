@@ -48,27 +48,27 @@ def _setup(
     A run that failed is repeated: it keeps the answers, and finds done what was done.
     """
     own = shared.of(context)
-    base = _site_file(own)
+    base, is_asked = _site_file(own), answers_file is None
     if answers_file is not None:
         given = answers.load(answers_file)
     elif own.as_json:
         raise UsageError(what="--json asks no questions", why="stdout holds one document", fix="give --answers FILE")
     else:
         given = _ask_all(own, base, keep=not dry_run)
-    config, watch = watching.decided(given, given.config(base), is_asked=answers_file is None)
+    config, watch = watching.decided(given, given.config(base), is_asked=is_asked)
     with _progress(own) as step:
-        setup = _setup_of(own, given, config, watch, step, is_asked=answers_file is None)
+        setup = _setup_of(own, given, config, watch, step, is_asked=is_asked)
         plan = setup.plan()
     if dry_run:
         own.result({"plan": plan.to_json()}, _plan_text(plan))
         return
     own.say(_plan_text(plan))
-    if answers_file is None and not yes and not typer.confirm("Do all this now?", err=True, default=True):
+    if is_asked and not yes and not typer.confirm("Do all this now?", err=True, default=True):
         own.result({"done": False}, "nothing was changed; your answers are kept for the next time")
         return
-    agreed = plan.disk if answers_file is not None else setup_disk.agreed(own, plan.disk)
+    agreed = setup_disk.agreed(own, plan.disk) if is_asked else plan.disk
     with _progress(own) as step:
-        facts = _setup_of(own, given, config, watch, step, is_asked=answers_file is None).run(agreed)
+        facts = _setup_of(own, given, config, watch, step, is_asked=is_asked).run(agreed)
     own.result(facts.to_json(), _summary(facts, given, is_chosen=config.at.backup_recipient.exists()))
 
 

@@ -21,7 +21,7 @@ from appliance.gateway.ollama_reading import Ollama, model_of, only_loads, read_
 from appliance.gateway.ollama_writing import in_own_words
 from appliance.gateway.parameters import Endpoint
 from appliance.gateway.problems import Problem
-from appliance.gateway.routing import Route, Routes, require_route
+from appliance.gateway.routing import Lines, Route, Routes, require_route
 from appliance.serve.client import EngineClient
 from appliance.serve.engine import THOUGHTS
 from media.clock import Clock, to_text
@@ -58,14 +58,15 @@ def make_blueprint(answering: Answering, embeddings: Embeddings, routes: Routes,
     @blueprint.get("/api/tags")
     @keyed
     def tags() -> Response:
-        return jsonify(models=[_listed(route) for route in _loaded(routes)] + _aliases(routes))
+        lines = routes.lines()
+        return jsonify(models=[_listed(route) for route in _loaded(lines)] + _aliases(lines))
 
     @blueprint.get("/api/ps")
     @keyed
     def running() -> Response:
         # Until something else is promoted; clients read a time, so it is the end of all times.
         until = {"expires_at": "9999-12-31T23:59:59Z", "size_vram": 0}
-        return jsonify(models=[_listed(route) | until for route in _loaded(routes)])
+        return jsonify(models=[_listed(route) | until for route in _loaded(routes.lines())])
 
     @blueprint.post("/api/show")
     @keyed
@@ -151,14 +152,13 @@ def _takes(engine: EngineClient) -> frozenset[str]:
     return engine.status().takes
 
 
-def _loaded(routes: Routes) -> list[Route]:
-    return list({route.name: route for route in reversed(routes.lines().routes)}.values())
+def _loaded(lines: Lines) -> list[Route]:
+    return list({route.name: route for route in reversed(lines.routes)}.values())
 
 
-def _aliases(routes: Routes) -> list[dict[str, Any]]:
+def _aliases(lines: Lines) -> list[dict[str, Any]]:
     """The site's own names, each with the version that it means: clients look for the name that they will ask by."""
-    named = routes.lines().names.items()
-    own = {name: route for name, route in named if name != route.name and name not in route.also}
+    own = {name: route for name, route in lines.names.items() if name != route.name and name not in route.also}
     return [_listed(route) | {"name": name, "model": name} for name, route in own.items()]
 
 

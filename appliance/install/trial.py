@@ -209,7 +209,7 @@ class Trials:
             before = self.settings_beside(present)
             if before is None or present == before:
                 return None
-            durable.replace(site_file.with_name(site_file.name + TRIED), present, mode=0o644)
+            durable.replace(tried_beside(site_file), present, mode=0o644)
             durable.replace(site_file, before, mode=0o644)
         except OSError as error:
             raise _unwritten("the site file cannot be put back", error) from error
@@ -272,6 +272,11 @@ class Trials:
                 durable.sync_folder(self._folder)
         except OSError as error:
             raise _unwritten("the end of the trial cannot be noted", error) from error
+
+
+def tried_beside(site_file: Path) -> Path:
+    """Return where a site file lies that was tried and put away."""
+    return site_file.with_name(site_file.name + TRIED)
 
 
 def one_line(text: str) -> str:
