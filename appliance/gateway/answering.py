@@ -7,7 +7,7 @@ recorded, and only then let out what the engine says. Before the intent a failur
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -26,12 +26,13 @@ from appliance.gateway.caches import HEADER, Before, Caches, Place
 from appliance.gateway.classification import decide
 from appliance.gateway.conversations import Conversations
 from appliance.gateway.dialect import About, Dialect, Writer
-from appliance.gateway.disconnect import leaving
+from appliance.gateway.disconnect import caller_socket, leaving
 from appliance.gateway.engine_body import caller_fields, engine_body, with_length
 from appliance.gateway.exchange import Exchange, Witnesses
 from appliance.gateway.fleet import Fleet
 from appliance.gateway.fleets import Upstreams
 from appliance.gateway.formats import require_kept, require_one_form
+from appliance.gateway.lagging import Backlog, Lagging, Reader
 from appliance.gateway.modellimits import within
 from appliance.gateway.parameters import ASK_FOR_NOTHING, Asked, Endpoint
 from appliance.gateway.prompts import asking
@@ -87,6 +88,7 @@ class Answering:
     caches: Caches
     is_sticky: bool = True
     rules: Sequence[RouterRule] = ()
+    lagging: Lagging = field(default_factory=Lagging)
 
     def answer(self, arrival: Arrival) -> Response:
         """Return the answer.
@@ -191,7 +193,7 @@ class Answering:
             endpoint=asked.endpoint.value,
         )
         self.witnesses.samples.choose(asked, kept, label=arrival.label)
-        response = (_stream if asked.stream else _whole)(exchange, writer, masked_asked)
+        response = (self._stream if asked.stream else _whole)(exchange, writer, masked_asked, arrival.environ)
         told = {"x-model-version": route.model_digest, **(held.headers if held else {}), **place.headers()}
         if chosen.rule:
             told["x-sealift-rule"] = chosen.rule
@@ -205,6 +207,15 @@ class Answering:
         for name, value in told.items():
             response.headers.add(name, value)
         return response
+
+    def _stream(self, exchange: Exchange, writer: Writer, asked: Asked, environ: Mapping[str, Any]) -> Response:
+        try:
+            exchange.call.opened()
+        except Exception as error:  # noqa: BLE001 - whatever happens, the outcome is recorded
+            raise exchange.fail(error) from None
+        reader = Reader(caller_socket(environ), clock=self.witnesses.clock, has_left=lambda: exchange.call.is_cancelled)
+        stream = AnswerStream(exchange, writer, asked, Backlog(reader, self.lagging))
+        return Response(stream, mimetype=writer.mimetype, headers=writer.headers, direct_passthrough=True)
 
     def _in_line(self, serving: Serving | None, caller: Caller) -> tuple[Serving, Chosen]:
         if serving is None:
@@ -337,7 +348,7 @@ class WholeResponse(Response):
         return self.headers
 
 
-def _whole(exchange: Exchange, writer: Writer, asked: Asked) -> Response:
+def _whole(exchange: Exchange, writer: Writer, asked: Asked, _environ: Mapping[str, Any]) -> Response:
     try:
         untrusted = exchange.answer()
         assembly = exchange.assembly()
@@ -356,12 +367,3 @@ def _whole(exchange: Exchange, writer: Writer, asked: Asked) -> Response:
     if assembly.usage is not None and assembly.usage.dropped_tokens:
         response.headers["x-sealift-dropped-tokens"] = str(assembly.usage.dropped_tokens)
     return response
-
-
-def _stream(exchange: Exchange, writer: Writer, asked: Asked) -> Response:
-    try:
-        exchange.call.opened()
-    except Exception as error:  # noqa: BLE001 - as above
-        raise exchange.fail(error) from None
-    stream = AnswerStream(exchange, writer, asked)
-    return Response(stream, mimetype=writer.mimetype, headers=writer.headers, direct_passthrough=True)

@@ -108,7 +108,7 @@ def create_app(
         metrics: Counted into; new ones when absent.
         detector: Finds identifiers; the patterns and the census list when absent.
     """
-    app = Gateway("sealift-gateway")
+    app = Gateway("sealift-gateway", clock)
     # No OPTIONS that Flask would answer by itself: a route exists because it was decided on.
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False)
     stage = config.at.stage

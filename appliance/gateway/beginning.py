@@ -66,7 +66,7 @@ class Question:
         phi: What was replaced or found, and `tokens`, what puts it back.
         characters: How long the texts are.
         cache: What a cache gave of the answer: `hit`, `part`; nothing where an engine makes all of it. A `hit` asks no
-            engine, so it takes no place; a stream does, since places bound how many are read at once, and how slowly.
+            engine, so it takes no place; a stream does, since places bound how many are read at once.
         prompts: How many there are, which the engine is asked in turn.
         start: Sends it; called when there is a place.
         keep: Told of a whole answer whose outcome is durable.
@@ -165,17 +165,19 @@ class Beginning:
             prompt_characters=question.characters,
             stream=question.stream,
         )
+        give_back = _measured(place.give_back, is_measured=question.cache != "hit")
         exchange = Exchange(
             facts,
             intent=intent,
             began=come.began,
             call=call,
             tokens=tokens,
-            release=_both(unwatch, place.give_back, is_measured=question.cache != "hit"),
+            release=_both(unwatch, give_back),
             settle=partial(self.settle, held),
             witnesses=self.witnesses,
         )
         exchange.when_whole(question.keep)
+        exchange.frees_with(partial(give_back, answered=True))
         exchange.stops_with(lambda: self.watch.is_ending, is_stopping=lambda: self.watch.is_stopping)
         return exchange, place
 
@@ -241,9 +243,18 @@ def replaced(counts: Mapping[PhiClass, int], mode: PhiMode) -> str:
     return ", ".join(f"{one.value}={counts[one]}" for one in PhiClass if one in counts)
 
 
-def _both(unwatch: Callable[[], None], give_back: GiveBack, *, is_measured: bool) -> GiveBack:
+def _measured(give_back: GiveBack, *, is_measured: bool) -> GiveBack:
+    """Return what gives a place back, whose time counts where an engine was asked."""
+
+    def release(*, answered: bool = False) -> None:
+        give_back(answered=answered and is_measured)
+
+    return release
+
+
+def _both(unwatch: Callable[[], None], give_back: GiveBack) -> GiveBack:
     def release(*, answered: bool = False) -> None:
         unwatch()
-        give_back(answered=answered and is_measured)
+        give_back(answered=answered)
 
     return release

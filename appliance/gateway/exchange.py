@@ -93,11 +93,13 @@ class Exchange:
         self._is_ending: Callable[[], bool] = never
         self._is_stopping: Callable[[], bool] = never
         self._keep: Callable[[], None] = lambda: None
+        self._free: Callable[[], None] = lambda: None
         self._assembly: Delivery | None = None
         self._ttft_seconds: float | None = None
         self._ended = False
         self._is_refused = False
         self._started = witnesses.clock.monotonic()
+        self._was_read: float | None = None
         witnesses.metrics.began(facts.model)
 
     def answer(self) -> dict[str, Any]:
@@ -140,6 +142,10 @@ class Exchange:
         """Let `keep` be called when the answer is whole and its outcome durable."""
         self._keep = keep
 
+    def frees_with(self, free: Callable[[], None]) -> None:
+        """Let `free` free the place alone, where the engine is done before its caller; more is released at the end."""
+        self._free = free
+
     def stops_with(self, is_ending: Callable[[], bool], *, is_stopping: Callable[[], bool] = never) -> None:
         """Let `is_ending` tell whether calls are cancelled since this process stops, and not since callers left.
 
@@ -152,6 +158,11 @@ class Exchange:
         """Note the time to the first token of a stream."""
         if self._ttft_seconds is None:
             self._ttft_seconds = self._witnesses.clock.monotonic() - self._began
+
+    def was_read(self) -> None:
+        """Free the place: the engine has said all, and the caller, who is still watched, has not read all."""
+        self._was_read = self._witnesses.clock.monotonic()
+        self._free()
 
     def succeed(self) -> None:
         """Record the outcome of a whole answer; its last byte may leave when this returns.
@@ -294,7 +305,7 @@ class Exchange:
         self._witnesses.metrics.took(
             self.facts.model,
             seconds=seconds,
-            engine_seconds=self._witnesses.clock.monotonic() - self._started,
+            engine_seconds=(self._was_read or self._witnesses.clock.monotonic()) - self._started,
             ttft_seconds=self._ttft_seconds,
             tokens=ending.completion_tokens,
         )

@@ -13,6 +13,7 @@ from appliance import cycles
 from appliance.config import Config
 from appliance.gateway.application import running
 from appliance.gateway.disconnect import bound_reads
+from appliance.gateway.lagging import MOST_CALLERS
 from appliance.gateway.lingering import LingeringWorker, let_go
 from appliance.gateway.logs import Event, Log
 from appliance.gateway.onecore import keep_to_one_core
@@ -22,7 +23,8 @@ from appliance.watchdog.workers import HEARTBEATS, STOP_SECONDS, WorkerWatch
 from media.clock import SystemClock
 from media.errors import SealiftError
 
-# Threads beyond those of callers that are answered or wait, so that health and refusals never wait behind streams.
+# Threads beyond those of callers that are answered, wait or are given the rest of an answer, so that health and
+# refusals never wait behind streams.
 _HEADROOM: Final = 16
 
 
@@ -45,7 +47,7 @@ bind = f"unix:{_site.at.socket(_name)}"
 umask = 0o007
 workers = 1
 worker_class = LingeringWorker
-threads = _site.limits.concurrent_requests + _site.limits.queue_length + _HEADROOM
+threads = _site.limits.concurrent_requests + _site.limits.queue_length + MOST_CALLERS + _HEADROOM
 worker_connections = threads + 1024  # which are kept between two requests
 timeout = 60
 graceful_timeout = STOP_SECONDS

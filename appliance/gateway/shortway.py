@@ -14,6 +14,11 @@ from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
+from appliance.gateway.disconnect import caller_socket
+from appliance.gateway.lagging import Paced, Reader
+from appliance.gateway.streaming import AnswerStream
+from media.clock import Clock
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
@@ -49,11 +54,12 @@ class Gateway(Flask):
 
     session_interface = _NoSessions()
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, clock: Clock) -> None:
         # No static folder: a route exists because it was decided on.
         super().__init__(name, static_folder=None)
         self._short: dict[str, tuple[Rule, Callable[[], Any]]] = {}
         self._hosts: set[str] = set()
+        self._clock = clock
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the view or hook as it is: none of ours is a coroutine."""
@@ -69,6 +75,13 @@ class Gateway(Flask):
         for rule in self.url_map.iter_rules():
             if rule.rule in paths and rule.methods == {"POST"}:
                 self._short[rule.rule] = (rule, self.view_functions[rule.endpoint])
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Answer one request; what is no stream of an engine's is sent as its caller reads it."""
+        told = self.wsgi_app(environ, start_response)
+        if isinstance(told, AnswerStream):
+            return told
+        return Paced(told, Reader(caller_socket(environ), clock=self._clock))
 
     def wsgi_app(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Answer one request."""

@@ -1,13 +1,17 @@
 """A streamed answer: the chunks in their exact order, the end held back until the outcome is durable.
 
 A web server calls `close` whatever happens to the caller; so the engine is cancelled and the outcome recorded then too.
+It asks for the next bytes when the last ones are sent, so a caller who reads slowly is waited for here
+(`appliance.gateway.lagging`).
 """
 
 from collections.abc import Iterator
 
 from appliance.gateway.dialect import Writer
 from appliance.gateway.exchange import Exchange
+from appliance.gateway.lagging import Backlog, CallerLagsError
 from appliance.gateway.parameters import Asked
+from appliance.gateway.problems import caller_left
 from appliance.gateway.reading import Said, parts_of
 
 
@@ -18,11 +22,13 @@ class AnswerStream:
         exchange: What is answered.
         writer: Writes it.
         asked: What the engine was asked: how many answers, and in which form.
+        backlog: What is kept for a caller who reads more slowly than the engine writes.
     """
 
-    def __init__(self, exchange: Exchange, writer: Writer, asked: Asked) -> None:
+    def __init__(self, exchange: Exchange, writer: Writer, asked: Asked, backlog: Backlog) -> None:
         self._exchange = exchange
         self._asked = asked
+        self._backlog = backlog
         self._chunks = (chunk for chunk in self._write(writer) if chunk)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -33,10 +39,11 @@ class AnswerStream:
 
     def close(self) -> None:
         """End the answer where it is; does nothing after its end."""
+        self._backlog.close()
         self._exchange.abandon()
 
     def _write(self, writer: Writer) -> Iterator[bytes]:
-        exchange = self._exchange
+        exchange, backlog = self._exchange, self._backlog
         yield writer.opening()
         try:
             assembly = exchange.assembly()
@@ -46,11 +53,16 @@ class AnswerStream:
                     if isinstance(part, Said):
                         exchange.first_token()
                     for piece in assembly.take(part):
-                        yield writer.piece(piece)
+                        yield backlog.add(writer.piece(piece))
             for piece in assembly.close():
-                yield writer.piece(piece)
+                yield backlog.add(writer.piece(piece))
+            yield from backlog.rest(exchange.was_read)
             exchange.succeed()
+        except CallerLagsError:
+            exchange.fail(caller_left())
+            raise
         except Exception as error:  # noqa: BLE001 - the web server would log its text, and the caller must be told
-            yield writer.failed(self._asked.in_own_words(exchange.fail(error)))
+            failed = writer.failed(self._asked.in_own_words(exchange.fail(error)))
+            yield backlog.all_of_it() + failed
             return
         yield from writer.ending(assembly)

@@ -178,6 +178,34 @@ def test_a_caller_that_stops_reading_does_not_hold_up_others(server: Server, cli
     connection.close()
 
 
+def test_a_caller_that_stops_reading_holds_no_place_when_its_answer_is_made_and_gets_all_of_it_later(
+    tmp_path: Path,
+) -> None:
+    """Scenario: many places are held by callers who pause their reading; the next one would be turned away."""
+    said = tuple(f"{number:05} " + "x" * 8000 for number in range(400))
+    with gateway_server(tmp_path, limits="concurrent_requests = 1\nqueue_seconds = 20") as server:
+        server.engine.script = Script(pieces=said)
+        paused = _raw(server, {"stream": True})
+        assert server.engine.started.wait(60)
+        server.engine.script = Script()
+        with openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.key, max_retries=0, timeout=60) as client:
+            assert client.chat.completions.create(model=MODEL, messages=_messages("hi")).choices
+        (first,) = server.outcomes()
+
+        response = http.client.HTTPResponse(paused)
+        response.begin()
+        answer = response.read().decode()
+        response.close()
+        paused.close()
+
+        events = re.findall(r"^data: (\{.*)$", answer, flags=re.MULTILINE)
+        told = "".join(one["delta"].get("content") or "" for event in events for one in json.loads(event)["choices"])
+        assert told == "".join(said)
+        assert "data: [DONE]" in answer
+        assert first["completion_tokens"] < 400, "the other one's: an answer that is not read yet is not over"
+        assert server.wait_for_outcome(2)["outcome"] == "ok"
+
+
 @pytest.mark.parametrize("is_chunked", [True, False])
 def test_a_body_without_an_end_is_refused_at_its_limit_and_harms_nobody(
     server: Server, client: openai.OpenAI, *, is_chunked: bool

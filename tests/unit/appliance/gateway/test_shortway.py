@@ -10,10 +10,11 @@ from werkzeug.exceptions import HTTPException
 
 from appliance.gateway import leakcheck
 from appliance.gateway.shortway import Gateway, served
+from media.clock import SystemClock
 
 
 def _app(*, short: bool, fails: str = "") -> Gateway:
-    app = Gateway("test")
+    app = Gateway("test", SystemClock())
     app.config.update(MAX_CONTENT_LENGTH=8, PROVIDE_AUTOMATIC_OPTIONS=False)
 
     def arrive() -> None:

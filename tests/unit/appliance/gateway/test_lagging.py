@@ -1,0 +1,208 @@
+"""What is kept for callers who read slowly, over a real connection."""
+
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import pytest
+
+from appliance.gateway.lagging import Backlog, CallerLagsError, Lagging, Paced, Reader
+from appliance.gateway.wellness import never
+from media.clock import FixedClock
+
+PIECE = b"x" * 1000
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, callers = socket.socketpair()
+    with ours, callers:
+        yield ours, callers
+
+
+def _filled(ours: socket.socket) -> None:
+    """Send until the kernel takes no more: the caller does not read."""
+    ours.setblocking(False)
+    with suppress(BlockingIOError):
+        while ours.send(PIECE):
+            pass
+    ours.setblocking(True)
+
+
+def _read(callers: socket.socket) -> None:
+    """Read all there is."""
+    callers.setblocking(False)
+    with suppress(BlockingIOError):
+        while callers.recv(65536):
+            pass
+
+
+def _sent(ours: socket.socket, rest: Iterable[bytes], sizes: list[int]) -> None:
+    """Send as a web server does, and note how much."""
+    for piece in rest:
+        ours.sendall(piece)
+        sizes.append(len(piece))
+
+
+def _clock() -> FixedClock:
+    return FixedClock(datetime(2026, 11, 20, tzinfo=UTC))
+
+
+def _backlog(
+    ours: socket.socket | None,
+    lagging: Lagging | None = None,
+    *,
+    clock: FixedClock | None = None,
+    has_left: Callable[[], bool] = never,
+) -> Backlog:
+    return Backlog(Reader(ours, clock=clock or _clock(), has_left=has_left), lagging or Lagging())
+
+
+def test_what_a_caller_takes_leaves_at_once(pair: tuple[socket.socket, socket.socket]) -> None:
+    for backlog in (_backlog(pair[0]), _backlog(None)):
+        assert [backlog.add(one) for one in (b"a", b"", b"b")] == [b"a", b"", b"b"]
+        assert list(backlog.rest(lambda: pytest.fail("it has all"))) == []
+
+
+def test_what_it_does_not_take_is_kept_in_order_and_given_when_it_reads_again(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, callers = pair
+    _filled(ours)
+    backlog = _backlog(ours)
+    assert [backlog.add(one) for one in (b"a", b"b", b"c")] == [b"", b"", b""]
+
+    _read(callers)
+
+    assert backlog.add(b"d") == b"abcd"
+
+
+def test_at_the_engines_end_the_place_is_freed_before_the_rest_leaves(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, callers = pair
+    _filled(ours)
+    lagging = Lagging(most_callers=1)
+    backlog, freed = _backlog(ours, lagging), []
+    for _ in range(100):
+        backlog.add(PIECE)
+    _read(callers)
+
+    rest = b"".join(backlog.rest(lambda: freed.append(True)))
+
+    assert (rest, freed) == (PIECE * 100, [True])
+    assert not lagging.has_entered()
+    backlog.close()
+    backlog.close()
+    assert lagging.has_entered()
+    assert not lagging.has_entered()
+
+
+def test_where_as_many_lag_as_may_a_caller_holds_its_place(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, _ = pair
+    _filled(ours)
+    backlog = _backlog(ours, Lagging(most_callers=0), has_left=lambda: True)
+    backlog.add(b"a")
+
+    with pytest.raises(CallerLagsError):
+        list(backlog.rest(lambda: pytest.fail("there is no room without a place")))
+
+
+def test_no_more_is_kept_for_all_than_the_bound_and_what_was_kept_is_given_back(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, _ = pair
+    _filled(ours)
+    lagging = Lagging(most_bytes=2500)
+    one, other = _backlog(ours, lagging), _backlog(ours, lagging)
+
+    assert [one.add(PIECE), other.add(PIECE)] == [b"", b""]
+    assert one.add(PIECE) == PIECE * 2  # its sending waits for the caller
+    assert [one.add(PIECE), other.add(PIECE)] == [b"", PIECE * 2]
+    one.close()
+    other.close()
+    assert lagging.has_kept(2500)
+
+
+@pytest.mark.parametrize(("more", "is_waited_for"), [(-1, True), (1, False)])
+def test_a_caller_who_takes_nothing_is_waited_for_as_if_it_read_what_the_kernel_holds(
+    pair: tuple[socket.socket, socket.socket], *, more: int, is_waited_for: bool
+) -> None:
+    ours, callers = pair
+    _filled(ours)
+    clock = _clock()
+    seconds = 30 + ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) / 4096 + more
+
+    def reads_later() -> bool:
+        clock.advance(seconds)
+        if is_waited_for:
+            _read(callers)
+        return False
+
+    backlog = _backlog(ours, clock=clock, has_left=reads_later)
+    backlog.add(b"a")
+    rest = backlog.rest(lambda: None)
+    if is_waited_for:
+        assert list(rest) == [b"a"]
+    else:
+        with pytest.raises(CallerLagsError):
+            next(rest)
+
+
+def test_a_caller_who_takes_a_little_now_and_then_is_waited_for_only_so_long(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, callers = pair
+    _filled(ours)
+    clock = _clock()
+
+    def takes_a_little() -> bool:
+        clock.advance(60)
+        callers.recv(131072)
+        return False
+
+    backlog = _backlog(ours, clock=clock, has_left=takes_a_little)
+    for _ in range(1000):
+        backlog.add(PIECE)
+    with pytest.raises(CallerLagsError):
+        _sent(ours, backlog.rest(lambda: None), told := [])
+
+    assert 0 < sum(told) < 1000 * len(PIECE)
+    assert clock.monotonic() < 1000
+
+
+def test_a_caller_who_left_is_told_by_sending_to_it(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, callers = pair
+    _filled(ours)
+    backlog = _backlog(ours)
+    backlog.add(b"a")
+    callers.close()
+
+    assert list(backlog.rest(lambda: None)) == [b"a"]  # a web server's sending fails
+
+
+def test_a_whole_answer_is_sent_as_its_caller_takes_it_and_closed(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, callers = pair
+    _filled(ours)
+    clock = _clock()
+
+    class Told(list[bytes]):
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    def takes_a_little() -> bool:
+        clock.advance(60)
+        callers.recv(131072)
+        return False
+
+    told = Told([PIECE * 1000])
+    paced = Paced(told, Reader(ours, clock=clock, has_left=takes_a_little))
+    with pytest.raises(CallerLagsError):
+        _sent(ours, paced, [])
+    paced.close()
+
+    assert told.closed
+    assert b"".join(Paced([PIECE, b"", PIECE * 100], Reader(None, clock=clock))) == PIECE * 101
