@@ -3,6 +3,7 @@
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -13,6 +14,8 @@ from appliance.boundedsocket import BoundedSocket
 from appliance.gateway.response import EngineResponse
 
 _IDLE: Final = 64
+# An engine closes what is idle when it is asked again, or never: later it read the request, and may have died of it.
+_CLOSED_SECONDS: Final = 1.0
 GoesOn = Callable[[Callable[[], bool]], bool]
 
 
@@ -28,6 +31,7 @@ class EngineConnection:
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
         self._socket: BoundedSocket | None = None
+        self._asked = 0.0
         self.kept = False
 
     def ask(self, method: str, route: str, *, headers: Mapping[str, str], body: bytes | None = None) -> None:
@@ -48,6 +52,7 @@ class EngineConnection:
             lines.append(f"Content-Length: {len(body)}")
         head = "\r\n".join([*lines, "", ""]).encode("ascii")
         connection = self._socket or self._connected()
+        self._asked = time.monotonic()
         connection.sendall(head if body is None else head + body)
 
     def respond(self) -> EngineResponse:
@@ -59,6 +64,10 @@ class EngineConnection:
         if self._socket is None:
             raise ConnectionResetError("not connected")
         return EngineResponse(self._socket)
+
+    def was_idle(self) -> bool:
+        """Tell of a connection that broke whether its idleness explains that: it was kept, and asked just now."""
+        return self.kept and time.monotonic() - self._asked < _CLOSED_SECONDS
 
     def _connected(self) -> BoundedSocket:
         connection = BoundedSocket(self._connect_seconds)

@@ -224,7 +224,7 @@ class Call:
         except (ConnectionResetError, BrokenPipeError) as error:
             # An idle connection may be closed by the engine in the moment it is used again: nothing was answered, so
             # the request goes out once more.
-            if not connection.kept or not self._again:
+            if not connection.was_idle() or not self._again:
                 connection.close()
                 raise self._gone(error) from error
             self._send_again(connection)

@@ -300,10 +300,12 @@ class Runner:
             return problem.status, None
         at = (batch.id, number)
         tries = self._tries[at] = self._tries.get(at, 0) + 1
-        broken_off = self._broken_off[at] = self._broken_off.get(at, 0) + (problem.status == 502)
+        # Whose intent is recorded was sent: an engine that is gone then may have died of it, and would every time.
+        breaks_off = problem.status == 502 or (problem.recorded and problem.code == "engine_unavailable")
+        broken_off = self._broken_off[at] = self._broken_off.get(at, 0) + breaks_off
         # What 503 says passes, also where no caller is told when: a stop, a queue or counters that cannot be written.
         passes = problem.status == 503 or problem.retry_after_seconds is not None
-        if passes or (problem.status == 502 and broken_off < _TRIES):
+        if broken_off < _TRIES if breaks_off else passes:
             seconds = max(problem.retry_after_seconds or 1.0, 2.0 ** min(tries, _MOST_DOUBLINGS) / 2)
             self._pauses[batch.id] = self._world.witnesses.clock.monotonic() + min(seconds, _LONGEST_PAUSE_SECONDS)
             return problem.status, None

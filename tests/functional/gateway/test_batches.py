@@ -528,6 +528,21 @@ def test_a_busy_engine_is_asked_again_later_and_a_broken_one_three_times(rig: Ri
     assert _results(rig, ended["error_file_id"])[0]["response"]["status_code"] == 502
 
 
+def test_a_line_that_ends_its_engine_is_asked_three_times(rig: Rig) -> None:
+    """Scenario: one line is longer than the engine has memory for; it is killed before it says a word, each time."""
+    batch = _create(rig, _line(1)).json
+    rig.engine.script = Script(tear_after=0)
+    for _ in range(6):
+        rig.clock.advance(120)
+        _run(rig)
+
+    ended = _get(rig, f"/v1/batches/{batch['id']}").json
+    assert (ended["status"], ended["request_counts"]["failed"]) == ("completed", 1)
+    (result,) = _results(rig, ended["error_file_id"])
+    assert result["response"]["body"]["error"]["code"] == "engine_unavailable"
+    assert len(rig.bodies("request.outcome")) == 3
+
+
 def test_a_piece_of_another_file_does_not_open_in_its_place(rig: Rig, tmp_path: Path) -> None:
     store = BatchStore(tmp_path / "other.db", keys=rig.keys, clock=rig.clock)
     first, second = (store.add_file("k", purpose="batch", name="a", parts=[text], days=1) for text in (b"one", b"two"))

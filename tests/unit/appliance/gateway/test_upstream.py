@@ -178,6 +178,37 @@ def test_a_kept_connection_that_closes_as_it_is_used_is_replaced_once(tmp_path: 
         upstream.close()
 
 
+def test_what_an_engine_may_have_died_of_is_not_sent_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenario: a request whose reading takes an engine more memory than it has, on a connection that was kept."""
+    accepted: list[int] = []
+
+    def run(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                accepted.append(1)
+                with connection:
+                    _read_request(connection)
+                    connection.sendall(_answer(b'{"a":1}'))
+                    _read_request(connection)
+
+    for seconds, asked_of in ((1.0, 2), (0.0, 1)):
+        monkeypatch.setattr("appliance.gateway.connections._CLOSED_SECONDS", seconds)
+        accepted.clear()
+        with listening(tmp_path / f"s{asked_of}", run):
+            upstream = Upstream(tmp_path / f"s{asked_of}")
+            assert upstream.start(ROUTE, CHAT).answer() == {"a": 1}
+            call = upstream.start(ROUTE, CHAT)
+            if asked_of == 2:  # it had closed what was idle, as far as can be told
+                assert call.answer() == {"a": 1}
+            else:
+                with pytest.raises(EngineUnavailableError):
+                    call.answer()
+            call.close()
+            upstream.close()
+        assert len(accepted) == asked_of
+
+
 def test_a_fresh_connection_that_closes_unanswered_is_an_engine_that_is_not_there(tmp_path: Path) -> None:
     with _server(tmp_path / "s", b""):
         call = Upstream(tmp_path / "s").start(ROUTE, CHAT)
