@@ -59,6 +59,10 @@ Think = Annotated[
     typer.Option("--think/--no-think", help="Whether a model that can think aloud does it before it answers."),
 ]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Where the answer is cut.")]
+Timeout = Annotated[
+    int,
+    typer.Option("--timeout", min=1, help="The longest silence of the service, in seconds; a long text is read in it."),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +75,7 @@ class Asker:
     model: str
     system: str
     parameters: dict[str, Any]
+    timeout_seconds: int
 
     def client(self, ours: shared.Context) -> InferenceClient:
         """Return a client of the service that was named, else of the box that this is.
@@ -87,7 +92,9 @@ class Asker:
                 fix="give it as in https://HOST/v1",
             )
         try:
-            return InferenceClient(url, self.key, model=self.model, ca_file=ca_file)
+            return InferenceClient(
+                url, self.key, model=self.model, ca_file=ca_file, timeout_seconds=self.timeout_seconds
+            )
         except OSError as error:  # what is no certificate, too
             raise UsageError(
                 what="the authority file cannot be used",
@@ -157,6 +164,7 @@ def asker(
     repeat_penalty: RepeatPenalty = None,
     max_tokens: MaxTokens = 1024,
     think: Think = None,
+    timeout: Timeout = 600,
 ) -> Asker:
     """Return what asks, as the options have it.
 
@@ -170,7 +178,15 @@ def asker(
     parameters: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if think is not None:
         parameters["chat_template_kwargs"] = {"enable_thinking": think}
-    return Asker(url=url, key=_key(key_file), ca_file=ca_file, model=model, system=system, parameters=parameters)
+    return Asker(
+        url=url,
+        key=_key(key_file),
+        ca_file=ca_file,
+        model=model,
+        system=system,
+        parameters=parameters,
+        timeout_seconds=timeout,
+    )
 
 
 def register(app: typer.Typer) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, ReadTimeoutError
 
 from appliance.client.answers import header_of, printable
 from appliance.errors import ServiceError
@@ -159,6 +159,8 @@ def refused(response: urllib3.BaseHTTPResponse) -> ServiceError:
 
 def broken_off(headers: Mapping[str, str], error: Exception | None) -> ServiceError:
     """Return the error for an answer that ended too early or too late; it is not asked for again."""
+    if isinstance(error, ReadTimeoutError):
+        return _silent(request_id=header_of(headers, "x-request-id"))
     return ServiceError(
         what="the answer broke off",
         why=type(error).__name__ if error else "it is too large",
@@ -167,7 +169,19 @@ def broken_off(headers: Mapping[str, str], error: Exception | None) -> ServiceEr
     )
 
 
+def _silent(*, request_id: str = "", may_be_asked_again: bool = False) -> ServiceError:
+    return ServiceError(
+        what="the service was silent for longer than it is waited for",
+        why="it reads a long text, makes a whole answer, has the request wait, or hangs",
+        fix="ask for the answer as it is written, for a shorter one, or wait longer (timeout_seconds, --timeout)",
+        request_id=request_id,
+        may_be_asked_again=may_be_asked_again,
+    )
+
+
 def _unreachable(address: str, error: HTTPError) -> ServiceError:
+    if isinstance(error, ReadTimeoutError):
+        return _silent(may_be_asked_again=True)
     cause = error.args[0] if error.args else None
     is_untrusted = False
     if isinstance(error, NameResolutionError):
