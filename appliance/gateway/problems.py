@@ -157,8 +157,9 @@ def rate_limited(spent: str, retry_after_seconds: float) -> Problem:
 
 
 def quota_spent() -> Problem:
-    """Return the answer to a key that has spent its day's or month's tokens: waiting a moment does not help."""
-    problem = Problem(429, "insufficient_quota", "The key has spent its tokens of the day or the month.")
+    """Return the answer where a key has too few of its day's or month's tokens left: waiting a moment does not help."""
+    message = "The request may cost more tokens than the key has left of the day or the month."
+    problem = Problem(429, "insufficient_quota", message)
     problem.headers["x-should-retry"] = "false"
     problem.renews = True
     return problem
@@ -185,7 +186,7 @@ def no_model() -> Problem:
 def line_stopped() -> Problem:
     """Return the answer to a model that was withdrawn, or whose version is damaged, while others are served."""
     message = "No version of this model is loaded here for callers; see /v1/models."
-    return Problem(503, "no_model", message, param="model", retry_after_seconds=5)
+    return Problem(503, "no_model", message, param="model")  # until people promote one: nobody knows when
 
 
 def pinned_version_gone() -> Problem:

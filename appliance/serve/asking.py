@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, TypeVar
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve import schema
 from appliance.serve.chat_template import ChatTemplate, Prompt, TemplateRefusedError
-from appliance.serve.engine import BEYOND_OPENAI, Constraint, Decoder, Generation, Sampling
+from appliance.serve.engine import BEYOND_OPENAI, Apart, Constraint, Decoder, Generation, Sampling
 from appliance.serve.schema import SchemaRefusedError
 from appliance.serve.thoughts import are_text
 from appliance.serve.tool_calls import Tools, read_tools, told
@@ -184,13 +184,14 @@ class Reader:
         if self._serving.shorten is not None:
             longest = integer(body, "max_tokens", DEFAULT_TOKENS, low=1)
             tokens = self._serving.shorten.shortened(tokens, n_ctx=self._serving.n_ctx, max_tokens=longest)
-        generation = self._generation(body, tokens, constraint, top)
+        has_thoughts = body.get("thoughts") is not None and self.thinks()
+        apart = Apart(thoughts=has_thoughts, is_thinking=prompt.is_thinking, calls=tools is not None)
         return Asked(
-            generation=generation,
+            generation=replace(self._generation(body, tokens, constraint, top), apart=apart),
             is_chat=True,
             tools=tools,
             dropped_tokens=len(whole) - len(tokens),
-            has_thoughts=body.get("thoughts") is not None and self.thinks(),
+            has_thoughts=has_thoughts,
             is_thinking=prompt.is_thinking,
         )
 

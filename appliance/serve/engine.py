@@ -59,6 +59,21 @@ class Constraint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Apart:
+    """What is told apart from one answer's text.
+
+    Attributes:
+        thoughts: Whether thoughts are.
+        is_thinking: Whether the prompt ends within one.
+        calls: Whether calls of functions are: an answer that begins with one has no text at all.
+    """
+
+    thoughts: bool = False
+    is_thinking: bool = False
+    calls: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
     """One prompt to continue.
 
@@ -66,6 +81,7 @@ class Generation:
         tokens: The prompt, at least one token.
         max_tokens: How many tokens to produce at most, in each answer.
         stop: Texts that end the answer and are not part of it.
+        apart: What is told apart from the answers' text, and not searched for those; None where nothing is.
         answers: How many answers are wanted; each has the seed of the one before plus one.
         top_logprobs: How many alternatives each token is told with; None tells no probabilities.
         salt: Whose prompt it is. What was read before is used again only for the same one; empty means for nobody.
@@ -77,6 +93,7 @@ class Generation:
     max_tokens: int
     sampling: Sampling = field(default_factory=Sampling)
     stop: tuple[str, ...] = ()
+    apart: Apart | None = None
     answers: int = 1
     top_logprobs: int | None = None
     salt: str = ""

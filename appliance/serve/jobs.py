@@ -140,7 +140,7 @@ def jobs_of(generation: Generation, number: int) -> tuple[Handle, list[Job]]:
                 salt=generation.salt or f"\0{number}",
                 is_kept=bool(generation.salt),
                 tokens=list(generation.tokens),
-                speech=Speech(generation.stop),
+                speech=Speech(generation.stop, generation.apart),
                 leader=jobs[0] if jobs else None,
                 shared=len(generation.tokens),
             )

@@ -3,7 +3,8 @@
 import codecs
 from collections import deque
 
-from appliance.serve.engine import Likelihood
+from appliance.serve.beginning import Beginning
+from appliance.serve.engine import Apart, Likelihood
 from appliance.serve.stopping import StopBuffer
 
 
@@ -12,13 +13,15 @@ class Speech:
 
     Args:
         stop: Texts that end the answer and are not part of it.
+        apart: What begins the answer and is not searched for them, since it is none of the text that its caller gets.
     """
 
-    def __init__(self, stop: tuple[str, ...]) -> None:
+    def __init__(self, stop: tuple[str, ...], apart: Apart | None = None) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._is_between = True
         """Whether no bytes of a character wait for the rest of it."""
         self._stops = StopBuffer(stop)
+        self._beginning = Beginning(apart) if stop and apart is not None and (apart.thoughts or apart.calls) else None
         self._read = 0
         self._said = 0
         self._held: deque[tuple[int, Likelihood]] = deque()
@@ -33,14 +36,23 @@ class Speech:
             text = self._decoder.decode(token)
             self._is_between = not self._decoder.getstate()[0]
         self._read += len(text)
+        aside = ""
+        if self._beginning is not None:
+            aside, text = self._beginning.split(text)
         said, stopped = self._stops.add(text)
+        said = aside + said
         self._said += len(said)
         return said, stopped
 
     def end(self) -> tuple[str, bool]:
         """Return the rest of the text, and whether a stop text was in it after all."""
-        text, stopped = self._stops.add(self._decoder.decode(b"", True))
-        said = text if stopped else text + self._stops.flush()
+        aside, text = "", self._decoder.decode(b"", True)
+        if self._beginning is not None:
+            aside, text = self._beginning.split(text)
+            more, rest = self._beginning.end()
+            aside, text = aside + more, text + rest
+        text, stopped = self._stops.add(text)
+        said = aside + (text if stopped else text + self._stops.flush())
         self._said += len(said)
         return said, stopped
 

@@ -128,6 +128,16 @@ def test_a_function_is_called_when_it_must_be(engine: FlaskClient) -> None:
     assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", None)
 
 
+@pytest.mark.parametrize("stop", ["\n", "weather", "x", '"'])
+def test_a_stop_text_ends_no_call(engine: FlaskClient, stop: str) -> None:
+    """Scenario: an application names a line break for its chats, and asks for a call with the same settings."""
+    choice = chat(engine, tools=[WEATHER], tool_choice="required", stop=[stop]).json["choices"][0]
+
+    (call,) = choice["message"]["tool_calls"]
+    assert json.loads(call["function"]["arguments"]) == {"city": "x"}
+    assert choice["finish_reason"] == "tool_calls"
+
+
 def test_the_function_that_was_named_is_called_and_the_reason_is_the_models(engine: FlaskClient) -> None:
     choice = chat(engine, tools=[WEATHER, CLOCK], tool_choice={"type": "function", "function": {"name": "clock"}})
 
