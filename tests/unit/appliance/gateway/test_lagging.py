@@ -165,8 +165,9 @@ def test_a_caller_who_takes_a_little_now_and_then_is_waited_for_only_so_long(
     backlog = _backlog(ours, clock=clock, has_left=takes_a_little)
     for _ in range(1000):
         backlog.add(PIECE)
+    told: list[int] = []
     with pytest.raises(CallerLagsError):
-        _sent(ours, backlog.rest(lambda: None), told := [])
+        _sent(ours, backlog.rest(lambda: None), told)
 
     assert 0 < sum(told) < 1000 * len(PIECE)
     assert clock.monotonic() < 1000
