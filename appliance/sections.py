@@ -276,12 +276,16 @@ class PhiSection(Section):
 class MediaSection(Section):
     """What may be plugged in: classes of USB devices, file systems of media, and how many media at a time.
 
-    `ext4` is a policy of the site's: its driver does more than those of the other types.
+    `ext4` is a policy of the site's: its driver does more than those of the other types. `auditors` are the roles of
+    people who let leave on a medium what was drawn from the audit record.
     """
 
     usb: list[Literal["any", "storage", "input", "smartcard"]] = ["storage", "input", "smartcard"]
     filesystems: list[Literal["vfat", "exfat", "iso9660", "udf", "ext4"]] = ["vfat", "exfat", "iso9660", "udf"]
     most: int = Field(default=8, ge=1, le=32)
+    auditors: list[Literal["approver", "operator", "admin"]] = Field(
+        default=["approver", "operator", "admin"], min_length=1
+    )
 
 
 class MonitoringSection(Section):

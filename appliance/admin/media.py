@@ -4,9 +4,10 @@ from flask import Blueprint, abort, redirect, render_template, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from appliance.actions import export_evidence
+from appliance.actions.export_types import ExportType
 from appliance.actions.exporting import RECORDED, preview
 from appliance.admin import collaborators
-from appliance.install import arrivals
+from appliance.install import arrivals, auditors
 from appliance.install.jobs import Kind
 from media.digest import sha256_hex
 from media.errors import UsageError
@@ -41,7 +42,9 @@ def _export(digest: str) -> str:
     if sha256_hex(raw) != digest:
         abort(502, "The export is not what its digest says.")
     marked = [one.arrival.name for one in arrivals.all_shown(here.config.at) if one.may_take_exports]
-    return render_template("export.html", digest=digest, text=preview(raw), marked=marked)
+    made = here.ledger.find(kind=RECORDED, field="sha256", value=digest, limit=1)
+    takes = _takes(str(made[0].body["type"])) if made else ""
+    return render_template("export.html", digest=digest, text=preview(raw), marked=marked, takes=takes)
 
 
 def _carry(name: str, digest: str) -> AnyResponse:
@@ -65,11 +68,17 @@ def _evidence(sequence: int) -> str:
     except UsageError:
         abort(404)
     content = out.draft.to_payload(ledger=None)
-    return render_template("evidence.html", sequence=sequence, digest=sha256_hex(content), text=preview(content))
+    digest, takes = sha256_hex(content), _takes(ExportType.EVIDENCE)
+    return render_template("evidence.html", sequence=sequence, digest=digest, text=preview(content), takes=takes)
 
 
 def _make(sequence: int, digest: str) -> AnyResponse:
     return redirect(url_for("work.job", number=_asked(Kind.MAKE_EVIDENCE, record=sequence, digest=digest)))
+
+
+def _takes(kind: str) -> str:
+    """Return whom it takes to let this leave, where who logged in is none of these; the job service decides."""
+    return auditors.either(auditors.lacks(collaborators.page().config, kind, collaborators.session().roles))
 
 
 def _ask(kind: Kind, name: str, **named: str) -> int:

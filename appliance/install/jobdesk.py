@@ -20,7 +20,7 @@ from typing import Any, Final
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import ConflictError, JobRefusedError, WireError
-from appliance.install import arrivals, exported, jobrights, plans, planunit
+from appliance.install import arrivals, auditors, exported, jobrights, plans, planunit
 from appliance.install.decided import Decided
 from appliance.install.jobaskers import INTRODUCTION, Askers
 from appliance.install.joboutcome import Outcome, step_of
@@ -152,6 +152,7 @@ class JobDesk:
         jobrights.require_may_ask(peer, job.kind)
         self._windows.require_may_start(job)
         self._decided.require(job)
+        auditors.require_may_let_leave(self._config, self._ledger, peer, job)
         self._require_nothing_reads(job)
         if job.lane is None:
             return self._at_once(peer, job)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from appliance.cli import media as media_command
 from appliance.cli.context import Context
 from appliance.config import Config
 from appliance.errors import UnitError
-from appliance.install import arrivals, exported
+from appliance.install import arrivals, auditors, exported
 from appliance.install.arrivals import EXPORT_LABEL
 from appliance.install.jobclient import JobsClient
 from appliance.install.jobdesk import JobDesk
@@ -110,9 +111,15 @@ def medium(genuine: Shelf) -> SimulatedMedium:
 
 @pytest.fixture
 def site(tmp_path: Path, medium: SimulatedMedium) -> Iterator[Site]:
+    with served(tmp_path, medium) as made:
+        yield made
+
+
+@contextmanager
+def served(tmp_path: Path, medium: SimulatedMedium, *, sections: str = "") -> Iterator[Site]:
     with ledger_site(tmp_path / "b", site="demo-clinic") as box, box.running():
         file = box.config_file
-        file.write_text('environment = "demo"\nprofile = "cpu"\n' + file.read_text())
+        file.write_text('environment = "demo"\nprofile = "cpu"\n' + file.read_text() + sections)
         config = configuration.load(file)
         config.at.pinned_trust.mkdir(parents=True)
         (config.at.pinned_trust / trust.PINNED_ROOT).write_bytes(medium.root_json)
@@ -179,6 +186,32 @@ def test_an_export_goes_to_the_marked_medium_and_to_no_other(site: Site, medium:
     assert file.read_bytes() == canonical.dumps(_PROBE)
     assert exported.table(site.config.at, "sdb1").read_text().startswith("/dev/sdb1 ")
     assert [leaf.body["sha256"] for leaf in site.ledger.find(kind="export.carried")] == [made["sha256"]]
+
+
+def test_where_admins_let_evidence_out_an_operator_carries_what_the_sender_needs_and_root_all(
+    tmp_path: Path, medium: SimulatedMedium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(tmp_path, medium, sections='[media]\nauditors = ["admin"]\n') as site:
+        site.plug("sdb1", None, label=EXPORT_LABEL)
+        probe = canonical.dumps(_PROBE)
+        figures = canonical.dumps({"type": "sealift/figures"})
+        for kind, content in (("probe", probe), ("figures", figures)):
+            digest = sha256_hex(content)
+            (site.config.at.receipts / f"{kind}-demo-{digest[:12]}.json").write_bytes(content)
+            site.ledger.append("export.written", {"type": kind, "sha256": digest})
+        with monkeypatch.context() as patched:
+            patched.setattr(auditors, "_is_root", lambda _: False)
+
+            assert site.run("export", "sdb1", sha256_hex(probe), "--yes", "--as", "ana")[0] == 0
+            code, refused = site.run("export", "sdb1", sha256_hex(figures), "--yes", "--as", "ana")
+
+        assert (code, refused["code"], refused["what"]) == (55, "privilege", "it takes an admin to let figures leave")
+        (record,) = site.ledger.find(kind="job.refused")
+        assert (record.body["type"], record.body["needs"], record.body["person"]) == ("figures", ["admin"], "ana")
+        assert site.units.asked == [("start", "sealift-export@sdb1.service")]
+        # Root comes as far as the unit, which looks at what the file is.
+        assert site.run("export", "sdb1", sha256_hex(figures), "--yes")[0] not in {0, 55}
+        assert len(site.units.asked) == 2
 
 
 @pytest.mark.slow

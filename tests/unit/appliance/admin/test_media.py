@@ -1,11 +1,21 @@
 """Media on the page: what people see of a stick, and what they may ask for."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+
+from appliance.actions import export_evidence
+from appliance.config import Config
 from appliance.install import arrivals
+from appliance.state.database import open_state
 from media import canonical
 from media.digest import sha256_hex
-from tests.support.adminpage import Page
+from tests.support.adminpage import Page, Runner, logged_in, page_of
+from tests.support.promotion import PASSWORD, open_site
+from tests.support.signatories import signatories
 from tests.unit.appliance.actions.test_arriving import STICK
 
 
@@ -92,3 +102,71 @@ def test_what_was_not_recorded_or_goes_to_a_volume_is_refused(page: Page) -> Non
     arrivals.keep_inspected(places, STICK, claims={"untrusted_serial": 1}, problem="")
     assert "SEALIFT-OUT" in page.post(f"/media/sdb1/exports/{digest}").text
     assert page.runner.asked == []
+
+
+@pytest.fixture
+def audited(tmp_path: Path) -> Iterator[Page]:
+    """Chi's browser, who is an admin, at a site where admins let out what was drawn from the audit record."""
+    ana, ben, chi, dag = signatories()
+    site = open_site(tmp_path, enrolled=0)
+    named = {**site.config.model_dump(), "profile": "gpu-server", "media": {"auditors": ["admin"]}}
+    site.config = Config.model_validate(named)
+    site.restart()
+    for code, person in zip(site.client.codes(2, admins=2), (ana, ben, chi, dag), strict=True):
+        certificate = b"" if person in {chi, dag} else person.certificate
+        site.client.enrol(code=code, name=person.name, certificate=certificate, password=PASSWORD)
+    state, runner = open_state(site.config.at), Runner()
+    try:
+        yield Page(site=site, state=state, browser=logged_in(page_of(site, state, runner=runner), chi), runner=runner)
+    finally:
+        state.dispose()
+
+
+def made(page: Page, kind: str) -> str:
+    """Make a file that stands for an EXPORT, record it, and plug in a medium for it; return its digest."""
+    places, content = page.site.config.at, canonical.dumps({"note": kind})
+    digest = sha256_hex(content)
+    places.receipts.mkdir(parents=True, exist_ok=True)
+    (places.receipts / f"{kind}-demo-{digest[:12]}.json").write_bytes(content)
+    page.site.ledger.append("export.written", {"type": kind, "sha256": digest})
+    return digest
+
+
+def test_an_admin_lets_figures_leave_and_an_approver_is_told_who_may(audited: Page) -> None:
+    plug(audited)
+    arrivals.keep_inspected(audited.site.config.at, STICK, claims=None, problem="it is no Sealift volume")
+    probe, figures = made(audited, "probe"), made(audited, "figures")
+    ana = replace(audited, browser=logged_in(page_of(audited.site, audited.state), signatories()[0]))
+
+    assert "Let it leave on sdb1" in audited.browser.get(f"/media/exports/{figures}").text
+    shown = ana.browser.get(f"/media/exports/{figures}").text
+    assert "it takes an admin to let that leave" in shown
+    assert '<form method="post" action="/media/sdb1' not in shown
+    assert "Let it leave on sdb1" in ana.browser.get(f"/media/exports/{probe}").text
+    refused = ana.post(f"/media/sdb1/exports/{figures}")
+
+    assert refused.status_code == 400
+    assert "it takes an admin to let figures leave" in refused.text
+    (record,) = audited.site.ledger.find(kind="job.refused")
+    assert (record.body["person"], record.body["needs"]) == (signatories()[0].id, ["admin"])
+    assert audited.site.ledger.find(kind="job.asked") == []
+    audited.job_after(audited.post(f"/media/sdb1/exports/{figures}"))
+    assert audited.runner.asked == [("start", "sealift-export@sdb1.service")]
+    assert ana.post(f"/media/sdb1/exports/{probe}").status_code == 302
+
+
+def test_an_approver_reads_evidence_and_an_admin_has_it_made(audited: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = canonical.dumps({"note": "evidence"})
+    draft = SimpleNamespace(draft=SimpleNamespace(to_payload=lambda **_: content))
+    monkeypatch.setattr(export_evidence, "drafted", lambda *_, **__: (0, draft))
+    record = audited.site.ledger.append("release.refused", {"site": "demo"}).sequence
+    make = f"/media/evidence/{record}/{sha256_hex(content)}"
+    ana = replace(audited, browser=logged_in(page_of(audited.site, audited.state), signatories()[0]))
+
+    assert make in audited.browser.get(f"/media/evidence/{record}").text
+    shown = ana.browser.get(f"/media/evidence/{record}").text
+    assert "it takes an admin to let that leave" in shown
+    assert make not in shown
+    assert "it takes an admin to let evidence leave" in ana.post(make).text
+    assert audited.site.ledger.find(kind="job.asked") == []
+    assert audited.post(make).status_code == 302
