@@ -20,7 +20,10 @@ _WIDTHS: Final = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48
 _MOST_MEASURES: Final = 5
 _MOST_CHUNK: Final = 256
 _LEAST_CHUNK: Final = 32
+_FEWEST: Final = 4
 _STEP_SECONDS: Final = 0.2
+_LONGEST_SECONDS: Final = 0.8
+"""Of a step that reads the least chunk: whoever leaves meanwhile is to be let go within a second."""
 _LEAST_OVER: Final = 4
 """Tokens by which one prompt has to be longer than another before they are read in the same step."""
 _LOOK_SECONDS: Final = 0.05
@@ -100,7 +103,7 @@ class Plan:
     Attributes:
         chunk: How many tokens of prompts a step reads: so few that it takes about a fifth of a second, since nobody who
             leaves is let go, and nobody who is answered gets a token, before a step ends. Larger ones would read a
-            prompt sooner by a tenth at best.
+            prompt sooner by a tenth at best. Never fewer than 32, unless these take most of a second.
     """
 
     def __init__(self, curve: Curve | None, *, most: int, fills: bool = True) -> None:
@@ -108,7 +111,10 @@ class Plan:
         self.chunk = _MOST_CHUNK
         if curve is not None:
             widest = max(curve.micros)
-            self.chunk = max(_LEAST_CHUNK, min(_MOST_CHUNK, int(_STEP_SECONDS * widest / curve.seconds(widest))))
+            least = _LEAST_CHUNK
+            while least > _FEWEST and curve.seconds(least) > _LONGEST_SECONDS:
+                least //= 2
+            self.chunk = max(least, min(_MOST_CHUNK, int(_STEP_SECONDS * widest / curve.seconds(widest))))
         self._first: list[int] = [0]
         self._total: list[float] = [0.0]
         for answers in range(1, most + 1):

@@ -53,7 +53,10 @@ def test_a_curve_that_only_rises_a_little_is_no_reason_for_anything_but_a_batch(
 def test_a_slow_model_reads_prompts_in_smaller_parts() -> None:
     assert Plan(None, most=4).chunk == plan({1: 1_000, 8: 4_000}).chunk == 256
     assert plan({1: 5_000, 8: 20_000}).chunk == 80
-    assert plan({1: 900_000, 2: 1_600_000}).chunk == 32
+    assert plan({1: 20_000, 16: 320_000, 32: 640_000}).chunk == 32
+    # A large model: 32 rows take longer than the second in which whoever leaves is to be let go.
+    assert plan({1: 60_000, 16: 900_000, 32: 1_800_000}).chunk == 8
+    assert plan({1: 900_000, 2: 1_600_000}).chunk == 4
 
 
 def test_prompts_are_read_in_their_order_as_far_as_a_step_goes() -> None:
