@@ -93,7 +93,7 @@ def doctor(
         lambda: _failover(config, ledger, clock),
         lambda: voting.findings(config),
         lambda: _census(config, ledger, BelievedClock(config.at, clock)),
-        lambda: doctor_services.units(config, supervisor),
+        lambda: doctor_services.units(config, supervisor, ledger=ledger, clock=clock),
         lambda: alerting.findings(config, supervisor),
         _tools,
     )

@@ -5,11 +5,14 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from appliance.actions import doctor_token
 from appliance.actions.findings import Finding
+from appliance.actions.resting import Resting, resting
+from appliance.audit.facts import Ledger
 from appliance.audit.spool import Spool
 from appliance.config import Config
 from appliance.errors import UnitError
@@ -19,6 +22,7 @@ from appliance.keys.opening import open_keys
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.history import Production
 from appliance.promote.line import Line
+from media.clock import Clock, SystemClock
 from media.errors import SealiftError
 
 MAKE_FOLDER: Final = "make-folder"
@@ -153,8 +157,21 @@ def spool(config: Config) -> Iterator[Finding]:
         )
 
 
-def units(config: Config, supervisor: Supervisor | None = None) -> Iterator[Finding]:
-    """Whether a unit failed, with its reason; and whether what is promoted is served."""
+def units(
+    config: Config,
+    supervisor: Supervisor | None = None,
+    *,
+    ledger: Ledger | None = None,
+    clock: Clock | None = None,
+) -> Iterator[Finding]:
+    """Whether a unit failed, with its reason; and whether what is promoted is served, or rests in a window.
+
+    Args:
+        config: The site file.
+        supervisor: Knows the units; found here when absent.
+        ledger: Says whether a window is open; without it nobody is taken to rest.
+        clock: Says whether its time is over.
+    """
     asked = supervisor or open_supervisor(config)
     try:
         found = asked.units()
@@ -174,7 +191,37 @@ def units(config: Config, supervisor: Supervisor | None = None) -> Iterator[Find
         )
     if found and not failed:
         yield Finding(name="units", is_good=True, text=f"{len(found)}, none failed")
-    yield from _production(config, asked, {one.name for one in found if one.state is UnitState.ACTIVE}, ended)
+    try:
+        production = PromoterFolder(config.at.promoter).production()
+    except SealiftError as error:
+        yield Finding(name="production", is_good=False, text=error.what, why=error.why, fix=error.fix)
+        return
+    rest = None
+    if ledger is not None:
+        with suppress(SealiftError, KeyError, ValueError):  # that the ledger is away is another finding
+            rest = resting(config, ledger, production)
+    active = {one.name for one in found if one.state is UnitState.ACTIVE}
+    for line in production.serving:
+        if rest is not None and rest.keeps_down(str(line.current)[:12]):
+            yield _resting(str(line.current), rest, active, clock or SystemClock())
+        else:
+            yield _production(config, asked, production, line, active, ended)
+
+
+def _resting(digest: str, rest: Resting, active: set[str], clock: Clock) -> Finding:
+    """Return what is to be said of a version that a window lets rest, or is just bringing back: nothing to mend."""
+    if engine_unit("production", digest) in active:
+        return _engines(digest, (), active)
+    is_over = rest.is_over(clock)
+    return Finding(
+        name="production",
+        is_good=False if is_over else None,
+        text=f"{digest[:12]} rests in a maintenance window {rest.text}{', which is over' if is_over else ''}",
+        why="callers get 503 until it ends",
+        fix="`systemctl status sealift-jobs`, which ends it, and try again at once: `sealift window end --as PERSON`"
+        if is_over
+        else "wait for it, or end it: `sealift window end --as PERSON`",
+    )
 
 
 def _engines(digest: str, further: tuple[str, ...], active: set[str]) -> Finding:
@@ -195,33 +242,31 @@ def _engines(digest: str, further: tuple[str, ...], active: set[str]) -> Finding
 
 
 def _production(
-    config: Config, supervisor: Supervisor, active: set[str], ended: dict[str, UnitResult]
-) -> Iterator[Finding]:
-    try:
-        production = PromoterFolder(config.at.promoter).production()
-    except SealiftError as error:
-        yield Finding(name="production", is_good=False, text=error.what, why=error.why, fix=error.fix)
-        return
-    for line in production.serving:
-        digest = str(line.current)
-        unit = engine_unit("production", digest)
-        if unit in active:
-            yield _engines(digest, config.engines.production.further if line is production.first else (), active)
-            continue
-        result = ended.get(unit) or result_of(config, unit)
-        text = f"{digest[:12]} is promoted, and its engine does not run: {result.why or supervisor.state(unit)}"
-        warm = _warm(production, line, active)
-        if warm:
-            text += f"; {', '.join(warm)} is still in memory"
-        named = " --line NAME" if production.has_further else ""
-        yield Finding(
-            name="production",
-            is_good=False,
-            text=text,
-            why="callers get 503 until an engine runs",
-            fix=f"one person goes back: `sealift rollback{named} --as PERSON --reason TEXT`" if warm else result.fix,
-            repair=() if result.ending in {Ending.REFUSED, Ending.MEMORY} else (START_UNIT, unit),
-        )
+    config: Config,
+    supervisor: Supervisor,
+    production: Production,
+    line: Line,
+    active: set[str],
+    ended: dict[str, UnitResult],
+) -> Finding:
+    digest = str(line.current)
+    unit = engine_unit("production", digest)
+    if unit in active:
+        return _engines(digest, config.engines.production.further if line is production.first else (), active)
+    result = ended.get(unit) or result_of(config, unit)
+    text = f"{digest[:12]} is promoted, and its engine does not run: {result.why or supervisor.state(unit)}"
+    warm = _warm(production, line, active)
+    if warm:
+        text += f"; {', '.join(warm)} is still in memory"
+    named = " --line NAME" if production.has_further else ""
+    return Finding(
+        name="production",
+        is_good=False,
+        text=text,
+        why="callers get 503 until an engine runs",
+        fix=f"one person goes back: `sealift rollback{named} --as PERSON --reason TEXT`" if warm else result.fix,
+        repair=() if result.ending in {Ending.REFUSED, Ending.MEMORY} else (START_UNIT, unit),
+    )
 
 
 def _warm(production: Production, line: Line, active: set[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """`sealift doctor --mend`: the few repairs that are safe to make by a program, and no other.
 
 Each undoes an accident and changes nothing that people decided: rights are only taken away, folders only made, sockets
-only removed when nobody listens, units only started as they are. What was mended is recorded.
+only removed when nobody listens, units only started as they are. An engine that rests in a maintenance window is not
+started, whatever was found before: the window's end brings it back. What was mended is recorded.
 """
 
 import os
@@ -13,11 +14,12 @@ from typing import Any, Final
 
 from appliance.actions import doctor_services as services
 from appliance.actions.findings import Finding
+from appliance.actions.resting import resting
 from appliance.audit.client import open_ledger
 from appliance.audit.rights import ACTIONS
 from appliance.config import Config
 from appliance.errors import PrivilegeError, UnitError
-from appliance.install.supervisor import Supervisor, open_supervisor
+from appliance.install.supervisor import Supervisor, engine_of, open_supervisor
 from media.clock import Clock
 from media.errors import SealiftError
 
@@ -56,7 +58,7 @@ def mend(
     if config.places.root == "/" and os.geteuid() != 0:
         raise PrivilegeError(what="mending changes this machine", why="only root may do that", fix="run it as root")
     asked = supervisor or open_supervisor(config)
-    done = tuple(_one(config, asked, repair, subject) for repair, subject in planned(findings))
+    done = tuple(_one(config, asked, clock, repair, subject) for repair, subject in planned(findings))
     if any(one.is_done for one in done):
         ledger = open_ledger(config, ACTIONS, spool=True, clock=clock)
         try:
@@ -68,7 +70,9 @@ def mend(
     return done
 
 
-def _one(config: Config, supervisor: Supervisor, repair: str, subject: str) -> Mended:
+def _one(config: Config, supervisor: Supervisor, clock: Clock, repair: str, subject: str) -> Mended:
+    if repair == services.START_UNIT and (why := _kept_down(config, clock, subject)):
+        return Mended(repair=repair, subject=subject, is_done=False, why=why)
     try:
         match repair:
             case services.CLOSE:
@@ -90,6 +94,25 @@ def _one(config: Config, supervisor: Supervisor, repair: str, subject: str) -> M
         why = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
         return Mended(repair=repair, subject=subject, is_done=False, why=why)
     return Mended(repair=repair, subject=subject, is_done=True)
+
+
+def _kept_down(config: Config, clock: Clock, unit: str) -> str:
+    """Return why an engine is not started now; empty for every other unit.
+
+    Asked just before the start: a window may have opened since the look. One that opens later still stops the start.
+    """
+    engine = engine_of(unit)
+    if engine is None or engine[0] != "production":
+        return ""
+    ledger = open_ledger(config, ACTIONS, clock=clock)
+    try:
+        rest = resting(config, ledger)
+    except (SealiftError, KeyError, ValueError) as error:
+        said = error.what if isinstance(error, SealiftError) else "its record does not read"
+        return f"whether it rests in a maintenance window cannot be told: {said}"
+    finally:
+        ledger.close()
+    return f"it rests in a maintenance window {rest.text}" if rest is not None and rest.keeps_down(engine[1]) else ""
 
 
 def _close(path: Path) -> None:

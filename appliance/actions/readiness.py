@@ -211,7 +211,7 @@ def write(report: Readiness, file: Path) -> None:
 
 
 def _hardware(here: Surroundings, disks: Finding) -> tuple[bool, str]:
-    findings, _ = doctor(here.config, clock=here.clock, supervisor=here.supervisor)
+    findings, _ = doctor(here.config, clock=here.clock, supervisor=here.supervisor, ledger=here.ledger)
     bad = sorted({one.name for one in findings if one.is_good is False})
     measured = capacity.of_this_machine(here.ledger)
     figure = (
