@@ -108,6 +108,9 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sealift_network_packets_total": ("Packets that a rule of the packet filter counted", ("counter",)),
     "sealift_clock_believed": ("1 when decisions rest on the machine's clock, 0 when it is behind or jumped", ()),
     "sealift_clock_confirmed": ("1 when somebody answered for the clock since it was last in doubt", ()),
+    "sealift_clock_confirmed_age_seconds": ("Since somebody last answered for the clock; endless where nobody did", ()),
+    "sealift_clock_confirmed_age_limit_seconds": ("How long ago that may be where no time server sets the clock", ()),
+    "sealift_time_servers": ("How many time servers the site file names", ()),
     "sealift_receipt_waiting_seconds": ("Since the oldest receive whose receipt was not exported; 0 for none", ()),
     "sealift_receipt_limit_seconds": ("How long a receipt may wait", ()),
     "sealift_release_serial": ("Of the installed release; 0 for none", ()),
@@ -120,6 +123,8 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 }
 """Every name with its meaning and labels; nothing else is offered."""
 RECEIPT_DAYS: Final = 14
+CLOCK_DAYS: Final = 35
+"""A month and some days: a usual clock drifts by a second or two a day, and one-time codes bear half a minute."""
 REVIEW_DAYS: Final = 1
 """What one person did alone in the night, another looks at in the morning."""
 
@@ -183,6 +188,8 @@ def _settings(config: Config) -> Iterator[Sample]:
     yield _sample("sealift_drill_age_limit_seconds", config.backup.drill_days * _DAY)
     yield _sample("sealift_scrub_age_limit_seconds", scrub.OLDEST_DAYS * _DAY)
     yield _sample("sealift_receipt_limit_seconds", RECEIPT_DAYS * _DAY)
+    yield _sample("sealift_time_servers", len(config.time.servers))
+    yield _sample("sealift_clock_confirmed_age_limit_seconds", CLOCK_DAYS * _DAY)
 
 
 def _certificate(config: Config, clock: Clock) -> Iterator[Sample]:
@@ -297,6 +304,8 @@ def _clock(config: Config, clock: Clock) -> Iterator[Sample]:
         floor = max(floor, found.floor)
         yield _sample("sealift_clock_believed", found.verdict.is_certain)
         yield _sample("sealift_clock_confirmed", found.verdict is Verdict.GOOD)
+        answered = _age(found.confirmed_at, BelievedClock(config.at, clock)) if found.confirmed_at else inf
+        yield _sample("sealift_clock_confirmed_age_seconds", answered)
     yield _sample("sealift_clock_ahead_of_floor_seconds", (clock.now() - floor).total_seconds())
 
 

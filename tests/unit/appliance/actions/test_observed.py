@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,11 +18,13 @@ from appliance.actions.reports import overdue as reports
 from appliance.audit.facts import TreeHead
 from appliance.audit.leaf import Leaf
 from appliance.audit.memory import MemoryLedger
-from appliance.config import BackupSection, Config, PlacesSection, ServiceSection
+from appliance.config import BackupSection, Config, PlacesSection, ServiceSection, TimeSection
 from appliance.errors import LedgerUnavailableError
 from appliance.install.supervisor import UnitFacts, UnitState
 from appliance.observe.completeness import LOGINS, OPEN, RECORDS
 from appliance.observe.metrics import create_metrics_app
+from appliance.timekeeping.record import ClockRecord, Verdict, publish
+from appliance.verify import trust
 from media.clock import FixedClock, to_text
 from tests.support.ledger import bodies
 
@@ -257,3 +260,34 @@ def test_a_scrape_offers_exactly_the_names_that_have_a_number(tmp_path: Path, le
     assert names <= {*FACTS, f"{RECORDS}_total", f"{LOGINS}_total", OPEN}
     assert {"sealift_disk_size_bytes", "sealift_part_unreadable"} <= names
     assert app.test_client().post("/metrics").status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("confirmed_at", "age"), [("2026-11-10T12:00:00Z", 10 * 86400), ("2026-11-21T12:00:00Z", inf), ("", inf)]
+)
+def test_how_long_ago_somebody_answered_for_the_clock_is_told_beside_how_many_time_servers_are_named(
+    tmp_path: Path, ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch, confirmed_at: str, age: float
+) -> None:
+    monkeypatch.setattr(trust, "load", lambda *_, **__: SimpleNamespace(floor=NOW - timedelta(days=99)))
+    config = site(tmp_path)
+    config = config.model_copy(update={"places": PlacesSection(root=str(tmp_path), run=str(tmp_path / "run"))})
+    config.at.clock_now.mkdir(parents=True)
+    seen = ClockRecord(
+        session="0" * 32,
+        wall=NOW,
+        ticks=0,
+        verdict=Verdict.GOOD,
+        before=Verdict.GOOD,
+        floor=NOW,
+        anchor_wall=NOW,
+        anchor_ticks=0,
+        confirmed_at=confirmed_at,
+    )
+    publish(config.at, seen)
+
+    alone = numbers(config, ledger)
+    served = numbers(config.model_copy(update={"time": TimeSection(servers=["10.0.0.1", "10.0.0.2"])}), ledger)
+
+    assert alone["clock_confirmed_age_seconds",] == age
+    assert alone["clock_confirmed_age_limit_seconds",] == 35 * 86400
+    assert (alone["time_servers",], served["time_servers",]) == (0, 2)
