@@ -103,14 +103,13 @@ def _write(probe: Path) -> tuple[float, float]:
 def file_systems(config: Config, mounts: Path = _MOUNTS, disks: Path = fstab.FSTAB) -> Iterator[Finding]:
     """Whether everything that must be durable lies on a local file system, and backups on another."""
     table = _mounts(mounts)
-    places = {"state": config.at.state, "releases": config.at.releases, "site file": config.at.etc}
-    remote = {name: kind for name, path in places.items() if (kind := _mount_of(path, table)[1]) in NETWORK_TYPES}
+    remote = dict(_remote(config, table))
     yield Finding(
         name="file systems",
         is_good=not remote,
         text="; ".join(f"{name} lies on {kind}" for name, kind in remote.items()) or "all local",
         why="databases and the ledger rely on locks and syncs that network file systems do not keep",
-        fix="put /var/lib/sealift, /opt/sealift and /etc/sealift on a local disk",
+        fix="put /var/lib/sealift, /opt/sealift and /etc/sealift, with all that lies in them, on a local disk",
     )
     if not config.backup.folder:
         yield Finding(
@@ -136,6 +135,28 @@ def file_systems(config: Config, mounts: Path = _MOUNTS, disks: Path = fstab.FST
     )
     if found := fstab.standing(config, fstab=disks, mounted=[point for point, _ in table]):
         yield found
+
+
+def _remote(config: Config, table: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield by name what lies on a network file system: a place, or a folder in it that has one of its own.
+
+    Ledger, store and keys are such folders, and any may be a mount or a link. Backups may lie where a site wants them.
+    """
+    backups = Path(config.backup.folder) if config.backup.folder else None
+    for name, path in {"state": config.at.state, "releases": config.at.releases, "site file": config.at.etc}.items():
+        point, kind = _mount_of(path, table)
+        if kind in NETWORK_TYPES:
+            yield name, kind
+        for folder in _folders(path):
+            own, kind = _mount_of(folder, table)
+            if own != point and kind in NETWORK_TYPES and not (backups and backups.is_relative_to(folder)):
+                yield str(folder), kind
+
+
+def _folders(path: Path) -> list[Path]:
+    with suppress(OSError):  # who may not look there is told nothing of them
+        return sorted(one for one in path.iterdir() if one.is_dir())
+    return []
 
 
 def _mounts(source: Path) -> list[tuple[str, str]]:

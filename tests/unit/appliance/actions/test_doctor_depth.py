@@ -73,6 +73,36 @@ def test_network_file_systems_are_refused(config: Config, tmp_path: Path, kind: 
     assert is_good or kind in found.text
 
 
+@pytest.mark.parametrize(
+    "folder", ["var/lib/sealift/ledger", "var/lib/sealift/store", "opt/sealift/releases/7", "etc/sealift/keys"]
+)
+def test_a_folder_with_a_network_file_system_of_its_own_is_named(config: Config, tmp_path: Path, folder: str) -> None:
+    own, table = tmp_path / folder, tmp_path / "mountinfo"
+    own.mkdir(parents=True, exist_ok=True)
+    table.write_text(f"{LOCAL}30 21 0:40 / {own} rw - nfs4 server:/x rw\n")
+
+    found = one(doctor_machine.file_systems(config, table), "file systems")
+
+    assert (found.is_good, found.text) == (False, f"{own} lies on nfs4")
+
+
+def test_a_ledger_that_a_link_puts_onto_another_machine_is_named_and_backups_may_lie_there(
+    config: Config, tmp_path: Path
+) -> None:
+    far, table = tmp_path / "far", tmp_path / "mountinfo"
+    (far / "ledger").mkdir(parents=True)
+    (config.at.state / "backups").symlink_to(far)
+    table.write_text(f"{LOCAL}30 21 0:40 / {far} rw - nfs4 server:/x rw\n")
+    named = config.model_copy(update={"backup": BackupSection(folder=str(config.at.state / "backups"))})
+
+    allowed = one(doctor_machine.file_systems(named, table), "file systems")
+    (config.at.state / "ledger").symlink_to(far / "ledger")
+    linked = one(doctor_machine.file_systems(named, table), "file systems")
+
+    assert (allowed.is_good, allowed.text) == (True, "all local")
+    assert (linked.is_good, linked.text) == (False, f"{config.at.state}/ledger lies on nfs4")
+
+
 def test_a_backup_on_the_disk_that_it_is_to_outlive_is_found(config: Config, tmp_path: Path) -> None:
     folder = tmp_path / "second"
     folder.mkdir()
