@@ -70,5 +70,6 @@ def open_keys(config: Config, *, environ: Mapping[str, str] = os.environ) -> Key
     """
     folder, chosen = folder_of(config, environ=environ), config.keys
     if chosen.provider == "token":
-        return TokenKeys(chosen.module, chosen.token, folder / PIN, chosen.variables)
+        shared = (Path(chosen.folder), chosen.group) if chosen.folder and chosen.group else None
+        return TokenKeys(chosen.module, chosen.token, folder / PIN, chosen.variables, shared=shared)
     return FileKeys(folder)

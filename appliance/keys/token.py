@@ -16,6 +16,7 @@ from typing import Any, Final
 from appliance.errors import CiphertextError, KeyMissingError
 from appliance.keys import sealing
 from appliance.keys.provider import PURPOSES, SECRET_BYTES, Key, Purpose
+from appliance.keys.tokenfolder import let_in
 from appliance.keys.tokenmaking import ED25519, make_pair, make_secret, require_mechanisms, unmake
 from appliance.keys.tokensession import TokenSession, recall, remember
 
@@ -35,10 +36,20 @@ class TokenKeys:
         token: The token's label.
         pin_file: Holds the user PIN; a line end after it is not part of it.
         variables: What the module is told through the environment, as ``NAME=/path``; it holds no secret.
+        shared: The folder in which the module keeps files, and the group of the services that use them, if it does.
     """
 
-    def __init__(self, module: str, token: str, pin_file: Path, variables: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        module: str,
+        token: str,
+        pin_file: Path,
+        variables: Sequence[str] = (),
+        *,
+        shared: tuple[Path, str] | None = None,
+    ) -> None:
         self._label = token
+        self._shared = shared
         self._token = TokenSession(module, token, pin_file, variables)
 
     def versions(self, name: str) -> tuple[int, ...]:
@@ -146,7 +157,8 @@ class TokenKeys:
         """Make the next version on the token, sensitive and not extractable; return its number.
 
         Raises:
-            KeyMissingError: The token refuses, or gave it other properties; then it is taken off again.
+            KeyMissingError: The token refuses, or gave it other properties, or the services' group cannot be let at its
+                file; then it is taken off again.
         """
         purpose = _purpose(name)
         self.require_fit()
@@ -158,6 +170,7 @@ class TokenKeys:
             else:
                 made = make_secret(session, label, wraps=purpose is Purpose.WRAP)
             try:
+                self._let_in(name)
                 self._token.look(session)
             except KeyMissingError:
                 unmake(session, made)  # else every later session would find it, and refuse the token
@@ -226,6 +239,21 @@ class TokenKeys:
     def close(self) -> None:
         """End the session; the next use begins another."""
         self._token.close()
+
+    def _let_in(self, name: str) -> None:
+        if self._shared is None:
+            return
+        folder, group = self._shared
+        try:
+            let_in(folder, group)
+        except (OSError, KeyError) as error:
+            said = error.strerror if isinstance(error, OSError) else "there is no such group"
+            raise KeyMissingError(
+                what=f"the key {name} would be root's alone, so it was not made",
+                why=f"the group {group} cannot be let at its file in {folder}: {said}",
+                fix=f"`chgrp -R {group} {folder} && chmod -R g+rwX {folder}`, `find {folder} -type d -exec chmod g+s"
+                " {} +`, and again",
+            ) from error
 
     def _mac(self, name: str, data: bytes, version: int) -> bytes:
         import PyKCS11
