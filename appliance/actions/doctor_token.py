@@ -5,19 +5,21 @@ made anew where records lie: the first of them names the old one, and only the t
 """
 
 import os
+from pathlib import Path
 from typing import Final
 
 from appliance.actions.findings import Finding
 from appliance.audit.rotating import KEY_NAME
 from appliance.config import Config
 from appliance.errors import KeyMissingError
-from appliance.keys.opening import PIN, KeyStore, memory_of
+from appliance.keys.opening import PIN, KeyStore, memory_of, shared_of
 from appliance.keys.provider import PURPOSES
+from appliance.keys.tokenfolder import closed_to, opening
 
 _FIRST: Final = "as root: `sealift install`, which makes the keys on it (docs/operator/keys.md, PKCS#11)"
 _MAKE: Final = (
-    "as root: `sealift box-keys complete` makes them; then let the token's group at them where it keeps files, and"
-    " `systemctl restart sealift.target` (docs/operator/keys.md, PKCS#11)"
+    "as root: `sealift box-keys complete` makes them; then `systemctl restart sealift.target`"
+    " (docs/operator/keys.md, PKCS#11)"
 )
 _OTHER: Final = (
     "put in the token that holds them, or the maker's clone of it; where it is lost, or the keys were files before,"
@@ -51,11 +53,30 @@ def finding(config: Config, keys: KeyStore) -> Finding:
         return Finding(name="token", is_good=False, text=error.what, why=error.why, fix=error.fix)
     finally:
         keys.close()
+    if not missing and (shared := shared_of(config)) and (closed := _closed(*shared)):
+        return Finding(
+            name="token",
+            is_good=False,
+            text=f"{config.keys.token} holds every key; {closed}",
+            why="a service sees no version whose file it may not read, and goes on with the one before",
+            fix=f"as root: {opening(*shared)}; then `systemctl restart sealift.target`",
+        )
     if not missing:
         return Finding(name="token", is_good=True, text=f"{config.keys.token} holds every key")
     why, fix = _helps(missing, is_installed=config.at.current.exists())
     text = f"{config.keys.token} does not hold {', '.join(missing)}"
     return Finding(name="token", is_good=False, text=text, why=why, fix=fix)
+
+
+def _closed(folder: Path, group: str) -> str:
+    """Return what keeps the services' group from the module's files; empty where nothing does."""
+    try:
+        closed = closed_to(folder, group)
+    except KeyError:
+        return f"there is no group {group}"
+    except OSError as error:
+        return f"whether {group} may read its files cannot be told: {error.strerror}"
+    return f"{len(closed)} of its files are not for the group {group}" if closed else ""
 
 
 def _helps(missing: list[str], *, is_installed: bool) -> tuple[str, str]:

@@ -61,6 +61,12 @@ def folder_of(config: Config, *, environ: Mapping[str, str] = os.environ) -> Pat
     return Path(passed) if passed else config.at.key_files
 
 
+def shared_of(config: Config) -> tuple[Path, str] | None:
+    """Return the folder in which a token's module keeps files and the group that uses them; None where it has none."""
+    chosen = config.keys
+    return (Path(chosen.folder), chosen.group) if chosen.folder and chosen.group else None
+
+
 def open_keys(config: Config, *, environ: Mapping[str, str] = os.environ) -> KeyStore:
     """Return the keys of this box; nothing is read, and no token is spoken to, before the first use.
 
@@ -70,6 +76,5 @@ def open_keys(config: Config, *, environ: Mapping[str, str] = os.environ) -> Key
     """
     folder, chosen = folder_of(config, environ=environ), config.keys
     if chosen.provider == "token":
-        shared = (Path(chosen.folder), chosen.group) if chosen.folder and chosen.group else None
-        return TokenKeys(chosen.module, chosen.token, folder / PIN, chosen.variables, shared=shared)
+        return TokenKeys(chosen.module, chosen.token, folder / PIN, chosen.variables, shared=shared_of(config))
     return FileKeys(folder)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from appliance.errors import CiphertextError, KeyMissingError
 from appliance.keys import sealing
 from appliance.keys.provider import PURPOSES, SECRET_BYTES, Key, Purpose
-from appliance.keys.tokenfolder import let_in
+from appliance.keys.tokenfolder import let_in, opening
 from appliance.keys.tokenmaking import ED25519, make_pair, make_secret, require_mechanisms, unmake
 from appliance.keys.tokensession import TokenSession, recall, remember
 
@@ -251,8 +251,7 @@ class TokenKeys:
             raise KeyMissingError(
                 what=f"the key {name} would be root's alone, so it was not made",
                 why=f"the group {group} cannot be let at its file in {folder}: {said}",
-                fix=f"`chgrp -R {group} {folder} && chmod -R g+rwX {folder}`, `find {folder} -type d -exec chmod g+s"
-                " {} +`, and again",
+                fix=f"{opening(folder, group)}, and again",
             ) from error
 
     def _mac(self, name: str, data: bytes, version: int) -> bytes:

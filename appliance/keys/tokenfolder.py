@@ -42,6 +42,30 @@ def let_in(folder: Path, group: str) -> None:
                 _file(name, at, same, gid)
 
 
+def closed_to(folder: Path, group: str) -> tuple[str, ...]:
+    """Return the names of files of this user below a folder that a group may not read and write.
+
+    Raises:
+        OSError: It cannot be looked at.
+        KeyError: There is no such group.
+    """
+    gid = grp.getgrnam(group).gr_gid
+    found = []
+    for path in sorted(folder.rglob("*")):
+        with suppress(FileNotFoundError):
+            seen = path.lstat()
+            is_open = seen.st_gid == gid and seen.st_mode & _OF_FILE == _OF_FILE
+            if stat.S_ISREG(seen.st_mode) and seen.st_uid == os.geteuid() and not is_open:
+                found.append(path.name)
+    return tuple(found)
+
+
+def opening(folder: Path, group: str) -> str:
+    """Return the commands by which root lets the group in by hand."""
+    there = f"find {folder} -type d -exec chmod g+s {{}} +"
+    return f"`chgrp -R {group} {folder} && chmod -R g+rwX {folder} && {there}`"
+
+
 def _file(name: str, at: int, same: set[int], gid: int) -> None:
     found = os.stat(name, dir_fd=at, follow_symlinks=False)
     if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():

@@ -3,6 +3,8 @@
 Key files stand for the token: both are asked by name for versions. tests/interop/test_token_services.py asks one.
 """
 
+import grp
+import os
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,24 @@ def test_without_a_pin_the_pin_is_what_lacks_and_nothing_is_said_of_key_files(co
     bad = [each for each in doctor_services.keys(config) if each.is_good is False]
 
     assert [each.fix for each in bad] == ["as root: `sealift box-keys pin`"]
+
+
+def test_a_version_whose_file_services_may_not_read_is_found_as_they_would_not_see_it(
+    config: Config, tmp_path: Path
+) -> None:
+    group = grp.getgrgid(os.getegid()).gr_name
+    folder = tmp_path / "tokens"
+    folder.mkdir()
+    (folder / "a.object").touch(0o600)
+    keys = config.keys.model_copy(update={"folder": str(folder), "group": group})
+    shared = config.model_copy(update={"keys": keys})
+
+    shut = found(shared)
+    (folder / "a.object").chmod(0o660)
+    opened = found(shared)
+    unknown = found(config.model_copy(update={"keys": keys.model_copy(update={"group": "sl-nobody-is"})}))
+
+    assert (shut.is_good, shut.text) == (False, f"ward-7 holds every key; 1 of its files are not for the group {group}")
+    assert f"chgrp -R {group} {folder}" in shut.fix
+    assert opened.is_good
+    assert (unknown.is_good, unknown.text) == (False, "ward-7 holds every key; there is no group sl-nobody-is")

@@ -18,11 +18,12 @@ from appliance.actions.reports import overdue as reports
 from appliance.audit.facts import TreeHead
 from appliance.audit.leaf import Leaf
 from appliance.audit.memory import MemoryLedger
-from appliance.config import BackupSection, Config, PlacesSection, ServiceSection, TimeSection
+from appliance.config import BackupSection, Config, PlacesSection, ServiceSection
 from appliance.errors import LedgerUnavailableError
 from appliance.install.supervisor import UnitFacts, UnitState
 from appliance.observe.completeness import LOGINS, OPEN, RECORDS
 from appliance.observe.metrics import create_metrics_app
+from appliance.sections import TimeSection
 from appliance.timekeeping.record import ClockRecord, Verdict, publish
 from appliance.verify import trust
 from media.clock import FixedClock, to_text
