@@ -197,7 +197,7 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
             'sealift_network_packets_total{counter="egress_tested"}': f"0+4x{_MINUTES}",
         },
     ),
-    # A site behind a gap mostly names no time server: then nothing could set the clock, and nothing would end the alert.
+    # A site behind a gap mostly names no time server: nothing sets its clock, and nothing would end the alert.
     "ClockUnsynchronised": (synchronised(0, servers=2), synchronised(0, servers=0)),
     "ClockUnconfirmed": (
         {**limited("clock_confirmed_age", 101, 100), "sealift_time_servers": 0},
