@@ -73,12 +73,16 @@ class BoxKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
-    """What was done, or would be: the versions there are then, what went, and the units that were started again."""
+    """What was done, or would be: the versions there are then, what went, and the units that were started again.
+
+    `unnoted` says why the list of erasures beside the backups lacks what went; empty where it does not.
+    """
 
     name: str
     versions: tuple[int, ...]
     gone: tuple[int, ...]
     restarted: tuple[str, ...]
+    unnoted: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields."""
@@ -87,6 +91,7 @@ class Changed:
             "versions": list(self.versions),
             "gone": list(self.gone),
             "restarted": list(self.restarted),
+            **({"unnoted": self.unnoted} if self.unnoted else {}),
         }
 
 
@@ -236,7 +241,8 @@ class Keyring:
         """Destroy all versions but the newest, or those named; what they made is erased with them.
 
         Copies of them in what restores put aside go too: what has their bytes. A key of the same name and version there
-        may be another one, of a box before or beside this one, and be in use here under another version.
+        may be another one, of a box before or beside this one, and be in use here under another version. The list of
+        erasures beside the backups is told at once, where it can be reached.
 
         Raises:
             UsageError, PrivilegeError: As `rotate`; or there is only one version: renew it first.
@@ -266,6 +272,7 @@ class Keyring:
         digests += sorted({aside.digest_of(file) for file in copies} - set(digests))
         files = [*(f"{name}.v{version}" for version in older), *(aside.named(file) for file in copies)]
         self._ledger.append(erasures.DESTROYED, {"name": name, "files": files, "digests": digests, "reason": said})
+        unnoted = erasures.note_now(self._config, self._ledger)
         for file in copies:  # first: cut off here, the same command finds the versions still and goes on
             doomed.overwrite(file)
         # systemd is told first, so that no unit asks for a file that is gone; of a token units learn when they start.
@@ -273,7 +280,8 @@ class Keyring:
         for version in older:
             self._keys.remove(name, version)
         restarted = restarted if self._has_files else self._hand_over(name)
-        return Changed(name=name, versions=self._keys.versions(name), gone=tuple(older), restarted=restarted)
+        versions = self._keys.versions(name)
+        return Changed(name=name, versions=versions, gone=tuple(older), restarted=restarted, unnoted=unnoted)
 
     def _renewed(self, name: str, version: int, reason: str) -> dict[str, Any]:
         # A version is destroyed years after the next began, so that moment is what is believed of the machine's clock.

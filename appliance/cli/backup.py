@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from appliance import throwaway
-from appliance.actions.backups import choosing, making, restoring, shelf
+from appliance.actions.backups import choosing, erasures, making, restoring, shelf
 from appliance.actions.backups import drill as drills
 from appliance.actions.backups.restoring import Decisions, Restored
 from appliance.actions.backups.shelf import Kept
@@ -135,6 +135,10 @@ def _restore(
     ] = None,
     serial: Annotated[int, typer.Option("--serial", min=0, help="The highest serial known to be accepted.")] = 0,
     replace: Annotated[bool, typer.Option("--replace", help="This box is in use: put what is here aside.")] = False,
+    erased: Annotated[
+        list[str] | None,
+        typer.Option("--erased", metavar="FILE", help="A record of destruction, or a list of erasures; repeat."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything beside, then throw it away.")] = False,
 ) -> None:
     """Bring a lost box back onto this one; then receive the media that it names."""
@@ -146,6 +150,7 @@ def _restore(
         receipts=tuple(_bytes(path) for path in receipt or ()),
         serial=serial,
         replace=replace,
+        erased=frozenset[str]().union(*map(_erased, erased or ())),
     )
     done = restoring.restore(own.config, file, home=home, decisions=decisions, clock=own.clock, dry_run=dry_run)
     own.result(done.to_json(), _restored_text(own, done))
@@ -186,7 +191,11 @@ def media_lines(done: Restored) -> list[str]:
     return lines or ["  no medium is missing in the store"]
 
 
-def _drill(context: typer.Context, by: By = None, home: Home = None) -> None:
+def _drill(
+    context: typer.Context,
+    by: By = None,
+    home: Home = None,
+) -> None:
     """Bring the newest backup back into a throwaway folder and record how long it takes.
 
     With two --by (and --home) the encrypted file is opened; without, the same content is streamed and rebuilt.
@@ -201,6 +210,12 @@ def _drill(context: typer.Context, by: By = None, home: Home = None) -> None:
         f"backup {facts['rpo_seconds']} s old{f', store lacks serial {missing}' if missing else ''}; "
         f"record {done.sequence}, {done.report.name}",
     )
+
+
+def _erased(given: str) -> frozenset[str]:
+    """Return the digests that a file names, or the one that was typed."""
+    path = Path(given)
+    return erasures.named(given.encode(errors="replace") if not path.exists() and given.isalnum() else _bytes(path))
 
 
 def _bytes(path: Path) -> bytes:

@@ -162,4 +162,5 @@ def _said(own: Context, done: Changed) -> None:
     again = f"; started again: {', '.join(done.restarted)}" if done.restarted else ""
     if done.name == KEY_NAME and not (done.gone or done.restarted):
         again = "; the new one signs as soon as the ledger is started again"
-    own.result(done.to_json(), f"{done.name}: {versions}{gone}{again}")
+    list_waits = f"; {done.unnoted}" if done.unnoted else ""
+    own.result(done.to_json(), f"{done.name}: {versions}{gone}{again}{list_waits}")

@@ -127,15 +127,17 @@ def _run(context: typer.Context, dry_run: _DryRun = False) -> None:
             return
         with _keeper_of(own, retention) as keeper:
             samples, held = expire(keeper, ledger, clock=_clock_of(own)), ""
+        waits: list[str] = []
         with keyring_of(own) as keyring:
             try:
-                gone = audityears.run(ledger, keys, keyring, retention, years=years, clock=_clock_of(own))
+                clock = _clock_of(own)
+                gone = audityears.run(ledger, keys, keyring, retention, years=years, clock=clock, say=waits.append)
             except LegalHoldError as error:  # the hold is what people want: no failure of this run
                 gone, held = (), error.why
         names = [f"{each.name}.v{each.version}" for each in gone]
         ledger.append(RAN, {"samples": samples, "keys": names, "held": bool(held)})
     text = f"destroyed: {samples} samples, {', '.join(names) or 'no key'}{f'; on hold: {held}' if held else ''}"
-    own.result({"keys": names, "samples": samples, "held": held}, text)
+    own.result({"keys": names, "samples": samples, "held": held, "unnoted": waits}, "\n  ".join((text, *waits)))
 
 
 def _erase(context: typer.Context, person: _Person, reason: _Reason, dry_run: _DryRun = False) -> None:

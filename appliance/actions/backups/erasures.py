@@ -2,7 +2,8 @@
 
 A key is named by a digest of its material, because a new one may get the name of the old. ``erasures.json``, format 1,
 only grows. It is not signed: the worst that a forged entry does is to withhold a key, which a restore shows to the
-people who do it.
+people who do it. What a restore withholds, the first record of its epoch names: the records of the destruction may be
+among those that were lost.
 """
 
 import re
@@ -11,11 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from appliance.actions.backups import shelf
+from appliance.audit import epochs
 from appliance.audit.facts import EVERY, Ledger
+from appliance.config import Config
 from appliance.errors import BackupDamagedError
 from media import canonical, durable
 from media.digest import sha256_hex
-from media.errors import MediaError
+from media.errors import MediaError, SealiftError, UsageError
 
 FORMAT: Final = 1
 FILE_NAME: Final = "erasures.json"
@@ -23,6 +27,8 @@ DESTROYED: Final = "key.destroyed"
 _MOST: Final = 10_000
 _BYTES: Final = 4 * 2**20
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_WORD = re.compile(r"[0-9a-z]{48,}", re.ASCII)
+_LISTS: Final = ("digests", "keys")
 
 
 def digest(material: bytes) -> str:
@@ -31,9 +37,41 @@ def digest(material: bytes) -> str:
 
 
 def recorded(ledger: Ledger) -> frozenset[str]:
-    """Return the digests of the keys whose destruction was recorded."""
-    leaves = ledger.find(kind=DESTROYED, limit=EVERY)
+    """Return the digests of the keys whose destruction was recorded, and of those that a restore withheld."""
+    leaves = (leaf for kind in (DESTROYED, epochs.RESTORED) for leaf in ledger.find(kind=kind, limit=EVERY))
     return frozenset(name for leaf in leaves for name in _names(leaf.body.get("digests")))
+
+
+def named(untrusted: bytes) -> frozenset[str]:
+    """Return the digests in a text that people bring: a record of destruction, printed or typed, or a copy of the list.
+
+    Of JSON what is listed as `digests` or `keys` counts, of any other text each word that is a digest.
+
+    Raises:
+        UsageError: There is none, or one that is not whole: what it names could come back.
+    """
+    if untrusted.lstrip().startswith(b"{"):
+        try:
+            words = list(_listed(canonical.loads(untrusted, max_bytes=_BYTES, allow_floats=True)))
+        except MediaError as error:
+            raise _not_named(error.why) from error
+    else:
+        words = _WORD.findall(untrusted[: _BYTES + 1].decode(errors="replace").lower())
+    broken = [word for word in words if not _DIGEST.fullmatch(word)]
+    if broken or not words or len(untrusted) > _BYTES:
+        raise _not_named(f"{broken[0][:64]!r} has {len(broken[0])} characters" if broken else "none was found")
+    return frozenset(words)
+
+
+def _listed(untrusted: Any) -> Iterable[str]:
+    if isinstance(untrusted, dict):
+        for name, value in untrusted.items():
+            if name in _LISTS and isinstance(value, list):
+                yield from (each for each in value if isinstance(each, str))
+            yield from _listed(value)
+    elif isinstance(untrusted, list):
+        for each in untrusted:
+            yield from _listed(each)
 
 
 def noted(folder: Path) -> frozenset[str]:
@@ -64,13 +102,33 @@ def note(folder: Path, ledger: Ledger) -> None:
 
     Raises:
         OSError: It cannot be written.
+        LedgerUnavailableError: There is no ledger to ask.
     """
     before: frozenset[str] = frozenset()
     with suppress(BackupDamagedError):
         before = noted(folder)
     now = before | recorded(ledger)
     if now != before:
-        durable.replace(folder / FILE_NAME, canonical.dumps({"format": FORMAT, "keys": sorted(now)}), mode=0o640)
+        # Root and the unit of backups both write it, and the other one has to read what is there.
+        durable.replace(folder / FILE_NAME, canonical.dumps({"format": FORMAT, "keys": sorted(now)}), mode=0o644)
+
+
+def note_now(config: Config, ledger: Ledger) -> str:
+    """Add what the ledger says to the list at once; return in words why it has to wait for the next backup, or nothing.
+
+    What was destroyed is destroyed, whatever becomes of the list.
+    """
+    if not config.backup.folder:
+        return ""
+    try:
+        note(shelf.require_folder(config), ledger)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+    except SealiftError as error:
+        why = error.what
+    else:
+        return ""
+    return f"{FILE_NAME} beside the backups gets it with the next backup on each disk ({why})"
 
 
 def _names(untrusted: Any) -> Iterable[str]:
@@ -78,6 +136,14 @@ def _names(untrusted: Any) -> Iterable[str]:
         name
         for name in (untrusted if isinstance(untrusted, list | tuple) else ())
         if isinstance(name, str) and _DIGEST.fullmatch(name)
+    )
+
+
+def _not_named(why: str) -> UsageError:
+    return UsageError(
+        what="the text names no erased keys that could be withheld",
+        why=f"{why}; a digest has 64 digits of 0-9 and a-f",
+        fix=f"bring a record of `sealift audit list --kind {DESTROYED}`, or a copy of {FILE_NAME}",
     )
 
 

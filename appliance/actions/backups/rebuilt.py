@@ -106,7 +106,8 @@ def rebuild(
     """
     places = target.at
     ledger = OfflineLedger(places, clock=clock)
-    withheld = _write_files(places, found, erased | erasures.recorded(ledger), with_keys=token is None)
+    recorded = erasures.recorded(ledger)
+    withheld = _write_files(places, found, erased | recorded, with_keys=token is None)
     keys = FileKeys(places.key_files) if token is None else token
     keys.create_missing()
     record = _record(found, known, serial=serial)
@@ -122,6 +123,8 @@ def rebuild(
         "voided": list(voided),
         "dropped": [*_DROPPED, *(() if token is None else ("key files, since this box keeps its keys on a token",))],
         "erased": withheld,
+        # What the restored records do not say: it stays erased in all that is restored or backed up after this, too.
+        **({"digests": sorted(newer)} if (newer := erased - recorded) else {}),
     }
     epoch, head = _begin(target, keys, body, clock)
     if record is not None:

@@ -9,7 +9,7 @@ restored box never signs with the lost one's key, and keeps every serial that an
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -53,7 +53,7 @@ class Decisions:
         receipts: Receipts of the lost box, as senders keep them.
         serial: The highest serial that people know was accepted; 0 for none.
         replace: What is on this box may be put aside.
-        erased: Digests of keys that must not come back, besides those the backups' folder lists.
+        erased: Digests of keys that must not come back, besides those that the backups' folder lists, or a ledger here.
     """
 
     by: tuple[str, ...]
@@ -135,6 +135,7 @@ def restore(
     places = config.at
     started = clock.monotonic()
     replaced = _replaced(config, decisions, clock)
+    erased = decisions.erased | erasures.noted(file.parent) | _erased_here(config, clock)
     stage = places.state / aside.STAGE
     doomed.discard(stage)
     try:
@@ -149,7 +150,6 @@ def restore(
             known = floors.gather(
                 config, contents, target.at.ledger, decisions.printed, decisions.receipts, clock=clock
             )
-            erased = decisions.erased | erasures.noted(file.parent)
             found = rebuilt.rebuild(
                 target,
                 contents,
@@ -267,6 +267,21 @@ def _replaced(config: Config, decisions: Decisions, clock: Clock) -> dict[str, A
         )
     head = ledger.head()
     return {"origin": head.origin, "size": head.size, "root": head.root}
+
+
+def _erased_here(config: Config, clock: Clock) -> frozenset[str]:
+    """Return what ledgers on this box say was destroyed, verified or not: whoever adds to it only withholds more.
+
+    What was put aside counts too: a restore that was cut off may have moved the ledger there.
+    """
+    found: frozenset[str] = frozenset()
+    if (config.at.ledger / "ledger.db").exists():
+        found |= erasures.recorded(OfflineLedger(config.at, clock=clock))
+    for one in aside.asides(config.at):
+        if (one.root / "ledger/ledger.db").exists():
+            with suppress(SealiftError):  # damaged, which may be why it was put aside
+                found |= erasures.recorded(OfflineLedger.of_folder(one.root / "ledger", clock=clock))
+    return found
 
 
 def _stopped(config: Config) -> BinaryIO:

@@ -5,7 +5,7 @@ of these hashes have a version for each year, and when every record made under a
 `policy.audit_retention_years`, that version is destroyed: then nobody can tell any more whom those records are about.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -65,9 +65,18 @@ def due(ledger: Ledger, keys: KeyProvider, *, years: int, clock: Clock) -> tuple
 
 
 def run(
-    ledger: Ledger, keys: KeyProvider, keyring: Keyring, retention: Retention, *, years: int, clock: Clock
+    ledger: Ledger,
+    keys: KeyProvider,
+    keyring: Keyring,
+    retention: Retention,
+    *,
+    years: int,
+    clock: Clock,
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[KeyYear, ...]:
     """Begin a new version where the newest has made for a year, and destroy what is due; return what was destroyed.
+
+    `say` is told where backups are not told yet (`Changed.unnoted`).
 
     Raises:
         UsageError: The years are below the floor.
@@ -92,7 +101,9 @@ def run(
             "years": years,
         }
         ledger.append(EXPIRING, body)
-        keyring.destroy(each.name, reason=f"retention: {years} years are over", only=(each.version,))
+        done = keyring.destroy(each.name, reason=f"retention: {years} years are over", only=(each.version,))
+        if done.unnoted:
+            say(f"{each.name}.v{each.version}: {done.unnoted}")
         ledger.append(EXPIRED, body)
     return gone
 

@@ -214,6 +214,30 @@ def test_older_versions_are_recorded_by_digest_and_then_gone(
     assert "identity-hmac.v2" in text
 
 
+@pytest.mark.parametrize("is_plugged_in", [True, False])
+def test_the_list_beside_the_backups_is_told_at_once_and_its_disk_holds_nothing_up(
+    config: Config, ledger: MemoryLedger, supervisor: FakeSupervisor, tmp_path: Path, *, is_plugged_in: bool
+) -> None:
+    disk = tmp_path / "disk"
+    if is_plugged_in:
+        disk.mkdir()
+    section = config.backup.model_copy(update={"folder": str(disk), "on_system_disk": True})
+    keyring = Keyring(config.model_copy(update={"backup": section}), ledger, supervisor)
+    old = FileKeys(config.at.key_files).get("session").bytes
+    keyring.rotate("session", reason="renewal")
+
+    done = keyring.destroy("session", reason="over")
+
+    assert done.gone == (1,)
+    assert FileKeys(config.at.key_files).versions("session") == (2,)
+    if is_plugged_in:
+        assert erasures.noted(disk) == {erasures.digest(old)}
+        assert (disk / erasures.FILE_NAME).stat().st_mode & 0o777 == 0o644
+        assert "unnoted" not in done.to_json()
+    else:
+        assert "gets it with the next backup" in done.to_json()["unnoted"]
+
+
 def test_the_only_version_is_not_destroyed(keyring: Keyring, ledger: MemoryLedger) -> None:
     with pytest.raises(UsageError, match="one version"):
         keyring.destroy("session", reason="because")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from appliance.actions.boxkeys import ROTATED
+from appliance.actions.boxkeys import ROTATED, Changed
 from appliance.actions.retention import audityears, overdue
 from appliance.actions.retention.deeds import kept_until
 from appliance.actions.retention.keyslots import SLOT_BYTES, KeySlots
@@ -243,14 +243,15 @@ class Ring:
     def rotate(self, name: str, *, reason: str) -> None:
         self.site.ledger.append(ROTATED, {"name": name, "version": self.site.keys.create(name), "reason": reason})
 
-    def destroy(self, name: str, *, reason: str, only: Collection[int]) -> None:
+    def destroy(self, name: str, *, reason: str, only: Collection[int]) -> Changed:
         for version in only:
             self.site.keys.remove(name, version)
+        return Changed(name=name, versions=self.site.keys.versions(name), gone=tuple(only), restarted=(), unnoted="off")
 
 
 def test_keys_of_keyed_hashes_have_a_version_for_each_year_and_go_after_the_sites_years(site: Kept) -> None:
     ring: Any = Ring(site)
-    gone = []
+    gone, said = [], list[str]()
     for _ in range(9):  # years of 366 days
         done = audityears.run(
             site.ledger,
@@ -259,11 +260,13 @@ def test_keys_of_keyed_hashes_have_a_version_for_each_year_and_go_after_the_site
             site.retention,
             years=7,
             clock=site.clock,
+            say=said.append,
         )
         gone += [(each.name, each.version) for each in done]
         site.clock.advance(timedelta(days=366).total_seconds())
 
     assert gone == [("identity-hmac", 1), ("content-hmac", 1)]
+    assert said == ["identity-hmac.v1: off", "content-hmac.v1: off"]
     assert ring.mended == ["identity-hmac", "content-hmac"] * 9
     assert site.keys.versions("identity-hmac")[0] == 2
     site.retention.hold("all", **WHO)
