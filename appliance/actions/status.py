@@ -317,7 +317,7 @@ def _ledger(config: Config, asked: StatusLedger) -> Part:
 def _backup(config: Config, clock: Clock, asked: StatusLedger) -> Part:
     found = standing.standing(config, asked.ask_as_actions(), clock=clock)
     drilled = f"drilled {found.drilled_at}" if found.drilled_at else "never drilled"
-    text = "; ".join(found.faults) or f"newest of {found.made_at}, {drilled}"
+    text = "; ".join(filter(None, (*(found.faults or (f"newest of {found.made_at}, {drilled}",)), found.past)))
     # A demo has nothing to lose.
     is_good = None if found.faults and config.environment != "production" else not found.faults
     return Part(name="backup", is_good=is_good, text=text, fields=found.to_json())

@@ -195,12 +195,19 @@ def _drill(
     context: typer.Context,
     by: By = None,
     home: Home = None,
+    due: Annotated[bool, typer.Option("--due", help="Only where this month has none yet, as the timer does.")] = False,
 ) -> None:
     """Bring the newest backup back into a throwaway folder and record how long it takes.
 
     With two --by (and --home) the encrypted file is opened; without, the same content is streamed and rebuilt.
     """
     own = shared.of(context)
+    if due:
+        with ledger_of(own) as ledger:
+            is_due = drills.is_due(own.config, ledger, clock=own.clock)
+        if not is_due:
+            own.result({"due": False}, "a drill was made this month; the next is due in the next one")
+            return
     done = drills.drill(own.config, clock=own.clock, by=tuple(by or ()), home=home)
     facts = done.facts
     missing = ", ".join(str(serial) for serial in facts["media_missing"])

@@ -2,11 +2,12 @@
 
 Two levels, told apart everywhere. *full*: two people brought the recipient's private key, and the encrypted file itself
 was opened. *stream*: nobody did (the monthly timer); then the encrypted file is compared with its record, and the same
-content, streamed anew, is rebuilt. Only a full drill shows that the key still opens the file.
+content, streamed anew, is rebuilt. Only a full drill shows that the key still opens the file. A drill that fails is
+recorded too, by a kind of its own, so that nobody who counts drills takes it for one that was made.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,7 @@ from appliance.actions.backups.archive import Contents
 from appliance.actions.backups.making import Surroundings
 from appliance.actions.backups.shelf import Kept
 from appliance.audit import pin
-from appliance.audit.client import Ledger, OfflineLedger, SocketLedger, open_ledger
+from appliance.audit.client import Appended, Ledger, OfflineLedger, SocketLedger, open_ledger
 from appliance.audit.verify import verify
 from appliance.config import Config, DatabaseSection, KeysSection, PlacesSection
 from appliance.errors import ApprovalRefusedError, LedgerUnavailableError, PreflightError
@@ -28,8 +29,10 @@ from appliance.verify.freshness import different
 from media import canonical, durable
 from media.clock import Clock, to_text
 from media.digest import file_sha256
+from media.errors import SealiftError
 
 DRILLED: Final = "backup.drilled"
+FAILED: Final = "backup.drill-failed"
 FULL: Final = "full"
 STREAM: Final = "stream"
 FORMAT: Final = 1
@@ -78,6 +81,7 @@ def drill(
         KeyMissingError: The private key is not there.
         LedgerUnavailableError: The ledger does not run: nothing could be recorded.
         PreflightError: There is no backup.
+        Others: As reading and rebuilding it. Once a backup was found, each failure is recorded and reported first.
     """
     is_full = bool(by) or home is not None  # a key that was brought is never left unused in silence
     if is_full and (many := different(by)) < _LEAST_PEOPLE:
@@ -94,14 +98,51 @@ def drill(
             raise LedgerUnavailableError(
                 what="a drill cannot be recorded", why="sealift-ledger does not run", fix="start it and try again"
             )
-        facts = _drill(config, ledger, folder, found[-1], by=by, home=home, surroundings=surroundings, clock=clock)
-        done = ledger.append(DRILLED, facts)
-        report = folder / f"drill-{to_text(clock.now()).replace(':', '').replace('-', '')}.json"
-        proof = exporting.proof(ledger, done)
-        durable.replace(report, canonical.dumps({"format": FORMAT, "drill": facts, "ledger": proof}), mode=0o640)
+        try:
+            facts = _drill(config, ledger, folder, found[-1], by=by, home=home, surroundings=surroundings, clock=clock)
+        except (SealiftError, OSError) as error:
+            failed = {**_begun(found[-1], by), "failed": _told(error)}
+            with suppress(SealiftError, OSError):  # what people are told is why the drill failed
+                _kept(ledger, FAILED, failed, folder, clock)
+            raise
+        done, report = _kept(ledger, DRILLED, facts, folder, clock)
     finally:
         ledger.close()
     return Drilled(facts=facts, sequence=done.sequence, report=report)
+
+
+def is_due(config: Config, ledger: Ledger, *, clock: Clock) -> bool:
+    """Tell whether no drill was made yet in this month, by the time that is believed; one that failed is none.
+
+    Raises:
+        LedgerUnavailableError: There is no ledger to ask.
+    """
+    last = ledger.find(kind=DRILLED, limit=1)
+    month = to_text(BelievedClock(config.at, clock).now())[: len("2026-11")]
+    return not last or not last[0].time.startswith(month)
+
+
+def _kept(ledger: Ledger, kind: str, facts: Mapping[str, Any], folder: Path, clock: Clock) -> tuple[Appended, Path]:
+    """Record what a drill found, and lay the evidence beside the backups."""
+    done = ledger.append(kind, facts)
+    report = folder / f"drill-{to_text(clock.now()).replace(':', '').replace('-', '')}.json"
+    proof = exporting.proof(ledger, done)
+    durable.replace(report, canonical.dumps({"format": FORMAT, "drill": facts, "ledger": proof}), mode=0o640)
+    return done, report
+
+
+def _begun(newest: Kept, by: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "level": FULL if by else STREAM,
+        "by": list(by),
+        "backup": {"name": newest.name, "sha256": newest.sha256, "made_at": to_text(newest.made_at)},
+    }
+
+
+def _told(error: SealiftError | OSError) -> dict[str, str]:
+    if isinstance(error, SealiftError):
+        return {"code": error.code, "what": error.what, "why": error.why}
+    return {"code": "io", "what": "the drill could not read or write", "why": error.strerror or type(error).__name__}
 
 
 def _drill(
@@ -144,9 +185,7 @@ def _drill(
             raise archive.damaged(found.findings[0])
     held = {each.serial for each in ContentStore(config.at.store).releases()}
     return {
-        "level": FULL if by else STREAM,
-        "by": list(by),
-        "backup": {"name": newest.name, "sha256": newest.sha256, "made_at": to_text(newest.made_at)},
+        **_begun(newest, by),
         "records": again.records,
         "people": len(again.people),
         "production": again.production,

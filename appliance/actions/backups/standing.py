@@ -3,12 +3,14 @@
 Asked of the ledger alone, so that a disk that is in a safe, where it belongs, is no fault.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from appliance.actions.backups import drill, making
-from appliance.audit.facts import Ledger
+from appliance.audit import epochs
+from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
 from appliance.timekeeping.believed import BelievedClock
@@ -16,6 +18,7 @@ from appliance.timekeeping.judging import SMALL_SECONDS
 from media.clock import Clock, from_text
 
 _UNKNOWN: Final = timedelta.max
+_YEAR: Final = timedelta(days=366)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,9 @@ class Standing:
         drilled_at: Of the last drill of any level; None for none.
         drilled_seconds: Its age, likewise.
         opened_at: Of the last drill in which people opened the encrypted file; None for none.
+        is_opened: That drill opened a backup of the ledger's present epoch, and is no older than drills may be.
+        failed_at: Of the last drill that failed, whatever became of later ones; None for none.
+        failures: How many failed in the last year.
         faults: What a person has to do something about.
     """
 
@@ -36,7 +42,15 @@ class Standing:
     drilled_at: str | None
     drilled_seconds: int | None
     opened_at: str | None
+    is_opened: bool
+    failed_at: str | None
+    failures: int
     faults: tuple[str, ...]
+
+    @property
+    def past(self) -> str:
+        """The failures of the last year in words, which a later drill does not undo; empty for none."""
+        return f"drills that failed in a year: {self.failures}, the last {self.failed_at}" if self.failures else ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields."""
@@ -45,6 +59,8 @@ class Standing:
             "age_seconds": self.age_seconds,
             "drilled_at": self.drilled_at,
             "opened_at": self.opened_at,
+            "failed_at": self.failed_at,
+            "failures": self.failures,
             "faults": list(self.faults),
         }
 
@@ -59,6 +75,7 @@ def standing(config: Config, ledger: Ledger, *, clock: Clock) -> Standing:
     made = _last(ledger, making.MADE)
     drilled = _last(ledger, drill.DRILLED)
     opened = next(iter(ledger.find(kind=drill.DRILLED, field="level", value=drill.FULL, limit=1)), None)
+    failed = ledger.find(kind=drill.FAILED, limit=EVERY)
     faults = []
     if not config.backup.folder:
         faults.append("nobody has chosen where backups go")
@@ -69,12 +86,24 @@ def standing(config: Config, ledger: Ledger, *, clock: Clock) -> Standing:
         faults.append(f"the newest backup is {age}, at most {config.backup.age_hours} hours")
     if made is not None and (drilled is None or _age(drilled, now) > timedelta(days=config.backup.drill_days)):
         faults.append(f"no drill in the last {config.backup.drill_days} days")
+    faults += [
+        f"the last drill ({level}) failed at {leaf.time}: {_why(leaf)}"
+        # That the key opens the file is shown by no drill without it.
+        for level, good in ((drill.FULL, opened), (drill.STREAM, drilled))
+        for leaf in [each for each in failed if each.body.get("level") == level][:1]
+        if good is None or good.sequence < leaf.sequence
+    ]
     return Standing(
         made_at=_moment(made) if made else None,
         age_seconds=int(_age(made, now).total_seconds()) if made else None,
         drilled_at=_moment(drilled) if drilled else None,
         drilled_seconds=int(_age(drilled, now).total_seconds()) if drilled else None,
         opened_at=opened.time if opened else None,
+        is_opened=opened is not None
+        and _age(opened, now) <= timedelta(days=config.backup.drill_days)
+        and _is_of_this_epoch(ledger, opened),
+        failed_at=failed[0].time if failed else None,
+        failures=sum(not _YEAR < _age(leaf, now) < _UNKNOWN for leaf in failed),
         faults=tuple(faults),
     )
 
@@ -86,6 +115,21 @@ def _last(ledger: Ledger, kind: str) -> Leaf | None:
 def _moment(leaf: Leaf) -> str:
     # A backup's own record says what was believed then; others have the machine's clock alone.
     return str(leaf.body.get("made_at") or leaf.time)
+
+
+def _is_of_this_epoch(ledger: Ledger, drilled: Leaf) -> bool:
+    """Tell whether the backup of a drill was made since the ledger was restored last; else it is the lost box's."""
+    backup = drilled.body.get("backup")
+    digest = backup.get("sha256") if isinstance(backup, Mapping) else None
+    made = ledger.find(kind=making.MADE, field="sha256", value=str(digest), limit=1)
+    begun = _last(ledger, epochs.RESTORED)
+    return bool(made) and (begun is None or begun.sequence < made[0].sequence)
+
+
+def _why(leaf: Leaf) -> str:
+    told = leaf.body.get("failed")
+    said = (told.get(name) for name in ("what", "why")) if isinstance(told, Mapping) else ()
+    return ", ".join(str(each) for each in said if each)
 
 
 def _age(leaf: Leaf, now: datetime) -> timedelta:

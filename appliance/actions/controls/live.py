@@ -262,9 +262,8 @@ def _store(here: Here) -> _Answer:
 
 def _backup(here: Here) -> _Answer:
     found = backups.standing(here.config, here.ledger, clock=here.clock)
-    return _judged(
-        not found.faults, "; ".join(found.faults) or f"newest {found.made_at}, last drill {found.drilled_at}"
-    )
+    said = found.faults or (f"newest {found.made_at}, last drill {found.drilled_at}",)
+    return _judged(not found.faults, "; ".join(filter(None, (*said, found.past))))
 
 
 def _retired(_: Here) -> _Answer:

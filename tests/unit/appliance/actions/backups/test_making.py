@@ -136,6 +136,42 @@ def test_a_backup_s_age_is_what_is_believed_and_a_drill_from_the_future_is_none(
     assert (found.drilled_seconds or 0) > 35 * 86400
 
 
+def test_a_drill_that_failed_is_not_forgotten_when_a_later_one_holds(tmp_path: Path) -> None:
+    config, clock = site_config(tmp_path), FixedClock(at=NOW)
+    ledger = MemoryLedger(clock)
+    ledger.append(making.MADE, {"made_at": to_text(NOW), "sha256": "a" * 64})
+    found = []
+
+    def now() -> standing.Standing:
+        return standing.standing(config, ledger, clock=clock)
+
+    for level in (drill.STREAM, drill.FULL):
+        ledger.append(drill.FAILED, {"level": level, "failed": {"what": "the backup does not hold", "why": level}})
+    for level in (drill.STREAM, drill.FULL):
+        found.append(now())
+        ledger.append(drill.DRILLED, {"level": level, "backup": {"sha256": "a" * 64}})
+    found.append(now())
+
+    failed = [[fault.partition(" failed")[0] for fault in one.faults if " failed at " in fault] for one in found]
+    assert failed == [["the last drill (full)", "the last drill (stream)"], ["the last drill (full)"], []]
+    assert f"failed at {to_text(NOW)}" in found[1].faults[-1]
+    assert found[1].faults[-1].endswith("the backup does not hold, full")
+    assert [one.is_opened for one in found] == [False, False, True]
+    assert found[-1].past.startswith("drills that failed in a year: 2, the last 2027-03-04")
+    clock.advance(367 * 86400)
+    assert (now().failures, now().past) == (0, "")
+
+
+@pytest.mark.parametrize(("drilled", "is_due"), [("2027-02-28", True), ("2027-03-01", False), ("2028-03-01", True)])
+def test_a_drill_is_due_until_one_was_made_in_the_month(tmp_path: Path, drilled: str, *, is_due: bool) -> None:
+    ledger = MemoryLedger(FixedClock(at=datetime.fromisoformat(f"{drilled}T12:00:00+00:00")))
+    config, clock = site_config(tmp_path), FixedClock(at=NOW)
+
+    assert drill.is_due(config, ledger, clock=clock)
+    ledger.append(drill.DRILLED, {"level": drill.STREAM})
+    assert drill.is_due(config, ledger, clock=clock) is is_due
+
+
 def test_the_state_s_own_disk_is_refused_unless_the_site_says_otherwise(site: BackedUp) -> None:
     section = site.config.backup.model_copy(update={"on_system_disk": False})
 

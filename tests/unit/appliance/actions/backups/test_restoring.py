@@ -34,7 +34,7 @@ from appliance.promote.record import Kind
 from appliance.verify import trust
 from appliance.verify.trust import Checkpoint
 from media.clock import SystemClock, to_text
-from media.errors import NoTrustError, SealiftError
+from media.errors import NoTrustError, SealiftError, UsageError
 from tests.support import lines
 from tests.support.backups import Recipient, recipient
 from tests.support.installable import small_release, store_release
@@ -334,6 +334,80 @@ def test_erased_keys_stay_erased_although_an_older_backup_has_them(
     assert (fresh.config.at.key_files / "identity-hmac.v1").read_bytes() != material
 
 
+def destroyed(site: BackedUp) -> bytes:
+    """Destroy a key as `sealift box-keys destroy` does, with no disk plugged in; return its bytes."""
+    key = site.config.at.key_files / "api-key-pepper.v1"
+    material = key.read_bytes()
+    with site.box.running():
+        site.record(erasures.DESTROYED, {"name": "api-key-pepper", "digests": [erasures.digest(material)]})
+    key.unlink()
+    return material
+
+
+def test_what_the_replaced_ledger_says_was_destroyed_after_the_backup_stays_destroyed(
+    site: BackedUp, back: Callable[..., Restored]
+) -> None:
+    made, material = site.make(), destroyed(site)
+
+    done = back(made.file, onto=site, replace=True)
+
+    places, gone = site.config.at, {erasures.digest(material)}
+    ledger = OfflineLedger(places, clock=SystemClock())
+    assert done.rebuilt.erased == 1
+    assert (places.key_files / "api-key-pepper.v1").read_bytes() != material
+    assert ledger.find(kind=erasures.DESTROYED) == []
+    assert erasures.recorded(ledger) == gone, "what is backed up and restored from now on knows it"
+    assert verify(ledger, pinned=pin.read_pin(places)).findings == ()
+    erasures.note(site.disk, ledger)
+    assert erasures.noted(site.disk) == gone
+
+
+def test_it_stays_destroyed_when_power_goes_between_the_two_moves_of_the_ledger(
+    site: BackedUp, back: Callable[..., Restored], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = site.make(), destroyed(site)
+
+    def cut(_here: Path, _new: Path, before: Path) -> None:
+        restoring._move(site.config.at.ledger, before.parent / "ledger")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as power:
+        power.setattr(restoring, "_swap", cut)
+        with pytest.raises(KeyboardInterrupt):
+            back(made.file, onto=site, replace=True)
+
+    assert back(made.file, onto=site, dry_run=True).rebuilt.erased == 1
+
+
+def test_keys_whose_destruction_people_show_on_paper_stay_away(site: BackedUp, back: Callable[..., Restored]) -> None:
+    made, gone = site.make(), erasures.digest(destroyed(site))
+
+    assert back(made.file, dry_run=True).rebuilt.erased == 0
+    assert back(made.file, erased=erasures.named(f"DIGEST {gone.upper()}\n".encode())).rebuilt.erased == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{'a' * 64}\n",
+        f'7  2027-03-04T08:00:00Z  key.destroyed\n{{"digests": ["{"a" * 64}"]}}\nleaf hash',
+        f'{{"format":1,"keys":["{"a" * 64}"]}}',
+        f'{{"leaf": {{"body": {{"digests": ["{"a" * 64}"], "name": "x"}}}}, "proof": {{"hashes": ["{"b" * 64}"]}}}}',
+    ],
+)
+def test_erasures_are_read_as_people_have_them(text: str) -> None:
+    assert erasures.named(text.encode()) == {"a" * 64}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "nothing", f"{'a' * 63}o", f"{'a' * 64} {'b' * 63}", '{"keys": ["short"]}', '{"keys": []}', "{", "\xff"],
+)
+def test_an_erasure_that_is_not_whole_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        erasures.named(text.encode())
+
+
 def test_a_dry_run_tells_everything_and_changes_nothing(
     site: BackedUp, back: Callable[..., Restored], tmp_path: Path
 ) -> None:
@@ -485,6 +559,25 @@ def test_a_drill_notices_a_backup_that_is_not_the_recorded_one(site: BackedUp) -
             drill.drill(site.config, clock=SystemClock())
     assert shelf.kept(site.disk, "demo")
     shutil.rmtree(site.disk)
+
+
+def test_a_drill_that_fails_is_recorded_with_evidence_beside_the_backups(site: BackedUp) -> None:
+    with site.box.running() as log:
+        made = making.make(site.config, clock=SystemClock())
+        made.file.write_bytes(bytes(made.kept.length))
+        with pytest.raises(BackupDamagedError):
+            drill.drill(site.config, clock=SystemClock())
+        [leaf] = log.find(kind=drill.FAILED)
+        assert log.find(kind=drill.DRILLED) == []
+
+    assert drill.is_due(site.config, OfflineLedger(site.config.at, clock=SystemClock()), clock=SystemClock())
+    assert (leaf.body["level"], leaf.body["backup"]["sha256"]) == (drill.STREAM, made.kept.sha256)
+    assert leaf.body["failed"]["code"] == BackupDamagedError.code
+    assert "not the one that was recorded" in leaf.body["failed"]["why"]
+    [report] = site.disk.glob("drill-*.json")
+    told = json.loads(report.read_bytes())
+    assert (told["format"], told["drill"]) == (1, leaf.body)
+    assert told["ledger"]["checkpoint"]
 
 
 def test_records_of_further_lines_come_back_in_their_line(
