@@ -187,9 +187,10 @@ def latest(ledger: Ledger, model_digest: str = "") -> CapacityFacts | None:
     return None
 
 
-def of_this_machine(ledger: Ledger) -> CapacityFacts | None:
-    """Return the newest measurement that was made with this machine's cores and memory; None when there is none."""
-    for leaf in ledger.find(MEASURED, limit=EVERY):
+def of_this_machine(ledger: Ledger, model_digest: str = "") -> CapacityFacts | None:
+    """Return the newest measurement with this machine's cores and memory, of one version when it is named; or None."""
+    field, value = ("model_digest", model_digest) if model_digest else (None, None)
+    for leaf in ledger.find(MEASURED, field, value, limit=EVERY):
         with suppress(KeyError, TypeError, ValueError):
             if (found := _facts(leaf.body, leaf.time)).is_of_this_machine:
                 return found

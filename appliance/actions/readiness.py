@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 
 from appliance.actions import alerting, capacity, disk_encryption, keys
 from appliance.actions import clock as clock_action
+from appliance.actions.backups import standing
 from appliance.actions.doctor import doctor
 from appliance.actions.findings import Finding
 from appliance.actions.status import Status, status
@@ -28,6 +29,7 @@ from appliance.paper.form import Form, Section, Table
 from appliance.phi.policy import PhiMode
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.policy import GATES
+from appliance.promote.standing import current_digest
 from appliance.registry import catalog
 from appliance.serve.client import EngineClient
 from appliance.state import lines
@@ -35,8 +37,6 @@ from media.clock import Clock, to_text
 from media.errors import SealiftError, UsageError
 
 FORMAT: Final = 1
-_BACKUP: Final = "backup.made"
-_DRILL: Final = "backup.drilled"
 
 
 class Verdict(StrEnum):
@@ -213,7 +213,7 @@ def write(report: Readiness, file: Path) -> None:
 def _hardware(here: Surroundings, disks: Finding) -> tuple[bool, str]:
     findings, _ = doctor(here.config, clock=here.clock, supervisor=here.supervisor, ledger=here.ledger)
     bad = sorted({one.name for one in findings if one.is_good is False})
-    measured = capacity.of_this_machine(here.ledger)
+    measured = capacity.of_this_machine(here.ledger, current_digest(here.config.at) or "")
     figure = (
         _unmeasured(here.ledger)
         if measured is None
@@ -224,6 +224,11 @@ def _hardware(here: Surroundings, disks: Finding) -> tuple[bool, str]:
 
 
 def _unmeasured(ledger: Ledger) -> str:
+    if before := capacity.of_this_machine(ledger):
+        return (
+            "not measured with the model in production: this machine's newest figure is of"
+            f" {before.model}, measured {before.at}: `sealift capacity`"
+        )
     other = capacity.latest(ledger)
     if other is None:
         return "not measured: `sealift capacity`"
@@ -279,11 +284,19 @@ def _alerts(here: Surroundings) -> tuple[bool, str]:
 
 
 def _backups(here: Surroundings) -> tuple[bool, str]:
-    made, drilled = (here.ledger.find(kind, limit=1) for kind in (_BACKUP, _DRILL))
-    text = f"folder {'named' if here.config.backup.folder else 'not named'}"
-    text += f"; last backup {made[0].time}" if made else "; none was made"
-    text += f"; last brought back {drilled[0].time}" if drilled else "; none was brought back"
-    return bool(here.config.backup.folder and made and drilled), text
+    config = here.config
+    found = standing.standing(config, here.ledger, clock=here.clock)
+    text = f"folder {'named' if config.backup.folder else 'not named'}"
+    text += f"; last backup {found.made_at}" if found.made_at else "; none was made"
+    text += f"; last brought back {found.drilled_at}" if found.drilled_at else "; none was brought back"
+    text += f"; last opened with its key {found.opened_at}" if found.opened_at else "; none was opened with its key"
+    faults = [*found.faults]
+    if not found.is_opened:
+        faults.append(
+            f"no backup of this ledger's epoch was opened with its key in the last {config.backup.drill_days} days:"
+            " `sealift drill --by NAME --by NAME --home FOLDER`"
+        )
+    return not faults, "; ".join(filter(None, (text, *faults, found.past)))
 
 
 def _selection(here: Surroundings) -> tuple[bool, str]:

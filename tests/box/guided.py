@@ -7,6 +7,7 @@ relay, over TLS, and backups to a second disk, which is one of its own here.
 
 import json
 import re
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -187,6 +188,7 @@ def backed_up(run: Run) -> None:
     machine = run.machine
     with run.stage.chapter("A backup to the second disk, and its drill"), recipient() as offline:
         (machine.root / "root/backup-key.gpg").write_bytes(offline.certificate())
+        shutil.copytree(offline.home, machine.root / "root/backup-key", ignore=shutil.ignore_patterns("S.*"))
         by = [word for name in NAMES for word in ("--by", name)]
         machine.run("sealift", "backup", "recipient", "/root/backup-key.gpg", *by)
         timers = [looks.is_active(run, f"sealift-{name}.timer") for name in ("backup", "drill")]
@@ -199,6 +201,9 @@ def backed_up(run: Run) -> None:
         run.require("a backup lies on the second disk and opens with the key alone", b"manifest.json" in opened)
         verified = machine.result("sealift", "backup", "verify", f"{BACKUP}/{made['name']}")
         run.require("it is the one on record", verified["sha256"] == made["sha256"], verified)
+        opened_by = machine.result("sealift", "drill", *by, "--home", "/root/backup-key")
+        run.require("two people's drill opens it with the key", opened_by["level"] == "full", opened_by)
+        shutil.rmtree(machine.root / "root/backup-key")
 
 
 def looked_at(run: Run) -> None:

@@ -2,22 +2,27 @@
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from pypdf import PdfReader
 
 from appliance.actions import capacity, clock, disk_encryption, doctor_machine, doctor_services, keys, readiness
+from appliance.actions.backups import drill, making
 from appliance.actions.doctor import doctor
 from appliance.actions.findings import Finding
 from appliance.actions.promote import promote
 from appliance.actions.readiness import Readiness, Surroundings, Verdict
+from appliance.audit import epochs
 from appliance.config import Config
 from appliance.install.supervisor import engine_unit
 from appliance.keys.files import FileKeys, create_missing
 from appliance.promote.destination import Said
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.state import projection
+from media.clock import FixedClock
 from media.errors import UsageError
 from tests.support.floor import Floor, open_floor
 from tests.support.signatories import signatories
@@ -102,6 +107,65 @@ def test_a_capacity_that_was_measured_on_another_machine_does_not_count(
     assert "not measured on this machine: the newest figure is of one with 32 cores and 64 GiB" in other.found
     assert "`sealift capacity`" in other.found
     assert (own.verdict, "about 120 notes per hour" in own.found) == (HELD, True)
+
+
+def test_the_figure_of_the_model_before_does_not_hold_for_the_present_one(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "doctor", lambda *_, **__: ([], None))
+    monkeypatch.setattr(capacity, "machine", lambda: (8, 16_000))
+    body = {"format": 1, "stage": "test", "cores": 8, "memory_mib": 16_000, "figures": {"notes_per_hour": 120}}
+    digest = serve(floor)
+
+    floor.here.ledger.append(capacity.MEASURED, {**body, "model": "old 1", "model_digest": "a" * 64})
+    [before] = [item for item in report(floor).items if item.id == "M22.1"]
+    floor.here.ledger.append(capacity.MEASURED, {**body, "model": "tiny 1", "model_digest": digest})
+    floor.here.ledger.append(capacity.MEASURED, {**body, "model": "next 1", "model_digest": "b" * 64})
+    [present] = [item for item in report(floor).items if item.id == "M22.1"]
+
+    assert before.verdict is NOT_HELD
+    assert "not measured with the model in production: this machine's newest figure is of old 1" in before.found
+    assert (present.verdict, "notes per hour with tiny 1" in present.found) == (HELD, True)
+
+
+def test_backups_hold_when_one_of_this_epoch_was_opened_with_its_key_not_long_ago(floor: Floor) -> None:
+    ledger = floor.here.ledger
+    backup = floor.here.config.backup.model_copy(update={"folder": "/media/sealift-backup"})
+    named = replace(floor.here, config=floor.here.config.model_copy(update={"backup": backup}))
+
+    def verdict(*, later: float = 0) -> tuple[Verdict, str]:
+        clock = FixedClock(at=datetime.fromisoformat(ledger.append("gate.looked", {}).time) + timedelta(seconds=later))
+        found = readiness.readiness(
+            Surroundings(
+                config=named.config, ledger=ledger, state=named.state, clock=clock, supervisor=named.supervisor
+            )
+        )
+        [item] = [item for item in found.items if item.id == "M22.8"]
+        return item.verdict, item.found
+
+    def made(digest: str) -> None:
+        at = ledger.append("gate.looked", {}).time
+        ledger.append(making.MADE, {"made_at": at, "sha256": digest})
+
+    def drilled(level: str, digest: str) -> None:
+        ledger.append(drill.DRILLED, {"level": level, "by": [], "backup": {"sha256": digest}})
+
+    made("1" * 64)
+    drilled(drill.STREAM, "1" * 64)
+    streamed = verdict()
+    drilled(drill.FULL, "1" * 64)
+    opened = verdict()
+    old = verdict(later=27 * 3600)
+    ledger.append(epochs.RESTORED, {})
+    made("2" * 64)
+    restored = verdict()
+    drilled(drill.FULL, "2" * 64)
+    anew = verdict()
+
+    assert [each for each, _ in (streamed, opened, old, restored, anew)] == [NOT_HELD, HELD, NOT_HELD, NOT_HELD, HELD]
+    assert "none was opened with its key" in streamed[1]
+    assert "`sealift drill --by NAME --by NAME --home FOLDER`" in restored[1]
+    assert "the newest backup is" in old[1]
 
 
 @pytest.mark.parametrize("is_good", [True, None])
