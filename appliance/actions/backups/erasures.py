@@ -38,8 +38,11 @@ def digest(material: bytes) -> str:
 
 def recorded(ledger: Ledger) -> frozenset[str]:
     """Return the digests of the keys whose destruction was recorded, and of those that a restore withheld."""
-    leaves = (leaf for kind in (DESTROYED, epochs.RESTORED) for leaf in ledger.find(kind=kind, limit=EVERY))
-    return frozenset(name for leaf in leaves for name in _names(leaf.body.get("digests")))
+    # Of a ledger that somebody wrote to past its service a body may be anything.
+    bodies: list[Any] = [
+        leaf.body for kind in (DESTROYED, epochs.RESTORED) for leaf in ledger.find(kind=kind, limit=EVERY)
+    ]
+    return frozenset(name for body in bodies if isinstance(body, dict) for name in _names(body.get("digests")))
 
 
 def named(untrusted: bytes) -> frozenset[str]:
