@@ -71,6 +71,7 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sealift_backup_age_limit_seconds": ("backup.age_hours of the site file", ()),
     "sealift_drill_age_seconds": ("Since the last drill; where there was none, since the first backup", ()),
     "sealift_drill_age_limit_seconds": ("backup.drill_days of the site file", ()),
+    "sealift_drill_failing": ("1 when no drill held since one that failed, in which its key was or was not used", ()),
     "sealift_scrub_age_seconds": ("Since the store was last proven, or since the last release came", ()),
     "sealift_scrub_age_limit_seconds": ("How old it may become", ()),
     "sealift_scrub_bad_objects": ("Found by the last scrub, or by the one that goes on", ()),
@@ -209,6 +210,7 @@ def _clients(config: Config, clock: Clock) -> Iterator[Sample]:
 def _backup(config: Config, ledger: Ledger, clock: Clock) -> Iterator[Sample]:
     found = backups(config, ledger, clock=clock)
     yield _sample("sealift_backup_present", found.age_seconds is not None)
+    yield _sample("sealift_drill_failing", found.is_failing)
     if found.age_seconds is not None:
         yield _sample("sealift_backup_age_seconds", found.age_seconds)
     if found.drilled_seconds is not None:

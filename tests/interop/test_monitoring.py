@@ -152,6 +152,7 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "BackupMissing": ({"sealift_backup_present": 0}, {"sealift_backup_present": 1}),
     "BackupOld": (limited("backup_age", 101, 100), limited("backup_age", 100, 100)),
     "DrillOverdue": (limited("drill_age", 101, 100), limited("drill_age", 100, 100)),
+    "DrillFailed": ({"sealift_drill_failing": 1}, {"sealift_drill_failing": 0}),
     "StoreBad": ({"sealift_scrub_bad_objects": 1}, {"sealift_scrub_bad_objects": 0}),
     "VersionDamaged": ({"sealift_damaged_versions": 1}, {"sealift_damaged_versions": 0}),
     "ScrubOverdue": (limited("scrub_age", 101, 100), limited("scrub_age", 100, 100)),

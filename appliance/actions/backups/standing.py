@@ -33,6 +33,7 @@ class Standing:
         opened_at: Of the last drill in which people opened the encrypted file; None for none.
         is_opened: That drill opened a backup of the ledger's present epoch, and is no older than drills may be.
         failed_at: Of the last drill that failed, whatever became of later ones; None for none.
+        is_failing: No drill of its level held since one that failed.
         failures: How many failed in the last year.
         faults: What a person has to do something about.
     """
@@ -44,6 +45,7 @@ class Standing:
     opened_at: str | None
     is_opened: bool
     failed_at: str | None
+    is_failing: bool
     failures: int
     faults: tuple[str, ...]
 
@@ -86,13 +88,14 @@ def standing(config: Config, ledger: Ledger, *, clock: Clock) -> Standing:
         faults.append(f"the newest backup is {age}, at most {config.backup.age_hours} hours")
     if made is not None and (drilled is None or _age(drilled, now) > timedelta(days=config.backup.drill_days)):
         faults.append(f"no drill in the last {config.backup.drill_days} days")
-    faults += [
+    failing = [
         f"the last drill ({level}) failed at {leaf.time}: {_why(leaf)}"
         # That the key opens the file is shown by no drill without it.
         for level, good in ((drill.FULL, opened), (drill.STREAM, drilled))
         for leaf in [each for each in failed if each.body.get("level") == level][:1]
         if good is None or good.sequence < leaf.sequence
     ]
+    faults += failing
     return Standing(
         made_at=_moment(made) if made else None,
         age_seconds=int(_age(made, now).total_seconds()) if made else None,
@@ -103,6 +106,7 @@ def standing(config: Config, ledger: Ledger, *, clock: Clock) -> Standing:
         and _age(opened, now) <= timedelta(days=config.backup.drill_days)
         and _is_of_this_epoch(ledger, opened),
         failed_at=failed[0].time if failed else None,
+        is_failing=bool(failing),
         failures=sum(not _YEAR < _age(leaf, now) < _UNKNOWN for leaf in failed),
         faults=tuple(faults),
     )

@@ -222,6 +222,15 @@ def test_where_nobody_ever_drilled_the_age_is_that_of_the_first_backup(tmp_path:
     assert numbers(site(tmp_path), ledger)["drill_age_seconds",] == 80 * 86400
 
 
+def test_a_drill_that_failed_is_told_until_one_of_its_kind_holds(tmp_path: Path, ledger: MemoryLedger) -> None:
+    told = []
+    for kind in ("backup.made", "backup.drill-failed", "backup.drilled"):
+        ledger.append(kind, {"level": "stream", "made_at": to_text(NOW)})
+        told.append(numbers(site(tmp_path), ledger)["drill_failing",])
+
+    assert told == [0, 1, 0]
+
+
 def test_a_backup_disk_in_its_safe_is_no_fault(tmp_path: Path, ledger: MemoryLedger) -> None:
     absent = numbers(site(tmp_path, backup=str(tmp_path / "away")), ledger)
     there = numbers(site(tmp_path, backup=str(tmp_path)), ledger)

@@ -156,6 +156,7 @@ def test_a_drill_that_failed_is_not_forgotten_when_a_later_one_holds(tmp_path: P
     assert failed == [["the last drill (full)", "the last drill (stream)"], ["the last drill (full)"], []]
     assert f"failed at {to_text(NOW)}" in found[1].faults[-1]
     assert found[1].faults[-1].endswith("the backup does not hold, full")
+    assert [one.is_failing for one in found] == [True, True, False]
     assert [one.is_opened for one in found] == [False, False, True]
     assert found[-1].past.startswith("drills that failed in a year: 2, the last 2027-03-04")
     clock.advance(367 * 86400)
