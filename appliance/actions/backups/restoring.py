@@ -25,6 +25,7 @@ from appliance.errors import (
     ApprovalRefusedError,
     BackupDamagedError,
     ConflictError,
+    LedgerDamagedError,
     LedgerUnavailableError,
     StoreWriteError,
 )
@@ -247,26 +248,28 @@ def _require_people(decisions: Decisions) -> None:
 def _replaced(config: Config, decisions: Decisions, clock: Clock) -> dict[str, Any] | None:
     """Return the head of the ledger that is here and will be put aside; None for none.
 
-    A box that was only installed has one, with what was received on it; one with people or answers is in use.
+    A box that was only installed has one, with what was received on it; one with people or answers is in use, and so is
+    one that cannot be read.
     """
-    if (config.at.ledger / storage.ELSEWHERE).exists() and not decisions.replace:
+    why, here = "", None
+    if (config.at.ledger / storage.ELSEWHERE).exists():
+        why = "its ledger is on a PostgreSQL server, and stays there as it is"
+    if (config.at.ledger / "ledger.db").exists():
+        try:
+            ledger = OfflineLedger(config.at, clock=clock)
+            if not why and any(ledger.find(kind=kind, limit=1) for kind in _IN_USE):
+                why = "its ledger has people or answers of its own"
+            head = ledger.head()
+            here = {"origin": head.origin, "size": head.size, "root": head.root}
+        except LedgerDamagedError:
+            why, here = why or "its ledger cannot be read", {"unreadable": True}
+    if why and not decisions.replace:
         raise ConflictError(
             what="this box is in use",
-            why="its ledger is on a PostgreSQL server, and stays there as it is",
+            why=why,
             fix="restore onto a fresh box; or add --replace, which puts what is here aside",
         )
-    if not (config.at.ledger / "ledger.db").exists():
-        return None
-    ledger = OfflineLedger(config.at, clock=clock)
-    used = [kind for kind in _IN_USE if ledger.find(kind=kind, limit=1)]
-    if used and not decisions.replace:
-        raise ConflictError(
-            what="this box is in use",
-            why="its ledger has people or answers of its own",
-            fix="restore onto a fresh box; or add --replace, which puts what is here aside",
-        )
-    head = ledger.head()
-    return {"origin": head.origin, "size": head.size, "root": head.root}
+    return here
 
 
 def _erased_here(config: Config, clock: Clock) -> frozenset[str]:
@@ -276,7 +279,8 @@ def _erased_here(config: Config, clock: Clock) -> frozenset[str]:
     """
     found: frozenset[str] = frozenset()
     if (config.at.ledger / "ledger.db").exists():
-        found |= erasures.recorded(OfflineLedger(config.at, clock=clock))
+        with suppress(LedgerDamagedError):  # nothing can be read of it: `--erased` is there for that
+            found |= erasures.recorded(OfflineLedger(config.at, clock=clock))
     for one in aside.asides(config.at):
         if (one.root / "ledger/ledger.db").exists():
             with suppress(SealiftError):  # damaged, which may be why it was put aside

@@ -381,6 +381,25 @@ def test_a_ledger_that_does_not_verify_still_says_what_was_destroyed(
     assert back(made.file, onto=site, replace=True, dry_run=True).rebuilt.erased == 1
 
 
+def test_a_ledger_that_cannot_be_read_at_all_is_put_aside_where_people_say_so(
+    site: BackedUp, back: Callable[..., Restored]
+) -> None:
+    """Scenario: docs/operator/ledger.md, Recovery: the file is damaged, and nothing of it can be asked."""
+    made = site.make()
+    (site.config.at.ledger / "ledger.db").write_bytes(b"no database at all" * 1000)
+
+    with pytest.raises(ConflictError) as refused:
+        back(made.file, onto=site)
+    assert refused.value.why == "its ledger cannot be read"
+    done = back(made.file, onto=site, replace=True)
+
+    ledger = OfflineLedger(site.config.at, clock=SystemClock())
+    (record,) = ledger.find(kind="ledger.restored", limit=1)
+    assert record.body["replaced"] == {"unreadable": True}
+    assert (site.config.at.state / done.aside / "ledger/ledger.db").read_bytes().startswith(b"no database")
+    assert verify(ledger, pinned=pin.read_pin(site.config.at)).findings == ()
+
+
 def test_it_stays_destroyed_when_power_goes_between_the_two_moves_of_the_ledger(
     site: BackedUp, back: Callable[..., Restored]
 ) -> None:
