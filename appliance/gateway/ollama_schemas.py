@@ -15,6 +15,7 @@ from appliance.gateway.schemas import (
     COUNT,
     EMPTY,
     NULL,
+    OLLAMA_ERROR,
     TEXT,
     TRUTH,
     Schema,
@@ -24,12 +25,21 @@ from appliance.gateway.schemas import (
     name_of,
     sampling,
     tool,
+    with_others,
 )
 from appliance.gateway.tools import MOST_TOOLS
 from media.embedding import MOST_DIMENSIONS
 
 _VECTOR: Final[Schema] = {"type": "array", "items": {"type": "number"}}
 _LISTED: Final = as_object({"name": TEXT, "model": TEXT, "modified_at": TEXT, "digest": TEXT, "details": ANY})
+_REASONS: Final = ("stop", "length")
+_DURATIONS: Final[Schema] = dict.fromkeys(
+    ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration"), COUNT
+)
+_COUNTS: Final[Schema] = dict.fromkeys(("prompt_eval_count", "eval_count", "dropped_tokens"), COUNT)
+_ORDER: Final = (
+    "What is said comes first, calls of tools whole, then one line that is done. A line with an error is the last one."
+)
 # Of a message that is no tool's or assistant's member for the reader: `tool_name`, an image, whatever is empty.
 _LEFT_OUT: Final[Schema] = {"enum": [None, [], ""]}
 
@@ -61,11 +71,15 @@ def question(limits: LimitsSection, names: list[str], *, is_chat: bool) -> Schem
 
 def answer(*, is_chat: bool) -> Schema:
     """Return what an answer that is not streamed looks like; durations are in nanoseconds."""
-    said = {"message": as_object({"role": {"const": "assistant"}, "content": TEXT})} if is_chat else {"response": TEXT}
-    counted = dict.fromkeys(("total_duration", "load_duration", "prompt_eval_count", "eval_count"), COUNT)
-    done: Schema = {"done": {"const": True}, "done_reason": {"enum": ["stop", "length", "load"]}}
-    found = as_object({"model": TEXT, "created_at": TEXT, **said, **done})
-    return {**found, "properties": {**found["properties"], **counted}}
+    ended = {"done": {"const": True}, "done_reason": {"enum": [*_REASONS, "load"]}}
+    return _object(ended, {**_DURATIONS, **_COUNTS}, is_chat=is_chat)
+
+
+def line(*, is_chat: bool) -> Schema:
+    """Return what one line of a stream looks like: a piece, the end with what it took, or an error."""
+    ended = {"done": {"const": True}, "done_reason": {"enum": list(_REASONS)}, **_DURATIONS}
+    forms = [_object({"done": {"const": False}}, {}, is_chat=is_chat), _object(ended, _COUNTS, is_chat=is_chat)]
+    return {"description": _ORDER, "anyOf": [*forms, OLLAMA_ERROR]}
 
 
 def texts_to_embed(limits: LimitsSection, names: list[str], *, one: bool) -> Schema:
@@ -119,6 +133,17 @@ def models() -> Schema:
 def version() -> Schema:
     """Return what the version looks like."""
     return as_object({"version": TEXT})
+
+
+def _object(needed: Schema, others: Schema, *, is_chat: bool) -> Schema:
+    """Return an object with what is said, a thought and calls of tools where there are any."""
+    thought, about = {"thinking": TEXT}, {"model": TEXT, "created_at": TEXT}
+    if not is_chat:
+        return with_others(as_object({**about, "response": TEXT, **needed}), {**thought, **others})
+    function = as_object({"name": TEXT, "arguments": {"type": "object"}})
+    called: Schema = {"tool_calls": {"type": "array", "minItems": 1, "items": as_object({"function": function})}}
+    message = with_others(as_object({"role": {"const": "assistant"}, "content": TEXT}), {**thought, **called})
+    return with_others(as_object({**about, "message": message, **needed}), others)
 
 
 def _named(names: list[str]) -> Schema:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from flask import Blueprint, Flask, Response, current_app, jsonify
 
 from appliance.config import LimitsSection
-from appliance.gateway import ollama_schemas, schemas
+from appliance.gateway import ollama_schemas, schemas, sse, streamschemas
 from appliance.gateway.access import Access, access_of, keyed
 from appliance.gateway.batches import schemas as batches
 from appliance.gateway.ollama_writing import MIMETYPE, PREFIX
@@ -97,7 +97,8 @@ class _Told:
         answer: What an answer in JSON looks like; None where it is none.
         body: What its body may hold; None where it has no body.
         media: What the body is.
-        streamed: What else an answer may be, none of it described further.
+        streamed: What else an answer may be.
+        each: What one event or one line of that looks like; nothing is said of a file's content.
         query: The parameters of its query.
         leads: Which operations take the id of what it answers, by method and path, and as what.
     """
@@ -106,6 +107,7 @@ class _Told:
     body: Schema | None = None
     media: str = _JSON
     streamed: str = ""
+    each: Schema = field(default_factory=dict)
     query: Mapping[str, Schema] = field(default_factory=dict)
     leads: Mapping[str, str] = field(default_factory=dict)
 
@@ -120,7 +122,9 @@ def _told(limits: LimitsSection, names: list[str]) -> dict[str, _Told]:
     }
     for path, endpoint in (("/v1/chat/completions", Endpoint.CHAT), ("/v1/completions", Endpoint.COMPLETIONS)):
         asked = schemas.question(endpoint, limits.widest(), names)
-        known[f"POST {path}"] = _Told(answer=schemas.answer(endpoint), body=asked, streamed="text/event-stream")
+        known[f"POST {path}"] = _Told(
+            answer=schemas.answer(endpoint), body=asked, streamed=sse.MIMETYPE, each=streamschemas.event(endpoint)
+        )
     return known | _told_of_batches() | _told_of_ollamas(limits, names)
 
 
@@ -151,7 +155,8 @@ def _told_of_ollamas(limits: LimitsSection, names: list[str]) -> dict[str, _Told
     }
     for path, is_chat in (("/api/chat", True), ("/api/generate", False)):
         asked = ollama_schemas.question(limits.widest(), names, is_chat=is_chat)
-        known[f"POST {path}"] = _Told(answer=ollama_schemas.answer(is_chat=is_chat), body=asked, streamed=MIMETYPE)
+        whole, each = ollama_schemas.answer(is_chat=is_chat), ollama_schemas.line(is_chat=is_chat)
+        known[f"POST {path}"] = _Told(answer=whole, body=asked, streamed=MIMETYPE, each=each)
     for path, one in (("/api/embed", False), ("/api/embeddings", True)):
         asked = ollama_schemas.texts_to_embed(limits, names, one=one)
         known[f"POST {path}"] = _Told(answer=ollama_schemas.vectors(one=one), body=asked)
@@ -162,7 +167,8 @@ def _operation(path: str, method: str, access: Access, told: _Told) -> dict[str,
     is_ollamas = path.startswith(PREFIX)
     content: dict[str, Any] = {} if told.answer is None else {_JSON: {"schema": told.answer}}
     if told.streamed:
-        content[told.streamed] = {"schema": {}}  # each event or line is one of many forms
+        # Before 3.2, which has `itemSchema`, this is how OpenAPI's tools are told of one event or line.
+        content[told.streamed] = {"schema": told.each}
     error = {_JSON: {"schema": schemas.OLLAMA_ERROR if is_ollamas else schemas.ERROR}}
     operation: dict[str, Any] = {
         "summary": _SUMMARIES.get(path, "As Ollama has it" if is_ollamas else path),

@@ -286,6 +286,11 @@ def as_object(properties: Schema) -> Schema:
     return {"type": "object", "required": list(properties), "properties": properties}
 
 
+def with_others(found: Schema, others: Schema) -> Schema:
+    """Return an object that may have these members, too."""
+    return {**found, "properties": {**found["properties"], **others}}
+
+
 def closed(properties: Schema, needed: list[str], *, unknown: Schema | bool = False) -> Schema:
     """Return an object of these members; `unknown` says what may come under any other name."""
     return {"type": "object", "additionalProperties": unknown, "required": needed, "properties": properties}

@@ -1,5 +1,6 @@
 """Whether a value is as a schema of the gateway's description says; it knows the words that are used there."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -15,7 +16,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 }
 _KNOWN = {"type", "const", "enum", "anyOf", "pattern", "format", "minLength", "maxLength", "minimum", "maximum"} | {
     *("required", "properties", "additionalProperties", "propertyNames", "maxProperties"),
-    *("items", "minItems", "maxItems"),
+    *("items", "minItems", "maxItems", "description", "contentMediaType", "contentSchema"),
 }
 
 
@@ -35,7 +36,8 @@ def fits(value: Any, schema: Mapping[str, Any] | Literal[False]) -> bool:
 def _inside(value: Any, schema: Mapping[str, Any]) -> bool:
     if isinstance(value, str):
         least, most = schema.get("minLength", 0), schema.get("maxLength", len(value))
-        return least <= len(value) <= most and bool(re.search(schema.get("pattern", ""), value))
+        of_form = least <= len(value) <= most and bool(re.search(schema.get("pattern", ""), value))
+        return of_form and ("contentSchema" not in schema or _holds(value, schema["contentSchema"]))
     if isinstance(value, list):
         items = all(fits(one, schema.get("items", {})) for one in value)
         return items and schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
@@ -50,6 +52,13 @@ def _inside(value: Any, schema: Mapping[str, Any]) -> bool:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
     return True
+
+
+def _holds(text: str, schema: Mapping[str, Any]) -> bool:
+    try:
+        return fits(json.loads(text), schema)
+    except ValueError:
+        return False
 
 
 def _is(value: Any, kind: str) -> bool:
