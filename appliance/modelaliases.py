@@ -33,6 +33,15 @@ class ModelsSection(Section):
                 raise ValueError(message)
         return self
 
+    def taken_by(self, name: str) -> str:
+        """Return what changes for callers where a model of this name serves; empty where no alias has it."""
+        if name not in self.aliases:
+            return ""
+        return (
+            f"The site file has {name} in models.aliases, where it means {self.aliases[name]}: while a model of that"
+            " name serves, callers who ask for it get the model."
+        )
+
     def _why_not(self, alias: str, meant: str) -> str:
         if not _ALIAS.fullmatch(alias):
             return "is none: at most 100 letters, digits and ._:/@+-, the first a letter or digit"

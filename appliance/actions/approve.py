@@ -40,7 +40,8 @@ _REQUEST: Final = {
 class Question:
     """What a person is asked to approve; `production` is what goes away, `goes` says so, and what stays.
 
-    `ran_on` is the ledger of the box whose gates these are; empty for this one's own.
+    `ran_on` is the ledger of the box whose gates these are; empty for this one's own. `alias` says what changes for
+    callers where a name of the site's own is the version's.
     """
 
     request: Request
@@ -51,6 +52,7 @@ class Question:
     thresholds: tuple[str, ...] = ()
     goes: str = ""
     ran_on: str = ""
+    alias: str = ""
 
     def to_text(self) -> str:
         """Return what is shown before the signature."""
@@ -64,6 +66,7 @@ class Question:
             f"Weights     {statement.weights_digest}",
             f"Production  {now}",
             *line,
+            *((f"  ! {self.alias}",) if self.alias else ()),
             f"Meaning     {statement.meaning}",
             f"Requested   by {actors.shown(statement.requested_by)}, {to_text(statement.requested_at)}",
             f"            {_REQUEST[statement.request]}",
@@ -144,6 +147,7 @@ def approve(
         thresholds=thresholds,
         goes=goes,
         ran_on=ran_on(here.ledger, version.model_digest, request.statement.evidence_digest),
+        alias=here.config.models.taken_by(version.name),
     )
     if not agrees(question):
         raise ApprovalRefusedError(what="nothing was signed", why="you did not agree", fix="run the command again")

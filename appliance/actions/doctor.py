@@ -3,6 +3,7 @@
 Each finding says what was found, why it matters and what helps; some can be mended by `appliance.actions.mend`.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -74,6 +75,7 @@ def doctor(
         lambda: doctor_engines.processor(config),
         lambda: doctor_engines.units(config),
         lambda: _names(config),
+        lambda: _model_names(config),
         lambda: tls_standing.findings(config, clock=clock),
         lambda: tls_clients_standing.findings(config, clock=clock),
         lambda: doctor_machine.addresses(config),
@@ -187,6 +189,25 @@ def _names(config: Config) -> Iterator[Finding]:
             why="prompts and keys would cross the network readable",
             fix="set service.tls",
         )
+
+
+def _model_names(config: Config) -> Iterator[Finding]:
+    """Say which names of models.aliases a stored model has; nothing without any, or where the store may not be read."""
+    store = ContentStore(config.at.store)
+    known: set[str] = set()
+    if not config.models.aliases or not os.access(config.at.store, os.R_OK | os.X_OK):
+        return
+    with suppress(SealiftError, OSError):  # that the store does not read is another finding
+        for stored in store.releases():
+            known |= {one.descriptor.name for one in carriers.described(stored) if isinstance(one, carriers.Brought)}
+    found = sorted(filter(None, map(config.models.taken_by, known)))
+    yield Finding(
+        name="model names",
+        is_good=None if found else True,
+        text=" ".join(found) or "no model that was received has a name of models.aliases",
+        why="a model that serves comes before an alias of its name, so callers of the alias get another model",
+        fix="give the alias another name in the site file, or leave it out",
+    )
 
 
 def _tools() -> Iterator[Finding]:

@@ -75,6 +75,7 @@ class FitFacts:
         tested: What others hold in the test stage.
         further: What further engines of the version in production hold, as the site file names them.
         lines: What the other lines of production hold: what they serve, try and keep beside.
+        alias: What changes for callers where an alias of the site has the version's name.
     """
 
     version: Version
@@ -88,10 +89,15 @@ class FitFacts:
     tested: Held = Held(total=0, names=())
     further: Held = Held(total=0, names=())
     lines: Held = Held(total=0, names=())
+    alias: str = ""
 
     @property
     def plan(self) -> tuple[str, ...]:
         """The way forward and the way back, in sentences."""
+        return (*self._ways, *((self.alias,) if self.alias else ()))
+
+    @property
+    def _ways(self) -> tuple[str, ...]:
         others = (
             (f"Other lines of production hold {_mib(self.lines.total)} MiB: {', '.join(self.lines.names)}.",)
             if self.lines.names
@@ -237,6 +243,7 @@ def fit(
         tested=tested,
         further=Held(total=more, names=named),
         lines=taken,
+        alias=config.models.taken_by(version.name),
     )
 
 

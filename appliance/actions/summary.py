@@ -41,7 +41,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a person reads before approving."""
+    """What a person reads before approving; `alias` says so where a name of the site's own is the model's."""
 
     changes: tuple[tuple[str, str, str], ...]
     departments: tuple[str, ...]
@@ -49,6 +49,7 @@ class Summary:
     failed: tuple[str, ...]
     has_baseline: bool
     undo: str
+    alias: str = ""
 
     @property
     def worse(self) -> tuple[Figure, ...]:
@@ -65,6 +66,7 @@ def summarise(
     departments: Iterable[str],
     previous: str,
     line: str = "",
+    alias: str = "",
 ) -> Summary:
     """Return the page's content.
 
@@ -76,6 +78,7 @@ def summarise(
         departments: Whose keys are in force.
         previous: Name and version of what serves; empty when nothing does.
         line: The name of the model whose line goes back or stops, where that must be said.
+        alias: What changes for callers where a name of the site's own is the model's; empty where none is.
     """
     newest, by_name = tuple(gates), f" --line {line}" if line else ""
     return Summary(
@@ -91,6 +94,7 @@ def summarise(
             else f"Nothing serves {'in its place' if line else 'now'}, so there is nothing to go back to;"
             f" one person can stop it: `sealift stop{by_name}`."
         ),
+        alias=alias,
     )
 
 

@@ -42,6 +42,7 @@ class Plan:
             f"It is brought forward and starts again in production; {loads}.",
             f"If anything fails, {was} serves again; {returns}.",
             f"The watch holds it against {was} for {WATCH_HOURS} hours; going back later: {returns}.",
+            *((self.fit.alias,) if self.fit.alias else ()),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -107,6 +107,7 @@ def _wizard(digest: str) -> str:
             departments=here.facts.departments(),
             previous=_named(before),
             line=after.name if goes else "",
+            alias=here.config.models.taken_by(after.name),
         ),
         ways=ways(digest),
         action=url_for("approval.approve", digest=digest),

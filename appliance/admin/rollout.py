@@ -63,6 +63,7 @@ def _cut_over() -> str:
             departments=here.facts.departments(),
             previous=f"{before.name} {before.version}",
             line=after.name if lines.several() else "",
+            alias=here.config.models.taken_by(after.name),
         ),
     )
 

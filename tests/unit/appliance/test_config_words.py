@@ -88,6 +88,13 @@ def test_aliases_are_names_of_clients_for_what_serves() -> None:
     assert config.parse(b'site = "s"\n').models.aliases == {}
 
 
+def test_what_changes_for_callers_is_told_where_a_model_has_the_name_of_an_alias() -> None:
+    models = config.parse(b'site = "s"\n[models.aliases]\nnotes = "smollm2"\n').models
+
+    assert "notes in models.aliases, where it means smollm2" in models.taken_by("notes")
+    assert models.taken_by("smollm2") == models.taken_by("other") == ""
+
+
 @pytest.mark.parametrize("name", ["LLM Hospital", "llm_1.internal", "llm..internal", "-llm", "l" * 64, "l.m." * 64])
 def test_a_host_name_that_is_none_is_answered_with_one_that_is(name: str) -> None:
     told = answers.faults({"site": {"hostname": name}})

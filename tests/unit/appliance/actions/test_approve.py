@@ -13,6 +13,7 @@ from appliance.actions.production import Surroundings
 from appliance.actions.promote import promote
 from appliance.actions.ways import ByOpenPGP, ByPassword, Way
 from appliance.errors import ApprovalRefusedError, ProofError, UnknownPersonError
+from appliance.modelaliases import ModelsSection
 from appliance.promote.doubted import DOUBTED
 from appliance.registry import evidence
 from appliance.registry.descriptor import ModelDescriptor
@@ -92,6 +93,24 @@ def test_what_is_shown_names_version_gates_and_changes(floor: Floor, version: Mo
         "by nobody yet",
     ):
         assert text in shown[0]
+
+
+def test_who_approves_reads_that_the_sites_own_name_for_a_model_is_this_ones(
+    floor: Floor, version: ModelDescriptor, home: Path
+) -> None:
+    shown: list[str] = []
+
+    def agrees(question: Question) -> bool:
+        shown.append(question.to_text())
+        return True
+
+    models = ModelsSection(aliases={version.name: "production"})
+    here = replace(floor.here, config=floor.here.config.model_copy(update={"models": models}))
+    yes(here, version.model_digest, "eva-rossi", home, agrees=agrees)
+    yes(floor.here, version.model_digest, "finn-olsen", home, agrees=agrees)
+
+    assert f"  ! {models.taken_by(version.name)}\n" in shown[0]
+    assert "models.aliases" not in shown[1]
 
 
 def test_a_version_in_doubt_is_shown_to_nobody(floor: Floor, version: ModelDescriptor, home: Path) -> None:

@@ -10,7 +10,9 @@ import pytest
 from appliance.actions.doctor import doctor
 from appliance.config import Config, PlacesSection, ServiceSection
 from appliance.keys.files import create_missing
+from appliance.modelaliases import ModelsSection
 from media.clock import FixedClock
+from tests.support.versions import store_version
 
 NOW = FixedClock(at=datetime(2026, 11, 20, tzinfo=UTC))
 
@@ -69,3 +71,19 @@ def test_production_without_tls_is_found(tmp_path: Path) -> None:
     given = config(tmp_path).model_copy(update={"environment": "production"})
 
     assert not verdicts(given)["tls"]
+
+
+def test_a_received_model_that_has_one_of_the_sites_own_names_is_told(tmp_path: Path) -> None:
+    given = config(tmp_path)
+    _, descriptor = store_version(given)
+
+    def named(alias: str) -> Config:
+        return given.model_copy(update={"models": ModelsSection(aliases={alias: "production"})})
+
+    assert [verdicts(one).get("model names", "unsaid") for one in (given, named("other"), named(descriptor.name))] == [
+        "unsaid",
+        True,
+        None,
+    ]
+    (told,) = (one for one in doctor(named(descriptor.name), clock=NOW)[0] if one.name == "model names")
+    assert f"{descriptor.name} in models.aliases" in told.text

@@ -14,6 +14,7 @@ from appliance.audit.memory import MemoryLedger
 from appliance.config import Config
 from appliance.enginesections import EnginesSection, ProductionEngines
 from appliance.errors import EngineLoadError
+from appliance.modelaliases import ModelsSection
 from appliance.promote.destination import Said
 from appliance.registry import catalog, memory
 from appliance.registry.memory import Need, Room
@@ -245,3 +246,11 @@ def test_a_site_with_one_line_tells_nothing_of_lines(config: Config, state: Engi
 
     assert "other_lines" not in facts.to_json()
     assert "line" not in " ".join(facts.plan)
+
+
+def test_a_plan_says_that_a_name_of_the_sites_own_is_this_models(config: Config, state: Engine) -> None:
+    models = ModelsSection(aliases={"smol": "production"})
+
+    facts = planned(config.model_copy(update={"models": models}), state, new=4, old=4, total=10)
+
+    assert facts.plan[-1] == models.taken_by("smol") != ""

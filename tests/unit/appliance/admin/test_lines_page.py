@@ -2,10 +2,12 @@
 
 import io
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from appliance.modelaliases import ModelsSection
 from appliance.promote.statement import FORMAT, LINE_FORMAT
 from appliance.registry.memory import Room
 from appliance.state import projection
@@ -67,6 +69,22 @@ def test_a_version_of_another_name_comes_beside_by_the_page_and_people_sign_that
 
     assert standing(page) == {"chat": chat, "classes": classes}
     assert page.runner.asked == [("start", "sealift-switch@follow.service")]
+
+
+def test_who_approves_on_the_page_reads_that_a_name_of_the_sites_own_is_this_models(page: Page) -> None:
+    bring(page, "chat", 1)
+    classes = prepare(page, "classes", 2)
+    application = page.browser.application
+    here = application.extensions["sealift"]
+    models = ModelsSection(aliases={"classes": "production"})
+    named = replace(here, config=here.config.model_copy(update={"models": models}))
+    page.post(f"/versions/{classes}/request", meaning="to sort", place="beside")
+    path = f"/promotion/{page.site.client.pending()[0].statement.sha256}/approval"
+
+    before = page.browser.get(path).text
+    application.extensions["sealift"] = named
+    assert models.taken_by("classes") in page.browser.get(path).text
+    assert "models.aliases" not in before
 
 
 def test_in_place_of_one_of_several_the_statement_names_that_line(page: Page) -> None:
