@@ -20,6 +20,8 @@ _NEWER: Final = ("tool_call_parser", "reasoning_parser")
 QUANTIZATIONS: Final = ("awq", "awq_marlin", "fp8", "gptq", "gptq_marlin", "squeezellm")
 """Methods that weights may be quantized by; none is said for weights of 16 bits."""
 _PARSER: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}", re.ASCII)
+PRODUCTION_ANSWERS: Final = 128
+"""Answers at once that a version in production has at least (C16); a test stage does with fewer: none is refused."""
 _MEMORY: Final = (Decimal("0.7"), Decimal("0.95"))
 
 
@@ -73,6 +75,13 @@ class VllmSettings:
             enforce_eager=eager,
             **{name: canonical.text(said[name], f"{what}.{name}") for name in _NEWER if name in said},
         )
+
+
+def advice(n_seq_max: int) -> str:
+    """Return what people should know of how many answers are made at once, before they sign or approve; "" for none."""
+    if n_seq_max >= PRODUCTION_ANSWERS:
+        return ""
+    return f"n_seq_max is {n_seq_max}; in production vLLM is given at least {PRODUCTION_ANSWERS}"
 
 
 def faults(settings: VllmSettings, *, n_ctx: int, n_batch: int, n_seq_max: int) -> Iterator[str]:

