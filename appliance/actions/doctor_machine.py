@@ -2,16 +2,17 @@
 
 import os
 import re
+import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from appliance.actions import filesystems, listening, nettest
 from appliance.actions.backups import fstab
-from appliance.actions.filesystems import existing
+from appliance.actions.filesystems import LEDGER, existing
 from appliance.actions.findings import Finding
 from appliance.config import Config
 from appliance.mounttables import mount_points
@@ -26,6 +27,7 @@ NETWORK_TYPES: Final = frozenset(
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 CARDS: Final = Path("/sys/class/net")
 _PROBE_BYTES: Final = 16 * 2**20
+_PROBE_ROOM: Final = 4 * _PROBE_BYTES
 _COMMITS: Final = 8
 _SLOWEST_MIB: Final = 20
 _SLOWEST_COMMIT_MILLIS: Final = 50
@@ -51,31 +53,54 @@ def room(config: Config) -> Iterator[Finding]:
         )
 
 
-def disk_speed(config: Config) -> Iterator[Finding]:
-    """How fast the state's disk takes bytes and commits; nothing is said where this user may not write."""
-    folder = config.at.state
-    if not os.access(folder, os.W_OK):
-        return
-    probe = folder / f".doctor-{os.getpid()}"
-    try:
-        rate, commit = _write(probe)
-    except OSError:
-        return
-    finally:
-        with suppress(OSError):
-            probe.unlink()
+def disk_speed(config: Config, device_of: Callable[[Path], int] = filesystems.device) -> Iterator[Finding]:
+    """How fast each file system of state, ledger and store takes bytes and commits; each is looked at once.
+
+    Nothing is said of one where this user may not write, nor of one that is as good as full, which is another finding.
+
+    Args:
+        config: The site file.
+        device_of: Tells the file system that a path lies on.
+    """
+    for on_it in _apart(config, device_of):
+        folder = next((path for path in on_it.values() if os.access(path, os.W_OK)), None)
+        if folder is None or shutil.disk_usage(folder).free < _PROBE_ROOM:
+            continue
+        probe = folder / f".doctor-{os.getpid()}"
+        try:
+            rate, commit = _write(probe)
+        except OSError:
+            continue
+        finally:
+            with suppress(OSError):
+                probe.unlink()
+        yield from _judged(", ".join(on_it), rate, commit, has_records=LEDGER in on_it)
+
+
+def _apart(config: Config, device_of: Callable[[Path], int]) -> Iterable[dict[str, Path]]:
+    """Return for each file system which folders lie on it, by name; state first."""
+    found: dict[int, dict[str, Path]] = {}
+    for name, path in {"state": config.at.state, LEDGER: config.at.ledger, "store": config.at.store}.items():
+        with suppress(OSError):  # not there yet, or not for this user to see
+            found.setdefault(device_of(path), {})[name] = path
+    return found.values()
+
+
+def _judged(places: str, rate: float, commit: float, *, has_records: bool) -> Iterator[Finding]:
     yield Finding(
         name="disk speed",
         is_good=rate >= _SLOWEST_MIB,
-        text=f"{rate:.0f} MiB/s written",
-        why="loading a model and receiving a release read and write gigabytes",
-        fix="put the state on an SSD, or look at the disk's health (smartctl)",
+        text=f"{places}: {rate:.0f} MiB/s written",
+        why="loading a model and receiving a release read and write gigabytes, and every answer writes its record",
+        fix="put it on an SSD, or look at the disk's health (smartctl)",
     )
     yield Finding(
         name="disk commit",
         is_good=None if commit > _SLOWEST_COMMIT_MILLIS else True,
-        text=f"{commit:.1f} ms until a small write is durable",
-        why="each answer waits for its record to be durable",
+        text=f"{places}: {commit:.1f} ms until a small write is durable",
+        why="each answer waits for its record to be durable"
+        if has_records
+        else "no record of an answer waits for this disk; what is received, promoted and counted does",
         fix="a disk with power-loss protection commits in under 1 ms",
     )
 

@@ -55,11 +55,16 @@ def existing(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
-def _device(path: Path) -> int:
+def device(path: Path) -> int:
+    """Return the number of the file system that a path lies on.
+
+    Raises:
+        OSError: It is not there, or may not be looked at.
+    """
     return path.stat().st_dev
 
 
-def places(config: Config, device_of: Callable[[Path], int] = _device) -> dict[str, Path]:
+def places(config: Config, device_of: Callable[[Path], int] = device) -> dict[str, Path]:
     """Return by name where to look; the machine's own file system where it holds neither state nor releases.
 
     Args:
@@ -74,7 +79,7 @@ def places(config: Config, device_of: Callable[[Path], int] = _device) -> dict[s
     return found
 
 
-def file_systems(config: Config, device_of: Callable[[Path], int] = _device) -> tuple[FileSystem, ...]:
+def file_systems(config: Config, device_of: Callable[[Path], int] = device) -> tuple[FileSystem, ...]:
     """Look at each, and ask for the ledger's where it has its own; arguments as for `places`."""
     found = [
         FileSystem(place=place, free=shutil.disk_usage(path).free, least=_least(config, place, path))

@@ -6,6 +6,7 @@ import shutil
 import socket
 import stat
 import tempfile
+from collections import namedtuple
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,46 @@ def test_the_disk_is_measured_and_nothing_is_left_of_it(config: Config) -> None:
     assert [one.name for one in found] == ["disk speed", "disk commit"]
     assert "MiB/s" in found[0].text
     assert list(config.at.state.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("apart", "told"),
+    [
+        ((), ["state, ledger, store"]),
+        (("ledger",), ["state, store", "ledger"]),
+        (("ledger", "store"), ["state", "ledger", "store"]),
+    ],
+)
+def test_each_file_system_of_state_ledger_and_store_is_measured_once_and_named(
+    config: Config, apart: tuple[str, ...], told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Path] = []
+
+    def device_of(path: Path) -> int:
+        return apart.index(path.name) + 2 if path.name in apart else 1
+
+    def write(probe: Path) -> tuple[float, float]:
+        looked.append(probe.parent)
+        return 100.0, 1.0
+
+    monkeypatch.setattr(doctor_machine, "_write", write)
+    for folder in (config.at.ledger, config.at.store):
+        folder.mkdir()
+    found = list(doctor_machine.disk_speed(config, device_of))
+
+    assert [one.text.partition(":")[0] for one in found] == [each for each in told for _ in "rc"]
+    assert looked == [config.at.state, *(getattr(config.at, name) for name in apart)]
+    waits = {one.text.partition(":")[0]: one.why for one in found if one.name == "disk commit"}
+    assert {places for places, why in waits.items() if "each answer waits" in why} == {
+        places for places in told if "ledger" in places
+    }
+
+
+def test_a_disk_that_is_as_good_as_full_is_not_written_to(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")  # noqa: PYI024 - the shape of shutil's answer
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2**30, 2**30, 2**24))
+
+    assert list(doctor_machine.disk_speed(config)) == []
 
 
 @pytest.mark.parametrize(("kind", "is_good"), [("ext4", True), ("xfs", True), ("nfs4", False), ("fuse.sshfs", False)])
