@@ -1,7 +1,6 @@
 """/v1/files and /v1/batches in OpenAI's shape: reading and status codes; each key sees its own and nothing else."""
 
 import io
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,13 +12,11 @@ from appliance.config import LimitsSection
 from appliance.gateway.access import keyed
 from appliance.gateway.batches import lines
 from appliance.gateway.batches.pages import MOST_BATCHES, MOST_FILES, page, read_query
-from appliance.gateway.batches.schemas import MOST_METADATA, MOST_METADATA_CHARACTERS, PURPOSE
+from appliance.gateway.batches.schemas import MOST_METADATA, MOST_METADATA_CHARACTERS, PURPOSE, WINDOWS
 from appliance.gateway.batches.store import RUNS, Batch, BatchStore, File
 from appliance.gateway.body import body_of, read_object
 from appliance.gateway.problems import Problem, invalid, unknown_parameter
 
-_WINDOW: Final = re.compile(r"([1-9][0-9]?)h")
-_MOST_HOURS: Final = 24
 _MOST_FILES: Final = 100
 _MOST_BYTES: Final = 256 * 1024 * 1024
 _MOST_RUNNING: Final = 10
@@ -181,15 +178,15 @@ def _read(asked: Mapping[str, Any]) -> tuple[str, int, dict[str, str] | None]:
     endpoint, window, metadata = asked.get("endpoint"), asked.get("completion_window"), asked.get("metadata")
     if endpoint not in lines.ENDPOINTS:
         raise invalid("endpoint", f"One of {', '.join(lines.ENDPOINTS)}.")
-    hours = _WINDOW.fullmatch(window) if isinstance(window, str) else None
-    if hours is None or int(hours[1]) > _MOST_HOURS:
-        raise invalid("completion_window", f"Hours, 1h to {_MOST_HOURS}h.")
+    hours = WINDOWS.get(window) if isinstance(window, str) else None
+    if hours is None:
+        raise invalid("completion_window", f"Hours, 1h to {list(WINDOWS)[-1]}.")
     if metadata is None:
-        return str(endpoint), int(hours[1]), None
+        return str(endpoint), hours, None
     if not isinstance(metadata, dict) or len(metadata) > MOST_METADATA:
         raise invalid("metadata", f"At most {MOST_METADATA} texts by name.")
     if not all(
         isinstance(one, str) and len(one) <= MOST_METADATA_CHARACTERS for pair in metadata.items() for one in pair
     ):
         raise invalid("metadata", f"Texts of at most {MOST_METADATA_CHARACTERS} characters.")
-    return str(endpoint), int(hours[1]), dict(metadata)
+    return str(endpoint), hours, dict(metadata)

@@ -7,6 +7,8 @@ from appliance.gateway.batches.pages import MOST_BATCHES, MOST_FILES, ORDERS
 from appliance.gateway.schemas import COUNT, TEXT, Schema, as_object, closed
 
 PURPOSE: Final = "batch"
+WINDOWS: Final = {f"{hours}h": hours for hours in range(1, 25)}
+"""How long a batch may take, as it is asked for, and in hours."""
 MOST_METADATA: Final = 16
 MOST_METADATA_CHARACTERS: Final = 512
 _HEX: Final = "[0-9a-f]{32}$"
@@ -57,7 +59,7 @@ def work() -> Schema:
         {
             "input_file_id": FILE_ID,
             "endpoint": {"enum": list(ENDPOINTS)},
-            "completion_window": {**TEXT, "pattern": "^([1-9]|1[0-9]|2[0-4])h$"},
+            "completion_window": {"enum": list(WINDOWS)},
             "metadata": metadata,
         },
         ["input_file_id", "endpoint", "completion_window"],

@@ -187,13 +187,9 @@ def test_files_and_batches_are_as_described_from_one_to_the_next(rig: Rig) -> No
     asked = {"input_file_id": file["id"], "endpoint": "/v1/embeddings", "completion_window": "24h"}
     batch = rig.ask(asked, path="/v1/batches").get_json()
     assert fits(batch, answer_of(document, "post", "/v1/batches"))
-    for change in (
-        {},
-        {"metadata": {"a": "b"}},
-        {"completion_window": "25h"},
-        {"nonsense": None},
-        {"metadata": {"a": 1}},
-    ):
+    changes: list[dict[str, Any]] = [{}, {"metadata": {"a": "b"}}, {"nonsense": None}, {"metadata": {"a": 1}}]
+    windows = ("0h", "1h", "9h", "10h", "24h", "25h", "01h", "24H", "24h\n", "h", 24)
+    for change in (*changes, *({"completion_window": one} for one in windows)):
         assert fits(asked | change, schema) == (rig.ask(asked | change, path="/v1/batches").status_code == 200)
     for path in ("/v1/files", "/v1/batches"):
         listed = rig.client.get(path, headers=rig.headers()).get_json()
