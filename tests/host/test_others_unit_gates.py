@@ -82,6 +82,13 @@ def test_the_web_server_is_reached_from_the_sites_networks_alone() -> None:
     ]
 
 
+def test_of_run_the_web_servers_master_has_no_more_than_its_own() -> None:
+    found = drop_in("nginx").splitlines()
+
+    assert "ReadOnlyPaths=-/run/sealift -/run/systemd" in found
+    assert "InaccessiblePaths=-/run/systemd/private -/run/dbus" in found
+
+
 def test_the_clock_is_read_by_the_one_watcher_that_tells_whether_it_is_right() -> None:
     assert "\nSystemCallFilter=adjtimex\n" in drop_in("prometheus-node-exporter")
     assert "\nProtectClock=yes\n" not in drop_in("prometheus-node-exporter")
