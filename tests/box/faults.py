@@ -1,6 +1,7 @@
 """What goes wrong on a box that serves, and how it comes back, in parts; clocks and windows are one shard.
 
-    upgrade   the next release: a full disk, a power failure, monitoring, SIGKILL of what watches
+    upgrade   the next release: a full disk, a power failure, monitoring, what its units reach, SIGKILL of what watches
+              and of what forwards records to the facility's collector
     changes   a change of the host that two people approve; a release that does not answer goes back by itself
     before    a box that the version before makes by its own source, kept for the next two
     released  this release is installed there, and goes on with records, people, keys and the version in production
@@ -34,9 +35,11 @@ from pathlib import Path
 from tests.box import (
     backupdisk,
     clocks,
+    confined,
     cutpackages,
     database,
     evidenced,
+    forwarded,
     full,
     guided,
     heldstill,
@@ -48,6 +51,7 @@ from tests.box import (
     paired,
     powercut,
     prepared,
+    reach,
     released,
     removed,
     secured,
@@ -99,7 +103,7 @@ def upgraded(run: Run, stack: ExitStack) -> None:
     """The next release, through a full disk and a power failure, until it serves and is watched."""
     served = _serving(run, stack, RELEASES)
     before = serve(run, served.key, chapter="An answer of the release before")
-    _approve_next(run)
+    _approve_next(run, more=forwarded.SITE_FILE)
     full.releases_full(run)
     powercut.during_upgrade(run)
     upgrade.approve_anew(run)
@@ -110,7 +114,11 @@ def upgraded(run: Run, stack: ExitStack) -> None:
         proof = run.machine.result("sealift", "prove", before["request_id"])
         run.require("an answer of the release before is proven by the next one", proof["ok"] is True, proof)
         monitored.targets_and_banner(run, mails)
-    kills.kill_watchers(run, served)
+    reach.who_watches_reaches(run)
+    confined.others_hold(run)
+    with forwarded.collector(run) as taken:
+        kills.kill_watchers(run, served)
+        forwarded.require_all(run, taken)
 
 
 def changes(run: Run, stack: ExitStack) -> None:
@@ -225,11 +233,11 @@ PARTS: dict[str, Callable[[Run, ExitStack], None]] = {
 }
 
 
-def _approve_next(run: Run) -> None:
+def _approve_next(run: Run, *, more: str = "") -> None:
     upgrade.next_release(run, 2, recipe=NEXT_RECIPE)
     with run.stage.chapter("Two people approve what release 2 changes on the host, monitoring switched on"):
         run.machine.run("sealift", "receive", NEXT)
-        upgrade.monitor(run)
+        upgrade.monitor(run, more=more)
         upgrade.approve_next(run)
 
 

@@ -10,7 +10,7 @@ from tests.box.run import Run
 
 BACK_SECONDS = 10.0
 WATCHERS = (
-    *(f"sealift-{name}.service" for name in ("metrics", "alerts")),
+    *(f"sealift-{name}.service" for name in ("metrics", "alerts", "siem")),
     *(f"prometheus{name}.service" for name in ("", "-alertmanager", "-node-exporter")),
 )
 _TRIES = 1200
@@ -37,7 +37,7 @@ def kill_each(run: Run, served: Served) -> None:
 
 
 def kill_watchers(run: Run, served: Served) -> None:
-    """Kill every process of what watches the box, where it does, while questions come in; measure as `kill_each`."""
+    """Kill every process of what watches the box, and of what tells others, under load; measure as `kill_each`."""
     with run.stage.chapter("SIGKILL of what watches the box, under load"), load(run, served.key) as asked:
         seconds = {unit: killed(run, unit, asked) for unit in WATCHERS}
     run.facts["seconds_after_kill_of_watchers"] = seconds

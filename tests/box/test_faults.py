@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.box.reach import WATCHED
 from tests.box.told import facts_of, untrue
 
 pytestmark = [pytest.mark.box, pytest.mark.timeout(1140)]
@@ -260,6 +261,11 @@ UPGRADE = (
     "and a mail about it reaches the facility's relay",
     "every killed watcher is back within 10 seconds",
     "nothing acknowledged was lost by the kills of watchers",
+    "every place is there for root to read",
+    *(f"{user} reaches what it should" for user in WATCHED),
+    "web server and watchers reach what they should, from inside",
+    "none has a privilege beyond its unit's, or a core file",
+    "every record reaches the collector, also over the kill of what forwards them",
 )
 CHANGES = (
     "the plan shows a change",

@@ -54,10 +54,10 @@ mail_to = ["it-duty@hospital.internal"]
 """
 
 
-def monitor(run: Run) -> None:
-    """Switch monitoring on in the site file, for the next install to follow."""
+def monitor(run: Run, *, more: str = "") -> None:
+    """Switch monitoring on in the site file, and what else is to be, for the next install to follow."""
     site_file = run.machine.root / SITE_FILE
-    site_file.write_text(site_file.read_text() + MONITORED)
+    site_file.write_text(site_file.read_text() + MONITORED + more)
 
 
 def approve_next(run: Run) -> str:

@@ -40,11 +40,11 @@ class Relay:
         return left[to] >= 0
 
 
-def certificate(place: Path, by: tls.Authority) -> Path:
-    """Let an authority sign for a relay, whose certificate and key are left in a file."""
+def certificate(place: Path, by: tls.Authority, *, name: str = NAME) -> Path:
+    """Let an authority sign for a relay, or another listener of that name; certificate and key are left in a file."""
     key = ec.generate_private_key(ec.SECP256R1())
     began = datetime.now(UTC) - timedelta(hours=1)  # Alertmanager goes by its machine's clock
-    signed = by.issue(key.public_key(), names=(NAME,), begins=began)
+    signed = by.issue(key.public_key(), names=(name,), begins=began)
     place.write_bytes(tls.pem(signed) + tls.key_pem(key))
     return place
 
