@@ -145,7 +145,9 @@ class UnitFiles:
 
     def _socket(self, name: str) -> SocketUnit:
         read = self._read(name)
-        path = Path(self._paths.here(read.one("ListenStream", "")))
+        # Units get no port of their own here: two sites beside each other would ask for the same.
+        own = [place for place in read.all("ListenStream") if place.startswith("/")]
+        path = Path(self._paths.here(own[-1] if own else ""))
         return SocketUnit(name=name, path=path, door=read.one("FileDescriptorName", ""))
 
     def _pairs(self, read: "_Read", key: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ from flask import Flask, request
 
 from appliance.actions import alerts
 from appliance.actions.alerts import Alert, Told
-from appliance.observe import sealed
+from appliance.observe import posting, sealed
 from media.clock import Clock, to_text
 from media.errors import MediaError
 
@@ -44,7 +44,9 @@ def create_alerts_app(folder: Path, *, say: tuple[Say, ...], clock: Clock) -> Fl
     @app.post("/alerts")
     def take() -> tuple[str, int]:
         try:
-            told = Told.from_bytes(request.get_data(), clock=clock)
+            content = request.get_data()
+            posting.is_read(request.environ)
+            told = Told.from_bytes(content, clock=clock)
             fresh = alerts.keep(folder, told, clock=clock)
         except MediaError:
             return "", 400

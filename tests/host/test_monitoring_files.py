@@ -8,11 +8,14 @@ import pytest
 
 pytest.importorskip("yaml")
 
+from appliance.observe import gunicorn_conf, posting
 from tests.docs.test_commands import faults
 from tests.support.monitoring import dashboard, offered, rules, used
+from tests.support.unit_files import SYSTEMD, values
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/operator/monitoring.md"
 NGINX = Path(__file__).resolve().parents[2] / "ansible/roles/nginx/templates/nginx.conf.j2"
+ALERTMANAGER = Path(__file__).resolve().parents[2] / "ansible/roles/monitoring/templates/alertmanager.yml.j2"
 FOREIGN = {"systemctl", "journalctl", "timedatectl", "df", "nginx", "nvidia-smi", "ss"}
 
 
@@ -51,6 +54,30 @@ def test_the_page_has_a_line_for_every_alert_and_for_no_other() -> None:
     lines = re.findall(r"^\| `([A-Z][A-Za-z]+)` \| (critical|warning) \|", PAGE.read_text(), re.MULTILINE)
 
     assert lines == [(rule["alert"], rule["labels"]["severity"]) for rule in rules()]
+
+
+def test_alerts_reach_their_receiver_without_the_web_server() -> None:
+    """Alertmanager posts where the socket listens, on loopback; the web server neither passes them on nor may."""
+    _, port = values(SYSTEMD / "sealift-alerts.socket", "ListenStream")
+    posted = re.findall(r"^ +- url: (.*)$", ALERTMANAGER.read_text(), re.MULTILINE)
+    (down,) = (rule["annotations"]["description"] for rule in rules() if rule["alert"] == "WebServerDown")
+
+    assert re.fullmatch(r"127\.0\.0\.1:[0-9]+", port)
+    assert posted == [f"http://{port}/alerts"]
+    assert "alerts" not in NGINX.read_text()
+    assert port not in NGINX.read_text()
+    assert "mail" not in down
+
+
+def test_only_this_machine_reaches_the_receiver_of_alerts_and_nobody_holds_it_for_long() -> None:
+    """systemd.resource-control(5): a service's own list of addresses is not for sockets that are handed to it."""
+    socket, (command,) = SYSTEMD / "sealift-alerts.socket", values(SYSTEMD / "sealift-alerts.service", "ExecStart")
+
+    assert (values(socket, "IPAddressDeny"), values(socket, "IPAddressAllow")) == (["any"], ["localhost"])
+    assert "--worker-class appliance.observe.posting.PostingWorker --worker-connections 16 " in command
+    # All that may be held at a time, by as many threads as there are, for as long as one may: the watchdog bears it.
+    (silence,) = values(SYSTEMD / "sealift-alerts.service", "WatchdogSec")
+    assert 16 / gunicorn_conf.threads * posting.SECONDS < int(silence) / 2
 
 
 def test_no_two_panels_lie_upon_each_other() -> None:

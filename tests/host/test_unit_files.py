@@ -35,7 +35,7 @@ DOORS = {
     "review-admin": ("sealift-admin", "0660"),
     "review-operator": ("sealift-operators", "0660"),
     "metrics": ("www-data", "0660"),
-    "alerts": ("www-data", "0660"),
+    "alerts": ("root", "0600"),
     "gateway": ("www-data", "0660"),
     "gateway-%i": ("www-data", "0660"),
     "gateway-test": ("www-data", "0660"),

@@ -128,7 +128,7 @@ def test_an_alert_arrives_as_mail_and_as_a_banner_and_leaves_when_it_ends(tmp_pa
         "generatorURL": "http://127.0.0.1/",
     }
     with mail_relay() as relay, webhook(banner, heard) as hook:
-        text = rendered("alertmanager.yml.j2", _BOTH).replace("127.0.0.1:9094", f"127.0.0.1:{hook}")
+        text = rendered("alertmanager.yml.j2", _BOTH).replace("127.0.0.1:9095", f"127.0.0.1:{hook}")
         text = text.replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
         with alertmanager(tmp_path, text, held_port()) as address:
             assert opened(f"{address}/api/v2/alerts", [alert])
@@ -153,24 +153,29 @@ def test_an_alert_arrives_as_mail_and_as_a_banner_and_leaves_when_it_ends(tmp_pa
     ]
 
 
-def test_with_the_web_server_down_a_mail_says_so_and_blames_nothing_that_is_read_through_it(tmp_path: Path) -> None:
-    """The webhook leads through the web server, too: nothing listens at its port here."""
+def test_with_the_web_server_down_all_say_so_and_blame_nothing_that_is_read_through_it(tmp_path: Path) -> None:
+    """Nothing listens at the web server's port here."""
+    heard: list[Alert] = []
+    banner = tmp_path / "alerts"
+    banner.mkdir()
     names = ("WebServerDown", "GatewayDown", "FactsDown", "WatcherDown")
     told = [{"labels": {"alertname": one}, "annotations": {"summary": one, "description": "d"}} for one in names]
     told[-1]["labels"]["job"] = "node"
     relay_is_down = {"labels": {"alertname": "WatcherDown", "job": "alertmanager"}, "annotations": {"summary": "s"}}
-    with mail_relay() as relay:
+    with mail_relay() as relay, webhook(banner, heard) as hook:
         text = rendered("alertmanager.yml.j2", _BOTH).replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
-        text = text.replace("127.0.0.1:9094", f"127.0.0.1:{held_port()}")
+        text = text.replace("127.0.0.1:9095", f"127.0.0.1:{hook}")
         with alertmanager(tmp_path, text, held_port()) as address:
             assert opened(f"{address}/api/v2/alerts", [told[0]])
             assert relay.arrived.wait(_SECONDS), (tmp_path / "am.log").read_text()[-2000:]
             assert opened(f"{address}/api/v2/alerts", [*told, relay_is_down])
             wait(lambda: len(relay.mails) == 4)
+            wait(lambda: len(heard) >= 2)
             with urllib.request.urlopen(f"{address}/api/v2/alerts?inhibited=true", timeout=30) as answer:  # noqa: S310 - loopback
                 inhibited = [one["labels"] for one in json.load(answer) if one["status"]["inhibitedBy"]]
 
     assert {mail.partition("Subject: [FIRING] ")[2].split()[0] for mail in relay.mails} == {names[0], names[3]}
+    assert sorted(one.name for one in heard) == sorted([names[0], names[3]])
     assert sorted(one["alertname"] for one in inhibited) == sorted(names[1:])
     assert {one.get("job") for one in inhibited} == {None, "node"}
 
@@ -250,7 +255,7 @@ def test_a_trial_says_whether_the_real_alertmanager_told_everybody(tmp_path: Pat
     config = watched(tmp_path, _SECURED)
     with mail_relay(offered) as relay, webhook(config.at.alerts, []) as hook:
         text = rendered("alertmanager.yml.j2", _SECURED, authority=tmp_path / "ca.pem")
-        text = text.replace("127.0.0.1:9094", f"127.0.0.1:{hook}").replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
+        text = text.replace("127.0.0.1:9095", f"127.0.0.1:{hook}").replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
         with alertmanager(tmp_path, text, port := held_port()):
             tried = partial(trial_at, port, config)
             if is_trusted:
@@ -273,7 +278,7 @@ def test_a_trial_names_who_is_refused_and_the_others_get_it(tmp_path: Path, time
     refused, other = "it-duty@hospital.internal", "night@hospital.internal"
     with mail_relay(refuses={refused: times}) as relay, webhook(config.at.alerts, []) as hook:
         text = rendered("alertmanager.yml.j2", _BOTH)
-        text = text.replace("127.0.0.1:9094", f"127.0.0.1:{hook}").replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
+        text = text.replace("127.0.0.1:9095", f"127.0.0.1:{hook}").replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
         with alertmanager(tmp_path, text, port := held_port()):
             tried = partial(trial_at, port, config, log=lambda _: log.read_text().splitlines())
             if is_whole:

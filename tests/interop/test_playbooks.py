@@ -179,7 +179,8 @@ def test_a_site_file_that_watches_no_more_stops_what_watched_once(box: Path) -> 
 
     (stopped,) = (line.split() for line in asked if line.startswith("disable"))
     watchers = {f"{name}.service" for name in WATCHERS}
-    assert {"--now", "sealift-alerts.service", "sealift-metrics.service", *watchers} <= {*stopped}
+    ours = {"sealift-alerts.socket", "sealift-alerts.service", "sealift-metrics.service"}
+    assert {"--now", *ours, *watchers} <= {*stopped}
     assert not played(box, "monitoring", "Stop what watched this box", ends)
 
 

@@ -175,7 +175,7 @@ def _furnish(server: Server) -> None:
 
 
 # What systemd does between fork and exec (sd_listen_fds(3)): the sockets from 3 on, and for whom they are.
-_ACTIVATE = """
+ACTIVATE = """
 import fcntl, os, sys
 high = [fcntl.fcntl(int(one), fcntl.F_DUPFD, 100) for one in sys.argv[1].split(",")]
 for place, number in enumerate(high):
@@ -202,7 +202,7 @@ def _start(
         kept["GUNICORN_CMD_ARGS"] = f"--graceful-timeout {graceful_seconds}"
     with log.open("wb") as stderr:
         return subprocess.Popen(
-            [sys.executable, "-c", _ACTIVATE, numbers, *gunicorn],
+            [sys.executable, "-c", ACTIVATE, numbers, *gunicorn],
             cwd=ROOT,
             pass_fds=[one.fileno() for one in listeners],
             stderr=stderr,

@@ -43,6 +43,12 @@ def test_the_ledger_of_the_real_units_has_its_doors_and_its_key(config: Config) 
     assert (unit.kind, unit.restarts, unit.umask, unit.state_mode) == ("notify", True, 0o077, 0o700)
 
 
+def test_what_listens_on_a_port_of_a_box_has_its_socket_alone_here(config: Config) -> None:
+    unit = files(config).service("sealift-alerts.service")
+
+    assert [(one.door, str(one.path)) for one in unit.sockets] == [("alerts", "/run/sl-absent/alerts.sock")]
+
+
 def test_every_service_of_the_target_is_there_and_waits_only_for_others_of_it(config: Config) -> None:
     read = files(config)
     wanted = read.wanted_by_target()
