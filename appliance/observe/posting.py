@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-SECONDS: Final = 10.0
+SECONDS: Final = 5.0
 _lock: Final = threading.Lock()
 # Connections that a thread waits for or reads from, and since when.
 _read_since: Final[dict[Any, float]] = {}

@@ -24,7 +24,7 @@ echo "$@" >> {log}
 [ "$1" = show ] && printf "LoadState=loaded\\nActiveState=active\\n"
 [ "$1" = list-unit-files ] || exit 0
 grep -q nothing-installed {log}.how 2>/dev/null && exit 1
-shift; for each in "$@"; do case "$each" in *.service) echo "$each enabled enabled";; esac; done
+shift; for each in "$@"; do case "$each" in *.service | *.socket) echo "$each enabled enabled";; esac; done
 """
 
 
