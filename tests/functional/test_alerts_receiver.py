@@ -42,7 +42,7 @@ def test_alertmanager_posts_to_the_unit_by_tcp_and_the_console_tells(tmp_path: P
     ):
         try:
             # What is posted before it listens waits in the kernel's queue, as on a box.
-            connection = http.client.HTTPConnection(*port.getsockname(), timeout=30)
+            connection = http.client.HTTPConnection("127.0.0.1", port.getsockname()[1], timeout=30)
             connection.request("POST", "/alerts", body=_MESSAGE, headers={"Content-Type": "application/json"})
             posted = connection.getresponse().status
             connection.close()
