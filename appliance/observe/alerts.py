@@ -8,6 +8,7 @@ certificate is named; one that does not answer, or shows another certificate, is
 import socket
 import ssl
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ def create_alerts_app(folder: Path, *, say: tuple[Say, ...], clock: Clock) -> Fl
     """
     app = Flask("appliance.observe", static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
+    keeping = threading.Lock()  # each group of alerts is a post of its own, and several come at one moment
 
     @app.post("/alerts")
     def take() -> tuple[str, int]:
@@ -47,7 +49,8 @@ def create_alerts_app(folder: Path, *, say: tuple[Say, ...], clock: Clock) -> Fl
             content = request.get_data()
             posting.is_read(request.environ)
             told = Told.from_bytes(content, clock=clock)
-            fresh = alerts.keep(folder, told, clock=clock)
+            with keeping:
+                fresh = alerts.keep(folder, told, clock=clock)
         except MediaError:
             return "", 400
         except OSError:

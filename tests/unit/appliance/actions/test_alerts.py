@@ -2,6 +2,8 @@
 
 import json
 import socket
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,31 @@ def test_the_webhook_tells_every_listener_once(tmp_path: Path) -> None:
 
     assert answers == [204, 204]
     assert [one.name for one in heard] == ["DiskFilling"]
+
+
+def test_of_posts_that_come_at_one_moment_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = alerts.firing
+
+    def slowly(folder: Path, *, clock: FixedClock) -> tuple[Alert, ...]:
+        found = read(folder, clock=clock)
+        time.sleep(0.02)
+        return found
+
+    monkeypatch.setattr(alerts, "firing", slowly)
+    app = create_alerts_app(tmp_path, say=(), clock=CLOCK)
+    answers: list[int] = []
+
+    def post(name: str) -> None:
+        answers.append(app.test_client().post("/alerts", data=message(name)).status_code)
+
+    posts = [threading.Thread(target=post, args=(name,)) for name in ("A", "B", "C")]
+    for one in posts:
+        one.start()
+    for one in posts:
+        one.join()
+
+    assert answers == [204] * 3
+    assert [name for name, _ in sorted(names(tmp_path))] == ["A", "B", "C"]
 
 
 def test_the_console_gets_one_line_with_its_priority(capsys: pytest.CaptureFixture[str]) -> None:
