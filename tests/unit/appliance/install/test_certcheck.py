@@ -212,6 +212,8 @@ def test_whatever_bytes_come_they_are_read_or_refused(junk: bytes) -> None:
 _ONCE: Final = made()
 
 
+# A changed byte may be of a form that the library only warns of yet, a negative serial number among them.
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
 @settings(max_examples=60)
 @given(st.integers(min_value=0), st.integers(min_value=1, max_value=255))
 def test_a_changed_certificate_is_never_taken(place: int, change: int) -> None:
