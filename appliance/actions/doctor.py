@@ -19,6 +19,7 @@ from appliance.actions import (
     doctor_machine,
     doctor_services,
     doctor_speeds,
+    doctor_updates,
     forwarding,
     ledger_room,
     nodes,
@@ -96,6 +97,8 @@ def doctor(
         lambda: voting.findings(config),
         lambda: _census(config, ledger, BelievedClock(config.at, clock)),
         lambda: doctor_services.units(config, supervisor, ledger=ledger, clock=clock),
+        lambda: doctor_updates.services(config),
+        lambda: doctor_updates.boot(config),
         lambda: alerting.findings(config, supervisor),
         _tools,
     )

@@ -41,6 +41,8 @@ def all_of_it(run: Run, served: Served, medium: str) -> None:
         run.require("each package is as the archive has it", _versions(run, wanted) == wanted, _versions(run, wanted))
         run.require("and again an update changes nothing", machine.result("sealift", "install")["changed"] is False)
         wait_for_engine(run)
+        old = {unit: _old_files(run, unit) for unit in ("nginx.service", "sealift-gateway.service")}
+        run.require("what answers maps nothing that the update replaced", not any(old.values()), old)
     after = serve(run, served.key, chapter="It serves after the update")
     proofs = [machine.result("sealift", "prove", one["request_id"]) for one in (before, after)]
     run.require("answers of before and after it are proven", all(one["ok"] for one in proofs), proofs)
@@ -62,6 +64,12 @@ def _installed(run: Run, wanted: dict[str, str], was: dict[str, str]) -> dict[st
     run.require("only the set-user-ID bit keeps the unit from it", "set-user-ID" in told["error"]["what"], told)
     run.require("and nothing was changed", _versions(run, wanted) == was)
     return run.machine.result("sealift", "install", "2", "--here")
+
+
+def _old_files(run: Run, unit: str) -> list[str]:
+    """Return the files of packages that a unit's first process maps and that are no more, as one that was replaced."""
+    told = run.machine.run("cat", f"/proc/{looks.main_process(run, unit)}/maps", shown=False).stdout
+    return [line for line in told.splitlines() if re.search(r" /(?:usr/|s?bin/|lib)\S* \(deleted\)$", line)]
 
 
 def _unwell(run: Run) -> set[str]:

@@ -107,6 +107,20 @@ def test_what_a_handler_tells_in_a_plan_does_not_depend_on_systemd() -> None:
         assert (bool(asked), handler["changed_when"]) == (True, True), handler["name"]
 
 
+def test_new_packages_start_anew_what_maps_their_libraries() -> None:
+    """Scenario: libssl3 comes by a security update, and nginx goes on with the one of before."""
+    told = {task["notify"] for _, task in tasks() if task.get("when") == "packages_changed | default(false)"}
+    own = [(where, task) for where, task in tasks() if where == "roles/packages/tasks/main.yml"]
+    (known,) = (task for _, task in own if module(task) == "ansible.builtin.set_fact")
+    brought = {
+        task["register"] for _, task in own if module(task) in FREE_COMMANDS and task.get("changed_when") is not False
+    }
+
+    assert told == {"Restart Sealift", "Restart monitoring", "Restart nginx"}
+    assert len(brought) == 4
+    assert set(re.findall(r"packages_\w+", known["ansible.builtin.set_fact"]["packages_changed"])) == brought
+
+
 def test_what_is_done_in_turns_has_an_order_so_that_a_plan_is_the_same_in_the_next_process() -> None:
     """Scenario: these filters return what a set has, in an order that no two processes share."""
     of_sets = re.compile(r"\| (difference|intersect|symmetric_difference|union)\(")

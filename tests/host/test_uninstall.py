@@ -79,5 +79,24 @@ def test_the_page_names_what_goes_that_lies_where_debian_has_files_of_its_own() 
     assert [path for path in sorted(named) if f"`{path}`" not in page] == []
 
 
+def test_usb_is_open_again_without_a_boot_and_only_where_a_site_had_chosen() -> None:
+    """Scenario: what is plugged in after Sealift left finds no driver, and nobody knows why."""
+    named = list(flat(load(BOOK)[0]["tasks"]))
+    names = [task["name"] for task in named]
+    block = next(task for task in named if task["name"] == "Leave USB to the kernel again")
+    written = [task["ansible.builtin.command"] for task in block["block"] if "ansible.builtin.command" in task]
+
+    assert block["when"] == "uninstall_usb.matched > 0"
+    assert [task["argv"][-1] for task in written] == [
+        "--reload",
+        "{{ item }}/interface_authorized_default",
+        "{{ item }}/authorized",
+        "/sys/bus/usb/drivers_probe",
+    ]
+    assert all(task["removes"] for task in written)  # a container has none
+    assert names.index("Remove the rules of media") < names.index("Let udev forget them, where it runs")
+    assert names.index(block["name"]) < names.index("Remove links, units and what was written for them")
+
+
 def _list(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value)

@@ -195,3 +195,65 @@ def test_fewer_gateways_than_before_leave_none_that_starts_at_boot(box: Path) ->
     (stopped,) = (line.split() for line in asked if line.startswith("disable"))
     both = {f"sealift-gateway@{number}.{kind}" for number in (3, 4) for kind in ("socket", "service")}
     assert {*stopped} == {"disable", "--quiet", "--now", *both}
+
+
+@pytest.mark.parametrize(("chosen", "now"), [(":storage:", "1"), (":any:", "0")])
+def test_usb_is_opened_where_the_site_had_shut_it(box: Path, chosen: str, now: str) -> None:
+    devices = box / "root/sys/bus/usb/devices"
+    shut = [devices / "usb1/interface_authorized_default", devices / "1-1:1.0/authorized"]
+    for path in shut:
+        path.parent.mkdir(parents=True)
+        path.write_text("0")
+    (devices / "1-1").mkdir()
+    (devices / "usb2").mkdir()  # as on a kernel that has no such setting
+    probe = devices.parent / "drivers_probe"
+    probe.write_text("")
+    (box / "root/etc/sealift/usb.env").write_text(f"# Written by the install.\nSEALIFT_USB={chosen}\n")
+
+    text = re.sub(r"(?<= )/(sys|run)/", rf"{box / 'root'}/\1/", below(box, BOOK))
+    run_below(box, text, {"sealift_units": ["sealift.target"]})
+
+    assert [path.read_text().strip() for path in shut] == [now, now]
+    assert probe.read_text().strip() == ("1-1:1.0" if now == "1" else "")
+    assert sorted(path.name for path in devices.rglob("*")) == sorted(
+        ["1-1", "1-1:1.0", "authorized", "interface_authorized_default", "usb1", "usb2"]
+    )
+    assert not (box / "root/etc/sealift/usb.env").exists()
+    assert not (box / "root/etc/udev/rules.d/70-sealift-media.rules").exists()
+
+
+_APT = """#!/bin/sh
+case "$*" in *fix-broken*) echo "0 upgraded, 0 newly installed";; *) cat {said};; esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "times"), [("2 upgraded, 0 newly installed", 1), ("0 upgraded, 0 newly installed", 0)]
+)
+def test_the_web_server_starts_anew_where_packages_were_upgraded(box: Path, said: str, times: int) -> None:
+    programs, heard = box / "bin", box / "said"
+    programs.mkdir()
+    heard.write_text(f"{said}, 0 to remove\n")
+    for name, text in (("apt-get", _APT.format(said=heard)), ("dpkg", "#!/bin/sh\n"), ("dpkg-query", "#!/bin/sh\n")):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    brought = yaml.safe_load((ANSIBLE / "roles/packages/tasks/main.yml").read_text())
+    served = yaml.safe_load((ANSIBLE / "roles/nginx/tasks/main.yml").read_text())
+    wanted = (
+        "Install from the release",
+        "Know whether anything was put in place",
+        "Let the web server take up new packages",
+    )
+    restart = {"name": "Restart nginx", "ansible.builtin.command": f"sh -c 'echo restarted >> {box}/restarts'"}
+    play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "handlers": [restart]}
+    play["tasks"] = [task for task in (*brought, *served) if task["name"] in wanted]
+
+    values = {
+        "packages_index": {"stat": {"exists": True}},
+        "sealift_source": "/srv",
+        "sealift_packages": ["nginx-light"],
+    }
+    run_below(box, yaml.safe_dump([play]), values)
+
+    assert len(play["tasks"]) == len(wanted)
+    assert (box / "restarts").exists() is bool(times)
