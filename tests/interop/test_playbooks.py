@@ -246,14 +246,14 @@ def test_the_web_server_starts_anew_where_packages_were_upgraded(box: Path, said
     )
     restart = {"name": "Restart nginx", "ansible.builtin.command": f"sh -c 'echo restarted >> {box}/restarts'"}
     play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "handlers": [restart]}
-    play["tasks"] = [task for task in (*brought, *served) if task["name"] in wanted]
+    tried = [task for task in (*brought, *served) if task["name"] in wanted]
 
     values = {
         "packages_index": {"stat": {"exists": True}},
         "sealift_source": "/srv",
         "sealift_packages": ["nginx-light"],
     }
-    run_below(box, yaml.safe_dump([play]), values)
+    run_below(box, yaml.safe_dump([{**play, "tasks": tried}]), values)
 
-    assert len(play["tasks"]) == len(wanted)
+    assert len(tried) == len(wanted)
     assert (box / "restarts").exists() is bool(times)
