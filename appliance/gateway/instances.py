@@ -10,7 +10,7 @@ Rules:
            that was asked before, and is answered later, brings nothing back; a call that ends without a word, as when
            its caller leaves, lets the next one try.
     RTE-4  Kinds come in order: the version's own instances, then overflow (a CPU beside GPUs) while the former are out
-           or have as many calls as they take, then a warm standby while all others are out.
+           or have as many calls as they take, then a warm standby while all others are out, or were asked in vain.
     RTE-5  Putting out never leaves callers without an instance: where all are out, the one due back first is asked.
     RTE-6  A conversation has an instance of its own, the same on every gateway, which has read its beginning: of those
            with the fewest running calls it gets that one, and as it goes on also where that one has a few more.
@@ -124,8 +124,8 @@ class Instances:
         left = [one for one in self.known.values() if one.name not in tried]
         if self._due_back([one for one in left if not one.is_questioned], now):
             return False
-        free = next(filter(None, (_free(left, kind) for kind in Kind)), [])
-        return bool(free) and all(one.is_questioned for one in free)
+        first = _first(left)
+        return bool(first) and all(one.is_questioned for one in first)
 
     def doubted(self, name: str, now: float) -> bool:
         """Tell whether it must be asked a short question first; then `questioned` says how it answered."""
@@ -218,16 +218,12 @@ class Instances:
         return min(due, key=lambda one: one.out_until, default=None)
 
     def _best(self, left: Collection[Instance], session: str, more: int) -> Instance | None:
-        for kind in Kind:
-            free = _free(left, kind)
-            if free and session:
-                least = min(one.running for one in free)
-                near = [one for one in free if one.running <= least + more]
-                return max(near, key=lambda one: _points_to(session, one.name))
-            if free:
-                return min(free, key=lambda one: (one.running, one.asked_at))
-        well = [one for one in left if not one.is_out]
-        return min(well, key=lambda one: (one.kind, one.running, one.asked_at), default=None)
+        first = _first(left)
+        if first and session:
+            least = min(one.running for one in first)
+            near = [one for one in first if one.running <= least + more]
+            return max(near, key=lambda one: _points_to(session, one.name))
+        return min(first, key=lambda one: (one.running, one.asked_at), default=None)
 
     def _peers(self, one: Instance) -> list[Instance]:
         return [each for each in _in(self.known.values(), one.kind) if each is not one]
@@ -235,6 +231,13 @@ class Instances:
 
 def _in(left: Collection[Instance], kind: Kind) -> list[Instance]:
     return [one for one in left if one.kind is kind and not one.is_out]
+
+
+def _first(left: Collection[Instance]) -> list[Instance]:
+    """Return those of which one is to be asked, see RTE-4: rather a full one than a standby."""
+    serving = (Kind.OWN, Kind.OVERFLOW)
+    choices = [*(_free(left, kind) for kind in serving), *(_in(left, kind) for kind in serving)]
+    return next(filter(None, choices), _in(left, Kind.STANDBY))
 
 
 def _free(left: Collection[Instance], kind: Kind) -> list[Instance]:

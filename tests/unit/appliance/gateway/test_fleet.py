@@ -235,6 +235,16 @@ def test_overflow_when_full_standby_when_all_are_out_and_somebody_always() -> No
     assert instances.choose(3.0, tried=("0", "1", "2")) is None
 
 
+def test_a_standby_is_kept_from_callers_while_an_engine_is_in_that_has_as_many_calls_as_it_takes() -> None:
+    instances = _instances(Kind.OWN, Kind.OVERFLOW, Kind.STANDBY)
+    instances.known["0"].most = 1
+    _put_out(instances, "1")
+    assert [_chosen(instances) for _ in range(3)] == ["0"] * 3
+    assert _chosen(instances, tried=("0",)) == "2", "the other one was asked in vain"
+    assert instances.doubted("0", 0.0)
+    assert instances.awaits(0.0), "whether it is well"
+
+
 @pytest.fixture
 def clock() -> FixedClock:
     return FixedClock(datetime(2026, 11, 20, tzinfo=UTC))
