@@ -18,6 +18,7 @@ from appliance.gateway.metrics import Metrics
 from appliance.gateway.problems import caller_left
 from appliance.gateway.upstream import FAILURES, Call, Picked, Upstream, is_of_request
 from appliance.gateway.wellness import LOOK_SECONDS, never
+from appliance.gateway.words import Words, require_no_failure
 from appliance.serve.client import EngineClient
 from media.clock import Clock
 
@@ -150,11 +151,21 @@ class Fleet:
             self._tell()
         return True
 
+    def heard(self, name: str) -> None:
+        """Note that an instance said anything, be it no word of an answer."""
+        with self._lock:
+            self._instances.heard(name, self._clock.monotonic())
+
     def answered(self, name: str, seconds: float | None, *, is_trial: bool) -> None:
         """Note that an instance began to answer, after so many seconds where its first words could be seen."""
         with self._lock:
             self._instances.answered(name, seconds, self._clock.monotonic(), is_trial=is_trial)
             self._tell()
+
+    def ended_well(self, name: str) -> None:
+        """Note that an answer of an instance came to its end."""
+        with self._lock:
+            self._instances.ended_well(name, self._clock.monotonic())
 
     def failed(self, name: str) -> None:
         """Note that an instance failed a call."""
@@ -247,10 +258,8 @@ class FleetCall(OneAfterAnother[Call]):
         self._route = route
         self._body = body
         self._tried: frozenset[str] = frozenset()
-        self._is_spared = False
-        self._is_open = False
+        self._is_spared = self._is_open = self._is_trial = False
         self._name = ""
-        self._is_trial = False
         self._began = 0.0
         self._since = 0
         self._left = left
@@ -279,46 +288,52 @@ class FleetCall(OneAfterAnother[Call]):
                 self._first_words()
             except FAILURES as error:
                 if is_of_request(error):
-                    self._fleet.answered(self._name, None, is_trial=self._is_trial)
+                    self._fleet.heard(self._name)
                     raise
                 self._leave(error)
             else:
                 self._is_open = True
-                is_streamed = self._body.get("stream") is True
-                seconds = self._fleet.now() - self._began if is_streamed else None
-                self._fleet.answered(self._name, seconds, is_trial=self._is_trial)
+                self._fleet.heard(self._name)
 
     def answer(self) -> dict[str, Any]:
         """Return the whole answer; see `appliance.gateway.upstream.Call.answer`.
 
-        An instance that went away in the middle of it is left for another one: nobody has heard a word of it.
+        An instance that failed in the middle of it is left for another one: nobody has heard a word of it.
         """
         while True:
             self.opened()
             try:
-                return self._call.answer()
+                said = self._call.answer()
+                require_no_failure(said)
             except (EngineUnavailableError, EngineProtocolError) as error:
                 self._leave(error)
+            else:
+                self._fleet.answered(self._name, None, is_trial=self._is_trial)
+                self._fleet.ended_well(self._name)
+                return said
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield the events of a stream; see `appliance.gateway.upstream.Call.events`.
 
-        An instance that went away before its first event is left for another one: nobody has heard a word of it.
+        An instance that failed before its first word is left for another one; see `Words` for what is none, and fails.
         """
         while True:
             self.opened()
-            is_begun = False
+            words = Words(self._call.events(), began=self._begins)
             try:
-                for event in self._call.events():
-                    is_begun = True
-                    yield event
+                yield from words
             except (EngineUnavailableError, EngineProtocolError) as error:
-                if is_begun:
+                if words.is_begun:
                     self._fault(error)
                     raise
                 self._leave(error)
             else:
+                if words.is_whole and not self._is_cancelled:
+                    self._fleet.ended_well(self._name)
                 return
+
+    def _begins(self) -> None:
+        self._fleet.answered(self._name, self._fleet.now() - self._began, is_trial=self._is_trial)
 
     def _first_words(self) -> None:
         name, call = self._name, self._call

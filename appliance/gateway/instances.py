@@ -2,13 +2,15 @@
 
 Rules:
     RTE-1  Of the instances that are in, the one with the fewest running calls; of equals the one asked longest ago.
-    RTE-2  An instance that failed three times in a row is out, as is one whose first words take five times as long as
-           those of the others, and more than a second: for 5 seconds first, twice as long each time, 5 minutes at most,
-           and 5 seconds again behind 20 answers, or 20 streams where there are any. However many calls fail at once,
-           that is one time. Only streams tell when first words came: how long a whole answer takes is for its caller.
-    RTE-3  When its time is over one call tries an instance that was out; it is in again when that call is answered. One
-           that was asked before, and is answered later, brings nothing back; a call that ends without a word, as when
-           its caller leaves, lets the next one try.
+    RTE-2  An instance that failed three times in a row, with no answer that came to its end between, is out, as is one
+           whose first words take five times as long as those of the others, and more than a second: for 5 seconds
+           first, twice as long each time, 5 minutes at most, and 5 seconds again behind 20 answers, or 20 streams where
+           there are any. However many calls fail at once, that is one time. Only streams tell when first words came:
+           how long a whole answer takes is for its caller.
+    RTE-3  When its time is over one call tries an instance that was out; it is in again at the first word of that call,
+           and until an answer of it comes to its end, one more failure puts it out again. A call that was asked before,
+           and is answered later, brings nothing back; one that ends without a word, as when its caller leaves or its
+           request is refused, lets the next one try.
     RTE-4  Kinds come in order: the version's own instances, then overflow (a CPU beside GPUs) while the former are out
            or have as many calls as they take, then a warm standby while all others are out, or were asked in vain.
     RTE-5  Putting out never leaves callers without an instance: where all are out, the one due back first is asked.
@@ -57,7 +59,9 @@ class Instance:
         out_until: Until when it is out; 0 while it is in.
         out_seconds: How long it is out the next time.
         is_tried: A call is finding out whether it is well again.
-        answers: Calls that it answered since it was last out; `samples` of them were timed.
+        faults: How often it failed since an answer of it came to its end.
+        answers: Those that came to their end since it was last out.
+        samples: How many first words were timed since then.
         heard_at: When it last said anything.
         is_questioned: Somebody waits for its word that it is well.
     """
@@ -162,17 +166,23 @@ class Instances:
             one.faults += 1
             self._put_out(one, now)
 
+    def heard(self, name: str, now: float) -> None:
+        """Note that it said anything."""
+        one = self.known.get(name)
+        if one is not None:
+            one.heard_at = now
+
     def answered(self, name: str, seconds: float | None, now: float, *, is_trial: bool = False) -> None:
         """Note that an instance began to answer, after so many seconds where its first words could be seen."""
         one = self.known.get(name)
         if one is None:
             return
-        one.faults, one.heard_at = 0, now
+        one.heard_at = now
         if one.is_out and not is_trial:
             return  # A slow one has others of the kind under way when it is put out, and they would undo it.
         if one.is_out:
             one.out_until, one.is_tried, one.answers, one.samples, one.mean_seconds = 0.0, False, 0, 0, 0.0
-        one.answers += 1
+            one.faults = FAULTS - 1  # until an answer comes to its end
         if seconds is not None:
             one.samples += 1
             one.mean_seconds += (seconds - one.mean_seconds) * max(_WEIGHT, 1 / one.samples)
@@ -181,13 +191,23 @@ class Instances:
             usual = statistics.median(others)
             if one.mean_seconds > max(SLOW_TIMES * usual, SLOW_SECONDS):
                 self._put_out(one, now)
+
+    def ended_well(self, name: str, now: float) -> None:
+        """Note that an answer of an instance came to its end."""
+        one = self.known.get(name)
+        if one is None:
+            return
+        one.heard_at = now
+        if one.is_out:
+            return  # as above
+        one.faults = 0
+        one.answers += 1
         # Whole answers alone do not say that it is slow no more.
-        is_judged = one.answers >= SLOW_SAMPLES and not 0 < one.samples < SLOW_SAMPLES
-        if is_judged and not one.is_out:
+        if one.answers >= SLOW_SAMPLES and not 0 < one.samples < SLOW_SAMPLES:
             one.out_seconds = FIRST_OUT_SECONDS
 
     def failed(self, name: str, now: float) -> None:
-        """Note that an instance could not be reached, refused as busy or broke off."""
+        """Note that an instance could not be reached, refused as busy, broke off or said that it failed."""
         one = self.known.get(name)
         if one is None:
             return

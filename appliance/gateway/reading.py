@@ -20,8 +20,8 @@ _REASONS: Final[Mapping[str, FinishReason]] = {
     "tool_calls": "tool_calls",
     "content_filter": "content_filter",
 }
-# Of vLLM, for an answer that it gave up: no end of an answer.
-_GIVEN_UP: Final = frozenset({"abort", "error"})
+GIVEN_UP: Final = frozenset({"abort", "error"})
+"""Of vLLM, for an answer that it gave up: no end of an answer."""
 _MAX_CALLS: Final = 128
 
 
@@ -132,7 +132,7 @@ def _choice(choice: Mapping[str, Any], index: int) -> Iterator[Part]:
     if reason is not None:
         if not isinstance(reason, str):
             raise broken("finish_reason is not a text")
-        if reason in _GIVEN_UP:
+        if reason in GIVEN_UP:
             raise broken("it gave an answer up")
         if reason:
             yield Finish(reason=_REASONS.get(reason, "stop"), choice=index)

@@ -55,6 +55,11 @@ def _out(instances: Instances) -> set[str]:
     return {name for name, one in instances.known.items() if one.is_out}
 
 
+def _answered(instances: Instances, name: str, seconds: float | None, now: float) -> None:
+    instances.answered(name, seconds, now)
+    instances.ended_well(name, now)
+
+
 def _put_out(instances: Instances, name: str, now: float = 0.0) -> None:
     for _ in range(FAULTS):
         instances.failed(name, now)
@@ -176,10 +181,10 @@ def test_a_slow_instance_is_out_for_longer_each_time_also_where_most_answers_are
 
     for _ in range(SLOW_SAMPLES - 1):
         for _ in range(streams):
-            instances.answered("1", 30.0, 0)
+            _answered(instances, "1", 30.0, 0)
         for _ in range(whole):
-            instances.answered("1", None, 0)
-    instances.answered("1", 30.0 if streams else None, 0)
+            _answered(instances, "1", None, 0)
+    _answered(instances, "1", 30.0 if streams else None, 0)
 
     one = instances.known["1"]
     assert one.is_out is bool(streams)
@@ -196,10 +201,10 @@ def test_long_answers_that_callers_wanted_whole_put_no_instance_out() -> None:
         instances.failed("long", 0.0)
     instances.answered("long", 0.1, 10.0, is_trial=True)
     for _ in range(SLOW_SAMPLES):
-        instances.answered("short", 0.1, 10.0)
-        instances.answered("long", 0.1, 10.0)
+        _answered(instances, "short", 0.1, 10.0)
+        _answered(instances, "long", 0.1, 10.0)
     for _ in range(SLOW_SAMPLES):
-        instances.answered("long", None, 60.0)
+        _answered(instances, "long", None, 60.0)
 
     assert not any(one.is_out for one in instances.known.values())
     _put_out(instances, "long", 100.0)

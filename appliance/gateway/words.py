@@ -1,0 +1,89 @@
+"""How far an engine came with an answer, by its events: whether a word was said, whether it failed, how it ended."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from appliance.gateway.reading import GIVEN_UP, Usage, broken, parts_of
+
+_REFUSALS: Final = frozenset({"invalid_request_error", "BadRequestError"})  # OpenAI's word, and vLLM's
+_FAILED: Final = "engine_failed"  # our engines' own code, whatever else they call it
+
+
+class Words:
+    """The events of a stream from its first word to its end.
+
+    What comes before the first word is left out: engines say who speaks before they read the prompt, and callers were
+    told so by the gateway.
+
+    Args:
+        events: Of the engine.
+        began: Called when the first word is there.
+
+    Attributes:
+        is_begun: A word was said, or how an answer ended.
+        is_whole: All was said, and an answer ended.
+    """
+
+    def __init__(self, events: Iterable[dict[str, Any]], *, began: Callable[[], None]) -> None:
+        self._events = events
+        self._began = began
+        self.is_begun = False
+        self.is_whole = False
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield them; an event that refuses the request is the last.
+
+        Raises:
+            EngineProtocolError: The engine says that it failed, or not how its answer ended; or what it says before its
+                first word has a wrong shape.
+        """
+        has_end = False
+        for event in self._events:
+            if _is_refusal(event):
+                yield event
+                return
+            if not self.is_begun and _says_anything(event):
+                self.is_begun = True
+                self._began()
+            if self.is_begun:
+                has_end = _has_end(event) or has_end
+                yield event
+        if not has_end:
+            raise broken("it says of no answer how it ended")
+        self.is_whole = True
+
+
+def _is_refusal(untrusted: Mapping[str, Any]) -> bool:
+    """Tell whether an engine says that the request is at fault, so that another one would say so, too."""
+    error = untrusted.get("error")
+    if not error:
+        return False
+    code, kind = (error.get("code"), error.get("type")) if isinstance(error, dict) else (None, None)
+    is_status = isinstance(code, int) and 400 <= code < 500 and code not in {408, 429}
+    if is_status or (isinstance(kind, str) and kind in _REFUSALS and code != _FAILED):
+        return True
+    raise broken("it reported a failure in the middle of an answer")
+
+
+def require_no_failure(untrusted: Mapping[str, Any]) -> None:
+    """Look at a whole answer.
+
+    Raises:
+        EngineProtocolError: The engine says that it failed, or gave an answer up.
+    """
+    _is_refusal(untrusted)
+    _has_end(untrusted)
+
+
+def _has_end(untrusted: Mapping[str, Any]) -> bool:
+    choices = untrusted.get("choices")
+    if not isinstance(choices, list):
+        return False  # whether shapes are right is for `parts_of` to judge
+    reasons = [one.get("finish_reason") for one in choices if isinstance(one, dict)]
+    if any(isinstance(reason, str) and reason in GIVEN_UP for reason in reasons):
+        raise broken("it gave an answer up")
+    return any(reasons)
+
+
+def _says_anything(untrusted: Mapping[str, Any]) -> bool:
+    return any(not isinstance(part, Usage) for part in parts_of(untrusted))
