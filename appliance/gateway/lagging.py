@@ -1,23 +1,28 @@
 """Callers who read more slowly than engines write: what is kept for them, for how many, and how slow they may be.
 
-An engine's words are read to their end whatever a caller does, so that the place goes to the next one; the caller is
-given the rest from memory. Memory and threads are bounded: beyond the bounds a caller who does not read holds the
-place, as what the kernel takes for it is all there is.
+An engine's words are read to their end whatever a caller does, so that the place goes to the next one. They are kept as
+the engine said them and put together when the caller takes more, so what the ledger calls delivered was. Memory and
+threads are bounded: beyond the bounds an engine waits for its caller, who holds the place as long.
 """
 
 import errno
 import select
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from appliance.gateway.disconnect import SILENCE_SECONDS
+from appliance.gateway.reading import CallPiece, Part, Text, Thought
 from appliance.gateway.wellness import never
 from media.clock import Clock
 
 MOST_CALLERS: Final = 64
 _MOST_BYTES: Final = 256 * 1024 * 1024
+# What a part takes beside its text, and about what an event is longer than its text.
+_PART_BYTES: Final = 256
+_LIKELIHOOD_BYTES: Final = 128
 _SLICE_BYTES: Final = 32 * 1024
 _LEAST_BYTES_A_SECOND: Final = 4096
 _LOOK_SECONDS: Final = 0.25
@@ -33,7 +38,7 @@ class Lagging:
 
     Args:
         most_callers: How many may be given the rest when their engines are done: each holds a thread.
-        most_bytes: How much is kept for all of them together.
+        most_bytes: How much is kept for all of them together, about.
     """
 
     def __init__(self, *, most_callers: int = MOST_CALLERS, most_bytes: int = _MOST_BYTES) -> None:
@@ -82,40 +87,41 @@ class Reader:
     def __init__(self, caller: socket.socket | None, *, clock: Clock, has_left: Callable[[], bool] = never) -> None:
         self._clock = clock
         self._has_left = has_left
-        self._began: float | None = None
-        self._sent = 0
+        self._waited = 0.0
         self._poll: select.poll | None = None
+        self._silence = self._allowed = float(SILENCE_SECONDS)
         if caller is not None:
-            # What the kernel holds is told to be taken at once, and may be read as slowly.
-            self._sent = caller.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
             self._poll = select.poll()
             self._poll.register(caller, select.POLLOUT)
+            # What the kernel holds is told to be taken at once, and may be read as slowly.
+            self.took(caller.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
+            self._silence = self._allowed
 
     def takes(self, seconds: float = 0.0) -> bool:
         """Tell whether it takes bytes within so many seconds; one who left does, as sending then tells it."""
         return self._poll is None or bool(self._poll.poll(seconds * _MILLISECONDS))
 
-    def read(self, told: bytes) -> Iterator[bytes]:
-        """Yield what is to be sent, slice by slice as the caller takes it.
+    def took(self, size: int) -> None:
+        """Note that it was sent so many bytes more, for which it may be waited for longer."""
+        self._allowed += size / _LEAST_BYTES_A_SECOND
+
+    def wait(self) -> None:
+        """Wait until it takes more.
 
         Raises:
             CallerLagsError: It was waited for longer than `SILENCE_SECONDS` and a second for each 4,096 bytes that it
-                took, those which the kernel holds for it included; or it left.
+                took, those which the kernel holds for it included; at once longer than if it had taken no others; or it
+                left.
         """
-        if self._began is None:
-            self._began = self._clock.monotonic()
-        for start in range(0, len(told), _SLICE_BYTES):
-            until = self._began + SILENCE_SECONDS + self._sent / _LEAST_BYTES_A_SECOND
-            while not self.takes(_LOOK_SECONDS):
-                if self._has_left() or self._clock.monotonic() > until:
-                    raise CallerLagsError(errno.EPIPE, "the caller does not read")
-            piece = told[start : start + _SLICE_BYTES]
-            self._sent += len(piece)
-            yield piece
+        began = self._clock.monotonic()
+        while not self.takes(_LOOK_SECONDS):
+            if self._has_left() or self._clock.monotonic() - began > min(self._silence, self._allowed - self._waited):
+                raise CallerLagsError(errno.EPIPE, "the caller does not read")
+        self._waited += self._clock.monotonic() - began
 
 
 class Paced:
-    """What a web server sends of an answer that is there as a whole: no faster than its caller reads, and no slower.
+    """What a web server sends of an answer that is there as a whole, slice by slice as its caller takes it.
 
     Args:
         told: The answer; closed with this.
@@ -124,10 +130,11 @@ class Paced:
 
     def __init__(self, told: Iterable[bytes], reader: Reader) -> None:
         self._told = told
-        self._pieces = (piece for one in told for piece in reader.read(one))
+        self._reader = reader
+        self._slices = self._sliced()
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._pieces
+        return self._slices
 
     def close(self) -> None:
         """Close what was to be sent."""
@@ -135,9 +142,17 @@ class Paced:
         if close is not None:
             close()
 
+    def _sliced(self) -> Iterator[bytes]:
+        for one in self._told:
+            for start in range(0, len(one), _SLICE_BYTES):
+                self._reader.wait()
+                piece = one[start : start + _SLICE_BYTES]
+                self._reader.took(len(piece))
+                yield piece
+
 
 class Backlog:
-    """What is kept for one caller. Use it in one thread, and close it.
+    """What an engine said and one caller has not taken. Use it in one thread, and close it.
 
     Args:
         reader: The caller.
@@ -147,53 +162,68 @@ class Backlog:
     def __init__(self, reader: Reader, lagging: Lagging) -> None:
         self._reader = reader
         self._lagging = lagging
-        self._kept: list[bytes] = []
-        self._size = 0
+        self._kept: deque[tuple[Part, int]] = deque()
         self._is_in = False
 
-    def add(self, piece: bytes) -> bytes:
-        """Return what is to leave now: all there is where the caller takes it at once, else nothing.
+    def add(self, part: Part) -> Iterator[Part]:
+        """Take what the engine said; yield what is to be told now, each when what came before is sent.
 
-        Where no more can be kept all there is is returned, too, and its sending waits.
+        Raises:
+            CallerLagsError: As `Reader.wait`; only where no more can be kept.
         """
-        if not piece or (not self._reader.takes() and self._keeps(piece)):
-            return b""
-        return self.all_of_it() + piece if self._kept else piece
+        if not self._kept and self._reader.takes():
+            yield part
+            return
+        size = _size(part)
+        while not self._lagging.has_kept(size):
+            self._reader.wait()
+            if not self._kept:
+                yield part
+                return
+            yield self._next()
+        self._kept.append((part, size))
+        while self._kept and self._reader.takes():
+            yield self._next()
 
-    def rest(self, free: Callable[[], None]) -> Iterator[bytes]:
+    def rest(self, free: Callable[[], None]) -> Iterator[Part]:
         """Yield what is kept when the engine is done, as the caller takes it.
 
         Args:
             free: Frees the place; called first where there is room among those who are given the rest without one.
 
         Raises:
-            CallerLagsError: As `Reader.read`.
+            CallerLagsError: As `Reader.wait`.
         """
-        if not self._kept:
-            return
-        self._is_in = self._lagging.has_entered()
-        if self._is_in:
+        if self._kept and self._lagging.has_entered():
+            self._is_in = True
             free()
-        yield from self._reader.read(self.all_of_it())
-
-    def all_of_it(self) -> bytes:
-        """Return what is kept, which is to leave at once however long that takes."""
-        kept = b"".join(self._kept)
-        self._kept.clear()
-        self._lagging.let_go(self._size)
-        self._size = 0
-        return kept
+        while self._kept:
+            self._reader.wait()
+            yield self._next()
 
     def close(self) -> None:
         """Give back what is kept, and the place among those who are given the rest; again does nothing."""
-        self.all_of_it()
+        while self._kept:
+            self._next()
         if self._is_in:
             self._is_in = False
             self._lagging.leave()
 
-    def _keeps(self, piece: bytes) -> bool:
-        if not self._lagging.has_kept(len(piece)):
-            return False
-        self._kept.append(piece)
-        self._size += len(piece)
-        return True
+    def _next(self) -> Part:
+        part, size = self._kept.popleft()
+        self._lagging.let_go(size)
+        self._reader.took(size)
+        return part
+
+
+def _size(part: Part) -> int:
+    """Return about how many bytes a part takes, and its event has."""
+    size = _PART_BYTES
+    if isinstance(part, Text):
+        size += len(part.text.encode(errors="surrogatepass"))
+        size += _LIKELIHOOD_BYTES * sum(1 + len(one.top) for one in part.likelihoods)
+    elif isinstance(part, Thought):
+        size += len(part.text.encode(errors="surrogatepass"))
+    elif isinstance(part, CallPiece):
+        size += len(part.arguments.encode(errors="surrogatepass"))
+    return size

@@ -12,7 +12,7 @@ from appliance.gateway.exchange import Exchange
 from appliance.gateway.lagging import Backlog, CallerLagsError
 from appliance.gateway.parameters import Asked
 from appliance.gateway.problems import caller_left
-from appliance.gateway.reading import Said, parts_of
+from appliance.gateway.reading import Part, Said, Usage, parts_of
 
 
 class AnswerStream:
@@ -48,21 +48,36 @@ class AnswerStream:
         try:
             assembly = exchange.assembly()
             assembly.expect(self._asked)
-            for untrusted in exchange.call.events():
-                for part in parts_of(untrusted):
-                    if isinstance(part, Said):
-                        exchange.first_token()
-                    for piece in assembly.take(part):
-                        yield backlog.add(writer.piece(piece))
+            broken: Exception | None = None
+            try:
+                for part in self._parts():
+                    # What was counted is known at once, also where its caller takes no more.
+                    for told in (part,) if isinstance(part, Usage) else backlog.add(part):
+                        for piece in assembly.take(told):
+                            yield writer.piece(piece)
+            except CallerLagsError:
+                raise
+            except Exception as error:  # noqa: BLE001 - what came before it is told first
+                broken = error
+            for told in backlog.rest(exchange.was_read):
+                for piece in assembly.take(told):
+                    yield writer.piece(piece)
+            if broken is not None:
+                raise broken
             for piece in assembly.close():
-                yield backlog.add(writer.piece(piece))
-            yield from backlog.rest(exchange.was_read)
+                yield writer.piece(piece)
             exchange.succeed()
         except CallerLagsError:
             exchange.fail(caller_left())
             raise
         except Exception as error:  # noqa: BLE001 - the web server would log its text, and the caller must be told
-            failed = writer.failed(self._asked.in_own_words(exchange.fail(error)))
-            yield backlog.all_of_it() + failed
+            yield writer.failed(self._asked.in_own_words(exchange.fail(error)))
             return
         yield from writer.ending(assembly)
+
+    def _parts(self) -> Iterator[Part]:
+        for untrusted in self._exchange.call.events():
+            for part in parts_of(untrusted):
+                if isinstance(part, Said):
+                    self._exchange.first_token()
+                yield part

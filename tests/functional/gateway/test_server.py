@@ -206,6 +206,23 @@ def test_a_caller_that_stops_reading_holds_no_place_when_its_answer_is_made_and_
         assert server.wait_for_outcome(2)["outcome"] == "ok"
 
 
+def test_what_a_caller_did_not_take_is_not_recorded_as_delivered(server: Server) -> None:
+    """Scenario: a caller pauses, the engine ends its long answer meanwhile, and the caller hangs up."""
+    before = len(server.outcomes())
+    said = tuple(f"{number:05} " + "x" * 8000 for number in range(400))
+    server.engine.script = Script(pieces=said)
+    paused = _raw(server, {"stream": True})
+    assert server.engine.started.wait(60)
+    time.sleep(1)  # for the engine to say all of it, 3 MB
+    paused.close()
+
+    ended = server.wait_for_outcome(before + 1)
+
+    assert (ended["outcome"], ended["status"]) == ("cancelled", 499)
+    noted = [json.loads(line) for line in server.stderr.read_text().splitlines() if "response_length" in line][-1]
+    assert 0 < noted["response_length"] < len("".join(said)) - len(said[0])
+
+
 @pytest.mark.parametrize("is_chunked", [True, False])
 def test_a_body_without_an_end_is_refused_at_its_limit_and_harms_nobody(
     server: Server, client: openai.OpenAI, *, is_chunked: bool

@@ -8,14 +8,19 @@ from datetime import UTC, datetime
 import pytest
 
 from appliance.gateway.lagging import Backlog, CallerLagsError, Lagging, Paced, Reader
+from appliance.gateway.reading import Part, Text
 from appliance.gateway.wellness import never
 from media.clock import FixedClock
 
 PIECE = b"x" * 1000
+A, B, C, D = (Text(text=letter) for letter in "abcd")
+LONG = Text(text="x" * 1000)
+
+Pair = tuple[socket.socket, socket.socket]
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+def pair() -> Iterator[Pair]:
     ours, callers = socket.socketpair()
     with ours, callers:
         yield ours, callers
@@ -45,6 +50,10 @@ def _sent(ours: socket.socket, rest: Iterable[bytes], sizes: list[int]) -> None:
         sizes.append(len(piece))
 
 
+def _texts(parts: Iterable[Part]) -> Iterator[bytes]:
+    return (part.text.encode() for part in parts if isinstance(part, Text))
+
+
 def _clock() -> FixedClock:
     return FixedClock(datetime(2026, 11, 20, tzinfo=UTC))
 
@@ -59,39 +68,51 @@ def _backlog(
     return Backlog(Reader(ours, clock=clock or _clock(), has_left=has_left), lagging or Lagging())
 
 
-def test_what_a_caller_takes_leaves_at_once(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_what_a_caller_takes_is_told_at_once(pair: Pair) -> None:
     for backlog in (_backlog(pair[0]), _backlog(None)):
-        assert [backlog.add(one) for one in (b"a", b"", b"b")] == [b"a", b"", b"b"]
+        assert [list(backlog.add(one)) for one in (A, B)] == [[A], [B]]
         assert list(backlog.rest(lambda: pytest.fail("it has all"))) == []
 
 
-def test_what_it_does_not_take_is_kept_in_order_and_given_when_it_reads_again(
-    pair: tuple[socket.socket, socket.socket],
-) -> None:
+def test_what_it_does_not_take_is_kept_in_order_and_told_when_it_reads_again(pair: Pair) -> None:
     ours, callers = pair
     _filled(ours)
     backlog = _backlog(ours)
-    assert [backlog.add(one) for one in (b"a", b"b", b"c")] == [b"", b"", b""]
+    assert [list(backlog.add(one)) for one in (A, B, C)] == [[], [], []]
 
     _read(callers)
 
-    assert backlog.add(b"d") == b"abcd"
+    assert list(backlog.add(D)) == [A, B, C, D]
 
 
-def test_at_the_engines_end_the_place_is_freed_before_the_rest_leaves(
-    pair: tuple[socket.socket, socket.socket],
-) -> None:
+def test_no_more_is_told_than_a_caller_takes_at_once(pair: Pair) -> None:
+    """Scenario: a caller who reads steadily and slowly; what is sent beyond that would hold the engine up."""
+    ours, callers = pair
+    _filled(ours)
+    backlog = _backlog(ours)
+    for _ in range(1000):
+        assert not list(backlog.add(LONG))
+    _read(callers)
+
+    sizes: list[int] = []
+    ours.setblocking(False)
+    _sent(ours, _texts(backlog.add(LONG)), sizes)
+
+    assert 0 < len(sizes) < 300
+
+
+def test_at_the_engines_end_the_place_is_freed_before_the_rest_is_told(pair: Pair) -> None:
     ours, callers = pair
     _filled(ours)
     lagging = Lagging(most_callers=1)
     backlog, freed = _backlog(ours, lagging), []
-    for _ in range(100):
-        backlog.add(PIECE)
+    for _ in range(10):
+        assert not list(backlog.add(LONG))
+    rest = backlog.rest(lambda: freed.append(True))
     _read(callers)
 
-    rest = b"".join(backlog.rest(lambda: freed.append(True)))
-
-    assert (rest, freed) == (PIECE * 100, [True])
+    assert next(rest) == LONG
+    assert (list(rest), freed) == ([LONG] * 9, [True])
     assert not lagging.has_entered()
     backlog.close()
     backlog.close()
@@ -99,35 +120,37 @@ def test_at_the_engines_end_the_place_is_freed_before_the_rest_leaves(
     assert not lagging.has_entered()
 
 
-def test_where_as_many_lag_as_may_a_caller_holds_its_place(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_where_as_many_lag_as_may_a_caller_holds_its_place(pair: Pair) -> None:
     ours, _ = pair
     _filled(ours)
     backlog = _backlog(ours, Lagging(most_callers=0), has_left=lambda: True)
-    backlog.add(b"a")
+    assert not list(backlog.add(A))
 
     with pytest.raises(CallerLagsError):
         list(backlog.rest(lambda: pytest.fail("there is no room without a place")))
 
 
-def test_no_more_is_kept_for_all_than_the_bound_and_what_was_kept_is_given_back(
-    pair: tuple[socket.socket, socket.socket],
-) -> None:
-    ours, _ = pair
+def test_no_more_is_kept_for_all_than_the_bound_and_what_was_kept_is_given_back(pair: Pair) -> None:
+    ours, callers = pair
     _filled(ours)
-    lagging = Lagging(most_bytes=2500)
-    one, other = _backlog(ours, lagging), _backlog(ours, lagging)
+    lagging = Lagging(most_bytes=3000)
 
-    assert [one.add(PIECE), other.add(PIECE)] == [b"", b""]
-    assert one.add(PIECE) == PIECE * 2  # its sending waits for the caller
-    assert [one.add(PIECE), other.add(PIECE)] == [b"", PIECE * 2]
+    def reads_later() -> bool:
+        _read(callers)
+        return False
+
+    one, other = (_backlog(ours, lagging, has_left=reads_later) for _ in range(2))
+    assert [list(one.add(LONG)), list(other.add(LONG))] == [[], []]
+    assert list(one.add(LONG)) == [LONG, LONG]  # the engine waits for its caller
     one.close()
     other.close()
-    assert lagging.has_kept(2500)
+    assert lagging.has_kept(3000)
+    assert not lagging.has_kept(1)
 
 
 @pytest.mark.parametrize(("more", "is_waited_for"), [(-1, True), (1, False)])
 def test_a_caller_who_takes_nothing_is_waited_for_as_if_it_read_what_the_kernel_holds(
-    pair: tuple[socket.socket, socket.socket], *, more: int, is_waited_for: bool
+    pair: Pair, *, more: int, is_waited_for: bool
 ) -> None:
     ours, callers = pair
     _filled(ours)
@@ -141,18 +164,16 @@ def test_a_caller_who_takes_nothing_is_waited_for_as_if_it_read_what_the_kernel_
         return False
 
     backlog = _backlog(ours, clock=clock, has_left=reads_later)
-    backlog.add(b"a")
+    assert not list(backlog.add(A))
     rest = backlog.rest(lambda: None)
     if is_waited_for:
-        assert list(rest) == [b"a"]
+        assert list(rest) == [A]
     else:
         with pytest.raises(CallerLagsError):
             next(rest)
 
 
-def test_a_caller_who_takes_a_little_now_and_then_is_waited_for_only_so_long(
-    pair: tuple[socket.socket, socket.socket],
-) -> None:
+def test_a_caller_who_takes_a_little_now_and_then_is_waited_for_only_so_long(pair: Pair) -> None:
     ours, callers = pair
     _filled(ours)
     clock = _clock()
@@ -164,26 +185,38 @@ def test_a_caller_who_takes_a_little_now_and_then_is_waited_for_only_so_long(
 
     backlog = _backlog(ours, clock=clock, has_left=takes_a_little)
     for _ in range(1000):
-        backlog.add(PIECE)
+        assert not list(backlog.add(LONG))
     told: list[int] = []
     with pytest.raises(CallerLagsError):
-        _sent(ours, backlog.rest(lambda: None), told)
+        _sent(ours, _texts(backlog.rest(lambda: None)), told)
 
-    assert 0 < sum(told) < 1000 * len(PIECE)
+    assert 0 < sum(told) < 1000 * 1000
     assert clock.monotonic() < 1000
 
 
-def test_a_caller_who_left_is_told_by_sending_to_it(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_a_caller_who_took_much_and_takes_no_more_is_waited_for_no_longer(pair: Pair) -> None:
+    ours, _ = pair
+    clock = _clock()
+    reader = Reader(ours, clock=clock, has_left=lambda: bool(clock.advance(60)))
+    reader.took(10**9)
+    _filled(ours)
+
+    with pytest.raises(CallerLagsError):
+        reader.wait()
+    assert clock.monotonic() == 120
+
+
+def test_a_caller_who_left_is_told_by_sending_to_it(pair: Pair) -> None:
     ours, callers = pair
     _filled(ours)
     backlog = _backlog(ours)
-    backlog.add(b"a")
+    assert not list(backlog.add(A))
     callers.close()
 
-    assert list(backlog.rest(lambda: None)) == [b"a"]  # a web server's sending fails
+    assert list(backlog.rest(lambda: None)) == [A]  # a web server's sending fails
 
 
-def test_a_whole_answer_is_sent_as_its_caller_takes_it_and_closed(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_a_whole_answer_is_sent_as_its_caller_takes_it_and_closed(pair: Pair) -> None:
     ours, callers = pair
     _filled(ours)
     clock = _clock()

@@ -57,6 +57,8 @@ def test_a_slow_model_reads_prompts_in_smaller_parts() -> None:
     # A large model: 32 rows take longer than the second in which whoever leaves is to be let go.
     assert plan({1: 60_000, 16: 900_000, 32: 1_800_000}).chunk == 8
     assert plan({1: 900_000, 2: 1_600_000}).chunk == 4
+    # One that memory holds up takes as long for few rows: reading them apart would only take longer.
+    assert plan({1: 710_000, 8: 780_000, 16: 860_000, 32: 1_020_000}).chunk == 32
 
 
 def test_prompts_are_read_in_their_order_as_far_as_a_step_goes() -> None:
