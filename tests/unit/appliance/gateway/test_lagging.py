@@ -197,7 +197,12 @@ def test_a_caller_who_takes_a_little_now_and_then_is_waited_for_only_so_long(pai
 def test_a_caller_who_took_much_and_takes_no_more_is_waited_for_no_longer(pair: Pair) -> None:
     ours, _ = pair
     clock = _clock()
-    reader = Reader(ours, clock=clock, has_left=lambda: bool(clock.advance(60)))
+
+    def time_goes() -> bool:
+        clock.advance(60)
+        return False
+
+    reader = Reader(ours, clock=clock, has_left=time_goes)
     reader.took(10**9)
     _filled(ours)
 
