@@ -171,7 +171,7 @@ _WATCHER = May(doors=of("bus"), has_network=True)
 # On a box that is watched. The master of the web server is root, who owns the sockets.
 _EXPECTED_OF_OTHERS = {
     "nginx.service": May(doors=None, reads=of("server key"), has_network=True),
-    "nginx.service worker": May(doors=of("gateway", "gateway-test", "admin", "metrics", "alerts"), has_network=True),
+    "nginx.service worker": May(doors=of("gateway", "gateway-test", "admin", "metrics"), has_network=True),
     "prometheus.service": _WATCHER,
     "prometheus-alertmanager.service": _WATCHER,
     "prometheus-node-exporter.service": _WATCHER,

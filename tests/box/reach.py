@@ -72,9 +72,9 @@ EXPECTED: Mapping[str, tuple[set[str], set[str]]] = {
     "iris": ({"ledger-operator", "promoter-operator", "jobs-operator", "review-operator"}, set()),
     "nobody": (set(), set()),
 }
-# On a box that is watched, where the web server has two doors more; Debian runs what watches as one user.
+# On a box that is watched, where the web server has one door more; Debian runs what watches as one user.
 WATCHED: Mapping[str, tuple[set[str], set[str]]] = {
-    "www-data": ({"gateway", "gateway-test", "admin", "metrics", "alerts"}, set()),
+    "www-data": ({"gateway", "gateway-test", "admin", "metrics"}, set()),
     "prometheus": (set(), set()),
     **{user: EXPECTED[user] for user in ("sealift-metrics", "sealift-alerts", "sealift-siem", "nobody")},
 }
