@@ -22,6 +22,8 @@ from media.errors import KeyUnusableError
 from tests.support.floor import Floor, open_floor
 from tests.support.promotion import PASSWORD
 
+pytestmark = pytest.mark.slow  # whole sites and real gpg, a second each
+
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:

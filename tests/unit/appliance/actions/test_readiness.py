@@ -27,6 +27,8 @@ from media.errors import UsageError
 from tests.support.floor import Floor, open_floor
 from tests.support.signatories import signatories
 
+pytestmark = pytest.mark.slow  # whole sites, a second and more each
+
 HELD, NOT_HELD = Verdict.HELD, Verdict.NOT_HELD
 
 
