@@ -3,10 +3,11 @@
 Rules:
     RTE-1  Of the instances that are in, the one with the fewest running calls; of equals the one asked longest ago.
     RTE-2  An instance that failed three times in a row, with no answer that came to its end between, is out, as is one
-           whose first words take five times as long as those of the others, and more than a second: for 5 seconds
-           first, twice as long each time, 5 minutes at most, and 5 seconds again behind 20 answers, or 20 streams where
-           there are any. However many calls fail at once, that is one time. Only streams tell when first words came:
-           how long a whole answer takes is for its caller.
+           of whose last 20 first words three of four took five times as long as is usual of the others, and more than
+           a second (a long prompt, or a wait within the engine, is one caller's): for 5 seconds first, twice as long
+           each time, 5 minutes at most, and 5 seconds again behind 20 answers, or 20 streams where there are any.
+           However many calls fail at once, that is one time. Only streams tell when first words came: how long a whole
+           answer takes is for its caller.
     RTE-3  When its time is over one call tries an instance that was out; it is in again at the first word of that call,
            and until an answer of it comes to its end, one more failure puts it out again. A call that was asked before,
            and is answered later, brings nothing back; one that ends without a word, as when its caller leaves or its
@@ -24,6 +25,7 @@ Rules:
 """
 
 import statistics
+from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -39,7 +41,6 @@ LONGEST_OUT_SECONDS: Final = 300.0
 SILENT_SECONDS: Final = 2.0
 MORE_CALLS: Final = 4
 """By how many calls more a conversation's own instance may be busier than the others."""
-_WEIGHT: Final = 1 / 8
 
 
 class Kind(IntEnum):
@@ -61,7 +62,7 @@ class Instance:
         is_tried: A call is finding out whether it is well again.
         faults: How often it failed since an answer of it came to its end.
         answers: Those that came to their end since it was last out.
-        samples: How many first words were timed since then.
+        firsts: How long the last first words took, in seconds, since then.
         heard_at: When it last said anything.
         is_questioned: Somebody waits for its word that it is well.
     """
@@ -75,9 +76,8 @@ class Instance:
     out_until: float = 0.0
     out_seconds: float = FIRST_OUT_SECONDS
     is_tried: bool = False
-    mean_seconds: float = 0.0
     answers: int = 0
-    samples: int = 0
+    firsts: "deque[float]" = field(default_factory=lambda: deque(maxlen=SLOW_SAMPLES))
     heard_at: float = float("-inf")
     is_questioned: bool = False
 
@@ -181,15 +181,15 @@ class Instances:
         if one.is_out and not is_trial:
             return  # A slow one has others of the kind under way when it is put out, and they would undo it.
         if one.is_out:
-            one.out_until, one.is_tried, one.answers, one.samples, one.mean_seconds = 0.0, False, 0, 0, 0.0
+            one.out_until, one.is_tried, one.answers = 0.0, False, 0
+            one.firsts.clear()
             one.faults = FAULTS - 1  # until an answer comes to its end
         if seconds is not None:
-            one.samples += 1
-            one.mean_seconds += (seconds - one.mean_seconds) * max(_WEIGHT, 1 / one.samples)
-        others = [each.mean_seconds for each in self._peers(one) if each.samples >= SLOW_SAMPLES]
-        if others and one.samples >= SLOW_SAMPLES:
-            usual = statistics.median(others)
-            if one.mean_seconds > max(SLOW_TIMES * usual, SLOW_SECONDS):
+            one.firsts.append(seconds)
+        others = [statistics.median(each.firsts) for each in self._peers(one) if len(each.firsts) == SLOW_SAMPLES]
+        if others and len(one.firsts) == SLOW_SAMPLES:
+            quick = sorted(one.firsts)[SLOW_SAMPLES // 4]
+            if quick > max(SLOW_TIMES * statistics.median(others), SLOW_SECONDS):
                 self._put_out(one, now)
 
     def ended_well(self, name: str, now: float) -> None:
@@ -203,7 +203,7 @@ class Instances:
         one.faults = 0
         one.answers += 1
         # Whole answers alone do not say that it is slow no more.
-        if one.answers >= SLOW_SAMPLES and not 0 < one.samples < SLOW_SAMPLES:
+        if one.answers >= SLOW_SAMPLES and not 0 < len(one.firsts) < SLOW_SAMPLES:
             one.out_seconds = FIRST_OUT_SECONDS
 
     def failed(self, name: str, now: float) -> None:

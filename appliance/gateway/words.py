@@ -3,10 +3,15 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from appliance.errors import EngineProtocolError
 from appliance.gateway.reading import GIVEN_UP, Usage, broken, parts_of
 
 _REFUSALS: Final = frozenset({"invalid_request_error", "BadRequestError"})  # OpenAI's word, and vLLM's
 _FAILED: Final = "engine_failed"  # our engines' own code, whatever else they call it
+
+
+class ReportedError(EngineProtocolError):
+    """An engine said itself that it failed, or how its answer ended it did not say: perhaps for the request alone."""
 
 
 class Words:
@@ -34,8 +39,8 @@ class Words:
         """Yield them; an event that refuses the request is the last.
 
         Raises:
-            EngineProtocolError: The engine says that it failed, or not how its answer ended; or what it says before its
-                first word has a wrong shape.
+            ReportedError: The engine says that it failed, or not how its answer ended.
+            EngineProtocolError: It broke off, or what it says before its first word has a wrong shape.
         """
         has_end = False
         for event in self._events:
@@ -49,7 +54,7 @@ class Words:
                 has_end = _has_end(event) or has_end
                 yield event
         if not has_end:
-            raise broken("it says of no answer how it ended")
+            raise _reported("it says of no answer how it ended")
         self.is_whole = True
 
 
@@ -62,17 +67,18 @@ def _is_refusal(untrusted: Mapping[str, Any]) -> bool:
     is_status = isinstance(code, int) and 400 <= code < 500 and code not in {408, 429}
     if is_status or (isinstance(kind, str) and kind in _REFUSALS and code != _FAILED):
         return True
-    raise broken("it reported a failure in the middle of an answer")
+    raise _reported("it reported a failure in the middle of an answer")
 
 
-def require_no_failure(untrusted: Mapping[str, Any]) -> None:
-    """Look at a whole answer.
+def is_whole(untrusted: Mapping[str, Any]) -> bool:
+    """Tell whether a whole answer is one: no refusal of the request, and of an answer it says how it ended.
 
     Raises:
-        EngineProtocolError: The engine says that it failed, or gave an answer up.
+        ReportedError: The engine says that it failed, or gave an answer up.
     """
-    _is_refusal(untrusted)
-    _has_end(untrusted)
+    if _is_refusal(untrusted):
+        return False
+    return _has_end(untrusted) or not isinstance(untrusted.get("choices"), list)  # vectors have none
 
 
 def _has_end(untrusted: Mapping[str, Any]) -> bool:
@@ -81,9 +87,14 @@ def _has_end(untrusted: Mapping[str, Any]) -> bool:
         return False  # whether shapes are right is for `parts_of` to judge
     reasons = [one.get("finish_reason") for one in choices if isinstance(one, dict)]
     if any(isinstance(reason, str) and reason in GIVEN_UP for reason in reasons):
-        raise broken("it gave an answer up")
+        raise _reported("it gave an answer up")
     return any(reasons)
 
 
 def _says_anything(untrusted: Mapping[str, Any]) -> bool:
     return any(not isinstance(part, Usage) for part in parts_of(untrusted))
+
+
+def _reported(why: str) -> ReportedError:
+    error = broken(why)
+    return ReportedError(what=error.what, why=error.why, fix=error.fix)

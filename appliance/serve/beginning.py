@@ -8,7 +8,7 @@ from typing import Literal
 
 from appliance.serve import thoughts
 from appliance.serve.engine import Apart
-from appliance.serve.tool_calls import OPENING
+from appliance.serve.tool_calls import OPENING, SPACE
 
 
 class Beginning:
@@ -74,7 +74,7 @@ class Beginning:
 
 def _begins(text: str, tag: str) -> bool | None:
     """Tell whether a text begins with a tag, white space aside; None where it may yet."""
-    begun = text.lstrip()
+    begun = text.lstrip(SPACE if tag == OPENING else None)
     if len(begun) < len(tag) and tag.startswith(begun):
         return None
     return begun.startswith(tag)

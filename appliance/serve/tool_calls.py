@@ -21,6 +21,8 @@ from appliance.serve.schema import SchemaRefusedError
 
 OPENING: Final = "<tool_call>"
 CLOSING: Final = "</tool_call>"
+SPACE: Final = " \n"
+"""What may come before a call, as the grammar has it (`appliance.serve.grammar`); behind other white space is text."""
 MOST_CALLS: Final = 8
 _ANY_OBJECT: Final[Mapping[str, Any]] = {"type": "object"}
 _HEAD: Final = re.compile(r'\s*\{\s*"name"\s*:\s*"([A-Za-z0-9_-]{1,64})"\s*,\s*"arguments"\s*:\s*(?=\{)')
@@ -156,7 +158,7 @@ class CallReader:
                     return
                 self._held, self._state = self._held.partition(OPENING)[2], "head"
             elif self._state == "open":
-                begun = self._held.lstrip()
+                begun = self._held.lstrip(SPACE)
                 if OPENING.startswith(begun[: len(OPENING)]) and len(begun) < len(OPENING):
                     return
                 if begun.startswith(OPENING):

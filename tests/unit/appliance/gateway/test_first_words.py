@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from appliance.errors import EngineProtocolError
+from appliance.errors import EngineProtocolError, EngineUnavailableError
 from appliance.gateway.fleet import Fleet
 from appliance.gateway.instances import FAULTS, FIRST_OUT_SECONDS, Instance
 from appliance.gateway.metrics import Metrics
@@ -140,7 +140,7 @@ def test_the_first_word_is_timed_and_not_that_the_request_was_taken_in(tmp_path:
         first.script = Script(text="fine", hold=threading.Event())
         call = fleet.start(ROUTE, STREAM)
         call.opened()
-        assert _known(fleet).samples == 0
+        assert len(_known(fleet).firsts) == 0
         events = call.events()
         reader = threading.Thread(target=lambda: list(events))
         reader.start()
@@ -149,7 +149,7 @@ def test_the_first_word_is_timed_and_not_that_the_request_was_taken_in(tmp_path:
         first.script.hold.set()
         reader.join(30)
         call.close()
-        assert (_known(fleet).samples, _known(fleet).mean_seconds) == (1, 9.0)
+        assert list(_known(fleet).firsts) == [9.0]
 
 
 @pytest.mark.parametrize("script", [Script(error_after=1), Script(tear_after=1), Script(error_after=0)])
@@ -168,6 +168,43 @@ def test_an_instance_all_of_whose_streams_fail_is_out_behind_three(
             4 * FAULTS - (FAULTS if script.error_after != 0 else 0),
         )
         assert metrics.registry.get_sample_value("sealift_engines_out", {"engine": "e"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "body", "faults"),
+    [
+        (Script(error_after=0), STREAM, 0),
+        (Script(error_after=1), {**STREAM, "response_format": {"type": "json_object"}}, 0),
+        (Script(error_after=1), STREAM, 1),
+    ],
+)
+def test_what_fails_alike_with_each_or_may_by_its_form_is_a_fault_of_none(
+    tmp_path: Path, clock: FixedClock, script: Script, body: dict[str, Any], faults: int
+) -> None:
+    """Scenario: a schema that no token fits, or that a server does not take; it is asked again and again."""
+    with _two(tmp_path, clock) as (first, second, fleet, _):
+        first.script = second.script = script
+        call = fleet.start(ROUTE, body)
+        with pytest.raises(EngineProtocolError):
+            list(call.events())
+        call.close()
+        assert _known(fleet).faults + _known(fleet, "e-2.sock").faults == faults
+
+
+@pytest.mark.parametrize("body", [STREAM, CHAT])
+def test_what_two_engines_may_have_died_of_is_asked_of_no_third(
+    tmp_path: Path, clock: FixedClock, body: dict[str, Any]
+) -> None:
+    with ExitStack() as stack:
+        engines = [stack.enter_context(fake_engine(tmp_path / f"{name}.sock")) for name in ("e", "e-2", "e-standby")]
+        fleet = Fleet(tmp_path / "e.sock", clock=clock, metrics=Metrics())
+        assert fleet.is_well()
+        for one in engines:
+            one.script = Script(tear_after=0)
+        with pytest.raises((EngineProtocolError, EngineUnavailableError)):
+            _read(fleet, body)
+        assert [len(one.asked) for one in engines] == [1, 1, 0]
+        fleet.close()
 
 
 def test_who_answers_to_the_end_between_failures_stays_in(tmp_path: Path, clock: FixedClock) -> None:

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
-from appliance.gateway.fleet import Fleet, FleetCall
+from appliance.gateway.fleet import Fleet
+from appliance.gateway.fleetcall import FleetCall
 from appliance.gateway.fleets import Upstreams
 from appliance.gateway.instances import (
     FAULTS,
@@ -105,6 +106,15 @@ def test_an_instance_that_is_much_slower_than_the_others_is_out() -> None:
     assert _out(instances) == {"2"}
 
 
+def test_some_first_words_that_took_long_put_nobody_out() -> None:
+    """Scenario: half of an instance's callers have long prompts, or wait within it; the others are answered soon."""
+    instances = _instances(Kind.OWN, Kind.OWN)
+    for seconds in (0.3, 30.0) * (2 * SLOW_SAMPLES):
+        instances.answered("0", 0.3, 0.0)
+        instances.answered("1", seconds, 0.0)
+    assert _out(instances) == set()
+
+
 def test_many_calls_that_fail_at_once_put_out_for_no_longer_than_three() -> None:
     instances = _instances(Kind.OWN, Kind.OWN)
     for name in ("0", "1"):  # all are out, so each caller tries both
@@ -159,7 +169,7 @@ def test_who_fails_soon_after_it_came_back_is_out_for_twice_as_long() -> None:
             instances.answered(name, 0.5, 0.0)
     now, lengths = 0.0, []
     for _ in range(3):
-        for _ in range(SLOW_SAMPLES - instances.known["2"].samples):
+        for _ in range(SLOW_SAMPLES - len(instances.known["2"].firsts)):
             instances.answered("2", 9.0, now)
         assert _out(instances) == {"2"}
         lengths.append(instances.known["2"].out_until - now)
@@ -223,7 +233,7 @@ def test_only_of_streams_it_is_known_when_first_words_came(
         (one,) = fleet._instances.known.values()
         fleet.close()
 
-    assert (one.answers, one.samples) == (1, int(asked is STREAM))
+    assert (one.answers, len(one.firsts)) == (1, int(asked is STREAM))
 
 
 def test_overflow_when_full_standby_when_all_are_out_and_somebody_always() -> None:

@@ -70,6 +70,7 @@ def test_however_it_is_cut_the_parts_join_to_the_answer_and_the_text_is_what_a_c
         ("One.\nTwo.", "\n", "One.", True),
         (f"I call {CALL}", "\n", "I call <tool_call>", True),  # text from its beginning on, as callers get it
         ("<thin", "in", "<th", True),
+        (f"\t{CALL}", "Bergen", f"\t{CALL.partition('Bergen')[0]}", True),  # behind a tab no grammar keeps a call
     ],
 )
 def test_a_stop_text_ends_an_answer_only_in_what_its_caller_gets(
