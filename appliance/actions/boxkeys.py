@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,19 +63,15 @@ class BoxKey:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields; no material is among them."""
-        return {
-            "name": self.name,
-            "purpose": self.purpose,
-            "versions": list(self.versions),
-            "units": list(self.units),
-        }
+        return {"name": self.name, "purpose": self.purpose, "versions": list(self.versions), "units": list(self.units)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
     """What was done, or would be: the versions there are then, what went, and the units that were started again.
 
-    `unnoted` says why the list of erasures beside the backups lacks what went; empty where it does not.
+    `unnoted` says why the list of erasures beside the backups lacks what went; empty where it does not. `record` is the
+    number of the record that names what went; 0 where backups could hold none of it.
     """
 
     name: str
@@ -83,6 +79,7 @@ class Changed:
     gone: tuple[int, ...]
     restarted: tuple[str, ...]
     unnoted: str = ""
+    record: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields."""
@@ -92,6 +89,7 @@ class Changed:
             "gone": list(self.gone),
             "restarted": list(self.restarted),
             **({"unnoted": self.unnoted} if self.unnoted else {}),
+            **({"record": self.record} if self.record else {}),
         }
 
 
@@ -242,7 +240,7 @@ class Keyring:
 
         Copies of them in what restores put aside go too: what has their bytes. A key of the same name and version there
         may be another one, of a box before or beside this one, and be in use here under another version. The list of
-        erasures beside the backups is told at once, where it can be reached.
+        erasures beside the backups is told last, where it can be reached.
 
         Raises:
             UsageError, PrivilegeError: As `rotate`; or there is only one version: renew it first.
@@ -271,17 +269,18 @@ class Keyring:
         aside.require_writable(copies)
         digests += sorted({aside.digest_of(file) for file in copies} - set(digests))
         files = [*(f"{name}.v{version}" for version in older), *(aside.named(file) for file in copies)]
-        self._ledger.append(erasures.DESTROYED, {"name": name, "files": files, "digests": digests, "reason": said})
-        unnoted = erasures.note_now(self._config, self._ledger)
+        body = {"name": name, "files": files, "digests": digests, "reason": said}
+        record = self._ledger.append(erasures.DESTROYED, body).sequence
         for file in copies:  # first: cut off here, the same command finds the versions still and goes on
             doomed.overwrite(file)
         # systemd is told first, so that no unit asks for a file that is gone; of a token units learn when they start.
         restarted = self._hand_over(name, without=older) if self._has_files else ()
         for version in older:
             self._keys.remove(name, version)
+        unnoted = erasures.note_now(self._config, self._ledger)  # last: its disk may be slow, and is not ours alone
         restarted = restarted if self._has_files else self._hand_over(name)
-        versions = self._keys.versions(name)
-        return Changed(name=name, versions=versions, gone=tuple(older), restarted=restarted, unnoted=unnoted)
+        done = Changed(name=name, versions=self._keys.versions(name), gone=tuple(older), restarted=restarted)
+        return replace(done, unnoted=unnoted, record=record if digests else 0)
 
     def _renewed(self, name: str, version: int, reason: str) -> dict[str, Any]:
         # A version is destroyed years after the next began, so that moment is what is believed of the machine's clock.

@@ -163,4 +163,14 @@ def _said(own: Context, done: Changed) -> None:
     if done.name == KEY_NAME and not (done.gone or done.restarted):
         again = "; the new one signs as soon as the ledger is started again"
     list_waits = f"; {done.unnoted}" if done.unnoted else ""
-    own.result(done.to_json(), f"{done.name}: {versions}{gone}{again}{list_waits}")
+    own.result(done.to_json(), f"{done.name}: {versions}{gone}{again}{list_waits}{_elsewhere(done)}")
+
+
+def _elsewhere(done: Changed) -> str:
+    """Say which disks bring a key back that a box lost before their next backup, and what then tells."""
+    if not done.record:
+        return ""
+    return (
+        "\n  disks with backups that are not plugged in now learn of it with their next backup: print"
+        f" `sealift audit show {done.record}` and keep it with them, for a restore before that"
+    )

@@ -6,9 +6,11 @@ people who do it. What a restore withholds, the first record of its epoch names:
 among those that were lost.
 """
 
+import itertools
+import os
 import re
+import stat
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,15 +83,20 @@ def noted(folder: Path) -> frozenset[str]:
     """Return the digests that the list beside the backups names; none where there is no list.
 
     Raises:
-        BackupDamagedError: There is one and it does not read: what was erased could come back.
+        BackupDamagedError: There is one and it does not read: what was erased could come back. So, too, where it is a
+            link, a pipe or another thing than a file: the folder is another account's, and its disk is from outside.
     """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        with (folder / FILE_NAME).open("rb") as stream:
-            untrusted = stream.read(_BYTES + 1)
+        with os.fdopen(os.open(folder / FILE_NAME, flags), "rb") as stream:
+            is_plain = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+            untrusted = stream.read(_BYTES + 1) if is_plain else b""
     except FileNotFoundError:
         return frozenset()
     except OSError as error:
         raise _unreadable(error.strerror or "") from error
+    if not is_plain:
+        raise _unreadable("it is a folder, a pipe or a device")
     try:
         fields = canonical.exact_keys(
             canonical.loads_canonical(untrusted, max_bytes=_BYTES), ("format", "keys"), (), "the list of erasures"
@@ -101,15 +108,17 @@ def noted(folder: Path) -> frozenset[str]:
 
 
 def note(folder: Path, ledger: Ledger) -> None:
-    """Add what the ledger says to the list beside the backups.
+    """Add what the ledger says to the list beside the backups. One that does not read is kept aside under another name.
 
     Raises:
         OSError: It cannot be written.
         LedgerUnavailableError: There is no ledger to ask.
     """
-    before: frozenset[str] = frozenset()
-    with suppress(BackupDamagedError):
+    try:
         before = noted(folder)
+    except BackupDamagedError:  # people may still read in it what no ledger here knows
+        (folder / FILE_NAME).rename(_free(folder))
+        before = frozenset()
     now = before | recorded(ledger)
     if now != before:
         # Root and the unit of backups both write it, and the other one has to read what is there.
@@ -119,12 +128,15 @@ def note(folder: Path, ledger: Ledger) -> None:
 def note_now(config: Config, ledger: Ledger) -> str:
     """Add what the ledger says to the list at once; return in words why it has to wait for the next backup, or nothing.
 
-    What was destroyed is destroyed, whatever becomes of the list.
+    What was destroyed is destroyed, whatever becomes of the list. Nothing is waited for: a backup that is being made
+    adds it as well.
     """
     if not config.backup.folder:
         return ""
     try:
-        note(shelf.require_folder(config), ledger)
+        folder = shelf.require_folder(config)
+        with shelf.alone(folder):
+            note(folder, ledger)
     except OSError as error:
         why = error.strerror or type(error).__name__
     except SealiftError as error:
@@ -132,6 +144,12 @@ def note_now(config: Config, ledger: Ledger) -> str:
     else:
         return ""
     return f"{FILE_NAME} beside the backups gets it with the next backup on each disk ({why})"
+
+
+def _free(folder: Path) -> Path:
+    """Return a name beside the list under which nothing lies."""
+    names = (folder / f"{FILE_NAME}.unreadable-{number}" for number in itertools.count(1))
+    return next(name for name in names if not (name.exists() or name.is_symlink()))
 
 
 def _names(untrusted: Any) -> Iterable[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from appliance.actions.backups import erasures
+from appliance.actions.backups import erasures, shelf
 from appliance.actions.boxkeys import DROP_IN, MADE, ROTATED, Keyring, complete, listed
 from appliance.audit import nodekeys
 from appliance.audit.facts import Appended
@@ -236,6 +236,59 @@ def test_the_list_beside_the_backups_is_told_at_once_and_its_disk_holds_nothing_
         assert "unnoted" not in done.to_json()
     else:
         assert "gets it with the next backup" in done.to_json()["unnoted"]
+
+
+def _backed_up(config: Config, disk: Path) -> Config:
+    section = config.backup.model_copy(update={"folder": str(disk), "on_system_disk": True})
+    return config.model_copy(update={"backup": section})
+
+
+@pytest.mark.parametrize("what", ["pipe", "link", "folder", "text"])
+def test_what_lies_in_the_place_of_the_list_holds_no_destruction_up_and_is_kept(
+    config: Config, ledger: MemoryLedger, supervisor: FakeSupervisor, tmp_path: Path, what: str
+) -> None:
+    """Scenario: the disk is from outside, and its folder is the account's that makes backups."""
+    (disk := tmp_path / "disk").mkdir()
+    place, own = disk / erasures.FILE_NAME, tmp_path / "own"
+    own.write_text('{"format":1,"keys":[]}')
+    {"pipe": os.mkfifo, "link": lambda at: at.symlink_to(own), "folder": os.mkdir}.get(what, Path.touch)(place)
+    keyring = Keyring(_backed_up(config, disk), ledger, supervisor)
+    old = FileKeys(config.at.key_files).get("session").bytes
+    keyring.rotate("session", reason="renewal")
+
+    done = keyring.destroy("session", reason="over")
+
+    assert erasures.noted(disk) == {erasures.digest(old)}
+    assert own.read_text() == '{"format":1,"keys":[]}'
+    assert f"{erasures.FILE_NAME}.unreadable-1" in {each.name for each in disk.iterdir()}
+    assert (done.gone, done.unnoted) == ((1,), "")
+    assert done.to_json()["record"] == ledger.find(kind=erasures.DESTROYED)[0].sequence
+
+
+def test_the_list_is_told_after_the_keys_are_gone_and_not_beside_a_backup_that_is_being_made(
+    config: Config,
+    ledger: MemoryLedger,
+    supervisor: FakeSupervisor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (disk := tmp_path / "disk").mkdir()
+    keyring = Keyring(_backed_up(config, disk), ledger, supervisor)
+    keyring.rotate("session", reason="renewal")
+    there: list[tuple[int, ...]] = []
+    real = erasures.note_now
+
+    def noted_now(*given: Any) -> str:
+        there.append(FileKeys(config.at.key_files).versions("session"))
+        return real(*given)
+
+    monkeypatch.setattr(erasures, "note_now", noted_now)
+    with shelf.alone(disk):
+        done = keyring.destroy("session", reason="over")
+
+    assert there == [(2,)]
+    assert "another backup is being made" in done.unnoted
+    assert not (disk / erasures.FILE_NAME).exists()
 
 
 def test_the_only_version_is_not_destroyed(keyring: Keyring, ledger: MemoryLedger) -> None:
