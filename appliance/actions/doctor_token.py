@@ -53,14 +53,8 @@ def finding(config: Config, keys: KeyStore) -> Finding:
         return Finding(name="token", is_good=False, text=error.what, why=error.why, fix=error.fix)
     finally:
         keys.close()
-    if not missing and (shared := shared_of(config)) and (closed := _closed(*shared)):
-        return Finding(
-            name="token",
-            is_good=False,
-            text=f"{config.keys.token} holds every key; {closed}",
-            why="a service sees no version whose file it may not read, and goes on with the one before",
-            fix=f"as root: {opening(*shared)}; then `systemctl restart sealift.target`",
-        )
+    if not missing and (shared := shared_of(config)) and (said := _closed(config, *shared)):
+        return said
     if not missing:
         return Finding(name="token", is_good=True, text=f"{config.keys.token} holds every key")
     why, fix = _helps(missing, is_installed=config.at.current.exists())
@@ -68,15 +62,27 @@ def finding(config: Config, keys: KeyStore) -> Finding:
     return Finding(name="token", is_good=False, text=text, why=why, fix=fix)
 
 
-def _closed(folder: Path, group: str) -> str:
-    """Return what keeps the services' group from the module's files; empty where nothing does."""
+def _closed(config: Config, folder: Path, group: str) -> Finding | None:
+    """Say what keeps the services' group from the token's files; None where nothing does."""
+    token = config.keys.token
     try:
-        closed = closed_to(folder, group)
+        closed = closed_to(folder, group, token)
     except KeyError:
-        return f"there is no group {group}"
+        text, fix = f"there is no group {group}", "name one in keys.group"
     except OSError as error:
-        return f"whether {group} may read its files cannot be told: {error.strerror}"
-    return f"{len(closed)} of its files are not for the group {group}" if closed else ""
+        text, fix = f"whether {group} may read its files cannot be told: {error.strerror}", f"look at {folder} as root"
+    else:
+        if not closed:
+            return None
+        text = f"{len(closed)} of its files are not for the group {group}"
+        fix = f"as root: {opening([path.parent for path in closed], group, below=folder)}"
+    return Finding(
+        name="token",
+        is_good=False,
+        text=f"{token} holds every key; {text}",
+        why="a service sees no version whose file it may not read, and goes on with the one before",
+        fix=f"{fix}; then `systemctl restart sealift.target`",
+    )
 
 
 def _helps(missing: list[str], *, is_installed: bool) -> tuple[str, str]:

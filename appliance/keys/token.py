@@ -16,7 +16,7 @@ from typing import Any, Final
 from appliance.errors import CiphertextError, KeyMissingError
 from appliance.keys import sealing
 from appliance.keys.provider import PURPOSES, SECRET_BYTES, Key, Purpose
-from appliance.keys.tokenfolder import let_in, opening
+from appliance.keys.tokenfolder import Seen, let_in, look, made_in, opening
 from appliance.keys.tokenmaking import ED25519, make_pair, make_secret, require_mechanisms, unmake
 from appliance.keys.tokensession import TokenSession, recall, remember
 
@@ -164,13 +164,14 @@ class TokenKeys:
         self.require_fit()
         version = max(self.versions(name), default=0) + 1
         label = f"sealift/{name}.v{version}"
+        before = self._before(name)
         with self._token.lent(name) as session:
             if purpose is Purpose.SIGN:
                 made = make_pair(session, label)
             else:
                 made = make_secret(session, label, wraps=purpose is Purpose.WRAP)
             try:
-                self._let_in(name)
+                self._let_in(name, before)
                 self._token.look(session)
             except KeyMissingError:
                 unmake(session, made)  # else every later session would find it, and refuse the token
@@ -240,19 +241,25 @@ class TokenKeys:
         """End the session; the next use begins another."""
         self._token.close()
 
-    def _let_in(self, name: str) -> None:
+    def _before(self, name: str) -> Seen:
+        if self._shared is None:
+            return frozenset()
+        try:
+            return look(self._shared[0])
+        except OSError as error:
+            raise _alone(name, *self._shared, error.strerror or "", "look at the folder as root") from error
+
+    def _let_in(self, name: str, before: Seen) -> None:
         if self._shared is None:
             return
         folder, group = self._shared
         try:
-            let_in(folder, group)
-        except (OSError, KeyError) as error:
-            said = error.strerror if isinstance(error, OSError) else "there is no such group"
-            raise KeyMissingError(
-                what=f"the key {name} would be root's alone, so it was not made",
-                why=f"the group {group} cannot be let at its file in {folder}: {said}",
-                fix=f"{opening(folder, group)}, and again",
-            ) from error
+            let_in(folder, group, before)
+        except KeyError as error:
+            raise _alone(name, *self._shared, "there is no such group", "name one in keys.group") from error
+        except OSError as error:
+            by_hand = f"{opening(made_in(folder, before) or [folder], group, below=folder)}, and again"
+            raise _alone(name, *self._shared, error.strerror or "", by_hand) from error
 
     def _mac(self, name: str, data: bytes, version: int) -> bytes:
         import PyKCS11
@@ -273,6 +280,14 @@ def _purpose(name: str) -> Purpose:
         raise KeyMissingError(
             what=f"the key {name[:40]} cannot be used", why="no key has this name", fix="see docs/operator/keys.md"
         ) from None
+
+
+def _alone(name: str, folder: Path, group: str, why: str, fix: str) -> KeyMissingError:
+    return KeyMissingError(
+        what=f"the key {name} would be root's alone, so it was not made",
+        why=f"the group {group} cannot be let at its file in {folder}: {why}",
+        fix=fix,
+    )
 
 
 def _gcm(iv: bytes, name: str, version: int) -> Any:

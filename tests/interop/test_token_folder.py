@@ -9,6 +9,7 @@ import grp
 import os
 import shutil
 import stat
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from appliance.errors import KeyMissingError
 from appliance.keys.opening import PIN as PIN_FILE
 from appliance.keys.opening import open_keys
 from appliance.keys.token import TokenKeys
+from appliance.keys.tokenfolder import closed_to
 from tests.support.softhsm import MODULE, PIN, Token, soft_token
 from tests.support.supervisor import FakeSupervisor
 
@@ -130,7 +132,7 @@ def test_the_nightly_run_which_may_change_no_groups_makes_versions_that_services
 
 def test_where_the_group_cannot_be_let_in_no_version_is_made(token: Token) -> None:
     made(token)
-    for path in (token.folder / "tokens", *(token.folder / "tokens").iterdir()):
+    for path in (token.folder / "tokens").iterdir():
         path.chmod(0o770)  # what is made there belongs to its maker's group
 
     said = as_other(lambda: str(keys_of(token).create(NAME)), uid=0, groups=())
@@ -140,6 +142,26 @@ def test_where_the_group_cannot_be_let_in_no_version_is_made(token: Token) -> No
     keys = keys_of(token)
     assert keys.versions(NAME) == (1,)
     keys.close()
+
+
+def test_the_token_of_another_program_in_the_same_folder_stays_its_own(token: Token) -> None:
+    """Scenario: OpenDNSSEC keeps its keys on this machine, too; each token of SoftHSM2 is a sub-folder."""
+    tokens = token.folder / "tokens"
+    (own,) = tokens.iterdir()
+    init = ["softhsm2-util", "--init-token", "--free", "--label", "dnssec", "--pin", PIN, "--so-pin", "31415926"]
+    subprocess.run(init, check=True, capture_output=True)
+    before = {path: path.stat()[:6] for path in tokens.rglob("*") if own not in (path, path.parent)}
+
+    made(token)
+
+    assert len(before) >= 4
+    assert {path: path.stat()[:6] for path in before} == before
+    assert seen(token).startswith("(1,) 1 ")
+    assert closed_to(tokens, GROUP, token.label) == ()
+    keys = keys_of(token, group="")
+    keys.create(NAME)
+    keys.close()
+    assert {path.parent for path in closed_to(tokens, GROUP, token.label)} == {own}
 
 
 def test_a_renewal_that_services_could_not_use_is_not_recorded(token: Token, tmp_path: Path) -> None:

@@ -79,17 +79,19 @@ def test_a_version_whose_file_services_may_not_read_is_found_as_they_would_not_s
 ) -> None:
     group = grp.getgrgid(os.getegid()).gr_name
     folder = tmp_path / "tokens"
-    folder.mkdir()
-    (folder / "a.object").touch(0o600)
+    (own := folder / "1").mkdir(parents=True)
+    (own / "b.object").touch(0o600)
+    (own / "b.object").chmod(0o660)
+    (own / "a.object").touch(0o600)
     keys = config.keys.model_copy(update={"folder": str(folder), "group": group})
     shared = config.model_copy(update={"keys": keys})
 
     shut = found(shared)
-    (folder / "a.object").chmod(0o660)
+    (own / "a.object").chmod(0o660)
     opened = found(shared)
     unknown = found(config.model_copy(update={"keys": keys.model_copy(update={"group": "sl-nobody-is"})}))
 
     assert (shut.is_good, shut.text) == (False, f"ward-7 holds every key; 1 of its files are not for the group {group}")
-    assert f"chgrp -R {group} {folder}" in shut.fix
+    assert f"chgrp -R {group} {own} " in shut.fix
     assert opened.is_good
     assert (unknown.is_good, unknown.text) == (False, "ward-7 holds every key; there is no group sl-nobody-is")
