@@ -84,18 +84,27 @@ def test_usb_is_open_again_without_a_boot_and_only_where_a_site_had_chosen() -> 
     named = list(flat(load(BOOK)[0]["tasks"]))
     names = [task["name"] for task in named]
     block = next(task for task in named if task["name"] == "Leave USB to the kernel again")
-    written = [task["ansible.builtin.command"] for task in block["block"] if "ansible.builtin.command" in task]
+    where_udev_runs = block["block"][-1]
+    written = [task for task in where_udev_runs["block"] if "ansible.builtin.command" in task]
+    asked = next(task for _, task in tasks() if task.get("register") == "usb_udev")
 
     assert block["when"] == "uninstall_usb.matched > 0"
-    assert [task["argv"][-1] for task in written] == [
+    assert [task["ansible.builtin.command"]["argv"][-1] for task in written] == [
         "--reload",
         "{{ item }}/interface_authorized_default",
         "{{ item }}/authorized",
         "/sys/bus/usb/drivers_probe",
     ]
-    assert all(task["removes"] for task in written)  # a container has none
-    assert names.index("Remove the rules of media") < names.index("Let udev forget them, where it runs")
+    assert all(task["ansible.builtin.command"]["removes"] for task in written[1:])
+    assert names.index("Remove the rules of media") < names.index("Let udev forget them")
     assert names.index(block["name"]) < names.index("Remove links, units and what was written for them")
+    # /sys of a container is its host's: asked and written only where the role `usb` does it, and never an end.
+    assert [task["name"] for task in block["block"] if "/sys" in str(task)] == [where_udev_runs["name"]]
+    assert where_udev_runs["when"] == "uninstall_udev.stat.exists"
+    assert block["block"][-2]["ansible.builtin.stat"] == asked["ansible.builtin.stat"]
+    assert [task["failed_when"] for task in written[1:]] == [
+        f"{task['register']}.rc not in [0, 1]" for task in written[1:]
+    ]
 
 
 def _list(value: Any) -> list[str]:

@@ -197,8 +197,11 @@ def test_fewer_gateways_than_before_leave_none_that_starts_at_boot(box: Path) ->
     assert {*stopped} == {"disable", "--quiet", "--now", *both}
 
 
-@pytest.mark.parametrize(("chosen", "now"), [(":storage:", "1"), (":any:", "0")])
-def test_usb_is_opened_where_the_site_had_shut_it(box: Path, chosen: str, now: str) -> None:
+@pytest.mark.parametrize(
+    ("chosen", "has_udev", "now"), [(":storage:", True, "1"), (":any:", True, "0"), (":storage:", False, "0")]
+)
+def test_usb_is_opened_where_the_site_had_shut_it(box: Path, chosen: str, now: str, *, has_udev: bool) -> None:
+    """Without udev it is a container, whose /sys is its host's."""
     devices = box / "root/sys/bus/usb/devices"
     shut = [devices / "usb1/interface_authorized_default", devices / "1-1:1.0/authorized"]
     for path in shut:
@@ -206,6 +209,13 @@ def test_usb_is_opened_where_the_site_had_shut_it(box: Path, chosen: str, now: s
         path.write_text("0")
     (devices / "1-1").mkdir()
     (devices / "usb2").mkdir()  # as on a kernel that has no such setting
+    (devices / "usb3/interface_authorized_default").mkdir(parents=True)  # as on one that refuses the write
+    (box / "bin").mkdir()
+    (box / "bin/udevadm").write_text("#!/bin/sh\n")
+    (box / "bin/udevadm").chmod(0o755)
+    (box / "root/run/udev").mkdir(parents=True)
+    if has_udev:
+        (box / "root/run/udev/control").touch()
     probe = devices.parent / "drivers_probe"
     probe.write_text("")
     (box / "root/etc/sealift/usb.env").write_text(f"# Written by the install.\nSEALIFT_USB={chosen}\n")
@@ -216,7 +226,7 @@ def test_usb_is_opened_where_the_site_had_shut_it(box: Path, chosen: str, now: s
     assert [path.read_text().strip() for path in shut] == [now, now]
     assert probe.read_text().strip() == ("1-1:1.0" if now == "1" else "")
     assert sorted(path.name for path in devices.rglob("*")) == sorted(
-        ["1-1", "1-1:1.0", "authorized", "interface_authorized_default", "usb1", "usb2"]
+        ["1-1", "1-1:1.0", "authorized", *["interface_authorized_default"] * 2, "usb1", "usb2", "usb3"]
     )
     assert not (box / "root/etc/sealift/usb.env").exists()
     assert not (box / "root/etc/udev/rules.d/70-sealift-media.rules").exists()
