@@ -1,7 +1,8 @@
 """What doctor looks at after an update: who runs with files that a package replaced, and whether a boot is due."""
 
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -11,13 +12,19 @@ from appliance.config import Config
 PROCESSES: Final = Path("/proc")
 KERNELS: Final = Path("/boot")
 ASKED: Final = Path("/run/reboot-required")
+PACKAGES: Final = Path("/var/lib/dpkg/status")
 _RELEASE: Final = Path("sys/kernel/osrelease")
 # Where Debian's packages put programs and libraries; what else was deleted and is mapped is a process's own affair.
 _REPLACED: Final = re.compile(r" (?:/usr)?/(?:s?bin|lib[^/]*)/(?:[^\n]*/)?([^\n/]+) \(deleted\)$", re.MULTILINE)
 # In people's sessions are units, too, and their names hold numbers of people.
 _UNIT: Final = re.compile(r"^0::/(?!user\.slice/)(?:[^\n]*?/)?([^\n/]+\.service|init\.scope)(?:/|$)", re.MULTILINE)
 _KERNEL: Final = re.compile(r"[0-9]+(?:[.-][0-9]+)*")
+# As Debian's kernels say of what package they are; its compiler's is in brackets.
+_BUILT: Final = re.compile(r"#[0-9]+ [^\n]* Debian ([0-9]\S*) \(")
 _SHOWN: Final = 3
+# What may be started anew at any hour: Sealift's own, the web server and what watches. Not what holds people's sessions
+# or other services, as dbus and systemd-logind.
+_RESTARTED: Final = re.compile(r"(sealift.*|nginx|prometheus(-.*)?)\.service")
 
 
 def services(config: Config, processes: Path = PROCESSES) -> Iterator[Finding]:
@@ -36,28 +43,36 @@ def services(config: Config, processes: Path = PROCESSES) -> Iterator[Finding]:
         text="; ".join(f"{unit} runs with {_listed(names)} of before" for unit, names in sorted(found.items()))
         or "no service runs with a library of before an update",
         why="an update is on the disk, and for these not in force: what it closes stays open until they start anew",
-        fix="systemctl restart each of them, systemctl daemon-reexec for init.scope; or boot in a maintenance window",
+        fix=_renewed(sorted(found)),
     )
 
 
 def boot(
-    config: Config, *, processes: Path = PROCESSES, kernels: Path = KERNELS, asked: Path = ASKED
+    config: Config,
+    *,
+    processes: Path = PROCESSES,
+    kernels: Path = KERNELS,
+    asked: Path = ASKED,
+    packages: Path = PACKAGES,
 ) -> Iterator[Finding]:
-    """Whether a boot is due: a newer kernel is installed than the one that runs, or a package asked for one.
+    """Whether a boot is due: another kernel is installed than the one that runs, or a package asked for one.
+
+    Debian replaces a kernel by one of the same name where its modules still fit: then its package's version tells.
 
     Nothing is said where none is known to be due, as in a container, which has no kernel of its own.
     """
     if config.places.root != "/":
         return
-    try:
-        running = (processes / _RELEASE).read_text("ascii", "replace").strip()
-    except OSError:
-        running = ""
+    running = _text(processes / _RELEASE).strip()
     installed = [path.name.removeprefix("vmlinuz-") for path in kernels.glob("vmlinuz-*")]
     newest = max(installed, key=_numbers, default="")
     reasons = []
     if _numbers(running) and _numbers(newest) > _numbers(running):
         reasons.append(f"Linux {running} runs, {newest} is installed")
+    elif built := _BUILT.search(_text(processes / "version")):
+        placed = _placed(_text(packages), running)
+        if placed and placed != built[1]:
+            reasons.append(f"Linux {running} of Debian {built[1]} runs, {placed} is installed")
     if asked.exists():
         reasons.append("a package asked for it")
     if reasons:
@@ -86,6 +101,32 @@ def _old_files(processes: Path) -> tuple[dict[str, set[str]], bool]:
             if unit:
                 found.setdefault(unit[1], set()).update(names)
     return found, is_whole
+
+
+def _renewed(units: Iterable[str]) -> str:
+    """Return how units get the files of now."""
+    own = [unit for unit in units if _RESTARTED.fullmatch(unit)]
+    others = [unit for unit in units if unit not in own]
+    ways = [f"`systemctl restart {shlex.join(own)}`"] if own else []
+    ways += [f"a boot in a maintenance window renews {', '.join(others)}"] if others else []
+    return "; ".join(ways)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _placed(packages: str, running: str) -> str:
+    """Return the version of the package that brings the kernel of this name; empty where none does."""
+    wanted = rf"^Package: linux-image-{re.escape(running)}\n((?:.+\n)*)"
+    told = re.search(wanted, packages, re.MULTILINE)
+    if not told or not re.search(r"^Status: \S+ \S+ installed$", told[1], re.MULTILINE):
+        return ""
+    version = re.search(r"^Version: (\S+)$", told[1], re.MULTILINE)
+    return version[1] if version else ""
 
 
 def _listed(names: set[str]) -> str:

@@ -97,6 +97,71 @@ def test_a_process_that_ended_meanwhile_is_passed_over(tmp_path: Path) -> None:
     assert said.is_good is True
 
 
+def test_what_others_rest_on_is_renewed_by_a_boot_and_what_is_sealifts_is_restarted(tmp_path: Path) -> None:
+    """Scenario: a person restarts dbus.service as told, and nobody logs in any more."""
+    units = [
+        "dbus.service",
+        "nginx.service",
+        "systemd-logind.service",
+        "getty@tty1.service",
+        "sealift-gateway@2.service",
+    ]
+    for number, unit in enumerate([*units, "prometheus-node-exporter.service"]):
+        process(tmp_path, number, f"/system.slice/{unit}", GONE)
+    process(tmp_path, 99, "/init.scope", GONE)
+
+    (said,) = found(tmp_path)
+
+    restarted, boot = said.fix.split("; ")
+    assert restarted == ("`systemctl restart nginx.service prometheus-node-exporter.service sealift-gateway@2.service`")
+    assert boot.endswith("renews dbus.service, getty@tty1.service, init.scope, systemd-logind.service")
+
+
+_VERSION = (
+    "Linux version 6.1.0-28-amd64 (debian-kernel@lists.debian.org) (gcc-12 (Debian 12.2.0-14) 12.2.0, GNU ld (GNU"
+    " Binutils for Debian) 2.40) #1 SMP PREEMPT_DYNAMIC Debian 6.1.119-1 (2024-11-22)\n"
+)
+_STATUS = """Package: linux-image-6.1.0-9-amd64
+Status: install ok installed
+Version: 6.1.27-1
+
+Package: linux-image-6.1.0-28-amd64
+Status: install ok installed
+Architecture: amd64
+Version: 6.1.119-2
+Description: Linux 6.1 for 64-bit PCs
+ signed
+
+Package: zlib1g
+Status: install ok installed
+Version: 1:1.2.13
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "status", "is_due"),
+    [
+        (_VERSION, _STATUS, True),
+        (_VERSION.replace("119-1", "119-2"), _STATUS, False),
+        (_VERSION, _STATUS.replace("ok installed\nArch", "ok config-files\nArch"), False),
+        (_VERSION, _STATUS.replace("6.1.0-28-amd64", "6.1.0-28-cloud-amd64"), False),
+        (_VERSION, "", False),
+        (_VERSION.replace(" Debian 6.1.119-1", ""), _STATUS, False),
+        ("", _STATUS, False),
+    ],
+)
+def test_a_kernel_that_was_replaced_under_its_own_name_is_told_where_debian_tells(
+    tmp_path: Path, version: str, status: str, *, is_due: bool
+) -> None:
+    running = "6.1.0-28-amd64"
+    (tmp_path / "version").write_text(version)
+    (tmp_path / "status").write_text(status)
+
+    said = due(tmp_path, running, running)
+
+    assert said == ([f"Linux {running} of Debian 6.1.119-1 runs, 6.1.119-2 is installed"] if is_due else [])
+
+
 def due(folder: Path, running: str, *installed: str, asked: bool = False) -> list[str]:
     (folder / "sys/kernel").mkdir(parents=True)
     (folder / "sys/kernel/osrelease").write_text(running + "\n")
@@ -105,7 +170,8 @@ def due(folder: Path, running: str, *installed: str, asked: bool = False) -> lis
     word = folder / "reboot-required"
     if asked:
         word.touch()
-    return [one.text for one in doctor_updates.boot(BOX, processes=folder, kernels=folder, asked=word)]
+    where = {"processes": folder, "kernels": folder, "asked": word, "packages": folder / "status"}
+    return [one.text for one in doctor_updates.boot(BOX, **where)]
 
 
 def test_a_boot_is_due_where_a_newer_kernel_is_installed_than_runs(tmp_path: Path) -> None:
