@@ -85,7 +85,7 @@ def test_the_web_server_is_reached_from_the_sites_networks_alone() -> None:
 def test_of_run_the_web_servers_master_has_no_more_than_its_own() -> None:
     found = drop_in("nginx").splitlines()
 
-    assert "ReadOnlyPaths=-/run/sealift -/run/systemd" in found
+    assert "ReadOnlyPaths=-/run/sealift -/run/systemd -/run/udev" in found
     assert "InaccessiblePaths=-/run/systemd/private -/run/dbus" in found
 
 
