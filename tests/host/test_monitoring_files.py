@@ -50,6 +50,13 @@ def test_every_rule_says_what_it_means_and_which_command_helps() -> None:
                 assert command.split()[0] in FOREIGN, rule["alert"]
 
 
+def test_what_clears_a_failed_drill_with_the_key_is_named() -> None:
+    (runbook,) = (rule["annotations"]["runbook"] for rule in rules() if rule["alert"] == "DrillFailed")
+
+    assert "sealift drill --by NAME --by NAME --home FOLDER" in runbook.split("; ")
+    assert "`sealift drill --by NAME --by NAME --home FOLDER`" in PAGE.read_text()
+
+
 def test_the_page_has_a_line_for_every_alert_and_for_no_other() -> None:
     lines = re.findall(r"^\| `([A-Z][A-Za-z]+)` \| (critical|warning) \|", PAGE.read_text(), re.MULTILINE)
 

@@ -6,6 +6,7 @@ content, streamed anew, is rebuilt. Only a full drill shows that the key still o
 recorded too, by a kind of its own, so that nobody who counts drills takes it for one that was made.
 """
 
+import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +23,14 @@ from appliance.audit import pin
 from appliance.audit.client import Appended, Ledger, OfflineLedger, SocketLedger, open_ledger
 from appliance.audit.verify import verify
 from appliance.config import Config, DatabaseSection, KeysSection, PlacesSection
-from appliance.errors import ApprovalRefusedError, LedgerUnavailableError, PreflightError
+from appliance.errors import (
+    ApprovalRefusedError,
+    KeyMissingError,
+    LedgerUnavailableError,
+    NoSpaceError,
+    PreflightError,
+    UnitError,
+)
 from appliance.store.content import ContentStore
 from appliance.timekeeping.believed import BelievedClock
 from appliance.verify.freshness import different
@@ -37,6 +45,8 @@ FULL: Final = "full"
 STREAM: Final = "stream"
 FORMAT: Final = 1
 _LEAST_PEOPLE: Final = 2
+_NOT_ITS: Final = (KeyMissingError, UnitError, NoSpaceError, LedgerUnavailableError)
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +89,11 @@ def drill(
         ApprovalRefusedError: One person alone.
         BackupDamagedError: The backup does not hold, or is not the one that was recorded.
         KeyMissingError: The private key is not there.
-        LedgerUnavailableError: The ledger does not run: nothing could be recorded.
+        LedgerUnavailableError: The ledger does not run, so that nothing could be recorded; or there was no room.
         PreflightError: There is no backup.
-        Others: As reading and rebuilding it. Once a backup was found, each failure is recorded and reported first.
+        UnitError: gpg is not installed.
+        Others: As reading and rebuilding it. Once a backup was found, a failure that may be its own is recorded and
+            reported first; that the key, gpg, the ledger or room was lacking says nothing of it.
     """
     is_full = bool(by) or home is not None  # a key that was brought is never left unused in silence
     if is_full and (many := different(by)) < _LEAST_PEOPLE:
@@ -101,6 +113,8 @@ def drill(
         try:
             facts = _drill(config, ledger, folder, found[-1], by=by, home=home, surroundings=surroundings, clock=clock)
         except (SealiftError, OSError) as error:
+            if _says_nothing(error):
+                raise
             failed = {**_begun(found[-1], by), "failed": _told(error)}
             with suppress(SealiftError, OSError):  # what people are told is why the drill failed
                 _kept(ledger, FAILED, failed, folder, clock)
@@ -137,6 +151,14 @@ def _begun(newest: Kept, by: tuple[str, ...]) -> dict[str, Any]:
         "by": list(by),
         "backup": {"name": newest.name, "sha256": newest.sha256, "made_at": to_text(newest.made_at)},
     }
+
+
+def _says_nothing(error: SealiftError | OSError) -> bool:
+    """Tell whether a failure is none of the backup's: a drill of the same file may hold once it is mended."""
+    if isinstance(error, OSError):
+        # Whoever looks for a folder for temporary files in vain names none.
+        return error.errno in _NO_ROOM or (error.errno == errno.ENOENT and error.filename is None)
+    return isinstance(error, _NOT_ITS)
 
 
 def _told(error: SealiftError | OSError) -> dict[str, str]:

@@ -1,12 +1,13 @@
 """Opening a backup with a key that people bring: from a stick that cannot be written, behind a passphrase."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from appliance.actions.backups import recipient as opening
-from appliance.errors import KeyMissingError
+from appliance.errors import KeyMissingError, LedgerFullError
 from tests.support.backups import Recipient, recipient
 from tests.support.gpg import gnupg_home
 from tests.support.passphrases import HAS_PINENTRY, at_a_terminal, protected_key
@@ -23,12 +24,12 @@ except SealiftError as error:
 """
 
 
-def sealed(certificate: bytes, folder: Path) -> Path:
+def sealed(certificate: bytes, folder: Path, content: bytes = b"what was lost") -> Path:
     """Return a file that is encrypted to this certificate."""
     (folder / "certificate").write_bytes(certificate)
     file = folder / "file.gpg"
     with file.open("wb") as out, opening.encrypting(folder / "certificate", out.fileno()) as process:
-        process.communicate(b"what was lost")
+        process.communicate(content)
     return file
 
 
@@ -46,6 +47,16 @@ def test_nothing_is_written_where_the_key_lies(tmp_path: Path) -> None:
         assert opening.decrypting(file, home, lambda stream: stream.read()) == b"what was lost"
 
         assert sorted((one.name, one.stat().st_mtime_ns) for one in home.rglob("*")) == before
+
+
+def test_a_reader_without_room_is_not_taken_for_a_damaged_backup(tmp_path: Path) -> None:
+    def without_room(_: object) -> None:
+        raise LedgerFullError(what="no room")
+
+    with recipient() as offline:
+        file, home = sealed(offline.certificate(), tmp_path, os.urandom(2**20)), brought(offline, tmp_path)
+        with pytest.raises(LedgerFullError):
+            opening.decrypting(file, home, without_room)
 
 
 @pytest.mark.slow

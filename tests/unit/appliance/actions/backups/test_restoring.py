@@ -1,5 +1,6 @@
 """Restoring: who may, onto what, with which proof, and what never comes back."""
 
+import errno
 import json
 import shutil
 import sqlite3
@@ -28,8 +29,11 @@ from appliance.errors import (
     ConflictError,
     KeyMissingError,
     LedgerDamagedError,
+    LedgerFullError,
     LedgerUnavailableError,
+    NoSpaceError,
     ProofError,
+    UnitError,
 )
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.record import Kind
@@ -610,6 +614,32 @@ def test_a_drill_that_fails_is_recorded_with_evidence_beside_the_backups(site: B
     told = json.loads(report.read_bytes())
     assert (told["format"], told["drill"]) == (1, leaf.body)
     assert told["ledger"]["checkpoint"]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        KeyMissingError(what="the passphrase was not typed"),
+        UnitError(what="gpg cannot be run"),
+        LedgerFullError(what="no room for its records"),
+        NoSpaceError(what="no room"),
+        OSError(errno.ENOSPC, "no room"),
+        FileNotFoundError(errno.ENOENT, "no usable temporary directory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_drill_that_lacks_something_else_says_nothing_of_the_backup(
+    site: BackedUp, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    def opened(*_: object) -> Any:
+        raise failure
+
+    monkeypatch.setattr(restoring, "opened", opened)
+    with site.box.running() as log:
+        making.make(site.config, clock=SystemClock())
+        with pytest.raises(type(failure)):
+            drill.drill(site.config, clock=SystemClock(), by=("Ann", "Bo"))
+        assert log.find(kind=drill.FAILED) == []
 
 
 def test_records_of_further_lines_come_back_in_their_line(
