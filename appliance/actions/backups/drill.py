@@ -19,8 +19,10 @@ from appliance.actions.backups import archive, aside, doomed, floors, making, re
 from appliance.actions.backups.archive import Contents
 from appliance.actions.backups.making import Surroundings
 from appliance.actions.backups.shelf import Kept
-from appliance.audit import pin
+from appliance.audit import epochs, pin
 from appliance.audit.client import Appended, Ledger, OfflineLedger, SocketLedger, open_ledger
+from appliance.audit.facts import EVERY
+from appliance.audit.leaf import Leaf
 from appliance.audit.verify import verify
 from appliance.config import Config, DatabaseSection, KeysSection, PlacesSection
 from appliance.errors import (
@@ -126,14 +128,36 @@ def drill(
 
 
 def is_due(config: Config, ledger: Ledger, *, clock: Clock) -> bool:
-    """Tell whether no drill was made yet in this month, by the time that is believed; one that failed is none.
+    """Tell whether this node made no drill yet in this month, by the time that is believed; one that failed is none.
+
+    A drill of before the ledger was restored is the lost box's, and none.
 
     Raises:
         LedgerUnavailableError: There is no ledger to ask.
     """
-    last = ledger.find(kind=DRILLED, limit=1)
-    month = to_text(BelievedClock(config.at, clock).now())[: len("2026-11")]
-    return not last or not last[0].time.startswith(month)
+    begun = epoch_begun(ledger)
+    last = next((leaf.time for leaf in own(config, ledger, DRILLED) if leaf.sequence > begun), "")
+    return not last.startswith(to_text(BelievedClock(config.at, clock).now())[: len("2026-11")])
+
+
+def own(config: Config, ledger: Ledger, kind: str) -> list[Leaf]:
+    """Return the records of a kind that are of this box, newest first: of several nodes each has a disk of its own.
+
+    Raises:
+        LedgerUnavailableError: There is no ledger to ask.
+    """
+    node = config.database.node
+    # What names no node was recorded while a single one answered.
+    return [leaf for leaf in ledger.find(kind=kind, limit=EVERY) if not node or leaf.via.node in {"", node}]
+
+
+def epoch_begun(ledger: Ledger) -> int:
+    """Return the number of the record with which the ledger was restored last; 0 where it never was.
+
+    Raises:
+        LedgerUnavailableError: There is no ledger to ask.
+    """
+    return next((leaf.sequence for leaf in ledger.find(kind=epochs.RESTORED, limit=1)), 0)
 
 
 def _kept(ledger: Ledger, kind: str, facts: Mapping[str, Any], folder: Path, clock: Clock) -> tuple[Appended, Path]:

@@ -9,8 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from appliance.actions.backups import drill, making
-from appliance.audit import epochs
-from appliance.audit.facts import EVERY, Ledger
+from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
 from appliance.timekeeping.believed import BelievedClock
@@ -23,7 +22,7 @@ _YEAR: Final = timedelta(days=366)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Where backups stand.
+    """Where backups stand; of several nodes each drills with its own disk, so that drills are this node's alone.
 
     Args:
         made_at: Of the newest backup, as recorded; None for none.
@@ -33,7 +32,7 @@ class Standing:
         opened_at: Of the last drill in which people opened the encrypted file; None for none.
         is_opened: That drill opened a backup of the ledger's present epoch, and is no older than drills may be.
         failed_at: Of the last drill that failed, whatever became of later ones; None for none.
-        is_failing: No drill of its level held since one that failed.
+        is_failing: No drill of its level held since one that failed in the ledger's present epoch.
         failures: How many failed in the last year.
         faults: What a person has to do something about.
     """
@@ -75,9 +74,10 @@ def standing(config: Config, ledger: Ledger, *, clock: Clock) -> Standing:
     """
     now = BelievedClock(config.at, clock).now()
     made = _last(ledger, making.MADE)
-    drilled = _last(ledger, drill.DRILLED)
-    opened = next(iter(ledger.find(kind=drill.DRILLED, field="level", value=drill.FULL, limit=1)), None)
-    failed = ledger.find(kind=drill.FAILED, limit=EVERY)
+    begun = drill.epoch_begun(ledger)
+    held, failed = (drill.own(config, ledger, kind) for kind in (drill.DRILLED, drill.FAILED))
+    drilled = next(iter(held), None)
+    opened = next((leaf for leaf in held if leaf.body.get("level") == drill.FULL), None)
     faults = []
     if not config.backup.folder:
         faults.append("nobody has chosen where backups go")
@@ -92,7 +92,8 @@ def standing(config: Config, ledger: Ledger, *, clock: Clock) -> Standing:
         f"the last drill ({level}) failed at {leaf.time}: {_why(leaf)}"
         # That the key opens the file is shown by no drill without it.
         for level, good in ((drill.FULL, opened), (drill.STREAM, drilled))
-        for leaf in [each for each in failed if each.body.get("level") == level][:1]
+        # What failed before the ledger was restored is the lost box's, and its backup was opened by the restore.
+        for leaf in [each for each in failed if each.body.get("level") == level and each.sequence > begun][:1]
         if good is None or good.sequence < leaf.sequence
     ]
     faults += failing
@@ -104,7 +105,7 @@ def standing(config: Config, ledger: Ledger, *, clock: Clock) -> Standing:
         opened_at=opened.time if opened else None,
         is_opened=opened is not None
         and _age(opened, now) <= timedelta(days=config.backup.drill_days)
-        and _is_of_this_epoch(ledger, opened),
+        and _is_of_this_epoch(ledger, opened, begun),
         failed_at=failed[0].time if failed else None,
         is_failing=bool(failing),
         failures=sum(not _YEAR < _age(leaf, now) < _UNKNOWN for leaf in failed),
@@ -121,13 +122,12 @@ def _moment(leaf: Leaf) -> str:
     return str(leaf.body.get("made_at") or leaf.time)
 
 
-def _is_of_this_epoch(ledger: Ledger, drilled: Leaf) -> bool:
+def _is_of_this_epoch(ledger: Ledger, drilled: Leaf, begun: int) -> bool:
     """Tell whether the backup of a drill was made since the ledger was restored last; else it is the lost box's."""
     backup = drilled.body.get("backup")
     digest = backup.get("sha256") if isinstance(backup, Mapping) else None
     made = ledger.find(kind=making.MADE, field="sha256", value=str(digest), limit=1)
-    begun = _last(ledger, epochs.RESTORED)
-    return bool(made) and (begun is None or begun.sequence < made[0].sequence)
+    return bool(made) and begun < made[0].sequence
 
 
 def _why(leaf: Leaf) -> str:

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from appliance.actions.backups import archive, choosing, contents, drill, erasures, making, recipient, shelf, standing
+from appliance.audit import epochs
 from appliance.audit.client import OfflineLedger
 from appliance.audit.memory import MemoryLedger
+from appliance.config import Config, DatabaseSection
 from appliance.errors import (
     ApprovalRefusedError,
     BackupDamagedError,
@@ -171,6 +173,47 @@ def test_a_drill_is_due_until_one_was_made_in_the_month(tmp_path: Path, drilled:
     assert drill.is_due(config, ledger, clock=clock)
     ledger.append(drill.DRILLED, {"level": drill.STREAM})
     assert drill.is_due(config, ledger, clock=clock) is is_due
+
+
+def of_node(config: Config, node: str) -> Config:
+    section = DatabaseSection(kind="postgresql", socket="/run/postgresql", node=node)
+    return config.model_copy(update={"database": section})
+
+
+def test_of_several_nodes_each_drills_with_its_own_disk(tmp_path: Path) -> None:
+    clock = FixedClock(at=NOW)
+    ledger, config = MemoryLedger(clock), site_config(tmp_path)
+    one, two = (of_node(config, node) for node in ("one", "two"))
+    full = {"level": drill.FULL, "backup": {"sha256": "a" * 64}}
+    ledger.append(making.MADE, {"made_at": to_text(NOW), "sha256": "a" * 64})
+    found = []
+    for node, kind in (("one", drill.FAILED), ("two", drill.DRILLED), ("one", drill.DRILLED)):
+        ledger.log.node = node
+        ledger.append(kind, full)
+        now = [standing.standing(each, ledger, clock=clock) for each in (one, two)]
+        due = [drill.is_due(each, ledger, clock=clock) for each in (one, two)]
+        found.append((due, [each.is_failing for each in now], [each.is_opened for each in now]))
+
+    assert found == [
+        ([True, True], [True, False], [False, False]),
+        ([True, False], [True, False], [False, True]),
+        ([False, False], [False, False], [True, True]),
+    ]
+
+
+def test_a_drill_of_the_lost_box_is_none_of_the_restored_one(tmp_path: Path) -> None:
+    config, clock = site_config(tmp_path), FixedClock(at=NOW)
+    ledger = MemoryLedger(clock)
+    ledger.append(drill.DRILLED, {"level": drill.STREAM})
+    ledger.append(drill.FAILED, {"level": drill.STREAM})
+    assert not drill.is_due(config, ledger, clock=clock)
+    assert standing.standing(config, ledger, clock=clock).is_failing
+
+    ledger.append(epochs.RESTORED, {})
+
+    assert drill.is_due(config, ledger, clock=clock)
+    found = standing.standing(config, ledger, clock=clock)
+    assert (found.is_failing, found.failures) == (False, 1)
 
 
 def test_the_state_s_own_disk_is_refused_unless_the_site_says_otherwise(site: BackedUp) -> None:
