@@ -140,13 +140,19 @@ class OfflineLedger:
             ) from error
         with (
             exclusive.take(self._folder, shared=True, wait_seconds=self.wait_seconds),
-            _reader(self._folder) as backend,
+            reading(self._folder) as backend,
         ):
             yield Log.read(backend, clock=self._clock)
 
 
 @contextmanager
-def _reader(folder: Path) -> Iterator[SqliteBackend]:
+def reading(folder: Path) -> Iterator[SqliteBackend]:
+    """Lend the rows of the ledger in a folder, whose lock the caller holds.
+
+    Raises:
+        LedgerUnavailableError: They cannot be read.
+        LedgerDamagedError: The file is something else, or of a newer release.
+    """
     path = folder / FILE_NAME
     wal = folder / f"{FILE_NAME}-wal"
     has_wal = _has_bytes(wal)

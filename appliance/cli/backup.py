@@ -14,7 +14,6 @@ from appliance.audit.client import OfflineLedger
 from appliance.audit.verify import verify as verify_ledger
 from appliance.cli import backup_disk
 from appliance.cli import context as shared
-from appliance.cli.context import Context
 from appliance.cli.opened import ledger_of, read_note
 from appliance.errors import BackupDamagedError
 from media.errors import UsageError
@@ -153,20 +152,26 @@ def _restore(
         erased=frozenset[str]().union(*map(_erased, erased or ())),
     )
     done = restoring.restore(own.config, file, home=home, decisions=decisions, clock=own.clock, dry_run=dry_run)
-    own.result(done.to_json(), _restored_text(own, done))
+    own.result(done.to_json(), restored_text(own.config.site, done))
 
 
-def _restored_text(own: Context, done: Restored) -> str:
+def restored_text(name: str, done: Restored) -> str:
+    """Return what a restore of this site did, or would do, for people."""
     site, verb = done.rebuilt, "would restore" if done.dry_run else "restored"
     lost = {None: "unknown, nobody had a printed checkpoint", 0: "none that the print shows"}.get(
         site.lost, f"{site.lost} that the print shows"
     )
     lines = [
-        f"{verb} {site.records} records of {own.config.site}, up to {site.covered_until}",
+        f"{verb} {site.records} records of {name}, up to {site.covered_until}",
         f"  the ledger goes on as {site.origin}, epoch {site.epoch}: print a new checkpoint today",
         f"  records lost after the backup: {lost}",
         f"  serials count from {site.serial}; {len(site.people)} people",
         f"  {len(site.voided)} waiting requests voided, {site.erased} erased keys withheld",
+        *(
+            f"  NOT ALL of {folder} could be read: keys that it says were destroyed may come back, unless people show"
+            " which (--erased FILE)"
+            for folder in done.unread
+        ),
         f"  production was {site.production[:12] or 'on nothing'}"
         + "".join(f", line {number} on {digest[:12]}" for number, digest in site.further.items()),
         *media_lines(done),

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions.backups import shelf
-from appliance.audit import epochs
+from appliance.audit import epochs, salvage
 from appliance.audit.facts import EVERY, Ledger
+from appliance.audit.leaf import Leaf
 from appliance.config import Config
 from appliance.errors import BackupDamagedError
 from media import canonical, durable
@@ -26,6 +27,7 @@ from media.errors import MediaError, SealiftError, UsageError
 FORMAT: Final = 1
 FILE_NAME: Final = "erasures.json"
 DESTROYED: Final = "key.destroyed"
+_TELLING: Final = (DESTROYED, epochs.RESTORED)
 _MOST: Final = 10_000
 _BYTES: Final = 4 * 2**20
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -40,11 +42,28 @@ def digest(material: bytes) -> str:
 
 def recorded(ledger: Ledger) -> frozenset[str]:
     """Return the digests of the keys whose destruction was recorded, and of those that a restore withheld."""
-    # Of a ledger that somebody wrote to past its service a body may be anything.
-    bodies: list[Any] = [
-        leaf.body for kind in (DESTROYED, epochs.RESTORED) for leaf in ledger.find(kind=kind, limit=EVERY)
-    ]
-    return frozenset(name for body in bodies if isinstance(body, dict) for name in _names(body.get("digests")))
+    return _told(leaf for kind in _TELLING for leaf in ledger.find(kind=kind, limit=EVERY))[0]
+
+
+def salvaged(folder: Path) -> tuple[frozenset[str], bool]:
+    """Return what `recorded` would, of a ledger's folder in which rows may be damaged, and whether all was read."""
+    leaves, is_whole = salvage.salvaged(folder, _TELLING)
+    digests, is_plain = _told(leaves)
+    return digests, is_whole and is_plain
+
+
+def _told(leaves: Iterable[Leaf]) -> tuple[frozenset[str], bool]:
+    """Return the digests in records, and whether every record has them in their form."""
+    found: set[str] = set()
+    is_plain = True
+    for leaf in leaves:
+        # Of a ledger that somebody wrote to past its service a body may be anything.
+        body: Any = leaf.body
+        untrusted = body.get("digests", []) if isinstance(body, dict) else None
+        names = list(_names(untrusted))
+        is_plain &= isinstance(untrusted, list) and len(names) == len(untrusted)
+        found.update(names)
+    return frozenset(found), is_plain
 
 
 def named(untrusted: bytes) -> frozenset[str]:

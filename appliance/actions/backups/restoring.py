@@ -9,23 +9,21 @@ restored box never signs with the lost one's key, and keeps every serial that an
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from appliance.actions.backups import archive, aside, doomed, erasures, floors, rebuilt, recipient
+from appliance.actions.backups import archive, aside, doomed, erasures, floors, rebuilt, recipient, replacing
 from appliance.actions.backups.archive import Contents
 from appliance.actions.backups.manifest import NeededMedium
 from appliance.actions.backups.rebuilt import Rebuilt
-from appliance.audit import exclusive, pin, storage
-from appliance.audit.client import OfflineLedger
+from appliance.audit import exclusive, pin
 from appliance.config import Config, PlacesSection
 from appliance.errors import (
     ApprovalRefusedError,
     BackupDamagedError,
     ConflictError,
-    LedgerDamagedError,
     LedgerUnavailableError,
     StoreWriteError,
 )
@@ -40,7 +38,6 @@ from media.errors import NoTrustError, SealiftError, WrongEnvironmentError
 
 _LEDGER_KEY: Final = "ledger-checkpoint"
 _LEAST_PEOPLE: Final = 2
-_IN_USE: Final = ("person.enrolled", "request.intent", "promotion.made")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +72,8 @@ class Restored:
         rebuilt: The site as it is now.
         media: Which media have to be received again: what the store holds already is not among them.
         aside: The folder that holds what was here before; empty for none.
+        unread: Ledgers on this box, below its state, that did not read as a whole; what they say was destroyed may be
+            back.
         seconds: How long it took.
         dry_run: Nothing was changed.
     """
@@ -83,6 +82,7 @@ class Restored:
     rebuilt: Rebuilt
     media: tuple[NeededMedium, ...]
     aside: str
+    unread: tuple[str, ...]
     seconds: float
     dry_run: bool
 
@@ -93,6 +93,7 @@ class Restored:
             **self.rebuilt.to_json(),
             "media": [{"serial": each.serial, "release": each.release, "code": each.code} for each in self.media],
             "aside": self.aside,
+            "unread": list(self.unread),
             "seconds": self.seconds,
             "dry_run": self.dry_run,
         }
@@ -135,8 +136,9 @@ def restore(
         )
     places = config.at
     started = clock.monotonic()
-    replaced = _replaced(config, decisions, clock)
-    erased = decisions.erased | erasures.noted(file.parent) | _erased_here(config, clock)
+    replaced = replacing.replaced(config, may=decisions.replace, clock=clock)
+    here, unread = replacing.erased_here(config)
+    erased = decisions.erased | erasures.noted(file.parent) | here
     stage = places.state / aside.STAGE
     doomed.discard(stage)
     try:
@@ -176,6 +178,7 @@ def restore(
         rebuilt=found,
         media=_missing(config, contents.manifest.media),
         aside=before,
+        unread=unread,
         seconds=round(clock.monotonic() - started, 1),
         dry_run=dry_run,
     )
@@ -243,49 +246,6 @@ def _require_people(decisions: Decisions) -> None:
             why=f"{len(decisions.by)} names were given",
             fix="--by NAME --by NAME --reason TEXT",
         )
-
-
-def _replaced(config: Config, decisions: Decisions, clock: Clock) -> dict[str, Any] | None:
-    """Return the head of the ledger that is here and will be put aside; None for none.
-
-    A box that was only installed has one, with what was received on it; one with people or answers is in use, and so is
-    one that cannot be read.
-    """
-    why, here = "", None
-    if (config.at.ledger / storage.ELSEWHERE).exists():
-        why = "its ledger is on a PostgreSQL server, and stays there as it is"
-    if (config.at.ledger / "ledger.db").exists():
-        try:
-            ledger = OfflineLedger(config.at, clock=clock)
-            if not why and any(ledger.find(kind=kind, limit=1) for kind in _IN_USE):
-                why = "its ledger has people or answers of its own"
-            head = ledger.head()
-            here = {"origin": head.origin, "size": head.size, "root": head.root}
-        except LedgerDamagedError:
-            why, here = why or "its ledger cannot be read", {"unreadable": True}
-    if why and not decisions.replace:
-        raise ConflictError(
-            what="this box is in use",
-            why=why,
-            fix="restore onto a fresh box; or add --replace, which puts what is here aside",
-        )
-    return here
-
-
-def _erased_here(config: Config, clock: Clock) -> frozenset[str]:
-    """Return what ledgers on this box say was destroyed, verified or not: whoever adds to it only withholds more.
-
-    What was put aside counts too: a restore that was cut off may have moved the ledger there.
-    """
-    found: frozenset[str] = frozenset()
-    if (config.at.ledger / "ledger.db").exists():
-        with suppress(LedgerDamagedError):  # nothing can be read of it: `--erased` is there for that
-            found |= erasures.recorded(OfflineLedger(config.at, clock=clock))
-    for one in aside.asides(config.at):
-        if (one.root / "ledger/ledger.db").exists():
-            with suppress(SealiftError):  # damaged, which may be why it was put aside
-                found |= erasures.recorded(OfflineLedger.of_folder(one.root / "ledger", clock=clock))
-    return found
 
 
 def _stopped(config: Config) -> BinaryIO:

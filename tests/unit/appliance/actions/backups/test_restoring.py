@@ -21,7 +21,7 @@ from appliance.audit import epochs, pin, storage
 from appliance.audit.client import OfflineLedger
 from appliance.audit.rights import ACTIONS, PROMOTER
 from appliance.audit.verify import verify
-from appliance.cli.backup import media_lines
+from appliance.cli.backup import media_lines, restored_text
 from appliance.config import DatabaseSection
 from appliance.errors import (
     ApprovalRefusedError,
@@ -359,7 +359,7 @@ def test_what_the_replaced_ledger_says_was_destroyed_after_the_backup_stays_dest
 
     places, gone = site.config.at, {erasures.digest(material)}
     ledger = OfflineLedger(places, clock=SystemClock())
-    assert done.rebuilt.erased == 1
+    assert (done.rebuilt.erased, done.unread) == (1, ())
     assert (places.key_files / "api-key-pepper.v1").read_bytes() != material
     assert ledger.find(kind=erasures.DESTROYED) == []
     assert erasures.recorded(ledger) == gone, "what is backed up and restored from now on knows it"
@@ -385,6 +385,28 @@ def test_a_ledger_that_does_not_verify_still_says_what_was_destroyed(
     assert back(made.file, onto=site, replace=True, dry_run=True).rebuilt.erased == 1
 
 
+def test_one_record_that_does_not_read_hides_no_other_and_is_told(
+    site: BackedUp, back: Callable[..., Restored]
+) -> None:
+    made, _ = site.make(), destroyed(site)
+    with site.box.running():
+        site.record(erasures.DESTROYED, {"name": "lost", "digests": ["f" * 64]})
+    with closing(sqlite3.connect(site.config.at.ledger / "ledger.db")) as connection, connection:
+        connection.execute("DROP TRIGGER leaf_update")
+        changed = connection.execute("UPDATE leaf SET raw = x'00' WHERE instr(raw, ?)", (b"f" * 64,))
+        assert changed.rowcount == 1
+    before = site.config.at.state / f"{aside.PREFIX}20270304T080000Z/ledger"
+    shutil.copytree(site.config.at.ledger, before)
+
+    found = back(made.file, onto=site, replace=True, dry_run=True)
+
+    assert found.rebuilt.erased == 1
+    assert found.unread == ("ledger", f"{before.parent.name}/ledger")
+    assert found.to_json()["unread"] == list(found.unread)
+    text = restored_text(site.config.site, found)
+    assert [line for line in text.splitlines() if "NOT ALL of ledger " in line and "--erased FILE" in line]
+
+
 def test_a_ledger_that_cannot_be_read_at_all_is_put_aside_where_people_say_so(
     site: BackedUp, back: Callable[..., Restored]
 ) -> None:
@@ -400,6 +422,7 @@ def test_a_ledger_that_cannot_be_read_at_all_is_put_aside_where_people_say_so(
     ledger = OfflineLedger(site.config.at, clock=SystemClock())
     (record,) = ledger.find(kind="ledger.restored", limit=1)
     assert record.body["replaced"] == {"unreadable": True}
+    assert done.unread == ("ledger",)
     assert (site.config.at.state / done.aside / "ledger/ledger.db").read_bytes().startswith(b"no database")
     assert verify(ledger, pinned=pin.read_pin(site.config.at)).findings == ()
 
