@@ -167,6 +167,7 @@ def restored_text(name: str, done: Restored) -> str:
         f"  records lost after the backup: {lost}",
         f"  serials count from {site.serial}; {len(site.people)} people",
         f"  {len(site.voided)} waiting requests voided, {site.erased} erased keys withheld",
+        *([f"  --erased named {done.shown} destroyed keys: compare with what was brought"] if done.shown else []),
         *(
             f"  NOT ALL of {folder} could be read: keys that it says were destroyed may come back, unless people show"
             " which (--erased FILE)"

@@ -7,6 +7,7 @@ among those that were lost.
 """
 
 import itertools
+import json
 import os
 import re
 import stat
@@ -31,7 +32,14 @@ _TELLING: Final = (DESTROYED, epochs.RESTORED)
 _MOST: Final = 10_000
 _BYTES: Final = 4 * 2**20
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_WORD = re.compile(r"[0-9a-z]{48,}", re.ASCII)
+_WORD = re.compile(r"[0-9a-z]{16,}", re.ASCII)
+_HEX = re.compile(r"[0-9a-f]+", re.ASCII)
+_SURELY: Final = 48
+"""So long a word is no other than a digest, also with a letter in it that no digest has."""
+_HASHES = re.compile(r"\b(?:leaf hash|leaves, root) +[0-9a-z]+", re.ASCII)
+"""What `sealift audit show` prints below a body."""
+_RECORD = re.compile(r"^ *[0-9]+ +[0-9]{4}-[0-9]{2}-[0-9]{2}T\S+ +(\S+)", re.ASCII | re.MULTILINE)
+"""The line that it prints above."""
 _LISTS: Final = ("digests", "keys")
 
 
@@ -69,30 +77,67 @@ def _told(leaves: Iterable[Leaf]) -> tuple[frozenset[str], bool]:
 def named(untrusted: bytes) -> frozenset[str]:
     """Return the digests in a text that people bring: a record of destruction, printed or typed, or a copy of the list.
 
-    Of JSON what is listed as `digests` or `keys` counts, of any other text each word that is a digest.
+    Of JSON, which a printed record has in it, what is listed as `digests` or `keys` counts, of any other text each word
+    that is a digest but the hashes of a record and its tree.
 
     Raises:
-        UsageError: There is none, or one that is not whole: what it names could come back.
+        UsageError: There is none, or one that is not whole: what it names could come back. Or a record is another one.
     """
-    if untrusted.lstrip().startswith(b"{"):
-        try:
-            words = list(_listed(canonical.loads(untrusted, max_bytes=_BYTES, allow_floats=True)))
-        except MediaError as error:
-            raise _not_named(error.why) from error
-    else:
-        words = _WORD.findall(untrusted[: _BYTES + 1].decode(errors="replace").lower())
-    broken = [word for word in words if not _DIGEST.fullmatch(word)]
-    if broken or not words or len(untrusted) > _BYTES:
+    if len(untrusted) > _BYTES:
+        raise _not_named(f"it has {len(untrusted)} bytes, and the limit is {_BYTES}")
+    found: list[str] = []
+    text, begun = untrusted.decode(errors="replace"), 0
+    while (at := text.find("{", begun)) >= 0:
+        before = text[begun:at]
+        told, begun = _from(text, at)
+        for kind in _RECORD.findall(before)[-1:]:  # a printed body's record has its kind in the line above
+            if kind != DESTROYED:
+                raise _other(kind)
+        found += [*_words(before), *_listed(told)]
+    found += _words(text[begun:])
+    broken = [word for word in found if not _DIGEST.fullmatch(word)]
+    if broken or not found:
         raise _not_named(f"{broken[0][:64]!r} has {len(broken[0])} characters" if broken else "none was found")
-    return frozenset(words)
+    return frozenset(found)
+
+
+def _from(text: str, at: int) -> tuple[Any, int]:
+    """Return the JSON that begins at a place in a text, and where it ends.
+
+    Raises:
+        UsageError: None does.
+    """
+    try:
+        _, end = json.JSONDecoder().raw_decode(text, at)
+        return canonical.loads(text[at:end].encode(), max_bytes=_BYTES, allow_floats=True), end
+    except (ValueError, RecursionError) as error:
+        raise _not_named("what stands in braces is not whole") from error
+    except MediaError as error:
+        raise _not_named(error.why) from error
+
+
+def _words(untrusted: str) -> Iterable[str]:
+    """Yield the words that are digests, or seem to be part of one."""
+    for word in _WORD.findall(_HASHES.sub(" ", untrusted.lower())):
+        if len(word) >= _SURELY or _HEX.fullmatch(word):
+            yield word
 
 
 def _listed(untrusted: Any) -> Iterable[str]:
+    """Yield what JSON lists.
+
+    Raises:
+        UsageError: It is a record of another kind.
+    """
     if isinstance(untrusted, dict):
+        kind = untrusted.get("kind", DESTROYED)
+        if "body" in untrusted and kind != DESTROYED:
+            raise _other(str(kind))
         for name, value in untrusted.items():
             if name in _LISTS and isinstance(value, list):
-                yield from (each for each in value if isinstance(each, str))
-            yield from _listed(value)
+                yield from map(str, value)
+            else:
+                yield from _listed(value)
     elif isinstance(untrusted, list):
         for each in untrusted:
             yield from _listed(each)
@@ -183,7 +228,16 @@ def _not_named(why: str) -> UsageError:
     return UsageError(
         what="the text names no erased keys that could be withheld",
         why=f"{why}; a digest has 64 digits of 0-9 and a-f",
-        fix=f"bring a record of `sealift audit list --kind {DESTROYED}`, or a copy of {FILE_NAME}",
+        fix=f"bring a record in full, of `sealift audit show NUMBER` or `sealift --json audit list --kind {DESTROYED}`,"
+        f" or a copy of {FILE_NAME}; without --json a list shows no digests",
+    )
+
+
+def _other(kind: str) -> UsageError:
+    return UsageError(
+        what="the record that was brought is not of a destruction",
+        why=f"{kind[:100]!a}, not {DESTROYED}",
+        fix=f"find its number by `sealift audit list --kind {DESTROYED}`, then `sealift audit show NUMBER`",
     )
 
 

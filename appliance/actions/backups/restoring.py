@@ -74,6 +74,7 @@ class Restored:
         aside: The folder that holds what was here before; empty for none.
         unread: Ledgers on this box, below its state, that did not read as a whole; what they say was destroyed may be
             back.
+        shown: How many digests of destroyed keys people brought.
         seconds: How long it took.
         dry_run: Nothing was changed.
     """
@@ -83,6 +84,7 @@ class Restored:
     media: tuple[NeededMedium, ...]
     aside: str
     unread: tuple[str, ...]
+    shown: int
     seconds: float
     dry_run: bool
 
@@ -94,6 +96,7 @@ class Restored:
             "media": [{"serial": each.serial, "release": each.release, "code": each.code} for each in self.media],
             "aside": self.aside,
             "unread": list(self.unread),
+            "shown": self.shown,
             "seconds": self.seconds,
             "dry_run": self.dry_run,
         }
@@ -179,6 +182,7 @@ def restore(
         media=_missing(config, contents.manifest.media),
         aside=before,
         unread=unread,
+        shown=len(decisions.erased),
         seconds=round(clock.monotonic() - started, 1),
         dry_run=dry_run,
     )

@@ -442,14 +442,31 @@ def test_keys_whose_destruction_people_show_on_paper_stay_away(site: BackedUp, b
     made, gone = site.make(), erasures.digest(destroyed(site))
 
     assert back(made.file, dry_run=True).rebuilt.erased == 0
-    assert back(made.file, erased=erasures.named(f"DIGEST {gone.upper()}\n".encode())).rebuilt.erased == 1
+    done = back(made.file, erased=erasures.named(f"DIGEST {gone.upper()}\n{'f' * 64}".encode()))
+    assert (done.rebuilt.erased, done.to_json()["shown"]) == (1, 2)
+    assert "  --erased named 2 destroyed keys: " in restored_text(site.config.site, done)
+
+
+PRINTED = f"""7  2027-03-04T08:00:00Z  key.destroyed  via ledger-actions, user 0
+{{
+  "digests": [
+    "{"a" * 64}"
+  ],
+  "name": "api-key-pepper"
+}}
+leaf hash {"c" * 64}
+included in the tree of 9 leaves, root {"d" * 64}; signed by 0123abcd"""
 
 
 @pytest.mark.parametrize(
     "text",
     [
+        PRINTED,
         f"{'a' * 64}\n",
         f'7  2027-03-04T08:00:00Z  key.destroyed\n{{"digests": ["{"a" * 64}"]}}\nleaf hash',
+        f"{PRINTED}\n\n{PRINTED}",
+        f"{PRINTED}\n\n{'a' * 64}\nfound by deadbeef on 20270304",
+        f'{{"leaves": [{{"kind": "key.destroyed", "body": {{"digests": ["{"a" * 64}"]}}}}]}}',
         f'{{"format":1,"keys":["{"a" * 64}"]}}',
         f'{{"leaf": {{"body": {{"digests": ["{"a" * 64}"], "name": "x"}}}}, "proof": {{"hashes": ["{"b" * 64}"]}}}}',
     ],
@@ -460,7 +477,18 @@ def test_erasures_are_read_as_people_have_them(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "nothing", f"{'a' * 63}o", f"{'a' * 64} {'b' * 63}", '{"keys": ["short"]}', '{"keys": []}', "{", "\xff"],
+    [
+        *("", "nothing", f"{'a' * 63}o", f"{'a' * 64} {'b' * 63}", '{"keys": ["short"]}', '{"keys": []}', "{", "\xff"),
+        *(PRINTED.replace("a" * 64, digits) for digits in ("a" * 63, "a" * 63 + "o", f"{'a' * 40}\n{'a' * 24}", "")),
+        PRINTED.replace("key.destroyed", "key.created"),
+        f"{PRINTED}\n{PRINTED.replace('key.destroyed', 'key.created')}",
+        PRINTED.partition('    "')[2].partition('"')[2],  # the hashes of record and tree alone
+        f"{'a' * 64}\n{'b' * 40}\n",
+        f"{'a' * 64}\n{'b' * 48} {'b' * 15}\n",
+        f'{{"kind": "key.created", "body": {{"digests": ["{"a" * 64}"]}}}}',
+        f'{{"digests": ["{"a" * 64}", 7]}}',
+        "{" * 100_000,
+    ],
 )
 def test_an_erasure_that_is_not_whole_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
