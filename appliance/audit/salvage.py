@@ -3,7 +3,7 @@
 For a restore alone, which withholds what it finds; who needs records to be true asks `appliance.audit.verify`.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,7 @@ def salvaged(folder: Path, kinds: Collection[str]) -> tuple[list[Leaf], bool]:
                 stack.enter_context(exclusive.take(folder, shared=True))
             backend = stack.enter_context(reading(folder))
             for kind in kinds:
+                rows: Iterable[Row]
                 try:
                     rows = _of_kind(backend, kind)
                 except (LedgerDamagedError, LedgerUnavailableError):

@@ -12,19 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from appliance.actions.backups import archive, aside, doomed, erasures, floors, rebuilt, recipient, replacing
 from appliance.actions.backups.archive import Contents
 from appliance.actions.backups.manifest import NeededMedium
 from appliance.actions.backups.rebuilt import Rebuilt
-from appliance.audit import exclusive, pin
+from appliance.audit import pin
 from appliance.config import Config, PlacesSection
 from appliance.errors import (
     ApprovalRefusedError,
     BackupDamagedError,
     ConflictError,
-    LedgerUnavailableError,
     StoreWriteError,
 )
 from appliance.keys.opening import PIN, KeyStore, open_keys
@@ -150,7 +149,7 @@ def restore(
         raise _unwritable(error) from error
     target = config.model_copy(update={"places": PlacesSection(root=str(stage), run=str(stage / "run"))})
     try:
-        with _stopped(config), _token(config, target, dry_run=dry_run) as token:
+        with replacing.stopped(config), _token(config, target, dry_run=dry_run) as token:
             backup, contents = opened(file, home, target.at.ledger)
             _require_same_site(config, contents)
             known = floors.gather(
@@ -250,17 +249,6 @@ def _require_people(decisions: Decisions) -> None:
             why=f"{len(decisions.by)} names were given",
             fix="--by NAME --by NAME --reason TEXT",
         )
-
-
-def _stopped(config: Config) -> BinaryIO:
-    folder = config.at.ledger
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        return exclusive.take(folder)
-    except LedgerUnavailableError as error:
-        raise LedgerUnavailableError(
-            what="the ledger runs", why=error.why, fix="stop everything first: systemctl stop 'sealift*'"
-        ) from error
 
 
 def _require_same_site(config: Config, contents: Contents) -> None:

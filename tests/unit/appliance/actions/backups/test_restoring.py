@@ -17,7 +17,7 @@ from appliance.actions import believing, receipt
 from appliance.actions.backups import aside, doomed, drill, erasures, making, restoring, shelf
 from appliance.actions.backups.restoring import Decisions, Restored
 from appliance.actions.databases import copying
-from appliance.audit import epochs, pin, storage
+from appliance.audit import epochs, exclusive, offline, pin, sqlite_backend, storage
 from appliance.audit.client import OfflineLedger
 from appliance.audit.rights import ACTIONS, PROMOTER
 from appliance.audit.verify import verify
@@ -199,8 +199,9 @@ def test_a_box_whose_ledger_is_on_a_server_is_not_overwritten_by_mistake(
 
 def test_a_running_ledger_is_never_replaced(site: BackedUp, back: Callable[..., Restored]) -> None:
     made = site.make()
-    with site.box.running(), pytest.raises(LedgerUnavailableError):
-        back(made.file, onto=site, replace=True)
+    for replace_it in (True, False):
+        with site.box.running(), pytest.raises(LedgerUnavailableError, match="runs"):
+            back(made.file, onto=site, replace=replace_it)
 
 
 def test_another_site_s_backup_and_another_root_are_refused(
@@ -425,6 +426,41 @@ def test_a_ledger_that_cannot_be_read_at_all_is_put_aside_where_people_say_so(
     assert done.unread == ("ledger",)
     assert (site.config.at.state / done.aside / "ledger/ledger.db").read_bytes().startswith(b"no database")
     assert verify(ledger, pinned=pin.read_pin(site.config.at)).findings == ()
+
+
+@pytest.mark.parametrize("fault", ["the disk", "the key of its epoch", "its lock is gone"])
+def test_a_ledger_that_cannot_be_read_for_another_reason_is_put_aside_likewise(
+    site: BackedUp, back: Callable[..., Restored], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    made = site.make()
+    file = site.config.at.ledger / "ledger.db"
+    if fault == "the disk":
+        real = sqlite_backend.open_reader
+
+        def open_reader(path: Path, **how: Any) -> Any:
+            if path == file:
+                raise LedgerUnavailableError(what="the ledger cannot be read", why="SQLITE_IOERR")
+            return real(path, **how)
+
+        monkeypatch.setattr(offline, "open_reader", open_reader)
+    elif fault == "its lock is gone":
+        (site.config.at.ledger / exclusive.LOCK_NAME).unlink()
+    else:
+        with closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute("DROP TRIGGER leaf_update")
+            changed = 'CAST(replace(CAST(raw AS TEXT), \'"vkey":"\', \'"vkey":"x\') AS BLOB)'
+            connection.execute(f"UPDATE leaf SET raw = {changed} WHERE sequence = 0")  # noqa: S608 - words of ours
+
+    with pytest.raises(ConflictError) as refused:
+        back(made.file, onto=site)
+    assert refused.value.why == "its ledger cannot be read"
+    done = back(made.file, onto=site, replace=True)
+
+    monkeypatch.undo()
+    (record,) = OfflineLedger(site.config.at, clock=SystemClock()).find(kind="ledger.restored", limit=1)
+    assert record.body["replaced"] == {"unreadable": True}
+    assert (site.config.at.state / done.aside / "ledger/ledger.db").exists()
+    assert done.unread == (("ledger",) if fault == "the disk" else ())
 
 
 def test_it_stays_destroyed_when_power_goes_between_the_two_moves_of_the_ledger(
