@@ -14,7 +14,7 @@ from appliance.gateway.upstream import FAILURES, Call, is_of_request
 from appliance.gateway.wellness import never
 from appliance.gateway.words import ReportedError, Words, is_whole
 
-_MOST_GONE: Final = 2
+_MOST_FAILED: Final = 2
 _FORMS: Final = ("response_format", "tools")
 
 
@@ -142,18 +142,18 @@ class FleetCall(OneAfterAnother[Call]):
             Exception: `error`, where the caller left or nobody else is to be asked.
         """
         if isinstance(error, ReportedError):
-            is_requests = bool(self._reported)  # two say so
+            failed = 1 + bool(self._reported) + self._gone
             self._reported = self._name
         else:
-            is_requests = False
             was_spared = self._is_spared
             self._fault(error, was_kept=self._call.was_kept)
             is_gone = isinstance(error, EngineUnavailableError | EngineProtocolError)
             self._gone += is_gone and self._is_spared == was_spared
+            failed = self._gone + bool(self._reported)
         if self._is_cancelled:
             raise error
         self._call.close()
-        if is_requests or self._gone == _MOST_GONE:
+        if failed >= _MOST_FAILED:
             raise error
         self._end()
         self._follow(self._another(error))

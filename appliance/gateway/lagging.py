@@ -171,13 +171,15 @@ class Backlog:
         Raises:
             CallerLagsError: As `Reader.wait`; only where no more can be kept.
         """
+        size = _size(part)
         if not self._kept and self._reader.takes():
+            self._reader.took(size)
             yield part
             return
-        size = _size(part)
         while not self._lagging.has_kept(size):
             self._reader.wait()
             if not self._kept:
+                self._reader.took(size)
                 yield part
                 return
             yield self._next()

@@ -29,6 +29,7 @@ class AnswerStream:
         self._exchange = exchange
         self._asked = asked
         self._backlog = backlog
+        self._broken: Exception | None = None
         self._chunks = (chunk for chunk in self._write(writer) if chunk)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -48,22 +49,16 @@ class AnswerStream:
         try:
             assembly = exchange.assembly()
             assembly.expect(self._asked)
-            broken: Exception | None = None
-            try:
-                for part in self._parts():
-                    # What was counted is known at once, also where its caller takes no more.
-                    for told in (part,) if isinstance(part, Usage) else backlog.add(part):
-                        for piece in assembly.take(told):
-                            yield writer.piece(piece)
-            except CallerLagsError:
-                raise
-            except Exception as error:  # noqa: BLE001 - what came before it is told first
-                broken = error
+            for part in self._parts():
+                # What was counted is known at once, also where its caller takes no more.
+                for told in (part,) if isinstance(part, Usage) else backlog.add(part):
+                    for piece in assembly.take(told):
+                        yield writer.piece(piece)
             for told in backlog.rest(exchange.was_read):
                 for piece in assembly.take(told):
                     yield writer.piece(piece)
-            if broken is not None:
-                raise broken
+            if self._broken is not None:  # what came before it is told first
+                raise self._broken
             for piece in assembly.close():
                 yield writer.piece(piece)
             exchange.succeed()
@@ -76,8 +71,11 @@ class AnswerStream:
         yield from writer.ending(assembly)
 
     def _parts(self) -> Iterator[Part]:
-        for untrusted in self._exchange.call.events():
-            for part in parts_of(untrusted):
-                if isinstance(part, Said):
-                    self._exchange.first_token()
-                yield part
+        try:
+            for untrusted in self._exchange.call.events():
+                for part in parts_of(untrusted):
+                    if isinstance(part, Said):
+                        self._exchange.first_token()
+                    yield part
+        except Exception as error:  # noqa: BLE001 - of the engine's: raised when what it said before is told
+            self._broken = error

@@ -117,8 +117,9 @@ class Call:
 
     @property
     def was_kept(self) -> bool:
-        """Whether it went out on a connection that had been idle, which the engine may have closed by then."""
-        return self._was_kept
+        """Whether it went out just now on a connection that had been idle, which the engine may have closed by then."""
+        connection = self._connection
+        return self._was_kept and connection is not None and connection.was_idle()
 
     def cancel(self) -> None:
         """End the call: the engine sees its caller leave, and a read that waits returns at once."""

@@ -47,11 +47,12 @@ class Words:
             if _is_refusal(event):
                 yield event
                 return
+            ends = _has_end(event)
             if not self.is_begun and _says_anything(event):
                 self.is_begun = True
                 self._began()
             if self.is_begun:
-                has_end = _has_end(event) or has_end
+                has_end = ends or has_end
                 yield event
         if not has_end:
             raise _reported("it says of no answer how it ended")

@@ -27,6 +27,7 @@ def _choice(delta: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": delta, **more}]}
 
 
+DIES = Script(tear_after=0)
 GIVEN_UP = _choice({}, finish_reason="abort")
 CALL = _choice({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "look", "arguments": ""}}]})
 END = _choice({}, finish_reason="stop")
@@ -191,16 +192,18 @@ def test_what_fails_alike_with_each_or_may_by_its_form_is_a_fault_of_none(
         assert _known(fleet).faults + _known(fleet, "e-2.sock").faults == faults
 
 
-@pytest.mark.parametrize("body", [STREAM, CHAT])
+@pytest.mark.parametrize(
+    ("body", "first"),
+    [(STREAM, DIES), (CHAT, DIES), (STREAM, Script(error_after=0)), (STREAM, Script(events=(GIVEN_UP,)))],
+)
 def test_what_two_engines_may_have_died_of_is_asked_of_no_third(
-    tmp_path: Path, clock: FixedClock, body: dict[str, Any]
+    tmp_path: Path, clock: FixedClock, body: dict[str, Any], first: Script
 ) -> None:
     with ExitStack() as stack:
         engines = [stack.enter_context(fake_engine(tmp_path / f"{name}.sock")) for name in ("e", "e-2", "e-standby")]
         fleet = Fleet(tmp_path / "e.sock", clock=clock, metrics=Metrics())
         assert fleet.is_well()
-        for one in engines:
-            one.script = Script(tear_after=0)
+        engines[0].script, engines[1].script = first, DIES
         with pytest.raises((EngineProtocolError, EngineUnavailableError)):
             _read(fleet, body)
         assert [len(one.asked) for one in engines] == [1, 1, 0]
