@@ -118,7 +118,7 @@ def test_what_others_rest_on_is_renewed_by_a_boot_and_what_is_sealifts_is_restar
 
 
 _VERSION = (
-    "Linux version 6.1.0-28-amd64 (debian-kernel@lists.debian.org) (gcc-12 (Debian 12.2.0-14) 12.2.0, GNU ld (GNU"
+    "Linux version 6.1.0-28-amd64 (debian-kernel@lists.example) (gcc-12 (Debian 12.2.0-14) 12.2.0, GNU ld (GNU"
     " Binutils for Debian) 2.40) #1 SMP PREEMPT_DYNAMIC Debian 6.1.119-1 (2024-11-22)\n"
 )
 _STATUS = """Package: linux-image-6.1.0-9-amd64
