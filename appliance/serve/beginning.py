@@ -8,6 +8,7 @@ from typing import Literal
 
 from appliance.serve import thoughts
 from appliance.serve.engine import Apart
+from appliance.serve.stopping import begins, overlap
 from appliance.serve.tool_calls import OPENING, SPACE
 
 
@@ -37,8 +38,8 @@ class Beginning:
             return piece, ""
         self._held += piece
         aside = self._thoughts() if self._state in {"before", "thought", "after"} else ""
-        if self._state == "open" and (begins := _begins(self._held, OPENING)) is not None:
-            self._state = "calls" if begins else "text"
+        if self._state == "open" and (opened := begins(self._held, OPENING, space=SPACE)) is not None:
+            self._state = "calls" if opened else "text"
         if self._state == "calls":
             return aside + self._taken(), ""
         return aside, self._taken() if self._state == "text" else ""
@@ -49,14 +50,14 @@ class Beginning:
         return ("", held) if self._state in {"before", "open"} else (held, "")
 
     def _thoughts(self) -> str:
-        if self._state == "before" and (begins := _begins(self._held, thoughts.OPENING)) is not None:
-            self._state = "thought" if begins else self._behind()
+        if self._state == "before" and (opened := begins(self._held, thoughts.OPENING)) is not None:
+            self._state = "thought" if opened else self._behind()
         aside = ""
         if self._state == "thought":
-            closed = self._held.find(thoughts.CLOSING)
-            size = closed + len(thoughts.CLOSING) if closed >= 0 else len(self._held) - len(thoughts.CLOSING) + 1
-            aside, self._held = self._held[: max(size, 0)], self._held[max(size, 0) :]
-            self._state = "after" if closed >= 0 else "thought"
+            thought, closing, rest = self._held.partition(thoughts.CLOSING)
+            size = len(thought) - (0 if closing else overlap(thought, thoughts.CLOSING))
+            aside, self._held = thought[:size] + closing, thought[size:] + rest
+            self._state = "after" if closing else "thought"
         if self._state == "after":
             text = self._held.lstrip()
             size = len(self._held) - len(text)
@@ -70,11 +71,3 @@ class Beginning:
     def _taken(self) -> str:
         held, self._held = self._held, ""
         return held
-
-
-def _begins(text: str, tag: str) -> bool | None:
-    """Tell whether a text begins with a tag, white space aside; None where it may yet."""
-    begun = text.lstrip(SPACE if tag == OPENING else None)
-    if len(begun) < len(tag) and tag.startswith(begun):
-        return None
-    return begun.startswith(tag)

@@ -1,4 +1,4 @@
-"""Stop texts over a stream: what could still become a stop text is held back, never more than that."""
+"""Texts that are looked for over a stream: what could still become one is held back, never more than that."""
 
 
 class StopBuffer:
@@ -17,7 +17,7 @@ class StopBuffer:
         if found:
             self._held = ""
             return whole[: min(found)], True
-        keep = max(_overlap(whole, stop) for stop in self._stops)
+        keep = max(overlap(whole, stop) for stop in self._stops)
         self._held = whole[len(whole) - keep :]
         return whole[: len(whole) - keep], False
 
@@ -27,8 +27,17 @@ class StopBuffer:
         return held
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
+    """Return how many characters at the end of a text may be the beginning of another one, which is not in it."""
     for size in range(min(len(stop) - 1, len(text)), 0, -1):
         if text.endswith(stop[:size]):
             return size
     return 0
+
+
+def begins(text: str, tag: str, *, space: str | None = None) -> bool | None:
+    """Tell whether a text begins with a tag, behind white space (or `space` alone); None where it may yet."""
+    begun = text.lstrip(space)
+    if len(begun) < len(tag) and tag.startswith(begun):
+        return None
+    return begun.startswith(tag)

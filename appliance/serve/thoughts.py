@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
 from appliance.serve.engine import Tokenizer
+from appliance.serve.stopping import begins, overlap
 
 FIELDS: Final = ("reasoning_content", "reasoning")
 """What engines call thoughts beside a text: llama.cpp's server, SGLang and ours, and vLLM."""
@@ -57,11 +58,11 @@ class ThoughtReader:
         """Take more of the answer; yield what is certain."""
         self._held += text
         if self._state == "before":
-            begun = self._held.lstrip()
-            if len(begun) < len(OPENING) and OPENING.startswith(begun):
+            opened = begins(self._held, OPENING)
+            if opened is None:
                 return
-            self._state = "thought" if begun.startswith(OPENING) else "answer"
-            self._held = begun.removeprefix(OPENING) if self._state == "thought" else self._held
+            self._state = "thought" if opened else "answer"
+            self._held = self._held.lstrip().removeprefix(OPENING) if opened else self._held
         if self._state == "thought":
             yield from self._thought()
         if self._state == "after":
@@ -87,14 +88,9 @@ class ThoughtReader:
             self._held, self._state, thought = rest, "after", thought.rstrip()
         else:
             # The end may be the beginning of the tag, or white space before it.
-            certain = len(thought) - _overlap(thought)
+            certain = len(thought) - overlap(thought, CLOSING)
             certain = len(thought[:certain].rstrip())
             thought, self._held = thought[:certain], thought[certain:]
         if thought:
             self._has_thought = True
             yield Thought(thought)
-
-
-def _overlap(text: str) -> int:
-    """Return how many characters at the end of a text may be the beginning of the closing tag."""
-    return next((size for size in range(len(CLOSING) - 1, 0, -1) if text.endswith(CLOSING[:size])), 0)

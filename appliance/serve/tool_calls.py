@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 from appliance.serve import schema
 from appliance.serve.engine import Constraint
 from appliance.serve.schema import SchemaRefusedError
+from appliance.serve.stopping import begins
 
 OPENING: Final = "<tool_call>"
 CLOSING: Final = "</tool_call>"
@@ -158,11 +159,11 @@ class CallReader:
                     return
                 self._held, self._state = self._held.partition(OPENING)[2], "head"
             elif self._state == "open":
-                begun = self._held.lstrip(SPACE)
-                if OPENING.startswith(begun[: len(OPENING)]) and len(begun) < len(OPENING):
+                opened = begins(self._held, OPENING, space=SPACE)
+                if opened is None:
                     return
-                if begun.startswith(OPENING):
-                    self._held, self._state = begun.removeprefix(OPENING), "head"
+                if opened:
+                    self._held, self._state = self._held.lstrip(SPACE).removeprefix(OPENING), "head"
                 else:
                     self._state = "text"
             elif self._state == "head":

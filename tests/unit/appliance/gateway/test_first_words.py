@@ -68,6 +68,13 @@ def _known(fleet: Fleet, name: str = "e.sock") -> Instance:
     return fleet._instances.known[name]
 
 
+def _make_due(fleet: Fleet, clock: FixedClock) -> None:
+    """Put the first instance out, and let the time come at which one call tries it."""
+    for _ in range(FAULTS):
+        fleet.failed("e.sock")
+    clock.advance(FIRST_OUT_SECONDS)
+
+
 BEFORE_A_WORD = {
     "it breaks off": Script(tear_after=0),
     "it says that it failed": Script(error_after=0),
@@ -251,9 +258,7 @@ def test_an_instance_that_was_out_is_in_at_a_first_word_and_out_for_longer_at_on
 ) -> None:
     with _two(tmp_path, clock) as (first, _, fleet, _):
         first.script = Script(error_after=1)
-        for _ in range(FAULTS):
-            fleet.failed("e.sock")
-        clock.advance(FIRST_OUT_SECONDS)
+        _make_due(fleet, clock)
         call = fleet.start(ROUTE, STREAM)
         events = call.events()
         next(events)
@@ -270,9 +275,7 @@ def test_an_instance_that_was_out_stays_so_where_the_one_call_ends_before_a_word
 ) -> None:
     with _two(tmp_path, clock) as (first, second, fleet, _):
         first.script = Script(error_after=0)
-        for _ in range(FAULTS):
-            fleet.failed("e.sock")
-        clock.advance(FIRST_OUT_SECONDS)
+        _make_due(fleet, clock)
         assert _text(_read(fleet, body)) == "You said: hi"
         assert (len(first.asked), len(second.asked)) == (1, 1)
         assert _known(fleet).out_until == clock.monotonic() + 2 * FIRST_OUT_SECONDS
