@@ -50,7 +50,7 @@ def is_anothers(config: Config, ledger: Ledger, promotion: Promotion | None) -> 
         LedgerUnavailableError: The ledger does not answer.
     """
     node = config.database.node
-    return bool(node) and promotion is not None and ledger.leaf(promotion.sequence).via.node not in {"", node}
+    return bool(node) and promotion is not None and not ledger.leaf(promotion.sequence).via.is_of(node)
 
 
 def serving(current: Mapping[str, Any]) -> frozenset[str]:

@@ -87,7 +87,7 @@ class Scope:
         return next((leaf for leaf in ledger.find(kind=kind, limit=EVERY) if self._is_own(leaf)), None)
 
     def _is_own(self, leaf: Leaf) -> bool:
-        return not self.node or leaf.via.node in {"", self.node}
+        return leaf.via.is_of(self.node)
 
 
 def require_may_end(config: Config, ledger: Ledger, scope: Scope, gone: Sequence[str]) -> None:

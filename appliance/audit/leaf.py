@@ -51,6 +51,14 @@ class Via:
     uid: int
     node: str = ""
 
+    def is_of(self, node: str) -> bool:
+        """Tell whether it is a node's own: what names none was recorded while a single one answered.
+
+        Args:
+            node: Its name; empty where a single one answers.
+        """
+        return not node or self.node in {"", node}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaf:

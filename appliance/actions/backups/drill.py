@@ -146,9 +146,7 @@ def own(config: Config, ledger: Ledger, kind: str) -> list[Leaf]:
     Raises:
         LedgerUnavailableError: There is no ledger to ask.
     """
-    node = config.database.node
-    # What names no node was recorded while a single one answered.
-    return [leaf for leaf in ledger.find(kind=kind, limit=EVERY) if not node or leaf.via.node in {"", node}]
+    return [leaf for leaf in ledger.find(kind=kind, limit=EVERY) if leaf.via.is_of(config.database.node)]
 
 
 def epoch_begun(ledger: Ledger) -> int:
