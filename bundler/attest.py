@@ -17,7 +17,7 @@ from bundler.plan import ReleasePlan
 from bundler.privatekeys import OwnKeys
 from bundler.signatory import Ceremony
 from bundler.volumechoice import VolumeChoice, plan_volumes
-from bundler.workfolder import WorkFolder
+from bundler.workfolder import WorkFolder, keep_signed
 from media import dsse, layout
 from media.clock import Clock
 from media.custody import HandOver, HandOverKind, Method
@@ -124,9 +124,10 @@ def attest(
                 continue
             payload_type = dsse.CUSTODY if path.stem.startswith(SEALED) else dsse.INTOTO
             try:
-                envelope.write_bytes(dsse.sign(payload_type, path.read_bytes(), *at_hand.signers("release")))
+                made = dsse.sign(payload_type, path.read_bytes(), *at_hand.signers("release"))
             except (OSError, ValueError, subprocess.SubprocessError) as error:
                 raise at_hand.could_not_sign() from error
+            keep_signed(envelope, made)
             signed.append(path.stem)
     return Attested(signed=tuple(signed), waiting=tuple(waiting))
 

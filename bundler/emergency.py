@@ -13,12 +13,13 @@ from typing import Any, Final
 from bundler import pdf
 from bundler.errors import NotEmptyError, SigningError
 from bundler.sheet import spaced
-from bundler.signatory import Ceremony, Signatory
+from bundler.signatory import Ceremony, Signatory, signed_part
 from media import dsse, emergency
 from media.clock import Clock, to_text
 from media.dsse import Envelope
-from media.emergency import MOST_BYTES, PAYLOAD_TYPE, EmergencyNote, Reason, SignedNote
+from media.emergency import MOST_BYTES, MOST_KEYS, PAYLOAD_TYPE, EmergencyNote, Reason, SignedNote
 from media.errors import ThresholdError, UsageError
+from media.people import People
 
 _USES: Final = ("root", "release")
 
@@ -68,18 +69,23 @@ def draft(
         clock: For its date.
 
     Raises:
-        SigningError: The root names no such person, or fewer root people than the threshold would be left to sign it.
-        UsageError: Nobody is named, or it would lie in the future.
+        SigningError: No root names such a person, or fewer root people than the threshold would be left to sign it.
+        UsageError: Nobody is named, more keys than a note holds are, or it would lie in the future.
     """
     at = clock.now().replace(microsecond=0)
     if since > at:
         raise UsageError(what="the keys cannot be in doubt from a later time on", why=to_text(since), fix="give a past")
-    named: set[str] = set()
+    roots, named = [People.from_root(signed_part(raw)) for raw in ceremony.chain], set[str]()
     for person_id, uses in revoked:
-        ceremony.person(person_id)
-        named.update(emergency.keys_of(ceremony.people, person_id, uses or _USES))
+        known = [people for people in roots if any(person.id == person_id for person in people.people)]
+        if not known:
+            ceremony.person(person_id)
+        for people in known:
+            named.update(emergency.keys_of(people, person_id, uses or _USES))
     if not named:
         raise UsageError(what="no key is named", why="nobody was given", fix="give --revoke PERSON")
+    if len(named) > MOST_KEYS:
+        raise UsageError(what="one note cannot name so many keys", why=f"{len(named)}", fix="write two notes")
     left = [
         person.id
         for person in ceremony.people.with_role("root")
@@ -180,8 +186,9 @@ def state(untrusted: bytes, ceremony: Ceremony) -> NoteState:
     try:
         signed = tuple(person.id for person in finished(untrusted, ceremony).signers)
     except ThresholdError:
-        owners = {ceremony.people.by_keyid(each.keyid).id for each in Envelope.from_bytes(untrusted).signatures}
-        signed = tuple(sorted(owners))
+        made = {each.keyid for each in Envelope.from_bytes(untrusted).signatures} - set(note.keys)
+        people = ceremony.people.with_role("root")
+        signed = tuple(sorted(person.id for person in people if made & set(person.keys.get("root", ()))))
     return NoteState(note=note, signed=signed, needed=needed, people=whose)
 
 

@@ -18,9 +18,9 @@ from bundler.prepare import Prepared
 from bundler.signatory import Ceremony, require_all_hold
 from bundler.volumefiles import shared_tag_files
 from bundler.workfolder import WorkFolder
-from media import layout
+from media import durable, layout
 from media.bagit import BAGIT_TXT, BagInfo, render_bag_info, render_manifest
-from media.digest import file_sha256
+from media.digest import file_sha256, sha256_hex
 from media.people import Role
 from media.volume import Volume, VolumeIndex
 
@@ -55,14 +55,16 @@ def freeze(
     for version, data in enumerate(ceremony.chain, start=1):
         (work.metadata / Path(layout.root_name(version)).name).write_bytes(data)
     written = prepared.roles.files(merged)
+    timestamp = written.pop(Path(layout.TIMESTAMP).name)
     for name, data in written.items():
-        if name != "timestamp.json":
-            (work.metadata / name).write_bytes(data)
+        (work.metadata / name).write_bytes(data)
     (work.metadata / Path(layout.VOLUMES).name).write_bytes(index.to_bytes())
-    (work.metadata / "timestamp.json").write_bytes(written["timestamp.json"])
     shared = {name: file_sha256(path) for name, path in shared_tag_files(work).items()}
+    shared[layout.TIMESTAMP] = sha256_hex(timestamp)
     for volume in index.volumes:
         write_tag_files(work, volume, index=index, shared=shared)
+    # Last and whole, since by it the release counts as frozen: what is cut off before is done again by who signs.
+    durable.write_new(work.metadata / Path(layout.TIMESTAMP).name, timestamp)
     return index
 
 

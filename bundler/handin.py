@@ -25,7 +25,7 @@ from bundler.seal import finish_seals
 from bundler.sign import PartialSignature, partial_signatures
 from bundler.signatory import Ceremony
 from bundler.volumefiles import volume_index
-from bundler.workfolder import WorkFolder
+from bundler.workfolder import WorkFolder, keep_signed
 from media import dsse, keys, layout
 from media.canonical import array, dumps, exact_keys, integer, loads_canonical, mapping, one_of, sha256_hex, text
 from media.digest import sha256_hex as digest_of
@@ -281,7 +281,7 @@ def _take_statements(work: WorkFolder, each: HandIn, ceremony: Ceremony) -> None
             raise _refused(each, f"the statement {name} is signed by somebody else")
         if envelope_of(path).is_file():
             continue  # a statement that is signed is never signed again
-        envelope_of(path).write_bytes(envelope)
+        keep_signed(envelope_of(path), envelope)
 
 
 def _take_signatures(work: WorkFolder, handed_in: Sequence[HandIn], ceremony: Ceremony, progress: Progress) -> None:
@@ -296,7 +296,8 @@ def _take_signatures(work: WorkFolder, handed_in: Sequence[HandIn], ceremony: Ce
         before = own.read_bytes() if own.is_file() else None
         if before is not None and before != each.signatures.to_bytes():
             raise _refused(each, "this person's signatures lie here already and differ")
-        own.write_bytes(each.signatures.to_bytes())
+        if before is None:
+            keep_signed(own, each.signatures.to_bytes())
         try:
             partial_signatures(work, prepared, ceremony=ceremony)
         except SealiftError:
@@ -335,7 +336,7 @@ def _take_seals(work: WorkFolder, each: HandIn, ceremony: Ceremony) -> None:
             raise _refused(each, f"the seal of volume {number}: {error.what}: {error.why}") from error
         target = folder / layout.signature_name(good.fingerprint)
         if not target.exists():
-            target.write_bytes(sealed.signature)
+            keep_signed(target, sealed.signature)
 
 
 def _names(each: HandIn) -> str:

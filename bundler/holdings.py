@@ -1,6 +1,6 @@
 """What a receiver is taken to hold, by digest: from its own inventory, or from what the register says was sent."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -159,7 +159,10 @@ def holdings_of_register(
             why="the register says what was sent, the release itself says what was in it",
             fix="add --base FOLDER: the work folder or the volumes of the release that the site has",
         )
-    media = media_of(entries)
+    media, sent_to = media_of(entries), dict[str, set[str]]()
+    for entry in entries:
+        if entry.kind == "sent":
+            sent_to.setdefault(entry.facts["medium"], set()).add(entry.facts["to"])
     ordered = sorted(earlier, key=lambda each: each.terms.serial)
     return Holdings(
         site=site,
@@ -167,14 +170,24 @@ def holdings_of_register(
         at=at,
         serials=tuple(sorted({each.terms.serial for each in ordered})),
         files={file.sha256: file for each in ordered for file in each.held()},
-        assumed=tuple(_evidence(media, site, each) for each in ordered),
+        assumed=tuple(_evidence(media, sent_to, site, each) for each in ordered),
     )
 
 
-def _evidence(media: Sequence[MediumState], site: str, release: EarlierRelease) -> str:
-    """Return in a sentence how it is known that a site has a release."""
+def _evidence(
+    media: Sequence[MediumState], sent_to: Mapping[str, Collection[str]], site: str, release: EarlierRelease
+) -> str:
+    """Return in a sentence how it is known that a site has a release; what went to its other sites alone says nothing.
+
+    A site's receipt is for volumes, whichever copy it held: it counts wherever that one was sent.
+    """
     own = [each for each in media if each.code == release.code and site in each.sites]
-    gone = [each for each in own if each.state != "here"]
+    gone = [
+        each
+        for each in own
+        if set(sent_to.get(each.medium, ())) - {other for other in each.sites if other != site}
+        or any(text.startswith(f"{site} at ") for text in each.received)
+    ]
     wanted = set(range(1, own[0].count + 1)) if own else {0}
     name = f"{release.terms.release} (serial {release.terms.serial})"
     if {each.volume for each in gone} != wanted:

@@ -86,7 +86,7 @@ class SiteKeys:
         if len(lines) != 5 or not lines[3].startswith(_NEXT):
             raise _refused("it names no key that follows")
         new = LedgerKey.from_text(lines[3].removeprefix(_NEXT))
-        if len(self.held) == 1 and (new == now.key or (now.key.name, now.key.key_id) not in by):
+        if new == self.held[0].key or not by & {(held.key.name, held.key.key_id) for held in self.held}:
             return self  # of before the compared key: it says nothing of what follows
         if by != {(key.name, key.key_id) for key in (now.key, new)} or len(signatures) != 2:
             raise _refused("the key before and the new one did not sign it")

@@ -1,9 +1,9 @@
 """A probe in words: each fact, and what follows from it for the release."""
 
-from bundler import cuda
 from bundler.probe.facts import Probe
 from bundler.probe.questions import FLAGS
 from bundler.processor import best_variant
+from media.cudadrivers import newest_of_driver, spelled
 
 
 def summary(probe: Probe) -> str:
@@ -27,6 +27,6 @@ def summary(probe: Probe) -> str:
         rows.append(("GPU", f"{gpu.count} x {gpu.name or f'device {gpu.pci}'}{memory}"))
     if probe.gpus:
         rows.append(("GPU driver", probe.driver or "none installed: CUDA wheels will be refused"))
-        newest = cuda.newest_of_driver(probe.driver) if probe.driver else None
-        rows.append(("newest CUDA", probe.cuda or (cuda.spelled(newest) if newest else "not told")))
+        newest = newest_of_driver(probe.driver) if probe.driver else None
+        rows.append(("newest CUDA", probe.cuda or (spelled(newest) if newest else "not told")))
     return "\n".join(f"{name:<15}{text}" for name, text in rows)

@@ -1,6 +1,6 @@
 """The GGUF levels that a recipe may ask for: what each saves, what it costs, and whether it is advised.
 
-They are the twelve of the requirements (I22) and IQ4_NL, which llama.cpp computes several answers at once with sooner.
+They are the twelve of the requirements (I22) and IQ4_NL, which llama.cpp has a layout for on every processor with AVX2.
 
 Savings are against 16-bit weights, by the sizes that were measured of a 7B model (I26): 13 GB, Q8_0 7.16, Q5_1 5.66,
 Q4_0 4.08. Levels that were not measured lie between these by their bits. Losses are what is commonly found; what a
@@ -39,7 +39,7 @@ LEVELS: Final[dict[LevelName, Level]] = {
     "Q3_K_S": Level(file_type=11, saved=75, least_saved=70, loss="high", is_advised=False),
     "Q3_K_M": Level(file_type=12, saved=73, least_saved=65, loss="medium to high; only if necessary"),
     "Q4_0": Level(file_type=2, saved=69, least_saved=60, loss="medium; legacy", is_advised=False),
-    "IQ4_NL": Level(file_type=25, saved=69, least_saved=60, loss="low to medium; quick on processors"),
+    "IQ4_NL": Level(file_type=25, saved=69, least_saved=60, loss="low to medium; for processors without VNNI"),
     "Q4_K_S": Level(file_type=14, saved=68, least_saved=55, loss="low to medium"),
     "Q4_K_M": Level(file_type=15, saved=66, least_saved=50, loss="low; the default"),
     "Q5_0": Level(file_type=8, saved=61, least_saved=50, loss="low"),

@@ -7,7 +7,6 @@ locks and cache give the same bytes: `release.created` is the only time that rea
 One recipe makes one release for all sites of `release.sites`, or with `[[site]]` one release for each site.
 """
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -36,6 +35,7 @@ from bundler.recipe_sections import (
 )
 from bundler.recipe_sources import ProgramSection
 from bundler.target import Target
+from media import toml
 from media.digest import sha256_hex
 
 __all__ = ["AcceptedLicence", "AllowedFinding", "DebsSection", "ModelSection", "Recipe", "TargetSection"]
@@ -178,9 +178,8 @@ class Recipe(Section):
         if len(untrusted) > _MAX_BYTES:
             raise RecipeError(what="the recipe is too large", why=f"the limit is {_MAX_BYTES} bytes", fix=FIX)
         try:
-            text = untrusted.decode()
-            data = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
+            data, text = toml.read(untrusted), untrusted.decode()
+        except (ValueError, RecursionError) as error:
             raise RecipeError(what="the recipe is not TOML", why=str(error)[:200], fix=FIX) from error
         for ours in ("folder", "sha256"):
             if ours in data:

@@ -16,7 +16,7 @@ from bundler.sheet import SheetSigner, SheetVolume, TrustSheet
 from bundler.signatory import Ceremony
 from bundler.volumechoice import VolumeChoice
 from bundler.volumefiles import PlannedFile, planned_files, signature_files, total_bytes, volume_index
-from bundler.workfolder import WorkFolder
+from bundler.workfolder import WorkFolder, keep_signed
 from media import layout
 from media.digest import release_code
 from media.errors import DigestMismatchError
@@ -80,7 +80,8 @@ def put_seals(work: WorkFolder, person_id: str, *, ceremony: Ceremony, home: Own
     with signatory.at_hand() as at_hand:
         for volume in waiting:
             folder = work.seal_of(volume.number)
-            (folder / name).write_bytes(at_hand.seal((folder / layout.TAG_MANIFEST).read_bytes()))
+            made = at_hand.seal((folder / layout.TAG_MANIFEST).read_bytes())
+            keep_signed(folder / name, made)
     found = finish_seals(work, ceremony=ceremony)
     return Sealed(
         person=person_id,

@@ -19,11 +19,12 @@ from bundler.prepare import Prepared, prepare
 from bundler.privatekeys import OwnKeys
 from bundler.seal import put_seals
 from bundler.signatory import Ceremony, Signatory
-from bundler.workfolder import WorkFolder
+from bundler.workfolder import WorkFolder, keep_signed
 from media import keys
 from media.canonical import dumps, exact_keys, integer, loads, mapping, sha256_hex, text
 from media.digest import sha256_hex as digest_of
 from media.errors import MalformedError, SealiftError
+from media.people import Person
 
 _MAX_BYTES = 256 * 2**10
 
@@ -124,15 +125,16 @@ def sign(
         )
     prepared = prepared or prepare(work, ceremony=ceremony, progress=progress)
     others = partial_signatures(work, prepared, ceremony=ceremony)
-    if person_id in others:
+    threshold, everyone = ceremony.threshold("release"), others
+    if person_id not in others:
+        own = _sign(prepared.roles, signatory, prepared)
+        work.signatures.mkdir(exist_ok=True)
+        keep_signed(work.signatures / f"{person_id}.json", own.to_bytes())
+        everyone = {**others, person_id: own}
+    elif len(others) < threshold:  # else enough have signed, and what follows was cut off
         raise SigningError(
             what=f"{signatory.person.name} has signed this release already", why="each person signs once"
         )
-    own = _sign(prepared.roles, signatory, prepared)
-    work.signatures.mkdir(exist_ok=True)
-    (work.signatures / f"{person_id}.json").write_bytes(own.to_bytes())
-    everyone = {**others, person_id: own}
-    threshold = ceremony.threshold("release")
     sealed: tuple[int, ...] = ()
     if len(everyone) >= threshold:
         merged = {role: [each for one in everyone.values() for each in one.signatures[role]] for role in ROLES}
@@ -158,11 +160,11 @@ def partial_signatures(work: WorkFolder, prepared: Prepared, *, ceremony: Ceremo
     for path in sorted(work.signatures.glob("*.json")):
         try:
             partial = PartialSignature.from_bytes(path.read_bytes())
-            person = ceremony.person(partial.person)
+            person = _present(ceremony, partial.person, path.name)
             if path.stem != partial.person or partial.signs != digests(prepared.roles):
                 raise _other_bytes(partial, prepared)
             for role in ROLES:
-                _require_all_hold(partial.signatures[role], person.keys["release"], expected[role], ceremony)
+                _require_all_hold(partial.signatures[role], person, expected[role], ceremony)
         except MalformedError as error:
             raise SigningError(what=f"{path.name} is no signature file", why=error.why, fix="remove it") from error
         found[partial.person] = partial
@@ -186,11 +188,23 @@ def _sign(roles: UnsignedRoles, signatory: Signatory, prepared: Prepared) -> Par
     )
 
 
-def _require_all_hold(
-    signatures: tuple[Signature, ...], allowed: tuple[str, ...], data: bytes, ceremony: Ceremony
-) -> None:
-    if sorted(each.keyid for each in signatures) != sorted(allowed):
-        raise SigningError(what="a signature is by another key than the person's", why="one from each key is expected")
+def _present(ceremony: Ceremony, person_id: str, name: str) -> Person:
+    """Return who signed by the newest root, which may name others than when they did."""
+    try:
+        return ceremony.person(person_id)
+    except SigningError as error:
+        raise SigningError(
+            what=f"{name} is of somebody whom the root does not name", why=error.why, fix=f"remove signatures/{name}"
+        ) from error
+
+
+def _require_all_hold(signatures: tuple[Signature, ...], person: Person, data: bytes, ceremony: Ceremony) -> None:
+    if sorted(each.keyid for each in signatures) != sorted(person.keys.get("release", ())):
+        raise SigningError(
+            what=f"a signature of {person.name} is by another key than the person's",
+            why="one from each key that the newest root gives is expected",
+            fix=f"remove signatures/{person.id}.json and let {person.name} sign again, who signs releases by that root",
+        )
     for each in signatures:
         try:
             keys.verify(ceremony.people.key_objects[each.keyid], each, data, "a release role")

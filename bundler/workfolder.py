@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.errors import SigningError
+from media import durable
+from media.errors import UnreadableError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,3 +89,19 @@ class WorkFolder:
                 why="its metadata has not been signed by enough people yet",
                 fix="run: sealift-bundler sign WORK --person ID, for each person",
             )
+
+
+def keep_signed(place: Path, signed: bytes) -> None:
+    """Put what a person signed into a work folder, whole or not at all: a part of it would pass for one that is there.
+
+    Raises:
+        UnreadableError: It could not be written, and nothing of it is there.
+    """
+    try:
+        durable.write_new(place, signed)
+    except OSError as error:
+        raise UnreadableError(
+            what=f"{place.name} could not be written",
+            why=error.strerror or "input/output error",
+            fix="make room on the disk of the work folder, then sign again",
+        ) from error

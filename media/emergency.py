@@ -24,10 +24,10 @@ MOST_BYTES: Final = 2900
 """One QR code of the largest size holds 2,953 bytes at its lowest error correction (ISO/IEC 18004)."""
 
 MOST_ENVELOPE_BYTES: Final = 2**16
+MOST_KEYS: Final = 32
 
 _WHAT: Final = "An emergency note"
 _FIELDS: Final = ("at", "environment", "format", "keys", "note", "product", "reason", "root", "since")
-_MOST_KEYS: Final = 32
 _FINGERPRINT_DIGITS: Final = 40
 
 
@@ -73,7 +73,7 @@ class EmergencyNote:
         value = canonical.exact_keys(parsed, _FIELDS, (), _WHAT)
         canonical.integer(value["format"], _WHAT, minimum=FORMAT, maximum=FORMAT)
         canonical.one_of(value["product"], ("sealift",), _WHAT)
-        named = tuple(_key(each) for each in canonical.array(value["keys"], _WHAT, most=_MOST_KEYS))
+        named = tuple(_key(each) for each in canonical.array(value["keys"], _WHAT, most=MOST_KEYS))
         if not named or list(named) != sorted(set(named)):
             raise _malformed("it names no key, or they are not sorted, each once")
         return cls(

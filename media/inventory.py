@@ -129,10 +129,11 @@ class Inventory:
                 "ledger": None if ledger is None else dict(ledger),
             }
         )
-        if len(payload) > limits.INVENTORY_BYTES:
+        if len(payload) > limits.INVENTORY_BYTES or len(self.files) > limits.FILES:
             raise LimitExceededError(
                 what="the inventory is too large",
-                why=f"{len(payload)} bytes, at most {limits.INVENTORY_BYTES} may leave",
+                why=f"{len(payload)} bytes of {len(self.files)} files; {limits.INVENTORY_BYTES} and {limits.FILES} may"
+                " leave",
                 fix="ask the sender for a full medium",
             )
         return payload

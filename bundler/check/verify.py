@@ -10,22 +10,19 @@ are on the trust sheet, which reached you apart from the medium. The ending is 0
 
 1. the SHA-256 of volume 1's tag manifest is CODE;
 2. on every volume the tag manifest is signed by each FINGERPRINT named, and by two at least;
-3. on every volume release/ holds the files that the tag manifest and the payload manifest name, and no others, and
-   every byte of them is what the manifests say;
+3. on every volume release/ holds the files that tag and payload manifest name, and no others, each byte as they say;
 4. all volumes belong to one release and none is missing or given twice;
 5. files that were cut for the volumes, put together again, and all other files, are the ones that the release's
    signed list names (metadata/N.targets.json), and attest/ holds what that list says.
 
-It cannot see whether a newer release replaces this one, or whether a signer was revoked since: only the appliance
-knows. Of a delta set it sees what is carried; what the set leaves to the site's own store it only counts. Files beside
-release/ are not looked at.
+Only the appliance knows whether a newer release replaces this one, or a signer was revoked since. What a delta set
+leaves to the site's own store is only counted. Files beside release/ are not looked at.
 
 LEDGER. FOLDER is what `sealift audit export` wrote. The ending is 0 only if the folder holds the files that it should,
 each record lies at its place without a gap in the tree (RFC 6962) whose head the ledger's key signed, every checkpoint
 in the folder and every one given as --printed lies in that tree, the reports of time and of erasure are what the
 records say, and the ledger itself recorded this export. Take this file from a medium whose code you know, not from the
-box that is looked into. Who has root and the key can rewrite what no checkpoint from outside covers: that is shown as
-NOT COVERED.
+box that is looked into. Who has root and the key can rewrite what no checkpoint from outside covers: NOT COVERED.
 
 PROOF. FILE is what `sealift prove --out` wrote about one answer. Where it, or FOLDER, comes from a mirror that another
 box held, that box's key as a further --key covers what it took, and when.
@@ -414,7 +411,7 @@ def sha256(path: Path) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 LEDGER_FORMAT = 2  # and of proofs and lists 1; one more where a key was rotated, so that an older checker says why
-LARGEST_OF_ANSWERS = 256 * 1024 * 1024
+LARGEST_OF_ANSWERS = 256 * 1024 * 1024  # and of all checkpoints of a ledger: some hundred each day, for years
 SIGNED_LINE = re.compile("\u2014 ([^ +]+) ([A-Za-z0-9+/]+={0,2})")
 FIRST_KINDS = {"ledger.opened", "ledger.restored"}
 KEY_KIND = "ledger.key"
@@ -487,7 +484,7 @@ def export_lines(folder: Path, keys: list[str], printed: list[Path], *, unrecord
     for leaf in outside:
         if leaf["sequence"] < start:
             walk.note_keys(leaf)
-    listed = [load(line)["size"] for line in read(folder / "checkpoints.jsonl").splitlines()]
+    listed = [load(line)["size"] for line in read(folder / "checkpoints.jsonl", LARGEST_OF_ANSWERS).splitlines()]
     wanted = {end, *listed, *(note_size(path) for path in printed)}
     with opened(folder / "leaves.jsonl") as stream:
         for line in stream:
@@ -755,7 +752,7 @@ def check_records(records: list[dict[str, Any]], size: int, root: bytes) -> None
 def check_own_checkpoints(folder: Path, walk: Walk, roots: dict[int, bytes]) -> list[int]:
     """Check every checkpoint in the export; return their sizes."""
     sizes = []
-    for line in read(folder / "checkpoints.jsonl").decode().splitlines():
+    for line in read(folder / "checkpoints.jsonl", LARGEST_OF_ANSWERS).decode().splitlines():
         one = load(line.encode())
         head = signed_head(one["note"], list(walk.keys.values()))
         if head.size != one["size"] or roots.get(head.size) != head.root or head.origin != walk.origin_at(head.size):
@@ -999,8 +996,8 @@ SELECTED_BY: dict[str, Callable[[dict[str, Any]], set[str]]] = {
 def answer_lines(about: dict[str, Any], leaves: dict[int, dict[str, Any]]) -> list[str]:
     """Return the line from the answer to its origin, each record found by what the one before names."""
 
-    def one(kind: str, **fields: Any) -> dict[str, Any]:
-        for _, leaf in sorted(leaves.items(), reverse=True):
+    def one(kind: str, *, before: int = 2**53, **fields: Any) -> dict[str, Any]:
+        for leaf in (leaves[place] for place in sorted(leaves, reverse=True) if place < before):
             if leaf["kind"] == kind and all(leaf["body"].get(name) == value for name, value in fields.items()):
                 return leaf
         raise RefusedError(91, f"no record {kind} fits what the records before it say")
@@ -1008,15 +1005,18 @@ def answer_lines(about: dict[str, Any], leaves: dict[int, dict[str, Any]]) -> li
     asked = one("request.intent", request_id=about["request"])
     ended = one("request.outcome", request_id=about["request"], intent_sequence=asked["sequence"])
     version = asked["body"]["model_digest"]
-    registered = one("model.registered", model_digest=version)
+    registered = one("model.registered", before=asked["sequence"], model_digest=version)
     received = one("release.received", serial=registered["body"]["serial"])
     release = received["body"]
     made = promotion_of(version, asked["sequence"], leaves)
     when = made["time"] + (f", line {made['body']['line']}" if "line" in made["body"] else "")
+    doubts = [one for _, one in sorted(leaves.items()) if one["kind"] == "trust.doubted"]  # the first and the newest
+    is_doubted = doubts and all(version in one["body"]["model_digests"] for one in doubts)
+    said = f", in doubt since {doubts[0]['time']}" if is_doubted else ""
     return [
         f"asked         record {asked['sequence']}, {asked['time']}, key {asked['body'].get('key_id')}",
         f"answered      record {ended['sequence']}, {ended['time']}, {ended['body']['outcome']}",
-        f"version       {version}, weights {registered['body']['weights_digest']}",
+        f"version       {version}, weights {registered['body']['weights_digest']}{said}",
         f"release       {release['release']}, serial {release['serial']}, received {received['time']}",
         f"              release code {release['code']}: check its medium with verify.py --code",
         f"promoted      record {made['sequence']}, {when}; approved by {', '.join(approvers(made, leaves))}",
@@ -1041,7 +1041,7 @@ def approvers(made: dict[str, Any], leaves: dict[int, dict[str, Any]]) -> list[s
         body = leaf["body"]
         if leaf["sequence"] >= made["sequence"] or not leaf["kind"].startswith("person."):
             continue
-        if leaf["kind"] == "person.revoked":
+        if leaf["kind"] in {"person.revoked", "person.reset", "person.renewed"}:  # what was enrolled before ended
             certificates = {whose: each for whose, each in certificates.items() if whose[0] != body["person"]}
         if "certificate" in body:  # format 1: one OpenPGP certificate, named by the approvals
             certificates[body["person"], ""] = base64(body["certificate"])

@@ -9,7 +9,7 @@ import typer
 
 from bundler.cli.context import Context
 from bundler.custody import HandedOver, hand_over
-from bundler.dispatch import record_erased, record_written
+from bundler.dispatch import record_erased, record_sent, record_written
 from bundler.errors import SigningError
 from bundler.images.kinds import KINDS, kind_of
 from bundler.imagewrite import ImageJob, PlannedImage, plan_images, write_images
@@ -150,11 +150,12 @@ def put(
             )
         else:
             (volume,) = write(work, {number: place}, ceremony=ceremony, progress=progress)
-            if holder.person:
-                first(number, place, f"{volume.read_back.says}, seals put on")
-        medium = record_written(
-            register, work, volume, clock=context.clock, to=holder.to, by=holder.person, again=holder.again
-        )
+        # Before the hand-over, which may fail: a medium that nobody handed over exists all the same.
+        medium = record_written(register, work, volume, clock=context.clock, by=holder.person, again=holder.again)
+        if job is None and holder.person:
+            first(number, place, f"{volume.read_back.says}, seals put on")
+        if holder.to:
+            record_sent(register, medium, to=holder.to, by=holder.person, clock=context.clock)
         done.append((volume, medium))
     return tuple(done)
 

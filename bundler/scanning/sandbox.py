@@ -48,7 +48,7 @@ while [ "$1" != -- ]; do
     shift 2
 done
 shift
-mkdir "$root/dev"; : > "$root/dev/null"
+mkdir -p "$root/dev"; : > "$root/dev/null"
 mount --bind /dev/null "$root/dev/null"
 for name in bin lib lib64 sbin; do ln -s "usr/$name" "$root/$name"; done
 mount -o remount,bind,ro,nosuid,nodev "$root"
