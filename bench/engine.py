@@ -212,7 +212,8 @@ def _speed_rows(level: str, count: int, found: dict[str, list[float]]) -> list[R
         rows.append(_row(f"{level}, {count} callers, against {name}", ours, peer, "tokens/s", least=goal, more=more))
     if count == 1:
         better = max(medians["llama_cpp.server"], medians["llama.cpp C++"])
-        rows.append(_row(f"{level}, 1 caller, against the better server", ours, better, "tokens/s", least=_ALONE))
+        name = f"{level}, 1 caller, against the better server"
+        rows.append(_row(name, ours, better, "tokens/s", least=_ALONE, more={"threads": THREADS}))
     return rows
 
 

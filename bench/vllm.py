@@ -219,7 +219,13 @@ def _gateway_alone(ours: Measured, same: Measured, *, way: str) -> list[Row]:
     mine, other = median(ours.outside_seconds), median(same.outside_seconds)
     return [
         _speed(name, ours, same),
-        Row(name=f"outside vLLM, a whole wait, {way} answers", ours=mine, peer=other, unit="s"),
+        Row(
+            name=f"outside vLLM, a whole wait, {way} answers",
+            ours=mine,
+            peer=other,
+            unit="s",
+            more={"threads": THREADS},
+        ),
     ]
 
 
@@ -236,7 +242,7 @@ def _engine_rows(level: Picked, ours: Measured, peer: Measured) -> list[Row]:
             threads=ENGINE_THREADS,
             calibrated=level.calibrated,
         ),
-        _wait(f"{which}, to the whole answer, {against}", ours, peer),
+        _wait(f"{which}, to the whole answer, {against}", ours, peer, threads=ENGINE_THREADS),
     ]
 
 
@@ -267,9 +273,9 @@ def _speed(
     )
 
 
-def _wait(name: str, ours: Measured, peer: Measured) -> Row:
+def _wait(name: str, ours: Measured, peer: Measured, *, threads: int = THREADS) -> Row:
     mine, other = median(ours.first_seconds), median(peer.first_seconds)
-    return Row(name=name, ours=mine, peer=other, unit="s", ratio=mine / other)
+    return Row(name=name, ours=mine, peer=other, unit="s", ratio=mine / other, more={"threads": threads})
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ from typing import Final
 
 from appliance.phi.patterns import Both, PhiClass, any_case, any_of, outline, rule
 
-_NAMED: Final = r"[A-Z\u00c0-\u00de][\w'\u2019.-]{0,24}"
+NAMED: Final = r"[A-Z\u00c0-\u00de][\w'\u2019.-]{0,24}"
 _STREET: Final = (
     r"(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Place|Pl|Way|Terrace|Ter|Circle|Cir"
     r"|Close|Crescent|Cres|Square|Sq|Parkway|Pkwy|Highway|Hwy|Trail|Trl|Row|Gardens|Gdns|Mews|Walk|Quay|Alley|Loop"
     r"|Grove|Hill|Rise|Broadway|Plaza|Croft|Heights|Parade|Villas|Wharf|Wynd|Cove|Estate|Ridge|Turnpike|Chase|Meadows?"
-    r"|Bend|Manor|Knoll|Crossing|Pike|Trace|Promenade|Expressway|STREET|AVENUE|AVE|ROAD|RD|BLVD|LANE|DRIVE|COURT|PLACE|WAY|TERRACE|CIRCLE)"
+    r"|Bend|Manor|Knoll|Crossing|Pike|Trace|Promenade|Expressway|Pde|Cct|Circuit|Esplanade|STREET|AVENUE|AVE|ROAD|RD|BLVD|LANE|DRIVE|COURT|PLACE|WAY|TERRACE|CIRCLE)"
 )
 _STREET_WORDS: Final = any_of(*re.findall("[a-z]+", _STREET.lower()))
 _FLATS: Final = (
@@ -43,15 +43,17 @@ _CODES: Final = outline(
 _STATE_AND_ZIP: Final = outline("AA 99999", "AA, 99999", "AA  99999", "AA,  99999", "AA^99999")
 _AUSTRALIAN: Final = r"(?:NSW|VIC|QLD|WA|SA|TAS|NT|ACT) \d{4}\b"
 _END: Final = rf"(?:{_STATE},? {{1,2}}{_ZIP}|{_ZIP}|\d{{6}}\b|{_POSTCODE}|{_AUSTRALIAN})"
-_TOWN: Final = rf"(?:,? {{1,2}}{_NAMED}(?: {_NAMED}){{0,2}}(?:, {_NAMED}){{0,2}})"
+_TOWN: Final = rf"(?:,? {{1,2}}{NAMED}(?: {NAMED}){{0,2}}(?:, {NAMED}){{0,2}})"
 _REST: Final = rf"(?:,? {_FLAT})?(?:{_TOWN}?,? {{1,2}}{_END})?"
 
 # Of a town, a street or a house: without a point at its end, which ends a sentence.
 _PART: Final = r"[A-Z\u00c0-\u00de][\w'\u2019-]{1,24}"
-_TOWN_ALONE: Final = r"[A-Z](?<!\w.)[a-z\u00df-\u00ff'\u2019-]{2,24}(?: [A-Z][a-z\u00df-\u00ff'\u2019-]{2,24}){0,2}"
+# With a number and without its kind, which a flat behind it tells.
+_STREET_ALONE: Final = rf"[0-9](?<![\w.,/$-].)\d{{0,4}} (?:[NSEW]{{1,2}}\.? )?{_PART}(?: {_PART})?,? "
+TOWN_ALONE: Final = r"[A-Z](?<!\w.)[a-z\u00df-\u00ff'\u2019-]{2,24}(?: [A-Z][a-z\u00df-\u00ff'\u2019-]{2,24}){0,2}"
 # Those that are letters of a trade, a title or a label as well count with their code alone.
 _SURE_STATE: Final = rf"(?!(?:MD|PA|MA|MS|ID|IN|OR|DE|LA|PR)\b){_STATE}"
-_STATES: Final = (
+STATES: Final = (
     *("alabama", "alaska", "arizona", "arkansas", "california", "carolina", "colorado", "connecticut", "dakota"),
     *("delaware", "florida", "georgia", "hampshire", "hawaii", "idaho", "illinois", "indiana", "iowa", "jersey"),
     *("kansas", "kentucky", "louisiana", "maine", "maryland", "massachusetts", "mexico", "michigan", "minnesota"),
@@ -61,7 +63,7 @@ _STATES: Final = (
 )
 _STATE_NAME: Final = (
     r"(?:(?:North |South |New |West |Rhode |British |Nova )?(?:"
-    + "|".join(one.title() for one in _STATES)
+    + "|".join(one.title() for one in STATES)
     + r"|Island)\b)"
 )
 _NO_STREET: Final = r"(?! (?i:hospital|clinic|surgery|medical|practice|health|ward|pharmacy|dental|general|care)\b)"
@@ -75,10 +77,10 @@ _BEFORE_ADDRESS: Final = (
 _IN_WORDS: Final = (
     # A town with its state, with or without a code.
     (
-        rf"{_TOWN_ALONE}(?:, {_SURE_STATE}\b(?:,? {{1,2}}{_ZIP})?|,? {_STATE} {{1,2}}{_ZIP})",
+        rf"{TOWN_ALONE}(?:, {_SURE_STATE}\b(?:,? {{1,2}}{_ZIP})?|,? {_STATE} {{1,2}}{_ZIP})",
         Both(outline(", AA", "AA 9", "AA  9"), re.compile(rf" {_STATE}\b")),
     ),
-    (rf"{_TOWN_ALONE}, {_STATE_NAME}(?:,? {{1,2}}{_ZIP})?", any_of(*_STATES, "island")),
+    (rf"{TOWN_ALONE}, {_STATE_NAME}(?:,? {{1,2}}{_ZIP})?", any_of(*STATES, "island")),
     (
         (
             rf"[A-Z](?<!\w.)[\w'\u2019-]{{1,24}}(?: {_PART}){{0,2}}"
@@ -100,7 +102,7 @@ _PLACES: Final = (
     (
         (
             r"[0-9](?<!\w.)(?<![.,/-].)\d{0,4}[A-Za-z]?,? (?:[NSEW]{1,2}\.? )?"
-            rf"(?:{_NAMED} ){{1,3}}{_STREET}\b\.?{_REST}"
+            rf"(?:{NAMED} ){{1,3}}{_STREET}\b\.?{_REST}"
         ),
         Both(_STREET_WORDS, re.compile("[0-9][A-Za-z]?,? [A-Z]")),
     ),
@@ -112,7 +114,7 @@ _PLACES: Final = (
         (
             rf"\b[A-Z\u00c0-\u00de]\w{{1,24}}(?:stra\u00dfe|strasse|str\.|weg|gasse|platz|allee|damm|ufer|ring"
             r"|gatan|v\u00e4gen|straat|laan|gracht|kade|plein|singel|steenweg|vej|gade|veien|gata|katu|utca)"
-            rf" {{1,2}}\d{{1,4}}[a-z]?\b(?:/\d{{1,3}})?(?:,? (?:[A-Z]{{1,2}}-)?\d{{4,5}}(?: [A-Z]{{2}})? {_NAMED})?"
+            rf" {{1,2}}\d{{1,4}}[a-z]?\b(?:/\d{{1,3}})?(?:,? (?:[A-Z]{{1,2}}-)?\d{{4,5}}(?: [A-Z]{{2}})? {NAMED})?"
         ),
         # At a space with a number behind it: a space is looked for faster than the ends of words.
         re.compile(
@@ -123,16 +125,16 @@ _PLACES: Final = (
     (
         (
             r"[0-9](?<!\w.)\d{0,3}(?: ?bis)?,? (?:rue|avenue|boulevard|chemin|all\u00e9e|place|quai)"
-            rf"(?: (?:de la|de l'|du|des|de|d'|la|le|les))? ?{_NAMED}(?: {_NAMED})?(?:,? \d{{5}} {_NAMED})?"
+            rf"(?: (?:de la|de l'|du|des|de|d'|la|le|les))? ?{NAMED}(?: {NAMED})?(?:,? \d{{5}} {NAMED})?"
         ),
         any_of("rue", "avenue", "boulevard", "chemin", "all", "place", "quai"),
     ),
     (
         (
             r"\b(?:Calle|C/|Avenida|Avda\.?|Av\.|Paseo|Plaza|Via|Viale|Piazza|Corso|Rua|ul\.|ulica|Ulica|al\.)"
-            rf" (?:(?:de|del|della|la|las|los|dos|da|do) ){{0,2}}{_NAMED}(?: {_NAMED}){{0,2}}"
+            rf" (?:(?:de|del|della|la|las|los|dos|da|do) ){{0,2}}{NAMED}(?: {NAMED}){{0,2}}"
             r",? {0,2}\d{1,4}[a-z]?\b"
-            rf"(?:,? {{1,2}}\d{{1,2}}\.?\u00ba ?[A-Z]?\b)?(?:,? \d{{2}}-?\d{{3}} {_NAMED}(?: {_NAMED})?)?"
+            rf"(?:,? {{1,2}}\d{{1,2}}\.?\u00ba ?[A-Z]?\b)?(?:,? \d{{2}}-?\d{{3}} {NAMED}(?: {NAMED})?)?"
         ),
         any_of(
             *("calle", "c", "avenida", "avda", "av", "paseo", "plaza", "via", "viale", "piazza", "corso", "rua", "ul"),
@@ -143,15 +145,15 @@ _PLACES: Final = (
         # With the number behind the name of the street.
         (
             r"\b(?:[Rr]ue|[Aa]venue|[Bb]oulevard|[Cc]hauss\u00e9e|[Pp]lace|[Cc]hemin)"
-            rf"(?: (?:de la|de l['\u2019]|du|des|de|d['\u2019]|la|le|les))? ?{_NAMED}(?: {_NAMED}){{0,2}},? \d{{1,4}}\b"
-            rf"(?:,? \d{{4,5}} {_NAMED})?"
+            rf"(?: (?:de la|de l['\u2019]|du|des|de|d['\u2019]|la|le|les))? ?{NAMED}(?: {NAMED}){{0,2}},? \d{{1,4}}\b"
+            rf"(?:,? \d{{4,5}} {NAMED})?"
         ),
         any_of("rue", "avenue", "boulevard", "chauss", "place", "chemin"),
     ),
     (
         # Indian: a road without a number, a town and its code.
         (
-            rf"(?:\b{_FLAT},? )?(?:{_NAMED},? ){{1,5}}(?:Road|Street|Marg|Nagar|Colony|Layout|Lane),?"
+            rf"(?:\b{_FLAT},? )?(?:{NAMED},? ){{1,5}}(?:Road|Street|Marg|Nagar|Colony|Layout|Lane),?"
             rf" {_TOWN}[ -]{{1,3}}\d{{6}}\b"
         ),
         Both(
@@ -218,7 +220,15 @@ _PLACES: Final = (
     ),
     (rf"\b#{_FLAT_NUMBER}{_BEFORE_STREET}", ("#",)),
     (
-        rf"\b\d{{1,4}} (?:Calle|Avenida|Via|Rua|Paseo|Camino) {_NAMED}(?: {_NAMED})?",
+        (_STREET_ALONE + r"(?i:apt|apartment|unit|suite|ste)\b\.? ?#?(?=[A-Z]?\d|[A-Z]\b)[A-Z]?\d{0,5}[A-Z]?\b"),
+        Both(any_of("apt", "apartment", "unit", "suite", "ste"), outline("9 A")),
+    ),
+    (
+        _STREET_ALONE + r"#[A-Z]?\d{1,5}[A-Z]?\b",
+        Both(("#",), outline("9 A")),
+    ),
+    (
+        rf"\b\d{{1,4}} (?:Calle|Avenida|Via|Rua|Paseo|Camino) {NAMED}(?: {NAMED})?",
         any_of("calle", "avenida", "via", "rua", "paseo", "camino"),
     ),
 )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
-from appliance.phi.detect import Finding, Shadow, merged, shadow_of
+from appliance.phi.detect import Finding, Shadow, merged, shadow_of, with_marks
 from appliance.phi.everyday import EPONYM_ENDS, EPONYMS, EVERYDAY, PARTICLES, TITLES
 from appliance.phi.patterns import PhiClass
 
@@ -54,7 +54,7 @@ class Census:
 
     def find(self, text: str) -> Sequence[Finding]:
         """Return the names in `text`; where some overlap, one finding that covers them."""
-        return self.find_in(shadow_of(text))
+        return with_marks(self.find_in(shadow_of(text)), text)
 
     def find_in(self, shadowed: Shadow) -> Sequence[Finding]:
         """Return what `find` does for the text with this shadow."""

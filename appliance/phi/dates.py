@@ -67,6 +67,12 @@ _HOLIDAYS: Final = any_of(
 _BY_ONE_SLASH: Final = re.compile("/(?<=[0-9].)[0-3]?[0-9](?![0-9/])")
 _BEFORE_DAY: Final = ("am", "vom", "bis", "seit", "zum", "ab", "den")
 DATES: Final = (
+    # As Python and JavaScript print one: `datetime.date(1962, 3, 14)`.
+    rule(
+        PhiClass.DATE,
+        rf"(?:\b[Dd]ate|\bdatetime)\((?P<id>{_YEAR}, {{0,2}}\d{{1,2}}, {{0,2}}\d{{1,2}})(?!\d)",
+        needs=Both(any_of("date", "datetime"), ("date(", "Date(", "datetime(")),
+    ),
     rule(PhiClass.DATE, r"[0-9](?<![\w/.-].)\d?/\d{1,2}/\d{2}(?![\w/])", needs=BY_SLASH),
     rule(PhiClass.DATE, r"[0-9](?<![\w/.-].)\d{3}/\d{1,2}/\d{1,2}(?![\w/])", needs=BY_SLASH),
     rule(PhiClass.DATE, r"[0-9](?<![\w/.-].)\d?\.\d{1,2}\.\d{2}(?![\w.])", needs=BY_POINT),
@@ -138,7 +144,8 @@ DATES: Final = (
     ),
     rule(
         PhiClass.DATE,
-        r"[12](?<![\w.-].)(?:(?<=1)9|(?<=2)0)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[0-2]\d[0-5]\d(?:[0-5]\d)?)?(?![\w.-])",
+        r"[12](?<![^\W_.].)(?<![.-].)(?:(?<=1)9|(?<=2)0)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
+        r"(?:T?[0-2]\d[0-5]\d(?:[0-5]\d(?:\.\d{1,6})?)?(?:Z|[+-]\d{4})?)?(?![^\W_-]|[.-]\d)",
         needs=LONG,
     ),
     rule(

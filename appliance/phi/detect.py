@@ -1,22 +1,30 @@
 """Finds identifiers in text by pattern. Recall first: a finding too many is restored in the answer, one too few leaks.
 
-Text is read through a shadow in which digits, dashes and spaces of other scripts are plain ones and invisible
-characters are left out, so that they hide nothing; findings are always in offsets of the text itself.
+Text is read through a shadow in which digits, dashes and spaces of other scripts are plain ones, invisible characters
+are left out, and a letter and the mark that stands behind it (as macOS writes `u\u0308`) are one, so that they hide
+nothing; findings are always in offsets of the text itself.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
+from appliance.phi import fieldsdicom, fieldshl7, fieldsjson, fieldspairs, fieldssql, fieldsxml, fieldsyaml
+from appliance.phi.columns import columns_in, spaced_in
+from appliance.phi.fields import identifiers_of
 from appliance.phi.gates import Gates
-from appliance.phi.labelled import labelled_in
+from appliance.phi.labelled import Labelled, labelled_in
 from appliance.phi.patterns import DOCUMENTED, NOT_DATES, PhiClass, Rule
 from appliance.phi.safeharbor import SAFE_HARBOR
 
 _UNSEEN: Final = (
     "\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064\ufeff"
 )
-_INVISIBLE: Final = re.compile(f"[{_UNSEEN}]")
+_MARKS: Final = range(0x300, 0x370)
+_ANY_MARK: Final = f"{chr(_MARKS[0])}-{chr(_MARKS[-1])}"
+_INVISIBLE: Final = re.compile(f"[{_UNSEEN}{_ANY_MARK}]")
+_MARK: Final = re.compile(f"[{_ANY_MARK}]+")
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 _PLAIN: Final = {
     **dict.fromkeys([*range(0x2010, 0x2016), 0x2212, 0xFE58, 0xFE63, 0xFF0D], "-"),
@@ -25,8 +33,9 @@ _PLAIN: Final = {
     0xFF0F: "/",
     0xFF1A: ":",
     0xFF20: "@",
+    **{one: chr(one - 0xFEE0) for one in (*range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B))},
 }
-_HIDING: Final = frozenset({*_UNSEEN, *map(chr, _PLAIN)})
+_HIDING: Final = frozenset({*_UNSEEN, *map(chr, _PLAIN), *map(chr, _MARKS)})
 
 
 Shadow = tuple[str, Sequence[int] | None]
@@ -63,7 +72,7 @@ class PatternDetector:
 
     Args:
         rules: These patterns and nothing else; without, all of them, and numbers that a word before them says to be
-            somebody's (`labelled`).
+            somebody's (`labelled`), and cells of tables (`columns`).
     """
 
     def __init__(self, rules: Iterable[Rule] | None = None) -> None:
@@ -82,11 +91,17 @@ class PatternDetector:
         shadow, places = shadowed
         tried, has_number = self._gates.passed(shadow)
         found: list[Finding] = []
+        if self._labels_at is not None:
+            for trees in (fieldsjson, fieldsyaml, fieldssql):
+                for tree in trees.trees_in(shadow):
+                    found += _findings(identifiers_of(tree), places)
+            for reader in (fieldsxml, fieldspairs, fieldshl7, fieldsdicom):
+                found += _findings(reader.identifiers_in(shadow), places)
         labels_at = self._labels_at if has_number else None
         for place in tried:
             if labels_at is not None and place >= labels_at:
                 labels_at = None
-                found += _labelled(shadow, places)
+                found += _findings(labelled_in(shadow), places)
             rule = self._rules[place]
             for match in rule.pattern.finditer(shadow):
                 if rule.check is None or rule.check(match[rule.group]):
@@ -95,7 +110,10 @@ class PatternDetector:
                         start, end = places[start], places[end - 1] + 1
                     found.append(Finding(start, end, rule.phi_class, rule.extra))
         if labels_at is not None:
-            found += _labelled(shadow, places)
+            found += _findings(labelled_in(shadow), places)
+        if self._labels_at is not None:
+            found += _findings(columns_in(shadow), places)
+            found += _findings(spaced_in(shadow), places)
         return found
 
 
@@ -133,14 +151,12 @@ def merged(findings: Iterable[Finding]) -> list[Finding]:
     return joined
 
 
-def _labelled(shadow: str, places: Sequence[int] | None) -> list[Finding]:
-    return [_finding(start, end, places, phi_class, extra=True) for start, end, phi_class in labelled_in(shadow)]
-
-
-def _finding(start: int, end: int, places: Sequence[int] | None, phi_class: PhiClass, *, extra: bool) -> Finding:
-    if places is not None:
-        start, end = places[start], places[end - 1] + 1
-    return Finding(start, end, phi_class, extra)
+def _findings(labelled: Iterable[Labelled], places: Sequence[int] | None) -> Iterator[Finding]:
+    for start, end, phi_class in labelled:
+        if places is None:
+            yield Finding(start, end, phi_class, extra=True)
+        else:
+            yield Finding(places[start], places[end - 1] + 1, phi_class, extra=True)
 
 
 def shadow_of(text: str) -> Shadow:
@@ -153,8 +169,28 @@ def shadow_of(text: str) -> Shadow:
     plain = _NOT_ASCII.sub(_plain_digit, text.translate(_PLAIN))
     if not _INVISIBLE.search(plain):
         return plain, None
-    kept = [(place, character) for place, character in enumerate(plain) if not _INVISIBLE.match(character)]
-    return "".join(character for _, character in kept), [place for place, _ in kept]
+    kept: list[str] = []
+    places: list[int] = []
+    for place, character in enumerate(plain):
+        if not _INVISIBLE.match(character):
+            kept.append(character)
+            places.append(place)
+        elif kept and ord(character) in _MARKS:
+            composed = unicodedata.normalize("NFC", kept[-1] + character)
+            kept[-1] = composed if len(composed) == 1 else kept[-1]
+    return "".join(kept), places
+
+
+def with_marks(findings: Sequence[Finding], text: str) -> Sequence[Finding]:
+    """Return findings of which none ends between a letter and the marks behind it."""
+    if text.isascii() or not _MARK.search(text):
+        return findings
+    return merged(one._replace(end=_behind_marks(text, one.end)) for one in findings)
+
+
+def _behind_marks(text: str, end: int) -> int:
+    mark = _MARK.match(text, end)
+    return end if mark is None else mark.end()
 
 
 def _plain_digit(match: re.Match[str]) -> str:

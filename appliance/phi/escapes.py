@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.phi.detect import Detector, Finding, merged
+from appliance.phi.detect import Detector, Finding, merged, with_marks
 
 _ESCAPE: Final = re.compile(
-    r"\\+(?:u([0-9a-fA-F]{4})|([nrt\"/]))|&(?:#[0-9]{1,6}|#[xX][0-9a-fA-F]{1,5}|[A-Za-z]{2,8});"
+    r"(?<!\\)\\++(?:u([0-9a-fA-F]{4})|([nrt\"/]))|&(?:#[0-9]{1,6}|#[xX][0-9a-fA-F]{1,5}|[A-Za-z]{2,8});"
 )
 _LETTERS: Final = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "/": "/"}
 _SPACES: Final = "\n\r\t\u00a0"
@@ -36,10 +36,11 @@ class PlainText:
 
     def found(self, detector: Detector) -> Sequence[Finding]:
         """Return what is found in the plain text, or in the text: a path may look like an escape, and is none."""
-        found = detector.find(self.plain)
+        found = with_marks(detector.find(self.plain), self.plain)
         if not self.at:
             return found
-        return merged([*found, *map(self._in_plain, detector.find(self.written))])
+        written = with_marks(detector.find(self.written), self.written)
+        return merged([*found, *map(self._in_plain, written)])
 
     def _in_plain(self, finding: Finding) -> Finding:
         """Return where in the plain text all of what was found in the text is."""

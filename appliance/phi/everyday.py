@@ -8,11 +8,12 @@ import re
 from typing import Final
 
 
-def _words(*lines: str) -> frozenset[str]:
+def words_of(*lines: str) -> frozenset[str]:
+    """Return the words of some lines, folded."""
     return frozenset(" ".join(lines).casefold().split())
 
 
-EVERYDAY: Final = _words(
+EVERYDAY: Final = words_of(
     # Words of a sentence, months, days and colours.
     "Able All April August Autumn Bank Best Bill Bird Black Blue Bond Book Bridge Brown Cash Christian Church",
     "Cross Day Days Dear Drew English Fall Field Fields First Fish Flower Ford Fox French Friday German God Gold",
@@ -32,7 +33,7 @@ EVERYDAY: Final = _words(
     "Alzheimer Babinski Bell Crohn Doppler Foley Glasgow Hodgkin Parkinson Ringer Tourette",
 )
 
-EPONYMS: Final = _words(
+EPONYMS: Final = words_of(
     "addison alzheimer asperger babinski barre barrett basedow bechterew behcet bell bowen bright brown buerger",
     "burkitt charcot chiari conn crohn cushing danlos darier down dupuytren eaton ebstein edwards ehlers ellison",
     "ewing fabry fanconi felty gaucher gilbert goodpasture graves guillain hansen hashimoto hirschsprung hodgkin",
@@ -50,10 +51,10 @@ EPONYM_ENDS: Final = re.compile(
 )
 """What follows a discoverer's name that is no patient's: `'s disease`, `-Barré syndrome`."""
 
-TITLES: Final = _words(
+TITLES: Final = words_of(
     "dr prof mr mrs ms mx miss md rn phd jr sr ii iii",
 )
-PARTICLES: Final = _words(
+PARTICLES: Final = words_of(
     "van der den von de la las los del da das do dos di le el al bin ibn bint abu zu zur zum ter ten af av san st",
     "und and y e",
 )

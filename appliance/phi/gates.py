@@ -1,7 +1,7 @@
 """Which rules are tried on a text: those of which it holds what they need. Looking for that costs less than trying.
 
 A text is looked at in three forms, each made once: as it is, its words, and its outline, in which every digit is a 9
-and every capital an A. Words are one look for all rules that need some.
+and every capital an A, and small letters are left out. Words are one look for all rules that need some.
 """
 
 import re
@@ -16,6 +16,8 @@ _LATIN_CAPITALS: Final = range(0xC0, 0xDF)
 _OUTLINE: Final = bytes(
     0x39 if one in _DIGITS else 0x41 if one in _CAPITALS or one in _LATIN_CAPITALS else one for one in range(256)
 )
+_IN_NO_OUTLINE: Final = bytes(_SMALL)
+"""Small letters, which no piece has: what an outline holds with them it holds without, and is looked through sooner."""
 _IN_SMALL_LETTERS: Final = bytes(
     one if one in _SMALL else one + 0x20 if one in _CAPITALS else 0x20 for one in range(256)
 )
@@ -33,6 +35,7 @@ class Gates:
         for place, one in enumerate(rules):
             needed.setdefault((one.needs, one.in_words), []).append(place)
         self._others: list[_Gate] = []
+        firsts: dict[tuple[Needs, bool], list[_Gate]] = {}
         self._worded: list[_Gate] = []
         self._by_word: dict[bytes, list[int]] = {}
         for (needs, in_words), places in needed.items():
@@ -41,15 +44,19 @@ class Gates:
                 for word in gate.words:
                     self._by_word.setdefault(word, []).append(len(self._worded))
                 self._worded.append(gate)
+            elif isinstance(needs, Both):
+                firsts.setdefault((needs.first, in_words), []).append(gate)
             else:
                 self._others.append(gate)
+        # What several need first is looked for once.
+        self._shared = tuple(map(tuple, firsts.values()))
         self._known = frozenset(self._by_word)
 
     def passed(self, text: str) -> tuple[list[int], bool]:
         """Return the places of the rules to try on a text, in order, and whether it holds a number."""
         latin = text.encode("latin-1", "replace")
         words = set(latin.translate(_IN_SMALL_LETTERS).split())
-        outline = latin.translate(_OUTLINE)
+        outline = latin.translate(_OUTLINE, _IN_NO_OUTLINE)
         has_number = b"9" in outline
         forms = (text, words, outline)
         by_word, passed = self._by_word, set()
@@ -62,9 +69,13 @@ class Gates:
                 tried += gate.rules
         for gate in self._others:
             if (has_number or gate.in_words) and gate.search(forms[gate.form]):
-                then = gate.then
-                if then is None or then.search(forms[then.form]):
-                    tried += gate.rules
+                tried += gate.rules
+        for gates in self._shared:
+            first = gates[0]
+            if (has_number or first.in_words) and first.search(forms[first.form]):
+                for gate in gates:
+                    if gate.then is None or gate.then.search(forms[gate.then.form]):
+                        tried += gate.rules
         tried.sort()
         return tried, has_number
 

@@ -167,9 +167,11 @@ class NameRecogniser:
     def _is_meant(self, own: Wording, at: int, end: int) -> bool:
         """Tell whether the words around say that this one, which goes on until `end`, is somebody."""
         word, known = own.written[at], own.known[at]
-        if word.isupper() and len(word) < 4:
-            return False  # letters of a trade, of a department, of a test
+        if word.isupper() and (len(word) < 4 or "_" in word):
+            return False  # letters of a trade, of a department, of a test; a variable
         before = own.known[at - 1] if at else ""
+        if before == "name" and end + 1 < len(own) and own.written[end + 1] == "url" and "\n" in own.between(end + 1):
+            return False  # the name of a team or of a licence, of which the next line tells where it is
         if before in _SPOKEN_FOR and own.between(at) in _BESIDE:
             is_kin = before in KIN and (known not in EVERYDAY or self._is_given(known))
             is_met = before in TOWARDS or (before in _DEALT_BY and self._is_dealt_with(own, at))

@@ -11,6 +11,8 @@ from enum import StrEnum
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any, Final
 
+from appliance.phi.fieldvalues import is_no_type
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Words:
@@ -21,7 +23,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outline:
-    """Pieces of a text in which every digit is a 9 and every capital an A: one of them is looked for."""
+    """Pieces of a text in which every digit is a 9 and every capital an A, without small letters: one is looked for."""
 
     pieces: tuple[bytes, ...]
 
@@ -42,7 +44,13 @@ Needs = Plain | Both
 
 
 def outline(*pieces: str) -> Outline:
-    """Return the need of one of these pieces of an outline."""
+    """Return the need of one of these pieces of an outline.
+
+    Raises:
+        ValueError: A piece has a small letter, which no outline has, so its rule would never be tried.
+    """
+    if any(map(str.islower, "".join(pieces))):
+        raise ValueError("a piece of an outline has a small letter")
     return Outline(tuple(piece.encode("ascii") for piece in pieces))
 
 
@@ -81,7 +89,10 @@ _AS_ISO: Final = outline("9999-99-9")
 _FULL: Final = outline("9.9.9999", "9.99.9999", "9-9-9999", "9-99-9999")
 _HOST: Final = outline("9.9.9", "9.99.9", "9.999.9")
 _MEDICARE: Final = outline("9AA9", "9A99")
-_TITLE: Final = any_of("mr", "mrs", "ms", "mx", "miss", "dr", "prof")
+_TITLE: Final = any_of(
+    *("mr", "mrs", "ms", "mx", "miss", "dr", "prof", "sra", "srta", "dhr", "mevr", "mevrouw", "meneer"),
+    *("sig", "signor", "signora", "signorina", "dott", "dra", "fru", "mlle", "herrn"),
+)
 _GROUPS: Final = outline("999-9999", "999 9999", "999.9999")
 _PLUS: Final = ("+",)
 _OF_RECORD: Final = any_of("mrn", "record", "chart")
@@ -108,6 +119,12 @@ class PhiClass(StrEnum):
     LICENCE = "licence"
     VEHICLE = "vehicle"
     DEVICE = "device"
+
+
+LITERAL: Final = "TEXT"
+"""The class of what merely looks like a token."""
+TOKEN_WORDS: Final = (*(one.name for one in PhiClass), LITERAL)
+"""What tokens are called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +156,11 @@ def rule(phi_class: PhiClass, pattern: str, **more: Any) -> Rule:
     return Rule(phi_class=phi_class, pattern=re.compile(pattern), **more)
 
 
+def digits_of(candidate: str) -> str:
+    """Return the decimal digits of a candidate, without what stands between them."""
+    return "".join(character for character in candidate if character.isdecimal())
+
+
 def is_npi(candidate: str) -> bool:
     """Tell whether ten digits pass the Luhn check of a US national provider identifier (prefix 80840)."""
     return luhn("80840" + candidate)
@@ -146,7 +168,7 @@ def is_npi(candidate: str) -> bool:
 
 def is_phone(candidate: str) -> bool:
     """Tell whether a candidate is a number of the North American plan: area and exchange start with 2 to 9."""
-    digits = [character for character in candidate if character.isdecimal()]
+    digits = digits_of(candidate)
     if len(digits) == 11 and digits[0] == "1":
         digits = digits[1:]
     return len(digits) == 10 and digits[0] not in "01" and digits[3] not in "01"
@@ -176,13 +198,18 @@ MONTH: Final = (
     r"|Nov(?:ember)?|Dec(?:ember)?)"
 )
 DAY: Final = r"(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?"
-_WORD: Final = r"[A-Z\u00c0-\u00d6\u00d8-\u00de][\w'\u2019-]{1,30}"
+CAPITALISED: Final = r"[A-Z\u00c0-\u00d6\u00d8-\u00de][\w'\u2019-]{1,30}"
 # What follows a name in a list of labels and is none itself.
 _NEXT_LABEL: Final = (
     r"(?!(?i:SSN|MRN|DOB|NPI|MBI|DOS|ID|age|aged|sex|gender|phone|tel|fax|e-?mail|address|date|born|account|insurance"
     r"|room|ward|unit|bed|diagnosis|dx|hx|rx|allergies|admitted|seen|presents|complains|reports|denies)\b)"
 )
-_MORE: Final = rf" {{1,2}}{_NEXT_LABEL}{_WORD}"
+_MORE: Final = rf" {{1,2}}{_NEXT_LABEL}{CAPITALISED}"
+# What stands below the name of a step, of a task, of a licence or of a team, and below none of somebody.
+_NO_STEP: Final = (
+    r"(?![^\n]{0,120}\n[ \t]{1,40}(?:run: [a-z|]|(?:ansible\.[\w.]{1,60}|uses|hosts|tasks|become|apt|yum|dnf|pip"
+    r"|systemd|mountPath|containerPort|valueFrom|url):))"
+)
 _MBI_LETTER: Final = "[AC-HJKMNP-RT-Y]"
 _MBI_EITHER: Final = "[AC-HJKMNP-RT-Y0-9]"
 
@@ -277,14 +304,27 @@ EXTRA: Final = (
         phi_class=PhiClass.NAME,
         pattern=re.compile(
             r"\b(?i:patient(?: name)?|pt\.?(?: name)?|(?:full |last |first )?name|surname|next of kin)"
-            rf"\s{{0,2}}[:=]\s{{0,3}}(?P<id>{_WORD}(?:,?{_MORE}){{0,3}})"
+            # What stands below it with a colon of its own is another field.
+            r"\s{0,2}[:=](?:[ \t]{0,3}|\s{0,3}(?![A-Z][a-z]{1,20}(?: [a-z]{1,20}){0,2}:))"
+            rf"(?P<id>{CAPITALISED}(?:,?{_MORE}){{0,3}}){_NO_STEP}"
         ),
         needs=_LABEL,
+        check=is_no_type,
         in_words=True,
     ),
     Rule(
         phi_class=PhiClass.NAME,
-        pattern=re.compile(rf"\b(?:Mr|Mrs|Ms|Mx|Miss|Dr|Prof)\.?\s{{1,2}}(?P<id>{_WORD}(?:{_MORE}){{0,2}})"),
+        # "Sig." alone begins what is written on a prescription, "Sr." is serum, and MR and MS are nobody's without a
+        # point.
+        pattern=re.compile(
+            r"\b(?:(?:M(?:rs?|s|x|iss|evr(?:ouw)?|evrouw|eneer|lle)|D(?:ra?|hr|ott(?:\.ssa)?)|Prof|Srt?a|Fru|Herrn"
+            r"|Sig(?:\.[rn]a|nor(?:a|ina)?)"
+            r"|dhr|mevr(?:ouw)?|sig\.[rn]a|dott(?:\.ssa)?|(?:MR|MS|MRS|DR|PROF)(?=\.))"
+            r"\.?\s{1,2}(?:med\.\s)?){1,3}"
+            r"(?!(?:Dr|Prof|Mr|Mrs|Ms|med)\b)"
+            r"(?P<id>(?:(?:van|von|de|der|den|del|della|di|la|le|ten|ter|af|av) |['\u2019]t ){0,2}"
+            rf"{CAPITALISED}(?:{_MORE}){{0,2}})"
+        ),
         needs=_TITLE,
         in_words=True,
     ),

@@ -11,16 +11,20 @@ from typing import Final
 from appliance.phi.addresses import ADDRESSES
 from appliance.phi.dates import DATES
 from appliance.phi.labelled import UNITS
+from appliance.phi.national import NATIONAL
 from appliance.phi.patterns import (
     BY_DASH,
     Both,
     PhiClass,
     any_case,
     any_of,
+    digits_of,
     luhn,
     outline,
     rule,
 )
+from appliance.phi.residences import RESIDENCES
+from appliance.phi.typed import TYPED_NAMES
 
 _COLON: Final = re.compile(":[0-9A-Fa-f]{0,4}:")
 _SLASHES: Final = ("://",)
@@ -37,8 +41,8 @@ def is_iban(candidate: str) -> bool:
 
 def is_card(candidate: str) -> bool:
     """Tell whether 13 to 19 digits pass the Luhn check of a payment card (ISO/IEC 7812-1)."""
-    digits = [character for character in candidate if character.isdecimal()]
-    return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and luhn("".join(digits))
+    digits = digits_of(candidate)
+    return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and luhn(digits)
 
 
 def is_vin(candidate: str) -> bool:
@@ -73,6 +77,11 @@ _VEHICLES: Final = any_of(
     *("plate", "plates", "vehicle", "registration", "reg", "rego", "car", "tag", "truck", "van", "suv", "sedan"),
     *("pickup", "scooter", "motorcycle", "motorbike", "kennzeichen", "targa", "cula", "immatriculation"),
 )
+_MAKES: Final = (
+    *("toyota", "honda", "ford", "chevrolet", "chevy", "nissan", "hyundai", "kia", "subaru", "mazda", "volkswagen"),
+    *("mercedes", "audi", "volvo", "jeep", "dodge", "buick", "lexus", "renault", "peugeot", "citroen"),
+    *("skoda", "fiat", "opel", "vauxhall", "dacia", "mitsubishi", "suzuki", "yamaha", "holden"),
+)
 # Works of reference, authorities, and where releases and guidelines are published.
 _OF_REFERENCE: Final = "|".join(
     re.escape(one)
@@ -99,9 +108,13 @@ _CALL_ENDS: Final = (
     *("hone", "elephone", "el", "obile", "ob", "ell", "ax", "ager", "leep", "h", "all", "ing", "ext", "hatsapp"),
     "ontact",
 )
+_CALLED_NUMBER: Final = r"\b[^\d\n]{0,14}(?P<id>\+?\(?\d(?:[ ()./-]{0,2}\d){6,13})(?!\d)"
 SAFE_HARBOR: Final = (
     *ADDRESSES,
     *DATES,
+    *TYPED_NAMES,
+    *NATIONAL,
+    *RESIDENCES,
     rule(
         PhiClass.AGE,
         r"[19](?<![\w.,/-].)(?:(?<=9)\d|(?<=1)[01]\d)"
@@ -130,11 +143,32 @@ SAFE_HARBOR: Final = (
         needs=Both(any_of("ninety", "hundred"), any_of("years", "year", "yrs", "yr")),
         in_words=True,
     ),
+    rule(PhiClass.AGE, r"\b(?P<id>9\d|1[01]\d)(?:st|nd|rd|th) (?i:birthday)\b", needs=any_of("birthday")),
+    rule(
+        PhiClass.PHONE,
+        any_case(
+            *("tfno", "tlfn?", "m[o\u00f3]vil", "cellulare", "gsm", "natel", "fono", "telefoonnummer", "faks"),
+            *(r"t[e\u00e9]l[e\u00e9]?(?:phone|fono|foon|fon)?", "telefon(?:nummer)?", "mobile[ _-]?(?:phone)?"),
+            *("home[ _-]?phone", "work[ _-]?phone", "cell[ _-]?phone"),
+        )
+        + _CALLED_NUMBER,
+        needs=any_of(
+            *("tfno", "tlf", "tlfn", "movil", "vil", "cellulare", "gsm", "natel", "fono", "l", "phone", "telefono"),
+            *("telefoon", "telefon", "telefonnummer", "telefoonnummer", "faks", "mobilephone", "mobile", "homephone"),
+            *("workphone", "cellphone"),
+        ),
+    ),
+    rule(
+        PhiClass.PHONE,
+        # A joint's extension is told in degrees, of three digits at most.
+        any_case(r"extn?", "bleep", "beeper", "pager")
+        + r"\b\.?(?: no\.?| number)?[ :#]{1,3}(?P<id>\d{2}-\d{4}|\d{4,6})(?![\w-])",
+        needs=any_of("ext", "extn", "bleep", "beeper", "pager"),
+    ),
     rule(
         PhiClass.PHONE,
         # The first letter by itself: a set of characters is what is looked for fastest.
-        rf"[{_CALL_BEGINS.upper()}{_CALL_BEGINS}](?<!\w.)(?i:{'|'.join(_CALL_ENDS)})"
-        r"\b[^\d\n]{0,14}(?P<id>\+?\(?\d(?:[ ()./-]{0,2}\d){6,13})(?!\d)",
+        rf"[{_CALL_BEGINS.upper()}{_CALL_BEGINS}](?<!\w.)(?i:{'|'.join(_CALL_ENDS)})" + _CALLED_NUMBER,
         needs=any_of(*(first + rest for first in _CALL_BEGINS for rest in _CALL_ENDS)),
     ),
     rule(PhiClass.PHONE, r"0(?<![\w.,/-].)\d{2,4}[ /-]\d{3,4}(?:[ -]?\d{2,4}){1,2}(?![\w-])"),
@@ -162,7 +196,48 @@ SAFE_HARBOR: Final = (
         ),
         check=is_card,
     ),
+    rule(
+        PhiClass.ACCOUNT,
+        r"(?i:\b(?:card|account|acct|visa|mastercard|amex)\b[^\d\n]{0,16}\b(?:ending|ends|last (?:4|four))(?: digits)?"
+        r"(?: in| with)?)"
+        r"[^\d\n]{0,8}(?P<id>\d{4})(?!\d)",
+        needs=Both(any_of("card", "account", "acct", "visa", "mastercard", "amex"), any_of("ending", "ends", "last")),
+    ),
     rule(PhiClass.MRN, r"(?<![\w.])\d{5,12}(?=\^{2,3})", needs=("^^",)),
+    # In FHIR a quantity's value is a number; in quotes it is that of an identifier, or of a way to reach somebody.
+    rule(
+        PhiClass.MRN,
+        r"\"value\"\s{0,4}:\s{0,4}\"(?P<id>(?=(?:[^\"\n]{0,30}\d){4})[A-Za-z0-9-]{4,64})\"",
+        needs=Both(any_of("identifier", "telecom"), ('"value"',)),
+    ),
+    rule(
+        PhiClass.MRN,
+        r"<(?:id|telecom)\b[^>\n]{0,200}?\b(?:value|extension)=\"(?P<id>(?=(?:[^\"\n]{0,30}\d){4})[^\"\n]{4,64})\"",
+        needs=Both(any_of("id", "telecom"), ("<id", "<telecom")),
+    ),
+    rule(
+        PhiClass.MRN,
+        any_case("patients?", "encounters?") + r"/(?P<id>[\w-]{0,30}\d{3}[\w-]{0,30})(?![\w-])",
+        needs=Both(any_of("patient", "patients", "encounter", "encounters"), ("/",)),
+    ),
+    rule(
+        PhiClass.MRN,
+        r"<identifier\b(?:(?!</identifier>)[\s\S]){0,600}?<value value=\"(?P<id>[^\"\n]{3,64})\"",
+        needs=Both(any_of("identifier"), ("<identifier",)),
+    ),
+    rule(
+        PhiClass.PHONE,
+        r"<telecom\b(?:(?!</telecom>)[\s\S]){0,600}?<value value=\"(?P<id>(?=(?:[^\"\n]{0,20}\d){5})[^\"@\n]{5,40})\"",
+        needs=Both(any_of("telecom"), ("<telecom",)),
+    ),
+    rule(
+        PhiClass.ADDRESS,
+        r"<(?:line|city|district|postalCode) value=\"(?P<id>[^\"\n]{2,80})\"",
+        needs=Both(
+            any_of("line", "city", "district", "postalcode"), ("<line v", "<city v", "<district v", "<postalCode v")
+        ),
+        in_words=True,
+    ),
     rule(PhiClass.PLAN, r"\bNHS[^\d\n]{0,12}(?P<id>\d{3}[ -]\d{3}[ -]\d{4})(?!\d)", needs=any_of("nhs")),
     rule(
         PhiClass.LICENCE, r"\b[A-HJ-MPRSTUX][A-Z9]\d{7}\b", needs=outline("AA9999999", "A99999999"), check=is_prescriber
@@ -178,6 +253,12 @@ SAFE_HARBOR: Final = (
         r"(?P<id>(?=[A-Z -]{0,5}\d)(?=[\d -]{0,5}[A-Z])(?=[A-Z\d -]{5})"
         r"[A-Z\d]{1,4}(?:[ -]?[A-Z\d]{1,4}){1,2})(?![\w-])",
         needs=_VEHICLES,
+    ),
+    rule(
+        PhiClass.VEHICLE,
+        rf"\b(?:{'|'.join(one.title() for one in _MAKES)}|BMW|VW)\b[\w -]{{0,16}}[,(] ?(?i:(?:plates?|reg|tag) )?"
+        r"(?P<id>(?!GCS)(?:[A-Z]{3}[ -]?\d{3,4}|\d[A-Z]{3} ?\d{3}|[A-Z]{2}\d\d ?[A-Z]{3}))(?![\w-])",
+        needs=any_of(*_MAKES, "bmw", "vw"),
     ),
     rule(
         PhiClass.VEHICLE,

@@ -2,12 +2,9 @@
 
 from typing import Final
 
+from appliance.phi.everyday import words_of
 
-def _words(*lines: str) -> frozenset[str]:
-    return frozenset(" ".join(lines).casefold().split())
-
-
-KIN: Final = _words(
+KIN: Final = words_of(
     # Kin and friends; whoever is named so is named next.
     "wife husband spouse partner fiance fiancee son daughter child mother mom mum father dad parent parents brother",
     "sister sibling aunt uncle cousin niece nephew grandmother grandfather grandson granddaughter grandma grandpa",
@@ -26,9 +23,12 @@ KIN: Final = _words(
 )
 """What stands before a name, with a space, a comma or a colon between."""
 
-OPENINGS: Final = _words("dr prof mr mrs ms mx miss sir dame fr herr frau mme monsieur madame senor senora pan pani")
+OPENINGS: Final = words_of(
+    "dr prof mr mrs ms mx miss sir dame fr herr frau mme monsieur madame senor senora pan pani"
+    " mevrouw meneer signor signora signorina fru mlle"
+)
 
-ENDS: Final = _words(
+ENDS: Final = words_of(
     "hospital clinic centre center university college school street road avenue lane drive ward unit department",
     "pharmacy laboratory laboratories institute foundation company inc ltd gmbh church temple airport station bridge",
     "county city town district park",
@@ -39,7 +39,7 @@ ENDS: Final = _words(
 )
 """What ends a run of capitalised words and belongs to no name."""
 
-PLACE_ENDS: Final = _words(
+PLACE_ENDS: Final = words_of(
     "hospital clinic centre center university college school street road avenue lane drive ward unit department",
     "pharmacy laboratory laboratories institute foundation company inc ltd gmbh church temple airport station bridge",
     "county city town district park house health healthcare medical memorial general state island beach river lake",
@@ -53,7 +53,7 @@ PLACE_ENDS: Final = _words(
 )
 """What follows a discoverer's, a founder's or a saint's name that is no patient's."""
 
-NEVER: Final = _words(
+NEVER: Final = words_of(
     # Words of every sentence that are names on some list.
     "a an and are as at be but by did do does each for from had has have he her here hers him his how i if in is it",
     "its just like made make many me more most my new no not now of off on one only or our out over own said same",
@@ -71,6 +71,8 @@ NEVER: Final = _words(
     "labs laboratory medical medication medications name notes number objective office operation order past patient",
     "dr prof mr mrs ms mx miss sir consultant neurologist hello hi thanks yours regards best wishes many kind",
     "drs coll stat",
+    # What programs say of a column or a variable behind its name.
+    "string varchar nvarchar boolean integer bigint timestamp column constraint",
     "physical plan procedure record reference report result results review room sex social specimen status subject",
     "subjective summary surgery surgical symptoms test tests time title type unit visit vital vitals ward",
     # Peoples, tongues and places that lists of names have.
@@ -89,7 +91,7 @@ NEVER: Final = _words(
 )
 """What begins no name, whatever a list says."""
 
-THINGS: Final = _words(
+THINGS: Final = words_of(
     # What scales, signs, instruments and operations are called after.
     "apgar allen babinski bair balfour barthel billroth bishop braden broca brodie bouchard braun cobb colles",
     "depuy doppler",
@@ -113,7 +115,7 @@ THINGS: Final = _words(
 TRADES: Final = ("ologist", "ologie", "ology", "iatrist", "iatry", "ician", "therapist", "surgeon", "iatrics")
 """How the names of trades and departments end."""
 
-PERSON_VERBS: Final = _words(
+PERSON_VERBS: Final = words_of(
     "called said says asked asks told tells agrees signed drove drives knows knew wants waits",
     "waited carries",
     "thinks reports reported denies denied lives lived visited phoned insists remembers manages",
@@ -128,7 +130,7 @@ PERSON_VERBS: Final = _words(
 )
 """What only a person does."""
 
-TOWARDS: Final = _words(
+TOWARDS: Final = words_of(
     "by told tell tells asked ask asking paged page informed inform reassured thanked thank called call calling",
     "met see",
     "saw seen per thanks yours wishes regards love signed crew caller ordering tech taken pt handover dr cc attn",
@@ -137,7 +139,7 @@ TOWARDS: Final = _words(
 )
 """What is done to, or by, a person who is named next."""
 
-DEALT: Final = _words(
+DEALT: Final = words_of(
     "discussed reviewed agreed spoke spoken met talked liaised rehearsed confirmed meeting meet up consulted",
     "together lives",
     "lived staying update message letter call note email feedback handover word belongs handed given passed",

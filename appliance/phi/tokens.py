@@ -14,23 +14,26 @@ from typing import Final, NamedTuple
 from appliance.phi import escapes
 from appliance.phi.detect import Detector, Finding
 from appliance.phi.escapes import PlainText
-from appliance.phi.patterns import PhiClass
+from appliance.phi.everyday import EVERYDAY
+from appliance.phi.patterns import LITERAL, TOKEN_WORDS, PhiClass
+from appliance.phi.surroundings import ENDS, NEVER
 
-LITERAL: Final = "TEXT"
-_WORDS: Final = (*(one.name for one in PhiClass), LITERAL)
 TOKEN: Final = re.compile(
-    r"\[ {0,2}(" + "|".join(_WORDS) + r")[ _\\-]{0,3}([0-9]{1,6}) {0,2}\]", re.IGNORECASE | re.ASCII
+    r"\[ {0,2}(" + "|".join(TOKEN_WORDS) + r")[ _\\-]{0,3}([0-9]{1,6}) {0,2}\]", re.IGNORECASE | re.ASCII
 )
 """A token as a model may give it back: in other case, with spaces, with Markdown's backslash."""
 
-MAX_TOKEN_CHARACTERS: Final = 1 + 2 + max(map(len, _WORDS)) + 3 + 6 + 2 + 1
+MAX_TOKEN_CHARACTERS: Final = 1 + 2 + max(map(len, TOKEN_WORDS)) + 3 + 6 + 2 + 1
 
 # Identifiers that no pattern sees without their label, looked for again wherever the request repeats them.
 _REPEATED: Final = frozenset(
     {PhiClass.MRN, PhiClass.NAME, PhiClass.ACCOUNT, PhiClass.PLAN, PhiClass.LICENCE, PhiClass.VEHICLE, PhiClass.DEVICE}
 )
 _SHORTEST_PART: Final = 3
+# In small letters, as a field may have a name (`"given": ["will"]`): most of them stand for no name elsewhere.
+_EVERYDAY: Final = NEVER | ENDS | EVERYDAY
 _WORD: Final = re.compile(r"\w+")
+_BETWEEN_PARTS: Final = re.compile(r"[,^\s]+")
 _NOT_A_NAME: Final = re.compile(
     "A(?:ll|nd|ny|re|sk)|But|For|From|Get|Ha[sdv]e?|Her|His|How|Its|New|None?|Not|Now|Our|Patient|Please|She|Take|Tell"
     "|Th(?:at|e|en|ere|ese|ey|is|ose)|Unknown|Use|Was|Were|Wh(?:at|en|ere|ich|o|y)|With|Yes|Your?"
@@ -83,21 +86,43 @@ class Masked:
     tokens: TokenMap
 
 
+class Around(str):
+    """A text that following ones of a request are pieces of. It says what they are, and is neither counted nor given.
+
+    Of `{"phone": "5550134"}` the engine is told the pieces, of which none says by itself what it is.
+    """
+
+    __slots__ = ()
+
+
 def mask(texts: Sequence[str], detector: Detector) -> Masked:
     """Replace every identifier and every look-alike of a token in all `texts` of one request.
 
-    What a text escapes, as JSON does, is looked for as what it means, and comes back as that.
+    What a text escapes, as JSON does, is looked for as what it means, and comes back as that. A text that is what was
+    found in one of `Around` is that identifier; in place of that one itself stands an empty text.
     """
     tokens = TokenMap()
     repeats = _Repeats()
     read = [escapes.read(text) for text in texts]
     spans = [_learn(one.plain, one.found(detector), tokens=tokens, repeats=repeats) for one in read]
+    pieces = {
+        one.plain[start:end]: word
+        for text, one, known in zip(texts, read, spans, strict=True)
+        if isinstance(text, Around)
+        for start, end, word in known
+        if word != LITERAL
+    }
     counts: Counter[PhiClass] = Counter()
-    masked = tuple(
-        _masked(one, _with_repeats(known, repeats.find(one.plain)), tokens=tokens, counts=counts)
-        for one, known in zip(read, spans, strict=True)
-    )
-    return Masked(texts=masked, counts=dict(counts), tokens=tokens)
+    masked: list[str] = []
+    for text, one, known in zip(texts, read, spans, strict=True):
+        if isinstance(text, Around):
+            masked.append("")
+            continue
+        word = pieces.get(one.plain)
+        spans_of_it = known if word is None else _joined([_Span(0, len(one.plain), word), *known])
+        spans_of_it = _with_repeats(spans_of_it, repeats.find(one.plain))
+        masked.append(_masked(one, spans_of_it, tokens=tokens, counts=counts))
+    return Masked(texts=tuple(masked), counts=dict(counts), tokens=tokens)
 
 
 def _learn(text: str, findings: Sequence[Finding], *, tokens: TokenMap, repeats: "_Repeats") -> list["_Span"]:
@@ -116,11 +141,11 @@ def _learn(text: str, findings: Sequence[Finding], *, tokens: TokenMap, repeats:
 
 def _parts(value: str, phi_class: PhiClass) -> Iterator[str]:
     """Yield what to look for in all texts; numbered at once, so that a history keeps its tokens when it grows."""
-    if phi_class in _REPEATED:
+    if phi_class in _REPEATED and not (phi_class is PhiClass.NAME and value in _EVERYDAY):
         yield value
     if phi_class is PhiClass.NAME:
-        for part in value.replace(",", " ").split():
-            if len(part) >= _SHORTEST_PART and not _NOT_A_NAME.fullmatch(part):
+        for part in _BETWEEN_PARTS.split(value):
+            if len(part) >= _SHORTEST_PART and part not in _EVERYDAY and not _NOT_A_NAME.fullmatch(part):
                 yield part
 
 
