@@ -7,6 +7,7 @@ not asked again, and never sooner than it said: the error tells when.
 
 import json
 import math
+import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ _LEAST_SECONDS: Final = 2.0
 _MOST_SECONDS: Final = 30.0
 _LONGEST_ASKED_SECONDS: Final = 120.0
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
 _ADDRESS: Final = "check the address: it ends in /v1"
 _FIXES: Final[Mapping[tuple[int, str], str]] = {
     (404, ""): _ADDRESS,
@@ -50,6 +52,9 @@ class Asking:
         timeout_seconds: The longest silence between two reads.
         attempts: How often a question is asked at most.
         sleep: Waits between two attempts.
+
+    Raises:
+        ServiceError: What is given as a key is none; the error says no letter of it.
     """
 
     def __init__(
@@ -65,7 +70,7 @@ class Asking:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._url = (urlsplit(base_url).path if door else base_url).rstrip("/")
-        self._headers = {**headers, "authorization": f"Bearer {key}", "content-type": "application/json"}
+        self._headers = {**headers, "authorization": f"Bearer {_key(key)}", "content-type": "application/json"}
         self._attempts = max(attempts, 1)
         self._sleep = sleep
         timeout = urllib3.Timeout(connect=min(timeout_seconds, 10.0), read=timeout_seconds)
@@ -88,9 +93,9 @@ class Asking:
 
         Raises:
             ServiceError: It was refused, or the service could not be reached, also the last time; or it says to come
-                again later than this waits for.
+                again later than this waits for. Or the name of the person fits no header; then nothing was sent.
         """
-        headers = self._headers | ({"x-sealift-user": user} if user else {})
+        headers = self._headers | ({"x-sealift-user": _person(user)} if user else {})
         content = json.dumps(body).encode()
         attempt = 0
         while True:
@@ -167,6 +172,33 @@ def broken_off(headers: Mapping[str, str], error: Exception | None) -> ServiceEr
         fix="ask again; the ledger has the request under its id",
         request_id=header_of(headers, "x-request-id"),
     )
+
+
+def _key(text: str) -> str:
+    """Return a key as a header has it: the end of the line that a file has behind it is none of it."""
+    key = text.strip()
+    if not key.isascii() or _CONTROL.search(key):  # sent on, the error would show all of it
+        raise ServiceError(
+            what="what is given as a key is none",
+            why="it holds letters that no key has",
+            fix="give the one line that `sealift keys create` printed",
+        )
+    return key
+
+
+def _person(name: str) -> str:
+    """Return a person's name as a header has it: UTF-8, of which `http.client` writes each byte as a letter."""
+    try:
+        header = name.encode().decode("latin-1")
+    except UnicodeEncodeError:
+        header = "\n"
+    if _CONTROL.search(header):
+        raise ServiceError(
+            what="the name of the person fits no header",
+            why="it holds a line's end, another control character, or half a letter",
+            fix="name people in one line of text (user)",
+        )
+    return header
 
 
 def _silent(*, request_id: str = "", may_be_asked_again: bool = False) -> ServiceError:

@@ -183,6 +183,15 @@ class Admission:
         self._metrics.waited(name, waited)
         return Place(position=position, waited_seconds=waited, give_back=partial(self._give_back, ticket.id))
 
+    def first_end(self, caller: str = "") -> float:
+        """Return in how many seconds the first request is expected to end, of one caller or of any; 0 where none is.
+
+        Raises:
+            StoreDamagedError: The queue cannot be read.
+        """
+        with self._desk.open() as queue:
+            return queue.first_end(caller, self._clock.monotonic())
+
     def _wait(self, ticket: Ticket, watch: Watch) -> None:
         woken, has_left = threading.Event(), threading.Event()
         with self._lock:

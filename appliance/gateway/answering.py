@@ -22,7 +22,7 @@ from appliance.gateway import problems
 from appliance.gateway.admission import wish_of
 from appliance.gateway.arms import Began, Caller, Chosen, caller_of, choose, choose_routed, note
 from appliance.gateway.beginning import Beginning, Come, Question, replaced
-from appliance.gateway.caches import HEADER, Before, Caches, Place
+from appliance.gateway.caches import HEADER, HIT, Before, Caches, Place
 from appliance.gateway.classification import decide
 from appliance.gateway.conversations import Conversations
 from appliance.gateway.dialect import About, Dialect, Writer
@@ -108,7 +108,7 @@ class Answering:
             response = self._answer(arrival, asked, caller, chosen, serving)
         except Exception as error:
             problem = asked.in_own_words(problems.from_error(error))
-            problem.line = serving.line
+            problem.line, problem.asked_version = serving.line, chosen.route.model_digest
             if problem.recorded or problem.code == "internal_error":
                 raise
             note(problem, serving, chosen)
@@ -140,11 +140,16 @@ class Answering:
         body = engine_body(masked_asked, route)
         wish = arrival.wish or wish_of(arrival.environ, tier=arrival.key.tier, limits=self.limits)
         of_caller = caller_fields(route, key_id=arrival.key.key_id, keys=self.keys, priority=wish.priority)
-        session = caller.conversation if self.is_sticky else ""
-        starting = partial(upstream.start, _ROUTES[asked.endpoint], session=session, goes_on=caller.goes_on, left=left)
-        start = asking(
-            starting, body | of_caller, masked_asked, still=partial(self.beginning.require_still, arrival, route)
+        still = partial(self.beginning.require_still, arrival, route)
+        starting = partial(
+            upstream.start,
+            _ROUTES[asked.endpoint],
+            session=caller.conversation if self.is_sticky else "",
+            goes_on=caller.goes_on,
+            left=left,
+            still=still,
         )
+        start = asking(starting, body | of_caller, masked_asked, still=still)
         before = Before(self.caches.answers, self._kept_at(arrival, body, masked_asked, route), start)
         question = Question(
             endpoint=asked.endpoint,
@@ -157,7 +162,7 @@ class Answering:
             stream=asked.stream,
             is_whole=not asked.stream,
             flagged=flagged,
-            cache="hit" if before.result == "hit" else "",
+            cache=HIT if before.result == HIT else "",
             wish=wish,
             prompts=max(len(asked.prompts), 1),
             start=before.start,
@@ -193,7 +198,7 @@ class Answering:
             endpoint=asked.endpoint.value,
         )
         self.witnesses.samples.choose(asked, kept, label=arrival.label)
-        response = (self._stream if asked.stream else _whole)(exchange, writer, masked_asked, arrival.environ)
+        response = (self._stream if asked.stream else _whole)(exchange, writer, masked_asked, arrival)
         told = {"x-model-version": route.model_digest, **(held.headers if held else {}), **place.headers()}
         if chosen.rule:
             told["x-sealift-rule"] = chosen.rule
@@ -208,13 +213,15 @@ class Answering:
             response.headers.add(name, value)
         return response
 
-    def _stream(self, exchange: Exchange, writer: Writer, asked: Asked, environ: Mapping[str, Any]) -> Response:
+    def _stream(self, exchange: Exchange, writer: Writer, asked: Asked, arrival: Arrival) -> Response:
         try:
             exchange.call.opened()
         except Exception as error:  # noqa: BLE001 - whatever happens, the outcome is recorded
             raise exchange.fail(error) from None
-        reader = Reader(caller_socket(environ), clock=self.witnesses.clock, has_left=lambda: exchange.call.is_cancelled)
-        stream = AnswerStream(exchange, writer, asked, Backlog(reader, self.lagging))
+        caller, clock = caller_socket(arrival.environ), self.witnesses.clock
+        reader = Reader(caller, clock=clock, has_left=lambda: exchange.call.is_cancelled)
+        backlog = Backlog(reader, self.lagging, key_id=arrival.key.key_id)
+        stream = AnswerStream(exchange, writer, asked, backlog)
         return Response(stream, mimetype=writer.mimetype, headers=writer.headers, direct_passthrough=True)
 
     def _in_line(self, serving: Serving | None, caller: Caller) -> tuple[Serving, Chosen]:
@@ -248,10 +255,11 @@ class Answering:
         """Return where the answer is kept; None where nothing may be: only greedy answers come out alike (X21)."""
         if not self.caches.answers.is_on or body["temperature"] != 0:
             return None
+        day = self.witnesses.clock.now().date()  # templates tell it to models, in UTC
         return self.caches.place(
             key_id=arrival.key.key_id,
             model_digest=route.model_digest,
-            policy=f"{arrival.endpoint} {self.policy.injection} {self.policy.code}",
+            policy=f"{arrival.endpoint} {self.policy.injection} {self.policy.code} {day}",
             mode=arrival.key.phi_mode,
             asked={**body, "prompt": list(asked.prompts)} if asked.more_prompts else body,
         )
@@ -348,7 +356,7 @@ class WholeResponse(Response):
         return self.headers
 
 
-def _whole(exchange: Exchange, writer: Writer, asked: Asked, _environ: Mapping[str, Any]) -> Response:
+def _whole(exchange: Exchange, writer: Writer, asked: Asked, _arrival: Arrival) -> Response:
     try:
         untrusted = exchange.answer()
         assembly = exchange.assembly()

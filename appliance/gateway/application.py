@@ -31,6 +31,7 @@ from appliance.gateway.limits import Limiter, RateLimiter
 from appliance.gateway.logs import Log
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.nodecensus import NodeCensus
+from appliance.gateway.patience import Patience
 from appliance.gateway.queueing import Priority
 from appliance.gateway.quotas import Quotas
 from appliance.gateway.record import Recorder, Refusals
@@ -111,6 +112,8 @@ def create_app(
     app = Gateway("sealift-gateway", clock)
     # No OPTIONS that Flask would answer by itself: a route exists because it was decided on.
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False)
+    # Nor are callers led elsewhere, as Flask does for `//`: its address would be a web server's word, and no record.
+    app.url_map.merge_slashes = False
     stage = config.at.stage
     metrics, keys = metrics or Metrics(), keys_of(stage, keys)
     metrics.serves(stage)
@@ -137,6 +140,8 @@ def create_app(
     is_shared = config.at.server is not None and config.database.node != ""
     quotas: Quotas = ServerQuotas(config.at, limits, dates) if is_shared else here
     caches = Caches(config.caches, clock=clock, metrics=metrics)
+    desk = MemoryDesk(bounds) if is_alone else SharedDesk(config.at.queue, bounds, clock)
+    admission = Admission(desk, clock=clock, metrics=metrics)
     Door(
         limits=limits,
         api_keys=api_keys,
@@ -152,11 +157,10 @@ def create_app(
         stops=routes,
         caches=caches,
         resting=resting,
+        patience=Patience(ledger, admission, clock),
         stage=stage,
         needs_certificates=config.tls.clients == "required",
     ).guard(app)
-    desk = MemoryDesk(bounds) if is_alone else SharedDesk(config.at.queue, bounds, clock)
-    admission = Admission(desk, clock=clock, metrics=metrics)
     detector = detector or _detector(config, ledger, keys, clock)
     review = Line(config.at.socket(GATEWAY_DOOR), timeout_seconds=_REVIEW_SECONDS)
     # What is tried out is nobody's answer: nothing of the test stage is kept.
@@ -167,6 +171,7 @@ def create_app(
         limits=limits,
         routes=routes,
         keys=keys,
+        api_keys=api_keys,
         admission=admission,
         permit=permit,
         watch=DisconnectWatch(),

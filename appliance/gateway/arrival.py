@@ -1,6 +1,7 @@
 """A request that the door let in, as answering takes it; its body is parsed once, here."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from appliance.gateway.answering import Arrival
 from appliance.gateway.beginning import Come
@@ -12,6 +13,7 @@ from appliance.gateway.shortway import served
 
 CLASSIFICATION_HEADER = "X-Sealift-Classification"
 TASK_HEADER = "X-Sealift-Task"
+_MOST_PERSON: Final = 512
 _LABEL, _USER, _TASK = (
     f"HTTP_{name.upper().replace('-', '_')}" for name in (CLASSIFICATION_HEADER, USER_HEADER, TASK_HEADER)
 )
@@ -45,8 +47,28 @@ def _come() -> dict[str, Any]:
         "certificate": noted.certificate.serial,
         "body": body,
         "untrusted": read_object(body),
-        "label": environ.get(_LABEL, ""),
-        "user": environ.get(_USER, "")[:512],
         "environ": environ,
+        **said_of(environ),
+    }
+
+
+def said_of(environ: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the headers of a request say of it: its label, the person that it is for, and its task."""
+    return {
+        "label": environ.get(_LABEL, ""),
+        "user": _person(environ.get(_USER, "")),
         "task": environ.get(_TASK, "")[:32].strip().lower(),
     }
+
+
+def _person(header: str) -> str:
+    """Return the person that a header names, as a body would: by one name people are erased, whichever way it came.
+
+    Web servers read headers as Latin-1. Most clients write UTF-8; what is none was written so.
+    """
+    if header.isascii():
+        return header[:_MOST_PERSON]
+    try:
+        return header.encode("latin-1").decode()[:_MOST_PERSON]
+    except UnicodeError:
+        return header[:_MOST_PERSON]

@@ -17,7 +17,8 @@ from appliance.errors import EngineUnavailableError
 from appliance.gateway import problems
 from appliance.gateway.admission import NO_PLACE, Admission, GiveBack, Place, Wish, wish_of
 from appliance.gateway.arms import Caller, Chosen
-from appliance.gateway.auth import ApiKey
+from appliance.gateway.auth import ApiKey, ApiKeys
+from appliance.gateway.caches import HIT
 from appliance.gateway.calls import EngineCall
 from appliance.gateway.classification import decide
 from appliance.gateway.disconnect import DisconnectWatch
@@ -98,6 +99,7 @@ class Beginning:
     limits: LimitsSection
     routes: Routes
     keys: KeyProvider
+    api_keys: ApiKeys
     admission: Admission
     permit: Permit
     watch: DisconnectWatch
@@ -119,7 +121,7 @@ class Beginning:
         tokens = SealedTokens(question.tokens, keys=self.keys, request_id=come.request_id)
         wish = question.wish or come.wish or wish_of(come.environ, tier=come.key.tier, limits=self.limits)
         with ExitStack() as undo:
-            is_known = question.cache == "hit" and not question.stream
+            is_known = question.cache == HIT and not question.stream
             place = NO_PLACE if is_known else self._place(come, route, question, wish)
             undo.callback(place.give_back)
             if self.watch.is_ending:  # a place that an answer which was broken off gave back
@@ -165,7 +167,7 @@ class Beginning:
             prompt_characters=question.characters,
             stream=question.stream,
         )
-        give_back = _measured(place.give_back, is_measured=question.cache != "hit")
+        give_back = _measured(place.give_back, is_measured=question.cache != HIT)
         exchange = Exchange(
             facts,
             intent=intent,
@@ -176,6 +178,8 @@ class Beginning:
             settle=partial(self.settle, held),
             witnesses=self.witnesses,
         )
+        if question.prompts == 1:
+            exchange.asks_once()
         exchange.when_whole(question.keep)
         exchange.frees_with(partial(give_back, answered=True))
         exchange.stops_with(lambda: self.watch.is_ending, is_stopping=lambda: self.watch.is_stopping)
@@ -223,13 +227,15 @@ class Beginning:
         return place
 
     def require_still(self, come: Come, route: Route) -> None:
-        """Return where what was true when a request came is true: asked after it waited, and between its prompts.
+        """Return where what was true when a request came is true: asked after it waited, and before more is asked.
 
         Raises:
-            Problem: Its key was stopped meanwhile, or what was to answer does not any more.
+            Problem: Its key was stopped, revoked or ended meanwhile, or what was to answer does not any more.
             NotActiveError: Another box serves now.
         """
         self.permit.require()
+        if self.api_keys.lookup(come.key.key_id) is None:
+            raise problems.unauthorized()
         if self.routes.is_stopped(key_id=come.key.key_id, department=come.key.department):
             raise problems.stopped()
         if route.model_digest not in self.routes.lines().loaded:

@@ -1,6 +1,7 @@
 """The bytes of a request's body, and the one JSON object that they become, or a refusal that repeats none of them."""
 
 import json
+import math
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ def read_object(untrusted: bytes) -> dict[str, Any]:
     """Return the body's JSON object.
 
     Raises:
-        Problem: It is not UTF-8, not JSON, names a member twice, or is not an object.
+        Problem: It is not UTF-8, not JSON, names a member twice, holds a number beyond all doubles, or is no object.
     """
     try:
         value = _DECODER.decode(untrusted.decode("utf-8"))
@@ -74,4 +75,12 @@ def _no_constant(name: str) -> Any:
     raise ValueError(message)
 
 
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_members_once, parse_constant=_no_constant)
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):  # it would go on as `Infinity`, which is no JSON either
+        message = "no number is so large here"
+        raise ValueError(message)
+    return number
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_members_once, parse_constant=_no_constant, parse_float=_finite)

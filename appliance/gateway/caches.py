@@ -1,9 +1,10 @@
 """What was answered before and may be answered again: answers at temperature 0, and vectors.
 
 Rules:
-    CACHE-1 A key is the keyed hash of caller, version, policy and what the engine is asked, identifiers replaced:
-            nothing of one API key ever answers another, and no text is kept beside an answer's own. The hash's own key
-            is drawn anew by each process and leaves it never; a token that kept it would be asked 2,048 times a list.
+    CACHE-1 A key is the keyed hash of caller, version, policy and what the engine is asked, identifiers replaced, of
+            an answer with the day, too, which a template may tell the model: nothing of one API key ever answers
+            another, and no text is kept beside an answer's own. The hash's own key is drawn anew by each process and
+            leaves it never; a token that kept it would be asked 2,048 times a list.
     CACHE-2 Only what an engine would say again is kept: temperature 0 (X21), a whole answer, its outcome recorded.
     CACHE-3 Keys whose identifiers pass (PHI mode `pass`) have no cache: it would hold what must not outlive a request.
     CACHE-4 The least recently used leaves first, by bytes and by number; what is too old is not given out.
@@ -32,6 +33,8 @@ from media.clock import Clock
 
 Name = Literal["answers", "embeddings"]
 HEADER: Final = "x-sealift-cache"
+HIT: Final = "hit"
+"""What the header says where no engine was asked."""
 MOST_ENTRIES: Final = 10_000
 """The documents' size of both caches (J4, J7)."""
 _ENTRY_BYTES: Final = 512  # what Python keeps beside the bytes of an entry
@@ -222,6 +225,10 @@ class Remembered:
             self._said.append(said)
             yield said
 
+    def misspoke(self) -> None:
+        """Note a wrong shape; see `EngineCall`."""
+        self._call.misspoke()
+
     def keep(self) -> None:
         """Keep the answer: it is whole, and its outcome is recorded (CACHE-2)."""
         # As text: a streamed answer's objects take about six times as much memory.
@@ -250,7 +257,7 @@ class Before:
         """What the header says: `hit`, `miss`; nothing where no cache was looked into."""
         if self._place is None:
             return ""
-        return "miss" if self._said is None else "hit"
+        return "miss" if self._said is None else HIT
 
     def start(self) -> EngineCall:
         """Ask.

@@ -39,6 +39,10 @@ class EngineCall(Protocol):
         """Yield the events of a stream; returns after its end."""
         ...
 
+    def misspoke(self) -> None:
+        """Note that the event which came last has a shape that no engine's has: a fault of who said it."""
+        ...
+
 
 class Delivery(Protocol):
     """What reaches the caller, as far as records and metrics are concerned."""
@@ -136,3 +140,6 @@ class Replayed:
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield the events of a stream; see `EngineCall`."""
         yield from self._said
+
+    def misspoke(self) -> None:
+        """Nobody said it just now; see `EngineCall`."""

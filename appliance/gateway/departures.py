@@ -1,6 +1,7 @@
 """Calls that wait for an instance's first words: where it is found to be gone, each asks another one at once."""
 
 import threading
+import time
 
 from appliance.gateway.upstream import Call
 
@@ -10,7 +11,7 @@ class Departures:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[str, set[Call]] = {}
+        self._waiting: dict[str, dict[Call, float]] = {}
         self._count = 0
         self._departed: dict[str, int] = {}
 
@@ -25,6 +26,12 @@ class Departures:
         with self._lock:
             return len(self._waiting.get(name, ()))
 
+    def waited(self, seconds: float) -> list[str]:
+        """Return for whose first words some call has waited for so long."""
+        before = time.monotonic() - seconds
+        with self._lock:
+            return [name for name, calls in self._waiting.items() if any(since <= before for since in calls.values())]
+
     def waits(self, name: str, call: Call, *, since: int) -> None:
         """Note that a call waits for an instance's first words.
 
@@ -34,7 +41,7 @@ class Departures:
             since: The `count` before it was picked.
         """
         with self._lock:
-            self._waiting.setdefault(name, set()).add(call)
+            self._waiting.setdefault(name, {})[call] = time.monotonic()
             is_gone = self._departed.get(name, 0) > since
         if is_gone:
             call.break_off()
@@ -42,7 +49,7 @@ class Departures:
     def heard(self, name: str, call: Call) -> None:
         """Note that it waits no more."""
         with self._lock:
-            self._waiting.get(name, set()).discard(call)
+            self._waiting.get(name, {}).pop(call, None)
 
     def gone(self, name: str) -> None:
         """Break off all that waits for an instance, in the moment when it is put out."""

@@ -48,11 +48,6 @@ def bound_waits(environ: Mapping[str, Any]) -> None:
             caller.setsockopt(socket.SOL_SOCKET, option, _BOUND)
 
 
-def bound_reads(listener: socket.socket) -> None:
-    """Let no connection of a TCP listener be read for longer than `SILENCE_SECONDS` without a byte."""
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _BOUND)
-
-
 class DisconnectWatch:
     """Calls back when a watched socket's peer leaves. The thread starts with the first watch, so after any fork."""
 

@@ -18,7 +18,8 @@ from appliance.gateway import limits, problems
 from appliance.gateway import ollama_writing as ollama
 from appliance.gateway.access import Access, access_of, is_local
 from appliance.gateway.auth import ApiKeys, authenticate, carried
-from appliance.gateway.caches import Caches
+from appliance.gateway.caches import HEADER as _OF_CACHES
+from appliance.gateway.caches import HIT, Caches
 from appliance.gateway.certificate import presented
 from appliance.gateway.disconnect import bound_waits
 from appliance.gateway.identity import client_address, new_request_id
@@ -26,6 +27,7 @@ from appliance.gateway.limits import Limiter
 from appliance.gateway.logs import Event, Log
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.parameters import Endpoint
+from appliance.gateway.patience import Patience
 from appliance.gateway.problems import Problem
 from appliance.gateway.quotas import Quotas
 from appliance.gateway.record import Refusal, Refusals
@@ -85,6 +87,7 @@ class Door:
     stops: Routes
     caches: Caches
     resting: Resting
+    patience: Patience
     stage: Stage = Stage.PRODUCTION
     needs_certificates: bool = False
 
@@ -140,6 +143,9 @@ class Door:
     def _leave(self, response: Response) -> Response:
         _, noted = served()
         headers = response.headers
+        version = headers.get("x-model-version")
+        if version and headers.get(_OF_CACHES) != HIT:  # of a cache alone no engine was asked
+            self.patience.answered(version)
         headers.setdefault("cache-control", "no-store")
         # Added, not set: nothing else names these, and setting looks through all that are there.
         headers.add("x-request-id", noted.request_id)
@@ -160,7 +166,7 @@ class Door:
         if problem.status == 429 and noted.key is not None and _OF_TOKENS not in problem.headers:
             with suppress(SealiftError):  # what cannot be told is not
                 problem.headers.update(self.quotas.left(noted.key.key_id, noted.key.tier))
-        problem = self.resting.explained(problem)
+        problem = self.resting.explained(self.patience.told(problem, key_id=noted.key.key_id if noted.key else ""))
         return problem.response(ollama.refusal(problem) if request.path.startswith(ollama.PREFIX) else None)
 
     def _record(self, problem: Problem) -> None:

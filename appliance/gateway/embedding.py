@@ -6,7 +6,7 @@ is in the cache is not asked for again; where all are, no engine is asked, and i
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from appliance.gateway import problems
 from appliance.gateway.answering import Answering
 from appliance.gateway.arms import Chosen, caller_alone, choose_for_vectors, note
 from appliance.gateway.beginning import Come, Question, replaced
-from appliance.gateway.caches import HEADER, Caches, Place
+from appliance.gateway.caches import HEADER, HIT, Caches, Place
 from appliance.gateway.calls import EngineCall, Replayed
 from appliance.gateway.disconnect import leaving
 from appliance.gateway.embedding_reading import AskedVectors, Wording, read
@@ -76,13 +76,13 @@ class Embeddings:
             tokens=TokenMap(),  # nothing is put back into a vector
             characters=sum(len(one) for one in asked.inputs),
             cache=looked.result if looked.known else "",
-            start=partial(self._start, chosen, looked.missing, leaving(come.environ)),
+            start=partial(self._start, come, chosen, looked.missing),
         )
         try:
             vectors, headers = self._ask(come, question, looked, dimensions=dimensions, profile=profile)
         except (problems.Problem, SealiftError) as error:
             problem = problems.from_error(error)
-            problem.line = serving.line
+            problem.line, problem.asked_version = serving.line, chosen.route.model_digest
             note(problem, serving, chosen)
             raise problem from error
         seconds = self.answering.witnesses.clock.monotonic() - come.began
@@ -125,12 +125,13 @@ class Embeddings:
         looked.keep(self.answering.caches, fresh)
         return vectors, {**(held.headers if held else {}), **place.headers()}
 
-    def _start(self, chosen: Chosen, missing: Sequence[str | tuple[int, ...]], left: Callable[[], bool]) -> EngineCall:
+    def _start(self, come: Come, chosen: Chosen, missing: Sequence[str | tuple[int, ...]]) -> EngineCall:
         if not missing:
             return Replayed(())
         upstream = self.answering.upstreams.to(chosen.route.socket, places=chosen.route.places)
         body = {"model": chosen.route.model_digest, "input": missing, "encoding_format": "base64"}
-        return upstream.start(_ROUTE, body, left=left)
+        still = partial(self.answering.beginning.require_still, come, chosen.route)
+        return upstream.start(_ROUTE, body, left=leaving(come.environ), still=still)
 
     def _protected(self, asked: AskedVectors, come: Come) -> tuple[Inputs, Mapping[PhiClass, int]]:
         mode = come.key.phi_mode
@@ -185,7 +186,7 @@ class _Looked:
     def result(self) -> str:
         if not self.known:
             return "miss"
-        return "hit" if len(self.known) == len(self.inputs) else "part"
+        return HIT if len(self.known) == len(self.inputs) else "part"
 
     def merged(self, fresh: Sequence[Made]) -> tuple[Made, ...]:
         more = iter(fresh)

@@ -11,22 +11,25 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from appliance.costs import CostSection
-from appliance.errors import EngineProtocolError, EngineUnavailableError
+from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
 from appliance.gateway.admission import GiveBack
 from appliance.gateway.assembly import Assembly
 from appliance.gateway.calls import Delivery, EngineCall
 from appliance.gateway.logs import Event, Log
 from appliance.gateway.metrics import Metrics
-from appliance.gateway.problems import Problem, ending, from_error
+from appliance.gateway.problems import Problem, caller_left, ending, from_error
 from appliance.gateway.reading import Usage
 from appliance.gateway.record import Ending, Outcome, Recorder, Recording
 from appliance.gateway.samples import Samples
+from appliance.gateway.upstream import is_unread
 from appliance.gateway.wellness import never
 from appliance.phi.vault import SealedTokens
 from media.clock import Clock
 from media.errors import SealiftError
 
 CALLER_LEFT: Final = 499
+_WHOLE: Final = 200
+_FAULTS_FROM: Final = 500
 _LOOK_MILLISECONDS: Final = 30_000
 
 
@@ -90,6 +93,7 @@ class Exchange:
         self._release = release
         self._settle = settle
         self._witnesses = witnesses
+        self._is_asked_once = self._is_unread = False
         self._is_ending: Callable[[], bool] = never
         self._is_stopping: Callable[[], bool] = never
         self._keep: Callable[[], None] = lambda: None
@@ -142,6 +146,10 @@ class Exchange:
         """Let `keep` be called when the answer is whole and its outcome durable."""
         self._keep = keep
 
+    def asks_once(self) -> None:
+        """Let what an engine refuses cost nothing: of several prompts others may have been answered before."""
+        self._is_asked_once = True
+
     def frees_with(self, free: Callable[[], None]) -> None:
         """Let `free` free the place alone, where the engine is done before its caller; more is released at the end."""
         self._free = free
@@ -172,7 +180,7 @@ class Exchange:
             KeyMissingError: Its content cannot be hashed.
         """
         if not self._ended:
-            self._end("ok", status=200)
+            self._end("ok")
             self._keep()
 
     def fail(self, error: Exception) -> Problem:
@@ -185,23 +193,27 @@ class Exchange:
         if is_gone or (has_left and self._is_ending()):
             problem = ending()
             problem.recorded = True
-            self._end_anyhow("cancelled", status=problem.status)
+            self._end_anyhow("cancelled", problem)
             return problem
         if has_left:
             self.abandon()
-            return Problem(CALLER_LEFT, "caller_left", "The caller left.", recorded=True)
+            problem = caller_left()
+            problem.recorded = True
+            return problem
         if not isinstance(error, SealiftError | Problem):
             self._witnesses.log.fault(error, request_id=self.facts.request_id)
         problem = from_error(error)
         problem.recorded = True
-        self._end_anyhow("error", status=problem.status)
+        if isinstance(error, EngineRefusedError) and self._is_asked_once and self._ttft_seconds is None:
+            self._is_unread = is_unread(error)  # no word of a stream came before
+        self._end_anyhow("error", problem)
         return problem
 
     def abandon(self) -> None:
         """Cancel the engine and record that the caller left; does nothing after an end."""
         if not self._ended:
             self.call.cancel()
-            self._end_anyhow("cancelled", status=CALLER_LEFT)
+            self._end_anyhow("cancelled", caller_left())
 
     def _refuse(self) -> None:
         """Give everything back: nothing was answered, and no record says that anything would be."""
@@ -213,13 +225,14 @@ class Exchange:
         with suppress(SealiftError):
             self._settle(0, "")
 
-    def _end_anyhow(self, outcome: Outcome, *, status: int) -> None:
+    def _end_anyhow(self, outcome: Outcome, problem: Problem) -> None:
         try:
-            self._end(outcome, status=status)
+            self._end(outcome, problem)
         except SealiftError as lost:
             self._witnesses.log.alert(Event.LOST_OUTCOME, request_id=self.facts.request_id, code=lost.code)
 
-    def _end(self, outcome: Outcome, *, status: int) -> None:
+    def _end(self, outcome: Outcome, problem: Problem | None = None) -> None:
+        """Record how it ended; `problem` is what the caller is told where it is no whole answer."""
         if self._ended:
             return
         self._ended = True
@@ -229,7 +242,7 @@ class Exchange:
         assembly = self._assembly
         usage = assembly.usage if assembly else None
         ending = Ending(
-            status=status,
+            status=problem.status if problem else _WHOLE,
             outcome=outcome,
             finish_reason=assembly.finish_reason if assembly else None,
             prompt_tokens=usage.prompt_tokens if usage else None,
@@ -240,14 +253,15 @@ class Exchange:
             thoughts=assembly.thoughts() if assembly else "",
             sampled=outcome == "ok" and self._witnesses.samples.has_chosen(self.facts.request_id),
         )
-        success = False
         self._pay(ending, usage)
         try:
             self._record(ending, seconds=seconds)
-            success = outcome == "ok"
+        except BaseException as lost:
+            problem = problem or from_error(lost)  # what was whole leaves without an end then
+            raise
         finally:
-            self._witnesses.samples.ended(self.facts.request_id, ending.delivered if success else None)
-            self._count(ending, assembly, seconds=seconds, success=success)
+            self._witnesses.samples.ended(self.facts.request_id, None if problem else ending.delivered)
+            self._count(ending, assembly, seconds=seconds, problem=problem)
 
     def _record(self, ending: Ending, *, seconds: float) -> None:
         try:
@@ -266,19 +280,22 @@ class Exchange:
 
     def _pay(self, ending: Ending, usage: Usage | None) -> None:
         counted = None if usage is None else usage.prompt_tokens + usage.completion_tokens
+        if counted is None and self._is_unread:
+            counted = 0
         try:
             self._settle(counted, ending.delivered + ending.thoughts)
         except SealiftError as lost:  # charged too much is no reason to lose the answer
             self._witnesses.log.alert(Event.LOST_COUNT, request_id=self.facts.request_id, code=lost.code)
 
-    def _count(self, ending: Ending, assembly: Delivery | None, *, seconds: float, success: bool) -> None:
+    def _count(self, ending: Ending, assembly: Delivery | None, *, seconds: float, problem: Problem | None) -> None:
         facts = self.facts
+        success = problem is None
         self._witnesses.metrics.ended(
             model=facts.model,
             arm=facts.arm,
             endpoint=facts.endpoint,
             department=facts.department,
-            status="success" if success else ("cancelled" if ending.outcome == "cancelled" else "error"),
+            status=_counted_as(ending.outcome, problem),
             seconds=seconds,
             ttft_seconds=self._ttft_seconds,
         )
@@ -297,8 +314,9 @@ class Exchange:
             response_length=len(ending.delivered),
             latency_ms=ending.latency_ms,
             ttft_ms=ending.ttft_ms,
+            status=problem.status if problem else ending.status,
             success=success,
-            error=None if success else ending.outcome,
+            error=problem.code if problem else None,
         )
 
     def _measure(self, ending: Ending, *, seconds: float) -> None:
@@ -318,6 +336,15 @@ class Exchange:
         cost = self._witnesses.prices.billionths(facts.model, prompt=prompt, answer=completion)
         if cost is not None:
             metrics.cost(department=facts.department, model=facts.model, billionths=cost)
+
+
+def _counted_as(outcome: Outcome, problem: Problem | None) -> str:
+    """Return the word of the metrics; what is wrong with a request is a refusal also where an engine found it out."""
+    if problem is None:
+        return "success"
+    if outcome == "cancelled":
+        return "cancelled"
+    return "refused" if problem.status < _FAULTS_FROM else "error"
 
 
 def _first_is(answer: int, *, before: int) -> bool:

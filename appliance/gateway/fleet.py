@@ -46,6 +46,7 @@ class Fleet(Picking):
         session: str = "",
         goes_on: bool = False,
         left: Callable[[], bool] = never,
+        still: Callable[[], None] = lambda: None,
     ) -> FleetCall:
         """Send a request to an instance without waiting for its answer.
 
@@ -55,9 +56,10 @@ class Fleet(Picking):
             session: What belongs together and is best answered by one instance; empty where nothing does.
             goes_on: Whether the session was answered before.
             left: Whether the caller has left; asked until this returns, from where on `cancel` is for that.
+            still: Raises where the request is not to be answered any more; called before a second instance is asked.
 
         Raises:
             Problem: The caller left.
             EngineUnavailableError: Nobody listens.
         """
-        return FleetCall(self, route=route, body=body, session=session, goes_on=goes_on, left=left)
+        return FleetCall(self, route=route, body=body, session=session, goes_on=goes_on, left=left, still=still)

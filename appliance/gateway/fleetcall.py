@@ -30,6 +30,7 @@ class FleetCall(OneAfterAnother[Call]):
         session: str = "",
         goes_on: bool = False,
         left: Callable[[], bool] = never,
+        still: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self._fleet = fleet
@@ -44,11 +45,13 @@ class FleetCall(OneAfterAnother[Call]):
         self._began = 0.0
         self._since = 0
         self._left = left
+        self._still = still
         self._call = self._another(None)
         self._left = never  # from here on somebody watches, who cancels
 
     def close(self) -> None:
         """Give up what was not read."""
+        self._heard()
         self._call.close()
         self._end()
 
@@ -65,10 +68,12 @@ class FleetCall(OneAfterAnother[Call]):
             EngineProtocolError: Likewise.
         """
         while not self._is_open:
+            self._fleet.waits(self._name, self._call, since=self._since)  # also behind its head, in a stream
             try:
-                self._first_words()
+                self._call.opened()
             except FAILURES as error:
                 if is_of_request(error):
+                    self._heard()
                     self._fleet.heard(self._name)
                     raise
                 self._leave(error)
@@ -83,9 +88,10 @@ class FleetCall(OneAfterAnother[Call]):
         """
         while True:
             self.opened()
+            self._heard()
             try:
                 said = self._call.answer()
-                is_well = is_whole(said)
+                is_well = is_whole(said, name=self._name)
             except (EngineUnavailableError, EngineProtocolError) as error:
                 self._leave(error)
             else:
@@ -102,7 +108,7 @@ class FleetCall(OneAfterAnother[Call]):
         """
         while True:
             self.opened()
-            words = Words(self._call.events(), began=self._begins)
+            words = Words(self._call.events(), name=self._name, began=self._begins)
             try:
                 yield from words
             except (EngineUnavailableError, EngineProtocolError) as error:
@@ -117,6 +123,11 @@ class FleetCall(OneAfterAnother[Call]):
                     self._fleet.ended_well(self._name)
                 return
 
+    def misspoke(self) -> None:
+        """Note a wrong shape behind a stream's first word, for which `Words` does not look; see `EngineCall`."""
+        if self._name and not self._has_left():
+            self._fleet.failed(self._name)
+
     def _did_better(self) -> None:
         """Note that an instance failed, by its own word, at what another one did."""
         if self._reported:
@@ -124,23 +135,22 @@ class FleetCall(OneAfterAnother[Call]):
             self._reported = ""
 
     def _begins(self) -> None:
+        self._call.began()
+        self._heard()
         self._did_better()
         self._fleet.answered(self._name, self._fleet.now() - self._began, is_trial=self._is_trial)
 
-    def _first_words(self) -> None:
-        name, call = self._name, self._call
-        self._fleet.departures.waits(name, call, since=self._since)
-        try:
-            call.opened()
-        finally:
-            self._fleet.departures.heard(name, call)
+    def _heard(self) -> None:
+        """Note that nobody waits for first words any more."""
+        self._fleet.departures.heard(self._name, self._call)
 
     def _leave(self, error: Exception) -> None:
         """Go on with another instance than the one that failed.
 
         Raises:
-            Exception: `error`, where the caller left or nobody else is to be asked.
+            Exception: `error`, where the caller left or nobody else is to be asked; or what `still` raises.
         """
+        self._heard()
         if isinstance(error, ReportedError):
             failed = 1 + bool(self._reported) + self._gone
             self._reported = self._name
@@ -155,6 +165,7 @@ class FleetCall(OneAfterAnother[Call]):
         self._call.close()
         if failed >= _MOST_FAILED:
             raise error
+        self._still()  # the one that failed may have had it for minutes
         self._end()
         self._follow(self._another(error))
         self._fleet.elsewhere()

@@ -49,7 +49,7 @@ def read_response_format(given: Mapping[str, Any]) -> ResponseFormat | None:
     """
     value = given.get("response_format", {"type": "text"})
     kind = value.get("type") if isinstance(value, dict) else None
-    if kind in {"text", "json_object"} and set(value) == {"type"}:
+    if kind in ("text", "json_object") and set(value) == {"type"}:
         return ResponseFormat() if kind == "json_object" else None
     held = value.get("json_schema") if kind == "json_schema" and set(value) == {"type", "json_schema"} else None
     if not isinstance(held, dict) or not set(held) <= {"name", "description", "schema", "strict"}:

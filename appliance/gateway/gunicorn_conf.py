@@ -12,11 +12,11 @@ from prometheus_client import start_http_server
 from appliance import cycles
 from appliance.config import Config
 from appliance.gateway.application import running
-from appliance.gateway.disconnect import bound_reads
 from appliance.gateway.lagging import MOST_CALLERS
 from appliance.gateway.lingering import LingeringWorker, let_go
 from appliance.gateway.logs import Event, Log
 from appliance.gateway.onecore import keep_to_one_core
+from appliance.gateway.openfiles import allow_files
 from appliance.gateway.settings import load_config, require_keys
 from appliance.stages import Stage
 from appliance.watchdog.workers import HEARTBEATS, STOP_SECONDS, WorkerWatch
@@ -49,6 +49,8 @@ workers = 1
 worker_class = LingeringWorker
 threads = _site.limits.concurrent_requests + _site.limits.queue_length + MOST_CALLERS + _HEADROOM
 worker_connections = threads + 1024  # which are kept between two requests
+# A connection of each caller, one to an engine and one to the ledger of each thread, and what Python has open.
+_files: Final = worker_connections + 2 * threads + 256
 timeout = 60
 graceful_timeout = STOP_SECONDS
 keepalive = 75
@@ -71,19 +73,14 @@ post_request = let_go
 
 
 def post_fork(_server: Any, _worker: Any) -> None:
-    """Choose the worker's core before it begins its first thread."""
+    """Choose the worker's core before it begins its first thread, and let it open as many files as it may need."""
     keep_to_one_core()
+    allow_files(_files)
 
 
 def post_worker_init(worker: Any) -> None:
-    """Serve metrics on loopback in the worker; a box's unit has no network, and has them on its own socket.
-
-    Before that, bound the reads of requests that never become whole: what loopback accepts inherits this of the
-    listener, and nginx keeps such callers from the Unix socket.
-    """
+    """Serve metrics on loopback in the worker; a box's unit has no network, and has them on its own socket."""
     _watch.post_worker_init(worker)
-    for listener in worker.sockets:
-        bound_reads(listener.sock)
     worker.on_stop = running(worker.wsgi).watch.stop
     worker.on_overdue = running(worker.wsgi).watch.end
     running(worker.wsgi).batches.start()

@@ -22,6 +22,12 @@ Rules:
            that starts again, so that a connection says nothing. Calls that come meanwhile wait for that answer where
            only a later kind, or nobody, could take them: an idle engine is no reason to ask overflow. Where the one
            who asks leaves, nothing was learnt, and the next call asks.
+    RTE-8  An instance for whose first words a call has waited for five seconds, or that did not answer the question of
+           RTE-7, or broke a call off and did not answer it either, is asked whether it is well while another one is in,
+           and has five seconds for its answer: a busy one may need longer than a moment. Whoever does not answer that
+           stands still, and is out, and all that wait for its first words ask another one: it closes no connection, as
+           one that ended does. Where no other one that is in answers such a question either, nothing is done: where
+           all of it stops, engines that end what they began answer no questions, and where the box pauses, none does.
 """
 
 import statistics
@@ -134,11 +140,14 @@ class Instances:
     def doubted(self, name: str, now: float) -> bool:
         """Tell whether it must be asked a short question first; then `questioned` says how it answered."""
         one = self.known.get(name)
-        others = any(not each.is_out for each in self.known.values() if each.name != name)
-        if one is None or not others or (now - one.heard_at <= SILENT_SECONDS and not one.is_out):
+        if one is None or not self.has_another(name) or (now - one.heard_at <= SILENT_SECONDS and not one.is_out):
             return False
         one.is_questioned = True
         return True
+
+    def has_another(self, name: str) -> bool:
+        """Tell whether another instance is in, which could be asked in place of this one."""
+        return any(not each.is_out for each in self.known.values() if each.name != name)
 
     def questioned(self, name: str, now: float, *, is_well: bool) -> None:
         """Note whether it answered a short question; if not, it is out, and the call that was to ask it is over."""
@@ -160,7 +169,7 @@ class Instances:
         self.ended(name, is_trial=is_trial)
 
     def gone(self, name: str, now: float) -> None:
-        """Put one out at once: it broke off, and answers no short question either."""
+        """Put one out at once: it broke off or stands still, and answers no short question either."""
         one = self.known.get(name)
         if one is not None:
             one.faults += 1

@@ -9,7 +9,7 @@ import errno
 import select
 import socket
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -20,6 +20,7 @@ from media.clock import Clock
 
 MOST_CALLERS: Final = 64
 _MOST_BYTES: Final = 256 * 1024 * 1024
+_TIMES_WHAT_IS_LEFT: Final = 3
 # What a part takes beside its text, and about what an event is longer than its text.
 _PART_BYTES: Final = 256
 _LIKELIHOOD_BYTES: Final = 128
@@ -33,8 +34,34 @@ class CallerLagsError(BrokenPipeError):
     """A caller reads too slowly to be waited for; a web server drops its connection, as of one that left."""
 
 
+class _Shared:
+    """So many of something for all keys; none has more than three times what was left when it took its last."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+        self._taken = Counter[str]()
+
+    def has_taken(self, key_id: str, count: int) -> bool:
+        if count > self._left or self._taken[key_id] + count > _TIMES_WHAT_IS_LEFT * self._left:
+            return False
+        self._left -= count
+        self._taken[key_id] += count
+        return True
+
+    def give_back(self, key_id: str, count: int) -> None:
+        self._left += count
+        self._taken[key_id] -= count
+        if not self._taken[key_id]:
+            del self._taken[key_id]
+
+
 class Lagging:
     """What one process keeps for callers who lag; safe for threads.
+
+    A key alone has at most three quarters of each bound, and each that comes behind it three quarters of what is left.
+    Keys that come together have as much each, the less the more they are. Where each takes all that it may before the
+    next one comes, so many come to nothing at last: of 64 callers four keys have 48, 12, 3 and 1, and a fifth finds
+    room only when one of them lets some go. Until then its engine waits for its callers.
 
     Args:
         most_callers: How many may be given the rest when their engines are done: each holds a thread.
@@ -43,36 +70,28 @@ class Lagging:
 
     def __init__(self, *, most_callers: int = MOST_CALLERS, most_bytes: int = _MOST_BYTES) -> None:
         self._lock = threading.Lock()
-        self._most_callers = most_callers
-        self._most_bytes = most_bytes
-        self._callers = 0
-        self._bytes = 0
+        self._callers = _Shared(most_callers)
+        self._bytes = _Shared(most_bytes)
 
-    def has_kept(self, size: int) -> bool:
-        """Return whether so many bytes more may be kept; then they count until `let_go`."""
+    def has_kept(self, size: int, key_id: str = "") -> bool:
+        """Return whether so many bytes more may be kept for a key; then they count until `let_go`."""
         with self._lock:
-            if self._bytes + size > self._most_bytes:
-                return False
-            self._bytes += size
-            return True
+            return self._bytes.has_taken(key_id, size)
 
-    def has_entered(self) -> bool:
-        """Return whether one more caller may be given the rest without a place; then it counts until `leave`."""
+    def has_entered(self, key_id: str = "") -> bool:
+        """Return whether one more caller of a key may be given the rest without a place; counts until `leave`."""
         with self._lock:
-            if self._callers == self._most_callers:
-                return False
-            self._callers += 1
-            return True
+            return self._callers.has_taken(key_id, 1)
 
-    def let_go(self, size: int) -> None:
+    def let_go(self, size: int, key_id: str = "") -> None:
         """Count bytes no more."""
         with self._lock:
-            self._bytes -= size
+            self._bytes.give_back(key_id, size)
 
-    def leave(self) -> None:
+    def leave(self, key_id: str = "") -> None:
         """Count a caller no more."""
         with self._lock:
-            self._callers -= 1
+            self._callers.give_back(key_id, 1)
 
 
 class Reader:
@@ -157,10 +176,12 @@ class Backlog:
     Args:
         reader: The caller.
         lagging: What is kept for all.
+        key_id: Whose key the caller came with.
     """
 
-    def __init__(self, reader: Reader, lagging: Lagging) -> None:
+    def __init__(self, reader: Reader, lagging: Lagging, *, key_id: str = "") -> None:
         self._reader = reader
+        self._key_id = key_id
         self._lagging = lagging
         self._kept: deque[tuple[Part, int]] = deque()
         self._is_in = False
@@ -176,7 +197,7 @@ class Backlog:
             self._reader.took(size)
             yield part
             return
-        while not self._lagging.has_kept(size):
+        while not self._lagging.has_kept(size, self._key_id):
             self._reader.wait()
             if not self._kept:
                 self._reader.took(size)
@@ -196,7 +217,7 @@ class Backlog:
         Raises:
             CallerLagsError: As `Reader.wait`.
         """
-        if self._kept and self._lagging.has_entered():
+        if self._kept and self._lagging.has_entered(self._key_id):
             self._is_in = True
             free()
         while self._kept:
@@ -209,11 +230,11 @@ class Backlog:
             self._next()
         if self._is_in:
             self._is_in = False
-            self._lagging.leave()
+            self._lagging.leave(self._key_id)
 
     def _next(self) -> Part:
         part, size = self._kept.popleft()
-        self._lagging.let_go(size)
+        self._lagging.let_go(size, self._key_id)
         self._reader.took(size)
         return part
 

@@ -144,9 +144,11 @@ def _token(untrusted: object) -> str:
 
 
 def _logprob(untrusted: object) -> float:
-    if isinstance(untrusted, bool) or not isinstance(untrusted, int | float) or math.isnan(untrusted):
+    if isinstance(untrusted, bool) or not isinstance(untrusted, int | float):
         raise _broken()
-    return max(min(float(untrusted), 0.0), _LEAST)
+    if isinstance(untrusted, float) and math.isnan(untrusted):
+        raise _broken()
+    return float(max(min(untrusted, 0.0), _LEAST))  # in this order: an integer may be larger than any float
 
 
 def _broken() -> EngineProtocolError:

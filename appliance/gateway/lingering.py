@@ -5,20 +5,21 @@ request, which wakes two threads. A web server that keeps its connections, or a 
 by the thread that has just answered, unless somebody waits for a thread.
 """
 
-import select
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
 from gunicorn.http.body import LengthReader
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import TConn
+
+from appliance.gateway.heads import HeadWorker, is_readable
 
 _MILLISECONDS: Final = 10
 _MOST_OF_IT: Final = 0.8
 
 
-class LingeringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+class LingeringWorker(HeadWorker):
     """Serves the requests of a connection in one thread while each comes soon after the last and threads are left.
 
     Told to stop, it says so by `on_stop` and waits for answers as gunicorn's own does. Those that have not ended after
@@ -50,7 +51,7 @@ class LingeringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         """Serve a connection in a thread; return what gunicorn's own does: whether it may be kept."""
         self._unserved.popleft()  # threads take them in this order; only how many there are is looked at
         kept = super().handle(conn)
-        while kept is True and self.alive and not self._unserved and _is_readable(conn):
+        while kept is True and self.alive and not self._unserved and _goes_on(conn):
             kept = super().handle(conn)
         return kept
 
@@ -71,10 +72,8 @@ def let_go(_worker: Any, _request: Any, environ: dict[str, Any], _response: Any)
     environ.clear()
 
 
-def _is_readable(conn: TConn) -> bool:
+def _goes_on(conn: TConn) -> bool:
     """Tell whether a request begins within a moment, or the other side hung up; not of one that is read already."""
     if conn.is_http2 or conn.parser.unreader.buf.getvalue():
         return False
-    poll = select.poll()
-    poll.register(conn.sock, select.POLLIN)
-    return bool(poll.poll(_MILLISECONDS))
+    return is_readable(conn.sock, milliseconds=_MILLISECONDS)

@@ -283,6 +283,11 @@ class Metrics:
         """Count what somebody thought of an answer."""
         self._feedback.labels(rating, reason).inc()
 
+    def may_sample(self, results: Iterable[str]) -> None:
+        """Tell what may become of an answer for review, at none each: from nothing to one is no increase."""
+        for result in results:
+            self._samples.labels(result)
+
     def sampled(self, result: str) -> None:
         """Count an answer that the review policy chose: kept, or dropped and why."""
         self._samples.labels(result).inc()

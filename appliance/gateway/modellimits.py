@@ -23,10 +23,12 @@ def within(asked: Asked, limits: LimitsSection) -> Asked:
     """
     for at, message in enumerate(asked.messages):
         require_short(message.content or "", param=f"messages[{at}].content", max_characters=limits.message_characters)
+        for call in message.tool_calls:
+            require_short(call.arguments, param=f"messages[{at}].tool_calls", max_characters=limits.message_characters)
     for prompt in asked.prompts:
         require_short(prompt, param="prompt", max_characters=limits.message_characters)
     if asked.max_tokens <= limits.max_tokens:
         return asked
     if asked.names_length and not asked.is_unbounded:
-        raise invalid("max_tokens", f"A whole number from 1 to {limits.max_tokens}.")
+        raise invalid(asked.length_param, f"A whole number from 1 to {limits.max_tokens}.")
     return replace(asked, max_tokens=limits.max_tokens)

@@ -22,11 +22,18 @@ from appliance.gateway.ollama_writing import in_own_words
 from appliance.gateway.parameters import Endpoint
 from appliance.gateway.problems import Problem
 from appliance.gateway.routing import Lines, Route, Routes, require_route
+from appliance.serve.anatomy import UNTOLD, Anatomy
 from appliance.serve.client import EngineClient
 from appliance.serve.engine import THOUGHTS
 from media.clock import Clock, to_text
 from media.errors import SealiftError
 
+SPOKEN: Final = "0.10.0"
+"""The release of Ollama whose routes these are, which its clients ask for before they use one (0.6.4 and later).
+
+The first with `context_length` in `/api/ps`; behind those with `capabilities` (0.6.4), calls in streams (0.8.0) and
+`think` (0.9.0). With 0.11 came how hard a model thinks, which is refused here.
+"""
 _CHAT: Final = Ollama(is_chat=True)
 _GENERATE: Final = Ollama(is_chat=False)
 
@@ -66,7 +73,7 @@ def make_blueprint(answering: Answering, embeddings: Embeddings, routes: Routes,
     def running() -> Response:
         # Until something else is promoted; clients read a time, so it is the end of all times.
         until = {"expires_at": "9999-12-31T23:59:59Z", "size_vram": 0}
-        return jsonify(models=[_listed(route) | until for route in _loaded(routes.lines())])
+        return jsonify(models=[_listed(route) | _context(route) | until for route in _loaded(routes.lines())])
 
     @blueprint.post("/api/show")
     @keyed
@@ -75,13 +82,13 @@ def make_blueprint(answering: Answering, embeddings: Embeddings, routes: Routes,
         ignored = read_show(untrusted)
         route = _named(routes, untrusted)
         abilities = ["completion", *(["tools"] if route.has_tools else []), *(["embedding"] if route.embedding else [])]
-        abilities += ["thinking"] if _thinks(answering, route) else []
+        takes, anatomy = _told(answering, route)
+        abilities += ["thinking"] if THOUGHTS in takes else []
         listed = _listed(route)
-        facts = {"general.version": route.version, "sealift.model_digest": route.model_digest}
         shown = jsonify(
             modified_at=listed["modified_at"],
-            details=listed["details"],
-            model_info=facts,
+            details=listed["details"] | _details(anatomy),
+            model_info=_facts(route, anatomy),
             parameters=f"temperature {route.temperature:g}\ntop_p {route.top_p:g}",
             capabilities=abilities,
         )
@@ -90,7 +97,7 @@ def make_blueprint(answering: Answering, embeddings: Embeddings, routes: Routes,
     @blueprint.get("/api/version")
     @keyed
     def version() -> Response:
-        return jsonify(version=metadata.version("sealift"))
+        return jsonify(version=SPOKEN, sealift=metadata.version("sealift"))
 
     return blueprint
 
@@ -140,16 +147,37 @@ def _named(routes: Routes, untrusted: Mapping[str, Any]) -> Route:
     return require_route(routes, name)
 
 
-def _thinks(answering: Answering, route: Route) -> bool:
-    """Tell whether a version thinks aloud; what does not answer does not say so."""
+def _told(answering: Answering, route: Route) -> tuple[frozenset[str], Anatomy]:
+    """Return what an engine of a version takes, and what its files say of the model; nothing where none answers."""
     try:
-        return THOUGHTS in answering.upstreams.to(route.socket, places=route.places).ask(_takes)
+        status = answering.upstreams.to(route.socket, places=route.places).ask(EngineClient.status)
     except SealiftError:
-        return False
+        return frozenset(), UNTOLD
+    return status.takes, status.anatomy
 
 
-def _takes(engine: EngineClient) -> frozenset[str]:
-    return engine.status().takes
+def _details(anatomy: Anatomy) -> dict[str, Any]:
+    family = {"family": anatomy.architecture, "families": [anatomy.architecture]} if anatomy.architecture else {}
+    return family | {"parameter_size": anatomy.size}
+
+
+def _facts(route: Route, anatomy: Anatomy) -> dict[str, Any]:
+    """Return what is known of a model, by GGUF's names: clients look below the architecture for the context.
+
+    That is what a question and its answer may have here, not what the model was made for: clients cut by it.
+    """
+    facts: dict[str, Any] = {"general.version": route.version, "sealift.model_digest": route.model_digest}
+    if anatomy.parameters:
+        facts["general.parameter_count"] = anatomy.parameters
+    if anatomy.architecture:
+        lengths = {"context_length": route.context, "embedding_length": anatomy.embedding_length}
+        facts["general.architecture"] = anatomy.architecture
+        facts |= {f"{anatomy.architecture}.{name}": length for name, length in lengths.items() if length}
+    return facts
+
+
+def _context(route: Route) -> dict[str, int]:
+    return {"context_length": route.context} if route.context else {}
 
 
 def _loaded(lines: Lines) -> list[Route]:

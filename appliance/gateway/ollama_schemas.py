@@ -132,7 +132,7 @@ def models() -> Schema:
 
 def version() -> Schema:
     """Return what the version looks like."""
-    return as_object({"version": TEXT})
+    return as_object({"version": TEXT, "sealift": TEXT})
 
 
 def _object(needed: Schema, others: Schema, *, is_chat: bool) -> Schema:

@@ -115,6 +115,7 @@ class Asked:
     Attributes:
         more_prompts: What a completion is asked besides, in the caller's order.
         max_tokens: How many tokens an answer may have; the site's number where `names_length` is false.
+        length_param: What the caller calls that.
         is_unbounded: Whether the caller asked for as many as there may be, whatever that is.
         answers: How many answers are wanted, to each prompt.
         logit_bias: What is added to the logits of tokens of the served model's own vocabulary, by number.
@@ -135,6 +136,7 @@ class Asked:
     include_usage: bool = False
     max_tokens: int
     names_length: bool = True
+    length_param: str = "max_tokens"
     is_unbounded: bool = False
     temperature: float | None = None
     top_p: float | None = None
@@ -213,6 +215,7 @@ def read(untrusted: Mapping[str, Any], *, endpoint: Endpoint, limits: LimitsSect
         include_usage=_include_usage(given, stream=stream),
         max_tokens=_max_tokens(given, limits),
         names_length="max_tokens" in given or "max_completion_tokens" in given,
+        length_param="max_completion_tokens" if "max_completion_tokens" in given else "max_tokens",
         temperature=_number(given, "temperature", high=2.0),
         top_p=_number(given, "top_p", high=1.0),
         seed=_seed(given),

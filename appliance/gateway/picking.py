@@ -12,9 +12,10 @@ from typing import Final
 from appliance.gateway.departures import Departures
 from appliance.gateway.enginesockets import engines_at
 from appliance.gateway.instances import Instance, Instances, Kind
+from appliance.gateway.lookout import Lookout
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.problems import caller_left
-from appliance.gateway.upstream import Picked, Upstream
+from appliance.gateway.upstream import Call, Picked, Upstream
 from appliance.gateway.wellness import LOOK_SECONDS, never
 from media.clock import Clock
 
@@ -44,6 +45,7 @@ class Picking:
         self._upstreams = {path.name: Upstream(path)}
         self._looked_at = float("-inf")
         self.departures = Departures()
+        self._lookout = Lookout(self.departures.waited, self._look_after)
 
     def is_well(self) -> bool:
         """Tell whether an instance answers; those that are in, and spoke last, are asked first."""
@@ -81,10 +83,12 @@ class Picking:
             return len(self._instances.known) < 2
 
     def broke_off(self, name: str, *, left: Callable[[], bool] = never) -> bool:
-        """Find out whether an instance that broke a call off is gone; then all that waits for it asks another one.
+        """Find out whether an instance that broke a call off answers a short question at once; if not, it is out.
+
+        What else waits for it is asked elsewhere once it is found to stand still (RTE-8): it may only be busy.
 
         Returns:
-            Whether it is gone. Where it is the only one, that is not asked: there is nobody else. Where the caller
+            Whether it is out. Where it is the only one, that is not asked: there is nobody else. Where the caller
             `left` meanwhile, nothing is known.
         """
         with self._lock:
@@ -95,9 +99,15 @@ class Picking:
             return False
         with self._lock:
             self._instances.gone(name, self._clock.monotonic())
-            self.departures.gone(name)
             self._tell()
+        self._lookout.doubt(name)
         return True
+
+    def waits(self, name: str, call: Call, *, since: int) -> None:
+        """Note that a call waits for an instance's first words; see `Departures.waits`."""
+        if len(self._upstreams) > 1:
+            self._lookout.begin()
+        self.departures.waits(name, call, since=since)
 
     def heard(self, name: str) -> None:
         """Note that an instance said anything, be it no word of an answer."""
@@ -137,6 +147,7 @@ class Picking:
 
     def close(self) -> None:
         """Drop the idle connections."""
+        self._lookout.close()
         with self._lock:
             for one in self._upstreams.values():
                 one.close()
@@ -163,7 +174,35 @@ class Picking:
                 self._tell()
         if has_left:
             raise caller_left()
+        if not is_well:
+            self._lookout.doubt(picked.name)
         return is_well
+
+    def _look_after(self, name: str) -> None:
+        """Put an instance out that stands still while calls wait for its first words, see RTE-8."""
+        with self._lock:
+            upstream = self._upstreams.get(name)
+            if upstream is None or not self._instances.has_another(name):
+                return
+        is_still = upstream.stands_still()
+        if is_still and not self._answers_another(name):
+            return  # nobody would be sooner than this one, which may only pause, or end what it began before it stops
+        with self._lock:
+            now = self._clock.monotonic()
+            if not is_still:
+                self._instances.heard(name, now)
+            elif self._instances.has_another(name):
+                self._instances.gone(name, now)
+                self.departures.gone(name)
+                self._tell()
+
+    def _answers_another(self, name: str) -> bool:
+        """Tell whether another instance that is in answers a short question; it has as long as one that is doubted."""
+        with self._lock:
+            others = [one for one in self._instances.known.values() if one.name != name and not one.is_out]
+            others.sort(key=lambda one: -one.heard_at)
+            upstreams = [self._upstreams[one.name] for one in others]
+        return any(not one.stands_still() for one in upstreams)
 
     def _look(self) -> None:
         now = self._clock.monotonic()

@@ -4,8 +4,10 @@ Messages are our own words: nothing of a request, of an engine's answer or of an
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
+from enum import Enum, auto
 from typing import Any, Final
 
 from flask import Response
@@ -30,6 +32,8 @@ from media.errors import SealiftError
 
 STOPPING: Final = "stopping"
 _PARAMETER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_ASKED_AGAIN: Final = frozenset({409, 429})
+"""Below 500, what OpenAI's SDKs ask again by themselves; 408 they may: a body that came too slowly."""
 _REFUSED_BY_ENGINES: Final = frozenset({"logit_bias", "logprobs", "response_format", "tools"})
 _KNOWN: Final[Mapping[type[SealiftError], tuple[int, str, str, float | None]]] = {
     NotActiveError: (503, "not_active", "Another box of this site serves now.", 1.0),
@@ -43,6 +47,14 @@ _KNOWN: Final[Mapping[type[SealiftError], tuple[int, str, str, float | None]]] =
     StoreDamagedError: (503, "state_unavailable", "The state cannot be read.", None),
     DatabaseError: (503, "state_unavailable", "The state cannot be read.", 2.0),
 }
+
+
+class Awaited(Enum):
+    """What has to happen before asking again helps: an engine loads, a place of one comes free, or tokens come back."""
+
+    ENGINE = auto()
+    PLACE = auto()
+    TOKENS = auto()
 
 
 class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
@@ -59,6 +71,8 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
     Attributes:
         line: Of production, where one was to answer.
         renews: Whether what ran out comes anew some day, though nobody says when.
+        awaits: What has to happen before asking again helps, where more may be known of that (`Patience`).
+        asked_version: The version that was asked, or was to be; nothing where none was chosen.
     """
 
     def __init__(
@@ -83,6 +97,8 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
         self.line = FIRST_LINE
         self.model_digest = ""
         self.renews = False
+        self.awaits: Awaited | None = None
+        self.asked_version = ""
         self.headers: dict[str, str] = {}
 
     def body(self) -> dict[str, Any]:
@@ -104,10 +120,11 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
         if self.status == 401:
             response.headers["www-authenticate"] = "Bearer"
         if self.retry_after_seconds is not None:
-            milliseconds = max(1, round(self.retry_after_seconds * 1000))
+            # Never less: who comes even half a millisecond too soon is refused again, and may wait for nothing.
+            milliseconds = max(1, math.ceil(round(self.retry_after_seconds * 1000, 6)))
             response.headers["retry-after"] = str(-(-milliseconds // 1000))
             response.headers["retry-after-ms"] = str(milliseconds)
-        elif self.status >= 500:
+        elif self.status >= 500 or self.status in _ASKED_AGAIN:
             response.headers["x-should-retry"] = "false"
         return response
 
@@ -153,7 +170,9 @@ _RATES: Final = {
 
 def rate_limited(spent: str, retry_after_seconds: float) -> Problem:
     """Return the answer to a caller that asks too often, or too much; `spent` says what ran out (`_RATES`)."""
-    return Problem(429, "rate_limit_exceeded", _RATES[spent], retry_after_seconds=retry_after_seconds)
+    problem = Problem(429, "rate_limit_exceeded", _RATES[spent], retry_after_seconds=retry_after_seconds)
+    problem.awaits = Awaited.TOKENS if spent == "held" else None
+    return problem
 
 
 def quota_spent() -> Problem:
@@ -238,7 +257,7 @@ def moved_on() -> Problem:
     )
 
 
-def from_error(error: Exception) -> Problem:
+def from_error(error: BaseException) -> Problem:
     """Translate an error of ours; anything unknown is an internal error without its text."""
     if isinstance(error, Problem):
         return error
@@ -250,7 +269,9 @@ def from_error(error: Exception) -> Problem:
         )
     for kind, (status, code, message, retry_after_seconds) in _KNOWN.items():
         if isinstance(error, kind):
-            return Problem(status, code, message, retry_after_seconds=retry_after_seconds)
+            problem = Problem(status, code, message, retry_after_seconds=retry_after_seconds)
+            problem.awaits = Awaited.ENGINE if kind is EngineUnavailableError else None
+            return problem
     return Problem(500, "internal_error", "The gateway failed; the operator finds the request id in its journal.")
 
 
@@ -267,7 +288,9 @@ def _engine_refused(error: EngineRefusedError) -> Problem:
     if error.engine_param == THOUGHTS:
         return no_thoughts()
     if error.http_status in {429, 503} or error.engine_code == "engine_unavailable":
-        return Problem(503, "overloaded", "The engine is loading or busy; ask again.", retry_after_seconds=2)
+        problem = Problem(503, "overloaded", "The engine is loading or busy; ask again.", retry_after_seconds=2)
+        problem.awaits = Awaited.ENGINE if error.engine_code == "engine_unavailable" else Awaited.PLACE
+        return problem
     if error.http_status == 400:
         # A word of an engine's is shown only where it is one of ours.
         param = error.engine_param if error.engine_param in _REFUSED_BY_ENGINES else None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from appliance.errors import EngineProtocolError
 from appliance.gateway.calls import EngineCall, OneAfterAnother
 from appliance.gateway.parameters import Asked
 from appliance.gateway.problems import caller_left
@@ -85,12 +86,20 @@ class InTurn(OneAfterAnother[EngineCall]):
         for number in range(len(self._starts)):
             usage: Usage | None = None
             for untrusted in self._in_turn(number).events():
-                moved, told = self._moved(untrusted, number)
+                try:
+                    moved, told = self._moved(untrusted, number)
+                except EngineProtocolError:
+                    self.misspoke()
+                    raise
                 usage = told or usage
                 event = {name: said for name, said in untrusted.items() if name != "usage"}
                 yield {**event, "choices": moved}
             counted.append(usage)
         yield {"choices": [], "usage": _sum(counted)}
+
+    def misspoke(self) -> None:
+        """Note a wrong shape; see `EngineCall`."""
+        self._call.misspoke()
 
     def _in_turn(self, number: int) -> EngineCall:
         """Return the call of a prompt, which is asked now unless it is the first."""

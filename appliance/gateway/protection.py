@@ -2,7 +2,8 @@
 
 Messages come first and in their order, so that tokens are numbered by first appearance in them; then the ids, names and
 arguments of earlier tool calls, tool definitions, the answer's schema with its name, and stop texts. A call's arguments
-are JSON text and are read as JSON, so that an escape cannot hide an identifier.
+are JSON text and are read as JSON, so that an escape cannot hide an identifier; the names of their fields say what they
+hold.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from appliance.gateway.stops import for_engine
 from appliance.gateway.widening import widened
 from appliance.phi.detect import Detector
 from appliance.phi.policy import PhiMode, protect
-from appliance.phi.tokens import Masked
+from appliance.phi.tokens import Around, Masked
 
 
 def protected(asked: Asked, *, mode: PhiMode, detector: Detector) -> tuple[Asked, Masked]:
@@ -46,7 +47,10 @@ def _texts(asked: Asked) -> Iterator[str]:
         for call in message.tool_calls:
             yield call.id
             yield call.name
-            yield from _leaves(_parsed(call.arguments), numbers=True)
+            before = _parsed(call.arguments)
+            if not isinstance(before, str):
+                yield Around(call.arguments)
+            yield from _leaves(before, numbers=True)
     yield from asked.prompts
     yield from _leaves(list(asked.tools))
     yield from _leaves(_chosen(asked))
@@ -104,6 +108,8 @@ def _message(message: Message, texts: Iterator[str]) -> Message:
 def _call(call: ToolCall, texts: Iterator[str]) -> ToolCall:
     next(texts)  # as above
     name, before = next(texts), _parsed(call.arguments)
+    if not isinstance(before, str):
+        next(texts)  # what its pieces lie in
     after = _grown(before, texts, numbers=True)
     if after == before:
         return dataclasses.replace(call, name=name)

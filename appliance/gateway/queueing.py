@@ -270,6 +270,15 @@ class Queue:
         """Return how long a ticket that waits will go on waiting, as measured of late."""
         return self._expected(ticket, now, self._before(ticket))
 
+    def first_end(self, caller: str, now: float) -> float:
+        """Return in how many seconds the first request of a caller, or of any, is expected to end; 0 where none is."""
+        running = [one for one in self._running.values() if caller in {"", one.caller}]
+        if running:
+            return self._first_free(running, now)
+        waiting = [one for one in self._waiting.values() if caller in {"", one.caller}]
+        ends = (self.expected_seconds(one, now) + self._held_seconds(one.kind, now) for one in waiting)
+        return min(ends, default=0.0)
+
     def _before(self, ticket: Ticket) -> tuple[Ticket, ...]:
         """Return those who wait and go before a ticket, as places are held now."""
         behind = self._behind_their_share({ticket.line})

@@ -23,6 +23,8 @@ _REASONS: Final[Mapping[str, FinishReason]] = {
 GIVEN_UP: Final = frozenset({"abort", "error"})
 """Of vLLM, for an answer that it gave up: no end of an answer."""
 _MAX_CALLS: Final = 128
+MOST_TOKENS: Final = 2**31
+"""No answer has more; a larger count is none. Beyond 2**53 no record could hold it, and the outcome would be lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +171,7 @@ def _usage(untrusted: object) -> Usage:
     dropped = counts.get("dropped_tokens", 0)
     details = counts.get("completion_tokens_details")
     thought = details.get("reasoning_tokens") or 0 if isinstance(details, dict) else 0
-    if any(type(count) is not int or count < 0 for count in (prompt, completion, dropped, thought)):
+    if any(type(count) is not int or not 0 <= count <= MOST_TOKENS for count in (prompt, completion, dropped, thought)):
         raise broken("usage does not count")
     return Usage(
         prompt_tokens=int(prompt),

@@ -45,6 +45,7 @@ class Route:
         created: When it was promoted, in seconds since 1970.
         temperature: What is used when a caller asks for none; part of what was approved.
         max_tokens: How long an answer may be when a caller names no length, likewise; 0 leaves it to the site.
+        context: How many tokens a question and its answer may have together; 0 where that is not known.
         places: How many answers one of its engines gives at once; 0 where that is not known.
         has_tools: Whether its engine calls functions.
         engine: Its kind, as its descriptor names it; empty where that is not known.
@@ -63,6 +64,7 @@ class Route:
     temperature: float = staterows.TEMPERATURE
     top_p: float = staterows.TOP_P
     max_tokens: int = 0
+    context: int = 0
     places: int = 0
     has_tools: bool = False
     engine: str = ""
@@ -378,7 +380,6 @@ class StateRoutes:
     def _route_of(self, digest: str, at: str, version: Any, line: int) -> Route:
         descriptor: Mapping[str, Any] = version.descriptor
         runtime = descriptor.get("runtime", {})
-        embedding = runtime.get("embedding")
         return Route(
             name=version.name,
             version=version.version,
@@ -387,13 +388,11 @@ class StateRoutes:
             release=version.release or "",
             socket=self._socket(digest),
             created=int(from_text(at).timestamp()),
-            **staterows.defaults(runtime),
-            places=int(runtime.get("n_seq_max", 0)),
+            **staterows.profile(runtime),
             has_tools=staterows.has_tools(descriptor, runtime),
             engine=str(descriptor.get("engine") or ""),
             also=self._also(version) if line == FIRST_LINE else (),
             weights=staterows.weights(descriptor),
-            embedding=None if embedding is None else EmbeddingProfile.from_json(embedding, "runtime.embedding"),
         )
 
     def _also(self, _version: Any) -> tuple[str, ...]:

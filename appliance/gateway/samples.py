@@ -43,6 +43,8 @@ TOO_LONG: Final = "dropped-too-long"
 UNPROTECTED: Final = "dropped-unprotected"
 REFUSED: Final = "dropped-refused"
 UNREACHABLE: Final = "dropped-unreachable"
+RESULTS: Final = (KEPT, BUSY, TOO_LONG, UNPROTECTED, REFUSED, UNREACHABLE)
+"""What becomes of an answer that policy chose."""
 
 
 class Store(Protocol):
@@ -113,6 +115,7 @@ class Samples:
         self._store = store
         self._detector = detector
         self._metrics = metrics
+        metrics.may_sample(RESULTS)
         self._clock = clock
         self._below = below
         self._chosen: dict[str, _Asked] = {}

@@ -11,6 +11,8 @@ from appliance.stages import FIRST_LINE
 from appliance.state.lines import homes
 from appliance.state.rollouts import OPEN
 from appliance.state.tables import CallerStop, KeyRule, ModelVersion, Promotion, Release, Rollout
+from media.embedding import EmbeddingProfile
+from media.llamaprofile import ON_PROCESSOR, LlamaSettings
 
 # The documents' defaults (E16), where the promoted descriptor names none.
 TEMPERATURE: Final = 0.7
@@ -77,14 +79,23 @@ def version(connection: Connection, model_digest: str) -> Any:
     return connection.execute(query).first()
 
 
-def defaults(runtime: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how a version samples and how long its answers may be where a caller names neither, by `Route`'s names."""
-    named = runtime.get("defaults", {})
+def profile(runtime: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a version's profile says of its answers and vectors, by `Route`'s names."""
+    named, embedding = runtime.get("defaults", {}), runtime.get("embedding")
     return {
         "temperature": float(named.get("temperature", TEMPERATURE)),
         "top_p": float(named.get("top_p", TOP_P)),
         "max_tokens": int(named.get("max_tokens", 0)),
+        "context": _request_tokens(runtime),
+        "places": int(runtime.get("n_seq_max", 0)),
+        "embedding": None if embedding is None else EmbeddingProfile.from_json(embedding, "runtime.embedding"),
     }
+
+
+def _request_tokens(runtime: Mapping[str, Any]) -> int:
+    llama = LlamaSettings.from_json(runtime["llama"], "runtime.llama") if "llama" in runtime else ON_PROCESSOR
+    n_ctx, places = int(runtime.get("n_ctx", 0)), int(runtime.get("n_seq_max", 0))
+    return llama.request_tokens(n_ctx=n_ctx, n_seq_max=max(places, 1))
 
 
 def has_tools(descriptor: Mapping[str, Any], runtime: Mapping[str, Any]) -> bool:

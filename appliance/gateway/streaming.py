@@ -5,8 +5,10 @@ It asks for the next bytes when the last ones are sent, so a caller who reads sl
 (`appliance.gateway.lagging`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+from appliance.errors import EngineProtocolError
 from appliance.gateway.dialect import Writer
 from appliance.gateway.exchange import Exchange
 from appliance.gateway.lagging import Backlog, CallerLagsError
@@ -73,9 +75,16 @@ class AnswerStream:
     def _parts(self) -> Iterator[Part]:
         try:
             for untrusted in self._exchange.call.events():
-                for part in parts_of(untrusted):
-                    if isinstance(part, Said):
-                        self._exchange.first_token()
-                    yield part
+                yield from self._parts_of(untrusted)
         except Exception as error:  # noqa: BLE001 - of the engine's: raised when what it said before is told
             self._broken = error
+
+    def _parts_of(self, untrusted: Mapping[str, Any]) -> Iterator[Part]:
+        try:
+            for part in parts_of(untrusted):
+                if isinstance(part, Said):
+                    self._exchange.first_token()
+                yield part
+        except EngineProtocolError:
+            self._exchange.call.misspoke()
+            raise

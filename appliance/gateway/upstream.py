@@ -27,6 +27,7 @@ _MAX_STREAM_BYTES: Final = 4 * MAX_ANSWER_BYTES
 _SILENT_SECONDS: Final = 300.0
 _DRAIN_SECONDS: Final = 0.2
 _WELL_SECONDS: Final = 1.0
+_STILL_SECONDS: Final = 5.0
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 _HEADERS: Final = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 
@@ -59,6 +60,10 @@ class Upstream:
             left: Whether the caller for whom it is asked has left, so that the answer says nothing.
         """
         return says_it_is_well(self._path, seconds=_WELL_SECONDS, left=left)
+
+    def stands_still(self) -> bool:
+        """Tell whether it answers no short question, where it is given longer than a busy engine takes (RTE-8)."""
+        return not says_it_is_well(self._path, seconds=_STILL_SECONDS)
 
     def start(self, route: str, body: Mapping[str, Any], *, again: bool = True) -> "Call":
         """Send a request without waiting for its answer.
@@ -105,7 +110,7 @@ class Call:
         self._route = route
         self._content = content
         self._lock = threading.Lock()
-        self._cancelled = False
+        self._cancelled = self._is_broken_off = self._has_begun = False
         self._response: EngineResponse | None = None
         self._connection: EngineConnection | None = connections.take()
         self._send(self._connection)
@@ -129,10 +134,22 @@ class Call:
                 self._connection.shut_down()
 
     def break_off(self) -> None:
-        """Let a read that waits fail as if the engine had gone: another one is to be asked."""
+        """Let a read that waits fail as if the engine had gone: another one is to be asked, unless this one `began`."""
         with self._lock:
-            if self._connection is not None and self._response is None:
+            if self._connection is not None and not self._has_begun:
+                self._is_broken_off = True
                 self._connection.shut_down()
+
+    def began(self) -> None:
+        """Note that the caller gets a word of it, so that it is broken off for nobody else.
+
+        Raises:
+            EngineUnavailableError: It was broken off just now.
+        """
+        with self._lock:
+            if self._is_broken_off:
+                raise unreachable(self._name, ConnectionAbortedError("another one is to be asked"))
+            self._has_begun = True
 
     def close(self) -> None:
         """Give up what was not read; the engine stops when it notices. Does nothing after a whole answer."""
@@ -197,6 +214,9 @@ class Call:
                     return
                 yield event
         raise broken(self._name, "a stream ended before [DONE]")
+
+    def misspoke(self) -> None:
+        """Nobody counts one engine's faults; see `appliance.gateway.fleetcall.FleetCall.misspoke`."""
 
     def _send(self, connection: EngineConnection) -> None:
         self._was_kept = connection.kept
@@ -287,3 +307,8 @@ class Call:
 def is_of_request(error: Exception) -> bool:
     """Tell whether an engine refused a request for what is in it, so that another one would do the same."""
     return isinstance(error, EngineRefusedError) and error.http_status < 500 and error.http_status not in _BUSY
+
+
+def is_unread(error: EngineRefusedError) -> bool:
+    """Tell whether an engine refused a request before the model read it: for what it asks, or because it is busy."""
+    return is_of_request(error) or error.http_status in _BUSY

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from appliance.gateway.reading import FinishReason, Usage, broken
+from appliance.gateway.reading import MOST_TOKENS, FinishReason, Usage, broken
 
 _FLOAT: Final = "f"
 _FLOAT_BYTES: Final = 4
@@ -118,6 +118,6 @@ def _bytes_of(values: Sequence[float]) -> bytes:
 def _count(untrusted: object) -> int | None:
     if untrusted is None:
         return None
-    if type(untrusted) is not int or untrusted < 0:
+    if type(untrusted) is not int or not 0 <= untrusted <= MOST_TOKENS:
         raise broken("its counts do not count")
     return untrusted

@@ -5,8 +5,10 @@ from typing import Any, Final
 
 from appliance.errors import EngineProtocolError
 from appliance.gateway.reading import GIVEN_UP, Usage, broken, parts_of
+from appliance.serve.events import refusal
 
 _REFUSALS: Final = frozenset({"invalid_request_error", "BadRequestError"})  # OpenAI's word, and vLLM's
+_BAD_REQUEST: Final = 400
 _FAILED: Final = "engine_failed"  # our engines' own code, whatever else they call it
 
 
@@ -22,35 +24,36 @@ class Words:
 
     Args:
         events: Of the engine.
-        began: Called when the first word is there.
+        name: The engine's socket's.
+        began: Called when the first word is there; where it raises, none was said.
 
     Attributes:
         is_begun: A word was said, or how an answer ended.
         is_whole: All was said, and an answer ended.
     """
 
-    def __init__(self, events: Iterable[dict[str, Any]], *, began: Callable[[], None]) -> None:
+    def __init__(self, events: Iterable[dict[str, Any]], *, name: str, began: Callable[[], None]) -> None:
         self._events = events
+        self._name = name
         self._began = began
         self.is_begun = False
         self.is_whole = False
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield them; an event that refuses the request is the last.
+        """Yield them.
 
         Raises:
+            EngineRefusedError: The engine refuses the request, after it had told that an answer comes.
             ReportedError: The engine says that it failed, or not how its answer ended.
             EngineProtocolError: It broke off, or what it says before its first word has a wrong shape.
         """
         has_end = False
         for event in self._events:
-            if _is_refusal(event):
-                yield event
-                return
+            _require_no_error(event, name=self._name)
             ends = _has_end(event)
             if not self.is_begun and _says_anything(event):
-                self.is_begun = True
                 self._began()
+                self.is_begun = True
             if self.is_begun:
                 has_end = ends or has_end
                 yield event
@@ -59,26 +62,35 @@ class Words:
         self.is_whole = True
 
 
-def _is_refusal(untrusted: Mapping[str, Any]) -> bool:
-    """Tell whether an engine says that the request is at fault, so that another one would say so, too."""
+def _require_no_error(untrusted: Mapping[str, Any], *, name: str) -> None:
+    """Return where an engine reports no error.
+
+    Raises:
+        EngineRefusedError: It says that the request is at fault, so another one would say so, too.
+        ReportedError: It says that it failed.
+    """
     error = untrusted.get("error")
     if not error:
-        return False
+        return
     code, kind = (error.get("code"), error.get("type")) if isinstance(error, dict) else (None, None)
-    is_status = isinstance(code, int) and 400 <= code < 500 and code not in {408, 429}
-    if is_status or (isinstance(kind, str) and kind in _REFUSALS and code != _FAILED):
-        return True
+    status = code if isinstance(code, int) and 400 <= code < 500 and code not in {408, 429} else 0
+    if status or (isinstance(kind, str) and kind in _REFUSALS and code != _FAILED):
+        raise refusal(name, status or _BAD_REQUEST, error)
     raise _reported("it reported a failure in the middle of an answer")
 
 
-def is_whole(untrusted: Mapping[str, Any]) -> bool:
-    """Tell whether a whole answer is one: no refusal of the request, and of an answer it says how it ended.
+def is_whole(untrusted: Mapping[str, Any], *, name: str) -> bool:
+    """Tell whether a whole answer is one: of an answer it says how it ended.
+
+    Args:
+        untrusted: The answer.
+        name: The engine's socket's.
 
     Raises:
+        EngineRefusedError: The engine refuses the request in it.
         ReportedError: The engine says that it failed, or gave an answer up.
     """
-    if _is_refusal(untrusted):
-        return False
+    _require_no_error(untrusted, name=name)
     return _has_end(untrusted) or not isinstance(untrusted.get("choices"), list)  # vectors have none
 
 

@@ -27,7 +27,7 @@ from media.errors import SealiftError
 Reader = Connection | Session
 
 REGISTERED: Final = deletion.REGISTERED
-_RECEIVED: Final = frozenset({"release.received", "release.reverified"})
+_RECEIVED: Final = ("release.received", "release.reverified")
 PROVENANCE: Final = "provenance.json"
 _MOST_PROVENANCE_BYTES: Final = 32 * 1024
 _SHORTEST_PREFIX = 6
@@ -153,8 +153,8 @@ def in_production(session: Reader) -> str | None:
 
 def _came_back(ledger: Ledger, descriptor: ModelDescriptor, stored: StoredRelease, gone: int) -> bool:
     """Tell whether a release that brings a deleted version was received again after that, and its files are here."""
-    received = ledger.find(kind="release.", field="serial", value=stored.serial, limit=20)
-    if not any(leaf.sequence > gone and leaf.kind in _RECEIVED for leaf in received):
+    newest = [ledger.find(kind=kind, field="serial", value=stored.serial, limit=1) for kind in _RECEIVED]
+    if not any(leaf.sequence > gone for found in newest for leaf in found):
         return False
     return all(stored.store.holds(file.sha256, file.length) for file in descriptor.files)
 

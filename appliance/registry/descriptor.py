@@ -106,6 +106,11 @@ class ModelDescriptor:
         return tuple(file for file in self.files if file.role == "weights")
 
     @property
+    def weights_bytes(self) -> int:
+        """How many bytes these files have."""
+        return sum(file.length for file in self.weights)
+
+    @property
     def gguf(self) -> ModelFile | None:
         """The GGUF file that it is served from: of llama.cpp always, of an attached engine where it is all there is."""
         weights = self.weights

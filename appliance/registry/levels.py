@@ -62,7 +62,7 @@ LEVELS: Final = (
     Level(name="Q4_K_S", saved_percent=68, loss="low to medium", bits_per_weight=4.6),
     Level(
         name="IQ4_NL", saved_percent=69, loss="low to medium", bits_per_weight=4.5,
-        note="for processors: often the fastest with several callers",
+        note="for processors where Q8_0 has no layout: see docs/operator/models.md",
     ),
     Level(name="Q4_1", saved_percent=65, loss="medium", bits_per_weight=5.0),
     Level(name="Q4_0", saved_percent=69, loss="medium", bits_per_weight=4.5, note="not recommended; legacy"),
@@ -97,6 +97,38 @@ _MATRIX: Final = (
     (30, "Q4_K_M", "Q4_K_M"),
 )
 _ELSE: Final = "Q3_K_M"
+_COMPARED: Final = (
+    "; `sealift models variants` says what each gives here. Q4_1 comes so from its source: no recipe makes it."
+)
+# By the first of these flags that a processor names. What was measured of whole answers: docs/operator/models.md.
+_BY_FLAG: Final = {
+    "amx_int8": (
+        "This processor has AMX: on such a one Q4_0, Q4_1 and Q8_0 gave several callers most, IQ4_NL, for which "
+        "llama.cpp has no tiles, two fifths less. Of these Q8_0 loses least"
+    ),
+    "avx512_vnni": (
+        "This processor has AVX-512 with VNNI and no AMX: on such a one Q4_1 and Q8_0 gave several callers most, "
+        "ahead of IQ4_NL. Of these Q8_0 loses least"
+    ),
+    "avx_vnni": (
+        "This processor has VNNI without AVX-512: Q4_1, Q8_0 and IQ4_NL have layouts there; which gives several "
+        "callers most was not measured on one. Have two validated"
+    ),
+    "avx2": (
+        "This processor has AVX2 without VNNI: Q4_1 and IQ4_NL have layouts there, Q8_0 has none; which gives "
+        "several callers most was not measured on one. Have two validated"
+    ),
+}
+_PLANNED: Final = (
+    "On a processor with AMX (Xeons since Sapphire Rapids) or VNNI (Xeons since 2019, EPYCs since 2022) Q8_0 and Q4_1 "
+    "gave several callers most, ahead of IQ4_NL; with AVX2 alone Q4_1 and IQ4_NL have layouts, Q8_0 has none. Have two "
+    "validated"
+)
+_SLOW: Final = "This processor has no AVX2: no level has a layout there. Have two validated"
+_OTHER: Final = (
+    "Which level gives several callers most was measured on x86 alone; have two or three of Q8_0, Q4_0 and IQ4_NL "
+    "validated on this processor"
+)
 
 
 def level(name: str) -> Level | None:
@@ -105,6 +137,23 @@ def level(name: str) -> Level | None:
     known = {each.upper(): each for each in (*_BY_NAME, *_SAME)}
     found = known.get(upper, "")
     return _BY_NAME.get(_SAME.get(found, found))
+
+
+def on_processor(flags: frozenset[str] | None, *, is_x86: bool = True) -> str:
+    """Say which levels give several callers most on a processor, and of what that was measured (ADR 67, 77).
+
+    Args:
+        flags: What it names in /proc/cpuinfo; None or none for one that is not here or does not tell.
+        is_x86: Whether it is of that kind.
+    """
+    named = flags or frozenset()
+    if not is_x86:
+        said = _OTHER
+    elif not named:
+        said = _PLANNED
+    else:
+        said = next((text for flag, text in _BY_FLAG.items() if flag in named), _SLOW)
+    return said + _COMPARED
 
 
 def recommend(*, billions: float, memory_gib: float, use: str = "production") -> Level:

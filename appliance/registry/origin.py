@@ -5,27 +5,31 @@ when the release was signed; nothing the store says of a release is believed wit
 function is one step of a proof: it returns what it found, or raises what is wrong.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from appliance.config import Config
 from appliance.errors import ProofError, StoreDamagedError
 from appliance.store.content import StoredRelease
 from appliance.verify import trust
-from appliance.verify.evidence import rehearsal_level
+from appliance.verify.evidence import as_recorded, rehearsal_level
 from appliance.verify.metadata import TrustChain, read_role, root_by_root
+from appliance.verify.sitecustody import paper_from
 from appliance.verify.tuforder import RoleFile
 from media import bagit, canonical, custody, layout, limits
-from media.custody import CustodyEntry
+from media.custody import CustodyEntry, PaperEntry
 from media.digest import payload_digest, same, sha256_hex
 from media.errors import (
     BadSignatureError,
     DigestMismatchError,
     ExtraFileError,
+    MediaError,
     MissingFileError,
     NoTrustError,
     SamePersonError,
+    SealiftError,
     ThresholdError,
 )
 from media.openpgp import verify_detached
@@ -140,19 +144,52 @@ def signed_volumes(stored: StoredRelease, chain: TrustChain, index: VolumeIndex)
     return tuple(_signed_volume(stored, chain, number=each.number, volume_id=each.id) for each in index.volumes)
 
 
+def paper_of(
+    recorded: Mapping[str, Any], index: VolumeIndex, entered: Callable[[str], Iterable[Mapping[str, Any]]]
+) -> tuple[PaperEntry, ...]:
+    """Return the hand-overs on paper that counted in a receive: those that its record lists under `custody`.
+
+    The record holds them shortened, and a shortened name or list of seals is another one. So each is taken from the
+    record of its own, where there is one.
+
+    Args:
+        recorded: What the receive recorded under `custody`.
+        index: The signed index.
+        entered: Returns what was ever entered from paper of the volume of an id.
+
+    Raises:
+        MalformedError: One is not in its form.
+    """
+    ids: dict[Any, str] = {volume.number: volume.id for volume in index.volumes}
+    listed = [canonical.mapping(one, "custody.paper") for one in canonical.array(recorded.get("paper", []), "custody")]
+    held = [paper_from({**one, "volume": ids.get(one.get("volume"))}) for one in listed]
+    whole: dict[PaperEntry, PaperEntry] = {}
+    for volume in {one.volume for one in held}:
+        for body in entered(volume):
+            with suppress(MediaError):  # of a release of before, which counted in no receive
+                paper = paper_from({**body, "sequence": -1})
+                whole.setdefault(as_recorded(paper), paper)
+    return tuple(replace(whole.get(replace(one, sequence=-1), one), sequence=one.sequence) for one in held)
+
+
 def hand_overs(
-    stored: StoredRelease, chain: TrustChain, index: VolumeIndex, *, only: frozenset[str] | None = None
+    stored: StoredRelease,
+    chain: TrustChain,
+    index: VolumeIndex,
+    *,
+    only: frozenset[str] | None = None,
+    paper: Sequence[PaperEntry] = (),
 ) -> tuple[VolumeHandOvers, ...]:
-    """Return who carried each volume; what is odd about a chain is a finding, as it was at the receive.
+    """Return who carried each volume; what is odd about a chain, or not to be read, is a finding as at the receive.
 
     Args:
         stored: The release as it is kept.
         chain: Of the trusted root.
         index: The signed index.
         only: The hand-overs that are meant, by the SHA-256 of each, all of which must be here; by default every one.
+        paper: Those on paper that counted in the receive.
 
     Raises:
-        BadSignatureError, MalformedError: A kept entry does not verify.
         ProofError: One that is meant is not here.
     """
     found = []
@@ -160,14 +197,18 @@ def hand_overs(
     for volume in index.volumes:
         folder = stored.folder / layout.CUSTODY / str(volume.number)
         files = sorted(folder.iterdir()) if folder.is_dir() else []
-        sealed = _read(stored, index.sealed_entry(volume.number))
-        custody.read_entry(sealed, chain.people)
+        sealed_sha256, findings = _sealed(stored, chain, index, volume.number)
         entries = [path.read_bytes()[: limits.CUSTODY_ENTRY_BYTES + 1] for path in files]
         if only is not None:
             entries = [entry for entry in entries if sha256_hex(entry) in only]
             missing -= {sha256_hex(entry) for entry in entries}
-        facts = custody.read_chain(entries, chain.people, sha256_hex(sealed), volume.id)
-        found.append(VolumeHandOvers(number=volume.number, entries=facts.entries, findings=facts.findings))
+        carried: tuple[CustodyEntry, ...] = ()
+        try:
+            facts = custody.read_chain(entries, chain.people, sealed_sha256, volume.id, paper=paper)
+            carried, findings = facts.entries, (*findings, *facts.findings)
+        except SealiftError as error:
+            findings = (*findings, f"unreadable: {error.what}")
+        found.append(VolumeHandOvers(number=volume.number, entries=carried, findings=findings))
     if missing:
         raise ProofError(
             what=f"{len(missing)} hand-overs that were recorded are not kept on this box",
@@ -175,6 +216,33 @@ def hand_overs(
             fix="they are on the medium, and in the store of the box that received it from there",
         )
     return tuple(found)
+
+
+def are_kept(recorded: Mapping[str, Any], stored: StoredRelease, index: VolumeIndex) -> bool:
+    """Tell whether the hand-overs' files are those that were received; a record of a release of before names none.
+
+    They are others where a box that was lost received its release again from another copy.
+    """
+    folders = [(volume.number, stored.folder / layout.CUSTODY / str(volume.number)) for volume in index.volumes]
+    kept = [
+        [number, path.name, sha256_hex(path.read_bytes())]
+        for number, folder in folders
+        for path in (sorted(folder.iterdir()) if folder.is_dir() else [])
+    ]
+    return recorded.get("files_sha256") in {None, sha256_hex(canonical.dumps(kept))}
+
+
+def _sealed(stored: StoredRelease, chain: TrustChain, index: VolumeIndex, number: int) -> tuple[str, tuple[str, ...]]:
+    """Return the digest of what the first hand-over follows, and what is odd about that."""
+    try:
+        sealed = _read(stored, index.sealed_entry(number))
+    except MissingFileError:
+        return "", ("there is no sealed entry",)
+    try:
+        custody.read_entry(sealed, chain.people)
+    except SealiftError as error:
+        return sha256_hex(sealed), (f"the sealed entry is unreadable: {error.what}",)
+    return sha256_hex(sealed), ()
 
 
 def rehearsed(stored: StoredRelease, chain: TrustChain, terms: ReleaseTerms) -> str | None:

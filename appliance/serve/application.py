@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from appliance.errors import EngineUnavailableError
 from appliance.serve import figures
+from appliance.serve.anatomy import UNTOLD, Anatomy
 from appliance.serve.asking import Asked, Reader, RefusedError, Serving
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.embedding import Embedding, NotEmbeddedError
@@ -38,8 +39,12 @@ def create_engine_app(
     template: ChatTemplate,
     clock: Clock,
     embedding: Embedding | None = None,
+    anatomy: Anatomy = UNTOLD,
 ) -> Flask:
-    """Return the WSGI application of one loaded version; without `embedding` it makes no embeddings."""
+    """Return the WSGI application of one loaded version; without `embedding` it makes no embeddings.
+
+    `anatomy` is what the version's files say of the model.
+    """
     app = Flask("sealift-engine")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     engine = _Engine(serving=serving, decoder=decoder, scheduler=scheduler, template=template, clock=clock)
@@ -66,6 +71,7 @@ def create_engine_app(
             state="ready",
             n_ctx=serving.n_ctx,
             takes=[*serving.takes, *([THOUGHTS] if engine.thinks() else [])],
+            model=anatomy.to_json(),
             running=scheduler.running,
             waiting=scheduler.waiting,
             counts=asdict(scheduler.counts),

@@ -21,6 +21,7 @@ from typing import Any, Final, cast
 from appliance.config import Config
 from appliance.errors import EngineLoadError, EngineProtocolError, EngineRefusedError, EngineUnavailableError
 from appliance.registry.descriptor import ModelDescriptor
+from appliance.serve.anatomy import CONFIG, UNTOLD, Anatomy, of_config, of_gguf
 from appliance.serve.application import Serving, create_engine_app
 from appliance.serve.asking import RefusedError
 from appliance.serve.attached import AttachedScheduler, AttachedTokens
@@ -332,6 +333,7 @@ def _load(proven: ProvenPeer, peer: Peer, process: PeerProcess | None, *, stage:
         scheduler=cast("Scheduler", scheduler),
         template=template,
         clock=clock,
+        anatomy=_anatomy_of(proven),
     )
     return LoadedPeer(app=app, turns=scheduler.turns, process=process)
 
@@ -345,8 +347,19 @@ def _ends_of(proven: ProvenPeer, vocabulary: Vocabulary | None) -> tuple[str, st
 
 
 def _vocabulary_of(proven: ProvenPeer) -> Vocabulary | None:
+    weights = _gguf_of(proven)
+    return None if weights is None else gguf_vocabulary.read(weights)
+
+
+def _anatomy_of(proven: ProvenPeer) -> Anatomy:
+    if weights := _gguf_of(proven):
+        return of_gguf(weights)
+    return of_config(proven.read(CONFIG)) if CONFIG in proven.files else UNTOLD
+
+
+def _gguf_of(proven: ProvenPeer) -> Path | None:
     weights = proven.descriptor.gguf
-    return None if weights is None else gguf_vocabulary.read(Path(proven.files[Path(weights.path).name].path))
+    return None if weights is None else Path(proven.files[Path(weights.path).name].path)
 
 
 def _dialect_of(proven: ProvenPeer, peer: Peer, vocabulary: Vocabulary | None) -> Dialect:

@@ -23,6 +23,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as HttpTimeoutError
 
 from appliance.errors import EngineProtocolError, EngineUnavailableError
+from appliance.serve.anatomy import UNTOLD, Anatomy
 from appliance.serve.curve import Curve
 from appliance.serve.events import DONE, EventReader, broken, json_object, refused, unreachable
 from appliance.unixhttp import UnixPool
@@ -37,8 +38,8 @@ _JSON: Final = {"content-type": "application/json"}
 class EngineStatus:
     """What an engine says it is serving. `model_digest` and `weights_digest` were computed by its launcher.
 
-    `takes` names which words beyond OpenAI's it honours, and whether its model thinks aloud; of a release from before,
-    none.
+    `takes` names which words beyond OpenAI's it honours, and whether its model thinks aloud, `anatomy` what its files
+    say of the model; of a release from before, none.
     """
 
     model_digest: str
@@ -47,6 +48,7 @@ class EngineStatus:
     state: str
     n_ctx: int
     takes: frozenset[str] = frozenset()
+    anatomy: Anatomy = UNTOLD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,7 @@ class EngineClient:
             state=state,
             n_ctx=n_ctx,
             takes=frozenset(one for one in takes if isinstance(one, str)),
+            anatomy=Anatomy.from_json(untrusted.get("model")),
         )
 
     def running(self) -> int:

@@ -85,7 +85,12 @@ def refused(name: str, status: int, untrusted_body: bytes) -> EngineRefusedError
         error = json_object(untrusted_body, name=name).get("error")
     except EngineProtocolError:
         error = None
-    untrusted = error if isinstance(error, dict) else {}
+    return refusal(name, status, error)
+
+
+def refusal(name: str, status: int, untrusted_error: object) -> EngineRefusedError:
+    """Return the error for what an engine says in `error`: of another status than 200, or where it told 200 before."""
+    untrusted = untrusted_error if isinstance(untrusted_error, dict) else {}
     code, param = _word(untrusted.get("code")), _word(untrusted.get("param"))
     return EngineRefusedError(
         what=f"the engine behind {name} refused a request",

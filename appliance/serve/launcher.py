@@ -32,6 +32,7 @@ from appliance.promote.standing import require_loadable, sharers_of
 from appliance.registry.carriers import carrier
 from appliance.registry.descriptor import ModelDescriptor, ModelFile
 from appliance.serve import attached_process, debugging, engine_filter, keptsteps, vllm_process
+from appliance.serve.anatomy import of_gguf
 from appliance.serve.application import Serving, create_engine_app
 from appliance.serve.attached_process import PeerGroup, ProvenPeer
 from appliance.serve.chat_template import ChatTemplate
@@ -210,6 +211,7 @@ def load(loadable: Loadable, *, stage: str, kept: Kept, on_processor: bool = Fal
         template=ChatTemplate(loadable.template, bos=decoder.start, eos=decoder.end, clock=clock),
         clock=clock,
         embedding=embedding,
+        anatomy=of_gguf(loadable.weights.path),
     )
     return Loaded(app=app, turns=scheduler.turns)
 

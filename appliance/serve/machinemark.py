@@ -17,16 +17,21 @@ _ONLINE: Final = "sys/devices/system/cpu/online"
 _MACHINE: Final = "etc/machine-id"
 
 
+def processor(root: Path = Path("/")) -> str:
+    """Return how the kernel names this machine's processor; empty where it does not say."""
+    return _text(root / _PROCESSOR)
+
+
 def mark(root: Path = Path("/")) -> str:
     """Return 64 hex digits; empty where the kernel does not say what processor it is.
 
     Another machine has other ones, and so has this one with another processor, other features of it (a newer kernel
     may use more of them) or other cores.
     """
-    processor = _text(root / _PROCESSOR)
-    if not processor:
+    told = processor(root)
+    if not told:
         return ""
-    known = {"use": _USE, "processor": processor, "online": _text(root / _ONLINE), "machine": _text(root / _MACHINE)}
+    known = {"use": _USE, "processor": told, "online": _text(root / _ONLINE), "machine": _text(root / _MACHINE)}
     return sha256(canonical.dumps(known)).hexdigest()
 
 

@@ -194,7 +194,7 @@ class _Reader:
         least, most = self._bounds(node, "minLength", "maxLength", at)
         if "format" not in node:
             return {"type": "string"} | _given(minLength=least, maxLength=most)
-        if node["format"] not in _FORMATS:
+        if not isinstance(node["format"], str) or node["format"] not in _FORMATS:
             raise SchemaRefusedError(f"{at}/format", f"of {', '.join(sorted(_FORMATS))}")
         if least is not None or most is not None:
             raise SchemaRefusedError(f"{at}/format", "not together with a length")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance.errors import EngineLoadError
-from appliance.registry.descriptor import ModelDescriptor
+from appliance.registry.descriptor import ModelDescriptor, Runtime
 from media.vllmprofile import VllmSettings, faults
 
 DOOR: Final = "appliance.serve.vllm_door.Door"
@@ -36,6 +36,10 @@ _KEPT: Final = (
     *("PATH", "LANG", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "PYTORCH_CUDA_ALLOC_CONF"),
 )
 _GIB: Final = 2**30
+# Nobody can end a step in its middle: a caller who left, or one who is more urgent, waits for it. Products of matrices
+# with fewer rows take longer for each token. Without AVX-512 as much takes twice as long.
+_READ_AT_ONCE: Final = 256
+_READ_AT_ONCE_IN_SINGLE: Final = 128
 RAY_MODEL: Final = "SEALIFT_RAY_MODEL"
 """Where a version lies on every node of a Ray cluster; only its pods set it (`sealift export kubernetes`)."""
 
@@ -50,18 +54,28 @@ def is_for_processors() -> bool:
 
 
 def environment(
-    folder: Path, *, threads: int, free_bytes: int, on_processor: bool, one_process: bool = False
+    folder: Path,
+    *,
+    threads: int,
+    free_bytes: int,
+    on_processor: bool,
+    one_process: bool = False,
+    in_single: bool = False,
 ) -> dict[str, str]:
     """Return all that vLLM's processes are told by their environment.
 
     Args:
         folder: A folder of its own for whatever it writes; private to the unit.
         threads: Decoding threads, where a processor answers.
-        free_bytes: Memory that is free now. On a processor a quarter of it holds what tokens leave behind.
+        free_bytes: Memory that is free now. On a processor a quarter of it holds what tokens leave behind; a half in
+            single precision, where the same tokens leave twice as much.
         on_processor: Whether it is the build for processors.
         one_process: Whether one process hands out steps and computes them (`is_one_process`).
+        in_single: Whether it computes in single precision (`precision.is_single`).
     """
     told = {key: os.environ[key] for key in _KEPT if key in os.environ}
+    # Its templates tell the day by which the gateway keeps answers; vLLM asks for that of the machine's own zone.
+    told |= {"TZ": "UTC0"}
     told |= {"HOME": str(folder), "TMPDIR": str(folder), "VLLM_RPC_BASE_PATH": str(folder), **_AIRTIGHT}
     if over_ray() is not None:  # its nodes speak TLS with each other, at the addresses of their pods
         told |= {key: value for key, value in os.environ.items() if key.startswith("RAY_") or key == "VLLM_HOST_IP"}
@@ -71,7 +85,7 @@ def environment(
     if on_processor:
         # Else the first request for likelihoods compiles a kernel: a minute with a compiler, a failure without one.
         told["TORCHDYNAMO_DISABLE"] = "1"
-        told["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, free_bytes // 4 // _GIB))
+        told["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, free_bytes // (2 if in_single else 4) // _GIB))
         told["VLLM_CPU_NUM_OF_RESERVED_CPU"] = str(max(0, len(os.sched_getaffinity(0)) - threads))
     if one_process:
         # vLLM keeps to a worker of its own on a processor, since it cannot set how many threads OpenMP starts once that
@@ -116,10 +130,32 @@ def require_profile(descriptor: ModelDescriptor) -> VllmSettings:
     return settings
 
 
+def _step_tokens(runtime: Runtime, *, on_processor: bool, in_single: bool) -> int:
+    """Return how many tokens one step reads at most; on a processor no more than a moment's (ADR 87)."""
+    at_once = _READ_AT_ONCE_IN_SINGLE if in_single else _READ_AT_ONCE
+    return min(runtime.n_batch, max(at_once, runtime.n_seq_max)) if on_processor else runtime.n_batch
+
+
 def arguments(
-    python: Path, model: Path, template: Path, socket: Path, *, descriptor: ModelDescriptor, on_processor: bool
+    python: Path,
+    model: Path,
+    template: Path,
+    socket: Path,
+    *,
+    descriptor: ModelDescriptor,
+    on_processor: bool,
+    in_single: bool = False,
 ) -> list[str]:
     """Return the argument vector of vLLM's OpenAI server on a Unix socket, with our door before it.
+
+    Args:
+        python: Of the environment that has vLLM.
+        model: The version's folder.
+        template: Its chat template.
+        socket: Where vLLM listens.
+        descriptor: The version.
+        on_processor: Whether it is the build for processors.
+        in_single: Whether it computes in single precision (`precision.is_single`).
 
     Raises:
         EngineLoadError: A value of the profile is outside its range.
@@ -132,8 +168,9 @@ def arguments(
         *("--chat-template", str(template), "--chat-template-content-format", "string"),
         *("--uds", str(socket), "--served-model-name", descriptor.model_digest),
         *("--max-model-len", str(runtime.n_ctx)),
+        *(["--dtype", "float32"] if in_single else []),
         *("--max-num-seqs", str(runtime.n_seq_max)),
-        *("--max-num-batched-tokens", str(runtime.n_batch)),
+        *("--max-num-batched-tokens", str(_step_tokens(runtime, on_processor=on_processor, in_single=in_single))),
         *("--tensor-parallel-size", str(settings.tensor_parallel_size)),
         *("--pipeline-parallel-size", str(settings.pipeline_parallel_size)),
         *("--gpu-memory-utilization", settings.gpu_memory_utilization),

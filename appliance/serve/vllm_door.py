@@ -121,6 +121,7 @@ class Door:
             "state": "stopping" if self._closing else "ready",
             "n_ctx": facts.n_ctx,
             "takes": [*BEYOND_OPENAI, *([THOUGHTS] if facts.thinks else [])],
+            "model": dict(facts.model),
             "running": self._running,
             "waiting": 0,
         }

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +22,9 @@ from appliance.config import Config
 from appliance.errors import EngineLoadError, EngineUnavailableError
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve import frommachine, vllm
+from appliance.serve.anatomy import CONFIG, UNTOLD, Anatomy, of_config
 from appliance.serve.client import EngineClient
+from appliance.serve.precision import is_single
 from appliance.serve.vllm_door import FACTS
 from appliance.serve.vllm_requests import Facts, control_tokens
 from appliance.serve.weights import HashedFile
@@ -120,6 +121,9 @@ def serve(proven: Proven, *, stage: str, name: str, config: Config, threads: int
         on_processor = vllm.is_for_processors()
         settings = vllm.require_profile(proven.descriptor)
         one_process = vllm.is_one_process(settings, on_processor=on_processor)
+        free = _free()
+        weights = proven.descriptor.weights_bytes
+        in_single = on_processor and is_single(settings, weights_bytes=weights, free_bytes=free)
         process = subprocess.Popen(
             vllm.arguments(
                 Path(sys.executable),
@@ -128,15 +132,17 @@ def serve(proven: Proven, *, stage: str, name: str, config: Config, threads: int
                 private,
                 descriptor=proven.descriptor,
                 on_processor=on_processor,
+                in_single=in_single,
             ),
             cwd=folder,
             env={
                 **vllm.environment(
                     folder,
                     threads=threads,
-                    free_bytes=_free(),
+                    free_bytes=free,
                     on_processor=on_processor,
                     one_process=one_process,
+                    in_single=in_single,
                 ),
                 FACTS: str(facts),
             },
@@ -155,7 +161,7 @@ class _Stopping:
     """Notes that the supervisor asked this process to stop."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._event = unit.Ending()
 
     def __enter__(self) -> Self:
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -206,7 +212,15 @@ def _facts(proven: Proven, stage: str, listener: socket.socket) -> Facts:
         controls=proven.controls,
         listener=listener.fileno(),
         thinks=bool(descriptor.runtime.vllm and descriptor.runtime.vllm.reasoning_parser),
+        model=_anatomy_of(proven).to_json(),
     )
+
+
+def _anatomy_of(proven: Proven) -> Anatomy:
+    found = next((one for one in proven.descriptor.files if Path(one.path).name == CONFIG), None)
+    if found is None:
+        return UNTOLD
+    return of_config(proven.files[CONFIG].read_text(found.sha256, max_bytes=_MAX_TOKENIZER_BYTES, name=CONFIG))
 
 
 def _free() -> int:

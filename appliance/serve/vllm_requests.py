@@ -7,7 +7,7 @@ tokens anywhere in a rendered prompt, so in what users write a joiner that has n
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from appliance.serve.engine import BEYOND_OPENAI
@@ -64,6 +64,7 @@ class Facts:
         controls: Names of control tokens, longest first.
         listener: Descriptor of the socket that callers come to.
         thinks: Whether vLLM tells what the model thinks aloud from its answers.
+        model: What its files say of it, as `Anatomy` is told.
     """
 
     model_digest: str
@@ -76,6 +77,7 @@ class Facts:
     controls: tuple[str, ...]
     listener: int
     thinks: bool = False
+    model: Mapping[str, Any] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """Return the file that the door reads."""

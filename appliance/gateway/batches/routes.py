@@ -10,6 +10,7 @@ from werkzeug.formparser import FormDataParser
 
 from appliance.config import LimitsSection
 from appliance.gateway.access import keyed
+from appliance.gateway.arrival import said_of
 from appliance.gateway.batches import lines
 from appliance.gateway.batches.pages import MOST_BATCHES, MOST_FILES, page, read_query
 from appliance.gateway.batches.schemas import MOST_METADATA, MOST_METADATA_CHARACTERS, PURPOSE, WINDOWS
@@ -95,10 +96,10 @@ def _batches(blueprint: Blueprint, store: BatchStore) -> None:
             certificate=g.certificate.serial,
             endpoint=endpoint,
             source=source,
-            total=len(parts),
             hours=hours,
             faults=[{"code": one.code, "line": one.line, "message": one.message, "param": None} for one in faults],
             metadata=metadata,
+            said=said_of(request.environ),
         )
         return jsonify(batch.to_json())
 
@@ -158,15 +159,17 @@ def _uploaded() -> tuple[str, bytes]:
         _, form, handed = parser.parse(io.BytesIO(content), request.mimetype, len(content), dict(options))
     except ValueError:
         raise Problem(400, "invalid_multipart", "The parts of the body cannot be read.") from None
-    if form.get("purpose") != PURPOSE:
-        raise invalid("purpose", "Files are for batches: purpose is batch.")
+    if form.getlist("purpose") != [PURPOSE]:
+        raise invalid("purpose", "Files are for batches: purpose is batch, once.")
     for name in (*form, *handed):
         if name not in {"purpose", "file"}:
             raise unknown_parameter(name)
-    found: FileStorage | None = handed.get("file")
-    if found is None or len(handed) != 1:
+    found: list[FileStorage] = handed.getlist("file")
+    if len(found) + len(form.getlist("file")) > 1 or "purpose" in handed:
+        raise invalid("file", "One file, and beside it purpose alone.")
+    if not found:
         raise invalid("file", "One file.", code="missing_required_parameter")
-    return (found.filename or "batch.jsonl")[:255], found.stream.read()
+    return (found[0].filename or "batch.jsonl")[:255], found[0].stream.read()
 
 
 def _read(asked: Mapping[str, Any]) -> tuple[str, int, dict[str, str] | None]:

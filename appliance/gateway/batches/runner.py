@@ -252,8 +252,9 @@ class Runner:
                 certificate=batch.certificate,
                 body=json.dumps(line.body, ensure_ascii=False).encode(errors="surrogatepass"),
                 untrusted=line.body,
-                label="",
-                user="",
+                label=batch.said.get("label", ""),
+                user=batch.said.get("user", ""),
+                task=batch.said.get("task", ""),
                 environ={"werkzeug.socket": ours},  # whose other end closes when this batch is to stop at once
                 wish=Wish(priority=Priority.BATCH, seconds=_PATIENCE_SECONDS),
             )

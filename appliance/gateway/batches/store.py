@@ -65,7 +65,10 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """A batch; `times` are the moments of its states by OpenAI's names, `faults` what is wrong with its input."""
+    """A batch; `times` are the moments of its states by OpenAI's names, `faults` what is wrong with its input.
+
+    `said` is what the headers said that it was made with: it holds for each of its lines.
+    """
 
     id: str
     key_id: str
@@ -79,6 +82,7 @@ class Batch:
     times: Mapping[str, int] = field(default_factory=dict)
     faults: Sequence[Mapping[str, Any]] = ()
     metadata: Mapping[str, str] | None = None
+    said: Mapping[str, str] = field(default_factory=dict)
     output: str | None = None
     errors: str | None = None
     done: int = 0
@@ -187,19 +191,22 @@ class BatchStore:
         certificate: str,
         endpoint: str,
         source: File,
-        total: int,
         hours: int,
         faults: Sequence[Mapping[str, Any]],
         metadata: Mapping[str, str] | None,
+        said: Mapping[str, str],
     ) -> Batch:
         """Keep a batch that is to be run, or one whose input has faults."""
         batch_id, now = f"batch_{secrets.token_hex(16)}", self.now()
         status = "failed" if faults else "validating"
         times = {"failed": now} if faults else {}
-        sealed = self._seal(f"metadata {batch_id}", json.dumps(metadata).encode())
-        row = (batch_id, key_id, certificate, endpoint, source.id, status, 0 if faults else total, now,
-               now + hours * 3600, json.dumps(times), json.dumps(list(faults)), sealed, None, None)  # fmt: skip
+        # A release of before reads metadata alone, and it may come back under a batch that waits.
+        held = [metadata, dict(said)] if any(said.values()) else metadata
+        sealed = self._seal(f"metadata {batch_id}", json.dumps(held).encode())
         with self._shared.transaction() as connection:
+            lines = connection.execute("SELECT count(*) FROM piece WHERE file_id = ?", (source.id,)).fetchone()[0]
+            row = (batch_id, key_id, certificate, endpoint, source.id, status, 0 if faults else lines, now,
+                   now + hours * 3600, json.dumps(times), json.dumps(list(faults)), sealed, None, None)  # fmt: skip
             connection.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         found = self.batch_of(key_id, batch_id)
         assert found is not None  # noqa: S101 - written a moment ago
@@ -309,11 +316,12 @@ class BatchStore:
         )  # fmt: skip
 
     def _batch(self, row: Sequence[Any]) -> Batch:
-        metadata = json.loads(self._if_it_opens(f"metadata {row[0]}", row[11]) or b"null")
+        held = json.loads(self._if_it_opens(f"metadata {row[0]}", row[11]) or b"null")
+        metadata, said = held if isinstance(held, list) else (held, {})  # a release of before kept metadata alone
         return Batch(
             id=row[0], key_id=row[1], certificate=row[2], endpoint=row[3], input=row[4], status=row[5], total=row[6],
             created=row[7], expires=row[8], times=json.loads(row[9]), faults=json.loads(row[10]), output=row[12],
-            errors=row[13], metadata=metadata, done=row[14], failed=row[15],
+            errors=row[13], metadata=metadata, said=said, done=row[14], failed=row[15],
         )  # fmt: skip
 
     def _seal(self, place: str, data: bytes) -> bytes:
