@@ -7,7 +7,9 @@ find the address, as systemctl does where it fails (ERRNO=): each such word woul
 Sources: systemd.exec(5) for the directories and credentials, sd_listen_fds(3), sd_notify(3).
 """
 
+import math
 import os
+import select
 import socket
 import threading
 from pathlib import Path
@@ -110,6 +112,45 @@ def listening_at(path: Path, *, mode: int = 0o660, backlog: int = 64) -> socket.
     path.chmod(mode)
     listener.listen(backlog)
     return listener
+
+
+class Ending(threading.Event):
+    """Whether this process is told to end, which a signal's handler may set at any moment, as it may no other event.
+
+    A handler runs in the main thread, which waits for the event itself. Where that holds the event's own lock just
+    then, as it does for an instant of each wait, `threading.Event.set` waits for the lock for ever.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_told = False
+        # One byte, which nobody reads: from then on every wait is over.
+        self._read, self._written = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def is_set(self) -> bool:
+        """Tell whether it is."""
+        return self._is_told
+
+    def set(self) -> None:
+        """Tell it, for good."""
+        if not self._is_told:
+            self._is_told = True
+            os.write(self._written, b".")
+
+    def clear(self) -> None:
+        """Do nothing: what was told is not taken back."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return when it is told, or after so many seconds; tell whether it is."""
+        if not self._is_told:
+            poll = select.poll()
+            poll.register(self._read, select.POLLIN)
+            poll.poll(None if timeout is None else max(0, math.ceil(timeout * 1000)))
+        return self._is_told
+
+    def __del__(self) -> None:
+        for descriptor in (self._read, self._written):
+            os.close(descriptor)
 
 
 class Notifier:

@@ -5,7 +5,6 @@ what was answered and the site file that follows from it say the same.
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -36,6 +35,7 @@ from appliance.sitevalues import (
     faults_of,
 )
 from appliance.verify.freshness import different
+from media import toml
 
 FORMAT: Final = 1
 _MAX_BYTES: Final = 64 * 1024
@@ -248,8 +248,8 @@ def parse(untrusted: bytes) -> Answers:
     if len(untrusted) > _MAX_BYTES:
         raise ConfigError(what="the answers are too large", why=f"the limit is {_MAX_BYTES} bytes", fix="shorten them")
     try:
-        data = tomllib.loads(untrusted.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        data = toml.read(untrusted)
+    except (RecursionError, ValueError) as error:
         raise ConfigError(what="the answers are not TOML", why=str(error)[:200], fix=_SEE) from error
     given = from_values(data)
     if given.backup.disk and not given.backup.erase:

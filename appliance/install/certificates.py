@@ -32,6 +32,8 @@ CLIENT_DAYS: Final = 90
 MOST_CLIENT_DAYS: Final = 366
 _BACKDATED: Final = timedelta(hours=1)
 _CLIENT: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_MOST_COMMON: Final = 64
+"""Characters of a common name (RFC 5280, ub-common-name); a site's name and a host's may be longer."""
 _NUMBERED: Final = re.compile(r", ([0-9]{1,4})$")
 _KEY_ID: Final = re.compile(r"[A-Za-z2-7]{10}")
 
@@ -133,9 +135,8 @@ def make_authority(site: str, moment: Moment, *, after: x509.Certificate | None 
     Raises:
         ClockUncertainError: The clock is wrong.
     """
-    common = f"Sealift CA of {site}"
-    if after is not None:
-        common += f", {_generation(after) + 1}"
+    number = "" if after is None else f", {_generation(after) + 1}"
+    common = f"Sealift CA of {site}"[: _MOST_COMMON - len(number)] + number
     key = ec.generate_private_key(ec.SECP384R1())
     name = x509.Name(
         [
@@ -165,12 +166,11 @@ def make_server(config: Config, authority: Credential, moment: Moment) -> Creden
         ClockUncertainError: The clock is wrong.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, config.service.hostname)])
     return Credential(
         key=key,
         certificate=_leaf(
             authority,
-            subject,
+            _subject(config.service.hostname),
             key.public_key(),
             purposes=[ExtendedKeyUsageOID.SERVER_AUTH],
             names=names_of(config),
@@ -178,6 +178,13 @@ def make_server(config: Config, authority: Credential, moment: Moment) -> Creden
             moment=moment,
         ),
     )
+
+
+def _subject(hostname: str) -> x509.Name:
+    """Return the subject for a host; its names proper are the alternative ones, which have no such limit."""
+    if len(hostname) > _MOST_COMMON:
+        return x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Sealift")])
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname)])
 
 
 def make_client(
@@ -223,7 +230,7 @@ def make_request(config: Config, key: ec.EllipticCurvePrivateKey) -> x509.Certif
     """Return the request that the facility's authority signs (RFC 2986): this box's names, its purpose, its key."""
     return (
         x509.CertificateSigningRequestBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, config.service.hostname)]))
+        .subject_name(_subject(config.service.hostname))
         .add_extension(x509.SubjectAlternativeName(names_of(config)), critical=False)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)

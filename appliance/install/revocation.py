@@ -4,8 +4,6 @@ Promises: a certificate that is on the list stays on it; CRL numbers only rise; 
 past its time makes nginx refuse every client certificate, so that it is made again weeks before.
 """
 
-import fcntl
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -113,12 +111,8 @@ class Revocations:
 @contextmanager
 def alone(folder: TlsFolder) -> Iterator[None]:
     """Have the list for oneself, from reading it to `publish`: of two people who take back, neither loses an entry."""
-    descriptor = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with folder.locked("revoked"):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def publish(folder: TlsFolder, listed: Revocations, authorities: Sequence[Credential], moment: Moment) -> Revocations:

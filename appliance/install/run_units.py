@@ -20,6 +20,7 @@ from appliance.install.supervisor import CONTROL, UnitState, engine_of
 from appliance.install.unit_files import BoxPaths, UnitFiles
 from appliance.install.unit_process import UnitProcess
 from appliance.install.unit_surroundings import Surroundings
+from appliance.unit import Ending
 from media.errors import UsageError
 
 PORTS_FILE: Final = "ports.json"
@@ -45,7 +46,7 @@ class RunningUnits:
         )
         self._lock = threading.Lock()
         self._units: dict[str, UnitProcess] = {}
-        self.ended = threading.Event()
+        self.ended = Ending()
 
     def start_all(self, names: Iterable[str]) -> None:
         """Start services in the order of their After=, each group at once, then the engines production had.

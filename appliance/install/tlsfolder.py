@@ -10,17 +10,22 @@
     tls/clients/SERIAL.crt        what was issued to callers
     tls/revoked.json crl.pem      what is revoked, and the list as nginx reads it
     tls/peers/NAME.crt            authorities of other boxes
+    tls/NAME.lock                 one command at a time, one change of the list at a time
 
-Promises: keys are for root alone (0400), and half of one never counts; `current` changes by one rename, so that key and
-certificate always belong together; a pair is kept until its certificate has ended.
+Promises: keys are for root alone (0400), those of kept pairs for the web server's group, too (`tlskey`), and half of
+one never counts; `current` changes by one rename, so that key and certificate always belong together; a pair is kept
+until its certificate has ended.
 
 What is hidden from the web server stays hidden: its name space covers `ca.key` and the folders `HIDDEN` when it starts,
 and what a rename puts in the place of one of these would be seen. So the folders stay, empty or not, and the key is
 written into the file that is there.
 """
 
+import fcntl
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,11 +37,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from appliance.config import Config
 from appliance.errors import InstallError, KeyMissingError
+from appliance.install import tlskey
 from appliance.install.certificates import Credential, fingerprint
 from media import durable
 
 HIDDEN: Final = ("pending", "next", "former")
-_KEY_MODE: Final = 0o400
+_KEY_MODE: Final = tlskey.ALONE
 _MODE: Final = 0o444
 _SHORT: Final = 12
 
@@ -91,6 +97,29 @@ class TlsFolder:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o755)
 
+    @contextmanager
+    def locked(self, name: str, *, told: Callable[[], object] = lambda: None) -> Iterator[None]:
+        """Hold one of the folder's locks, a file of its own: who may read a folder could keep one of that for ever.
+
+        Args:
+            name: Of the lock.
+            told: Called once where another process holds it, before waiting for that.
+
+        Raises:
+            OSError: The folder is not there, or is another user's.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.path / f"{name}.lock", flags, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                told()
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
     def authority(self) -> Credential | None:
         """Return the box's own authority with its key; nothing where there is none that is whole.
 
@@ -117,6 +146,19 @@ class TlsFolder:
             return None
         return Shown(name=link.name, certificate=found[0], between=tuple(found[1:]))
 
+    @property
+    def shown_key_file(self) -> Path:
+        """The key of what is shown, as nginx.conf names it."""
+        return self.path / "current" / "server.key"
+
+    def give_keys(self) -> bool:
+        """Give the keys of kept pairs to the web server where a release before, or a copy, left them otherwise.
+
+        Raises:
+            InstallError: That is refused.
+        """
+        return tlskey.mend(self.path / "kept")
+
     def is_whole(self) -> bool:
         """Tell whether key and certificate of what is shown belong together; for root.
 
@@ -132,7 +174,7 @@ class TlsFolder:
         folder = self.path / "kept" / name
         folder.mkdir(exist_ok=True)
         folder.chmod(0o755)
-        durable.replace(folder / "server.key", made.key_pem, mode=_KEY_MODE)
+        tlskey.put(folder / "server.key", made.key_pem)
         durable.replace(folder / "server.crt", made.chain_pem, mode=_MODE)
         durable.sync_folder(folder.parent)
         return name

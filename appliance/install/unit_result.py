@@ -21,6 +21,7 @@ from appliance.errors import (
     UnknownVersionError,
     WireError,
 )
+from appliance.install import oneshots
 from appliance.install.supervisor import CONTROL, SystemdSupervisor, open_supervisor, require_unit_name
 from appliance.wire import Line, RemoteError
 
@@ -67,6 +68,8 @@ class UnitResult:
                 "give the version a smaller n_ctx or a smaller quantization (a new version, validated and promoted),"
                 " put in more memory, or go back: `sealift rollback --as PERSON --reason TEXT`"
             )
+        if oneshots.is_asked_for(self.unit) and self.ending is not Ending.REFUSED:
+            return f"read `journalctl -u {self.unit}`; then {_ASKED_FIX.get(self.unit, _ASK_AGAIN)}"
         if self.ending is Ending.MEMORY:
             return "more memory, or fewer callers at once (limits.concurrent_requests); then `sealift doctor --mend`"
         if self.ending is Ending.REFUSED:
@@ -77,11 +80,12 @@ class UnitResult:
                 "make room where /tmp lies (`sealift doctor` names the file system that is full): what serves is"
                 f" started again by itself then; where it is not, read `journalctl -u {self.unit}`"
             )
-        if self.ending is Ending.SILENT:
-            return f"{_SILENT_FIX}; read `journalctl -u {self.unit}`; `sealift doctor --mend` starts it once more"
-        return f"read `journalctl -u {self.unit}`; `sealift doctor --mend` starts it once more"
+        stuck = f"{_SILENT_FIX}; " if self.ending is Ending.SILENT else ""
+        return f"{stuck}read `journalctl -u {self.unit}`; `sealift doctor --mend` starts it once more"
 
 
+_ASK_AGAIN: Final = "ask for it again, by the command or on the page, where it is still wanted"
+_ASKED_FIX: Final[Mapping[str, str]] = {oneshots.SETTLE: "`sealift install --settle`, as root"}
 _SILENT_FIX: Final = "look whether the disk or the processor is stuck: `sealift doctor` measures both"
 _WHY: Final[Mapping[int, str]] = {
     EngineLoadError.exit_code: "the engine refused to load: digest, memory or format",

@@ -62,11 +62,21 @@ class Watching:
 
 def ways(config: Config) -> tuple[str, ...]:
     """Return where a site file has alerts sent besides the page and the console."""
+    return (*by_mail(config), *by_syslog(config))
+
+
+def by_mail(config: Config) -> tuple[str, ...]:
+    """Return the same of mail alone."""
     alerts = config.alerts
     by = f"{alerts.mail_relay}, over TLS as {alerts.mail_server}" if alerts.mail_server else alerts.mail_relay
-    mail = (f"mail to {len(alerts.mail_to)} by {by}",) if alerts.mail_relay else ()
+    return (f"mail to {len(alerts.mail_to)} by {by}",) if alerts.mail_relay else ()
+
+
+def by_syslog(config: Config) -> tuple[str, ...]:
+    """Return the same of the collector alone."""
+    alerts = config.alerts
     secured = f", over TLS as {alerts.syslog_server}" if alerts.syslog_server else ""
-    return (*mail, *((f"syslog{secured}",) if alerts.syslog else ()))
+    return (f"syslog{secured}",) if alerts.syslog else ()
 
 
 def decided(

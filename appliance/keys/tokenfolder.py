@@ -14,7 +14,7 @@ import os
 import shlex
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -70,6 +70,41 @@ def let_in(folder: Path, group: str, before: Seen) -> None:
         elif os.fstat(at).st_mode & _OTHERS != _OTHERS:
             _open_up(at, same, gid, _THROUGH)
         through.add(Path(place).parent)
+
+
+def hand_on(folder: Path, group: str, token: str) -> int:
+    """Have what is made in our token's folders given to the group from now on; return in how many it was not so yet.
+
+    Only for root at large: a unit that may make no set-ID file cannot. Nothing is opened by it: a folder is passed over
+    that is not this user's and the group's already, as those are which people opened by hand under a release of before,
+    and so is one in which no file of SoftHSM2's names the token.
+
+    Args:
+        folder: Where the module keeps its files; where there is none, nothing is done.
+        group: By name.
+        token: The token's label.
+
+    Raises:
+        OSError: It cannot be looked at, or changed.
+        KeyError: There is no such group.
+    """
+    gid, count = grp.getgrnam(group).gr_gid, 0
+    if not folder.is_dir():
+        return count
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with ExitStack() as opened:
+        opened.callback(os.close, top := os.open(folder.resolve(), flags))
+        for name in sorted(each.name for each in os.scandir(top)):
+            try:
+                opened.callback(os.close, at := os.open(name, flags, dir_fd=top))
+            except OSError:  # a file, a link, or gone meanwhile
+                continue
+            seen = os.fstat(at)
+            is_theirs = (seen.st_uid, seen.st_gid) == (os.geteuid(), gid) and seen.st_mode & _OF_FOLDER == _OF_FOLDER
+            if is_theirs and not seen.st_mode & stat.S_ISGID and _is_ours(Path(), token, otherwise=False, at=at):
+                os.fchmod(at, stat.S_IMODE(seen.st_mode) | stat.S_ISGID)
+                count += 1
+    return count
 
 
 def made_in(folder: Path, before: Seen) -> tuple[Path, ...]:
@@ -140,10 +175,10 @@ def _walk(folder: Path) -> Iterator[tuple[str, int, bool, dict[str, int]]]:
         yield place, at, place == str(top), found
 
 
-def _is_ours(folder: Path, token: str, *, otherwise: bool) -> bool:
+def _is_ours(folder: Path, token: str, *, otherwise: bool, at: int | None = None) -> bool:
     try:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with os.fdopen(os.open(folder / _NAMING, flags), "rb") as stream:
+        with os.fdopen(os.open(folder / _NAMING, flags, dir_fd=at), "rb") as stream:
             untrusted = stream.read(_TOKEN_BYTES) if stat.S_ISREG(os.fstat(stream.fileno()).st_mode) else b""
     except OSError:
         return otherwise

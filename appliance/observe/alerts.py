@@ -2,7 +2,11 @@
 
 Standard error is the journal and the console (the unit says so); its lines bear a priority that the journal
 understands. The collector gets RFC 5424 over the protocol that the site file names, over TLS alone (RFC 5425) where its
-certificate is named; one that does not answer, or shows another certificate, is noted and costs nothing else.
+certificate is named; one that does not answer, or shows another certificate, is noted and costs nothing else, and gets
+what it did not take at Alertmanager's next message.
+
+A full disk keeps nobody from being told: what fires is kept in memory, so it is told at once, and once however often
+Alertmanager repeats what could not be written.
 """
 
 import socket
@@ -15,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from flask import Flask, request
+from flask import Flask, Response, request
 
-from appliance.actions import alerts
-from appliance.actions.alerts import Alert, Told
+from appliance.actions.alerts import Alert, Opened, Told
 from appliance.observe import posting, sealed
+from appliance.observe.collecting import Collector, Say
+from media import canonical
 from media.clock import Clock, to_text
 from media.errors import MediaError
 
@@ -28,20 +33,26 @@ _SECONDS: Final = 5.0
 _LOCAL0: Final = 16
 _PRIORITY: Final = {"critical": 2, "warning": 4}
 
-Say = Callable[[Alert], None]
+Tell = Callable[[Alert], object]
 
 
-def create_alerts_app(folder: Path, *, say: tuple[Say, ...], clock: Clock) -> Flask:
+def create_alerts_app(
+    folder: Path, *, say: tuple[Tell, ...], clock: Clock, collector: Collector | None = None
+) -> Flask:
     """Return the WSGI application.
 
     Args:
         folder: Where the banner's file lies.
-        say: Where new alerts are told besides.
+        say: Where new alerts are told besides, once.
         clock: The clock.
+        collector: Gets them, too, until it has taken each; what the file holds once more, since nobody knows.
     """
     app = Flask("appliance.observe", static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
     keeping = threading.Lock()  # each group of alerts is a post of its own, and several come at one moment
+    opened = Opened(folder, clock=clock)
+    if collector is not None:
+        collector.add(opened.now)
 
     @app.post("/alerts")
     def take() -> tuple[str, int]:
@@ -49,16 +60,29 @@ def create_alerts_app(folder: Path, *, say: tuple[Say, ...], clock: Clock) -> Fl
             content = request.get_data()
             posting.is_read(request.environ)
             told = Told.from_bytes(content, clock=clock)
-            with keeping:
-                fresh = alerts.keep(folder, told, clock=clock)
         except MediaError:
             return "", 400
-        except OSError:
-            return "", 503  # Alertmanager tells it again
+        is_written = True
+        with keeping:
+            fresh = opened.take(told)
+            if collector is not None:
+                collector.add(fresh)  # before the page shows it: a trial asks then
+            try:
+                opened.write()
+            except OSError:
+                is_written = False
         for alert in fresh:
             for tell in say:
-                tell(alert)
-        return "", 204
+                with suppress(OSError):  # one way that fails keeps no other
+                    tell(alert)
+        if collector is not None:
+            collector.send()
+        return "", 204 if is_written else 503  # then Alertmanager tells it again, and the page shows it late
+
+    @app.get("/untold")
+    def untold() -> Response:
+        found = [] if collector is None else [one.to_json() for one in collector.untold()]
+        return Response(canonical.dumps({"format": 1, "untold": found}), mimetype="application/json")
 
     @app.get("/health")
     def health() -> tuple[str, int]:
@@ -86,20 +110,21 @@ class Certified:
     authority: Path
 
 
-def to_syslog(destination: str, *, host: str, clock: Clock, certified: Certified | None = None) -> Say:
-    """Return what sends an alert to a collector.
+def to_syslog(destination: str, *, host: str, certified: Certified | None = None) -> Say:
+    """Return what sends an alert to a collector, with the time at which it was first told, and says whether it took it.
+
+    Over UDP nobody knows whether it did.
 
     Args:
         destination: ``PROTOCOL ADDRESS PORT`` as in the site file.
         host: What the message calls this box.
-        clock: The clock.
         certified: What the collector has to show; with it nothing is sent without TLS.
     """
     protocol, address, port = destination.split()
 
-    def send(alert: Alert) -> None:
+    def send(alert: Alert) -> bool:
         priority = _LOCAL0 * 8 + _PRIORITY[alert.severity]
-        message = f"<{priority}>1 {to_text(clock.now())} {host} sealift - {alert.name} - {alert.line}".encode()
+        message = f"<{priority}>1 {to_text(alert.told)} {host} sealift - {alert.name} - {alert.line}".encode()
         kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
@@ -115,6 +140,8 @@ def to_syslog(destination: str, *, host: str, clock: Clock, certified: Certified
         except (OSError, ValueError) as error:
             with suppress(OSError):
                 sys.stderr.write(f"<4>the syslog collector did not take an alert: {_why(error)}\n")
+            return False
+        return True
 
     return send
 

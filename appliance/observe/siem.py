@@ -104,6 +104,7 @@ class Forwarder:
         self._encode = encode
         self._host = host
         self._send = send
+        self._is_kept = True
         self.cursor = Cursor.read(folder)
 
     def turn(self) -> int:
@@ -112,17 +113,22 @@ class Forwarder:
         Raises:
             LedgerUnavailableError: The ledger does not answer.
             CollectorError: The collector did not take it; it is sent again by the next turn.
-            OSError: The cursor could not be kept: the batch is sent again.
+            OSError: The cursor could not be kept: the batch is sent again, once one can be.
         """
+        if not self._is_kept:
+            self._keep(self.cursor)
         self._follow_restores()
         leaves = self._ledger.leaves(self.cursor.sequence, BATCH)
         if not leaves:
             return 0
         self._send(b"".join(self._encode(leaf, self._host) for leaf in leaves))
-        moved = Cursor(sequence=leaves[-1].sequence + 1, before=leaves[-1].hash)
-        moved.write(self._folder)
-        self.cursor = moved
+        self._keep(Cursor(sequence=leaves[-1].sequence + 1, before=leaves[-1].hash))
         return len(leaves)
+
+    def _keep(self, moved: Cursor) -> None:
+        self._is_kept = False
+        moved.write(self._folder)
+        self.cursor, self._is_kept = moved, True
 
     def behind(self) -> int:
         """Return how many records wait."""
@@ -267,6 +273,11 @@ def run(config: Config, folder: Path, ledger: Ledger, ending: threading.Event, p
             _log.warning("%s (%s)", error.what, error.why)
             unit.notify(f"STATUS={error.what}")
             sent, why, wait = 0, f"{error.what} ({error.why})", LATER_SECONDS
+        except OSError as error:  # a full disk, on which nothing of this process may end
+            why = f"what was sent could not be noted ({error.strerror or type(error).__name__})"
+            _log.warning("%s; it is sent again", why)
+            unit.notify(f"STATUS={why}")
+            sent, wait = 0, LATER_SECONDS
         publisher.tell(sent, why)
 
 
@@ -277,7 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
-    ending = threading.Event()
+    ending = unit.Ending()
     signal.signal(signal.SIGTERM, lambda _number, _frame: ending.set())
     try:
         config = configuration.load(options.config)

@@ -16,11 +16,19 @@ class ServiceAddress(Protocol):
     """Where clients reach the service."""
 
     def put(self) -> None:
-        """Take the address; again where it is there, to announce it."""
+        """Take the address; again where it is there, to announce it.
+
+        Raises:
+            OSError: It could not be done in time; again in the next turn.
+        """
         ...
 
     def take_away(self) -> None:
-        """Give it up; nothing where it is not there."""
+        """Give it up; nothing where it is not there.
+
+        Raises:
+            OSError: As `put`.
+        """
         ...
 
 
@@ -60,4 +68,8 @@ class InterfaceAddress:
     def _ip(self, verb: str) -> None:
         host = f"{self._address}/{self._address.max_prefixlen}"
         command = ["ip", "address", verb, host, "dev", self._interface]
-        subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
+        try:
+            subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
+        except subprocess.TimeoutExpired as error:
+            message = "ip(8) did not end"
+            raise TimeoutError(message) from error

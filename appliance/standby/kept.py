@@ -10,33 +10,49 @@ from typing import Final
 
 from appliance.standby.lease import Kept
 from media import canonical, durable
-from media.errors import MediaError
+from media.errors import MalformedError, MediaError
 
 STATE: Final = "lease.json"
 WITNESS: Final = "witness.json"
 _FORMAT: Final = 1
+_FIX: Final = (
+    "see that the other box serves, or is switched off; then as root: mv /var/lib/sealift/standby/lease.json"
+    " /var/lib/sealift/standby/lease.json.damaged; systemctl restart sealift-standby; where nobody serves after that,"
+    " two people take over: `sealift standby take-over`"
+)
 
 
 def load(folder: Path) -> Kept:
     """Return what was kept; nothing at the first start.
 
     Raises:
-        MalformedError: The file is damaged; two people take the service over, which writes it anew.
+        MalformedError: The file is damaged; nothing is granted or served before people put it aside.
     """
     try:
         untrusted = (folder / STATE).read_bytes()
     except FileNotFoundError:
         return Kept()
+    try:
+        kept = _read(untrusted)
+    except MediaError as error:
+        raise MalformedError(
+            what="what this box kept of the lease does not read",
+            why=f"{STATE}: {error.why or error.what}",
+            fix=_FIX,
+        ) from error
+    return replace(kept, witness=_witness(folder, kept))
+
+
+def _read(untrusted: bytes) -> Kept:
     fields = canonical.exact_keys(
         canonical.loads_canonical(untrusted), ("format", "term", "holder", "alone"), what="lease.json"
     )
     canonical.integer(fields["format"], "lease.json.format", minimum=_FORMAT, maximum=_FORMAT)
-    kept = Kept(
+    return Kept(
         term=canonical.integer(fields["term"], "lease.json.term"),
         holder=canonical.text(fields["holder"], "lease.json.holder", may_be_empty=True),
         alone=canonical.boolean(fields["alone"], "lease.json.alone"),
     )
-    return replace(kept, witness=_witness(folder, kept))
 
 
 def store(folder: Path, kept: Kept) -> None:

@@ -10,7 +10,6 @@ import secrets
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
     parser.add_argument("--give-up", action="store_true", help="take permit and service address away, and end")
     options = parser.parse_args(arguments)
-    done = threading.Event()
+    done = unit.Ending()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
     try:
@@ -56,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         at_work, listener = _start(config)
     except SealiftError as error:
-        sys.stderr.write(f"{error.what}: {error.why}\n")
+        sys.stderr.write(f"{error.what}: {error.why}; {error.fix}\n")
         return error.exit_code
     limit = unit.watchdog_seconds()
     watchdog = Watchdog({"lease": lambda: at_work.pulse.within(limit / 2)}, limit_seconds=limit)

@@ -85,11 +85,21 @@ class ContentStore:
         return facts.st_size == length
 
     def serials(self) -> tuple[int, ...]:
-        """Return the serials that have a folder here, oldest first, whether their records read or not."""
+        """Return the serials that have a folder here, oldest first, whether their records read or not.
+
+        Raises:
+            StoreDamagedError: The disk does not give the names back.
+        """
         try:
             names = [entry.name for entry in (self.root / "releases").iterdir()]
         except FileNotFoundError:
             return ()
+        except PermissionError:
+            raise
+        except OSError as error:
+            raise StoreDamagedError(
+                what="the store's list of releases cannot be read", why=error.strerror or "", fix="look at the disk"
+            ) from error
         return tuple(sorted(int(name) for name in names if name.isascii() and name.isdigit()))
 
     def releases(self) -> tuple["StoredRelease", ...]:
@@ -193,6 +203,10 @@ class StoredRelease:
                 why="it was never received here, or was removed",
                 fix="`sealift status` lists the stored releases",
             ) from error
+        except PermissionError:
+            raise
+        except OSError as error:
+            raise _unreadable(serial, error.strerror or type(error).__name__) from error
         try:
             facts = canonical.loads(untrusted)
             files = {
@@ -209,11 +223,7 @@ class StoredRelease:
                 facts=facts,
             )
         except (MediaError, KeyError, TypeError, AttributeError) as error:
-            raise StoreDamagedError(
-                what=f"the record of the stored release {serial} is damaged",
-                why=type(error).__name__,
-                fix="receive the release again from its medium",
-            ) from error
+            raise _unreadable(serial, type(error).__name__) from error
 
     @property
     def folder(self) -> Path:
@@ -319,4 +329,12 @@ def _damaged(target: str, sha256: str, why: str) -> StoreDamagedError:
         what=f"{target} in the store is damaged (sha256 {sha256[:12]})",
         why=why,
         fix="check the disk, then receive the release again from its medium",
+    )
+
+
+def _unreadable(serial: int, why: str) -> StoreDamagedError:
+    return StoreDamagedError(
+        what=f"the record of the stored release {serial} is damaged",
+        why=why,
+        fix="receive the release again from its medium",
     )

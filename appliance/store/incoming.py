@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
 from appliance.store.content import RELEASE_FILE, ContentStore
-from appliance.store.journal import Journal
+from appliance.store.journal import Journal, is_journal_of
 from appliance.store.writing import writing
 from media import canonical, durable
 
@@ -37,7 +37,10 @@ class Incoming:
 
     @classmethod
     def begin(cls, store: ContentStore, *, code: str, payload_digest: str, full: bool) -> Self:
-        """Continue what an interrupted, refused or incomplete receive of the same release left, or start afresh.
+        """Continue what an interrupted, refused or incomplete receive of the same payload left, or start afresh.
+
+        There is one folder for a payload at most: under its code, under the code of an older signing, or under the
+        payload's own digest. So nothing is proven twice, and nothing stays behind when the release is in place.
 
         Args:
             store: The store, locked by the caller.
@@ -52,7 +55,7 @@ class Incoming:
         folder = store.incoming / names[0]
         with writing("a new release"):
             store.prepare()
-            for left in (place / name for name in names for place in (store.incoming, store.quarantine)):
+            for left in _left(store, names, payload_digest):
                 if left.exists() and not folder.exists():
                     left.rename(folder)
             (folder / "objects").mkdir(parents=True, exist_ok=True, mode=0o750)
@@ -135,6 +138,14 @@ class Incoming:
             shutil.rmtree(refused, ignore_errors=True)
             self.folder.rename(refused)
             durable.sync_folder(self.store.quarantine)
+
+
+def _left(store: ContentStore, names: Iterable[str], payload_digest: str) -> Iterator[Path]:
+    """Yield where receives of a payload may have left something: under these names first, then under any other."""
+    places = (store.incoming, store.quarantine)
+    yield from (place / name for name in names for place in places)
+    for place in places:
+        yield from (each.parent for each in sorted(place.glob("*/journal")) if is_journal_of(each, payload_digest))
 
 
 def publish(store: ContentStore, *, code: str, serial: int) -> None:

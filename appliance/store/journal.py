@@ -40,7 +40,7 @@ class Journal:
         Raises:
             StoreWriteError: It cannot be written.
         """
-        head = {"format": FORMAT, "payload_digest": payload_digest}
+        head = _head(payload_digest)
         complete: dict[str, int] = {}
         blocks: dict[str, set[int]] = {}
         good_bytes = 0 if full else _replay(path, head, complete=complete, blocks=blocks)
@@ -75,6 +75,20 @@ class Journal:
             while view:
                 view = view[os.write(self.descriptor, view) :]
             os.fdatasync(self.descriptor)
+
+
+def is_journal_of(path: Path, payload_digest: str) -> bool:
+    """Tell whether a journal belongs to a payload; one that does not read belongs to none."""
+    wanted = canonical.dumps(_head(payload_digest)) + b"\n"
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(wanted)) == wanted
+    except OSError:
+        return False
+
+
+def _head(payload_digest: str) -> dict[str, Any]:
+    return {"format": FORMAT, "payload_digest": payload_digest}
 
 
 def _replay(path: Path, head: dict[str, Any], *, complete: dict[str, int], blocks: dict[str, set[int]]) -> int:
