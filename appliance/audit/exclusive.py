@@ -7,30 +7,9 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from appliance.errors import LedgerUnavailableError
-from appliance.mounttables import plain
+from appliance.mounttables import is_local, plain
 
 LOCK_NAME: Final = "ledger.lock"
-# File systems whose locks and syncs depend on another machine, or on a program of someone else's.
-_REMOTE: Final = frozenset(
-    {
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "9p",
-        "afs",
-        "ceph",
-        "lustre",
-        "glusterfs",
-        "beegfs",
-        "ocfs2",
-        "gfs2",
-        "ncpfs",
-    }
-)
-# What a container without root rights sees as its own disk.
-_CONTAINER_ROOT: Final = "fuse.fuse-overlayfs"
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
@@ -51,13 +30,13 @@ def file_system_of(folder: Path, mountinfo: str) -> str:
 
 
 def require_local(folder: Path, mounts: Path = _MOUNTS) -> None:
-    """Return when the folder lies on a local file system.
+    """Return when the folder lies on a local file system; see `appliance.mounttables`.
 
     Raises:
-        LedgerUnavailableError: It lies on a network file system or one in user space.
+        LedgerUnavailableError: It lies on one whose locks and syncs are not this machine's own.
     """
     kind = file_system_of(folder.resolve(), mounts.read_text())
-    if kind in _REMOTE or (kind.startswith("fuse") and kind != _CONTAINER_ROOT):
+    if not is_local(kind):
         raise LedgerUnavailableError(
             what="the ledger may not lie on this file system",
             why=f"{kind}: its locks and syncs are not this machine's own",

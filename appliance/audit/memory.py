@@ -1,5 +1,6 @@
 """A ledger in memory: the same log and the same rules over lists. For tests, and for trying things out."""
 
+import threading
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
@@ -130,6 +131,7 @@ class MemoryLedger:
         self.available = True
         self.appended: Callable[[Appended], object] = lambda _: None
         self._via = Via(door=door, uid=0)
+        self._lock = threading.Lock()
         self.log = Log.open(
             MemoryBackend(),
             clock=clock or FixedClock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC)),
@@ -153,7 +155,8 @@ class MemoryLedger:
         """Record; refuses while `available` is False, as a ledger that is down does."""
         if not self.available:
             raise LedgerUnavailableError(what="the ledger does not answer", why="switched off", fix="switch it on")
-        (appended,) = self.log.append([Entry.of(kind, body, via=self._via, key=key or "")])
+        with self._lock:  # a log takes records of one thread at a time
+            (appended,) = self.log.append([Entry.of(kind, body, via=self._via, key=key or "")])
         if not isinstance(appended, Appended):
             raise appended
         self.appended(appended)

@@ -1,12 +1,12 @@
 """The ledger's public key outside the ledger: who rewrites `ledger.db` cannot also rewrite `etc/ledger.pub`."""
 
-import os
 from pathlib import Path
 from typing import Final
 
 from appliance.audit.note import VerifierKey
 from appliance.config import Places
 from appliance.errors import KeyMissingError
+from media import durable
 
 FILE_NAME: Final = "ledger.pub"
 
@@ -49,12 +49,10 @@ def pin(places: Places, key: VerifierKey) -> bool:
 
 def _write_once(path: Path, key: VerifierKey) -> bool:
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        # Whole or not at all: what a power cut left of one would stand for ever, since none is replaced.
+        durable.place_new(path, f"{key.to_text()}\n".encode(), mode=0o644)
+        durable.sync_folder(path.parent)
     except OSError:
         # It is pinned already, or this user may not pin: on a box the installer does, as root.
         return False
-    with os.fdopen(fd, "w") as stream:
-        stream.write(key.to_text() + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
     return True

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
-    ending = threading.Event()
+    ending = unit.Ending()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _set(ending))
     try:

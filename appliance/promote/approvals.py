@@ -226,13 +226,13 @@ def require_approved(
 
 
 def still_counting(approvals: Iterable[Approval], people: SitePeople) -> tuple[Approval, ...]:
-    """Return those approvals whose person, role and credential count now.
+    """Return those approvals whose person, role and credential count now, of the class that they would be of now.
 
-    A reset, a revocation or another role voids what waits of that person, and nothing that others signed.
+    A reset, a revocation or another role voids what waits of that person, and nothing that others signed. Who became an
+    admin too, or is none any more, approves again: what was kept says of itself what does not hold, and no record may.
     """
-    approvers = (person for person in people.active if APPROVER in person.roles)
-    present = {(person.id, one.fingerprint) for person in approvers for one in person.present}
-    return tuple(one for one in approvals if (one.person, one.fingerprint) in present)
+    approvers = {person.id: person for person in people.active if APPROVER in person.roles}
+    return tuple(one for one in approvals if one.person in approvers and _is_as_now(one, approvers[one.person]))
 
 
 def _signer(
@@ -255,6 +255,11 @@ def _signer(
             continue
         return person, credential
     raise refused or BadSignatureError(what="it was made by nobody who is enrolled here", why="", fix="")
+
+
+def _is_as_now(approval: Approval, person: SitePerson) -> bool:
+    is_as_kept = approval.at is None or approval.lower == lower_of(person, approval.approves_by)
+    return is_as_kept and any(one.fingerprint == approval.fingerprint for one in person.present)
 
 
 def _materials(person: SitePerson) -> frozenset[str]:

@@ -16,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, Self
 
+from appliance.audit.facts import EVERY
 from appliance.config import Config, Places
 from appliance.errors import ApprovalRefusedError, ConflictError, HostChangeError
 from appliance.promote.approvable import Approvable
@@ -31,6 +32,9 @@ from media.errors import SealiftError
 TYPE: Final = "sealift/host-change"
 REQUESTED: Final = "approval.host-requested"
 GIVEN: Final = "approval.host-given"
+DONE: Final = "install.done"
+BY: Final = "host_approval"
+"""The field of `DONE` that names the statement by which the install was done (HOST-3)."""
 MOST_PENDING: Final = 16
 _MAX_BYTES: Final = 256 * 1024
 _MAX_PLAN_BYTES: Final = 12 * 2**20
@@ -114,7 +118,7 @@ class HostChanges(Changes[HostRequest]):
     FOLDER = "host-changes"
 
     def request(self, *, plan_digest: str, serial: int, meaning: str, requested_by: str) -> HostRequest:
-        """Return the statement to sign for a plan; the same one again while it waits.
+        """Return the statement to sign for a plan; the same one again while it waits and no install was done by it.
 
         Raises:
             HostChangeError: No such plan of that serial lies on this machine.
@@ -145,10 +149,20 @@ class HostChanges(Changes[HostRequest]):
         return self._asked(request, REQUESTED, person.id, plan_digest=plan_digest, serial=serial)
 
     def pending(self) -> tuple[HostRequest, ...]:
-        """Return the requests that have not expired, the oldest first."""
+        """Return the requests that have not expired and by which no install was done, the oldest first.
+
+        Raises:
+            LedgerUnavailableError: The ledger does not answer.
+        """
         now = self._clock.now()
         found = [one for one in HostRequest.stored(self._folder) if now <= one.statement.expires]
-        return tuple(sorted(found, key=lambda one: one.statement.requested_at))
+        used = self._used() if found else frozenset()
+        return tuple(
+            sorted(
+                (one for one in found if one.statement.sha256 not in used),
+                key=lambda one: one.statement.requested_at,
+            )
+        )
 
     def approve(self, statement_sha256: str, presented: Presented) -> HostRequest:
         """Add one person's approval.
@@ -160,6 +174,9 @@ class HostChanges(Changes[HostRequest]):
         people, request = self._waiting_for(statement_sha256, unknown)
         updated, approval = request.with_approval(presented, people, self._acceptance)
         return self._given(updated, GIVEN, approval, plan_digest=request.statement.plan_digest)
+
+    def _used(self) -> frozenset[str]:
+        return frozenset(str(leaf.body.get(BY)) for leaf in self._books.ledger.find(kind=DONE, limit=EVERY))
 
 
 def people_of(places: Places) -> SitePeople:
@@ -205,15 +222,6 @@ def approved_hosts(config: Config, serial: int, *, now: datetime, plan_digest: s
             fix=f"`sealift install {serial} --plan --as PERSON`, then two run `sealift host approve {short or 'PLAN'}`",
         )
     return tuple(found)
-
-
-def require_host_approved(config: Config, plan_digest: str, serial: int, *, now: datetime) -> HostRequest:
-    """Return the request by which this plan may be carried out now; see `approved_hosts`.
-
-    Raises:
-        HostChangeError: Nobody approved exactly this plan at this site, too few did, or the approval has expired.
-    """
-    return approved_hosts(config, serial, now=now, plan_digest=plan_digest)[0]
 
 
 def _folder(promoter: Path) -> Path:

@@ -29,8 +29,9 @@ FIRST_ROLES: Final = (APPROVER, OPERATOR)
 """What everyone was before there were admins (format 1)."""
 _ID = re.compile(r"[a-z0-9](-?[a-z0-9]){0,31}")
 _LONGEST_NAME: Final = 100
-_MOST_CREDENTIALS: Final = 64
-_MOST_HELD: Final = 256
+# Ended ones are kept for good, and each new key of a person takes a reset that names all of them again.
+_MOST_CREDENTIALS: Final = 1024
+_MOST_HELD: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

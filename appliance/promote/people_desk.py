@@ -29,7 +29,7 @@ class PeopleDesk:
 
     def __init__(self, books: Books, secrets: Secrets, *, config: Config, clock: Clock, acceptance: Acceptance) -> None:
         self._books = books
-        self._vouching = Vouching(secrets.passwords, separates=config.separates_roles)
+        self._vouching = Vouching(secrets.passwords, separates=config.separates_roles, clock=clock)
         self._counting = list(config.policy.classes)
         self._names_suffice = config.release_is_request
         self._enrolment = Enrolment(

@@ -238,8 +238,13 @@ class Promoter:
         return destination.choice(self._config, self._books.ledger, self._books.folder.production(), model_digest)
 
     def pending(self) -> tuple[Request, ...]:
-        """Return the requests that can still be promoted, the oldest first."""
-        return tuple(self._pending(self._books.folder.production()))
+        """Return the requests that can still be promoted, the oldest first, each with the approvals that count now.
+
+        Whoever stops something for a version asks by them whether it may be promoted.
+        """
+        people = self._books.folder.people()
+        found = self._pending(self._books.folder.production())
+        return tuple(replace(one, approvals=self._counting(one, people)) for one in found)
 
     def approve(self, statement_sha256: str, presented: Presented) -> Request:
         """Add one person's approval.

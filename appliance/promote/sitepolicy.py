@@ -18,7 +18,6 @@ stricter of both holds until the word is given again. Two people sign the file's
 (`appliance.promote.policychange`); what holds is read from the ledger (`appliance.promote.policybook`).
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -27,7 +26,7 @@ from typing import Any, Final, Self
 from appliance.promote import strictness
 from appliance.promote.policy import GatePolicy, SiteThresholds, sections, value
 from appliance.promote.strictness import FIXED, INSTALLED, LOOSER, Change, Override, Table
-from media import canonical
+from media import canonical, toml
 from media.errors import LimitExceededError, MalformedError
 
 FORMAT: Final = 1
@@ -84,8 +83,7 @@ class SitePolicy:
                 what="the policy file is too long", why=f"more than {MAX_BYTES} bytes", fix="name only what differs"
             )
         try:
-            text = untrusted.decode()
-            found = tomllib.loads(text)
+            found, text = toml.read(untrusted), untrusted.decode()
         except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, or a number of thousands of digits
             raise _refused("the policy file", f"it is not TOML: {error}") from error
         canonical.text(text, "the policy file", most=MAX_BYTES, lines=True)

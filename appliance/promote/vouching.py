@@ -4,7 +4,9 @@ Promises: never the person concerned, never one person alone, each by their own 
 they are admins, and admins never approve; as long as fewer than two admins are enrolled, any two people vouch, so that
 a site can begin and can recover. At the smallest sites (profile `single-cpu`) two people are admins and approvers both;
 there a reset takes the other person and the code that was printed at the enrolment, and approvals say that they are of
-a lower class. A reset ends the person's keys at once, and new ones count after a day (by the promoter's clock).
+a lower class. A reset ends the person's keys at once, and new ones count after a day (by the promoter's clock). For
+that day the person's word for others counts as little: whoever took the reset would bring in somebody who approves at
+once.
 """
 
 from collections.abc import Sequence
@@ -42,17 +44,19 @@ class Vouching:
     Args:
         passwords: Of enrolled people.
         separates: Whether admins and approvers are different people here.
+        clock: By which the day after a reset is over.
     """
 
-    def __init__(self, passwords: Passwords, *, separates: bool) -> None:
+    def __init__(self, passwords: Passwords, *, separates: bool, clock: Clock) -> None:
         self._passwords = passwords
         self.separates = separates
+        self._clock = clock
 
     def require_two(self, people: SitePeople, vouchers: Sequence[Voucher], *, about: str = "") -> list[str]:
         """Return the ids of at least two others who vouch, their passwords checked.
 
         Raises:
-            ApprovalRefusedError: They are not two others, or are no admins where those vouch.
+            ApprovalRefusedError: They are not two others, are no admins where those vouch, or were reset within a day.
             UnknownPersonError: One is not enrolled, or a password is wrong.
         """
         return self._require(people, vouchers, about=about, least=LEAST_PEOPLE)
@@ -89,6 +93,10 @@ class Vouching:
         for voucher in vouchers:
             if voucher.person != about:
                 self._passwords.require(voucher.person, voucher.password)
+        now = self._clock.now()
+        for person in (people.require_active(name) for name in names):
+            if person.counts_from is not None and now < person.counts_from:
+                raise _refused(f"{person.name} was reset and vouches again from {to_text(person.counts_from)}")
         return names
 
 

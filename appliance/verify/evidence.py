@@ -6,7 +6,7 @@ any other way.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from appliance.verify.bag import SignedBag
@@ -234,15 +234,27 @@ def _entry(volume: int, entry: CustodyEntry) -> dict[str, Any]:
     }
 
 
+def as_recorded(paper: PaperEntry) -> PaperEntry:
+    """Return a hand-over on paper as the record of a receive holds it: its texts shortened, of its seals the first."""
+    return replace(
+        paper,
+        from_=_short(paper.from_),
+        to=_short(paper.to),
+        seals=tuple(_short(seal) for seal in paper.seals[:_MOST_SEALS]),
+        entered_by=_short(paper.entered_by),
+    )
+
+
 def _paper(volume: int, entry: PaperEntry) -> dict[str, Any]:
+    held = as_recorded(entry)
     return {
         "volume": volume,
-        "from": _short(entry.from_),
-        "to": _short(entry.to),
-        "at": to_text(entry.at),
-        "seals": [_short(seal) for seal in entry.seals[:_MOST_SEALS]],
-        "entered_by": _short(entry.entered_by),
-        "sequence": entry.sequence,
+        "from": held.from_,
+        "to": held.to,
+        "at": to_text(held.at),
+        "seals": list(held.seals),
+        "entered_by": held.entered_by,
+        "sequence": held.sequence,
     }
 
 
@@ -255,6 +267,7 @@ def _looked_at(each: VolumeCustody) -> dict[str, Any]:
         "head_given": each.head_given,
         "seals_recorded": [_short(seal) for seal in each.seals_recorded[:_MOST_SEALS]],
         "seals_found": None if found is None else [_short(seal) for seal in found[:_MOST_SEALS]],
+        "seals_agree": None if found is None else seals_finding(found, each.seals_recorded) is None,
     }
 
 
