@@ -3,7 +3,6 @@
 Secrets are never here: they come as systemd credentials. Limits of formats are code, not configuration.
 """
 
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -40,6 +39,7 @@ from appliance.sections import (
 )
 from appliance.sitevalues import SiteName, faults_of
 from appliance.stages import Stage
+from media import toml
 
 __all__ = [
     "DEFAULT_PATH",
@@ -197,7 +197,7 @@ def parse(untrusted: bytes) -> Config:
     if len(untrusted) > _MAX_BYTES:
         raise ConfigError(what="the site file is too large", why=f"the limit is {_MAX_BYTES} bytes", fix="shorten it")
     try:
-        data = tomllib.loads(untrusted.decode())
+        data = toml.read(untrusted)
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, too
         raise ConfigError(
             what="the site file is not TOML", why=str(error)[:200], fix="see docs/operator/site-file.md"

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from appliance.sitevalues import (
     Address,
+    BorneName,
     Destination,
     Folder,
     MailAddress,
@@ -21,6 +22,9 @@ from appliance.sitevalues import (
 )
 
 _PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+_MOST_DAYS = 100_000
+"""Prometheus takes no longer time than 292 years."""
+_MOST_HOURS = 24 * _MOST_DAYS
 
 
 class Section(BaseModel):
@@ -45,7 +49,7 @@ class ServiceSection(Section):
     test_port: Port = 0
     metrics_port: Port = 9090
     gateways: int = Field(default=1, ge=1, le=8)
-    hostname: str = "sealift.internal"
+    hostname: BorneName = "sealift.internal"
     tls: bool = False
 
 
@@ -127,7 +131,7 @@ class PolicySection(Section):
     """What this site demands before it goes forward."""
 
     approvals: int = Field(default=2, ge=2)
-    approval_hours: int = Field(default=72, ge=1)
+    approval_hours: int = Field(default=72, ge=1, le=_MOST_HOURS)
     classes: list[Literal["openpgp", "webauthn", "pkcs11", "password-totp"]] = Field(
         default=["openpgp", "webauthn", "pkcs11"], min_length=1
     )
@@ -187,8 +191,8 @@ class BackupSection(Section):
     folder: Folder = ""
     on_system_disk: bool = False
     keep: int = Field(default=14, ge=2)
-    age_hours: int = Field(default=26, ge=1)
-    drill_days: int = Field(default=35, ge=1)
+    age_hours: int = Field(default=26, ge=1, le=_MOST_HOURS)
+    drill_days: int = Field(default=35, ge=1, le=_MOST_DAYS)
 
 
 class AlertsSection(Section):
@@ -293,7 +297,7 @@ class MonitoringSection(Section):
 
     enabled: bool = False
     networks: list[Network] = []
-    retention_days: int = Field(default=90, ge=1)
+    retention_days: int = Field(default=90, ge=1, le=_MOST_DAYS)
 
 
 class DatabaseSection(Section):

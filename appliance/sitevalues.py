@@ -18,6 +18,8 @@ _WORDS = {
     "string_type": "expected a text, in quotes",
     "list_type": "expected a list, in square brackets",
     "too_short": "at least {min_length} must be given",
+    "less_than_equal": "at most {le}",
+    "greater_than_equal": "at least {ge}",
 }
 _PLAIN_PATH = re.compile(r"(/[A-Za-z0-9+_][A-Za-z0-9._+-]{0,127}){1,16}")
 _VARIABLE = re.compile(r"(?!LD_|GCONV|GLIBC|PYTHON|SEALIFT|PATH=|HOME=|TMPDIR=)([A-Z][A-Z0-9_]{1,63})=(.+)")
@@ -108,6 +110,11 @@ _host_name = _of_form(
     re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"),
     "a host name of lower-case letters, digits and hyphens, e.g. llm.hospital.internal",
 )
+# What boxes bear by now: also capital letters, underscores or an address. No certificate or nginx takes what is beyond.
+_borne_name = _of_form(
+    re.compile(r"[A-Za-z0-9:._-]{1,253}"),
+    "a host name of letters, digits, dots and hyphens, in punycode (xn--) where it has others: llm.hospital.internal",
+)
 _server_name = _of_form(_SERVER, "the name in the server's certificate, e.g. db1.hospital.internal")
 _mail = _of_form(_MAIL, "a mail address, e.g. it-duty@hospital.internal")
 # It is written into units, where blanks, quotes and percent signs mean something.
@@ -139,6 +146,7 @@ def _optional(check: Callable[[str], str]) -> AfterValidator:
 SiteName = Annotated[str, AfterValidator(_site_name)]
 MaybeSiteName = Annotated[str, _optional(_site_name)]
 HostName = Annotated[str, AfterValidator(_host_name)]
+BorneName = Annotated[str, AfterValidator(_borne_name)]
 MaybeAddress = Annotated[str, _optional(_address)]
 MaybeMail = Annotated[str, _optional(_mail)]
 MaybeDestination = Annotated[str, _optional(_destination)]

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from appliance.actions.scales import Hardware, Scale, compare
 from appliance.registry.known_models import KnownModel, known_models, machine_for, recommend_model, tables
-from appliance.registry.levels import Level, recommend
+from appliance.registry.levels import Level, on_processor, recommend
 from appliance.registry.memory import Room
 
 _GIB: Final = 2**30
@@ -104,7 +104,7 @@ def advise(
         choices=tuple(fitting),
         misfits=tuple(one for one in choices if one.level is None),
         scales=() if hardware is None else compare(hardware),
-        warnings=tuple(_warnings(fitting, is_cpu=not gpu_gib, room=room)),
+        warnings=tuple(_warnings(fitting, is_cpu=not gpu_gib, room=room, hardware=hardware)),
     )
 
 
@@ -117,17 +117,15 @@ def _choice(model: KnownModel, memory_gib: float) -> Choice:
     return Choice(model=model, level=None, tried=found, gib=gib)
 
 
-def _warnings(fitting: list[Choice], *, is_cpu: bool, room: Room) -> list[str]:
+def _warnings(fitting: list[Choice], *, is_cpu: bool, room: Room, hardware: Hardware | None) -> list[str]:
     said = []
     if is_cpu:
         said.append(
             "The processor alone is for development, tests, batches and low volume (B22); "
             "measure it: `sealift capacity`."
         )
-        said.append(
-            "On a processor IQ4_NL often gives several callers most, on one with AMX (Xeons since Sapphire Rapids) "
-            "Q4_0, Q4_1 and Q8_0 do; have two validated, and `sealift models variants` says what each gives here."
-        )
+        is_x86 = hardware is None or hardware.platform == "linux_x86_64"
+        said.append(on_processor(None if hardware is None else hardware.cpu_flags, is_x86=is_x86))
         if any(one.model.billions > _CPU_BILLIONS for one in fitting):
             said.append(
                 "Models above 13B fit this memory and answer slowly on a processor; do not plan a 70B so (B54)."

@@ -188,13 +188,13 @@ def _versions(ledger: Ledger, stored: StoredRelease) -> tuple[dict[str, Any], ..
     serving, found = _in_production(ledger), []
     for leaf in registered:
         digest = str(leaf.body.get("model_digest"))
-        promoted = [each for kind in _MADE for each in ledger.find(kind=kind, field="model_digest", value=digest)]
+        first = [ledger.find(kind, "model_digest", digest, limit=1, newest_first=False) for kind in _MADE]
         found.append(
             {
                 "model_digest": digest,
                 "name": str(leaf.body.get("name")),
                 "version": str(leaf.body.get("version")),
-                "promoted_at": min((each.time for each in promoted), default=None),
+                "promoted_at": min((each.time for one in first for each in one), default=None),
                 "in_production": digest in serving,
             }
         )

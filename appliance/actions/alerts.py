@@ -75,6 +75,16 @@ class Alert:
         )
 
     @property
+    def key(self) -> tuple[str, str]:
+        """What tells it apart from every other one."""
+        return self.name, self.instance
+
+    @property
+    def told(self) -> datetime:
+        """When Alertmanager told it."""
+        return self.until - KEPT
+
+    @property
     def line(self) -> str:
         """The alert in one line, for the console and syslog."""
         where = f" ({self.instance})" if self.instance else ""
@@ -126,6 +136,41 @@ class Told:
         return cls(firing=tuple(firing[:MOST]), ended=frozenset(ended))
 
 
+class Opened:
+    """Alerts that count now, in memory and in the file: what cannot be written is told all the same, and once.
+
+    Args:
+        folder: Where the file lies; what it holds counts as told.
+        clock: The clock.
+    """
+
+    def __init__(self, folder: Path, *, clock: Clock) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._now = {one.key: one for one in firing(folder, clock=clock)}
+
+    @property
+    def now(self) -> tuple[Alert, ...]:
+        """The alerts that count now."""
+        return _counting(self._now.values(), self._clock)
+
+    def take(self, told: Told) -> tuple[Alert, ...]:
+        """Merge a message, and return the alerts that are new in it."""
+        before = {one.key: one for one in self.now}
+        now = {key: one for key, one in before.items() if key not in told.ended}
+        now |= {one.key: one for one in told.firing}
+        self._now = dict(list(now.items())[-MOST:])
+        return tuple(one for one in told.firing if one.key not in before)
+
+    def write(self) -> None:
+        """Put what counts now into the file.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        _write(self._folder, self._now.values())
+
+
 def firing(folder: Path, *, clock: Clock) -> tuple[Alert, ...]:
     """Return the alerts that count now, the critical ones first; none where the file is absent or does not read."""
     try:
@@ -136,6 +181,10 @@ def firing(folder: Path, *, clock: Clock) -> tuple[Alert, ...]:
         found = [Alert.from_json(one) for one in canonical.array(value["alerts"], _WHAT, most=MOST)]
     except (OSError, MediaError):
         return ()
+    return _counting(found, clock)
+
+
+def _counting(found: Iterable[Alert], clock: Clock) -> tuple[Alert, ...]:
     # What lasts longer than an alert can was told by a clock that ran ahead, and would stay until it is caught up with.
     now = clock.now()
     return tuple(
@@ -144,19 +193,6 @@ def firing(folder: Path, *, clock: Clock) -> tuple[Alert, ...]:
             key=lambda one: (one.severity, one.name, one.instance),
         )
     )
-
-
-def keep(folder: Path, told: Told, *, clock: Clock) -> tuple[Alert, ...]:
-    """Merge a message into the file, and return the alerts that are new in it.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    before = {(one.name, one.instance): one for one in firing(folder, clock=clock)}
-    now = {key: one for key, one in before.items() if key not in told.ended}
-    now |= {(one.name, one.instance): one for one in told.firing}
-    _write(folder, list(now.values())[-MOST:])
-    return tuple(one for one in told.firing if (one.name, one.instance) not in before)
 
 
 def _write(folder: Path, alerts: Iterable[Alert]) -> None:

@@ -1,4 +1,4 @@
-"""A trial of how alerts are told: one that says that it is one, on the page, the console and by mail.
+"""A trial of how alerts are told: one that says that it is one, on the page, the console, by syslog and by mail.
 
 A relay is asked nothing before there is a mail to send, so whether it takes any is known too late. Promises: the trial
 goes the way of every alert, through Alertmanager to whomever the site file names; whoever did not get it is said, by
@@ -55,13 +55,15 @@ class Trial:
     """Who was told.
 
     Args:
-        on_page: Whether the page shows it, and with it the console and a syslog collector got it.
+        on_page: Whether the page shows it, and with it the console.
+        collected: Whether the syslog collector took it, or none is named; None while nobody knows.
         receivers: How many mail addresses the site file names.
         mailed: How many mails the relay took meanwhile; it is not asked which.
         refused: Who got none, with the reason, as far as the journal says it.
     """
 
     on_page: bool = False
+    collected: bool | None = True
     receivers: int = 0
     mailed: int = 0
     refused: dict[str, str] = field(default_factory=dict)
@@ -69,11 +71,21 @@ class Trial:
     @property
     def is_whole(self) -> bool:
         """Whether everybody was told."""
-        return self.on_page and self.mailed >= self.receivers and not self.refused
+        return self.on_page and bool(self.collected) and self.mailed >= self.receivers and not self.refused
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is to be waited for."""
+        return self.on_page and self.collected is not None and self.mailed >= self.receivers
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
-        return {"on_page": self.on_page, "receivers": self.receivers, "mailed": self.mailed}
+        return {
+            "on_page": self.on_page,
+            "collected": self.collected,
+            "receivers": self.receivers,
+            "mailed": self.mailed,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,20 +158,38 @@ def _waited(
     while True:
         now = _mails(ask) or before
         page = any(one.name == name for one in alerts.firing(config.at.alerts, clock=clock))
-        found = Trial(on_page=page, receivers=receivers, mailed=min(now.taken - before.taken, receivers))
+        collected = _collected(config, name, ask) if page else None
+        mailed = min(now.taken - before.taken, receivers)
+        found = Trial(on_page=page, collected=collected, receivers=receivers, mailed=mailed)
         if failed_at is None and now.failed > before.failed:
             failed_at = clock.monotonic()
         is_over = failed_at is not None and clock.monotonic() - failed_at > _ONCE_MORE
-        if found.is_whole or is_over or clock.monotonic() > until:
+        if found.is_over or is_over or clock.monotonic() > until:
             return found
         sleep(1)
 
 
 def _missing(config: Config, found: Trial) -> list[str]:
     missing = [] if found.on_page else ["neither page nor console told it"]
+    if found.on_page and not found.collected:
+        missing.append(
+            "the syslog collector did not take it"
+            if found.collected is False
+            else "whether the syslog collector took it is not known"
+        )
     if found.mailed < found.receivers:
         missing.append(f"the mail relay {config.alerts.mail_relay} took {found.mailed} of {found.receivers} mails")
     return missing + [f"{address} got none: {why}" for address, why in found.refused.items()]
+
+
+def _collected(config: Config, name: str, ask: Ask) -> bool | None:
+    """Return whether the collector took it; the receiver lets it wait before the page shows it."""
+    if not config.alerts.syslog:
+        return True
+    waiting = alerting.uncollected(ask)
+    if waiting is None or waiting.get(name) == 0:
+        return None
+    return name not in waiting
 
 
 def _refused(config: Config, lines: list[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from appliance.actions import numbers_taken
 from appliance.actions.alerts import Alert
 from appliance.actions.clockwatch import CONFIRMED, SYNCHRONISED
 from appliance.actions.findings import Finding
@@ -172,8 +173,10 @@ def alert(config: Config, *, clock: Clock) -> Alert | None:
     )
 
 
-def confirm(config: Config, ledger: Ledger, *, untrusted_name: str, clock: Clock) -> datetime:
+def confirm(config: Config, ledger: Ledger, *, untrusted_name: str, clock: Clock, dry_run: bool = False) -> datetime:
     """Record that a person at the install looked at another clock and found this one right; return what it shows.
+
+    On a dry run all is judged, and nothing recorded.
 
     Raises:
         UsageError: The name is none.
@@ -198,7 +201,8 @@ def confirm(config: Config, ledger: Ledger, *, untrusted_name: str, clock: Clock
             why=f"{to_text(floor)} has passed, and not many years ago",
             fix="set the machine's clock (timedatectl set-time), then confirm it",
         )
-    ledger.append(CONFIRMED, {"by": name, "shown": to_text(shown)})
+    if not dry_run:
+        ledger.append(CONFIRMED, {"by": name, "shown": to_text(shown)})
     return shown
 
 
@@ -221,6 +225,13 @@ def correction_to(untrusted_right: str, *, clock: Clock) -> int:
             fix="take it from a clock outside this machine",
         ) from error
     return int((require_possible(right) - shown).total_seconds())
+
+
+def afterwards(config: Config, correction_seconds: int) -> str:
+    """Return what a person does after a correction; empty where nothing is left to do."""
+    if not config.monitoring.enabled or correction_seconds >= -numbers_taken.MARGIN_SECONDS:
+        return ""
+    return "numbers are ahead of the clock now, and no alert is to be relied on: `sealift doctor --mend` as root"
 
 
 def approve(

@@ -12,7 +12,6 @@ import argparse
 import secrets
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -68,12 +67,13 @@ class Watch:
         self._ledger = ledger
         self._is_synchronised = is_synchronised
         self._kept: ClockRecord | None = None
+        self._is_durable = True
 
     def start(self) -> ClockRecord:
         """Judge the clock for the first time in this boot, or go on where a watch of this boot stopped.
 
         Raises:
-            OSError: The record cannot be written.
+            OSError: It cannot be published.
         """
         places = self._config.at
         for folder in (places.clock, places.clock_now):  # there on a box; not in a demo
@@ -89,7 +89,7 @@ class Watch:
         """Judge the clock again, record what is new, and return what is known now.
 
         Raises:
-            OSError: The record cannot be written.
+            OSError: It cannot be published.
         """
         last = record.published(self._config.at) or self.start()
         # The clock first: what people approved is recorded before it is set, so a step that is seen can be explained.
@@ -157,8 +157,18 @@ class Watch:
             anchor_ticks=kept.anchor_ticks, handled=kept.handled,
         ) == kept  # fmt: skip
         if kept is None or not calm or found.ticks - kept.ticks >= _KEEP_SECONDS:
-            record.keep(places, found)
-            self._kept = found
+            self._keep(found)
+
+    def _keep(self, found: ClockRecord) -> None:
+        """Make the record durable, or try again with the next look: on a full disk it is watched all the same."""
+        try:
+            record.keep(self._config.at, found)
+        except OSError as error:
+            if self._is_durable:
+                sys.stderr.write(f"<4>the clock is watched, and not noted for the next start: {error.strerror}\n")
+            self._is_durable = False
+        else:
+            self._kept, self._is_durable = found, True
 
 
 def _telling_answered(found: ClockRecord, now: Reading) -> ClockRecord:
@@ -179,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="sealift-clock")
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
     options = parser.parse_args(arguments)
-    done = threading.Event()
+    done = unit.Ending()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
     try:

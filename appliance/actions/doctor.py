@@ -92,7 +92,7 @@ def doctor(
         lambda: nodes.findings(config),
         lambda: forwarding.findings(config, clock=clock),
         lambda: certificates.findings(config, clock=clock),
-        lambda: _retention(ledger, BelievedClock(config.at, clock)),
+        lambda: _retention(config, ledger, BelievedClock(config.at, clock)),
         lambda: _failover(config, ledger, clock),
         lambda: voting.findings(config),
         lambda: _census(config, ledger, BelievedClock(config.at, clock)),
@@ -105,10 +105,10 @@ def doctor(
     return [finding for look in looks for finding in look()], machine
 
 
-def _retention(ledger: Ledger | None, clock: Clock) -> Iterator[Finding]:
+def _retention(config: Config, ledger: Ledger | None, clock: Clock) -> Iterator[Finding]:
     if ledger is not None:
         with suppress(SealiftError):  # that the ledger is away is another finding
-            yield from overdue.findings(ledger, clock)
+            yield from overdue.findings(ledger, clock, node=config.database.node)
 
 
 def _census(config: Config, ledger: Ledger | None, clock: Clock) -> Iterator[Finding]:
@@ -137,7 +137,7 @@ def _memory(config: Config) -> Iterator[Finding]:
     with suppress(SealiftError):
         for line in PromoterFolder(config.at.promoter).production().serving:
             _, descriptor, _ = carriers.carrier(ContentStore(config.at.store), str(line.current))
-            weights = (weights or 0) + sum(one.length for one in descriptor.weights)
+            weights = (weights or 0) + descriptor.weights_bytes
             named.append(f"{descriptor.name} {descriptor.version}")
     yield from doctor_machine.memory(weights, context=" and ".join(named))
 

@@ -5,7 +5,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -14,16 +14,14 @@ from appliance.actions import filesystems, listening, nettest
 from appliance.actions.backups import fstab
 from appliance.actions.filesystems import LEDGER, existing
 from appliance.actions.findings import Finding
-from appliance.config import Config
-from appliance.mounttables import mount_points
+from appliance.config import Config, StandbySection
+from appliance.mounttables import is_local, mount_points
 from appliance.sitevalues import reaches_a_box
 from appliance.standby import permit
 from appliance.verify.fit import Machine
+from media.cudadrivers import built_for, least_driver, runs, spelled
+from media.wheelnames import canonical
 
-NETWORK_TYPES: Final = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gfs2", "ocfs2", "ncpfs"}
-    | {"fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone", "fuse.davfs", "virtiofs"}
-)
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 CARDS: Final = Path("/sys/class/net")
 _PROBE_BYTES: Final = 16 * 2**20
@@ -36,9 +34,7 @@ _WHY_ROOM: Final = {
     "backup": "the next backup finds no room, and a lost disk would be a lost ledger since the one before",
 }
 _THEN_MEND: Final = {"system": "; then `sealift doctor --mend` starts what could not"}
-_RUNTIME: Final = re.compile(r"nvidia_cuda_runtime(?:_cu[0-9]+)?-([0-9]+)\.[0-9.]+\.dist-info")
-# The oldest driver that runs each major CUDA by minor-version compatibility (NVIDIA's release notes).
-OLDEST_DRIVER: Final[Mapping[int, tuple[int, ...]]] = {11: (450, 80, 2), 12: (525, 60, 13), 13: (580,)}
+_PACKAGE: Final = re.compile(r"([^-]+)-([^-]+)\.dist-info")
 
 
 def room(config: Config) -> Iterator[Finding]:
@@ -133,7 +129,7 @@ def file_systems(config: Config, mounts: Path = _MOUNTS, disks: Path = fstab.FST
         name="file systems",
         is_good=not remote,
         text="; ".join(f"{name} lies on {kind}" for name, kind in remote.items()) or "all local",
-        why="databases and the ledger rely on locks and syncs that network file systems do not keep",
+        why="databases and the ledger rely on locks and syncs of this machine's own, which such a one does not keep",
         fix="put /var/lib/sealift, /opt/sealift and /etc/sealift, with all that lies in them, on a local disk",
     )
     if not config.backup.folder:
@@ -163,18 +159,18 @@ def file_systems(config: Config, mounts: Path = _MOUNTS, disks: Path = fstab.FST
 
 
 def _remote(config: Config, table: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Yield by name what lies on a network file system: a place, or a folder in it that has one of its own.
+    """Yield by name what lies on a file system that is not local: a place, or a folder in it that has one of its own.
 
     Ledger, store and keys are such folders, and any may be a mount or a link. Backups may lie where a site wants them.
     """
     backups = Path(config.backup.folder) if config.backup.folder else None
     for name, path in {"state": config.at.state, "releases": config.at.releases, "site file": config.at.etc}.items():
         point, kind = _mount_of(path, table)
-        if kind in NETWORK_TYPES:
+        if not is_local(kind):
             yield name, kind
         for folder in _folders(path):
             own, kind = _mount_of(folder, table)
-            if own != point and kind in NETWORK_TYPES and not (backups and backups.is_relative_to(folder)):
+            if own != point and not is_local(kind) and not (backups and backups.is_relative_to(folder)):
                 yield str(folder), kind
 
 
@@ -218,25 +214,25 @@ def memory(weights_bytes: int | None = None, *, context: str = "") -> Iterator[F
 
 
 def gpu(config: Config, machine: Machine) -> Iterator[Finding]:
-    """Whether the driver is new enough for the CUDA that the installed engine environments bring (A46)."""
+    """Whether the driver is new enough for the CUDA that the installed engine environments bring (A46).
+
+    By the same table as the sender judges a target's driver by; noted where both are newer than what it knows.
+    """
     for environment in sorted(config.at.current.glob("engine-*")):
-        majors = {
-            int(found[1])
-            for path in environment.glob("lib/python3*/site-packages/nvidia_cuda_runtime*")
-            if (found := _RUNTIME.fullmatch(path.name))
-        }
-        for major in sorted(majors):
-            oldest = OLDEST_DRIVER.get(major)
-            has = tuple(int(number) for number in re.findall(r"[0-9]+", machine.driver))
-            yield Finding(
-                name="GPU driver",
-                is_good=None if oldest is None else has >= oldest,
-                text=f"{machine.driver or 'none'}; {environment.name} brings CUDA {major}",
-                why="a driver older than CUDA is the commonest silent failure at start",
-                fix="install NVIDIA's driver "
-                + (".".join(str(part) for part in oldest) if oldest else "that its release notes name")
-                + " or newer, or a release whose engine is built for an older CUDA",
-            )
+        named = (_PACKAGE.fullmatch(path.name) for path in environment.glob("lib/python3*/site-packages/*.dist-info"))
+        found = (built_for(canonical(each[1]), each[2]) for each in named if each)
+        cuda = max(filter(None, found), default=None)
+        if cuda is None:
+            continue
+        least = least_driver(cuda)
+        yield Finding(
+            name="GPU driver",
+            is_good=runs(machine.driver, cuda),
+            text=f"{machine.driver or 'none'}; {environment.name} brings CUDA {spelled(cuda)}",
+            why="a driver older than CUDA is the commonest silent failure: what an engine compiles fails later",
+            fix=f"install NVIDIA's driver {least or 'that its release notes name'} or newer,"
+            " or a release whose engine is built for an older CUDA",
+        )
 
 
 def addresses(config: Config, tables: Sequence[tuple[str, Path]] = listening.TABLES) -> Iterator[Finding]:
@@ -248,12 +244,15 @@ def addresses(config: Config, tables: Sequence[tuple[str, Path]] = listening.TAB
     absent = [address for address in named if address not in elsewhere and not _is_here(address)]
     # With any, the packet filter drops what comes for all others.
     is_cut_off = bool(config.network.addresses) and not any(map(reaches_a_box, config.network.addresses))
+    unlisted = [one for one in _of_standby(section) if config.network.addresses and one not in config.network.addresses]
     if named:
-        shown = f"not on this machine: {', '.join(absent)}" if absent else ", ".join(named)
+        said = [f"not on this machine: {', '.join(absent)}" if absent else ", ".join(named)]
+        said += ["by none of network.addresses does a network reach this machine"] if is_cut_off else []
+        said += [f"{one} of standby is not among network.addresses: what comes for it is dropped" for one in unlisted]
         yield Finding(
             name="addresses",
-            is_good=not absent and not is_cut_off,
-            text=f"{shown}; by none of network.addresses does a network reach this machine" if is_cut_off else shown,
+            is_good=not absent and not is_cut_off and not unlisted,
+            text="; ".join(said),
             why="the certificate names them, and callers use them; the other boxes use standby.listen",
             fix="correct network.addresses and standby.listen, or plug the network in",
         )
@@ -319,11 +318,16 @@ def _read(path: Path) -> str:
         return ""
 
 
+def _of_standby(section: StandbySection) -> list[str]:
+    """Return the addresses at which a box of two is asked: for its lease, and where it serves for answers."""
+    return [one for one in dict.fromkeys((section.listen, section.service_address)) if one]
+
+
 def _is_here(address: str) -> bool:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((address, 0))
-        except OSError:
-            return False
+    except OSError:  # of a kernel without IPv6, too
+        return False
     return True

@@ -16,6 +16,7 @@ from appliance.audit.facts import Ledger
 from appliance.audit.spool import Spool
 from appliance.config import Config
 from appliance.errors import UnitError
+from appliance.install import oneshots
 from appliance.install.supervisor import Supervisor, UnitState, engine_of, engine_unit, open_supervisor
 from appliance.install.unit_result import Ending, UnitResult, result_of
 from appliance.keys.opening import open_keys
@@ -180,7 +181,9 @@ def units(
     failed = [one.name for one in found if one.state is UnitState.FAILED]
     ended = {name: result_of(config, name) for name in failed}
     for name, result in ended.items():
-        is_ours_to_start = result.ending is not Ending.REFUSED and engine_of(name) is None
+        is_ours_to_start = (
+            result.ending is not Ending.REFUSED and engine_of(name) is None and not oneshots.is_asked_for(name)
+        )
         yield Finding(
             name="unit",
             is_good=False,

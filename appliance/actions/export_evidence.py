@@ -169,4 +169,6 @@ def _custody(custody: Mapping[str, Any]) -> dict[str, Any]:
 def _seals(looked_at: Mapping[str, Any]) -> str:
     if looked_at["seals_found"] is None:
         return "not-looked-at"
-    return "same" if set(looked_at["seals_found"]) == set(looked_at["seals_recorded"]) else "other"
+    # Both lists hold the first of many alone; records of releases before this one say no more than that.
+    agree = looked_at.get("seals_agree", set(looked_at["seals_found"]) == set(looked_at["seals_recorded"]))
+    return "same" if agree else "other"

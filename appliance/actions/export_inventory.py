@@ -21,7 +21,7 @@ from appliance.keys.opening import open_keys
 from appliance.registry.deletion import deleted
 from appliance.store.content import ContentStore, StoredFile, StoredRelease
 from appliance.store.garbage import excused
-from media import canonical, layout
+from media import canonical, layout, limits
 from media.clock import Clock
 from media.errors import MediaError
 from media.inventory import HeldFile, HeldRelease, Inventory
@@ -102,9 +102,12 @@ def take(
     progress: Progress,
     removed: Collection[str] = (),
 ) -> Listed:
-    """Return the inventory of the store as it is now; objects of `removed` that are not there are not missed."""
+    """Return the inventory of the store as it is now; objects of `removed` that are not there are not missed.
+
+    It is of the newest releases, as many as a delta set may build on: what older ones alone brought is carried anew.
+    """
     store = ContentStore(config.at.store)
-    releases = store.releases()
+    releases = store.releases()[-limits.BASE_SERIALS :]
     wanted: dict[str, tuple[StoredRelease, StoredFile]] = {}
     for stored in releases:
         for file in stored.files.values():

@@ -17,13 +17,14 @@ from typing import Any, Final
 
 from sqlalchemy import Engine, select
 
-from appliance.audit.facts import EVERY, Ledger
+from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import EngineLoadError, UnknownVersionError
 from appliance.promote.destination import Said
 from appliance.registry import catalog, memory, stageloads
 from appliance.registry.carriers import carrier
 from appliance.registry.catalog import Version
+from appliance.registry.loading import loading_seconds
 from appliance.registry.memory import Need, Room
 from appliance.stages import FIRST_LINE
 from appliance.state import lines
@@ -367,16 +368,6 @@ def further_that_fit(
     held = _held(config, ledger, state, [*loaded, *tested])
     found = memory.room() if room is None else room
     return named[: max(found.engines - held.total, 0) // need.total]
-
-
-def loading_seconds(ledger: Ledger, model_digest: str) -> float | None:
-    """Return how long this box took from starting a version's engine until it answered, as last measured."""
-    for leaf in ledger.find(kind="gate.result", field="model_digest", value=model_digest, limit=EVERY):
-        figures = leaf.body.get("figures")
-        millis = figures.get("load_millis") if isinstance(figures, dict) else None
-        if leaf.body.get("gate") == "load" and type(millis) is int:
-            return millis / 1000
-    return None
 
 
 def beside(config: Config, ledger: Ledger, state: Engine, which: str, *, room: Room | None = None) -> bool:

@@ -26,7 +26,6 @@ from media.digest import sha256_hex
 FIRST_TRUST: Final = "first-trust"
 NO_CHANGE: Final = "no-change"
 NO_HOST: Final = "no-host"
-DONE: Final = "install.done"
 _DOOR: Final = "ledger-actions"
 _MOST_NAMED: Final = 6
 
@@ -109,24 +108,24 @@ def require_approved(config: Config, plan: Plan, *, clock: Clock) -> str:
     """
     now = BelievedClock(config.at, clock).now()
     try:
-        request = hostchange.require_host_approved(config, plan.digest, plan.serial, now=now)
+        requests = hostchange.approved_hosts(config, plan.serial, now=now, plan_digest=plan.digest)
     except HostChangeError as error:
         if (changed := _since_changed(config, plan, now=now)) is not None:
             raise changed from error
         raise
-    statement = request.statement.sha256
     ledger = open_ledger(config, _DOOR, clock=clock)
     try:
-        done = recorded.bodies(config.at, ledger, DONE)
+        used = {body.get(hostchange.BY) for body in recorded.bodies(config.at, ledger, hostchange.DONE)}
     finally:
         ledger.close()
-    if any(body.get("host_approval") == statement for body in done):
-        raise HostChangeError(
-            what=f"the approval of plan {plan.digest[:12]} was used",
-            why="an install was done by it",
-            fix=f"let two people approve anew: `sealift install {plan.serial} --plan --as PERSON`",
-        )
-    return statement
+    for request in requests:
+        if request.statement.sha256 not in used:
+            return request.statement.sha256
+    raise HostChangeError(
+        what=f"the approval of plan {plan.digest[:12]} was used",
+        why="an install was done by it",
+        fix=f"let two people approve anew: `sealift install {plan.serial} --plan --as PERSON`",
+    )
 
 
 def _since_changed(config: Config, plan: Plan, *, now: datetime) -> HostChangeError | None:

@@ -2,7 +2,8 @@
 
 Each undoes an accident and changes nothing that people decided: rights are only taken away, folders only made, sockets
 only removed when nobody listens, units only started as they are. An engine that rests in a maintenance window is not
-started, whatever was found before: the window's end brings it back. What was mended is recorded.
+started, whatever was found before: the window's end brings it back. Numbers that are ahead of the clock are put aside
+only while the clock is believed: what is ahead of a wrong one may be right. What was mended is recorded.
 """
 
 import os
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions import doctor_services as services
+from appliance.actions import numbers_taken
+from appliance.actions.clock import standing
 from appliance.actions.findings import Finding
 from appliance.actions.resting import resting
 from appliance.audit.client import open_ledger
@@ -73,6 +76,9 @@ def mend(
 def _one(config: Config, supervisor: Supervisor, clock: Clock, repair: str, subject: str) -> Mended:
     if repair == services.START_UNIT and (why := _kept_down(config, clock, subject)):
         return Mended(repair=repair, subject=subject, is_done=False, why=why)
+    if repair == numbers_taken.PUT_ASIDE and standing(config, clock=clock).is_good is False:
+        why = "the clock is not believed: first two people put it right, see `sealift clock show`"
+        return Mended(repair=repair, subject=subject, is_done=False, why=why)
     try:
         match repair:
             case services.CLOSE:
@@ -86,6 +92,8 @@ def _one(config: Config, supervisor: Supervisor, clock: Clock, repair: str, subj
             case services.RESTART_LEDGER:
                 supervisor.stop(subject)
                 supervisor.start(subject)
+            case numbers_taken.PUT_ASIDE:
+                numbers_taken.put_aside(clock=clock)
             case _:
                 return Mended(repair=repair, subject=subject, is_done=False, why="there is no such repair")
     except UnitError as error:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from appliance.actions import tried
+from appliance.actions import proven_doubt, tried
 from appliance.actions.proof import REQUEST, Found, ProofReport, Prover, Tell
+from appliance.actions.proven_custody import custody_of
+from appliance.actions.proven_doubt import keys_by_person
 from appliance.actions.proven_engine import engine_of
 from appliance.actions.proven_ledger import ProvenLedger
 from appliance.actions.proven_promotion import answering
@@ -178,7 +180,7 @@ class _Proof:
 
     def _version(self, intent: Leaf) -> Found[_Version]:
         digest = str(intent.body.get("model_digest"))
-        leaf = self._ledger.one(catalog.REGISTERED, "model_digest", digest)
+        leaf = self._ledger.last_before(intent.sequence, catalog.REGISTERED, "model_digest", digest)
         if leaf is None:
             raise ProofError(
                 what=f"version {digest[:12]} was never registered", why="", fix="run `sealift audit verify`"
@@ -197,10 +199,10 @@ class _Proof:
             raise ProofError(
                 what="the descriptor names other weights than the record", why=descriptor.weights_digest[:12], fix=""
             )
-        detail = (
-            f"{descriptor.name} {descriptor.version}, {digest}, descriptor hashed again, registered at {leaf.sequence}"
-        )
-        data = {**_data(leaf), "model_digest": digest, "name": descriptor.name, "version": descriptor.version}
+        said, doubt = proven_doubt.of_version(self._ledger, digest)
+        named = f"{descriptor.name} {descriptor.version}, {digest}"
+        detail = f"{named}, descriptor hashed again, registered at {leaf.sequence}{said}"
+        data = {**_data(leaf), "model_digest": digest, "name": descriptor.name, "version": descriptor.version, **doubt}
         return Found(value=_Version(descriptor=descriptor, stored=stored), detail=detail, data=data)
 
     def _weights(self, version: _Version) -> Found[None]:
@@ -240,7 +242,7 @@ class _Proof:
             self._prover.leave_out("media", "custody", "rehearsal", why="the metadata is not proven")
             return
         check("media", lambda: self._media(stored, chain, signed, received))
-        check("custody", lambda: self._custody(stored, chain, signed, received))
+        check("custody", lambda: custody_of(self._ledger, stored, chain, signed, received))
         check("rehearsal", lambda: self._rehearsal(stored, chain, signed, received))
 
     def _received(self, stored: StoredRelease) -> Found[Leaf]:
@@ -265,9 +267,10 @@ class _Proof:
         signed = origin.signed_terms(stored, chain)
         if received.body.get("payload_digest") != signed.terms.payload_digest:
             raise ProofError(what="the record is about another payload", why=signed.terms.payload_digest[:12], fix="")
-        names = [person.name for person in signed.signers]
-        detail = f"{len(signed.targets)} targets signed by {_list(names)}, for {_list(list(signed.terms.sites))}"
-        return Found(value=signed, detail=detail, data={"signers": names, "sites": list(signed.terms.sites)})
+        names, sites = [person.name for person in signed.signers], list(signed.terms.sites)
+        said, doubt = proven_doubt.of_signers(self._ledger, keys_by_person(signed.signers))
+        detail = f"{len(signed.targets)} targets signed by {_list(names)}, for {_list(sites)}{said}"
+        return Found(value=signed, detail=detail, data={"signers": names, "sites": sites, **doubt})
 
     def _media(self, stored: StoredRelease, chain: TrustChain, signed: SignedTerms, received: Leaf) -> Found[None]:
         volumes = origin.signed_volumes(stored, chain, signed.index)
@@ -280,26 +283,16 @@ class _Proof:
         if volumes[0].code != stored.code:
             raise ProofError(what="the release code is not that of volume 1", why=volumes[0].code[:12], fix="")
         names = sorted({person.name for volume in volumes for person in volume.signers})
-        detail = f"{_list([f'volume {one.number} ({one.id})' for one in volumes])}, seals of OpenPGP by {_list(names)}"
+        said, doubt = proven_doubt.of_signers(
+            self._ledger, keys_by_person(one for each in volumes for one in each.signers)
+        )
+        listed = _list([f"volume {one.number} ({one.id})" for one in volumes])
+        detail = f"{listed}, seals of OpenPGP by {_list(names)}{said}"
         data = {
             "volumes": [{"number": one.number, "id": one.id, "code": one.code} for one in volumes],
             "signers": names,
+            **doubt,
         }
-        return Found(value=None, detail=detail, data=data)
-
-    def _custody(self, stored: StoredRelease, chain: TrustChain, signed: SignedTerms, received: Leaf) -> Found[None]:
-        found = origin.hand_overs(stored, chain, signed.index, only=self._ledger.hand_overs(received))
-        entries = origin.to_facts(found)
-        recorded = canonical.mapping(received.body.get("custody"), "release.received.custody")
-        accepted = recorded.get("accepted_by")
-        findings = [f"volume {one.number}: {finding}" for one in found for finding in one.findings]
-        if (findings or recorded.get("findings")) and not isinstance(accepted, dict):
-            raise ProofError(what="custody has findings that nobody accepted", why="; ".join(findings)[:300], fix="")
-        carried = [f"{one['from']} to {one['to']} at {one['at']} ({one['method']})" for one in entries]
-        detail = _list(carried) or "no hand-over after sealing"
-        if isinstance(accepted, dict):
-            detail += f"; accepted by {accepted.get('name')}: {accepted.get('reason')}"
-        data = {"entries": entries, "findings": findings, "accepted_by": accepted}
         return Found(value=None, detail=detail, data=data)
 
     def _rehearsal(self, stored: StoredRelease, chain: TrustChain, signed: SignedTerms, received: Leaf) -> Found[None]:
@@ -341,8 +334,8 @@ class _Proof:
             raise ProofError(what="the evidence is about another version or policy", why="", fix="")
         recorded = {
             str(leaf.body.get("gate")): leaf.body.get("passed")
-            for leaf in self._ledger.all("gate.result", "evidence_digest", statement.evidence_digest)
-            if leaf.sequence < before and leaf.body.get("model_digest") == statement.model_digest
+            for leaf in self._ledger.all("gate.result", "evidence_digest", statement.evidence_digest, before=before)
+            if leaf.body.get("model_digest") == statement.model_digest
         }
         gates = canonical.array(document.get("gates"), "evidence.gates")
         names = [str(gate["gate"]) for gate in gates]

@@ -7,11 +7,13 @@ promoter's own files.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import takewhile
 from typing import Any
 
+from appliance.actions.site_custody import ENTERED
 from appliance.audit import note, pin, succession
 from appliance.audit.epochs import epochs
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.leaf import Leaf
 from appliance.config import Places
 from appliance.errors import ProofError
@@ -125,9 +127,30 @@ class ProvenLedger:
         found = self._ledger.find(kind=kind, field=field, value=value, limit=1)
         return self.require(found[0]) if found else None
 
-    def all(self, kind: str, field: str, value: str | int) -> list[Leaf]:
-        """Return the newest records of a kind whose field has this value, proven, the oldest first."""
-        return [self.require(leaf) for leaf in reversed(self._ledger.find(kind=kind, field=field, value=value))]
+    def last_before(self, sequence: int, kind: str, field: str, value: str | int) -> Leaf | None:
+        """Return the last record of a kind before a sequence whose field has this value, proven; None without any."""
+        found = self._ledger.find(kind=kind, field=field, value=value, limit=EVERY)
+        leaf = next((one for one in found if one.sequence < sequence), None)
+        return None if leaf is None else self.require(leaf)
+
+    def all(self, kind: str, field: str, value: str | int, *, before: int = EVERY) -> list[Leaf]:
+        """Return every record of a kind before a sequence whose field has this value, proven, the oldest first."""
+        found = self._ledger.find(kind=kind, field=field, value=value, limit=EVERY, newest_first=False)
+        return [self.require(leaf) for leaf in found if leaf.sequence < before]
+
+    def since_when(self, kind: str, says: Callable[[Leaf], bool]) -> Leaf | None:
+        """Return the record since which every one of a kind says what is meant; it and the newest one are proven.
+
+        None where there is none, or the newest does not say it.
+        """
+        found = [*takewhile(says, self._ledger.find(kind=kind, limit=EVERY))]
+        return [self.require(leaf) for leaf in (found[0], found[-1])][-1] if found else None
+
+    def every(self, kind: str, says: Callable[[Leaf], bool]) -> list[Leaf]:
+        """Return the records of a kind that say what is meant, proven, the oldest first."""
+        return [
+            self.require(leaf) for leaf in self._ledger.find(kind=kind, limit=EVERY, newest_first=False) if says(leaf)
+        ]
 
     def people(self, *, before: int) -> SitePeople:
         """Return the site's people as the records up to a sequence make them.
@@ -197,8 +220,16 @@ class ProvenLedger:
 
     def deletion(self, model_digest: str) -> Leaf | None:
         """Return the record by which a version's weights left this box; None while they have to be here."""
-        gone, known = (self.one(kind, "model_digest", model_digest) for kind in (DELETED, catalog.REGISTERED))
-        return gone if gone is not None and (known is None or known.sequence < gone.sequence) else None
+        gone, known = (
+            self._ledger.find(kind=kind, field="model_digest", value=model_digest, limit=1)
+            for kind in (DELETED, catalog.REGISTERED)
+        )
+        # A registration after it says no more than that the weights have to be here, and they are hashed.
+        return self.require(gone[0]) if gone and not (known and known[0].sequence > gone[0].sequence) else None
+
+    def entered(self, volume: str) -> list[Mapping[str, Any]]:
+        """Return what was entered from paper of the volume of an id, each record proven."""
+        return [leaf.body for leaf in self.all(ENTERED, "volume", volume)]
 
     def hand_overs(self, received: Leaf) -> frozenset[str] | None:
         """Return which hand-overs a received medium bore, by the SHA-256 of each; None for all that the store keeps.

@@ -278,7 +278,7 @@ def _alerts(here: Surroundings) -> tuple[bool, str]:
     named = watching.ways(here.config)
     if faults := alerting.faults(here.config, here.supervisor):
         told = alerting.untold(here.config, faults) if named else "nobody is named"
-        words = (*(fault.text for fault in faults), told, alerting.fix(here.config))
+        words = (*(fault.text for fault in faults), told, alerting.fix(here.config, faults))
         return False, "; ".join(filter(None, words))
     return bool(named), "; ".join(named) or "only the banner of the page and the console, where nobody may be looking"
 

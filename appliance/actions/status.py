@@ -5,7 +5,6 @@ A part that cannot be asked says why in its place; the others are still shown.
 
 import json
 import os
-import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from appliance.audit.client import SocketLedger
 from appliance.audit.postgres_opening import has_writer
 from appliance.config import Config
 from appliance.errors import LedgerUnavailableError, UnitError
+from appliance.install import oneshots
 from appliance.install.releases import InstalledReleases
 from appliance.install.supervisor import Supervisor, UnitState, engine_of, open_supervisor
 from appliance.install.trial import Trials
@@ -48,16 +48,6 @@ from media.errors import SealiftError
 
 _NFT: Final = ("nft", "--json", "list", "counter", "inet", "sealift", "egress_refused")
 _NFT_SECONDS: Final = 10
-# What does one piece of work and ends (Type=oneshot): a timer, a boot or a job starts it, and it rests in between.
-_BY_TIMER: Final = frozenset(
-    {"sealift-backup", "sealift-drill", "sealift-scrub", "sealift-network", "sealift-retention", "sealift-report@"}
-    | {"sealift-tls@", "sealift-settle", "sealift-canary", "sealift-standby-sync", "sealift-announce"}
-)
-_STEPS: Final = frozenset(
-    f"sealift-{name}@"
-    for name in ("clock-set", "evidence", "export", "inspect", "install", "media", "plan", "prove", "receive", "switch")
-) | {"sealift-validate@", "sealift-try-nftables@", "sealift-try-nginx@"}
-ONE_SHOT: Final = _BY_TIMER | _STEPS
 _LEASE: Final = "sealift-standby.service"
 # Wanted with the metrics, and kept by its own condition where the machine has no card.
 _CARDS: Final = "sealift-gpus.service"
@@ -221,13 +211,15 @@ def _units(config: Config, supervisor: Supervisor, asked: StatusLedger) -> Part:
         one
         for one in supervisor.units()
         if one.state is not UnitState.INACTIVE
-        or not (_is_one_shot(one.name) or one.name == _CARDS or (one.name == _LEASE and not is_paired))
+        or not (oneshots.is_one(one.name) or one.name == _CARDS or (one.name == _LEASE and not is_paired))
     )
     lines = _stopped_lines(config)
     idle = ((one.name, engine_of(one.name)) for one in found if one.state in _AT_REST)
     stopped = {name: lines[of[1]] for name, of in idle if of and of[0] == "production" and of[1] in lines}
     every, found = found, tuple(one for one in found if one.name not in stopped)
-    down = [one.name for one in found if one.state not in (_AT_WORK if _is_one_shot(one.name) else {UnitState.ACTIVE})]
+    down = [
+        one.name for one in found if one.state not in (_AT_WORK if oneshots.is_one(one.name) else {UnitState.ACTIVE})
+    ]
     said = [f"{name} ({why})" if (why := _why(config, name)) else name for name in down]
     text = f"{len(found) - len(down)} of {len(found)} run" + (f"; not: {', '.join(said)}" if down else "")
     text += "".join(f"; {name} rests: people stopped line {line}" for name, line in stopped.items())
@@ -259,10 +251,6 @@ def _stopped_lines(config: Config) -> dict[str, int]:
 def _why(config: Config, unit: str) -> str:
     """Return what a unit that did not do its work has to say of another box; nothing of any other."""
     return result_of(config, unit).why if unit == SYNC else ""
-
-
-def _is_one_shot(unit: str) -> bool:
-    return re.sub(r"(?<=@).*|\.service$", "", unit) in ONE_SHOT
 
 
 def _addresses(config: Config) -> Part:

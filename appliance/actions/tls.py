@@ -31,18 +31,20 @@ FACILITY: Final = "facility"
 class Rotated:
     """What a rotation made, and whether the web server was seen to show it.
 
-    Made are `ca`, `authorities` (whom to trust), `crl`, `server` and `request`.
+    Made are `ca`, `authorities` (whom to trust), `crl`, `server` and `request`. A key that was there and could not be
+    read by the web server, as a release before left it, `is_given` to it.
     """
 
     made: tuple[str, ...]
     why: str
     fingerprint: str
     is_seen: bool = False
+    is_given: bool = False
     forgotten: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields; `changed` is for the playbook."""
-        return {**asdict(self), "changed": bool(self.made)}
+        return {**asdict(self), "changed": bool(self.made) or self.is_given}
 
 
 def why_due(config: Config, folder: TlsFolder, moment: Moment) -> str:
@@ -96,6 +98,7 @@ def rotate(here: Here, *, at_once: str = "", replaces: str = "", dry_run: bool =
         crl = ["crl"] if made[:1] == ["ca"] or _crl_is_due(folder, moment) else []
         return Rotated(made=(*made, *crl), why=why, fingerprint=fingerprint(shown.certificate) if shown else "")
     folder.make()
+    is_given = folder.give_keys()
     authority = _authority(here, moment)
     brought = _bring_lists(here, moment)
     made += [one for one in brought if one != "authorities" or "ca" not in made]
@@ -118,6 +121,7 @@ def rotate(here: Here, *, at_once: str = "", replaces: str = "", dry_run: bool =
         why=why,
         fingerprint=fingerprint(found.certificate) if found else "",
         is_seen=is_seen,
+        is_given=is_given,
         forgotten=tuple(folder.forget_ended(moment.now)),
     )
 

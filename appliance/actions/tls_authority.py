@@ -55,7 +55,7 @@ def begin(here: Here, *, dry_run: bool = False) -> Authorities:
         KeyMissingError: There is no authority yet, or this user is not root.
         ClockUncertainError, LedgerUnavailableError, UnitError: As `tls.rotate`.
     """
-    folder, moment, authority = here.folder, here.moment(), _require(here)
+    folder, moment, authority = here.folder, here.moment(), _require(here, dry_run=dry_run)
     for use, word in ((NEXT, "the next authority is made already"), (FORMER, "the former authority is trusted still")):
         if tlsauthorities.other(folder, use) is not None:
             raise ConflictError(
@@ -79,7 +79,7 @@ def switch(here: Here, *, dry_run: bool = False) -> Authorities:
         KeyMissingError: This user is not root.
         ClockUncertainError, LedgerUnavailableError, UnitError: As `tls.rotate`; running it again goes on.
     """
-    folder, authority = here.folder, _require(here)
+    folder, authority = here.folder, _require(here, dry_run=dry_run)
     here.moment()
     made = tlsauthorities.other(folder, NEXT)
     if made is None:
@@ -111,7 +111,7 @@ def finish(here: Here, *, drop_clients: bool = False, dry_run: bool = False) -> 
         LedgerUnavailableError, UnitError: As `tls.rotate`.
     """
     folder = here.folder
-    _require(here)
+    _require(here, dry_run=dry_run)
     former = tlsauthorities.other(folder, FORMER)
     if former is None:
         if not dry_run:
@@ -142,8 +142,9 @@ def clients_of(here: Here, authority: Credential) -> list[str]:
     ]
 
 
-def _require(here: Here) -> Credential:
-    tlsauthorities.mend(here.folder)
+def _require(here: Here, *, dry_run: bool) -> Credential:
+    if not dry_run:
+        tlsauthorities.mend(here.folder)
     if (found := here.folder.authority()) is None:
         raise KeyMissingError(what="this box has no authority yet", why="", fix="run `sealift tls rotate`")
     return found

@@ -68,10 +68,12 @@ def import_chain(
     The root is given the first time and kept; another one later has to be given again, and is recorded.
 
     Raises:
-        CertificateRefusedError: A rule does not hold; nothing was changed.
+        CertificateRefusedError: A rule does not hold, or the site file says that the box vouches for itself;
+            nothing was changed.
         NotInstalledError: No request waits, so there is no key that it could be for.
         ClockUncertainError, LedgerUnavailableError, UnitError, KeyMissingError: As `rotate`.
     """
+    _require_facilitys(here)
     folder, moment = here.folder, here.moment()
     key = folder.pending()
     if key is None:
@@ -102,3 +104,12 @@ def import_chain(
     folder.tell_whom_to_trust(folder.root_file)
     folder.drop_pending()
     return judged
+
+
+def _require_facilitys(here: Here) -> None:
+    if here.config.tls.authority != "facility":
+        raise CertificateRefusedError(
+            what="the site file says that this box vouches for itself",
+            why='tls.authority is "own", so the next rotation would put its own certificate back',
+            fix='set tls.authority = "facility" in the site file, run `sealift install`, and repeat this',
+        )

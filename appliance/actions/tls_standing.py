@@ -16,7 +16,8 @@ from appliance.actions.findings import Finding
 from appliance.actions.tls import FACILITY
 from appliance.actions.tls_placing import facts_of
 from appliance.config import Config
-from appliance.install import certificates, revocation, tlsauthorities
+from appliance.install import certificates, revocation, tlsauthorities, tlskey
+from appliance.install.supervisor import is_booted_box
 from appliance.install.tlsfolder import TlsFolder
 from media.clock import Clock, to_text
 from media.errors import SealiftError
@@ -63,6 +64,8 @@ def findings(config: Config, *, clock: Clock) -> Iterator[Finding]:
         return
     folder, now = TlsFolder.of(config), clock.now()
     yield _server(config, folder, now)
+    if is_booted_box(config) and folder.shown() is not None:
+        yield _key(folder)
     if config.tls.authority == FACILITY:
         yield _facility(folder)
     if (authority := _authority(folder)) is not None:
@@ -110,6 +113,17 @@ def _server(config: Config, folder: TlsFolder, now: datetime) -> Finding:
         fix="carry the request to the facility's authority: `sealift tls request`"
         if config.tls.authority == FACILITY and is_facilitys
         else _ROTATE,
+    )
+
+
+def _key(folder: TlsFolder) -> Finding:
+    wrong = tlskey.wrong(folder.shown_key_file)
+    return Finding(
+        name="certificate key",
+        is_good=not wrong,
+        text=wrong or "root writes it, and the web server reads it",
+        why="the web server is not root: it could not start, or take up the next certificate; or others read the key",
+        fix="run `sealift tls rotate` as root, then `systemctl reload-or-restart nginx`",
     )
 
 

@@ -27,13 +27,7 @@ def loaded_for(ledger: ProvenLedger, intent: Leaf) -> Found[Leaf]:
         ProofError: Nobody had loaded it, or it had been taken away.
     """
     digest = str(intent.body.get("model_digest"))
-    made, gone = (
-        next(
-            (leaf for leaf in reversed(ledger.all(kind, "model_digest", digest)) if leaf.sequence < intent.sequence),
-            None,
-        )
-        for kind in (LOADED, UNLOADED)
-    )
+    made, gone = (ledger.last_before(intent.sequence, kind, "model_digest", digest) for kind in (LOADED, UNLOADED))
     if made is None:
         raise ProofError(
             what=f"version {digest[:12]} was not loaded in the test stage before it answered", why="", fix=""
@@ -65,8 +59,7 @@ def gates_of(places: Places, ledger: ProvenLedger, made: Leaf) -> Found[None]:
         raise ProofError(what="the evidence is about another version", why=digest[:12], fix="")
     recorded = {
         str(leaf.body.get("gate")): leaf.body.get("passed")
-        for leaf in ledger.all("gate.result", "evidence_digest", digest)
-        if leaf.sequence < made.sequence
+        for leaf in ledger.all("gate.result", "evidence_digest", digest, before=made.sequence)
     }
     gates = [canonical.mapping(one, "gate") for one in canonical.array(document.get("gates"), "evidence.gates")]
     names = [str(gate["gate"]) for gate in gates]

@@ -17,12 +17,14 @@ from typing import Any, Final, Protocol
 from appliance.actions import hostplan, retiring
 from appliance.audit.client import SocketLedger, open_ledger
 from appliance.audit.facts import Ledger
+from appliance.audit.lives import STARTED
 from appliance.config import Config, Places
 from appliance.errors import ApprovalRefusedError, LedgerUnavailableError, PreflightError, StoreWriteError
 from appliance.install import playbook
 from appliance.install.playbook import UNINSTALL, Play
 from appliance.install.releases import InstalledReleases
 from appliance.install.trial import Trials
+from appliance.promote.hostchange import DONE
 from appliance.registry import evidence as gates
 from media.clock import Clock
 
@@ -89,7 +91,7 @@ def uninstall(
     clock: Clock,
     dry_run: bool = False,
 ) -> Removed:
-    """Take Sealift off this machine; run again, it removes what is left.
+    """Take Sealift off this machine; run again by the same people, it removes what is left.
 
     Args:
         config: The site's.
@@ -145,12 +147,25 @@ def _recorded(
         if retired:  # its ledger has signed for the last time, and takes no more
             return ""
         if not isinstance(ledger, SocketLedger):
+            if _is_begun(ledger, decision):  # what was cut off had stopped the services already
+                return ledger.checkpoint()
             raise LedgerUnavailableError(
                 what="an uninstall cannot be recorded", why="sealift-ledger does not run", fix="start it and try again"
             )
         return _append(ledger, decision, facts, confirm)
     finally:
         ledger.close()
+
+
+def _is_begun(ledger: Ledger, decision: Decision) -> bool:
+    """Tell whether these people's uninstall is on record, and nothing was installed since, nor did the box run again.
+
+    Of one that ran again root could say years later, with no password of anybody, that it is gone on with.
+    """
+    removed, *since = (ledger.find(kind=kind, limit=1) for kind in (REMOVED, DONE, STARTED))
+    if not removed or any(one and one[0].sequence > removed[0].sequence for one in since):
+        return False
+    return {one["person"] for one in removed[0].body["by"]} == set(decision.people)
 
 
 def _append(ledger: Ledger, decision: Decision, facts: Removed, confirm: Callable[[str], str]) -> str:

@@ -84,8 +84,13 @@ class ValidationReport:
                 raise GateFailedError(
                     what=f"{self.version.name} {self.version.version} did not pass the gate {verdict.gate}",
                     why=verdict.why,
-                    fix=f"see evidence {self.evidence_digest[:12]}; the running service is untouched",
+                    fix=f"see evidence {self.evidence_digest[:12]}; the running service is untouched{_more(verdict)}",
                 )
+
+
+def _more(verdict: Verdict) -> str:
+    """Return what else may help: speed is measured on a machine that may be doing something else."""
+    return "; validate again where this machine was busy with something else" if verdict.gate == "performance" else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

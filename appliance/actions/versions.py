@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, select
 
 from appliance.audit.facts import Ledger
+from appliance.errors import StoreDamagedError
 from appliance.promote.policy import packaged
 from appliance.registry import catalog, deletion
 from appliance.registry.aliases import CANDIDATE, PRODUCTION, aliases
@@ -83,12 +84,13 @@ def list_versions(state: Engine) -> tuple[VersionFacts, ...]:
 def waiting(store: ContentStore, ledger: Ledger, state: Engine) -> tuple[Waiting, ...]:
     """Return the versions that were received and not installed, of the newest release first.
 
-    What was deleted does not wait. Where this user may not read the store there are none to tell of.
+    What was deleted does not wait. Where this user may not read the store, or the disk does not give its list back,
+    which `sealift doctor` tells, there are none to tell of.
     """
     with state.connect() as session:
         known = {one.model_digest for one in catalog.versions(session)} | deletion.deleted(ledger).keys()
     found: dict[str, Waiting] = {}
-    with suppress(OSError):
+    with suppress(OSError, StoreDamagedError):
         for stored in reversed(store.releases()):
             for _, descriptor in descriptors_of(stored):
                 digest = descriptor.model_digest

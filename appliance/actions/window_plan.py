@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.actions.fit import FitFacts, Holds, fit, loading_seconds
+from appliance.actions.fit import FitFacts, Holds, fit
 from appliance.actions.production import Surroundings
 from appliance.actions.promote import said_of, waiting
 from appliance.errors import ConflictError
@@ -12,6 +12,7 @@ from appliance.promote.approvals import LEAST_PEOPLE
 from appliance.promote.terms import WATCH_HOURS
 from appliance.registry import catalog, stageloads
 from appliance.registry.catalog import Version
+from appliance.registry.loading import loading_seconds
 from media.errors import UsageError
 
 

@@ -202,13 +202,25 @@ def _run(
 ) -> None:
     """Ask one question and print the answer as it is written."""
     ours = shared.of(context)
-    question = sys.stdin.read() if prompt == "-" else prompt
+    try:
+        question = sys.stdin.read() if prompt == "-" else prompt
+    except UnicodeDecodeError as error:
+        raise not_readable() from error
     if not question.strip():
         raise UsageError(what="there is no question", why="it is empty", fix='sealift run "QUESTION"')
     with ready.client(ours) as client:
         answer = ready.show(ours, ready.begin(client, [("user", question)]))
     ours.result(facts_of(answer), "")
     ours.say(origin_of(answer))
+
+
+def not_readable() -> UsageError:
+    """Return the error for a question in another encoding than this terminal's: guessed, it would be another one."""
+    return UsageError(
+        what="the question cannot be read",
+        why=f"standard input is not {sys.stdin.encoding}",
+        fix="give it so: iconv -f latin1 -t utf-8 FILE | sealift run -",
+    )
 
 
 def own_service(ours: shared.Context) -> tuple[str, Path | None]:

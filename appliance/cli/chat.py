@@ -8,7 +8,7 @@ from typing import Any, Final
 import typer
 
 from appliance.cli import context as shared
-from appliance.cli.ask import Asker, asker, facts_of, origin_of
+from appliance.cli.ask import Asker, asker, facts_of, not_readable, origin_of
 from appliance.cli.gathering import gathered
 from appliance.client.stream import Stream
 from appliance.errors import ServiceError
@@ -106,6 +106,8 @@ def _question(ours: shared.Context, *, is_typed: bool) -> str | None:
         except EOFError:
             ours.talk.print()
             return None
+        except UnicodeDecodeError as error:
+            raise not_readable() from error
         except KeyboardInterrupt:
             if not is_typed:
                 raise

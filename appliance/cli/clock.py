@@ -52,16 +52,13 @@ def _confirm(
 ) -> None:
     """Say at the install, by name, that the clock is right; later two people say so: `clock set now`."""
     own = shared.of(context)
-    if dry_run:
-        found = action.standing(own.config, clock=own.clock)
-        own.result({"shown": to_text(found.shown), "confirmed": False}, f"{to_text(found.shown)} would be confirmed")
-        return
     ledger = open_ledger(own.config, ACTIONS, spool=True, clock=own.clock)
     try:
-        shown = action.confirm(own.config, ledger, untrusted_name=by, clock=own.clock)
+        shown = action.confirm(own.config, ledger, untrusted_name=by, clock=own.clock, dry_run=dry_run)
     finally:
         ledger.close()
-    own.result({"shown": to_text(shown), "confirmed": True}, f"{to_text(shown)} is confirmed by {by}")
+    said = f"would be confirmed by {by}" if dry_run else f"is confirmed by {by}"
+    own.result({"shown": to_text(shown), "confirmed": not dry_run}, f"{to_text(shown)} {said}")
 
 
 @_group.command("set")
@@ -165,7 +162,8 @@ def _apply(
                 fix="`systemctl start sealift-jobs`",
             )
         jobs.wait(jobs.ask(Kind.SET_CLOCK, digest=statement.sha256)).require_ok()
+    then = action.afterwards(own.config, statement.correction_seconds)
     own.result(
-        {"statement": statement.sha256, "set": True, "shows": to_text(own.clock.now())},
-        f"the clock shows {to_text(own.clock.now())}",
+        {"statement": statement.sha256, "set": True, "shows": to_text(own.clock.now()), "then": then},
+        "\n".join(filter(None, (f"the clock shows {to_text(own.clock.now())}", then))),
     )

@@ -3,6 +3,7 @@
 Results go to stdout (`--json` makes them one JSON document), talk and progress to stderr.
 """
 
+import io
 import json
 import os
 import sys
@@ -15,7 +16,15 @@ from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from typer.exceptions import TyperException
 
 from appliance import config as configuration
@@ -65,7 +74,7 @@ class Context:
     @contextmanager
     def progress(self, *, in_bytes: bool = False) -> Iterator[Progress]:
         """Show a progress bar on stderr; silent with ``--json``."""
-        amount = DownloadColumn(binary_units=True) if in_bytes else TextColumn("{task.completed:.0f}/{task.total:.0f}")
+        amount = DownloadColumn(binary_units=True) if in_bytes else MofNCompleteColumn()
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), amount, TimeElapsedColumn())
         with Progress(*columns, console=self.talk, disable=self.as_json, transient=False) as bar:
             yield bar
@@ -98,6 +107,7 @@ _INTERRUPTED = 130
 
 def run(app: typer.Typer) -> NoReturn:
     """Run the command line; every ending is an exit code of docs/exit-codes.md."""
+    _show_all_letters()
     arguments = sys.argv[1:]
     as_json, debug = "--json" in arguments, "--debug" in arguments
     # Both flags belong to the root command but read naturally anywhere on the line.
@@ -138,6 +148,12 @@ def run(app: typer.Typer) -> NoReturn:
         sys.stderr.write("error: interrupted\n  fix: run the command again; what was stored is kept\n")
         raise SystemExit(2)
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _show_all_letters() -> None:
+    """Show a letter that the terminal cannot by its number, as on stderr, where it would end the command."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _fault(error: Exception) -> SystemExit:

@@ -20,7 +20,7 @@ from appliance.install.joboutcome import Outcome
 from appliance.install.jobs import Kind
 from appliance.install.plans import Plan
 from appliance.install.releases import InstalledReleases
-from appliance.install.trial import NONE, Trials
+from appliance.install.trial import NONE, Returned, Trial, Trials
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.wire import RemoteError
 from media import canonical
@@ -47,7 +47,7 @@ def _install(
     """Install a stored release. Repeating it changes nothing; a failure leaves what runs running."""
     own = shared.of(context)
     if settle:
-        _settle(own)
+        _settle(own, dry_run=dry_run)
         return
     if here:
         if plan:
@@ -77,14 +77,35 @@ def _is_installed(places: Places) -> bool:
     return InstalledReleases(places).current() is not None and not (trial is not None and trial.previous == NONE)
 
 
-def _settle(own: Context) -> None:
+def _settle(own: Context, *, dry_run: bool) -> None:
+    if dry_run:
+        _would_settle(own)
+        return
     returned = _installer(own).settle()
     if returned is None:
         own.result({"returned": None}, "no install was cut off: nothing was changed")
         return
-    back = f"release {returned.back_to} runs again" if returned.back_to != NONE else "no release is in use"
-    tried = "the changed site file" if returned.is_of_site_file else f"the install of release {returned.release}"
-    own.result({"returned": returned.to_json()}, f"{tried} is taken back: {back}")
+    said = f"{_tried(returned)} is taken back: {_back(returned.back_to, 'runs again', 'no release is in use')}"
+    own.result({"returned": returned.to_json()}, said)
+
+
+def _would_settle(own: Context) -> None:
+    trials = Trials(own.config.at)
+    if (trial := trials.pending()) is None:
+        own.result({"dry_run": True, "would_return": None}, "no install was cut off: nothing would be changed")
+        return
+    with trials.locked():  # else it is not cut off, but runs
+        back = _back(trial.previous, "would run again", "no release would be in use")
+    facts = {"serial": trial.serial, "release": trial.release, "back_to": trial.previous, "at": trial.at}
+    own.result({"dry_run": True, "would_return": facts}, f"{_tried(trial)} would be taken back: {back}")
+
+
+def _tried(what: Returned | Trial) -> str:
+    return "the changed site file" if what.is_of_site_file else f"the install of release {what.release}"
+
+
+def _back(serial: int, verb: str, nowhere: str) -> str:
+    return f"release {serial} {verb}" if serial != NONE else nowhere
 
 
 def _installer(own: Context) -> Installer:

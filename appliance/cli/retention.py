@@ -116,7 +116,7 @@ def _release(
 def _run(context: typer.Context, dry_run: _DryRun = False) -> None:
     """Destroy what is due: samples whose time is over, and keys of years that the audit class no longer keeps."""
     own = shared.of(context)
-    years = own.config.policy.audit_retention_years
+    years, node = own.config.policy.audit_retention_years, own.config.database.node
     with _retention_of(own) as (ledger, retention, store):
         keys = open_keys(own.config)
         if dry_run:
@@ -126,12 +126,14 @@ def _run(context: typer.Context, dry_run: _DryRun = False) -> None:
             own.result({"dry_run": True, "keys": names, "samples": len(over)}, f"due: {len(over)} samples, {names}")
             return
         with _keeper_of(own, retention) as keeper:
-            samples, held = expire(keeper, ledger, clock=_clock_of(own)), ""
+            samples, held = expire(keeper, ledger, clock=_clock_of(own), node=node), ""
         waits: list[str] = []
         with keyring_of(own) as keyring:
             try:
                 clock = _clock_of(own)
-                gone = audityears.run(ledger, keys, keyring, retention, years=years, clock=clock, say=waits.append)
+                gone = audityears.run(
+                    ledger, keys, keyring, retention, years=years, clock=clock, say=waits.append, node=node
+                )
             except LegalHoldError as error:  # the hold is what people want: no failure of this run
                 gone, held = (), error.why
         names = [f"{each.name}.v{each.version}" for each in gone]
@@ -151,8 +153,10 @@ def _erase(context: typer.Context, person: _Person, reason: _Reason, dry_run: _D
             count = len(store.of_subject(subject))
             own.result({"dry_run": True, "samples": count}, f"would erase {count} samples and the person's keys")
             return
-        hashed = open_keys(own.config).hmac(_IDENTITY, subject.encode(errors="surrogatepass")).hex()
-        count = retention.erase(subject, subject_hash=hashed, person=person, reason=reason)
+        keys, name = open_keys(own.config), subject.encode(errors="surrogatepass")
+        former = [keys.hmac(_IDENTITY, name, version=version).hex() for version in keys.versions(_IDENTITY)]
+        hashed = keys.hmac(_IDENTITY, name).hex()
+        count = retention.erase(subject, subject_hash=hashed, former=former, person=person, reason=reason)
     own.result({"samples": count}, f"erased: {count} samples and the person's keys")
 
 
@@ -176,7 +180,7 @@ def _retention_of(own: Context) -> Iterator[tuple[Ledger, Retention, ReviewStore
     with ledger_of(own) as ledger:
         clock = _clock_of(own)
         store = ReviewStore(own.config.at.review, keys=open_keys(own.config), clock=clock)
-        yield ledger, Retention(store, ledger, clock=clock), store
+        yield ledger, Retention(store, ledger, clock=clock, node=own.config.database.node), store
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`sealift tls`: this box's certificates, the facility's authority, callers' certificates, revocation."""
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,8 @@ from appliance.wire import RemoteError
 from media.errors import SealiftError, UsageError
 
 _DUE = "due"
+_SERIAL = re.compile(r"[0-9A-Fa-f]{1,40}", re.ASCII)
+_SERIALS = 1 << 159
 
 
 def register(app: typer.Typer) -> None:
@@ -74,6 +77,8 @@ def _rotate(
     text = f"{verb} {', '.join(done.made)}" if done.made else "nothing is due"
     if done.is_seen:
         text += f"; callers are shown {done.fingerprint[:12]}"
+    if done.is_given:
+        text += "; the web server may read its key now"
     own.result(done.to_json(), text)
 
 
@@ -176,9 +181,10 @@ def _revoke(
 
 
 def _hex(untrusted: str) -> str:
-    try:
-        return f"{int(untrusted.replace(':', ''), 16):x}"
-    except ValueError as error:
+    digits = untrusted.replace(":", "")
+    # As many as a serial number may have (RFC 5280), and none that is nothing: no list could name it.
+    if not _SERIAL.fullmatch(digits) or not 0 < int(digits, 16) < _SERIALS:
         raise UsageError(
-            what="that is not a serial number", why="expected hex digits", fix="see `sealift tls show`"
-        ) from error
+            what="that is not a serial number", why="expected up to 40 hex digits", fix="see `sealift tls show`"
+        )
+    return f"{int(digits, 16):x}"

@@ -32,7 +32,8 @@ def _next(context: typer.Context, dry_run: DryRun = False) -> None:
     own = shared.of(context)
     with here_of(own) as here:
         _said(own, actions.begin(here, dry_run=dry_run), dry_run=dry_run)
-    own.say("give callers trust.crt again, which holds both; when all have it: sealift tls authority switch")
+    if not dry_run:
+        own.say("give callers trust.crt again, which holds both; when all have it: sealift tls authority switch")
 
 
 def _switch(context: typer.Context, dry_run: DryRun = False) -> None:
@@ -40,7 +41,8 @@ def _switch(context: typer.Context, dry_run: DryRun = False) -> None:
     own = shared.of(context)
     with here_of(own) as here:
         _said(own, actions.switch(here, dry_run=dry_run), dry_run=dry_run)
-    own.say("issue callers' certificates again; when all have theirs: sealift tls authority finish")
+    if not dry_run:
+        own.say("issue callers' certificates again; when all have theirs: sealift tls authority finish")
 
 
 def _finish(

@@ -1,5 +1,6 @@
 """`sealift tls clients`: certificates of calling applications."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from appliance.actions import tls_clients
 from appliance.cli import context as shared
-from appliance.cli.tls_here import DryRun, Why, here_of, read_file, write_file
+from appliance.cli.tls_here import DryRun, Why, here_of, new_file, read_file
 from appliance.install.certificates import CLIENT_DAYS
 from media.errors import UsageError
 
@@ -35,10 +36,12 @@ def _issue(
     untrusted = None if request is None else read_file(request)
     if out.exists() and not dry_run:
         raise UsageError(what=f"{out.name} is there already", why="a key is never written over", fix="name a new file")
-    with here_of(own) as here:
+    with here_of(own) as here, ExitStack() as stack:
+        # First, since nobody else will have the key: what is issued must not fail for want of a place for it.
+        fill = None if dry_run else stack.enter_context(new_file(out, mode=0o600))
         made = tls_clients.issue(here, name=name, key_id=key, untrusted_request=untrusted, days=days, dry_run=dry_run)
-    if not dry_run:
-        write_file(out, (made.key_pem or b"") + made.pem, mode=0o600)
+        if fill is not None:
+            fill((made.key_pem or b"") + made.pem)
     if made.key_pem is not None and not dry_run:
         own.say("the file holds the private key; this box keeps no copy of it")
     verb = "would be issued" if dry_run else "is issued"

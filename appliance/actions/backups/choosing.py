@@ -13,6 +13,7 @@ from appliance.errors import ApprovalRefusedError, StoreWriteError
 from appliance.verify.freshness import different
 from media import durable
 from media.clock import Clock
+from media.errors import MediaError
 from media.packets import Certificate
 
 CHOSEN: Final = "backup.recipient-chosen"
@@ -48,7 +49,7 @@ def choose(config: Config, certificate: Path, by: Sequence[str], *, clock: Clock
     found = Certificate.from_bytes(content)
     recipient.require_usable(certificate)
     place = config.at.backup_recipient
-    before = Certificate.from_bytes(place.read_bytes()).fingerprint if place.exists() else ""
+    before = _before(place)
     ledger = open_ledger(config, making.DOOR, clock=clock)
     try:
         done = ledger.append(CHOSEN, {"fingerprint": found.fingerprint, "before": before, "by": list(by)})
@@ -61,3 +62,11 @@ def choose(config: Config, certificate: Path, by: Sequence[str], *, clock: Clock
             what="the recipient could not be put in place", why=error.strerror or "", fix="run as root, again"
         ) from error
     return Chosen(fingerprint=found.fingerprint, before=before, sequence=done.sequence)
+
+
+def _before(place: Path) -> str:
+    """Return whose certificate is in place; nothing for none, or where it does not read and is replaced."""
+    try:
+        return Certificate.from_bytes(place.read_bytes()).fingerprint
+    except (FileNotFoundError, MediaError):
+        return ""

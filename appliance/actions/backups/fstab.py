@@ -10,7 +10,7 @@ from typing import Final
 
 from appliance.actions.findings import Finding
 from appliance.config import Config
-from appliance.mounttables import fstab_rows, plain
+from appliance.mounttables import escaped, fstab_rows, plain
 
 FSTAB: Final = Path("/etc/fstab")
 OPTIONS: Final = "nofail,nosuid,nodev,noexec"
@@ -32,7 +32,7 @@ def uuid_of(source: str) -> str:
 def with_line(text: str, uuid: str, place: str) -> str:
     """Return an fstab(5) with a line more, which mounts a disk for backups at a place."""
     before = text if not text or text.endswith("\n") else f"{text}\n"
-    return f"{before}{_UUID}{uuid}  {place}  ext4  {OPTIONS}  0  2\n"
+    return f"{before}{_UUID}{uuid}  {escaped(place)}  ext4  {OPTIONS}  0  2\n"
 
 
 def standing(config: Config, *, fstab: Path = FSTAB, mounted: Sequence[str]) -> Finding | None:

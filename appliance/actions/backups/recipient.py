@@ -30,6 +30,8 @@ _PLACE_CHARACTERS: Final = 50  # the names of an agent's sockets, folder and all
 _STRICT: Final = ("--no-options", "--batch", "--no-tty", "--lock-never", "--no-random-seed-file", "--no-autostart")
 _ENCRYPT: Final = (
     *("--no-keyring", "--trust-model", "always", "--cipher-algo", "AES256", "--compress-algo", "zlib"),
+    # With a dead battery every key is one of the clock's future, and backups go on; one that ended stays refused.
+    *("--ignore-time-conflict", "--ignore-valid-from"),
     *("--encrypt", "--output", "-"),
 )
 _Result = TypeVar("_Result")

@@ -21,6 +21,8 @@ from media.errors import MediaError
 
 FORMAT: Final = 1
 SUFFIX: Final = ".backup.gpg"
+UNITS: Final = Path("/media/sealift-backup")
+"""The folder that the units of backups may write to as the release brings them."""
 _FACT_BYTES: Final = 4 * 2**20
 _WHAT: Final = "the facts beside a backup"
 
@@ -122,7 +124,7 @@ def require_folder(config: Config) -> Path:
         raise PreflightError(
             what="the folder for backups is not there, or cannot be written",
             why=f"{folder.name} of backup.folder",
-            fix="plug the disk in and mount it; check the folder's owner, and ask as root",
+            fix=f"plug the disk in and mount it; check the folder's owner, and ask as root{_elsewhere(folder)}",
         )
     state = next(place for place in (config.at.state, *config.at.state.parents) if place.exists())
     if folder.stat().st_dev == state.stat().st_dev and not config.backup.on_system_disk:
@@ -132,6 +134,13 @@ def require_folder(config: Config) -> Path:
             fix="mount a second disk there, or set backup.on_system_disk",
         )
     return folder
+
+
+def _elsewhere(folder: Path) -> str:
+    """Return what units need for a folder that they do not know: they write to one alone, whoever owns another."""
+    if folder == UNITS:
+        return ""
+    return f"; the units write to {UNITS.as_posix()} alone, and another folder takes drop-ins (docs/operator/backup.md)"
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def fault(descriptor: ModelDescriptor, gpus: Sequence[Gpu]) -> str:
     groups, wanted = settings.pipeline_parallel_size, settings.pipeline_parallel_size * settings.tensor_parallel_size
     if wanted > len(gpus):
         return f"its profile asks for {wanted} GPUs, and engines of the test stage see {len(gpus)}"
-    weights = sum(file.length for file in descriptor.weights)
+    weights = descriptor.weights_bytes
     sizes = sorted((gpu.memory_total_bytes for gpu in gpus), reverse=True)
     share = float(settings.gpu_memory_utilization)
     if weights / wanted <= sizes[wanted - 1] * share:

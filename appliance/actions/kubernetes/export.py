@@ -107,7 +107,11 @@ def _chart(stored: StoredRelease, descriptor: ModelDescriptor) -> dict[str, str]
 
 
 def _for_pods(config: Config) -> Config:
-    """Return the site file of a pod: the box's own, without what a cluster does itself."""
+    """Return the site file of a pod: the box's own, without what a cluster does itself.
+
+    Nor what is beside a gateway on a box alone: another box whose lease it waits for, a server for its records, which
+    each pod keeps itself, further engines and the machine's own cards, and whoever keeps samples or calls a collector.
+    """
     defaults = Config(site=config.site)
     return config.model_copy(
         update={
@@ -117,6 +121,11 @@ def _for_pods(config: Config) -> Config:
             "alerts": defaults.alerts,
             "monitoring": defaults.monitoring,
             "network": defaults.network,
+            "standby": defaults.standby,
+            "database": defaults.database,
+            "engines": defaults.engines,
+            "review": defaults.review,
+            "siem": defaults.siem,
         }
     )
 

@@ -7,12 +7,12 @@ of these hashes have a version for each year, and when every record made under a
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Any, Final
 
 from appliance.actions.boxkeys import ROTATED, Keyring
 from appliance.actions.retention.deeds import FLOOR_YEARS, Retention
-from appliance.actions.retention.expiring import EXPIRED, EXPIRING
+from appliance.actions.retention.expiring import EXPIRED, EXPIRING, own
 from appliance.audit.epochs import OPENED
 from appliance.audit.facts import EVERY, Ledger
 from appliance.errors import LegalHoldError
@@ -73,10 +73,12 @@ def run(
     years: int,
     clock: Clock,
     say: Callable[[str], None] = lambda _: None,
+    node: str = "",
 ) -> tuple[KeyYear, ...]:
     """Begin a new version where the newest has made for a year, and destroy what is due; return what was destroyed.
 
-    `say` is told where backups are not told yet (`Changed.unnoted`).
+    `say` is told where backups are not told yet (`Changed.unnoted`). What a run of this `node` before had destroyed
+    when it was cut off is recorded first (`cut_off`).
 
     Raises:
         UsageError: The years are below the floor.
@@ -86,6 +88,8 @@ def run(
     gone = due(ledger, keys, years=years, clock=clock)
     for name in YEARLY:
         keyring.mend(name)
+    for left in _cut_off(ledger, keys, node):
+        ledger.append(EXPIRED, left | {"cut_off": True})
     for each in key_years(ledger, keys):
         if each.until is None and clock.now() - each.since >= _YEAR:
             keyring.rotate(each.name, reason=_REASON)
@@ -108,7 +112,18 @@ def run(
     return gone
 
 
+def _cut_off(ledger: Ledger, keys: KeyProvider, node: str) -> list[dict[str, Any]]:
+    """Return what this node announced of keys that are gone from it and that it did not record as gone."""
+    announced, recorded = (own(ledger, kind, node, field="class", value="audit") for kind in (EXPIRING, EXPIRED))
+    ended = {leaf.body.get("key") for leaf in recorded}
+    here = {f"{name}.v{version}" for name in YEARLY for version in keys.versions(name)}
+    found = {leaf.body.get("key"): dict(leaf.body) for leaf in reversed(announced)}
+    return [body for key, body in found.items() if key not in ended | here]
+
+
 def _after(moment: datetime, years: int) -> datetime:
+    if moment.year + years > MAXYEAR:  # whoever keeps them for ever writes 9999
+        return datetime.max.replace(tzinfo=UTC)
     try:
         return moment.replace(year=moment.year + years)
     except ValueError:  # the 29th of February

@@ -4,17 +4,18 @@ Rules:
     RET-1 A legal hold wins over expiry and over erasure; it ends only by being released, by name and reason.
     RET-2 Keys of a year are kept for the site's years, never below six (45 CFR 164.316(b)(2)(i): six from creation).
     RET-3 What goes, goes by the destruction of its keys. That it will is recorded before, that it did after; what was
-          cut in between is finished by the next run.
+          cut in between is finished by the next run; the erasure of a person by whoever types it again, which is asked
+          for until then.
     RET-4 Nobody sees a sample whose viewing is not recorded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from appliance.actions.retention import expiring
-from appliance.actions.retention.expiring import EXPIRED, EXPIRING
+from appliance.actions.retention.expiring import EXPIRED, EXPIRING, HELD, HOLDING, RELEASED, own
 from appliance.actions.retention.reviewstore import ReviewStore, Sample, year_ends
 from appliance.actions.tracing.holding import EVERYTHING, Cover
 from appliance.actions.tracing.selection import Selector
@@ -25,13 +26,10 @@ from media import canonical
 from media.clock import Clock, to_text
 from media.errors import MediaError, UsageError
 
-HELD: Final = "retention.held"
-RELEASED: Final = "retention.released"
 ERASING: Final = "erasure.begun"
 ERASED: Final = "erasure.done"
 READ: Final = "review.read"
 FLOOR_YEARS: Final = 6
-_HOLDING: Final = frozenset({HELD, RELEASED})
 _PAGE: Final = 500
 _PIECE: Final = 50
 _WORDS: Final = 400
@@ -63,12 +61,14 @@ class Retention:
         store: The samples.
         ledger: Where every deed is recorded; one that cannot be does not happen.
         clock: What time it is.
+        node: This node's name; empty where a single one answers.
     """
 
-    def __init__(self, store: ReviewStore, ledger: Ledger, *, clock: Clock) -> None:
+    def __init__(self, store: ReviewStore, ledger: Ledger, *, clock: Clock, node: str = "") -> None:
         self._store = store
         self._ledger = ledger
         self._clock = clock
+        self._node = node
 
     def hold(self, about: str | Selector, *, person: str, reason: str) -> Hold:
         """Begin a legal hold over everything (`all`), one request's sample, or all that a selector covers, later too.
@@ -99,7 +99,7 @@ class Retention:
         """Return the holds that hold now, the oldest first."""
         found: dict[Any, Hold] = {}
         start = 0
-        while page := self._ledger.leaves(start, _PAGE, kinds=_HOLDING):
+        while page := self._ledger.leaves(start, _PAGE, kinds=HOLDING):
             for leaf in page:
                 if leaf.kind == HELD:
                     found[leaf.sequence] = _hold_of(leaf)
@@ -130,12 +130,13 @@ class Retention:
         self._ledger.append(READ, {**said, "through": through} if through else said)
         return self._store.content(found[0])
 
-    def erase(self, subject: str, *, subject_hash: str, person: str, reason: str) -> int:
+    def erase(self, subject: str, *, subject_hash: str, former: Collection[str] = (), person: str, reason: str) -> int:
         """Erase a person: their keys of every year and their samples; return how many samples went.
 
         Args:
             subject: The name that the person's application gives them.
             subject_hash: The keyed hash by which the ledger knows them; the name itself is never recorded.
+            former: Their hashes under the key's other versions: an erasure that was cut off may have been of before.
             person: Who decided.
             reason: Why.
 
@@ -147,14 +148,17 @@ class Retention:
         if covered or cover.is_everything:
             raise _held(f"{len(covered)} samples of this person are under a legal hold")
         about = {"subject_hash": subject_hash, **_said(person, reason)}
-        self._ledger.append(ERASING, about)
+        known = {subject_hash, *former}
+        cut_off = [leaf for leaf in unfinished(self._ledger, self._node) if leaf.body.get("subject_hash") in known]
+        begun = self._ledger.append(ERASING, about).sequence
         count = self._store.erase(subject)
-        self._ledger.append(ERASED, {**about, "samples": count})
+        finishes = [*(leaf.sequence for leaf in cut_off), begun]
+        self._ledger.append(ERASED, {**about, "finishes": finishes, "samples": count})
         return count
 
     def expire(self) -> int:
         """Destroy every sample whose time is over and that no hold covers, by this process; return how many."""
-        return expiring.expire(self, self._ledger, clock=self._clock)
+        return expiring.expire(self, self._ledger, clock=self._clock, node=self._node)
 
     def due(self, until: str) -> int:
         """Return how many samples are over at a moment and on no hold."""
@@ -205,6 +209,31 @@ class Retention:
 
     def _cover(self) -> Cover:
         return Cover(self._ledger, (hold.covered for hold in self.holds()))
+
+
+def unfinished(ledger: Ledger, node: str) -> list[Leaf]:
+    """Return the records of erasures that this node began and did not end, the oldest first.
+
+    Args:
+        ledger: Where they are recorded.
+        node: Its name; empty where a single one answers. Each node has samples of its own, so another's end ends none.
+
+    Raises:
+        LedgerUnavailableError: The ledger does not answer.
+    """
+    begun, done = (own(ledger, kind, node) for kind in (ERASING, ERASED))
+    ended: set[Any] = set()
+    newest: dict[Any, int] = {}
+    for leaf in done:
+        if "finishes" in leaf.body:
+            ended |= set(leaf.body["finishes"])
+        else:  # of a release before, which named the person alone
+            newest.setdefault(leaf.body.get("subject_hash"), leaf.sequence)  # the newest comes first
+    return [
+        leaf
+        for leaf in reversed(begun)
+        if leaf.sequence not in ended and leaf.sequence > newest.get(leaf.body.get("subject_hash"), -1)
+    ]
 
 
 def kept_until(year: int, years: int) -> datetime:

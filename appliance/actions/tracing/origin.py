@@ -8,7 +8,7 @@ job of the page that does the same (`appliance.actions.tracing.proofs`): this vi
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from appliance.actions import tried
+from appliance.actions import proven_doubt, tried
 from appliance.actions.proof import Found, ProofReport, Prover
 from appliance.actions.prove import request_of
 from appliance.actions.proven_ledger import ProvenLedger
@@ -60,7 +60,7 @@ class _Line:
             if registered is None:
                 leave_out("release", "signers", "media", "custody", why="the version is not proven")
             else:
-                self._release(registered)
+                self._release(registered, asked)
             if is_tried(asked.body):
                 self._lent(asked)
             else:
@@ -101,30 +101,41 @@ class _Line:
 
     def _version(self, asked: Leaf) -> Found[Leaf]:
         digest = str(asked.body.get("model_digest"))
-        leaf = self._ledger.one(catalog.REGISTERED, "model_digest", digest)
+        leaf = self._ledger.last_before(asked.sequence, catalog.REGISTERED, "model_digest", digest)
         if leaf is None:
             raise ProofError(what=f"version {digest[:12]} was never registered", why="", fix="")
         body = leaf.body
-        detail = f"{body.get('name')} {body.get('version')}, {digest}, weights {body.get('weights_digest')}"
-        return _found(leaf, detail)
+        said, _ = proven_doubt.of_version(self._ledger, digest)
+        return _found(
+            leaf, f"{body.get('name')} {body.get('version')}, {digest}, weights {body.get('weights_digest')}{said}"
+        )
 
-    def _release(self, registered: Leaf) -> None:
+    def _release(self, registered: Leaf, asked: Leaf) -> None:
         check = self._prover.check
-        received = check("release", lambda: self._received(registered))
+        received = check("release", lambda: self._received(registered, asked))
         if received is None:
             self._prover.leave_out("signers", "media", "custody", why="the release is not proven")
             return
-        check("signers", lambda: _signers(received))
+        check("signers", lambda: self._signers(received))
         check("media", lambda: _media(received))
         check("custody", lambda: _custody(received))
 
-    def _received(self, registered: Leaf) -> Found[Leaf]:
-        serial = registered.body.get("serial")
-        leaf = self._ledger.one(RECEIVED, "serial", serial) if type(serial) is int else None
+    def _received(self, registered: Leaf, asked: Leaf) -> Found[Leaf]:
+        serial, begun = registered.body.get("serial"), asked.sequence
+        leaf = self._ledger.last_before(begun, RECEIVED, "serial", serial) if type(serial) is int else None
         if leaf is None:
             raise ProofError(what=f"no release of serial {serial} was recorded as received", why="", fix="")
         body = leaf.body
         return _found(leaf, f"{body.get('release')}, serial {serial}, code {body.get('code')}, received {leaf.time}")
+
+    def _signers(self, received: Leaf) -> Found[None]:
+        signers = _listed(received, "signers")
+        if not signers:
+            raise ProofError(what="the record names no signer", why="it is of an older version", fix="")
+        named = [f"{one.get('name')} ({str(one.get('fingerprint'))[-16:]})" for one in signers]
+        keys = {str(one.get("person")): {str(one.get("fingerprint")).lower()} for one in signers}
+        said, _ = proven_doubt.of_signers(self._ledger, keys)
+        return _found_none(received, f"{', '.join(named)}; as they were verified when it was received{said}")
 
     def _promotion(self, asked: Leaf) -> Found[Promotion]:
         found = answering(self._ledger, asked)
@@ -145,8 +156,8 @@ class _Line:
 
     def _passed(self, digest: str, *, before: int, evidence: str = "") -> Found[None]:
         results: dict[str, Leaf] = {}
-        for leaf in self._ledger.all(_GATE, "model_digest", digest):
-            if leaf.sequence < before and evidence in {"", leaf.body.get("evidence_digest")}:
+        for leaf in self._ledger.all(_GATE, "model_digest", digest, before=before):
+            if evidence in {"", leaf.body.get("evidence_digest")}:
                 results[str(leaf.body.get("gate"))] = leaf
         failed = sorted(gate for gate, leaf in results.items() if leaf.body.get("passed") is not True)
         if not results or failed:
@@ -167,13 +178,6 @@ class _Line:
                     return
                 yield self._ledger.require(leaf)
             start = page[-1].sequence + 1
-
-
-def _signers(received: Leaf) -> Found[None]:
-    named = [f"{one.get('name')} ({str(one.get('fingerprint'))[-16:]})" for one in _listed(received, "signers")]
-    if not named:
-        raise ProofError(what="the record names no signer", why="it is of an older version", fix="")
-    return _found_none(received, f"{', '.join(named)}; as they were verified when it was received")
 
 
 def _media(received: Leaf) -> Found[None]:
