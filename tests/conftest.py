@@ -43,6 +43,26 @@ settings.register_profile("nightly", max_examples=50_000, deadline=None, suppres
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
+class _Told:
+    """Says at once what failed and why: a shard that is out of time is ended before pytest's own summary."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write the test's name and the last lines of what it said."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and reporter is not None:
+            reporter.write_line(f"\nFAILED {report.nodeid} ({report.when})")
+            reporter.write_line(report.longreprtext[-3000:])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Say at once what fails where a shard runs (tests/running.py)."""
+    if "SEALIFT_SHARD" in os.environ and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Told(config), "told")
+
+
 @pytest.hookimpl(trylast=True)  # Hypothesis keeps nothing before its own
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Compile once, before the workers start, what each of them would compile."""

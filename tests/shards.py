@@ -15,6 +15,7 @@ from tests.running import ROOT, run_shard
 from tests.turns import Shard, Turns
 
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "--timeout", "840"]
+SLOW = ["-n", "2", "--dist", "loadfile", "-m", "slow"]
 # A booted box waits on everything else that the machine does.
 BOXED = [*PYTEST[:-1], "1140"]
 DISK = "tests/hardware/test_backup_disk.py"
@@ -47,7 +48,11 @@ POWER = _files("fault", "powercut*", "receive*")
 SERVERS = _files("interop", "postgresql*")
 # Of what others' programs say of ours: those that run the whole line first, or engines of others.
 LINES = _files("interop", "attached*", "api_clients", "batches*", "lm_eval", "model_signing", "o*", "pod*", "token*")
+# And what a box has of Debian's: its web server, and what watches it.
+DEBIANS = _files("interop", "*nginx", "monitoring", "numbers*", "alert*")
 CONTAINERS = _files("functional", "demo_containers")
+# What is asked of the engine with real models, most of it without the demo's units.
+MODELS = _files("functional", "real_*")
 # vLLM as its publisher ships it, in the environment that the other tests of vLLM use.
 ATTACHED = _files("engines", "vllm_attached*")
 # And of booted boxes: the whole line and what follows from it, and units that reach a server.
@@ -69,7 +74,8 @@ def _boots(
     where: Sequence[str] = MARKED["box"],
 ) -> Shard:
     """Five to eleven minutes each on a quick machine; one that is slower must not be what decides."""
-    return Shard([[*BOXED, "-m", mark, *wanted, *where]], minutes, limit, after, alone=True, needs_root=True)
+    boxed = [*PYTEST[:-1], str(int(limit * 60 - 60))]
+    return Shard([[*boxed, "-m", mark, *wanted, *where]], minutes, limit, after, alone=True, needs_root=True)
 
 
 def _on_demand(minutes: float, *wanted: str, needs_root: bool = False) -> Shard:
@@ -87,10 +93,14 @@ SHARDS: dict[str, Shard] = {
     "box": _boots(11, "box", after=(), where=("tests/box/test_box.py",)),
     "demo": Shard([[sys.executable, "-m", "examples.demo.run"]], 8),
     # With what the demo left in build/demo.
-    "demo-tests": Shard(_pytest("-m", "demo", *_without(CONTAINERS), *MARKED["demo"]), 11, after=("demo",)),
+    "demo-tests": Shard(_pytest("-m", "demo", *_without([*CONTAINERS, *MODELS]), *MARKED["demo"]), 5, after=("demo",)),
+    "demo-models": Shard(_pytest("-m", "demo", *MODELS), 8, after=("demo", "demo-tests")),
     # These take the box that `box` left in the cache, and make one where there is none.
-    "box-faults": _boots(16, "box_faults"),
+    "box-faults": _boots(8, "box_faults"),
+    "box-guided": _boots(12, "box_guided", after=()),
     "browser": Shard(_pytest("-m", "browser", *MARKED["browser"]), 3),
+    # What `make test` has no time for, most of it of one process each.
+    "slow-others": Shard(_pytest(*SLOW, *_without(_files("functional", "*"))), 10),
     "fault": Shard(_pytest("-m", "fault", *_without([*KILLS, *MEDIA, *POWER]), *MARKED["fault"]), 7),
     "fault-kills": Shard(_pytest("-m", "fault", *KILLS), 5),
     "box-disks": _boots(12, "box_disks"),
@@ -103,14 +113,14 @@ SHARDS: dict[str, Shard] = {
     # The version before makes a box by its own source; this release is installed there, or goes back.
     "box-before": _boots(8, "box_before"),
     "box-released": _boots(15, "box_released", after=("box-before",)),
-    "interop": Shard(_pytest("-m", "interop", *_without([*SERVERS, *LINES])), 9),
-    "demo-containers": Shard(_pytest("-m", "demo", *CONTAINERS), 5, after=("demo", "demo-tests")),
+    "interop": Shard(_pytest("-m", "interop", *_without([*SERVERS, *LINES, *DEBIANS])), 9),
+    "interop-debian": Shard(_pytest("-m", "interop", *DEBIANS), 5),
+    "demo-containers": Shard(_pytest("-m", "demo", *CONTAINERS), 5, after=("demo", "demo-tests", "demo-models")),
     "fault-media": Shard(_pytest("-m", "fault", *MEDIA), 8),
     "interop-server": Shard(_pytest("-m", "interop", *SERVERS), 10),
     "box-time": _boots(15, "box_time"),
-    "slow": Shard(_pytest("-n", "2", "--dist", "loadfile", "-m", "slow", "tests/functional"), 12),
+    "slow": Shard(_pytest(*SLOW, "--ignore=tests/functional/gateway", "tests/functional"), 12),
     "units": _boots(13, "box", *_without([*BOXES, *DATABASES, *LOST]), after=()),
-    "slow-others": Shard(_pytest("-n", "2", "--dist", "loadfile", "-m", "slow", "--ignore=tests/functional"), 6),
     "units-database": Shard([[*BOXED, "-m", "box", *DATABASES]], 12, 20, needs_root=True),
     "box-changes": _boots(15, "box_changes"),
     # A whole computer, emulated: its programs take some twenty times as long.

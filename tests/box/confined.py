@@ -129,9 +129,9 @@ _EXPECTED = {
     "sealift-promoter.service": May(
         doors=of("ledger-promoter"), reads=of("promotions"), writes=of("promoter"), secrets=of()
     ),
-    # Root without a capability: what is root's by owner, the folder of sockets among it, and no more.
+    # Root without a capability: what is root's by owner, and no more; of /run the one folder that its file names.
     "sealift-jobs.service": May(
-        doors=None, reads=of("promotions", "state", "store", "tls key"), writes=of("engines", "exporting", "run")
+        doors=None, reads=of("promotions", "state", "store", "tls key"), writes=of("engines", "exporting")
     ),
     # Its group reaches the door of media too, which refuses this user by its number.
     "sealift-review.service": May(
@@ -168,16 +168,17 @@ _EXPECTED = {
 # The bus is anybody's on a Debian; who may say what there is the bus' own to judge, and no watcher's filter of system
 # calls, which is not asked here, lets it open such a socket.
 _WATCHER = May(doors=of("bus"), has_network=True)
-# On a box that is watched. The master of the web server is root, who owns the sockets.
+_WEB_SERVER = May(doors=of("gateway", "gateway-test", "admin", "metrics"), reads=of("server key"), has_network=True)
+# On a box that is watched. Master and workers of the web server are the same user.
 _EXPECTED_OF_OTHERS = {
-    "nginx.service": May(doors=None, reads=of("server key"), has_network=True),
-    "nginx.service worker": May(doors=of("gateway", "gateway-test", "admin", "metrics"), has_network=True),
+    "nginx.service": _WEB_SERVER,
+    "nginx.service worker": _WEB_SERVER,
     "prometheus.service": _WATCHER,
     "prometheus-alertmanager.service": _WATCHER,
     "prometheus-node-exporter.service": _WATCHER,
 }
-# To open low ports, to become www-data, and to make its folders www-data's (ansible/roles/nginx).
-_WEB_CAPABILITIES = sum(1 << number for number in (0, 1, 6, 7, 10))
+# To open low ports (ansible/roles/nginx).
+_WEB_CAPABILITIES = 1 << 10
 
 
 def units_hold(run: Run, digest: str) -> None:

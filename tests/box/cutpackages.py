@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 from appliance.install.playbook import PACKAGES
 from tests.box.machine import Machine, base_image
@@ -27,9 +28,8 @@ _UNFINISHED = {
 }
 
 
-def packages_are_finished(run: Run) -> None:
-    """Cut the power in the middle of the packages, and let the same play put all of them in."""
-    medium = run.machine.media["/media/sealift-1"]
+def packages_are_finished(run: Run, medium: Path) -> None:
+    """Cut the power in the middle of a medium's packages, and let the same play put all of them in."""
     machine = Machine(
         root=run.out / "cut",
         name=f"{run.machine.name}c",

@@ -8,9 +8,9 @@
     returned  this release does not answer there, and the version before goes on with what it left
     disks     the machine's own file system runs full, and the one that backups go to
     security  a security update of what Debian's archive has newer than the box, by a medium
-    faults    SIGKILL of every service, a cut cable, full disks, an old disk image, uninstall; and beside it a bare box:
-              the guided install at a terminal of a release that watches, through a power failure, and its alert at a
-              mail relay over TLS; and dpkg cut off in the states it can leave
+    faults    SIGKILL of every service, a cut cable, full disks, an old disk image, uninstall
+    guided    a bare box: the guided install at a terminal of a release that watches, through a power failure, and its
+              alert at a mail relay over TLS; and dpkg cut off in the states it can leave
     clocks    a clock that jumps while it runs, and across a restart and a boot: fifty years ahead, 1970, ten years on
     windows   production rests for a maintenance window: broken off, a power failure, its command killed; then what is
               asked of a box that serves: report, origin, export, keys of scripts, a second engine
@@ -21,7 +21,8 @@
     vllm      a release that brings vLLM, from its medium to production, beside the engine before
     database  records go to a PostgreSQL server of the facility and back, by what two people approve
 
-Each takes the box that `make box` left in the cache, or makes one. Facts go to build/box-PART/summary.json. Root only.
+Each but `guided` takes the box that `make box` left in the cache, or makes one. Facts go to
+build/box-PART/summary.json. Root only.
 """
 
 import argparse
@@ -72,7 +73,7 @@ NEXT = "/media/sealift-2"
 
 
 def faults(run: Run, stack: ExitStack) -> None:
-    """What breaks while it serves; then a box that lost records, one that is taken off, and one that is new."""
+    """What breaks while it serves; then a box that lost records, and one that is taken off."""
     served = _serving(run, stack, STATE, LEDGER)
     kills.kill_each(run, served)
     kills.cut_cable(run, served)
@@ -81,9 +82,13 @@ def faults(run: Run, stack: ExitStack) -> None:
     full.state_full(run, NEXT, served)
     oldimage.old_image_stops(run, volume)
     removed.uninstall(run)
-    run.machine.stop()
-    guided.first_install(run, serial=2, recipe=NEXT_RECIPE)
-    cutpackages.packages_are_finished(run)
+
+
+def guided_install(run: Run, _: ExitStack) -> None:
+    """A box that is new: a person sets it up by questions; and packages that a power failure cut off."""
+    run.facility.create()
+    volume = guided.first_install(run, serial=2, recipe=NEXT_RECIPE)
+    cutpackages.packages_are_finished(run, volume)
 
 
 def disks(run: Run, stack: ExitStack) -> None:
@@ -222,6 +227,7 @@ PARTS: dict[str, Callable[[Run, ExitStack], None]] = {
     "released": released_before,
     "returned": returned_before,
     "faults": faults,
+    "guided": guided_install,
     "disks": disks,
     "security": security,
     "clocks": clock_jumps,

@@ -66,13 +66,13 @@ _CODE = re.compile(r"^ {4}(.+?) {2,}(\S+)$", re.MULTILINE)
 _DPKG_WORKS = "usr/sbin/nginx"  # unpacked, and not yet configured
 
 
-def first_install(run: Run, *, serial: int, recipe: Path) -> None:
-    """Set up a bare box by a person at its terminal, through a power failure, in the place of another run's box.
+def first_install(run: Run, *, serial: int, recipe: Path) -> Path:
+    """Set up a bare box by a person at its terminal, through a power failure; return the medium it came from.
 
     Args:
-        run: The other run, whose box is off.
-        serial: Of its medium, which is by a ceremony of its own: that of the run knows a box with records.
-        recipe: Of its medium; with the serial of one that this run made, what that one rehearsed need not be again.
+        run: Whose facility is there, and whose own box is not made.
+        serial: Of its medium.
+        recipe: Of its medium; with the serial that other parts make from it, what those rehearsed need not be again.
     """
     out = run.out / "watching"
     sealed = numbered(run, serial, recipe=recipe, out=out, ceremony=out / "ceremony")
@@ -105,6 +105,7 @@ def first_install(run: Run, *, serial: int, recipe: Path) -> None:
     finally:
         machine.stop()
         stack.close()
+    return sealed.volume
 
 
 def nobody_vouches(run: Run) -> None:

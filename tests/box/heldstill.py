@@ -65,7 +65,7 @@ _EXPECTED: Mapping[str, May] = {
     "sealift-siem.service": May(doors=of("ledger-siem"), has_network=True),
     "sealift-switch@probe.service": _SWITCHES,
     "sealift-tls@probe.service": May(
-        doors=None, reads=of("state", "tls key", "trust"), writes=of("exporting", "run", "spool"), has_network=True
+        doors=None, reads=of("state", "tls key", "trust"), writes=of("spool"), has_network=True
     ),
     "sealift-try-nftables@probe.service": May(),
     "sealift-try-nginx@probe.service": May(secrets=of("server.key")),

@@ -68,13 +68,13 @@ EXPECTED: Mapping[str, tuple[set[str], set[str]]] = {
     "sealift-review": (set(), set()),
     "sealift-standby": (set(), set()),
     "sealift-backup": (set(), set()),
-    "www-data": ({"gateway", "gateway-test", "admin"}, set()),
+    "www-data": ({"gateway", "gateway-test", "admin"}, {"tls key"}),
     "iris": ({"ledger-operator", "promoter-operator", "jobs-operator", "review-operator"}, set()),
     "nobody": (set(), set()),
 }
 # On a box that is watched, where the web server has one door more; Debian runs what watches as one user.
 WATCHED: Mapping[str, tuple[set[str], set[str]]] = {
-    "www-data": ({"gateway", "gateway-test", "admin", "metrics"}, set()),
+    "www-data": ({"gateway", "gateway-test", "admin", "metrics"}, {"tls key"}),
     "prometheus": (set(), set()),
     **{user: EXPECTED[user] for user in ("sealift-metrics", "sealift-alerts", "sealift-siem", "nobody")},
 }

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.box.reach import WATCHED
-from tests.box.told import facts_of, untrue
+from tests.box.told import SECONDS, facts_of, untrue
 
 pytestmark = [pytest.mark.box, pytest.mark.timeout(1140)]
 FAULTS = (
@@ -28,6 +28,8 @@ FAULTS = (
     "no program of Sealift is left",
     "what proves the past is there",
     "the packet filter still holds",
+)
+GUIDED = (
     "nobody was told that it is done",
     "a first install that was cut off is finished by the same command",
     "every question was asked",
@@ -393,6 +395,7 @@ VLLM = (
 )
 PARTS: dict[str, tuple[pytest.MarkDecorator | tuple[pytest.MarkDecorator, ...], tuple[str, ...]]] = {
     "faults": (pytest.mark.box_faults, FAULTS),
+    "guided": (pytest.mark.box_guided, GUIDED),
     "disks": (pytest.mark.box_disks, DISKS),
     "security": (pytest.mark.box_disks, SECURITY),
     "clocks": (pytest.mark.box_time, CLOCKS),
@@ -409,15 +412,18 @@ PARTS: dict[str, tuple[pytest.MarkDecorator | tuple[pytest.MarkDecorator, ...], 
     ),
     "pair": (pytest.mark.box_pair, PAIR),
     "database": (pytest.mark.box_database, DATABASE),
-    # Whoever makes a release of vLLM first waits longest.
     "vllm": ((pytest.mark.box_vllm, pytest.mark.timeout(2340)), VLLM),
 }
+
+
+# Whoever makes a release of vLLM first waits longest.
+LONGER = {"vllm": 2250.0}
 
 
 def facts(part: str) -> dict[str, Any]:
     if os.geteuid() != 0:
         pytest.skip("the box is a container of its own, and only root can start one")
-    return facts_of(f"box-{part}", "tests/box/faults.py", part)
+    return facts_of(f"box-{part}", "tests/box/faults.py", part, seconds=LONGER.get(part, SECONDS))
 
 
 @pytest.mark.parametrize("part", [pytest.param(part, marks=marks) for part, (marks, _) in PARTS.items()])

@@ -92,8 +92,23 @@ def test_the_unit_rotates_behind_a_hardened_nginx_and_records_it(box: Machine) -
     assert shown(box) not in {"", first["fingerprint"]}
     records = json.loads(box.shell(f"{SEALIFT} audit list --kind tls.certificate-made").stdout)
     assert shown(box) in json.dumps(records)
-    modes = box.shell("stat -c '%a %U' /etc/sealift/tls/ca.key /etc/sealift/tls/current/server.key").stdout
-    assert modes.split("\n")[:2] == ["400 root", "400 root"]
+    # The first one was made by root with its rights, as an install does; this one by the unit.
+    keys = "/etc/sealift/tls/ca.key /etc/sealift/tls/kept/*/server.key"
+    modes = box.shell(f"stat -c '%a %U:%G' {keys}").stdout
+    assert modes.split("\n")[:3] == ["400 root:root", *["640 root:www-data"] * 2]
+    assert box.shell("stat -c '%U' /proc/$(systemctl show -P MainPID nginx)").stdout == "www-data\n"
+
+
+def test_keys_that_a_release_before_left_to_root_alone_are_given_before_nginx_starts_anew(box: Machine) -> None:
+    box.shell("chown root:root /etc/sealift/tls/kept/*/server.key; chmod 0400 /etc/sealift/tls/kept/*/server.key")
+    assert box.shell("systemctl restart nginx.service").returncode != 0, "it is no root, which could read it"
+
+    box.shell("systemctl stop nginx.service; systemctl reset-failed nginx.service")
+    done = json.loads(box.shell(by_the_role()).stdout)
+
+    assert (done["changed"], done["is_given"], done["made"]) == (True, True, [])
+    start(box, "nginx.service")
+    assert shown(box) == done["fingerprint"]
 
 
 def test_an_operator_has_the_certificate_replaced_by_a_job_that_names_it(box: Machine) -> None:

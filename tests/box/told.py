@@ -8,23 +8,29 @@ import signal
 import subprocess
 import sys
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from tests.box.run import ROOT
 
 # Under the tests' own limit, which ends a run without a word of where it was.
-_SECONDS = 1050
+SECONDS: Final = 1050.0
 _ENDING_SECONDS = 60
 
 
 @cache
-def facts_of(place: str, *script: str) -> dict[str, Any]:
-    """Run a script once for all tests of a process; return what it wrote to build/PLACE/summary.json."""
+def facts_of(place: str, *script: str, seconds: float = SECONDS) -> dict[str, Any]:
+    """Run a script once for all tests of a process; return what it wrote to build/PLACE/summary.json.
+
+    Args:
+        place: Folder of build/ where the script writes.
+        script: With its arguments.
+        seconds: After which it is told to end.
+    """
     summary = ROOT / "build" / place / "summary.json"
     summary.unlink(missing_ok=True)
     running = subprocess.Popen([sys.executable, *script], cwd=ROOT)
     try:
-        running.wait(_SECONDS)
+        running.wait(seconds)
     except subprocess.TimeoutExpired:
         running.send_signal(signal.SIGINT)
         try:

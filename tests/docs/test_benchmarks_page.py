@@ -56,6 +56,20 @@ def test_each_budget_has_its_picture_with_machine_versions_and_method(name: str)
     assert not re.search(r"href|script|url\(", picture)
 
 
+@pytest.mark.parametrize("name", plots.SUBJECTS)
+def test_the_page_says_of_a_picture_what_the_picture_says_of_itself(name: str) -> None:
+    """Scenario: a newer run is drawn, and the page goes on naming the machine of the one before."""
+    said = " ".join(texts((DOCS / f"benchmarks/{name}.svg").read_text("utf-8")))
+    of = re.search(r"Machine: (?P<processor>.*?), (?P<cores>\d+) cores,.* measured (?P<at>[0-9-]+)", said)
+    assert of is not None
+    caption = PAGE.partition(f"](benchmarks/{name}.svg)")[2].strip().splitlines()[0]
+
+    assert caption.startswith("The picture is of ")
+    assert f"{ {'2': 'two', '4': 'four'}[of['cores']] } cores" in caption
+    assert ("EPYC" in of["processor"], "Xeon" in of["processor"]) == ("an EPYC" in caption, "a Xeon" in caption)
+    assert f"({of['at']})" in caption
+
+
 def test_a_row_is_two_bars_of_one_scale_with_the_ratio_and_the_verdict() -> None:
     missed = row("added, one caller", 3.0, 6.0, "ms", goal="at most 0.35 times LiteLLM's", met=False)
 

@@ -26,6 +26,8 @@ LONG: Final[dict[str, Any]] = {
     "temperature": 0,
 }
 
+# No more than that in a step: our vLLM reads 256 on a processor (ADR 87), one that is attached as its recipe says.
+STEP_TOKENS = "2048"
 _SHAPE: Final[dict[str, Any]] = {
     "type": "json_schema",
     "json_schema": {
@@ -46,7 +48,7 @@ def keeps_the_contract(socket: Path, *, seconds: int = 600) -> None:
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/functional/test_engine_contract.py",
          "-k", "real", "--timeout", str(seconds)],
         cwd=line.ROOT,
-        env={**os.environ, "SEALIFT_ENGINE_SOCKET": str(socket)},
+        env={**os.environ, "SEALIFT_ENGINE_SOCKET": str(socket), "SEALIFT_ENGINE_STEP_TOKENS": STEP_TOKENS},
         capture_output=True,
         text=True,
         check=False,

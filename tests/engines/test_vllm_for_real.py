@@ -14,6 +14,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import openai
@@ -292,7 +293,7 @@ def test_the_same_seed_gives_the_same_words(served: Served, seed: int) -> None:
 
 def test_a_caller_that_leaves_ends_the_generation_within_a_second_streamed_or_not(served: Served) -> None:
     taken: dict[str, list[float]] = {"streamed": [], "whole": []}
-    # The quickest of three: other work on this machine must not decide.
+    # The median: other work on this machine must not decide, and one quick try is not how it is.
     with EngineClient(served.socket, read_seconds=PATIENCE_SECONDS) as engine:
         for _ in range(3):
             stream = engine.chat_stream({**LONG, "max_tokens": 1800})
@@ -305,7 +306,7 @@ def test_a_caller_that_leaves_ends_the_generation_within_a_second_streamed_or_no
                 waiting.chat({**LONG, "max_tokens": 1800})
             taken["whole"].append(until(lambda: engine.running() == 0))
 
-    assert {how: min(seconds) < ENDED_WITHIN_SECONDS for how, seconds in taken.items()} == {
+    assert {how: median(seconds) < ENDED_WITHIN_SECONDS for how, seconds in taken.items()} == {
         "streamed": True,
         "whole": True,
     }, taken

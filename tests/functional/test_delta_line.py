@@ -196,6 +196,22 @@ def test_one_way_builds_only_on_what_was_sent(
     assert kept["assumed"] == made["assumed"]
 
 
+def test_one_way_does_not_build_on_what_went_to_another_site_of_the_release(command: Command, tmp_path: Path) -> None:
+    sites = ("demo-clinic", "other-clinic")
+    old, new = (make_medium(tmp_path / f"m{serial}", serial=serial, sites=sites) for serial in (1, 2))
+    command("write", old.work.root, tmp_path / "a", tmp_path / "b", "--ceremony", throwaway_ceremony("demo").folder)
+    command("register", "sent", "demo-1/1/1", "--to", "a courier")
+    command("register", "sent", "demo-1/2/1", "--to", "other-clinic")
+
+    code, said, _ = command(*one_way(old, new, tmp_path / "delta", "--site", "demo-clinic"))
+    assert (code, said["error"]["why"]) == (2, "volume 2 is not entered as sent")
+    assert command(*one_way(old, new, tmp_path / "other", "--site", "other-clinic"))[0] == 0
+    command("register", "returned", "demo-1/2/1")
+    command("register", "sent", "demo-1/2/1", "--to", "demo-clinic")
+
+    assert command(*one_way(old, new, tmp_path / "delta", "--site", "demo-clinic"))[0] == 0
+
+
 @pytest.mark.fault
 def test_one_way_says_that_a_receipt_came_back(box: LedgerSite, command: Command, tmp_path: Path) -> None:
     old, new = make_medium(tmp_path / "old", serial=1), make_medium(tmp_path / "new", serial=2)

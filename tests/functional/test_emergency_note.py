@@ -19,6 +19,7 @@ from appliance.verify.trust import RECORD
 from bundler import emergency as sender
 from bundler.errors import SigningError
 from bundler.signatory import Ceremony
+from media import dsse
 from media.clock import FixedClock
 from media.emergency import MOST_BYTES, EmergencyNote, Reason
 from media.errors import (
@@ -272,6 +273,29 @@ def test_a_note_says_the_same_after_reading() -> None:
             since=datetime(2030, 1, 1, tzinfo=UTC),
             clock=FixedClock(at=NOW),
         )
+
+
+def test_a_note_names_the_keys_of_older_roots_too_which_sites_may_still_believe(box: Site, genuine: Shelf) -> None:
+    # Carol is in no root any more; this box was sent nothing since, and her old keys are stolen.
+    later = rotated(throwaway_ceremony("demo"), without="carol")
+    carols = throwaway_ceremony("demo").person("carol").keys["release"]
+
+    facts = emergency.accept(box.config, note_by(revoked=[("carol", RELEASE)], ceremony=later), clock=box.clock)
+
+    assert set(carols) <= set(facts.keys)
+    assert dict(facts.people) == {"carol": RELEASE}
+    with pytest.raises(SigningError, match="'nobody'"):
+        note_by(revoked=[("nobody", RELEASE)], ceremony=later)
+
+
+def test_a_signature_by_another_key_than_a_root_key_completes_no_note() -> None:
+    held = throwaway_ceremony("demo")
+    with held.signatory("alice").at_hand() as ready:
+        odd = dsse.countersign(note_by(["bob"]), ready.signers("release")[0])
+
+    found = sender.state(odd, held)
+
+    assert (found.signed, found.complete) == (("bob",), False)
 
 
 def test_a_dry_run_of_a_note_sends_nobody_to_what_only_a_taken_note_shows(box: Site, tmp_path: Path) -> None:

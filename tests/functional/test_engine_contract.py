@@ -20,8 +20,13 @@ from tests.support.engine import FakeEngine, Script, fake_engine
 
 REAL = os.environ.get("SEALIFT_ENGINE_SOCKET", "")
 ENGINES = ["fake", *(["real"] if REAL else [])]
+# The fewest tokens of a question that the engine may read in one step, which nobody can end in its middle.
+STEP_TOKENS = int(os.environ.get("SEALIFT_ENGINE_STEP_TOKENS", "0"))
 PATIENCE_SECONDS = 60.0
 _SOON_SECONDS = 0.25
+_READING_SECONDS = 12.0  # long beside the quarter second within which a caller leaves, and no longer than that needs
+_MANY_STEPS = 4
+_TRIED_WORDS = 256
 CHAT = {"messages": [{"role": "user", "content": "Count from one to twenty in words, please."}]}
 STORY = {"messages": [{"role": "user", "content": "Tell a long story about the sea."}]}
 GREEDY = {"temperature": 0, "seed": 1, "max_tokens": 24}
@@ -224,29 +229,43 @@ def test_a_caller_that_leaves_frees_the_engine(client: EngineClient, fake: FakeE
     assert _text(client.chat({**CHAT, **GREEDY, "max_tokens": 2}))
 
 
+@pytest.mark.timeout(600)
 def test_a_caller_that_leaves_while_its_question_is_read_frees_the_engine(
     client: EngineClient, fake: FakeEngine | None
 ) -> None:
-    """A real engine reads a question that nearly fills its context: for how long, is measured with one like it."""
+    """How long a real engine reads is measured with one question like it, whose length is chosen by its pace."""
     if fake:
         pytest.skip("a fake reads nothing")
-    each = client.tokenize(messages=[{"role": "user", "content": "word " * 100}]) / 100
-    words = "word " * int((client.status().n_ctx - 128) / max(each, 1.0))
-    began = time.monotonic()
-    client.chat({"messages": [{"role": "user", "content": "One " + words}], "temperature": 0, "max_tokens": 1})
-    reading_seconds = time.monotonic() - began
+    each = max(client.tokenize(messages=[{"role": "user", "content": "word " * 100}]) / 100, 1.0)
+    fits = int((client.status().n_ctx - 128) / each)
+    tried = min(fits, _TRIED_WORDS)
+    pace = _reading_seconds("None " + "word " * tried) / tried
+    words = "word " * min(fits, max(int(_READING_SECONDS / pace), int(_MANY_STEPS * STEP_TOKENS / each)))
+    reading_seconds = _reading_seconds("One " + words)
     if reading_seconds < _SOON_SECONDS:
         return  # a stand-in has read it before anybody can leave
 
-    body = {"messages": [{"role": "user", "content": "Two " + words}], "temperature": 0, "max_tokens": 1}
+    body = _read_only("Two " + words)
     leaving = EngineClient(Path(REAL), read_seconds=reading_seconds / 8)
     with leaving, pytest.raises(SealiftError):
         leaving.chat(body)
 
     _require_none_runs(client, fake, within_seconds=max(1.0, reading_seconds / 4))
-    usage = client.chat(body)["usage"]
+    with EngineClient(Path(REAL), read_seconds=4 * PATIENCE_SECONDS) as patient:
+        usage = patient.chat(body)["usage"]
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
     assert cached < usage["prompt_tokens"] / 2  # it was not read to its end
+
+
+def _read_only(question: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 1}
+
+
+def _reading_seconds(question: str) -> float:
+    began = time.monotonic()
+    with EngineClient(Path(REAL), read_seconds=4 * PATIENCE_SECONDS) as patient:  # a slow machine reads for minutes
+        patient.chat(_read_only(question))
+    return time.monotonic() - began
 
 
 def test_several_callers_are_answered_at_once(client: EngineClient) -> None:

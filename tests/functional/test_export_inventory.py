@@ -1,6 +1,7 @@
 """What a box says that it holds goes back to the sender, who believes it without the box."""
 
 import json
+import shutil
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from bundler.ledgerkeys import SiteKeys
 from bundler.ledgernote import LedgerKey
 from media import canonical
 from media.errors import BadSignatureError, MalformedError
+from media.inventory import Inventory
 from tests.support.ledger import LedgerSite, ledger_site
 from tests.support.medium import SimulatedMedium
 from tests.support.receiving import Shelf, Site
@@ -92,6 +94,26 @@ def test_a_changed_inventory_is_believed_by_nobody(box: LedgerSite, genuine: She
         read_inventory(canonical.dumps({**json.loads(repacked(ledger=None)), "signatures": []}), SiteKeys.of(key))
     with pytest.raises(MalformedError):
         read_inventory(repacked(note="anything"), SiteKeys.of(key))
+
+
+def test_of_a_site_that_has_many_releases_the_sender_reads_the_newest(
+    box: LedgerSite, genuine: Shelf, tmp_path: Path
+) -> None:
+    medium = genuine()
+    site = site_of_box(box, medium.root_json)
+    exported(box, site, medium, tmp_path / "out")
+    first = site.store.release_folder(1)
+    for serial in range(2, 71):  # a monthly release, for years
+        shutil.copytree(first, site.store.release_folder(serial))
+        record = site.store.release_folder(serial) / "release.json"
+        record.chmod(0o644)
+        record.write_bytes(canonical.dumps({**canonical.loads(record.read_bytes()), "serial": serial}))
+
+    listed = export_inventory.take(site.config, clock=site.clock, serial=70, quick=False, progress=lambda *_: None)
+    found, _ = Inventory.from_payload(listed.inventory.to_payload(ledger=None))
+
+    assert [each.serial for each in found.releases] == list(range(7, 71))
+    assert found.files == listed.inventory.files != ()
 
 
 def test_a_file_that_the_disk_lost_is_not_listed(box: LedgerSite, genuine: Shelf, tmp_path: Path) -> None:

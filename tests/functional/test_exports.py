@@ -43,6 +43,8 @@ from tests.support.ledger import LedgerSite, ledger_site
 from tests.support.medium import SimulatedMedium
 from tests.support.receiving import Shelf, Site
 
+pytestmark = pytest.mark.slow
+
 _NAMES = ("Dana Doe", "photo 12", "S-0001-1", "Gate")
 _PROBE = {
     "format": 1,

@@ -14,6 +14,8 @@ from tests.support.jobs import UnitRunner, job_service
 from tests.support.promoting import bring, enrol_all, homes, serve, site
 from tests.support.running_site import Run, RunningSite, as_json, runner
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["homes", "site"]
 
 
@@ -38,7 +40,6 @@ def refusal(site: RunningSite, door: str, **message: Any) -> str:
     return str(caught.value.to_json()["code"])
 
 
-@pytest.mark.slow
 def test_people_validate_promote_and_stop_by_jobs_alone(
     site: RunningSite, units: UnitRunner, sealift: Run, homes: dict[str, Path]
 ) -> None:
@@ -65,7 +66,6 @@ def test_people_validate_promote_and_stop_by_jobs_alone(
     }
 
 
-@pytest.mark.slow
 def test_a_job_that_nobody_decided_is_refused_and_not_recorded(
     site: RunningSite, sealift: Run, homes: dict[str, Path]
 ) -> None:

@@ -119,6 +119,38 @@ def test_a_bad_volume_spoils_only_itself(tmp_path: Path) -> None:
     require_received(site, good)
 
 
+def test_what_a_stopped_receive_of_all_volumes_left_serves_those_that_come_one_at_a_time(tmp_path: Path) -> None:
+    medium = make_medium(tmp_path / "m")
+    good = medium.copy_to(tmp_path / "good")
+    site = site_for(tmp_path, medium)
+    medium.flip_bit("data/models/tiny/tiny.gguf")
+    with pytest.raises(DigestMismatchError):
+        site.receive(medium.volumes)  # its code is known here, and is not while volume 1 or 2 is missing
+
+    with pytest.raises(MissingVolumeError) as refusal:
+        site.receive([good.volumes[0]])
+    assert refusal.value.details is not None
+    assert refusal.value.details["written_bytes"] == 0
+    assert site.receive([good.volumes[1]]).outcome == "received"
+
+    require_received(site, good)
+    assert list(site.store.quarantine.iterdir()) == []
+
+
+def test_a_new_signing_goes_on_where_a_stopped_receive_of_the_older_one_ended(tmp_path: Path) -> None:
+    medium, again = make_medium(tmp_path / "m"), make_medium(tmp_path / "again", issue=1)
+    site = site_for(tmp_path, medium)
+    medium.flip_bit("data/models/tiny/tiny.gguf")
+    with pytest.raises(DigestMismatchError):
+        site.receive(medium.volumes)
+
+    facts = site.receive(again.volumes)
+
+    assert facts.moved["resumed_files"] > 0
+    require_received(site, again)
+    assert list(site.store.quarantine.iterdir()) == []
+
+
 def test_a_kept_volume_that_was_tampered_with_is_wanted_again(tmp_path: Path, cut: SimulatedMedium) -> None:
     site = site_for(tmp_path, cut)
     with pytest.raises(MissingVolumeError):

@@ -14,6 +14,8 @@ from appliance.verify import trust
 from tests.support.ledger import LedgerSite, ledger_site
 from tests.support.receiving import Shelf, Site
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[LedgerSite]:
@@ -92,7 +94,6 @@ def test_a_ledger_that_lost_what_it_had_stops_receiving(box: LedgerSite, genuine
     assert site.untouched() == before
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("grown", "root", "accepted"), [(0, "", True), (10_000, "", False), (0, "00" * 32, False)])
 def test_a_sender_who_knows_more_of_this_ledger_than_it_holds_stops_receiving(
     box: LedgerSite,

@@ -1,8 +1,14 @@
 """`sealift tls` as a person types it: results as text and JSON, files with the right modes, dry runs, exit codes."""
 
+import errno
+import fcntl
 import json
+import os
 import stat
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +19,8 @@ import typer
 from cryptography import x509
 
 from appliance.cli import context as shared
-from appliance.cli import main, tls
+from appliance.cli import main, tls, tls_here
+from appliance.install.tlsfolder import TlsFolder
 from tests.support.tls import authority, pem
 
 Run = Callable[..., tuple[int, str, str]]
@@ -144,3 +151,110 @@ def test_the_shown_certificate_is_taken_back_by_its_serial(sealift: Run) -> None
     assert facts(sealift, "tls", "revoke", with_colons, "--reason", "key-compromise")["serial"] == before["serial"]
 
     assert facts(sealift, "tls", "show")["server"]["serial"] != before["serial"]
+
+
+def test_nothing_is_issued_where_its_key_could_not_be_written(
+    sealift: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts(sealift, "tls", "rotate")
+    (tmp_path / "link.pem").symlink_to(tmp_path / "nowhere")
+
+    def is_full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for out in ("gone/emr.pem", "link.pem"):
+        assert sealift("tls", "clients", "issue", "emr", "--out", str(tmp_path / out))[0] == 2
+    with monkeypatch.context() as full:
+        full.setattr(os, "posix_fallocate", is_full)
+        assert sealift("tls", "clients", "issue", "emr", "--out", str(tmp_path / "emr.pem"))[0] == 2
+    assert sealift("tls", "clients", "issue", "emr", "--days", "0", "--out", str(tmp_path / "emr.pem"))[0] == 2
+
+    assert facts(sealift, "tls", "clients", "list")["clients"] == []
+    assert not (tmp_path / "emr.pem").exists()
+
+
+@pytest.mark.parametrize("serial", ["0", "-5", "f" * 40, "1" * 41, "", "1_0"])
+def test_what_can_be_no_serial_number_is_not_taken_back(sealift: Run, tmp_path: Path, serial: str) -> None:
+    facts(sealift, "tls", "rotate")
+
+    code, _, err = sealift("tls", "revoke", "--reason", "superseded", "--", serial)
+
+    assert (code, "not a serial number" in err) == (2, True)
+    assert not any(b"tls.revoked" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_the_facilitys_certificate_is_not_put_in_place_where_the_next_rotation_would_take_it_away(
+    sealift: Run, tmp_path: Path
+) -> None:
+    facts(sealift, "tls", "rotate")
+    facts(sealift, "tls", "request")
+    site = tmp_path / "sealift.toml"
+    site.write_text(site.read_text().replace('authority = "facility"', 'authority = "own"'))
+    (tmp_path / "any.pem").write_bytes(authority().pem)
+
+    code, _, err = sealift("tls", "import", str(tmp_path / "any.pem"), "--root", str(tmp_path / "any.pem"))
+
+    assert code == 103
+    assert 'set tls.authority = "facility"' in err
+
+
+def test_two_commands_change_certificates_one_after_the_other(sealift: Run, tmp_path: Path) -> None:
+    facts(sealift, "tls", "rotate")
+    own = shared.Context(config_path=tmp_path / "sealift.toml", as_json=True)
+    ended = threading.Event()
+    code = """
+import sys
+from appliance.cli import main
+sys.argv = ["sealift", "--config", sys.argv[1], "tls", "rotate", "--now", "test"]
+main.main()
+"""
+
+    def wait(typed: subprocess.Popen[bytes]) -> None:
+        typed.wait(timeout=60)
+        ended.set()
+
+    with tls_here.here_of(own) as here:
+        before = here.folder.shown()
+        typed = subprocess.Popen([sys.executable, "-c", code, str(own.config_path)], stderr=subprocess.PIPE)
+        waiting = threading.Thread(target=wait, args=(typed,))
+        waiting.start()
+        assert typed.stderr is not None
+        assert b"goes on after it" in typed.stderr.readline()
+        assert not ended.is_set()
+        assert here.folder.shown() == before
+    waiting.join()
+
+    assert typed.returncode == 0
+    assert TlsFolder.of(own.config).shown() != before
+    typed.stderr.close()
+
+
+def test_nobody_who_may_only_read_the_folders_keeps_certificates_from_being_changed(
+    sealift: Run, tmp_path: Path
+) -> None:
+    facts(sealift, "tls", "rotate")
+    held = [os.open(folder, os.O_RDONLY) for folder in (tmp_path / "etc/sealift", tmp_path / "etc/sealift/tls")]
+    for descriptor in held:  # what every process of the box may do with a folder that it may read
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    ended = threading.Event()
+
+    def give_up() -> None:
+        if not ended.wait(timeout=10):
+            for descriptor in held:
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    watching = threading.Thread(target=give_up)
+    watching.start()
+    begun = time.monotonic()
+    serial = facts(sealift, "tls", "show")["server"]["serial"]
+    assert facts(sealift, "tls", "revoke", serial, "--reason", "superseded")["done"] is True
+    took = time.monotonic() - begun
+    ended.set()
+    watching.join()
+    for descriptor in held:
+        os.close(descriptor)
+
+    assert took < 9
+    locks = [path for path in (tmp_path / "etc/sealift/tls").iterdir() if path.suffix == ".lock"]
+    assert locks
+    assert {stat.S_IMODE(path.stat().st_mode) for path in locks} == {0o600}

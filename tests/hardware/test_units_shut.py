@@ -14,6 +14,7 @@ from appliance.install import dropins
 from tests.box.checkout import CHECKOUT
 from tests.hardware import tried
 from tests.hardware.computer import Computer
+from tests.support.others_units import drop_in
 
 pytestmark = pytest.mark.hardware
 
@@ -24,7 +25,9 @@ _PORT: Final = 5432
 _UNITS: Final = (
     *("sealift-siem.service", "sealift-standby.service", "sealift-standby-sync.service"),
     *("sealift-ledger.service", "sealift-gateway.service", "sealift-admin.service", "sealift-install@.service"),
+    "sealift-alerts.service",
 )
+_ALERTS: Final = {"mail_relay": "", "syslog": f"tcp {NAMED} {_PORT}"}
 _CLOSED: Final = "sealift-jobs.service"  # nothing is named for it
 _SITE: Final = f"""
 format = 1
@@ -66,6 +69,8 @@ def test_a_unit_reaches_the_addresses_that_the_site_file_names_for_it_and_no_oth
     more: dict[str, list[str]] = defaultdict(list)
     for each in dropins.drop_ins(configuration.parse(_SITE.encode()), CHECKOUT / "systemd"):
         more[each.unit].append(each.text)
+    # This one's is written beside those of Debian's watchers.
+    more["sealift-alerts.service"].append(drop_in("sealift-alerts", sealift_alerts=_ALERTS))
     for name, text in {"tries": _TRIES, "listens": _LISTENS}.items():
         computer.shell(f"cat > /opt/sealift/{name}.py <<'EOF'\n{text}\nEOF")
     program = "/usr/bin/python3 -I /opt/sealift/tries.py"

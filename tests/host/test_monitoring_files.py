@@ -94,6 +94,40 @@ def test_no_two_panels_lie_upon_each_other() -> None:
     assert len(set(places)) == len(places) == len(set(numbers))
 
 
+def quantity(expression: str) -> str:
+    """Return what an expression gives: a rate, a part, a time, what the names end with, or a count."""
+    if " / " in expression or expression.startswith("1 - "):
+        return "part"
+    if "histogram_quantile(" in expression:
+        return "seconds"
+    if "rate(" in expression:
+        return "bytes a second" if "_bytes_" in expression else "a second"
+    ends = {re.sub(r".*_", "", name) for name in used(expression)}
+    return {"seconds": "seconds", "bytes": "bytes", "perc": "part", "ratio": "part", "percent": "percent"}.get(
+        ends.pop(), "count"
+    )
+
+
+UNITS = {
+    "s": "seconds",
+    "percentunit": "part",
+    "percent": "percent",
+    "reqps": "a second",
+    "ops": "a second",
+    "Bps": "bytes a second",
+}
+
+
+@pytest.mark.parametrize("panel", dashboard()["panels"], ids=lambda panel: panel["title"])
+def test_a_panel_has_one_unit_for_all_that_it_shows(panel: dict[str, typing.Any]) -> None:
+    """Grafana writes one unit at the axis: a number of engines beside seconds is read as seconds."""
+    found = {quantity(one["expr"]) for one in panel["targets"]}
+
+    assert len(found) == 1
+    unit = panel["fieldConfig"]["defaults"]["unit"]
+    assert found <= ({UNITS[unit]} if unit in UNITS else {"count", "a second"})
+
+
 @pytest.mark.parametrize("gateway", ["gateway", "gateway-test"])
 def test_the_gateways_numbers_are_asked_for_without_a_callers_address(gateway: str) -> None:
     text = NGINX.read_text()

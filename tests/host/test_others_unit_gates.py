@@ -1,5 +1,6 @@
 """The gate of units that Debian brings and the install hardens: judged whole, Debian's file with our drop-in."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,14 +8,15 @@ from typing import Final
 
 import pytest
 
-from tests.support.others_units import DEBIAN, NAMES, WATCHERS, drop_in, root_with
-from tests.support.unit_files import HOST_UNITS, settings
+from tests.support import nginx
+from tests.support.others_units import DEBIAN, NAMES, ROLES, WATCHERS, drop_in, root_with
+from tests.support.unit_files import HOST_UNITS, SYSTEMD, settings, values
 from tests.support.unit_gates import WITH_NETWORK, exposure, judge, unexplained
 
 needs_systemd_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is absent")
 needs_debian_12 = pytest.mark.skipif("systemd 252" not in judge(), reason="the figures are those of systemd 252")
-# Root, five capabilities and two kinds of sockets are what a web server on low ports is; each says why in its file.
-FIGURES: Final = {"nginx": 23}
+# A network, low ports and the machine's own users are what a web server is; each says why in its file.
+FIGURES: Final = {"nginx": 13}
 
 
 @needs_systemd_analyze
@@ -82,14 +84,66 @@ def test_the_web_server_is_reached_from_the_sites_networks_alone() -> None:
     ]
 
 
-def test_of_run_the_web_servers_master_has_no_more_than_its_own() -> None:
+def test_no_part_of_the_web_server_is_root() -> None:
     found = drop_in("nginx").splitlines()
 
-    assert "ReadOnlyPaths=-/run/sealift -/run/systemd -/run/udev" in found
+    assert {"User=www-data", "Group=www-data"} <= set(found)
+    assert not [line for line in found if line.startswith("Exec") and line.partition("=")[2][:1] in {"+", "!"}]
+    rights = [line for line in found if line.startswith(("CapabilityBoundingSet=", "AmbientCapabilities="))]
+    assert [line.partition("=")[2] for line in rights] == ["CAP_NET_BIND_SERVICE"] * 2
+    calls = [line.partition("=")[2] for line in found if line.startswith("SystemCallFilter=")]
+    assert calls == ["@system-service", "~@privileged @resources"]
+
+
+def test_of_run_the_web_server_writes_the_folder_of_its_number_alone() -> None:
+    found = drop_in("nginx").splitlines()
+
+    assert "ReadOnlyPaths=/run" in found
+    written = " ".join(line.partition("=")[2] for line in found if line.startswith("ReadWritePaths=")).split()
+    assert [path for path in written if path.startswith("/run")] == ["/run/nginx"]
+    assert "RuntimeDirectory=nginx" in found
     assert "InaccessiblePaths=-/run/systemd/private -/run/dbus" in found
+
+
+def test_unit_and_configuration_name_the_same_place_for_the_web_servers_number() -> None:
+    (named,) = re.findall(r"^pid (\S+);$", nginx.rendered(), re.MULTILINE)
+
+    found = drop_in("nginx").splitlines()
+    assert f"PIDFile={named}" in found
+    assert [line for line in found if line.startswith("ExecStop=")][-1].endswith(f" --pidfile {named}")
+    trial = " ".join(values(SYSTEMD / "sealift-try-nginx@.service", "TemporaryFileSystem")).split()
+    assert f"{Path(named).parent}:mode=0777" in trial, "nginx opens that file where it only tries, too"
+
+
+def test_the_web_servers_log_is_there_for_it_before_it_starts() -> None:
+    (logged,) = re.findall(r"^error_log (\S+) crit;$", nginx.rendered(), re.MULTILINE)
+
+    lines = [line.split() for line in (SYSTEMD / "tmpfiles.d/sealift.conf").read_text().splitlines()]
+    assert ["f", logged, "0640", "www-data", "adm", "-"] in lines
+    told = (ROLES / "nginx/tasks/main.yml").read_text()
+    assert told.index(f"--prefix={Path(logged).parent}") < told.index("state:", told.index("Start the web server"))
 
 
 def test_the_clock_is_read_by_the_one_watcher_that_tells_whether_it_is_right() -> None:
     assert "\nSystemCallFilter=adjtimex\n" in drop_in("prometheus-node-exporter")
     assert "\nProtectClock=yes\n" not in drop_in("prometheus-node-exporter")
     assert all("\nProtectClock=yes\n" in drop_in(name) for name in WATCHERS[:2])
+
+
+@pytest.mark.parametrize("address", ["10.0.0.6", "fd00::6"])
+def test_the_collector_that_a_site_names_is_reached_from_the_unit_that_sends_and_no_other(address: str) -> None:
+    named = {"mail_relay": "10.0.0.25", "syslog": f"tcp {address} 6514", "syslog_server": "siem.hospital.internal"}
+    allowed = {name: _allowed(drop_in(name, sealift_alerts=named)) for name in ("sealift-alerts", *WATCHERS)}
+
+    assert allowed == {
+        "sealift-alerts": ["localhost", address],
+        "prometheus": ["localhost"],
+        "prometheus-alertmanager": ["localhost", "10.0.0.25"],
+        "prometheus-node-exporter": ["localhost"],
+    }
+    assert _allowed(drop_in("sealift-alerts")) == ["localhost"], "where none is named"
+
+
+def _allowed(text: str) -> list[str]:
+    assert "IPAddressDeny=any" in text.splitlines()
+    return [line.partition("=")[2] for line in text.splitlines() if line.startswith("IPAddressAllow=")]

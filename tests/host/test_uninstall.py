@@ -16,7 +16,7 @@ WATCHERS = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
 # What stays: the packet filter, and the only servers that it lets the machine ask for the time. The page names both.
 STAYS = {"/etc/nftables.conf", "/etc/systemd/timesyncd.conf.d/sealift.conf"}
 # Folders of the appliance's own, which the command itself removes or keeps (`appliance.actions.uninstall`).
-OWN = {"/etc/sealift/release.conf", "/etc/sealift/usb.env"}
+OWN = {"/etc/sealift/release.conf", "/etc/sealift/usb.env", "/opt/sealift/releases/restarts.json"}
 # Where a path is known only on the box: one that this may become.
 MADE = {
     "/etc/systemd/system/{{ item }}": "/etc/systemd/system/sealift.target",

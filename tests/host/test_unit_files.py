@@ -114,6 +114,26 @@ def test_only_the_ledger_reaches_the_ledger_folder(path: Path) -> None:
     assert hidden is not reaches
 
 
+def test_of_run_units_of_root_write_what_their_files_name_and_no_rule_or_unit_that_others_read() -> None:
+    """Two install, and may write what is read there; what destroys keys of years writes units anyway."""
+    of_root = {path.name: path for path in services() if values(path, "User") in (["root"], [])}
+    may_more = {ROOT_STEP, SETTLE, RETENTION}
+    found = {
+        name: [one for one in " ".join(values(path, "ReadWritePaths")).split() if one.lstrip("-").startswith("/run")]
+        for name, path in of_root.items()
+        if name not in may_more
+    }
+
+    assert may_more < set(of_root)
+    assert found == {
+        "sealift-jobs.service": ["-/run/sealift/exporting"],
+        "sealift-standby-sync.service": ["/run/sealift"],
+        "sealift-tls@.service": [],
+    }
+    for name in found:
+        assert "/run" in " ".join(values(of_root[name], "ReadOnlyPaths")).split(), name
+
+
 def test_whoever_may_not_see_the_authoritys_key_sees_no_key_beside_it() -> None:
     hardened = SYSTEMD.parent / "ansible/roles/nginx/templates/hardening.conf.j2"
     hidden = {path.name: " ".join(values(path, "InaccessiblePaths")).split() for path in (*services(), hardened)}

@@ -153,6 +153,28 @@ def test_an_alert_arrives_as_mail_and_as_a_banner_and_leaves_when_it_ends(tmp_pa
     ]
 
 
+def test_where_the_banner_cannot_be_written_all_else_is_told_and_once_however_often_it_is_repeated(
+    tmp_path: Path,
+) -> None:
+    heard: list[Alert] = []
+    banner = tmp_path / "not there"
+    alert = {"labels": {"alertname": "DiskFull"}, "annotations": {"summary": "s", "description": "d", "runbook": "r"}}
+    log = tmp_path / "am.log"
+    with mail_relay() as relay, webhook(banner, heard) as hook:
+        text = rendered("alertmanager.yml.j2", _BOTH).replace("127.0.0.1:9095", f"127.0.0.1:{hook}")
+        text = text.replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
+        with alertmanager(tmp_path, text, held_port()) as address:
+            assert opened(f"{address}/api/v2/alerts", [alert])
+            wait(lambda: len(relay.mails) == 2)
+            wait(lambda: log.read_text().count("unexpected status code 503") > 2)
+            told = [one.name for one in heard]
+            banner.mkdir()
+            wait(lambda: alerts.firing(banner, clock=SystemClock()))
+
+    assert told == ["DiskFull"] == [one.name for one in heard]
+    assert len(relay.mails) == 2
+
+
 def test_with_the_web_server_down_all_say_so_and_blame_nothing_that_is_read_through_it(tmp_path: Path) -> None:
     """Nothing listens at the web server's port here."""
     heard: list[Alert] = []
@@ -226,12 +248,12 @@ def test_where_the_relays_certificate_is_named_no_mail_leaves_without_it(tmp_pat
         assert said in log.read_text()
 
 
-def trial_at(port: int, config: Config, **more: Any) -> alertstrial.Trial:
-    """Try how alerts are told, by the Alertmanager at a port."""
+def trial_at(port: int, hook: int, config: Config, **more: Any) -> alertstrial.Trial:
+    """Try how alerts are told, by the Alertmanager at a port, which posts to another one."""
     return alertstrial.trial(
         config,
         clock=SystemClock(),
-        ask=lambda _, path: alerting.asked(port, path),
+        ask=lambda of, path: alerting.asked(hook if of == alerting.RECEIVER else port, path),
         tell=lambda _, path, body: alertstrial.told(port, path, body),
         **more,
     )
@@ -257,7 +279,7 @@ def test_a_trial_says_whether_the_real_alertmanager_told_everybody(tmp_path: Pat
         text = rendered("alertmanager.yml.j2", _SECURED, authority=tmp_path / "ca.pem")
         text = text.replace("127.0.0.1:9095", f"127.0.0.1:{hook}").replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
         with alertmanager(tmp_path, text, port := held_port()):
-            tried = partial(trial_at, port, config)
+            tried = partial(trial_at, port, hook, config)
             if is_trusted:
                 assert tried().mailed == 2
             else:
@@ -280,7 +302,7 @@ def test_a_trial_names_who_is_refused_and_the_others_get_it(tmp_path: Path, time
         text = rendered("alertmanager.yml.j2", _BOTH)
         text = text.replace("127.0.0.1:9095", f"127.0.0.1:{hook}").replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
         with alertmanager(tmp_path, text, port := held_port()):
-            tried = partial(trial_at, port, config, log=lambda _: log.read_text().splitlines())
+            tried = partial(trial_at, port, hook, config, log=lambda _: log.read_text().splitlines())
             if is_whole:
                 assert tried().mailed == 2
             else:

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.support.chart import exported
+from appliance.actions.kubernetes.export import export
+from appliance.sections import ModelLimitsSection
+from tests.support.chart import exported, promoted_site, wishes
 from tests.support.peers import peer_python
 
 pytestmark = pytest.mark.interop
 VERSIONS = ("1.30", "1.34", "1.37")
+VERSION = "app.kubernetes.io/version"
 VALIDATE = """
 import sys, yaml, kubernetes_validate
 for found in yaml.safe_load_all(open(sys.argv[2])):
@@ -44,6 +47,13 @@ def rendered(python: Path, chart: Path, *arguments: str) -> list[dict[str, Any]]
     return [found for found in yaml.safe_load_all(done.stdout) if found]
 
 
+def valid(python: Path, manifests: Path) -> None:
+    for version in VERSIONS:
+        command = [str(python), "-I", "-c", VALIDATE, version, str(manifests)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+
 def only(manifests: list[dict[str, Any]], kind: str, name: str = "llm") -> dict[str, Any]:
     [found] = [one for one in manifests if one["kind"] == kind and one["metadata"]["name"] == name]
     return found
@@ -58,14 +68,7 @@ def test_every_shape_lints_renders_and_is_what_the_api_takes(tmp_path: Path, pyt
     manifests = rendered(python, chart)
 
     assert linted.returncode == 0, linted.stdout
-    for version in VERSIONS:
-        done = subprocess.run(
-            [str(python), "-I", "-c", VALIDATE, version, str(tmp_path / "out/all.yaml")],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+    valid(python, tmp_path / "out/all.yaml")
     assert bool(SHAPES[shape].get("most")) == any(one["kind"] == "HorizontalPodAutoscaler" for one in manifests)
 
 
@@ -184,3 +187,23 @@ def test_values_that_cannot_be_are_refused_by_helm(tmp_path: Path, python: Path,
 
     assert done.returncode != 0
     assert says in done.stderr
+
+
+def test_names_that_yaml_takes_for_numbers_and_a_site_file_like_a_template_are_texts(
+    tmp_path: Path, python: Path
+) -> None:
+    site, _ = promoted_site(tmp_path / "box")
+    braces = site.config.limits.model_copy(update={"models": {"{{ward}}": ModelLimitsSection(max_tokens=9)}})
+    export(site.config.model_copy(update={"limits": braces}), tmp_path / "out", wishes())
+    chart = tmp_path / "out/sealift"
+    named = chart / "Chart.yaml"
+    named.write_text(re.sub(r"(?m)^appVersion: .*$", f"appVersion: {'r' * 62}-9", named.read_text()))
+    numbers = ("network.ingressNamespace=2026", "keys.secret=10", "tls.secret=11", "data.claim=12")
+    set_so = (part for one in numbers for part in ("--set-string", one))
+
+    manifests = rendered(python, chart, *set_so)
+
+    valid(python, tmp_path / "out/all.yaml")
+    assert '"{{ward}}"' in only(manifests, "ConfigMap", "llm-site")["data"]["sealift.toml"]
+    for one in manifests:
+        assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", one["metadata"]["labels"][VERSION])

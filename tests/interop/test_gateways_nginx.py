@@ -17,9 +17,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingUnixStreamServer
+from statistics import median
 from typing import Any, Final
 
 import pytest
@@ -297,8 +300,8 @@ def test_a_caller_that_leaves_nginx_cancels_the_engine_within_a_second(served: t
     before, taken = len(server.outcomes()), list[float]()
     body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "stream": way == "streamed"}
     headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json", "Host": HOST}
-    # The quickest of three: other work on this machine must not decide.
-    for number in range(1, 4):
+    # The median of five: other work on this machine must not decide, and one quick try is not how it is.
+    for number in range(1, 6):
         server.engine.script = Script(hold=threading.Event())
         server.engine.cancelled.clear()
         server.engine.started.clear()
@@ -316,18 +319,91 @@ def test_a_caller_that_leaves_nginx_cancels_the_engine_within_a_second(served: t
         taken.append(time.monotonic() - left)
         outcome = server.wait_for_outcome(before + number)
         assert (outcome["outcome"], outcome["status"]) == ("cancelled", 499)
-    assert min(taken) < 1, taken
+    assert median(taken) < 1, taken
 
 
 def _children(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+class _Answering(StreamRequestHandler):
+    """A gateway that answers whatever it is asked."""
+
+    def handle(self) -> None:
+        while self.rfile.readline() not in {b"\r\n", b""}:
+            pass
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+
+
+def test_a_dead_gateway_is_met_by_all_workers_together_and_not_by_each(tmp_path: Path) -> None:
+    """Scenario: one of two gateways is gone; each of nginx's workers is asked by turns, all others being stopped."""
+    assert PROGRAM is not None
+    workers, times, at_most = 3, 8, 3
+    own = Here(config=site(tmp_path / "tls"), ledger=MemoryLedger(), clock=SystemClock())
+    tls.rotate(own)
+    (tmp_path / "nginx").mkdir()
+    began = time.monotonic()
+    with (
+        serving(tmp_path / "gateway.sock", _Answering),
+        nginx.running(
+            tmp_path / "nginx",
+            PROGRAM,
+            tls=own.folder.path,
+            gateway=tmp_path / "gateway.sock",
+            hostname=HOST,
+            clients="off",
+            gateways=2,
+            workers=workers,
+        ) as web,
+    ):
+        trusted = ssl.create_default_context(cadata=own.folder.authority_file.read_bytes().decode())
+        trusted.check_hostname = False
+        while len(numbers := _children(web.process.pid)) < workers:
+            assert time.monotonic() < began + 60, "not all workers began"
+            time.sleep(0.02)
+        answers = []
+        for asked in numbers:
+            others = [number for number in numbers if number != asked]
+            for number in others:
+                os.kill(number, signal.SIGSTOP)
+            # One that is about to stop could still be the one that the kernel wakes for a caller.
+            while not all("\nState:\tT" in Path(f"/proc/{number}/status").read_text() for number in others):
+                time.sleep(0.01)
+            try:
+                for _ in range(times):
+                    caller = http.client.HTTPSConnection("127.0.0.1", web.port, context=trusted, timeout=60)
+                    caller.request("GET", "/v1/models", headers={"Connection": "close"})
+                    answers.append(caller.getresponse().status)
+                    caller.close()
+            finally:
+                for number in others:
+                    os.kill(number, signal.SIGCONT)
+        met = re.findall(r"\[crit\] (\d+)#.*connect\(\) to unix:\S+gateway-2\.sock failed", web.log)
+
+    assert answers == [200] * workers * times
+    assert 0 < len(met) <= at_most + int((time.monotonic() - began) // 30), f"it was met by {Counter(met)}"
+
+
+@contextlib.contextmanager
+def serving(path: Path, handler: type[StreamRequestHandler]) -> Iterator[None]:
+    """Answer at a Unix socket."""
+    with ThreadingUnixStreamServer(str(path), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join(timeout=30)
+
+
 def test_all_gateways_have_their_share() -> None:
     text = nginx.rendered(gateways=3)
 
     assert text.count("max_fails=3 fail_timeout=30s") == 3
-    assert "least_conn;" in text
+    assert "zone gateway 64k;\n        least_conn;" in text
+    assert "least_conn;" not in nginx.rendered(), "there is nothing to choose"
     assert "proxy_next_upstream error;" in text
     assert "non_idempotent" not in text
     assert "proxy_next_upstream off;" in nginx.rendered()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.test_playbook import ANSIBLE, module, tasks
+from tests.host.test_playbook import ANSIBLE, WRITERS, flat, module, tasks
 from tests.host.test_uninstall import BOOK, STAYS, WATCHERS, written
 from tests.support.peers import peer_python
 
@@ -97,11 +97,11 @@ def uninstalled(box: Path) -> list[str]:
 
 def below(box: Path, book: Path) -> str:
     """Return a file of tasks with the machine's places below the folder."""
-    return re.sub(r"(?<=[\s'\[])/(etc|usr)/", rf"{box / 'root'}/\1/", book.read_text())
+    return re.sub(r"(?<=[\s'\[])/(etc|opt|usr)/", rf"{box / 'root'}/\1/", book.read_text())
 
 
-def run_below(box: Path, text: str, values: Mapping[str, object]) -> None:
-    """Run a playbook with a stand-in for systemctl, which notes what it is asked."""
+def run_below(box: Path, text: str, values: Mapping[str, object], *options: str, is_good: bool = True) -> str:
+    """Run a playbook with a stand-in for systemctl, which notes what it is asked; return Ansible's account."""
     programs, book = box / "bin", box / "book.yml"
     programs.mkdir(exist_ok=True)
     (programs / "systemctl").write_text(_WATCHED.format(log=box / "asked", root=box / "root"))
@@ -110,7 +110,7 @@ def run_below(box: Path, text: str, values: Mapping[str, object]) -> None:
     done = subprocess.run(
         [
             *[str(ansible()), "-i", str(ANSIBLE / "inventory/localhost.yml"), str(book)],
-            *["-e", f"ansible_python_interpreter={sys.executable}", "-e", json.dumps(values)],
+            *["-e", f"ansible_python_interpreter={sys.executable}", "-e", json.dumps(values), *options],
         ],
         capture_output=True,
         check=False,
@@ -118,7 +118,8 @@ def run_below(box: Path, text: str, values: Mapping[str, object]) -> None:
         | {"PATH": f"{programs}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1"},
         text=True,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.returncode == 0) is is_good, done.stdout + done.stderr
+    return done.stdout
 
 
 def left(box: Path) -> set[str]:
@@ -235,35 +236,103 @@ def test_usb_is_opened_where_the_site_had_shut_it(box: Path, chosen: str, now: s
 _APT = """#!/bin/sh
 case "$*" in *fix-broken*) echo "0 upgraded, 0 newly installed";; *) cat {said};; esac
 """
+_DPKG = """#!/bin/sh
+case "$*" in *db:Status-Status*) echo installed;; esac
+"""
+_UPGRADED, _NOTHING = "2 upgraded, 0 newly installed", "0 upgraded, 0 newly installed"
 
 
-@pytest.mark.parametrize(
-    ("said", "times"), [("2 upgraded, 0 newly installed", 1), ("0 upgraded, 0 newly installed", 0)]
-)
-def test_the_web_server_starts_anew_where_packages_were_upgraded(box: Path, said: str, times: int) -> None:
-    programs, heard = box / "bin", box / "said"
+def note_of(box: Path) -> Path:
+    """Return where it is noted what has to start anew."""
+    return box / "root/opt/sealift/releases/restarts.json"
+
+
+@pytest.fixture
+def upgraded(box: Path) -> Path:
+    """The folder with stand-ins for dpkg and for apt, which says what lies in `said`."""
+    programs = box / "bin"
     programs.mkdir()
-    heard.write_text(f"{said}, 0 to remove\n")
-    for name, text in (("apt-get", _APT.format(said=heard)), ("dpkg", "#!/bin/sh\n"), ("dpkg-query", "#!/bin/sh\n")):
+    for name, text in (
+        ("apt-get", _APT.format(said=box / "said")),
+        *((name, _DPKG) for name in ("dpkg", "dpkg-query")),
+    ):
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
-    brought = yaml.safe_load((ANSIBLE / "roles/packages/tasks/main.yml").read_text())
-    served = yaml.safe_load((ANSIBLE / "roles/nginx/tasks/main.yml").read_text())
-    wanted = (
-        "Install from the release",
-        "Know whether anything was put in place",
-        "Let the web server take up new packages",
-    )
-    restart = {"name": "Restart nginx", "ansible.builtin.command": f"sh -c 'echo restarted >> {box}/restarts'"}
-    play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "handlers": [restart]}
-    tried = [task for task in (*brought, *served) if task["name"] in wanted]
+    note_of(box).unlink()
+    (box / "release/debs").mkdir(parents=True)
+    (box / "release/debs/Packages").touch()
+    return box
 
+
+def taken_up(box: Path, said: str, *options: str, fails: bool = False, is_good: bool = True) -> tuple[int, str]:
+    """Play the role that brings packages and what starts the web server anew for them, as the whole playbook does.
+
+    Args:
+        box: The folder.
+        said: What apt says that it did.
+        options: Of Ansible's, as `--check`.
+        fails: Whether a task fails between the two.
+        is_good: Whether the play ends well otherwise.
+
+    Returns:
+        How often the web server was started anew, and Ansible's account.
+    """
+    (box / "said").write_text(f"{said}, 0 to remove\n")
+    (box / "restarts").unlink(missing_ok=True)
+    (book,) = yaml.safe_load(below(box, ANSIBLE / "site.yml"))
+    brought = yaml.safe_load(below(box, ANSIBLE / "roles/packages/tasks/main.yml"))
+    served = yaml.safe_load(below(box, ANSIBLE / "roles/nginx/tasks/main.yml"))
+    between = (
+        [{"name": "Fail", "ansible.builtin.fail": {"msg": "as an environment that does not load"}}] if fails else []
+    )
+    last = [task for task in served if task["name"] == "Let the web server take up new packages"]
+    for task in flat([*brought, *book["post_tasks"]]):
+        if module(task) in WRITERS:  # whoever runs this may give no file to root
+            del task[module(task)]["owner"], task[module(task)]["group"]
+    restart = {"name": "Restart nginx", "ansible.builtin.command": f"sh -c 'echo restarted >> {box}/restarts'"}
+    play = {
+        **{key: value for key, value in book.items() if key != "roles"},
+        "handlers": [restart],
+        "tasks": [*brought, *between, *last],
+    }
     values = {
-        "packages_index": {"stat": {"exists": True}},
-        "sealift_source": "/srv",
+        "sealift_source": str(box / "release"),
+        "sealift_release_folder": str(box / "release"),
         "sealift_packages": ["nginx-light"],
     }
-    run_below(box, yaml.safe_dump([{**play, "tasks": tried}]), values)
+    told = run_below(box, yaml.safe_dump([play], sort_keys=False), values, *options, is_good=is_good and not fails)
+    assert last
+    restarts = box / "restarts"
+    return len(restarts.read_text().split()) if restarts.exists() else 0, told
 
-    assert len(tried) == len(wanted)
-    assert (box / "restarts").exists() is bool(times)
+
+@pytest.mark.parametrize(("said", "times"), [(_UPGRADED, 1), (_NOTHING, 0)])
+def test_the_web_server_starts_anew_where_packages_were_upgraded(upgraded: Path, said: str, times: int) -> None:
+    assert taken_up(upgraded, said)[0] == times
+    assert not note_of(upgraded).exists()
+
+
+def test_an_install_that_is_repeated_starts_anew_what_the_one_that_failed_did_not(upgraded: Path) -> None:
+    """Scenario: after a security update's packages are in, its environment does not load; the install is repeated."""
+    note = note_of(upgraded)
+    assert taken_up(upgraded, _UPGRADED, fails=True)[0] == 0
+    assert json.loads(note.read_text()) == {"format": 1, "restarts": ["monitoring", "nginx", "sealift"]}
+
+    planned = taken_up(upgraded, _NOTHING, "--check")
+    done = taken_up(upgraded, _NOTHING)
+
+    # People approved the packages; what starts anew for them is no further change of the host.
+    assert (planned[0], "changed=0" in planned[1]) == (0, True), planned[1]
+    assert (done[0], note.exists()) == (1, False)
+
+
+def test_an_install_that_is_ended_while_packages_go_in_is_made_up_for(upgraded: Path) -> None:
+    note = note_of(upgraded)
+    seen = upgraded / "seen"
+    apt = upgraded / "bin/apt-get"
+    apt.write_text(f'#!/bin/sh\ncase "$*" in *update*) ;; *) cp {note} {seen}; exit 1;; esac\n')
+    taken_up(upgraded, _NOTHING, is_good=False)
+    apt.write_text(_APT.format(said=upgraded / "said"))
+
+    assert json.loads(seen.read_text())["format"] == 1
+    assert taken_up(upgraded, _NOTHING)[0] == 1

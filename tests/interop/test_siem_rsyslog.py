@@ -26,7 +26,6 @@ from appliance.errors import CollectorError
 from appliance.observe.alerts import Certified, to_syslog
 from appliance.observe.siem import Forwarder, sender
 from appliance.observe.siemformats import FORMATS
-from media.clock import SystemClock
 from tests.support.tls import key_pem, name_of, pem
 
 RSYSLOGD = shutil.which("rsyslogd") or "/usr/sbin/rsyslogd"
@@ -280,7 +279,7 @@ ALERT = Alert(
 
 def tell(folder: Path, port: int, *, server: str = NAME, authority: str = "ca.pem") -> None:
     certified = Certified(server=server, authority=folder / authority)
-    to_syslog(f"tcp 127.0.0.1 {port}", host="box", clock=SystemClock(), certified=certified)(ALERT)
+    to_syslog(f"tcp 127.0.0.1 {port}", host="box", certified=certified)(ALERT)
 
 
 def test_an_alert_reaches_the_collector_over_tls(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

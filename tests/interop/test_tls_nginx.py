@@ -2,11 +2,14 @@
 
 import contextlib
 import json
+import os
+import pwd
 import re
 import shutil
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +30,7 @@ from appliance.actions.tls_placing import Here
 from appliance.audit.memory import MemoryLedger
 from appliance.config import TlsSection
 from appliance.errors import ConflictError
+from appliance.install import tlskey
 from appliance.install.certificates import fingerprint
 from appliance.install.revocation import Reason
 from media.clock import FixedClock
@@ -194,17 +198,17 @@ def test_nginx_accepts_what_the_role_writes(
     box = Here(config=site(tmp_path / "box"), ledger=MemoryLedger(FixedClock(at=NOW)), clock=FixedClock(at=NOW))
     tls.rotate(box)
     text = nginx.rendered(clients=clients, monitoring=monitoring, gateways=gateways, elsewhere=elsewhere)
-    for old, new in (("/etc/sealift/tls", str(box.folder.path)), ("/run/nginx.pid", f"{tmp_path}/pid")):
+    for old, new in (("/etc/sealift/tls", str(box.folder.path)), ("/run/nginx/nginx.pid", f"{tmp_path}/pid")):
         text = text.replace(old, new)
-    text = text.replace("/var/log/nginx/error.log", f"{tmp_path}/error.log").replace("user www-data;", "")
+    text = text.replace("/var/log/nginx/error.log", f"{tmp_path}/error.log")
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     text = text.replace("http {", "http {\n" + "\n".join(f"{one}_temp_path {tmp_path}/{one};" for one in kinds), 1)
     (tmp_path / "nginx.conf").write_text(text)
 
-    done = nginx.tested(PROGRAM, tmp_path / "nginx.conf")
+    done = nginx.tested(PROGRAM, tmp_path / "nginx.conf", user=None)
 
     assert done.returncode == 0, done.stderr
-    # Started without root it says that `user` would need it; anything else it warns of is a fault of the file.
+    # Anything that it warns of is a fault of the file.
     assert [line for line in done.stderr.splitlines() if "[warn]" in line or "[emerg]" in line] == []
 
 
@@ -453,6 +457,20 @@ def test_page_and_numbers_judge_certificates_that_are_shown(start: Start, tmp_pa
     assert [ask(door, context(box))[0] for door in doors] == [502, 502]
 
 
+@pytest.mark.parametrize("elsewhere", ["optional", "required"])
+def test_a_certificate_of_an_api_key_opens_the_apis_door_alone(start: Start, tmp_path: Path, elsewhere: str) -> None:
+    box, web = start("required", elsewhere=elsewhere)
+    of_a_key, of_a_person = issued(box, tmp_path, "emr-1", key_id="K3YID23456"), issued(box, tmp_path, "iris")
+
+    assert ask(web, context(box, identity=of_a_key))[1].endswith("UID=K3YID23456,CN=emr-1")
+    for door in (replace(web, port=port) for port in (web.page_port, web.numbers_port)):
+        assert ask(door, context(box, identity=of_a_person))[0] == 502
+        for path in ("/", "/login?next=/", "/nginx-answers%20", "/nginx-answers/"):
+            status, body = ask(door, context(box, identity=of_a_key), path=path)
+            assert (status, json.loads(body)["error"]["code"]) == (403, "certificate_refused"), path
+        assert ask(door, context(box, identity=of_a_key), path="/nginx-answers")[0] in {403, 404}
+
+
 def settled(holds: Callable[[], bool]) -> bool:
     """Ask until it holds: a reload is told at once and done a moment later."""
     until = time.monotonic() + 60
@@ -649,6 +667,44 @@ def test_callers_go_on_with_new_connections_while_certificates_change(start: Sta
 
     assert answers
     assert {status for status, _ in answers} == {200}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a key to the web server's group")
+def test_a_web_server_that_is_no_root_reads_its_key_at_the_start_and_anew_at_a_rotation(
+    stack: contextlib.ExitStack,
+) -> None:
+    """Scenario: as on a box, root makes the keys, and nginx is www-data from its first process."""
+    assert PROGRAM is not None
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    folder.chmod(0o755)  # pytest's own folders are root's alone
+    program = folder / "program"
+    shutil.copy(nginx.fetched(PROGRAM), program)
+    box = Here(config=site(folder / "box"), ledger=MemoryLedger(FixedClock(at=NOW)), clock=FixedClock(at=NOW))
+    tls.rotate(box)
+    (folder / "web").mkdir()
+    shutil.chown(folder / "web", tlskey.GROUP)
+
+    with nginx.running(
+        folder / "web",
+        program,
+        tls=box.folder.path,
+        gateway=folder / "gateway.sock",
+        hostname=HOST,
+        clients="off",
+        user=tlskey.GROUP,
+    ) as web:
+        process = web.process.pid
+        assert f"Uid:\t{pwd.getpwnam(tlskey.GROUP).pw_uid}\t" in Path(f"/proc/{process}/status").read_text()
+        before = web.shown()
+        done = tls.rotate(replace(box, server=web), at_once="leaked")
+
+        assert done.is_seen
+        assert web.shown() == done.fingerprint != before
+        for hidden in ("ca.key", "pending/server.key"):
+            tls_facility.request(box)
+            words = ["setpriv", f"--reuid={tlskey.GROUP}", f"--regid={tlskey.GROUP}", "--clear-groups"]
+            read = subprocess.run([*words, "cat", str(box.folder.path / hidden)], capture_output=True, check=False)
+            assert b"Permission denied" in read.stderr
 
 
 def test_a_pair_that_nginx_refuses_changes_nothing(start: Start) -> None:

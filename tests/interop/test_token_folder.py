@@ -23,7 +23,7 @@ from appliance.errors import KeyMissingError
 from appliance.keys.opening import PIN as PIN_FILE
 from appliance.keys.opening import open_keys
 from appliance.keys.token import TokenKeys
-from appliance.keys.tokenfolder import closed_to
+from appliance.keys.tokenfolder import closed_to, hand_on
 from tests.support.softhsm import MODULE, PIN, Token, soft_token
 from tests.support.supervisor import FakeSupervisor
 
@@ -126,6 +126,19 @@ def test_the_nightly_run_which_may_change_no_groups_makes_versions_that_services
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o2770 for path in folders)
 
     assert as_other(lambda: str(keys_of(token).create(NAME)), uid=0) == "2"
+
+    assert seen(token).startswith("(1, 2) 2 ")
+
+
+def test_a_folder_of_a_release_of_before_is_no_reason_to_fail_at_night(token: Token) -> None:
+    """Scenario: people opened it by `chgrp -R` and `chmod -R g+rwX`, as the handbook of then said."""
+    made(token)
+    tokens = token.folder / "tokens"
+    for path in tokens.iterdir():
+        path.chmod(0o770)
+
+    assert hand_on(tokens, GROUP, token.label) == 1
+    assert as_other(lambda: str(keys_of(token).create(NAME)), uid=0, groups=()) == "2"
 
     assert seen(token).startswith("(1, 2) 2 ")
 

@@ -12,6 +12,8 @@ from tests.support.engine import Script
 from tests.support.gateway import MODEL, Rig, gateway
 from tests.support.hostile_frames import OBJECTS, STREAMS
 
+pytestmark = pytest.mark.slow
+
 _CHAT = {"messages": [{"role": "user", "content": "SSN 123-45-6789"}], "temperature": 0}
 _WHOLE: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": _CHAT,

@@ -32,6 +32,8 @@ from tests.unit.appliance.promote.test_people import person_of
 from tests.unit.appliance.promote.test_record import YES, A, alone, made, with_a_and_b
 from tests.unit.appliance.promote.test_statement import STATEMENT
 
+pytestmark = pytest.mark.slow
+
 SITE_POLICY = SitePolicy.from_bytes(
     b'format = 1\nname = "ward"\n[injection]\nfollowed_millis = 350\n'
     b'[[override]]\nkey = "injection.followed_millis"\nperson = "iris"\nreason = "letters"\n'

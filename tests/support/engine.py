@@ -82,6 +82,7 @@ class FakeEngine:
     started: threading.Event = field(default_factory=threading.Event)
     is_ready: bool = True
     takes: tuple[str, ...] | None = BEYOND_OPENAI
+    model: Any = None
     model_digest: str = MODEL_DIGEST
     weights_digest: str = WEIGHTS_DIGEST
 
@@ -135,6 +136,7 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
                         "state": "ready",
                         "n_ctx": engine.n_ctx,
                         **({} if engine.takes is None else {"takes": list(engine.takes)}),
+                        **({} if engine.model is None else {"model": engine.model}),
                     }
                 )
             case _:

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Flask
 
+from appliance.serve.anatomy import UNTOLD, Anatomy
 from appliance.serve.application import create_engine_app
 from appliance.serve.asking import Serving
 from appliance.serve.chat_template import ChatTemplate
@@ -27,12 +28,16 @@ _SERVING = Serving(
 )
 
 
-def engine_app(decoder: EchoDecoder, template: ChatTemplate, **changes: Any) -> tuple[Flask, Scheduler]:
+def engine_app(
+    decoder: EchoDecoder, template: ChatTemplate, *, anatomy: Anatomy = UNTOLD, **changes: Any
+) -> tuple[Flask, Scheduler]:
     """Return the application and its scheduler, which is to be stopped; `changes` are of what is served."""
     scheduler = Scheduler(decoder)
     serving = replace(_SERVING, **changes)
     clock = FixedClock(datetime(2026, 11, 20, tzinfo=UTC))
-    app = create_engine_app(serving, decoder=decoder, scheduler=scheduler, template=template, clock=clock)
+    app = create_engine_app(
+        serving, decoder=decoder, scheduler=scheduler, template=template, clock=clock, anatomy=anatomy
+    )
     return app, scheduler
 
 

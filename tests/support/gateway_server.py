@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from appliance.audit.client import SocketLedger
+from appliance.audit.facts import EVERY
 from appliance.config import DatabaseSection
 from appliance.keys.files import FileKeys
 from appliance.state.database import open_state
@@ -72,7 +73,7 @@ class Server:
 
     def outcomes(self) -> list[dict[str, Any]]:
         """Return how answers ended, newest first."""
-        return [dict(leaf.body) for leaf in self.doors[0].find(kind="request.outcome", limit=50)]
+        return [dict(leaf.body) for leaf in self.doors[0].find(kind="request.outcome", limit=EVERY)]
 
     def wait_for_outcome(self, request_count: int) -> dict[str, Any]:
         """Return the newest outcome once there are so many."""
@@ -94,12 +95,13 @@ def gateway_server(
     beside: Server | None = None,
     core: int | None = None,
     graceful_seconds: int | None = None,
+    threads: int | None = None,
 ) -> Iterator[Server]:
     """Run everything until the block ends: the first of the site's gateways, the ledger apart where that is wanted.
 
     `beside` names another node of the same site, whose keys and whose database this one has. On its box the unit
     keeps a gateway to one `core`; without, it runs where there is room. It waits for its answers when it stops for
-    `graceful_seconds`, or as its configuration says.
+    `graceful_seconds`, or as its configuration says, which also tells how many `threads` it has by itself.
     """
     with ledger_site(folder, database=database) as site, free_port() as metrics_port:
         if beside is not None:
@@ -128,7 +130,7 @@ def gateway_server(
                     (listener, unix, of_page),
                     folder / "gateway.log",
                     core=core,
-                    graceful_seconds=graceful_seconds,
+                    arguments=_arguments(graceful_timeout=graceful_seconds, threads=threads),
                 ),
                 listeners=(listener, unix, of_page),
                 ledger=ledger if isinstance(ledger, subprocess.Popen) else None,
@@ -191,15 +193,15 @@ def _start(
     log: Path,
     *,
     core: int | None = None,
-    graceful_seconds: int | None = None,
+    arguments: str = "",
 ) -> subprocess.Popen[bytes]:
     numbers = ",".join(str(one.fileno()) for one in listeners)
     gunicorn = ["-m", "gunicorn", "--config", "python:appliance.gateway.gunicorn_conf", "appliance.gateway.wsgi:app"]
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     if core is not None:
         kept[CORE] = str(core)
-    if graceful_seconds is not None:
-        kept["GUNICORN_CMD_ARGS"] = f"--graceful-timeout {graceful_seconds}"
+    if arguments:
+        kept["GUNICORN_CMD_ARGS"] = arguments
     with log.open("wb") as stderr:
         return subprocess.Popen(
             [sys.executable, "-c", ACTIVATE, numbers, *gunicorn],
@@ -208,6 +210,10 @@ def _start(
             stderr=stderr,
             env={**kept, "PYTHONPATH": str(ROOT), "SEALIFT_CONFIG": str(site.config_file)},
         )
+
+
+def _arguments(**values: int | None) -> str:
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items() if value is not None)
 
 
 def _wait_until_it_answers(server: Server) -> None:

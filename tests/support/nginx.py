@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from jinja2 import Environment, StrictUndefined
@@ -106,6 +106,8 @@ class Running:
     page_port: int = 0
     numbers_port: int = 0
     """Where numbers are read, where `elsewhere` is not off: nothing answers behind it."""
+    user: str | None = None
+    """Whom root started it as; nobody else than who runs the test."""
 
     @property
     def configuration(self) -> Path:
@@ -116,7 +118,7 @@ class Running:
         return (self.folder / "error.log").read_text()
 
     def test(self) -> subprocess.CompletedProcess[str]:
-        return tested(self.program, self.configuration)
+        return tested(self.program, self.configuration, user=self.user)
 
     def reload(self) -> bool:
         """Do as `WebServer.reload`: nginx's own test, then its signal."""
@@ -128,10 +130,14 @@ class Running:
         return shown_at("127.0.0.1", self.port, self.hostname)
 
 
-def tested(nginx: Path, configuration: Path) -> subprocess.CompletedProcess[str]:
-    """Return what `nginx -t` says."""
+def tested(nginx: Path, configuration: Path, *, user: str | None) -> subprocess.CompletedProcess[str]:
+    """Return what `nginx -t` says, where root asks as another user."""
     command = [str(fetched(nginx)), "-t", "-c", str(configuration), "-p", str(configuration.parent)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **_as(user))
+
+
+def _as(user: str | None) -> dict[str, Any]:
+    return {} if user is None else {"user": user, "group": user, "extra_groups": []}
 
 
 def configure(  # one place where a test machine differs from a box
@@ -144,16 +150,19 @@ def configure(  # one place where a test machine differs from a box
     ports: Sequence[int],
     gateways: int = 1,
     elsewhere: str = "off",
+    user: str | None = None,
+    workers: int = 1,
 ) -> Path:
     """Write the role's configuration for this machine; with four ports also what monitoring has."""
     port, admin_port, *watched = ports
     text = rendered(
         hostname=hostname, clients=clients, gateways=gateways, elsewhere=elsewhere, monitoring=bool(watched)
     )
+    # A box's unit starts it as www-data; here it stays who runs the test.
+    text = ("user root;\n" if os.geteuid() == 0 and user is None else "") + text
     for old, new in (
-        ("user www-data;", "user root;" if os.geteuid() == 0 else ""),
-        ("worker_processes auto;", f"worker_processes 1;\ndaemon off;\nlock_file {folder}/lock;"),
-        ("pid /run/nginx.pid;", f"pid {folder}/nginx.pid;"),
+        ("worker_processes auto;", f"worker_processes {workers};\ndaemon off;\nlock_file {folder}/lock;"),
+        ("pid /run/nginx/nginx.pid;", f"pid {folder}/nginx.pid;"),
         ("/var/log/nginx/error.log crit", f"{folder}/error.log info"),
         ("/etc/sealift/tls", str(tls)),
         ("/run/sealift/gateway", str(gateway.with_suffix(""))),
@@ -183,8 +192,10 @@ def running(
     clients: str,
     gateways: int = 1,
     elsewhere: str = "off",
+    user: str | None = None,
+    workers: int = 1,
 ) -> Iterator[Running]:
-    """Start nginx, yield it when it answers, and end it with its workers."""
+    """Start nginx, yield it when it answers, and end it with its workers; root may start it as another user."""
     sockets = [listener() for _ in range(2 if elsewhere == "off" else 4)]
     ports = [int(one.getsockname()[1]) for one in sockets]
     configuration = configure(
@@ -196,12 +207,14 @@ def running(
         ports=ports,
         gateways=gateways,
         elsewhere=elsewhere,
+        user=user,
+        workers=workers,
     )
     numbers = [one.fileno() for one in sockets]
     command = [str(fetched(nginx)), "-c", str(configuration), "-p", str(folder), "-e", str(folder / "error.log")]
     inherited = {**os.environ, "NGINX": "".join(f"{number};" for number in numbers)}
     with (folder / "said.log").open("wb") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said, pass_fds=numbers, env=inherited)
+        process = subprocess.Popen(command, stdout=said, stderr=said, pass_fds=numbers, env=inherited, **_as(user))
     for one in sockets:
         one.close()
     found = Running(
@@ -212,6 +225,7 @@ def running(
         process=process,
         page_port=ports[1],
         numbers_port=ports[2] if elsewhere != "off" else 0,
+        user=user,
     )
     try:
         ends = time.monotonic() + _PATIENCE_SECONDS

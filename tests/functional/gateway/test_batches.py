@@ -1,8 +1,11 @@
 """Files and batches at a gateway in this process: who sees what, how a batch ends, what lies on disk."""
 
+import base64
 import io
 import json
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from appliance.gateway.beginning import Come
 from appliance.gateway.filequotas import FileQuotas
 from appliance.gateway.problems import quota_spent, stopped
 from appliance.gateway.record import Refusal
-from tests.support.engine import Script
+from tests.support.engine import DIMENSIONS, Script
 from tests.support.gateway import MODEL, Rig, gateway, key_text
 
 URL = "/v1/chat/completions"
@@ -75,6 +78,101 @@ def test_a_batch_is_answered_line_by_line_and_recorded_like_any_request(rig: Rig
     assert rig.sample("sealift_queue_wait_seconds_count", priority="batch") == 2
 
 
+def _of(endpoint: str, number: int, **body: Any) -> bytes:
+    return _line(number, url=endpoint, body={"model": MODEL, **body})
+
+
+def _ended(rig: Rig, endpoint: str, *lines: bytes) -> tuple[dict[str, Any], list[Any], list[Any]]:
+    batch = _create(rig, *lines, endpoint=endpoint).json
+    _run(rig)
+    ended = _get(rig, f"/v1/batches/{batch['id']}").json
+    # Lines are answered side by side, and stand in the order in which they were.
+    good, bad = (
+        sorted(_results(rig, ended[name]) if ended[name] else [], key=lambda one: str(one["custom_id"]))
+        for name in ("output_file_id", "error_file_id")
+    )
+    return ended, good, bad
+
+
+def test_a_batch_of_completions_is_answered_as_that_route_does(rig: Rig) -> None:
+    url = "/v1/completions"
+    lines = [
+        _of(url, 1, prompt=SECRET),
+        _of(url, 2, prompt=["one", "two"], max_tokens=50),
+        _of(url, 3, messages=[]),
+        _of(url, 4, prompt="x", echo=True),
+    ]
+    ended, good, bad = _ended(rig, url, *lines)
+
+    assert (ended["status"], ended["endpoint"]) == ("completed", url)
+    assert ended["request_counts"] == {"total": 4, "completed": 2, "failed": 2}
+    texts = [[choice["text"] for choice in one["response"]["body"]["choices"]] for one in good]
+    assert texts == [[f"You said: {SECRET}"], ["You said: one", "You said: two"]]
+    assert {one["response"]["body"]["object"] for one in good} == {"text_completion"}
+    assert [one["response"]["body"]["error"]["param"] for one in bad] == ["messages", "echo"]
+    asked = {body["prompt"] for route, body in rig.engine.asked if route == url}
+    assert asked == {"SSN [SSN_1]", "one", "two"}
+    assert {one["endpoint"] for one in rig.bodies("request.intent")} == {"completions"}
+    assert [one["endpoint"] for one in rig.bodies("request.refused")] == ["completions"] * 2
+
+
+def test_a_batch_of_embeddings_is_answered_as_that_route_does(rig: Rig) -> None:
+    url = "/v1/embeddings"
+    lines = [
+        _of(url, 1, input=SECRET),
+        _of(url, 2, input=["one", "two"], encoding_format="base64"),
+        _of(url, 3, input=""),
+        _of(url, 4, input="x", dimensions=DIMENSIONS + 1),
+    ]
+    ended, good, bad = _ended(rig, url, *lines)
+
+    assert (ended["status"], ended["endpoint"]) == ("completed", url)
+    assert ended["request_counts"] == {"total": 4, "completed": 2, "failed": 2}
+    single, several = (one["response"]["body"] for one in good)
+    alone = rig.ask({"model": MODEL, "input": SECRET}, path=url).get_json()
+    assert [one["embedding"] for one in single["data"]] == [one["embedding"] for one in alone["data"]]
+    assert [(one["index"], len(base64.b64decode(one["embedding"]))) for one in several["data"]] == [
+        (0, 4 * DIMENSIONS),
+        (1, 4 * DIMENSIONS),
+    ]
+    assert single["usage"]["prompt_tokens"] > 0
+    assert [one["response"]["body"]["error"]["param"] for one in bad] == ["input", "dimensions"]
+    assert ["SSN [SSN_1]"] in rig.engine.embedded
+    assert {one["endpoint"] for one in rig.bodies("request.intent")} == {"embeddings"}
+    assert [one["endpoint"] for one in rig.bodies("request.refused")] == ["embeddings"] * 2
+
+
+@pytest.mark.parametrize(
+    ("url", "body"), [("/v1/completions", {"prompt": "x"}), ("/v1/embeddings", {"input": "x"})], ids=["text", "vectors"]
+)
+def test_a_batch_of_either_is_asked_again_where_the_engine_is_busy_and_expires_like_any(
+    rig: Rig, url: str, body: dict[str, Any]
+) -> None:
+    rig.engine.script = Script(refuse=(503, "busy"))
+    batch = _create(rig, _of(url, 1, **body), endpoint=url).json
+    _run(rig)
+    assert _get(rig, f"/v1/batches/{batch['id']}").json["status"] == "in_progress"
+    rig.engine.script = Script()
+    rig.clock.advance(120)
+    _run(rig)
+    late = _create(rig, _of(url, 2, **body), endpoint=url).json
+    rig.clock.advance(24 * 3600 + 1)
+    _run(rig)
+
+    ended, expired = (_get(rig, f"/v1/batches/{one['id']}").json for one in (batch, late))
+    assert (ended["request_counts"]["completed"], expired["status"]) == (1, "expired")
+    (result,) = _results(rig, expired["error_file_id"])
+    assert (result["custom_id"], result["error"]["code"]) == ("line-2", "batch_expired")
+
+
+def test_lines_of_another_endpoint_than_the_batch_s_fail_it(rig: Rig) -> None:
+    mixed = [_of("/v1/completions", 1, prompt="x"), _of("/v1/embeddings", 2, input="x"), _line(3)]
+    batch = _create(rig, *mixed, endpoint="/v1/embeddings").json
+
+    assert (batch["status"], [one["line"] for one in batch["errors"]["data"]]) == ("failed", [1, 3])
+    assert {one["code"] for one in batch["errors"]["data"]} == {"mismatched_url"}
+
+
 def test_nothing_that_was_handed_in_or_answered_lies_readable_on_disk(rig: Rig, tmp_path: Path) -> None:
     _create(rig, _line(1, f"{SECRET} kestrel"), metadata={"who": "kestrel"})
     _run(rig)
@@ -83,7 +181,7 @@ def test_nothing_that_was_handed_in_or_answered_lies_readable_on_disk(rig: Rig, 
     assert found
     for path in found:
         content = path.read_bytes()
-        assert b"6789" not in content
+        assert SECRET.encode() not in content  # its last four digits alone stand in many a digest
         assert b"kestrel" not in content
         assert path.stat().st_size > 0
 
@@ -248,6 +346,24 @@ def test_what_an_upload_knows_not_is_refused_by_name(rig: Rig, more: dict[str, A
     assert json.loads(refused.data)["error"]["param"] == param
 
 
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"file": [(io.BytesIO(_line(1)), "x.jsonl"), (io.BytesIO(_line(2)), "y.jsonl")]}, "file"),
+        ({"file": [(io.BytesIO(_line(1)), "x.jsonl"), "text"]}, "file"),
+        ({"purpose": ["batch", "vision"]}, "purpose"),
+        ({"purpose": ["batch", (io.BytesIO(b"batch"), "p")]}, "file"),
+    ],
+)
+def test_of_an_upload_nothing_is_left_out(rig: Rig, more: dict[str, Any], param: str) -> None:
+    """Whoever hands in two files at once would find the lines of the second in no batch."""
+    data = {"purpose": "batch", "file": (io.BytesIO(_line(1)), "x.jsonl"), **more}
+    refused = rig.client.post("/v1/files", data=data, headers=rig.headers())
+
+    assert (refused.status_code, json.loads(refused.data)["error"]["param"]) == (400, param)
+    assert _get(rig, "/v1/files").json["data"] == []
+
+
 def test_more_lines_than_a_batch_may_have_are_not_kept(rig: Rig) -> None:
     refused = _upload(rig, *[b"x"] * 5001)
     assert (refused.status_code, json.loads(refused.data)["error"]["code"]) == (400, "too_many_lines")
@@ -303,6 +419,32 @@ def test_a_file_whose_days_end_while_a_batch_reads_it_is_read_to_its_end(rig: Ri
     store = running(rig.app).batches._store
     store.expire(days=7)
     assert store.parts(file_id) == []
+
+
+def test_what_headers_say_of_a_batch_holds_for_each_line(rig: Rig) -> None:
+    """What is labelled secret is kept for no review, and whoever a line is for can be erased."""
+    said = {"X_Sealift_Classification": "SECRET", "X_Sealift_User": "jane", "X_Sealift_Task": "notes"}
+    body = {"input_file_id": _upload(rig, _line(1)).json["id"], "endpoint": URL, "completion_window": "24h"}
+    batch = rig.ask({**body, "metadata": {"a": "b"}}, path="/v1/batches", **said).json
+    before = rig.ask(body, path="/v1/batches").json
+    running(rig.app).batches.look()
+
+    told = {one["user_hash"]: one["classification"] for one in rig.bodies("request.intent")}
+    assert told == {rig.keys.hmac("identity-hmac", b"jane").hex(): "SECRET", "": "UNKNOWN"}
+    assert batch["metadata"] == {"a": "b"}
+    assert _get(rig, f"/v1/batches/{batch['id']}").json["metadata"] == {"a": "b"}
+    assert _get(rig, f"/v1/batches/{before['id']}").json["metadata"] is None
+
+
+def test_a_batch_of_a_release_from_before_is_read_with_its_metadata(rig: Rig) -> None:
+    batch = _create(rig, _line(1), metadata={"a": "b"}).json
+    sealed = rig.keys.wrap("phi-map", b'{"c": "d"}', f"batches metadata {batch['id']}".encode())
+    with closing(sqlite3.connect(rig.config.at.batches)) as kept, kept:
+        kept.execute("UPDATE batch SET metadata = ?", (sealed,))
+    running(rig.app).batches.look()
+
+    assert _get(rig, f"/v1/batches/{batch['id']}").json["metadata"] == {"c": "d"}
+    assert [one["classification"] for one in rig.bodies("request.intent")] == ["UNKNOWN"]
 
 
 def test_a_stopped_key_pauses_and_a_revoked_one_ends_its_batches(rig: Rig) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,18 @@ def test_the_same_question_at_temperature_0_is_answered_from_memory(rig: Rig) ->
     assert first.get_json()["usage"] == second.get_json()["usage"]
     assert first.get_json()["id"] != second.get_json()["id"]
     assert generations(rig) == 1
+
+
+def test_what_was_said_yesterday_is_no_answer_today(rig: Rig) -> None:
+    """Chat templates tell a model the day: who asks for it behind midnight would hear of the day before."""
+    rig.clock.at = datetime(2026, 11, 20, 23, 59, 50, tzinfo=UTC)
+    rig.chat("What day is it?", temperature=0)
+    again = rig.chat("What day is it?", temperature=0)
+    rig.clock.advance(20)
+
+    tomorrow = rig.chat("What day is it?", temperature=0)
+
+    assert (again.headers[HEADER], tomorrow.headers[HEADER]) == ("hit", "miss")
 
 
 def test_a_hit_is_recorded_before_and_after_like_any_answer(rig: Rig) -> None:

@@ -14,6 +14,8 @@ from tests.support.gateway import Rig
 from tests.support.ports import held_port
 from tests.support.terminal import CTRL_C, Terminal, at_terminal
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def chat(rig: Rig) -> Iterator[Terminal]:

@@ -131,6 +131,29 @@ def test_an_answer_names_its_record_its_version_and_its_tokens(site: Site) -> No
     assert asked["messages"][0] == {"role": "system", "content": "be brief"}
 
 
+def test_a_person_may_have_any_name_that_fits_a_line(site: Site) -> None:
+    for name in ("Łukasz Müller", "山田"):
+        with _client(site, user=name) as client:
+            client.complete("hello")
+        hashed = site.rig.keys.hmac("identity-hmac", name.encode()).hex()
+        assert site.rig.bodies("request.intent")[-1]["user_hash"] == hashed
+    for name in ("a\nb", "\ud800"):
+        with _client(site, user=name) as client, pytest.raises(ServiceError, match="fits no header"):
+            client.complete("hello")
+
+
+def test_a_key_that_is_none_is_in_no_error(site: Site) -> None:
+    with _client(site) as client:
+        assert client.complete("hello").content
+    with InferenceClient(site.url, f"{site.rig.key}\n") as client:
+        assert client.complete("hello").content, "a file's last line has an end"
+    for key in (f"secret\n{site.rig.key}", "sécret", "secret\x7f"):
+        with pytest.raises(ServiceError) as caught:
+            InferenceClient(site.url, key)
+        said = f"{caught.value.what}{caught.value.why}{caught.value.fix}"
+        assert "cret" not in said
+
+
 def test_a_stream_gives_text_as_it_is_written_and_the_answer_at_the_end(site: Site) -> None:
     site.rig.engine.script = Script(pieces=("one ", "two ", "three"))
     with _client(site) as client:
@@ -470,6 +493,29 @@ def test_that_an_answer_was_cut_is_said_once(site: Site) -> None:
 
     assert done.stdout == "You said:\n"
     assert done.stderr.count("cut at") == 1
+
+
+def _typed(site: Site, *words: str, encoding: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run a command where a terminal has that encoding."""
+    command = [sys.executable, "-m", "appliance.cli.main", *words, "--url", site.url]
+    environment = {**os.environ, "SEALIFT_KEY": site.rig.key, "PYTHONIOENCODING": f"{encoding}:strict"}
+    return subprocess.run(command, capture_output=True, timeout=60, check=False, env=environment, input=given)
+
+
+@pytest.mark.parametrize("words", [("run", "-"), ("chat",)])
+def test_a_question_in_another_encoding_is_told_as_such_and_not_asked(site: Site, words: tuple[str, ...]) -> None:
+    done = _typed(site, *words, encoding="utf-8", given="Müller\n".encode("latin-1"))
+
+    assert done.returncode == UsageError.exit_code
+    assert b"standard input is not utf-8" in done.stderr
+    assert not site.rig.engine.asked
+
+
+def test_an_answer_is_shown_also_where_a_terminal_has_not_all_its_letters(site: Site) -> None:
+    site.rig.engine.script = Script(text="10 \u00b5g \u2192 20")
+    done = _typed(site, "run", "how much?", encoding="latin-1")
+
+    assert (done.returncode, done.stdout.decode("latin-1")) == (0, "10 \u00b5g \\u2192 20\n")
 
 
 def test_how_a_token_is_drawn_is_said_from_the_command_line(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ def test_the_same_word_twice_is_one_record_and_another_is_refused(rig: Rig) -> N
 
     assert first == again
     assert (other.status_code, other.get_json()["error"]["code"]) == (409, "feedback_given")
+    assert other.headers["x-should-retry"] == "false", "OpenAI's SDKs ask 409 again by themselves"
     assert len(rig.bodies("request.feedback")) == 1
 
 

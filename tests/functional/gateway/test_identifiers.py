@@ -121,6 +121,28 @@ def test_a_member_that_is_named_twice_hides_no_identifier(rig: Rig) -> None:
     assert "123-45-6789" not in sent
 
 
+def test_the_names_of_fields_say_what_an_earlier_tool_calls_arguments_hold(rig: Rig) -> None:
+    arguments = {"mrn": {"value": "AB-12"}, "phone": "5550134", "ssn": 123456789, "dose": 5550135, "last_name": "wu"}
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": json.dumps(arguments)}}
+    asked = [
+        {"role": "user", "content": "go"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": "AB-12 found"},
+    ]
+    response = rig.ask(_chat("", messages=asked))
+
+    sent = rig.engine.last["messages"]
+    assert json.loads(sent[1]["tool_calls"][0]["function"]["arguments"]) == {
+        "mrn": {"value": "[MRN_1]"},
+        "phone": "[PHONE_1]",
+        "ssn": "[SSN_1]",
+        "dose": 5550135,
+        "last_name": "[NAME_1]",
+    }
+    assert sent[2]["content"] == "[MRN_1] found"
+    assert response.headers["x-sealift-phi"] == "ssn=1, mrn=2, phone=1, name=1"
+
+
 def test_earlier_tool_calls_are_read_as_json_and_masked(rig: Rig) -> None:
     arguments = json.dumps({"born": "1/2/1980", "mrn": 12345678, "n": 3})
     escaped = '{"born": "1\\/2\\/1980"}'

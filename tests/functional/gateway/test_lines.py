@@ -22,6 +22,8 @@ from tests.support.gateway import DEPARTMENT, Rig, gateway, key_text
 from tests.support.ledger import bodies, rollout_bodies, tell_all
 from tests.support.versions import short_folder
 
+pytestmark = pytest.mark.slow
+
 CHAT, SMALL, NEXT, LATER = (letter * 64 for letter in "abcd")
 NAMES = {CHAT: "chat", SMALL: "small", NEXT: "small", LATER: "chat"}
 KEY = "abcdefgh23"

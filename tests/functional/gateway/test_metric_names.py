@@ -156,6 +156,11 @@ def test_what_an_engine_says_wrongly_is_no_figure(text: str) -> None:
     assert USE.read(text) is None
 
 
+@pytest.mark.parametrize("name", ["vllm:gpu_cache_usage_perc", "vllm:kv_cache_usage_perc"])
+def test_the_use_of_the_cache_is_read_by_the_name_of_each_release_of_vllm(name: str) -> None:
+    assert USE.read(f'{name}{{engine="0",model_name="secret"}} 0.25\n') == 0.25
+
+
 def test_an_engine_that_says_nothing_costs_no_scrape(tmp_path: Path) -> None:
     with gateway(tmp_path) as rig:
         families = list(EngineFigures(rig.routes).collect())

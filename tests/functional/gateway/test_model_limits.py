@@ -1,5 +1,6 @@
 """Limits of one model beside the site's: wider or narrower, judged by the model that answers, however it was called."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,11 @@ def test_a_model_may_be_asked_for_less(tmp_path: Path) -> None:
         assert sent(rig) == 10
         assert refusal(rig.chat("hello", max_tokens=11)) == (400, "invalid_value", "max_tokens")
         assert refusal(rig.chat("a" * 21)) == (400, "string_above_max_length", "messages[0].content")
+        assert refusal(rig.chat("hello", max_completion_tokens=11)) == (400, "invalid_value", "max_completion_tokens")
+        call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": json.dumps({"at": "a" * 21})}}
+        said = [{"role": "user", "content": "hello"}, {"role": "assistant", "tool_calls": [call]}]
+        called = rig.ask({"model": MODEL, "messages": said})
+        assert refusal(called) == (400, "string_above_max_length", "messages[1].tool_calls")
         completed = rig.ask({"model": MODEL, "prompt": "a" * 21}, path="/v1/completions")
         assert refusal(completed) == (400, "string_above_max_length", "prompt")
 

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.support.engine import MODEL_DIGEST, Script
 from tests.support.gateway import MODEL, Rig, gateway
 
 USER = [{"role": "user", "content": "MRN: 12345678 is here"}]
+OWN_FACTS = {"general.version", "sealift.model_digest"}
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
 
 
@@ -379,7 +381,39 @@ def test_what_is_promoted_is_listed_and_shown(rig: Rig) -> None:
     assert [one["name"] for one in listed] == [one["name"] for one in running] == [MODEL]
     assert listed[0]["digest"] == MODEL_DIGEST
     assert shown["capabilities"] == ["completion", "tools", "embedding"]
-    assert rig.client.get("/api/version", headers=rig.headers()).get_json()["version"]
+
+
+def test_clients_find_the_version_of_ollamas_routes_that_they_ask_for_and_ours_beside_it(rig: Rig) -> None:
+    told = rig.client.get("/api/version", headers=rig.headers()).get_json()
+
+    assert tuple(int(part) for part in told["version"].split(".")) >= (0, 6, 4)
+    assert told["sealift"] == metadata.version("sealift")
+
+
+def test_clients_find_how_long_a_question_may_be_and_what_the_model_is(rig: Rig) -> None:
+    def told() -> tuple[dict[str, Any], dict[str, Any]]:
+        (running,) = rig.client.get("/api/ps", headers=rig.headers()).get_json()["models"]
+        return rig.ask({"model": MODEL}, path="/api/show").get_json(), running
+
+    rig.promote(context=8192)
+    rig.engine.model = {"architecture": "llama", "parameters": 134_515_008, "embedding_length": 576}
+    shown, running = told()
+    details = {name: shown["details"][name] for name in ("family", "families", "parameter_size")}
+
+    assert running["context_length"] == 8192
+    assert details == {"family": "llama", "families": ["llama"], "parameter_size": "134.52M"}
+    assert {name: value for name, value in shown["model_info"].items() if name not in OWN_FACTS} == {
+        "general.architecture": "llama",
+        "general.parameter_count": 134_515_008,
+        "llama.context_length": 8192,
+        "llama.embedding_length": 576,
+    }
+
+    rig.engine.model = {"architecture": "a b", "parameters": "many", "embedding_length": -1}
+    rig.promote(context=0)
+    shown, running = told()
+    assert (set(shown["model_info"]), shown["details"]["family"]) == (OWN_FACTS, "")
+    assert "context_length" not in running
 
 
 def test_nothing_is_told_without_a_key(rig: Rig) -> None:

@@ -26,6 +26,8 @@ from tests.support.gateway import MODEL, Rig, gateway, key_text
 from tests.support.signatories import signatories
 from tests.support.versions import short_folder
 
+pytestmark = pytest.mark.slow
+
 EVIL = '<script>alert(1)</script>"><img src=x onerror=alert(1)>'
 SECRET = "kestrel-prompt"
 FORM = {"question": "hello", "instruction": "", "stage": "production", "model": "production", "max_tokens": "256"}

@@ -235,3 +235,17 @@ def test_a_later_prompt_that_is_too_long_is_named_as_a_prompt_in_a_stream(rig: R
     rest = events(b"".join(chunks))
 
     assert rest[-1]["error"]["param"] == "prompt"
+
+
+def test_a_key_that_is_revoked_between_two_prompts_has_the_next_one_asked_no_more(rig: Rig) -> None:
+    """Each prompt may take minutes: whoever takes a key back that leaked means also what it has under way."""
+    rig.engine.script = Script(events=({"choices": [{"index": 0, "text": "x", "finish_reason": "stop"}]},))
+    stream = rig.client.post(PATH, json={**LIST, "stream": True}, headers=rig.headers())
+    chunks: Iterator[Any] = iter(stream.response)
+    next(chunks)
+    rig.api_keys.known.clear()
+    rest = events(b"".join(chunks))
+
+    assert rest[-1]["error"]["code"] == "invalid_api_key"
+    assert len(rig.engine.asked) == 1
+    assert [one["outcome"] for one in rig.bodies("request.outcome")] == ["error"]

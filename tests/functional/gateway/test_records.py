@@ -88,6 +88,26 @@ def test_the_person_may_also_come_in_a_header_and_the_body_wins(rig: Rig) -> Non
     ]
 
 
+@pytest.mark.parametrize("header", ["Łukasz Müller".encode(), "Jürgen".encode("latin-1"), b"nurse-7"])
+def test_a_person_is_the_same_in_a_header_as_in_a_body(rig: Rig, header: bytes) -> None:
+    """People are erased by one name: one whose header was read otherwise kept their samples and their records."""
+    try:
+        name = header.decode()
+    except UnicodeDecodeError:
+        name = header.decode("latin-1")
+
+    rig.ask({**CHAT, "user": name})
+    rig.client.post(
+        "/v1/chat/completions",
+        json=CHAT,
+        headers=rig.headers(),
+        environ_base={"HTTP_X_SEALIFT_USER": header.decode("latin-1")},
+    )
+
+    in_body, in_header = (one["user_hash"] for one in rig.bodies("request.intent"))
+    assert in_body == in_header == _hmac(rig, "identity-hmac", name.encode())
+
+
 @pytest.mark.parametrize(
     ("label", "text", "expected"),
     [
@@ -182,6 +202,31 @@ def test_a_refusal_is_given_also_while_the_ledger_is_down_and_counted(
     assert rig.client.get("/v1/models").status_code == 401
     assert rig.sample("sealift_unrecorded_refusals_total") == 1
     assert "refusal_not_recorded" in caplog.text
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("count", [2**31 + 1, 2**53 + 1, 2**70])
+def test_a_count_that_no_record_holds_is_the_engines_fault_and_loses_no_outcome(
+    rig: Rig, count: int, *, stream: bool
+) -> None:
+    rig.engine.script = Script(text="one two", usage={"prompt_tokens": 3, "completion_tokens": count})
+
+    response = rig.ask({**CHAT, "stream": stream})
+
+    assert b'"engine_error"' in response.data
+    assert [(one["outcome"], one["status"]) for one in rig.bodies("request.outcome")] == [("error", 502)]
+
+
+@pytest.mark.parametrize(("logprob", "told"), [(10**400, 0.0), (-(10**400), -9999.0)], ids=["above", "below"])
+def test_a_probability_is_told_within_its_bounds_however_large_its_number(rig: Rig, logprob: int, told: float) -> None:
+    held = {"content": [{"token": "x", "logprob": logprob}]}
+    said_so = {"choices": [{"index": 0, "delta": {"content": "x"}, "logprobs": held, "finish_reason": "stop"}]}
+    rig.engine.script = Script(events=(said_so,))
+
+    chunks = events(rig.ask({**CHAT, "stream": True, "logprobs": True}).data)
+
+    found = [one["choices"][0]["logprobs"] for one in chunks[:-1] if one["choices"][0].get("logprobs")]
+    assert [one["content"][0]["logprob"] for one in found] == [told]
 
 
 @pytest.mark.parametrize("broken", [Script(error_after=2), Script(tear_after=2), Script(done=False)])
@@ -402,9 +447,67 @@ def test_a_request_is_logged_without_content(rig: Rig, caplog: pytest.LogCapture
         "response_length": 21,
         "latency_ms": 0,
         "ttft_ms": None,
+        "status": 200,
         "success": True,
         "error": None,
     }
+
+
+# What goes wrong behind an intent: how the engine does it, what the caller reads, and the word of the metrics.
+FAULTS: dict[str, tuple[Script, tuple[int, str], str]] = {
+    "prompt too long": (Script(refuse=(400, "context_length_exceeded")), (400, "context_length_exceeded"), "refused"),
+    "messages": (Script(refuse=(400, "messages_refused")), (400, "messages_refused"), "refused"),
+    "a parameter": (Script(refuse=(400, "odd")), (400, "engine_refused"), "refused"),
+    "busy": (Script(refuse=(503, "busy")), (503, "overloaded"), "error"),
+    "its own failure": (Script(refuse=(500, "engine_failed")), (502, "engine_error"), "error"),
+    "gone": (Script(tear_after=0), (503, "engine_unavailable"), "error"),
+    "strange words": (Script(events=({"choices": "x"},)), (502, "engine_error"), "error"),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_a_request_that_fails_is_logged_by_status_and_code_and_only_faults_of_ours_are_errors(
+    rig: Rig, caplog: pytest.LogCaptureFixture, case: str
+) -> None:
+    rig.engine.script, (status, code), counted = FAULTS[case]
+
+    response = rig.ask(CHAT)
+
+    assert (response.status_code, response.get_json()["error"]["code"]) == (status, code)
+    line = json.loads(next(one.message for one in caplog.records if "llm_request" in one.message))
+    assert (line["success"], line["status"], line["error"]) == (False, status, code)
+    assert "hello there" not in caplog.text
+    assert "a_word_of_the_prompt" not in caplog.text
+    assert rig.sample("sealift_arm_requests_total", arm="production", status=counted) == 1
+    assert [
+        rig.sample("llm_requests_total", model=MODEL, endpoint="chat", status=one) or 0
+        for one in ("success", "refused", "error", "cancelled")
+    ] == [float(one == counted) for one in ("success", "refused", "error", "cancelled")]
+
+
+def test_an_answer_whose_outcome_is_not_recorded_is_logged_as_what_its_caller_reads(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fall(appended: Appended) -> None:
+        rig.ledger.available = False
+
+    rig.ledger.appended = fall
+
+    response = rig.ask(CHAT)
+
+    assert response.get_json()["error"]["code"] == "ledger_unavailable"
+    line = json.loads(next(one.message for one in caplog.records if "llm_request" in one.message))
+    assert (line["success"], line["status"], line["error"]) == (False, 503, "ledger_unavailable")
+
+
+def test_a_caller_that_left_is_logged_so(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.engine.script = Script(hold=threading.Event())
+    response = rig.client.post("/v1/chat/completions", json={**CHAT, "stream": True}, headers=rig.headers())
+
+    response.close()
+
+    line = json.loads(next(one.message for one in caplog.records if "llm_request" in one.message))
+    assert (line["success"], line["status"], line["error"]) == (False, 499, "caller_left")
 
 
 def test_readiness_needs_the_ledger_and_the_state(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,8 @@ WRONG: list[tuple[dict[str, Any], str | None, str]] = [
     ({"logit_bias": {str(token): 1 for token in range(301)}}, "logit_bias", "invalid_value"),
     ({"logit_bias": [1]}, "logit_bias", "invalid_value"),
     ({"response_format": {"type": "grammar"}}, "response_format", "invalid_value"),
+    ({"response_format": {"type": ["text"]}}, "response_format", "invalid_value"),
+    ({"response_format": {"type": {}}}, "response_format", "invalid_value"),
     ({"response_format": {"type": "json_object", "more": 1}}, "response_format", "invalid_value"),
     (
         {"response_format": {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}},
@@ -305,6 +308,7 @@ def test_nothing_in_a_request_makes_this_box_fetch_anything(rig: Rig, url: str) 
         (b"[]", "invalid_json"),
         (b'"x"', "invalid_json"),
         (b'{"a":NaN}', "invalid_json"),
+        (b'{"a":-1e999}', "invalid_json"),
         (b'{"model":"a","model":"b"}', "invalid_json"),
         (b'{"a":' + b"[" * 100_000, "invalid_json"),
         (b'{"a":' + b"[" * 200 + b"]" * 200 + b"}", "invalid_json"),
@@ -387,6 +391,16 @@ def test_an_unknown_path_and_method_are_told_in_the_same_shape(rig: Rig) -> None
     assert wrong.headers["allow"] == "POST"
     assert [one[0] for one in _refused(rig)] == ["unknown", "unknown"]
     assert SECRET not in str(rig.bodies("request.refused"))
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/v1//chat/completions"), ("GET", "/v1//models")])
+def test_nobody_is_led_to_another_address(rig: Rig, method: str, path: str) -> None:
+    """A client whose base URL ends in two slashes would be sent elsewhere, by a name and a scheme that others wrote."""
+    response = rig.client.open(path, method=method, json=CHAT, headers=rig.headers())
+
+    assert (response.status_code, _error(response)["code"]) == (404, "not_found")
+    assert "location" not in response.headers
+    assert [one[0] for one in _refused(rig)] == ["unknown"]
 
 
 def test_a_request_above_the_token_limit_is_refused_by_the_engines_count(tmp_path: Path) -> None:
@@ -488,6 +502,18 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> 
         assert rig.chat("a").status_code == 200
 
 
+@pytest.mark.parametrize("per_minute", [7, 13, 60, 97])
+def test_who_comes_when_it_was_told_to_is_answered(tmp_path: Path, per_minute: int) -> None:
+    with gateway(tmp_path, limits=f"requests_per_minute = {per_minute}\ntokens_per_minute = 10000") as rig:
+        for _ in range(per_minute):
+            rig.client.get("/v1/models", headers=rig.headers())
+        for _ in range(3):
+            refused = rig.chat("a")
+            assert refused.status_code == 429
+            rig.clock.advance(int(refused.headers["retry-after-ms"]) / 1000)
+            assert rig.chat("a").status_code == 200
+
+
 def test_a_higher_tier_has_a_higher_ceiling_and_an_unknown_one_the_lowest(tmp_path: Path) -> None:
     with gateway(tmp_path, limits="requests_per_minute = 8") as rig:
         premium = rig.api_keys.add(key_text("premium234"), tier="premium")
@@ -575,6 +601,27 @@ def test_all_places_taken_and_nobody_may_wait_means_come_back_soon(tmp_path: Pat
         assert first.data.endswith(b"data: [DONE]\n\n")
         assert rig.ask(CHAT).status_code == 200
         assert _refused(rig) == [("chat", "abcdefgh23", 503, "overloaded")]
+
+
+def test_a_key_that_is_revoked_while_its_request_waits_gets_no_answer(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="concurrent_requests = 1\nqueue_seconds = 60") as rig:
+        leaked = rig.api_keys.add(key_text("leakedkey2"))
+        first = rig.client.post("/v1/chat/completions", json={**CHAT, "stream": True}, headers=rig.headers())
+        with ThreadPoolExecutor(1) as pool:
+            waits = pool.submit(
+                lambda: rig.app.test_client().post("/v1/chat/completions", json=CHAT, headers=rig.headers(leaked))
+            )
+            until = time.monotonic() + 30
+            while not rig.sample("sealift_queue_depth", priority="interactive"):
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            del rig.api_keys.known["leakedkey2"]
+            assert first.data.endswith(b"data: [DONE]\n\n")
+            response = waits.result(30)
+
+        assert (response.status_code, _error(response)["code"]) == (401, "invalid_api_key")
+        assert len(rig.engine.asked) == 1
+        assert _refused(rig) == [("chat", "leakedkey2", 401, "invalid_api_key")]
 
 
 def test_a_key_with_as_many_answers_at_once_as_it_may_have_waits_and_others_are_answered(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import openai
@@ -150,8 +151,8 @@ def test_openais_client_reads_hostile_text_as_it_was_said(client: openai.OpenAI,
 @pytest.mark.parametrize("way", ["whole", "streamed"])
 def test_a_caller_that_leaves_while_the_engine_is_silent_cancels_it_within_a_second(server: Server, way: str) -> None:
     before, taken = len(server.outcomes()), list[float]()
-    # The quickest of three: other work on this machine must not decide.
-    for number in range(1, 4):
+    # The median of five: other work on this machine must not decide, and one quick try is not how it is.
+    for number in range(1, 6):
         server.engine.script = Script(hold=threading.Event())
         server.engine.cancelled.clear()
         server.engine.started.clear()
@@ -165,7 +166,7 @@ def test_a_caller_that_leaves_while_the_engine_is_silent_cancels_it_within_a_sec
         taken.append(time.monotonic() - left)
         outcome = server.wait_for_outcome(before + number)
         assert (outcome["outcome"], outcome["status"]) == ("cancelled", 499)
-    assert min(taken) < 1, taken
+    assert median(taken) < 1, taken
 
 
 def test_a_caller_that_stops_reading_does_not_hold_up_others(server: Server, client: openai.OpenAI) -> None:
@@ -206,6 +207,17 @@ def test_a_caller_that_stops_reading_holds_no_place_when_its_answer_is_made_and_
         assert server.wait_for_outcome(2)["outcome"] == "ok"
 
 
+def _noted(server: Server, request_id: str) -> dict[str, Any]:
+    """Return the log's line about a request that ended; it is written behind the record."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        lines = [line for line in server.stderr.read_text().split("\n")[:-1] if request_id in line]
+        if lines:
+            return dict(json.loads(lines[-1]))
+        time.sleep(0.02)
+    raise AssertionError("nothing was logged")
+
+
 def test_what_a_caller_did_not_take_is_not_recorded_as_delivered(server: Server) -> None:
     """Scenario: a caller pauses, the engine ends its long answer meanwhile, and the caller hangs up."""
     before = len(server.outcomes())
@@ -219,7 +231,8 @@ def test_what_a_caller_did_not_take_is_not_recorded_as_delivered(server: Server)
     ended = server.wait_for_outcome(before + 1)
 
     assert (ended["outcome"], ended["status"]) == ("cancelled", 499)
-    noted = [json.loads(line) for line in server.stderr.read_text().splitlines() if "response_length" in line][-1]
+    noted = _noted(server, ended["request_id"])
+    assert noted["error"] == "caller_left"
     assert 0 < noted["response_length"] < len("".join(said)) - len(said[0])
 
 
@@ -290,8 +303,8 @@ def _seconds_until(holds: Callable[[], bool]) -> float:
 
 def test_a_revoked_key_is_out_within_two_seconds(server: Server, client: openai.OpenAI) -> None:
     taken = []
-    # The quickest of three, here and below: other work on this machine must not decide.
-    for number in range(2, 5):
+    # The median, here and below: other work on this machine must not decide, and one quick try is not how it is.
+    for number in range(2, 7):
         name = f"revokeme2{number}"
         mine = client.with_options(api_key=server.add_key(key_text(name)))
         mine.models.list()
@@ -299,7 +312,7 @@ def test_a_revoked_key_is_out_within_two_seconds(server: Server, client: openai.
         server.happen("key.revoked", {"key_id": name, "reason": "left"})
 
         taken.append(_seconds_until(partial(_is_out, mine)))
-    assert min(taken) < 2, taken
+    assert median(taken) < 2, taken
 
 
 def _is_out(client: openai.OpenAI) -> bool:
@@ -325,7 +338,7 @@ def test_a_stop_and_a_new_promotion_are_in_force_within_two_seconds(server: Serv
 
         assert stopped.value.code == "no_model"
         assert client.chat.completions.create(model=MODEL, messages=_messages("x")).choices
-    assert max(min(stopping), min(promoting)) < 2, (stopping, promoting)
+    assert max(median(stopping), median(promoting)) < 2, (stopping, promoting)
 
 
 def test_metrics_are_on_loopback_and_for_this_machine_only(server: Server) -> None:

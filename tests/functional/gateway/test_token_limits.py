@@ -55,6 +55,33 @@ def test_what_was_never_answered_costs_nothing(tmp_path: Path) -> None:
         assert _spent(rig) == 0
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("refuse", [(503, "engine_unavailable"), (429, "busy"), (400, "context_length_exceeded")])
+def test_what_an_engine_refused_unread_costs_nothing(tmp_path: Path, refuse: tuple[int, str], *, stream: bool) -> None:
+    """SDKs ask a busy engine three times: a day would be spent on what nobody read."""
+    with gateway(tmp_path, limits="tokens_per_day = 2000") as rig:
+        rig.engine.script = Script(refuse=refuse)
+        assert rig.chat("hello there", max_tokens=100, stream=stream).status_code in {400, 503}
+        assert _spent(rig) == 0
+        assert rig.ask({"model": MODEL, "prompt": "hello"}, path="/v1/completions").status_code in {400, 503}
+        assert _spent(rig) == 0
+
+
+def test_what_an_engine_may_have_read_is_paid_for(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="tokens_per_day = 4000") as rig:
+        rig.engine.script = Script(refuse=(500, "engine_failed"))
+        assert rig.chat("hello there", max_tokens=100).status_code == 502
+        assert (spent := _spent(rig)) > 0
+        rig.engine.script = Script(refuse=(400, "context_length_exceeded"))
+        assert rig.ask({"model": MODEL, "prompt": ["a", "b"]}, path="/v1/completions").status_code == 400
+        assert _spent(rig) > spent, "of a list another prompt may have been answered before"
+        spent = _spent(rig)
+        refused = {"error": {"message": "x", "type": "invalid_request_error", "code": "invalid_value"}}
+        rig.engine.script = Script(events=({"choices": [{"index": 0, "delta": {"content": "one"}}]}, refused))
+        assert b"engine_refused" in rig.chat("hello", max_tokens=100, stream=True).data
+        assert _spent(rig) > spent, "it said a word before"
+
+
 def test_an_answer_that_broke_off_costs_its_prompt_and_what_was_delivered(tmp_path: Path) -> None:
     with gateway(tmp_path, limits="tokens_per_day = 400") as rig:
         rig.engine.script = Script(pieces=("one ", "two "), error_after=1)

@@ -78,6 +78,7 @@ ELSEWHERE = {
     "media/attachedprofile.py": "test_profiles.py: any value",
     "media/embedding.py": "test_profiles.py: any value",
     "media/llamaprofile.py": "test_profiles.py: any value",
+    "media/toml.py": "tests/unit/media/test_toml.py, and by the reader of each file that people write",
     "media/layout.py": "test_parsers.py: any text is a safe path or an unsafe one",
     "media/gguf_fields.py": "tests/property/bundler/test_model_headers.py",
     "bundler/rehearsing/answers.py": "what the rehearsed engine said, on the sender's own machine",
@@ -140,6 +141,7 @@ def test_every_function_that_takes_untrusted_input_is_in_a_table() -> None:
     assert missing == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(READERS))
 @given(data=st.data())
 def test_any_bytes_are_a_value_or_one_of_our_errors(name: str, data: st.DataObject) -> None:

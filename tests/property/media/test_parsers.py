@@ -21,6 +21,8 @@ from tests.support.readers import CORPUS
 from tests.support.sender import Sender
 from tests.support.terms import large_target, small_target, targets_signed
 
+pytestmark = pytest.mark.slow
+
 _VOLUME = "0123456789abcdef"
 _HAND_OVER = (
     b'{"at":"2026-11-20T08:00:00Z","condition":"","entered_by":"alice","entry":1,"format":1,"from":"A","kind":'

@@ -15,6 +15,10 @@ hostnam = "llm.st-mary.internal"
 [limits]
 max_tokens = "many"
 """
+HOST_NAME = (
+    "service.hostname: expected a host name of letters, digits, dots and hyphens, in punycode (xn--) where it has"
+    " others: llm.hospital.internal"
+)
 
 
 def test_every_wrong_key_is_named_at_once_the_first_with_what_is_expected() -> None:
@@ -40,6 +44,17 @@ def test_every_wrong_key_is_named_at_once_the_first_with_what_is_expected() -> N
         (
             b'site = "s"\n[limits]\nurgent_percent = 20\ninteractive_percent = 20\n',
             "limits: urgent_percent, interactive_percent and batch_percent are below 100 together: places stay unused",
+        ),
+        (b'site = "s"\n[monitoring]\nretention_days = 999999\n', "monitoring.retention_days: at most 100000"),
+        (b'site = "s"\n[backup]\nage_hours = 99999999999\n', "backup.age_hours: at most 2400000"),
+        (b'site = "s"\n[policy]\napproval_hours = 99999999\n', "policy.approval_hours: at most 2400000"),
+        (b'site = "s"\n[policy]\napproval_hours = 0\n', "policy.approval_hours: at least 1"),
+        *(
+            (
+                f'site = "s"\n[service]\nhostname = "{name}"\n'.encode(),
+                HOST_NAME,
+            )
+            for name in ("klinik-m\u00fcnchen.local", "llm hospital", "", "a;b", "a" * 254)
         ),
         (b"", "site: it must be given"),
     ],
@@ -101,3 +116,8 @@ def test_a_host_name_that_is_none_is_answered_with_one_that_is(name: str) -> Non
 
     assert told["site.hostname"].endswith("e.g. llm.hospital.internal")
     assert "site.hostname" not in answers.faults({"site": {"hostname": "llm.hospital.internal"}})
+
+
+@pytest.mark.parametrize("name", ["LLM_1.Hospital.internal", "10.0.0.7", "fd00::7", "xn--mnchen-3ya.local", "a" * 253])
+def test_a_host_name_that_a_box_may_bear_by_now_is_read(name: str) -> None:
+    assert config.parse(f'site = "s"\n[service]\nhostname = "{name}"\n'.encode()).service.hostname == name

@@ -2,9 +2,11 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,3 +66,33 @@ def test_every_program_that_notifies_begins_so_before_it_starts_another() -> Non
 
     assert len(found) >= 9
     assert [name for name, begins in found.items() if not begins] == []
+
+
+def test_an_ending_is_told_by_a_signal_that_comes_while_its_lock_is_held() -> None:
+    """Scenario: a unit is stopped in the instant in which it begins to wait for that."""
+    ending = unit.Ending()
+    before = signal.signal(signal.SIGUSR1, lambda *_: ending.set())
+    try:
+        with vars(ending)["_cond"]:  # as the wait of another event does; an Ending's own takes no lock
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert ending.wait(30)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_an_ending_wakes_every_thread_that_waits_for_it_and_stays() -> None:
+    ending = unit.Ending()
+    assert not ending.wait(0.01)
+    waiting = [threading.Thread(target=ending.wait) for _ in range(3)]
+    for one in waiting:
+        one.start()
+
+    ending.set()
+    ending.set()
+
+    for one in waiting:
+        one.join(30)
+    assert not any(one.is_alive() for one in waiting)
+    ending.clear()
+    assert ending.wait(0)
+    assert ending.wait()

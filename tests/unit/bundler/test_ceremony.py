@@ -11,6 +11,8 @@ from media.digest import file_sha256
 from tests.support.gpg import GnuPG
 from tests.support.medium import throwaway_ceremony
 
+pytestmark = pytest.mark.slow
+
 ALICE = Invitation(id="alice", name="Alice Archer")
 BOB = Invitation(id="bob", name="Bob Baker")
 

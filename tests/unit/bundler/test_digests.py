@@ -1,12 +1,12 @@
 import hashlib
 import os
-import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 from bundler.digests import Digests, copy_of, file_sha256, remembering
+from tests.support.otherplaces import on_another_file_system
 
 LARGE = 16 * 2**20
 
@@ -76,10 +76,8 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None
 
 def test_weights_of_another_file_system_are_copied_by_the_reading_that_hashes_them(tmp_path: Path) -> None:
     content = os.urandom(LARGE + 5)
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
-        if Path(elsewhere).stat().st_dev == tmp_path.stat().st_dev:
-            pytest.skip("there is no second file system here")
-        file = settled(Path(elsewhere) / "a", content)
+    with on_another_file_system(tmp_path) as elsewhere:
+        file = settled(elsewhere / "a", content)
         with remembering(Digests(spool=tmp_path)) as digests:
             found = [file_sha256(file), file_sha256(file)]
             copy = copy_of(found[0])

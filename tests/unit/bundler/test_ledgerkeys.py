@@ -220,7 +220,12 @@ def test_a_later_key_of_the_site_may_be_the_one_that_was_compared(sender: Sender
     record_site(sender.register, SITE, second, replaces=True, clock=sender.clock)
     sender.renew()
 
+    # Each brings all renewals from the ledger's first key on, those of before the compared key among them.
     assert sender.enter(sender.receipt())
+    assert sender.enter(sender.receipt(rehearsal_level="none"))
+    sender.renew()
+    assert sender.enter(sender.receipt(bytes=2))
+    assert sender.kinds().count("succession") == 2
     record_site(sender.register, SITE, second, replaces=False, clock=sender.clock)
     with pytest.raises(UsageError, match="another ledger key"):
         record_site(

@@ -3,20 +3,16 @@
 import os
 from pathlib import Path
 
-import pytest
-
 from bundler import pagecache
+from tests.support.otherplaces import on_disk
 
 SIZE = 8 * 2**20
 
 
-def test_a_file_is_out_of_the_cache_only_when_the_kernel_says_so(tmp_path: Path) -> None:
-    if not pagecache.is_on_a_device(tmp_path):
-        pytest.skip("the temporary folder is not on a disk")
-    file = tmp_path / "file"
-    file.write_bytes(bytes(SIZE))
-
-    with file.open("rb") as source:
+def test_a_file_is_out_of_the_cache_only_when_the_kernel_says_so() -> None:
+    with on_disk() as folder, (folder / "file").open("w+b") as source:
+        source.write(bytes(SIZE))
+        source.flush()
         assert pagecache.resident_pages(source.fileno()) == SIZE // os.sysconf("SC_PAGESIZE")
         os.fsync(source.fileno())
         assert pagecache.drop(source.fileno())

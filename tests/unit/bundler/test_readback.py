@@ -7,6 +7,7 @@ import pytest
 
 from bundler.errors import ReadBackError
 from bundler.readback import read_back
+from tests.support.otherplaces import on_disk
 
 LARGE = bytes(range(256)) * (5 * 4096) + b"tail"  # more than one read, and an end within a sector
 
@@ -35,12 +36,9 @@ def test_every_byte_comes_back_and_is_counted(tmp_path: Path) -> None:
     assert progress[-1][:2] == (total, total)
 
 
-def test_a_disk_is_read_past_its_cache(tmp_path: Path) -> None:
-    kind = subprocess.run(["stat", "-f", "-c", "%T", str(tmp_path)], capture_output=True, text=True, check=True).stdout
-    if kind.strip() in {"tmpfs", "ramfs", "overlayfs"}:
-        pytest.skip("the temporary folder is not on a disk")
-
-    assert read_back(lay(tmp_path, FILES), expected(FILES)).says == "read back from the device"
+def test_a_disk_is_read_past_its_cache() -> None:
+    with on_disk() as folder:
+        assert read_back(lay(folder, FILES), expected(FILES)).says == "read back from the device"
 
 
 def test_memory_is_not_called_a_device() -> None:

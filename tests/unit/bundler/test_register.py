@@ -343,6 +343,21 @@ def test_the_commands_tell_where_media_are(
     assert [each["medium"] for each in away] == [names[1], f"{medium.release}/2/2"]
 
 
+def test_a_medium_whose_first_hand_over_could_not_be_signed_is_in_the_register(
+    medium: SimulatedMedium, tmp_path: Path, register: Register
+) -> None:
+    (tmp_path / "empty").mkdir(mode=0o700)
+    words = ("write", medium.work.root, tmp_path / "1", tmp_path / "2", "--ceremony", medium.ceremony.folder)
+    holder = ("--person", "alice", "--home", tmp_path / "empty", "--to", "Carl Courier", "--register", register.folder)
+
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, (*words, *holder))])
+
+    assert ended.value.code
+    assert (tmp_path / "1" / layout.RELEASE).is_dir()
+    assert [(each.volume, each.state) for each in media_of(register.entries())] == [(1, "here")]
+
+
 def changed(untrusted: bytes, spoil: Any) -> bytes:
     envelope = loads(untrusted)
     payload = loads(b64decode(envelope["payload"]))

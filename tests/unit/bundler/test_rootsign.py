@@ -24,6 +24,8 @@ from media.people import SignaturePolicy
 from tests.support.gpg import GnuPG
 from tests.support.members import WORDS, Known, Member, make_member
 
+pytestmark = pytest.mark.slow
+
 Members = dict[str, Member]
 
 

@@ -1,5 +1,6 @@
 """Round one and round two, and everything that may go wrong between people."""
 
+import resource
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bundler import freeze
 from bundler.attest import attest, choose_volumes
 from bundler.ceremony import Ceremony, Invitation, KeyPlace, hold
 from bundler.errors import CapacityError, SigningError
@@ -15,12 +17,13 @@ from bundler.plan import ReleasePlan
 from bundler.seal import seal
 from bundler.secondlook import require_second_look
 from bundler.sign import PartialSignature, sign
+from bundler.signatory import Signatory
 from bundler.volumechoice import VolumeChoice
 from bundler.workfolder import WorkFolder
 from media.canonical import dumps, loads
 from media.clock import FixedClock
 from media.digest import sha256_hex
-from media.errors import DigestMismatchError, ExtraFileError, MalformedError
+from media.errors import DigestMismatchError, ExtraFileError, MalformedError, UnreadableError
 from tests.support.candidate import new_candidate
 from tests.support.gpg import GnuPG
 from tests.support.medium import MADE_AT, throwaway_ceremony, tiny_payload
@@ -78,6 +81,51 @@ def test_people_sign_the_same_bytes_in_any_order(tmp_path: Path) -> None:
         return {path.name: loads(path.read_bytes())["signed"] for path in work.metadata.glob("1.*.json")}
 
     assert signed(one) == signed(other)
+
+
+def test_what_a_full_disk_cut_off_is_signed_again(work: WorkFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    ceremony, real = throwaway_ceremony(), Signatory.seal
+    sign(work, "alice", ceremony=ceremony)
+    sign(work, "bob", ceremony=ceremony)
+
+    def full_from_here(person: Signatory, data: bytes) -> bytes:
+        made = real(person, data)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40, before[1]))  # as many bytes as a disk had room for
+        return made
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with monkeypatch.context() as full:
+        full.setattr(Signatory, "seal", full_from_here)
+        try:
+            with pytest.raises(UnreadableError, match="could not be written"):
+                seal(work, "alice", ceremony=ceremony)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert seal(work, "alice", ceremony=ceremony).sealed_by == ("alice", "bob")
+
+
+@pytest.mark.parametrize("where", ["_write_check", "write_tag_files"])
+def test_a_freeze_that_was_cut_off_is_done_by_signing_again(
+    work: WorkFolder, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    ceremony = throwaway_ceremony()
+
+    def cut_off(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    sign(work, "alice", ceremony=ceremony)
+    with monkeypatch.context() as cut:
+        cut.setattr(freeze, where, cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            sign(work, "bob", ceremony=ceremony)
+    own = (work.signatures / "bob.json").read_bytes()
+
+    done = sign(work, "bob", ceremony=ceremony)
+
+    assert (done.signed, done.frozen, done.sealed_volumes) == (("alice", "bob"), True, (1,))
+    assert (work.signatures / "bob.json").read_bytes() == own
+    assert seal(work, "alice", ceremony=ceremony).sealed_by == ("alice", "bob")
 
 
 def test_a_person_signs_once(work: WorkFolder) -> None:
@@ -227,8 +275,25 @@ def test_a_signature_put_under_another_name_does_not_count(work: WorkFolder) -> 
     (work.signatures / "alice.json").unlink()
     (work.signatures / "bob.json").write_bytes(own.replace(b'"person":"alice"', b'"person":"bob"'))
 
-    with pytest.raises(SigningError, match="by another key than the person's"):
+    with pytest.raises(SigningError, match="by another key than the person's") as refused:
         sign(work, "carol", ceremony=ceremony)
+    assert "remove signatures/bob.json" in refused.value.fix
+
+
+def test_a_signature_of_somebody_whom_a_new_root_no_longer_names_says_what_to_remove(work: WorkFolder) -> None:
+    ceremony = throwaway_ceremony()
+    sign(work, "alice", ceremony=ceremony)
+    own = (work.signatures / "alice.json").read_bytes()
+    (work.signatures / "alice.json").unlink()
+    left = work.signatures / "zoe.json"
+    left.write_bytes(own.replace(b'"person":"alice"', b'"person":"zoe"'))
+
+    with pytest.raises(SigningError, match=r"zoe\.json is of somebody whom the root does not name") as refused:
+        sign(work, "carol", ceremony=ceremony)
+
+    assert refused.value.fix == "remove signatures/zoe.json"
+    left.unlink()
+    assert sign(work, "carol", ceremony=ceremony).signed == ("carol",)
 
 
 def test_a_signature_with_a_changed_bit_does_not_count(work: WorkFolder) -> None:

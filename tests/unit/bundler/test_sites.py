@@ -1,7 +1,6 @@
 """One recipe, several sites: a release for each, that differs only where it must, from bytes read and stored once."""
 
 import json
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from bundler.errors import NotEmptyError, RecipeError, ScanError
 from bundler.plan import ReleasePlan
 from bundler.recipe import Recipe
 from bundler.workfolder import WorkFolder
+from tests.support.otherplaces import on_another_file_system
 from tests.support.recipes import two_sites
 from tests.support.workshop import workshop
 
@@ -88,10 +88,8 @@ def test_a_second_site_costs_no_second_reading_of_the_weights(tmp_path: Path) ->
 
 def test_weights_of_another_file_system_are_copied_once_for_all_sites(tmp_path: Path) -> None:
     weights_bytes = 32 * MIB
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
-        if Path(elsewhere).stat().st_dev == tmp_path.stat().st_dev:
-            pytest.skip("there is no second file system here")
-        recipe = Recipe.load(two_sites(Path(elsewhere) / "recipe", weights_bytes=weights_bytes))
+    with on_another_file_system(tmp_path) as elsewhere:
+        recipe = Recipe.load(two_sites(elsewhere / "recipe", weights_bytes=weights_bytes))
         shop = workshop(tmp_path / "shop")
         build_sites(shop, recipe, tmp_path / "first")
         before = bytes_read()

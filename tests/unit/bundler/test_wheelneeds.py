@@ -11,6 +11,7 @@ from bundler.processor import V2, VARIANTS, best_variant
 from bundler.sources.wheels import ChosenWheel
 from bundler.target import Target
 from bundler.wheelneeds import require_fit
+from media import cudadrivers
 from tests.support.payload import sha256, wheel
 
 PLAIN = Target(profile="plain")
@@ -81,7 +82,7 @@ def test_the_most_able_library_is_the_one_an_engine_would_choose() -> None:
     ],
 )
 def test_the_cuda_of_an_environment_is_read_from_its_versions(
-    tmp_path: Path, name: str, version: str, found: cuda.Cuda | None
+    tmp_path: Path, name: str, version: str, found: cudadrivers.Cuda | None
 ) -> None:
     wheels = [ChosenWheel(name=name, version=version, file=tmp_path, sha256="")]
 
@@ -127,7 +128,7 @@ def test_a_driver_that_does_not_run_the_wheels_cuda_is_refused(changes: dict[str
     ],
 )
 def test_the_least_driver_that_runs_the_wheels_is_signed(
-    wanted: cuda.Cuda, driver: str, runs: str, signed: str
+    wanted: cudadrivers.Cuda, driver: str, runs: str, signed: str
 ) -> None:
     target = Target(profile="g", gpu="NVIDIA L40S", driver=driver, cuda=runs)
 
@@ -135,7 +136,7 @@ def test_the_least_driver_that_runs_the_wheels_is_signed(
 
 
 def test_the_driver_table_rises_with_cuda() -> None:
-    drivers = [tuple(map(int, text.split("."))) for _, text in sorted(cuda.OWN_DRIVER.items())]
+    drivers = [tuple(map(int, text.split("."))) for _, text in sorted(cudadrivers.OWN_DRIVER.items())]
 
     assert drivers == sorted(drivers)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from appliance.actions import alerting
+from appliance.actions import alerting, numbers_taken
 from appliance.actions.alerting import Fault
 from appliance.actions.readiness import Surroundings, Verdict, readiness
 from appliance.config import Config
@@ -36,8 +36,17 @@ def running() -> FakeSupervisor:
     return supervisor
 
 
+def numbers(path: str, *, ahead: bool = False, fresh: bool = True, health: str = "up") -> bytes | None:
+    """What Prometheus says of the numbers that it has."""
+    if "/query?" in path:
+        is_there = ahead if "offset" in path else fresh
+        return json.dumps({"data": {"result": [{"metric": {}, "value": [0, "1"]}] if is_there else []}}).encode()
+    target = {"labels": {"job": "host"}, "health": health}
+    return json.dumps({"data": {"activeTargets": [target]}}).encode() if "/targets?" in path else None
+
+
 def good(_: int, path: str) -> bytes | None:
-    return RULES if "rules" in path else b"ready"
+    return RULES if "rules" in path else numbers(path) or b"ready"
 
 
 def silent(_: int, __: str) -> bytes | None:
@@ -87,7 +96,7 @@ def test_prometheus_without_rules_is_found(answer: bytes | None) -> None:
 @pytest.mark.parametrize("state", ["pending", "firing"])
 def test_a_relay_that_takes_no_mail_tells_nobody_and_where_to_read_why(state: str) -> None:
     def ask(_: int, path: str) -> bytes | None:
-        return rules(DiskFull="inactive", MailNotTaken=state) if "rules" in path else b"ready"
+        return rules(DiskFull="inactive", MailNotTaken=state) if "rules" in path else good(0, path)
 
     (found,) = alerting.findings(box(alerts=RELAY), running(), ask=ask)
 
@@ -100,16 +109,73 @@ def test_where_one_of_several_is_refused_the_others_are_not_said_to_be_untold() 
     both = {**RELAY, "mail_to": ["a@clinic.internal", "b@clinic.internal"]}
 
     def ask(_: int, path: str) -> bytes | None:
-        return rules(MailNotTaken="firing") if "rules" in path else b"ready"
+        return rules(MailNotTaken="firing") if "rules" in path else good(0, path)
 
     (found,) = alerting.findings(box(alerts=both), running(), ask=ask)
 
     assert (found.is_good, found.text) == (False, "10.0.0.25 does not take every mail")
 
 
+SYSLOG = {"syslog": "tcp 10.0.0.6 514"}
+
+
+@pytest.mark.parametrize(
+    ("waiting", "is_fault"), [([("A", 2), ("A", 0)], True), ([("A", 0)], False), ([], False)], ids=str
+)
+def test_a_collector_that_did_not_take_an_alert_is_a_fault(waiting: list[tuple[str, int]], *, is_fault: bool) -> None:
+    def ask(port: int, path: str) -> bytes | None:
+        if port == alerting.RECEIVER:
+            assert path == "/untold"
+            return json.dumps({"untold": [{"name": name, "tries": tries} for name, tries in waiting]}).encode()
+        return good(port, path)
+
+    (found,) = alerting.findings(box(alerts={**RELAY, **SYSLOG}), running(), ask=ask)
+
+    assert found.is_good is not is_fault
+    if is_fault:
+        assert found.text == "the syslog collector did not take every alert; named, and not told: syslog"
+        assert "journalctl -u sealift-alerts" in found.fix
+
+
+def test_numbers_ahead_of_the_clock_are_a_fault_that_can_be_mended() -> None:
+    def ask(_: int, path: str) -> bytes | None:
+        return RULES if "rules" in path else numbers(path, ahead=True) or b"ready"
+
+    (found,) = alerting.findings(box(alerts=RELAY), running(), ask=ask)
+
+    assert found.is_good is False
+    assert "ahead of the clock" in found.text
+    assert "not told: mail to 1 by 10.0.0.25" in found.text
+    assert found.repair == (numbers_taken.PUT_ASIDE, numbers_taken.SUBJECT)
+    assert "sealift doctor --mend" in found.fix
+
+
+@pytest.mark.parametrize(("health", "is_fault"), [("up", True), ("down", True), ("unknown", False)])
+def test_a_prometheus_that_took_nothing_of_late_is_a_fault_unless_it_only_just_started(
+    health: str, *, is_fault: bool
+) -> None:
+    def ask(_: int, path: str) -> bytes | None:
+        return RULES if "rules" in path else numbers(path, fresh=False, health=health) or b"ready"
+
+    found = alerting.faults(box(), running(), ask=ask)
+
+    assert [one.text for one in found] == (
+        ["Prometheus took no numbers of this box for five minutes: rules read nothing"] if is_fault else []
+    )
+    assert not any(one.is_ahead for one in found)
+
+
+@pytest.mark.parametrize("answer", [None, b"", b"[]", b'{"data": []}', b'{"data": {"result": 1}}'])
+def test_a_prometheus_that_answers_no_question_is_a_fault(answer: bytes | None) -> None:
+    def ask(_: int, path: str) -> bytes | None:
+        return RULES if "rules" in path else answer if "query" in path else b"ready"
+
+    assert [one.text for one in alerting.faults(box(), running(), ask=ask)] == ["Prometheus answers no question"]
+
+
 def test_rules_of_a_release_before_say_nothing_of_mail() -> None:
     def ask(_: int, path: str) -> bytes | None:
-        return rules(DiskFull="inactive") if "rules" in path else b"ready"
+        return rules(DiskFull="inactive") if "rules" in path else good(0, path)
 
     assert alerting.faults(box(alerts=RELAY), running(), ask=ask) == []
 

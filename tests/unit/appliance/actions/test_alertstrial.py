@@ -14,6 +14,7 @@ from appliance.config import Config
 from appliance.errors import ConfigError, UnitError
 from media.canonical import dumps
 from media.clock import FixedClock, from_text
+from tests.support.told_alerts import keep
 
 NOW = datetime(2026, 11, 26, 9, tzinfo=UTC)
 TWO = {"mail_relay": "10.0.0.25", "mail_to": ["duty@clinic.internal", "night@clinic.internal"]}
@@ -30,12 +31,16 @@ class Alertmanager:
     fails: int | None = None
     given: list[dict[str, Any]] = field(default_factory=list)
     is_there: bool = True
+    collector: tuple[int | None, int | None] | None = (10, None)
+    """After how many seconds it took the trial, and after how many it did not; nobody says when absent."""
 
     @property
     def age(self) -> float:
         return (self.clock.now() - NOW).total_seconds() if self.given else -1
 
-    def ask(self, _: int, path: str) -> bytes | None:
+    def ask(self, port: int, path: str) -> bytes | None:
+        if port == 9095:
+            return self.untold()
         assert path == "/metrics"
         taken = sum(1 for one in self.mails if one is not None and self.age >= one)
         failed = 4 if self.fails is not None and self.age >= self.fails else 3
@@ -47,6 +52,13 @@ class Alertmanager:
         ]
         return "\n".join(lines).encode() if self.is_there else None
 
+    def untold(self) -> bytes | None:
+        if self.collector is None:
+            return None
+        took, refused = (one is not None and self.age >= one for one in self.collector)
+        waiting = [{"name": self.given[0]["labels"]["alertname"], "tries": int(refused)}]
+        return json.dumps({"format": 1, "untold": [] if took else waiting}).encode()
+
     def tell(self, port: int, path: str, body: bytes) -> bool:
         assert (port, path) == (9093, "/api/v2/alerts")
         self.given += json.loads(body)
@@ -57,7 +69,7 @@ class Alertmanager:
         if self.page is not None and self.age >= self.page:
             alert = {"status": "firing", "labels": self.given[0]["labels"], "annotations": self.given[0]["annotations"]}
             told = alerts.Told.from_bytes(dumps({"version": "4", "alerts": [alert]}), clock=self.clock)
-            alerts.keep(self.folder, told, clock=self.clock)
+            keep(self.folder, told, clock=self.clock)
 
 
 def site(root: Path, *, enabled: bool = True, given: dict[str, Any] | None = None) -> Config:
@@ -95,7 +107,7 @@ def test_whoever_is_named_is_waited_for_and_the_trial_ends_with_it(tmp_path: Pat
 
     found = run()
 
-    assert found.to_json() == {"on_page": True, "receivers": 2, "mailed": 2}
+    assert found.to_json() == {"on_page": True, "collected": True, "receivers": 2, "mailed": 2}
     begun, ended = there.given
     assert begun["labels"] == ended["labels"] == {"alertname": "TrialAlert-090000", "severity": "warning"}
     assert begun["startsAt"] == ended["startsAt"]
@@ -106,6 +118,31 @@ def test_without_a_relay_page_and_console_are_all(tmp_path: Path) -> None:
     _, run = tried(site(tmp_path))
 
     assert run() == alertstrial.Trial(on_page=True)
+
+
+@pytest.mark.parametrize(
+    ("collector", "why", "seconds"),
+    [
+        ((14, None), "", 20),
+        ((None, 14), "the syslog collector did not take it", 20),
+        ((None, None), "whether the syslog collector took it is not known", 95),
+        (None, "whether the syslog collector took it is not known", 95),
+    ],
+    ids=["it takes it after a while", "it is away", "it does not end", "the unit does not say"],
+)
+def test_a_collector_that_does_not_take_the_trial_is_said(
+    tmp_path: Path, collector: tuple[int | None, int | None] | None, why: str, seconds: int
+) -> None:
+    there, run = tried(site(tmp_path, given={"syslog": "tcp 10.0.0.6 514"}), collector=collector)
+
+    if why:
+        with pytest.raises(UnitError) as missed:
+            run()
+        assert missed.value.why == why
+        assert "journalctl -u sealift-alerts" in missed.value.fix
+    else:
+        assert run().is_whole
+    assert there.age < seconds
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,27 @@ def test_the_checker_takes_a_whole_export_and_every_part_of_it(
     assert "NOT COVERED   no checkpoint from outside" in out
 
 
+def test_the_checker_reads_the_checkpoints_of_many_years(
+    ledger: MemoryLedger, tmp_path: Path, module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(ledger, tmp_path / "out")
+    taken = tmp_path.joinpath("out/checkpoints.jsonl").read_bytes().splitlines()
+    years = 10 * 365 * (24 + 100)  # one an hour, and one after each record of the kinds that are signed at once
+    read, least = module.read, len(taken[-1]) * years
+    asked: list[tuple[int, ...]] = []
+
+    def noted(path: Path, *most: int) -> bytes:
+        if path.name == "checkpoints.jsonl":
+            asked.append(most or (module.LARGEST_LIST,))
+        return bytes(read(path, *most))
+
+    monkeypatch.setattr(module, "read", noted)
+
+    assert checker.ending(module, "ledger", "--key", ledger.vkey, tmp_path / "out") == 0
+    assert len(asked) == 2
+    assert all(most >= least > module.LARGEST_LIST for (most,) in asked)
+
+
 def test_a_range_by_time_lies_in_the_whole_tree(
     tmp_path: Path, module: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

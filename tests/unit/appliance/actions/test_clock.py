@@ -1,5 +1,6 @@
 """A clock that is wrong, from the first look to the correction that two people approve."""
 
+import errno
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -262,6 +263,8 @@ def test_a_clock_is_confirmed_by_name_until_people_are_enrolled(tmp_path: Path) 
     assert box.run().verdict is Verdict.UNCONFIRMED
     with pytest.raises(UsageError):
         action.confirm(box.config, box.site.ledger, untrusted_name=" ", clock=box.clock)
+    action.confirm(box.config, box.site.ledger, untrusted_name="Iris", clock=box.clock, dry_run=True)
+    assert box.run().verdict is Verdict.UNCONFIRMED
 
     action.confirm(box.config, box.site.ledger, untrusted_name="Iris", clock=box.clock)
 
@@ -354,3 +357,38 @@ def test_a_person_signs_at_a_machine_whose_clock_is_before_their_key(tmp_path: P
 def test_nothing_is_approved_where_nobody_asked(box: Machine) -> None:
     with pytest.raises(ClockUncertainError, match="two people"):
         require_clock_approved(box.config, "ab" * 32)
+
+
+@pytest.mark.parametrize(
+    ("is_watched", "seconds", "is_said"),
+    [(True, -3600, True), (True, -300, False), (True, 3600, False), (False, -3600, False)],
+)
+def test_after_a_correction_back_it_is_said_how_alerts_are_to_be_relied_on_again(
+    box: Machine, *, is_watched: bool, seconds: int, is_said: bool
+) -> None:
+    watched = box.config.monitoring.model_copy(update={"enabled": is_watched})
+
+    found = action.afterwards(box.config.model_copy(update={"monitoring": watched}), seconds)
+
+    assert ("sealift doctor --mend" in found) == bool(found) == is_said
+
+
+def test_a_full_disk_does_not_end_the_watch_and_is_said_once(
+    box: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def is_full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(record, "keep", is_full)
+        started = box.boot(at=box.clock.at)
+        jumped = box.jump(FIFTY_YEARS)
+        box.run()
+
+    assert (started.verdict.is_certain, jumped.verdict, box.record.verdict) == (True, Verdict.JUMPED, Verdict.JUMPED)
+    assert (
+        capsys.readouterr().err
+        == "<4>the clock is watched, and not noted for the next start: No space left on device\n"
+    )
+    found = box.run()
+    assert record.kept(box.config.at) == found

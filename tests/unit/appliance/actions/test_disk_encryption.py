@@ -1,13 +1,13 @@
 """Disks of many shapes, as the kernel describes them, and what doctor says of each."""
 
 import os
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from appliance.actions.disk_encryption import encryption
 from appliance.config import BackupSection, Config, PlacesSection
+from tests.support.otherplaces import on_another_file_system
 
 
 class Kernel:
@@ -75,9 +75,9 @@ def test_a_ledger_on_a_file_system_of_its_own_is_looked_at_there(kernel: Kernel,
     kernel.holds(tmp_path, kernel.mapping("dm-0", "CRYPT-LUKS2-abc-cryptroot", kernel.disk("sda2")))
     state = tmp_path / "var/lib/sealift"
     state.mkdir(parents=True)
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+    with on_another_file_system(tmp_path) as other:
         (state / "ledger").symlink_to(other)
-        kernel.holds(Path(other), kernel.disk("sdb1"))
+        kernel.holds(other, kernel.disk("sdb1"))
 
         assert judged(kernel, tmp_path)[:2] == (None, "no dm-crypt below ledger")
 

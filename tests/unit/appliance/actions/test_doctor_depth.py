@@ -1,5 +1,6 @@
 """What the doctor sees of disks, drivers, ports, units and leftovers, and what it may mend."""
 
+import errno
 import json
 import os
 import shutil
@@ -24,7 +25,11 @@ from appliance.install.unit_result import Ending, from_run_units, from_systemd
 from appliance.keys.files import create_missing
 from appliance.standby import permit
 from appliance.verify.fit import Machine
+from bundler.cuda import require_driver
+from bundler.errors import SourceError
+from bundler.target import Target
 from media.clock import SystemClock
+from tests.support import mounts
 from tests.support.supervisor import FakeSupervisor
 
 ENGINE = "sealift-engine-production@0123456789ab.service"
@@ -103,8 +108,12 @@ def test_a_disk_that_is_as_good_as_full_is_not_written_to(config: Config, monkey
     assert list(doctor_machine.disk_speed(config)) == []
 
 
-@pytest.mark.parametrize(("kind", "is_good"), [("ext4", True), ("xfs", True), ("nfs4", False), ("fuse.sshfs", False)])
-def test_network_file_systems_are_refused(config: Config, tmp_path: Path, kind: str, *, is_good: bool) -> None:
+@pytest.mark.parametrize(
+    ("kind", "is_good"), [*((kind, True) for kind in mounts.LOCAL), *((kind, False) for kind in mounts.NOT_LOCAL)]
+)
+def test_a_file_system_that_the_ledger_would_refuse_is_named(
+    config: Config, tmp_path: Path, kind: str, *, is_good: bool
+) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(f"{LOCAL}30 21 0:40 / {config.at.state} rw - {kind} server:/state rw\n")
 
@@ -170,7 +179,10 @@ def test_weights_that_memory_cannot_hold_are_found() -> None:
 @pytest.mark.parametrize(
     ("driver", "wheel", "verdict"),
     [
-        ("535.54.3", "nvidia_cuda_runtime_cu12-12.4.127.dist-info", True),
+        ("550.54.14", "nvidia_cuda_runtime_cu12-12.4.127.dist-info", True),
+        ("535.54.3", "nvidia_cuda_runtime_cu12-12.4.127.dist-info", False),
+        ("570.86.15", "torch-2.9.0+cu128.dist-info", True),
+        ("565.57.1", "torch-2.9.0+cu128.dist-info", False),
         ("470.57.2", "nvidia_cuda_runtime_cu12-12.4.127.dist-info", False),
         ("", "nvidia_cuda_runtime_cu12-12.4.127.dist-info", False),
         ("575.0", "nvidia_cuda_runtime-13.0.48.dist-info", False),
@@ -185,6 +197,23 @@ def test_a_driver_older_than_the_engines_cuda_is_found(
     found = one(doctor_machine.gpu(config, replace(Machine.probe("p"), driver=driver)), "GPU driver")
 
     assert found.is_good is verdict
+
+
+@pytest.mark.parametrize("cuda", [(11, 8), (12, 0), (12, 1), (12, 4), (12, 7), (12, 8), (12, 9), (13, 0)])
+@pytest.mark.parametrize("driver", ["470.57.2", "520.61.05", "525.60.13", "550.54.14", "570.26", "580.65.06", "590.1"])
+def test_doctor_says_of_a_driver_what_the_sender_says(config: Config, cuda: tuple[int, int], driver: str) -> None:
+    """Scenario: the sender refuses a target's driver, and on such a machine doctor finds nothing wrong."""
+    wheel = f"nvidia_cuda_runtime-{cuda[0]}.{cuda[1]}.48.dist-info"
+    (config.at.current / "engine-vllm/lib/python3.11/site-packages" / wheel).mkdir(parents=True)
+    try:
+        require_driver(cuda, Target(profile="gpu", gpu="NVIDIA L40S", driver=driver), label="engine-vllm")
+        is_taken = True
+    except SourceError:
+        is_taken = False
+
+    found = one(doctor_machine.gpu(config, replace(Machine.probe("p"), driver=driver)), "GPU driver")
+
+    assert found.is_good is is_taken
 
 
 def test_without_a_gpu_engine_nothing_is_asked_of_a_driver(config: Config) -> None:
@@ -227,6 +256,35 @@ def test_the_service_address_of_two_boxes_is_missed_on_the_one_that_serves_alone
     assert standing_by == "127.0.0.1, 203.0.113.9"
     assert serving == "not on this machine: 203.0.113.9"
     assert one(doctor_machine.addresses(witness), "addresses").text == "not on this machine: 203.0.113.3"
+
+
+@pytest.mark.parametrize("left_out", ["127.0.0.2", "127.0.0.3"])
+def test_an_address_of_two_boxes_that_the_packet_filter_shuts_is_found(config: Config, left_out: str) -> None:
+    standby = StandbySection(listen="127.0.0.2", service_address="127.0.0.3")
+    network = NetworkSection(addresses=[f"127.0.0.{last}" for last in (1, 2, 3) if f"127.0.0.{last}" != left_out])
+
+    found = one(
+        doctor_machine.addresses(config.model_copy(update={"network": network, "standby": standby})), "addresses"
+    )
+
+    assert found.is_good is False
+    assert f"{left_out} of standby is not among network.addresses" in found.text
+
+
+def test_an_address_of_a_kind_that_the_kernel_lacks_is_not_on_this_machine(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = socket.socket
+
+    def without_ipv6(family: int, kind: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(family, kind)
+
+    named = config.model_copy(update={"network": NetworkSection(addresses=["127.0.0.1", "fd00::7"])})
+    monkeypatch.setattr(socket, "socket", without_ipv6)
+
+    assert one(doctor_machine.addresses(named), "addresses").text == "not on this machine: fd00::7"
 
 
 def test_a_radio_is_found(config: Config, tmp_path: Path) -> None:
@@ -321,6 +379,36 @@ def test_a_failed_service_is_named_and_started_once_more(config: Config) -> None
     assert supervisor.state("sealift-admin.service") is UnitState.ACTIVE
     recorded = [json.loads(path.read_bytes())["kind"] for path in Spool(config.at.spool).pending()]
     assert recorded == [mend.MENDED]
+
+
+@pytest.mark.parametrize(
+    ("unit", "is_started"),
+    [
+        (f"sealift-validate@{'a' * 64}.service", False),
+        ("sealift-switch@follow.service", False),
+        ("sealift-receive@sdb1.service", False),
+        ("sealift-report@2026q3.service", False),
+        ("sealift-settle.service", False),
+        ("sealift-report@due.service", True),
+        ("sealift-backup.service", True),
+        ("sealift-retention.service", True),
+    ],
+)
+def test_work_that_was_asked_for_once_is_not_begun_anew_by_mending(
+    config: Config, unit: str, *, is_started: bool
+) -> None:
+    """Scenario: a validation of hours failed, or a switch while a window lets engines rest; then somebody mends."""
+    supervisor = FakeSupervisor(broken=frozenset({unit}))
+    with pytest.raises(UnitError):
+        supervisor.start(unit)
+    supervisor.broken = frozenset()
+
+    findings = list(doctor_services.units(config, supervisor))
+    done = mend.mend(config, findings, clock=SystemClock(), supervisor=supervisor)
+
+    assert (findings[0].is_good, findings[0].text.startswith(unit)) == (False, True)
+    assert [each.subject for each in done] == ([unit] if is_started else [])
+    assert supervisor.state(unit) is (UnitState.ACTIVE if is_started else UnitState.FAILED)
 
 
 def test_mending_closes_keys_makes_folders_and_removes_what_nobody_listens_on(config: Config) -> None:

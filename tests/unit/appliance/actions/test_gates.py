@@ -23,6 +23,8 @@ from tests.support.signatories import signatories
 from tests.support.versions import CHOICES, right_answer
 from tests.support.vocabulary import weights_with
 
+pytestmark = pytest.mark.slow
+
 CHAT, STATUS, SCORE = "/v1/chat/completions", "/sealift/v1/status", "/sealift/v1/score"
 TOKENIZE = "/sealift/v1/tokenize"
 CHATML = (

@@ -11,6 +11,7 @@ from appliance.actions.kubernetes import pod
 from appliance.actions.kubernetes.export import export
 from appliance.errors import NotPromotedError, StoreDamagedError
 from appliance.keys.files import FileKeys
+from appliance.standby.permit import Always, permit_of
 from appliance.store.content import ContentStore, StoredRelease
 from media.errors import UsageError
 from tests.support.chart import exported, promoted_site, wishes
@@ -206,3 +207,23 @@ def test_the_schema_refuses_images_by_tag_and_targets_outside_the_field(tmp_path
     assert set(schema["properties"]) >= set(made.values)
     assert set(schema["required"]) == set(made.values)
     assert schema["properties"]["autoscaling"]["properties"]["targetPercent"]["minimum"] == 70
+
+
+def test_a_pod_waits_for_no_other_box_and_calls_no_server(tmp_path: Path) -> None:
+    site, _ = promoted_site(tmp_path / "box")
+    beside = {
+        "standby": {"lease": True, "listen": "10.0.0.1", "peer": "b", "peer_address": "10.0.0.2"},
+        "database": {"kind": "postgresql", "server": "db", "address": "10.0.0.9", "node": "a"},
+        "engines": {"production": {"count": 2, "gpus": [6, 7]}},
+        "review": {"one_in": 10},
+        "siem": {"server": "logs", "address": "10.0.0.8"},
+    }
+    of_a_pair = configuration.Config.model_validate(site.config.model_dump() | beside)
+    export(of_a_pair, tmp_path / "out", wishes())
+
+    inside = configuration.load(tmp_path / "out/sealift/sealift.toml")
+
+    assert {name: getattr(inside, name) for name in beside} == {
+        name: getattr(configuration.Config(site="demo"), name) for name in beside
+    }
+    assert isinstance(permit_of(inside), Always)

@@ -21,6 +21,8 @@ from tests.support.signatories import signatories
 from tests.support.supervisor import FakeSupervisor
 from tests.unit.appliance.install.test_jobdesk import ask, desk_of, ended
 
+pytestmark = pytest.mark.slow
+
 ANA, BEN, *_ = signatories()
 
 

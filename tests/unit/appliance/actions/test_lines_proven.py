@@ -23,6 +23,8 @@ from tests.support import checker, lines
 from tests.support.floor import Floor, open_floor
 from tests.support.signatories import signatories
 
+pytestmark = pytest.mark.slow
+
 ANA, *_ = signatories()
 
 

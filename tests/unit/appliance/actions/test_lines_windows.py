@@ -18,6 +18,8 @@ from tests.support.floor import Floor, open_floor
 from tests.support.signatories import signatories
 from tests.unit.appliance.actions.test_lines import is_told, requested, unit_of
 
+pytestmark = pytest.mark.slow
+
 ANA, *_ = signatories()
 
 

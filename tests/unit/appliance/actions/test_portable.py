@@ -10,10 +10,12 @@ import pytest
 
 from appliance.actions import canary, portable
 from appliance.audit import pin
+from appliance.audit.facts import Ledger
 from appliance.audit.note import VerifierKey
 from appliance.store.content import ContentStore
 from tests.support import checker
 from tests.support.floor import Floor, open_floor
+from tests.support.promotion import PASSWORD
 from tests.support.signatories import signatories
 
 
@@ -34,13 +36,16 @@ def proven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
         ledger.append("release.received", received(floor))
         printed = ledger.checkpoint()
         floor.serve(descriptor)
-        asked = ledger.append("request.intent", {"request_id": "req_one", "model_digest": descriptor.model_digest})
-        ended = {"request_id": "req_one", "intent_sequence": asked.sequence, "outcome": "ok"}
-        ledger.append("request.outcome", ended)
+        answered(ledger, "req_one", descriptor.model_digest)
         made = portable.made(config, ledger, "chatcmpl-one", printed=[printed])
         (folder / "proof.json").write_bytes(made.content)
         (folder / "printed.txt").write_text(printed)
         yield folder, ledger.vkey, descriptor.model_digest
+
+
+def answered(ledger: Ledger, request_id: str, digest: str) -> None:
+    asked = ledger.append("request.intent", {"request_id": request_id, "model_digest": digest})
+    ledger.append("request.outcome", {"request_id": request_id, "intent_sequence": asked.sequence, "outcome": "ok"})
 
 
 def received(floor: Floor) -> dict[str, Any]:
@@ -78,9 +83,7 @@ def test_the_checker_follows_the_line_of_a_version_that_answered_as_a_canary(
         floor.validate(new).require_passed()
         floor.approve(new, ana, ben)
         canary.start(floor.here, new.model_digest)
-        asked = ledger.append("request.intent", {"request_id": "req_two", "model_digest": new.model_digest})
-        ended = {"request_id": "req_two", "intent_sequence": asked.sequence, "outcome": "ok"}
-        ledger.append("request.outcome", ended)
+        answered(ledger, "req_two", new.model_digest)
         made = portable.made(config, ledger, "chatcmpl-two")
         vkey = ledger.vkey
     (tmp_path / "proof.json").write_bytes(made.content)
@@ -89,6 +92,62 @@ def test_the_checker_follows_the_line_of_a_version_that_answered_as_a_canary(
     out = capsys.readouterr().out
     assert f"version       {new.model_digest}" in out
     assert out.count("checked with gpgv") == 2
+
+
+def test_a_version_that_came_again_after_the_answer_and_keys_that_had_ended_mislead_no_checker(
+    module: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ana, ben, chi, dag = signatories()
+    with open_floor() as floor:
+        config, ledger, client = floor.site.config, floor.site.ledger, floor.site.client
+        config.at.etc.mkdir(parents=True, exist_ok=True)
+        pin.pin(config.at, VerifierKey.from_text(ledger.vkey))
+        descriptor = floor.bring()
+        ledger.append("release.received", received(floor))
+        floor.serve(descriptor)
+        answered(ledger, "req_one", descriptor.model_digest)
+        (registered,) = ledger.find(kind="model.registered")
+        ledger.append("model.deleted", {"model_digest": descriptor.model_digest, "person": ana.id, "reason": "room"})
+        ledger.append("model.registered", {**registered.body, "serial": 7})
+        (tmp_path / "proof.json").write_bytes(portable.made(config, ledger, "req_one").content)
+        code = client.invite([(ana.id, PASSWORD), (ben.id, PASSWORD)])
+        client.enrol(code=code, name=chi.name, certificate=chi.certificate, password=PASSWORD)
+        code = client.reset(ana.id, [(ben.id, PASSWORD), (chi.id, PASSWORD)])
+        leaves = {leaf.sequence: json.loads(leaf.raw) for leaf in ledger.leaves(0, 1000)}
+        (made,) = (leaf for leaf in leaves.values() if leaf["kind"] == "promotion.made")
+        client.enrol(code=code, name=ana.name, certificate=dag.certificate, password=PASSWORD, person=ana.id)
+        renewed = {leaf.sequence: json.loads(leaf.raw) for leaf in ledger.leaves(0, 1000)}
+        vkey = ledger.vkey
+
+    assert checker.ending(module, "proof", "--key", vkey, tmp_path / "proof.json") == 0
+    assert f"serial {registered.body['serial']}, received" in capsys.readouterr().out
+    assert len(module.approvers(made, leaves)) == 2
+    for known in (leaves, renewed):
+        with pytest.raises(module.RefusedError, match="not enrolled"):
+            module.approvers({**made, "sequence": max(known) + 1}, known)
+
+
+def test_that_a_version_is_in_doubt_since_leaves_with_its_proof(
+    module: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_floor() as floor:
+        config, ledger = floor.site.config, floor.site.ledger
+        config.at.etc.mkdir(parents=True, exist_ok=True)
+        pin.pin(config.at, VerifierKey.from_text(ledger.vkey))
+        descriptor = floor.bring()
+        ledger.append("release.received", received(floor))
+        floor.serve(descriptor)
+        answered(ledger, "req_one", descriptor.model_digest)
+        ledger.append("trust.doubted", {"model_digests": [descriptor.model_digest], "notes": 1})
+        ledger.append("trust.doubted", {"model_digests": [], "notes": 1})
+        doubted = ledger.append("trust.doubted", {"model_digests": [descriptor.model_digest], "notes": 2})
+        floor.site.clock.advance(60)
+        ledger.append("trust.doubted", {"model_digests": ["0" * 64, descriptor.model_digest], "notes": 3})
+        (tmp_path / "proof.json").write_bytes(portable.made(config, ledger, "req_one").content)
+        vkey = ledger.vkey
+
+    assert checker.ending(module, "proof", "--key", vkey, tmp_path / "proof.json") == 0
+    assert f", in doubt since {doubted.time}" in capsys.readouterr().out
 
 
 def test_a_proof_that_was_changed_in_any_record_is_refused(

@@ -22,6 +22,8 @@ from tests.support.floor import Floor, open_floor
 from tests.support.scripted_http import Reply
 from tests.support.signatories import signatories
 
+pytestmark = pytest.mark.slow
+
 ANA, BEN, *_ = signatories()
 LOWER = " (lower class: is an admin too)"
 

@@ -5,18 +5,23 @@ from typing import Any
 
 import pytest
 
-from appliance.actions import teststage
-from appliance.actions.proof import ProofReport
+from appliance.actions import proven_doubt, teststage
+from appliance.actions.proof import ProofReport, Step
 from appliance.actions.prove import prove
+from appliance.actions.proven_doubt import keys_by_person
+from appliance.actions.proven_ledger import ProvenLedger
 from appliance.actions.rollback import rollback
 from appliance.actions.stop import stop
 from appliance.audit import pin
 from appliance.audit.memory import MemoryLedger
 from appliance.audit.note import VerifierKey
 from appliance.errors import ProofError
+from media.people import Person
 from tests.support.floor import Floor, open_floor
 from tests.support.promotion import PASSWORD
 from tests.support.signatories import signatories
+
+pytestmark = pytest.mark.slow
 
 ANA, BEN, CHI, *_ = signatories()
 # What a store made by hand cannot show: it came from no medium.
@@ -44,6 +49,11 @@ def report(floor: Floor, request_id: str = "req_one") -> ProofReport:
 
 def failed(floor: Floor, request_id: str = "req_one") -> set[str]:
     return {step.name for step in report(floor, request_id).steps if not step.ok}
+
+
+def step_of(floor: Floor, name: str) -> Step:
+    (found,) = [step for step in report(floor).steps if step.name == name]
+    return found
 
 
 def test_what_the_ledger_and_the_store_can_show_holds(floor: Floor) -> None:
@@ -204,11 +214,27 @@ def test_a_revocation_that_the_ledger_no_longer_finds_is_missed(floor: Floor) ->
     assert "approvals" in failed(floor)
 
 
-def test_what_fails_in_an_unforeseen_way_does_not_hold(floor: Floor) -> None:
+def test_a_release_that_brought_the_version_again_after_an_answer_is_not_where_that_came_from(floor: Floor) -> None:
     descriptor = floor.bring()
     floor.serve(descriptor)
     answer(floor, descriptor.model_digest)
+    ledger, serial = floor.site.ledger, floor.serial
+    # It was deleted, and a later release brought the same bytes.
+    registered = ledger.find(kind="model.registered", field="model_digest", value=descriptor.model_digest, limit=1)[0]
+    ledger.append("model.deleted", {"model_digest": descriptor.model_digest, "person": "ana", "reason": "room"})
+    ledger.append("model.registered", {**registered.body, "serial": serial + 7})
+
+    version = next(step for step in report(floor).steps if step.name == "version")
+
+    assert (version.ok, version.data["sequence"]) == (True, registered.sequence)
+    assert failed(floor) == NO_ORIGIN
+
+
+def test_what_fails_in_an_unforeseen_way_does_not_hold(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.serve(descriptor)
     floor.site.ledger.append("model.registered", {**registered(floor, descriptor.model_digest), "serial": 10**6})
+    answer(floor, descriptor.model_digest)
 
     assert {"version", "weights"} <= failed(floor)
 
@@ -248,3 +274,49 @@ def test_an_answer_of_the_test_stage_is_proven_by_who_lent_the_version_and_its_g
     tried_answer(floor, descriptor.model_digest, "req_late")
     assert failed(floor, "req_leaving") == NO_ORIGIN
     assert {"test stage", "gates"} <= failed(floor, "req_late")
+
+
+def test_that_only_keys_in_doubt_carry_a_version_is_said_where_its_answer_is_proven(floor: Floor) -> None:
+    descriptor, other = floor.bring("first"), floor.bring("second")
+    floor.serve(descriptor)
+    answer(floor, descriptor.model_digest)
+    floor.site.ledger.append("trust.doubted", {"model_digests": [other.model_digest], "notes": 1})
+    assert "in_doubt" not in step_of(floor, "version").data
+
+    doubted = floor.site.ledger.append("trust.doubted", {"model_digests": [descriptor.model_digest], "notes": 2})
+
+    found = step_of(floor, "version")
+    assert (found.ok, found.data["in_doubt"]) == (True, doubted.sequence), "what was accepted stays accepted (ADR 15)"
+    assert f"in doubt since record {doubted.sequence}" in report(floor).to_text()
+    floor.site.ledger.append(
+        "trust.doubted", {"model_digests": [descriptor.model_digest, other.model_digest], "notes": 3}
+    )
+    assert step_of(floor, "version").data["in_doubt"] == doubted.sequence, "another came into doubt later"
+    floor.site.ledger.append("trust.doubted", {"model_digests": [], "notes": 2})
+    assert "in doubt" not in report(floor).to_text(), "a newer release brought it under other keys"
+
+
+def test_a_signer_whose_key_a_note_names_is_said_with_since_when(floor: Floor) -> None:
+    ledger = ProvenLedger(floor.site.ledger, floor.site.config.at)
+    alice, bob = (
+        Person(
+            id=name.lower(),
+            name=name,
+            roles=(),
+            keys={"release": (64 * digit,)},
+            fingerprint=40 * digit,
+            certificate=b"",
+        )
+        for name, digit in (("Alice", "A"), ("Bob", "b"))
+    )
+    assert proven_doubt.of_signers(ledger, keys_by_person([alice, bob])) == ("", {})
+
+    for number, key in ((1, "a" * 40), (2, "c" * 40), (3, "b" * 64)):
+        body = {"note": number, "since": f"2026-11-0{number}T00:00:00Z", "keys": [key]}
+        floor.site.ledger.append("trust.note-accepted", body)
+
+    said, facts = proven_doubt.of_signers(ledger, keys_by_person([alice, bob, alice]))
+    assert said == (
+        "; keys in doubt: of alice since 2026-11-01T00:00:00Z (note 1), of bob since 2026-11-03T00:00:00Z (note 3)"
+    )
+    assert [one["person"] for one in facts["keys_in_doubt"]] == ["alice", "bob"]

@@ -10,7 +10,7 @@ import pytest
 
 from appliance import unit, wire
 from appliance.actions import statusledger, statusproduction
-from appliance.actions.status import ONE_SHOT, reviews, status
+from appliance.actions.status import reviews, status
 from appliance.actions.statusledger import StatusLedger
 from appliance.audit.client import SocketLedger, TreeHead
 from appliance.audit.memory import MemoryLedger
@@ -164,12 +164,6 @@ def test_work_that_is_being_done_is_no_unit_that_is_down(tmp_path: Path, unit: s
     assert unit in failed.text
 
 
-def test_every_unit_that_ends_by_itself_is_known_as_such() -> None:
-    ends = {one.stem for one in UNITS.glob("*.service") if "\nType=oneshot\n" in one.read_text()}
-
-    assert ends == ONE_SHOT
-
-
 def test_each_line_of_production_is_shown_and_line_1_where_it_always_was(tmp_path: Path) -> None:
     site = open_site(tmp_path)
     site.promote(digest("A"))
@@ -187,12 +181,7 @@ def test_each_line_of_production_is_shown_and_line_1_where_it_always_was(tmp_pat
     assert found["text"].startswith("line 1 is stopped; line 2 ")
 
 
-def test_a_ledger_that_takes_callers_in_and_answers_none_is_waited_for_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = config(tmp_path)
-    door = here.at.socket("ledger-actions")
-    door.parent.mkdir(parents=True)
+def test_a_ledger_that_takes_callers_in_and_answers_none_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     real = SocketLedger.head
 
@@ -205,7 +194,10 @@ def test_a_ledger_that_takes_callers_in_and_answers_none_is_waited_for_once(
 
     monkeypatch.setattr(SocketLedger, "head", counted)
     monkeypatch.setattr(statusledger, "PATIENCE_SECONDS", 0.3)
-    with socket.socket(socket.AF_UNIX) as silent:
+    with short_folder() as folder, socket.socket(socket.AF_UNIX) as silent:
+        here = config(folder)
+        door = here.at.socket("ledger-actions")
+        door.parent.mkdir(parents=True)
         silent.bind(str(door))
         silent.listen()
 

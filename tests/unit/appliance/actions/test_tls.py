@@ -1,6 +1,7 @@
 """Rotation, revocation and the facility's authority: what is made when, what is recorded, what stays when it fails."""
 
 import json
+import os
 import stat
 from datetime import timedelta
 from pathlib import Path
@@ -15,11 +16,12 @@ from appliance.audit.memory import MemoryLedger
 from appliance.errors import (
     CertificateRefusedError,
     ClockUncertainError,
+    InstallError,
     LedgerUnavailableError,
     NotInstalledError,
     UnitError,
 )
-from appliance.install import certificates, webserver
+from appliance.install import certificates, tlskey, webserver
 from appliance.install.certificates import fingerprint, serial_of
 from appliance.install.revocation import Reason, Revocations, read_crl
 from appliance.install.tlsfolder import TlsFolder
@@ -74,14 +76,105 @@ def test_the_first_rotation_makes_everything_and_the_second_nothing(box: Here) -
     assert kinds(box)[1:] == ["tls.authority-made", "tls.crl-made", "tls.certificate-made"]
 
 
-def test_keys_are_for_root_alone_and_certificates_for_everyone(box: Here) -> None:
+@pytest.mark.parametrize("is_given", [True, False])
+def test_keys_are_for_root_and_the_shown_one_for_the_web_server_and_certificates_for_everyone(
+    box: Here,
+    monkeypatch: pytest.MonkeyPatch,
+    is_given: bool,  # noqa: FBT001 - a parameter of the table
+) -> None:
+    monkeypatch.setattr(tlskey, "_given", lambda: os.getgid() if is_given else None)
     tls.rotate(box)
     tls_facility.request(box)
 
-    assert (box.folder.path / "trust.crt").readlink() == Path("ca.crt")
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in box.folder.path.rglob("*") if path.is_file()}
-    assert {modes.pop(name) for name in ("ca.key", "server.key")} == {0o400}
+    folder = box.folder.path
+    assert (folder / "trust.crt").readlink() == Path("ca.crt")
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()}
+    assert {modes.pop(folder / name) for name in ("ca.key", "pending/server.key")} == {0o400}
+    assert modes.pop(box.folder.shown_key_file.resolve()) == (0o640 if is_given else 0o400)
+    assert {modes.pop(path) for path in folder.glob("*.lock")} == {0o600}
     assert set(modes.values()) == {0o444}
+
+
+def test_a_facilitys_pair_is_for_the_web_server_to_read(
+    tmp_path: Path, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tlskey, "_given", os.getgid)
+    box, root = here(site(tmp_path, authority="facility"), clock=clock), authority()
+    tls.rotate(box)
+    made = root.issue(ask(box).public_key())
+    tls_facility.import_chain(box, pem(made), untrusted_root=root.pem)
+
+    key = box.folder.shown_key_file
+    assert shown(box) == made
+    assert (stat.S_IMODE(key.stat().st_mode), key.stat().st_gid) == (0o640, os.getgid())
+
+
+def test_keys_that_a_release_before_left_to_root_alone_are_given_to_the_web_server(
+    box: Here, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tlskey, "_given", lambda: None)
+    monkeypatch.setattr(tlskey, "_OWNER", os.getuid())
+    tls.rotate(box)
+    clock.advance(61 * DAY)
+    tls.rotate(box)
+    keys = {key: key.read_bytes() for key in box.folder.path.glob("kept/*/server.key")}
+    for name in ("_given", "group"):
+        monkeypatch.setattr(tlskey, name, os.getgid)
+
+    first, second = tls.rotate(box), tls.rotate(box)
+
+    assert (first.made, first.is_given, first.to_json()["changed"]) == ((), True, True)
+    assert (second.is_given, second.to_json()["changed"]) == (False, False)
+    assert len(keys) == 2
+    assert {key: key.read_bytes() for key in keys} == keys
+    assert {stat.S_IMODE(key.stat().st_mode) for key in keys} == {0o640}
+    assert not list(box.folder.path.rglob(".*.key")), "nothing of it is left beside"
+
+
+def test_a_key_that_cannot_be_given_is_not_shown(box: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    tls.rotate(box)
+    before = shown(box)
+
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(tlskey, "_given", lambda: os.getgid() + 1)
+    monkeypatch.setattr(os, "chown", refused)
+
+    with pytest.raises(InstallError, match="could not be given"):
+        tls.rotate(box, at_once="leaked")
+
+    assert shown(box) == before
+    assert not list(box.folder.path.rglob(".*.key"))
+
+
+@pytest.mark.parametrize(
+    ("mode", "of_web", "is_good"),
+    [(0o640, True, True), (0o400, True, False), (0o644, True, False), (0o640, False, False)],
+)
+def test_a_box_tells_of_a_key_that_the_web_server_cannot_read_or_others_can(
+    box: Here,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: int,
+    of_web: bool,  # noqa: FBT001 - a parameter of the table
+    is_good: bool,  # noqa: FBT001
+) -> None:
+    tls.rotate(box)
+    assert "certificate key" not in said(box), "a demo has no web server of its own user"
+    monkeypatch.setattr(tls_standing, "is_booted_box", lambda _: True)
+    monkeypatch.setattr(tlskey, "_OWNER", os.getuid())
+    monkeypatch.setattr(tlskey, "group", lambda: os.getgid() + (not of_web))
+    key = box.folder.shown_key_file
+    os.chown(key, -1, os.getgid())
+    key.chmod(mode)
+
+    (found,) = (one for one in tls_standing.findings(box.config, clock=box.clock) if one.name == "certificate key")
+
+    assert found.is_good is is_good
+    assert "sealift tls rotate" in found.fix
+    assert is_good or found.text.endswith(f" {mode:04o}, and has to be root:www-data 0640")
+    key.unlink()
+    assert said(box)["certificate key"] == (False, "it cannot be found: No such file or directory")
 
 
 @pytest.mark.parametrize(("days", "made"), [(59, False), (61, True)])

@@ -2,6 +2,8 @@
 
 import os
 import stat
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -285,3 +287,17 @@ def test_a_key_that_was_cut_off_while_it_was_written_is_written_again(
 
     assert signer(box) == following
     assert len(box.ledger.find(kind=tls.AUTHORITY_MADE, limit=9)) == 1
+
+
+@pytest.mark.parametrize("step", [tls_authority.begin, tls_authority.switch, tls_authority.finish])
+def test_a_dry_run_completes_nothing_that_was_cut_off(box: Here, step: Callable[..., object]) -> None:
+    tls_authority.begin(box)
+    found = box.folder.authority()
+    assert found is not None
+    tlsauthorities.put(box.folder, FORMER, found)
+    before = {path: path.read_bytes() for path in box.folder.path.rglob("*") if path.is_file()}
+
+    with suppress(ConflictError):
+        step(box, dry_run=True)
+
+    assert {path: path.read_bytes() for path in box.folder.path.rglob("*") if path.is_file()} == before

@@ -16,7 +16,7 @@ from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.install.trial import Trials
 from appliance.registry import evidence
 from media.clock import SystemClock
-from tests.support.ledger import LedgerSite, ledger_site
+from tests.support.ledger import LedgerSite, bodies, ledger_site
 
 DECISION = Decision(typed_site="demo", people=("ann", "bo"), reason="the machine is needed elsewhere")
 GOES = ("opt/sealift", "etc/sealift/tls", "var/lib/sealift/store", "var/lib/sealift/registry", "var/lib/sealift/logs")
@@ -111,6 +111,58 @@ def test_cut_off_in_the_middle_of_a_release_none_is_in_use(site: LedgerSite, mon
 
     assert not site.places.current.is_symlink()
     assert (site.places.releases / "1").is_dir()
+
+
+@pytest.fixture
+def cut_off(site: LedgerSite, monkeypatch: pytest.MonkeyPatch) -> LedgerSite:
+    """Such a site whose uninstall was recorded, and cut off with the services stopped."""
+
+    class CutOff(FakeHost):
+        def apply(self, play: Play, ansible: Path) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(hostplan, "is_anybody_here", lambda *_, **__: True)
+    with site.running(), pytest.raises(KeyboardInterrupt):
+        run(site, host=CutOff())
+    return site
+
+
+def test_what_was_cut_off_after_the_services_stopped_is_gone_on_with_by_the_same_people(
+    cut_off: LedgerSite,
+) -> None:
+    assert set(GOES) <= there(cut_off)
+
+    with pytest.raises(LedgerUnavailableError):
+        run(cut_off, replace(DECISION, people=("ann", "cy")), host=FakeHost())
+    host = FakeHost()
+    facts = run(cut_off, host=host)
+
+    assert isinstance(facts, dict)
+    assert "demo" in facts["checkpoint"]
+    assert (there(cut_off), host.books) == (set(STAYS), ["uninstall.yml"])
+
+
+def test_what_was_cut_off_and_then_ran_again_takes_people_and_the_ledger_again(
+    cut_off: LedgerSite,
+) -> None:
+    with cut_off.running():
+        pass  # they thought better of it, and the box served for another year
+
+    with pytest.raises(LedgerUnavailableError):
+        run(cut_off, host=FakeHost())
+    assert set(GOES) <= there(cut_off)
+
+
+def test_after_an_install_what_was_recorded_before_takes_nothing_off(site: LedgerSite) -> None:
+    with site.running():
+        run(site, host=FakeHost())
+        through = site.door("ledger-actions")
+        through.append("install.done", bodies()["install.done"])
+        through.close()
+    InstalledReleases(site.places).folder(1).mkdir(parents=True)
+
+    with pytest.raises(LedgerUnavailableError):
+        run(site, host=None)
 
 
 def test_a_dry_run_says_it_and_changes_nothing(site: LedgerSite) -> None:

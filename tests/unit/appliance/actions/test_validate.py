@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from appliance.actions.gates import Verdict
 from appliance.actions.validate import validate
 from appliance.errors import GateFailedError, LedgerUnavailableError, UnitError, UnknownVersionError
 from appliance.promote.policy import GATES, packaged
@@ -15,6 +17,8 @@ from media.errors import UsageError
 from tests.support.floor import Floor, open_floor
 from tests.support.scripted_http import Answer, Reply
 from tests.support.versions import task_file
+
+pytestmark = pytest.mark.slow
 
 STATUS = "/sealift/v1/status"
 CHAT = "/v1/chat/completions"
@@ -39,6 +43,18 @@ def test_a_good_version_passes_every_gate_with_one_evidence(floor: Floor) -> Non
     assert document["policy"] == {"name": packaged().name, "digest": packaged().digest, "format": 2}
     assert [gate["gate"] for gate in document["gates"]] == list(GATES)
     assert report.to_json()["passed"] is True
+
+
+@pytest.mark.parametrize(("gate", "is_said"), [("performance", True), ("smoke", False)])
+def test_where_speed_missed_it_is_said_that_a_busy_machine_is_slow(floor: Floor, gate: str, is_said: bool) -> None:  # noqa: FBT001 - a parameter of the table
+    report = floor.validate(floor.bring())
+    bad = Verdict(gate=gate, passed=False, figures={}, why="it took too long")
+
+    with pytest.raises(GateFailedError) as told:
+        replace(report, verdicts=(bad,)).require_passed()
+
+    assert ("validate again where this machine was busy with something else" in told.value.fix) is is_said
+    assert report.evidence_digest[:12] in told.value.fix
 
 
 def test_the_test_engine_is_started_and_stopped(floor: Floor) -> None:

@@ -21,6 +21,8 @@ from media.errors import SealiftError
 from tests.support.floor import Floor, approved, serving_floor
 from tests.support.signatories import signatories
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["approved", "serving_floor"]  # fixtures
 ANA, *_ = signatories()
 

@@ -34,6 +34,7 @@ from media.clock import FixedClock
 from media.digest import sha256_hex
 from tests.support.hostplans import make_plan
 from tests.support.ledger import ledger_site
+from tests.support.told_alerts import keep
 
 DIGEST = "ab" * 32
 OWN_SCRIPT = '<script src="/static/securitykey.js" defer></script>'
@@ -587,12 +588,12 @@ def test_what_fires_is_a_banner_for_people_who_logged_in_until_it_ends(
         instance="",
         until=clock.now() + alerts.KEPT,
     )
-    alerts.keep(folder, Told(firing=(fires,), ended=frozenset()), clock=clock)
+    keep(folder, Told(firing=(fires,), ended=frozenset()), clock=clock)
 
     stranger = browser.get("/login").text
     log_in(browser)
     shown = browser.get("/").text
-    alerts.keep(folder, Told(firing=(), ended=frozenset({("BackupOld", "")})), clock=clock)
+    keep(folder, Told(firing=(), ended=frozenset({("BackupOld", "")})), clock=clock)
     after = browser.get("/").text
 
     assert "BackupOld" not in stranger + after

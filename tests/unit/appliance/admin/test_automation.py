@@ -18,6 +18,8 @@ from tests.support.promotion import PASSWORD, digest
 from tests.support.signatories import signatories
 from tests.support.versions import store_version
 
+pytestmark = pytest.mark.slow
+
 ANA, BEN, *_ = signatories()
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from appliance.audit.exclusive import file_system_of, require_local, take
 from appliance.errors import LedgerUnavailableError
+from tests.support.mounts import LOCAL, NOT_LOCAL
 
 MOUNTS = """\
 21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -33,7 +34,7 @@ def test_the_innermost_and_latest_mount_says_the_type(folder: str, kind: str) ->
     assert file_system_of(Path(folder), MOUNTS) == kind
 
 
-@pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "fuse", "fuse.sshfs", "fuseblk"])
+@pytest.mark.parametrize("kind", NOT_LOCAL)
 def test_a_remote_or_user_space_file_system_is_refused(tmp_path: Path, kind: str) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text(f"1 0 0:1 / / rw - {kind} source rw\n")
@@ -44,7 +45,7 @@ def test_a_remote_or_user_space_file_system_is_refused(tmp_path: Path, kind: str
     assert kind in caught.value.why
 
 
-@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "overlay", "fuse.fuse-overlayfs", "tmpfs"])
+@pytest.mark.parametrize("kind", LOCAL)
 def test_the_disk_of_this_machine_is_local(tmp_path: Path, kind: str) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text(f"1 0 0:1 / / rw - {kind} /dev/sda1 rw\n")

@@ -1,6 +1,8 @@
 """What every way into a ledger promises: in memory, through a door, and from the file while the service is down."""
 
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +95,19 @@ def test_sequences_rise_by_one(ledger: Ledger) -> None:
 
     assert sequences == list(range(sequences[0], sequences[0] + 5))
     assert ledger.head().size == sequences[-1] + 1
+
+
+def test_records_of_several_threads_follow_one_another(ledger: Ledger) -> None:
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # as on a busy machine, where threads leave off anywhere
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            appended = list(pool.map(lambda number: ledger.append("model.noted", {"n": number}), range(40)))
+    finally:
+        sys.setswitchinterval(usual)
+
+    assert len({one.sequence for one in appended}) == 40
+    assert [leaf.sequence for leaf in ledger.leaves(0, 100)] == list(range(ledger.head().size))
 
 
 def test_the_first_leaf_names_the_origin_and_the_key(ledger: Ledger) -> None:

@@ -1,7 +1,6 @@
 """The watch on callers' sockets."""
 
 import socket
-import struct
 import threading
 
 import pytest
@@ -9,7 +8,6 @@ import pytest
 from appliance.gateway.disconnect import (
     SILENCE_SECONDS,
     DisconnectWatch,
-    bound_reads,
     bound_waits,
     caller_socket,
     leaving,
@@ -131,14 +129,3 @@ def test_no_read_or_write_waits_for_ever() -> None:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             seconds = int.from_bytes(server.getsockopt(socket.SOL_SOCKET, option, 16)[:8], "little")
             assert seconds == SILENCE_SECONDS
-
-
-def test_what_a_bounded_listener_accepts_is_not_read_for_ever() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        bound_reads(listener)
-        with socket.create_connection(listener.getsockname()):
-            accepted, _ = listener.accept()
-            with accepted:
-                bound = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16)
-
-    assert struct.unpack("@ll", bound) == (SILENCE_SECONDS, 0)

@@ -71,3 +71,19 @@ print(gc.get_freeze_count() > 10_000, gc.get_threshold()[0])
     done = _run(config, program)
 
     assert (done.returncode, done.stdout) == (0, "True 20000\n"), done.stderr
+
+
+def test_a_worker_may_open_a_file_for_each_connection_and_more(config: Path, tmp_path: Path) -> None:
+    create_missing(tmp_path / "etc/sealift/keys")
+    program = """
+import resource
+import appliance.gateway.gunicorn_conf as c
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+c.post_fork(None, None)
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+print(soft > c.worker_connections + c.threads or soft == hard)
+"""
+
+    done = _run(config, program)
+
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr

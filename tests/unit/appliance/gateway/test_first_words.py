@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from appliance.errors import EngineProtocolError, EngineUnavailableError
+from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
 from appliance.gateway.fleet import Fleet
 from appliance.gateway.instances import FAULTS, FIRST_OUT_SECONDS, Instance
 from appliance.gateway.metrics import Metrics
@@ -138,7 +138,9 @@ def test_a_request_that_is_refused_inside_a_stream_is_asked_nowhere_else_and_is_
         first.script = second.script = Script(events=(ROLE, refusal))
         fleet.failed("e.sock")
         for _ in range(2 * FAULTS):
-            assert _read(fleet) == [refusal]
+            with pytest.raises(EngineRefusedError) as refused:
+                _read(fleet)
+            assert refused.value.http_status == 400
         assert len(first.asked) + len(second.asked) == 2 * FAULTS
         assert (_known(fleet).faults, _known(fleet, "e-2.sock").faults) == (1, 0), "and no answer that ended well"
 
@@ -279,3 +281,17 @@ def test_an_instance_that_was_out_stays_so_where_the_one_call_ends_before_a_word
         assert _text(_read(fleet, body)) == "You said: hi"
         assert (len(first.asked), len(second.asked)) == (1, 1)
         assert _known(fleet).out_until == clock.monotonic() + 2 * FIRST_OUT_SECONDS
+
+
+def test_a_wrong_shape_is_a_fault_unless_its_caller_left(tmp_path: Path, clock: FixedClock) -> None:
+    with _two(tmp_path, clock) as (_, _, fleet, _):
+        for leaves, faults in ((False, 1), (True, 1)):
+            _known(fleet, "e-2.sock").running = 2
+            call = fleet.start(ROUTE, STREAM)
+            next(iter(call.events()))
+            if leaves:
+                call.cancel()
+            call.misspoke()
+            call.close()
+            call.misspoke()
+            assert _known(fleet).faults == faults

@@ -735,14 +735,14 @@ def test_a_crash_that_breaks_many_streams_off_puts_an_instance_out_once(
 
 
 def test_a_call_that_is_sent_as_its_instance_is_found_to_be_gone_is_answered_by_another(
-    tmp_path: Path, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clock: FixedClock
 ) -> None:
     with _engines(tmp_path, "e", "e-2") as (first, second):
         fleet, _ = _fleet(tmp_path, clock)
         second.script = Script(hold=threading.Event())
         calls = [fleet.start(ROUTE, CHAT) for _ in range(2)]
-        monkeypatch.setattr(Upstream, "is_well", lambda _, __: False)
-        assert fleet.broke_off("e-2.sock"), "before either call waits"
+        second.is_ready = False
+        fleet._look_after("e-2.sock")  # before either call waits
 
         assert [_text(call.answer()) for call in calls] == ["You said: hi"] * 2
         assert len(first.asked) == 2

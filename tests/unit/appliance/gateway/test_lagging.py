@@ -1,6 +1,7 @@
 """What is kept for callers who read slowly, over a real connection."""
 
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -146,6 +147,60 @@ def test_no_more_is_kept_for_all_than_the_bound_and_what_was_kept_is_given_back(
     other.close()
     assert lagging.has_kept(3000)
     assert not lagging.has_kept(1)
+
+
+def _taken(lagging: Lagging, *keys: str) -> list[int]:
+    """Let callers of these keys come in turn until none gets in; return how many of each did."""
+    found, coming = Counter[str](), list(keys)
+    while coming:
+        coming = [key for key in coming if lagging.has_entered(key)]
+        found.update(coming)
+    return [found[key] for key in keys]
+
+
+def test_one_key_leaves_others_a_part_of_those_who_are_given_the_rest_without_a_place() -> None:
+    lagging = Lagging(most_callers=64)
+
+    assert _taken(lagging, "a") == [48]
+    assert _taken(lagging, "b") == [12]
+    assert _taken(lagging, "a", "b") == [0, 0]
+    assert lagging.has_entered("c")
+    for _ in range(48):
+        lagging.leave("a")
+    assert _taken(lagging, "b") == [48 - 12]
+
+
+def test_keys_that_each_take_all_they_may_leave_nothing_to_a_fifth_until_one_ends() -> None:
+    lagging = Lagging(most_callers=64)
+
+    assert [_taken(lagging, key) for key in "abcde"] == [[48], [12], [3], [1], [0]]
+    lagging.leave("a")
+    assert _taken(lagging, "e") == [1]
+
+
+def test_keys_that_come_together_have_as_much() -> None:
+    for count in (2, 3, 8, 21):
+        taken = _taken(Lagging(most_callers=64), *(str(number) for number in range(count)))
+        assert max(taken) - min(taken) <= 1
+        assert 54 <= sum(taken) < 64
+
+
+def test_one_key_leaves_others_a_part_of_what_is_kept(pair: Pair) -> None:
+    ours, _ = pair
+    _filled(ours)
+    lagging = Lagging(most_bytes=100_000)
+    greedy, other = (
+        Backlog(Reader(ours, clock=_clock(), has_left=lambda: True), lagging, key_id=key) for key in ("a", "b")
+    )
+
+    kept = [list(greedy.add(LONG)) for _ in range(75_000 // 1256 + 1)]
+    with pytest.raises(CallerLagsError):
+        list(greedy.add(LONG))
+    kept += [list(other.add(LONG)) for _ in range(10)]
+    assert not any(kept)
+    greedy.close()
+    other.close()
+    assert lagging.has_kept(75_000, "a")
 
 
 @pytest.mark.parametrize(("more", "is_waited_for"), [(-1, True), (1, False)])

@@ -14,8 +14,9 @@ from flask import Request
 from gunicorn.config import Config
 from gunicorn.http import wsgi
 from gunicorn.http.errors import ParseException
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import TConn
 
+from appliance.gateway.heads import HeadWorker
 from appliance.gateway.lingering import LingeringWorker, let_go
 
 
@@ -31,11 +32,11 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What gunicorn's own worker served: each byte is a request, an `x` the last one of its connection."""
     found: list[bytes] = []
 
-    def handle(_worker: ThreadWorker, conn: Any) -> bool:
+    def handle(_worker: HeadWorker, conn: Any) -> bool:
         found.append(conn.sock.recv(1))
         return found[-1] not in (b"", b"x")
 
-    monkeypatch.setattr(ThreadWorker, "handle", handle)
+    monkeypatch.setattr(HeadWorker, "handle", handle)
     return found
 
 

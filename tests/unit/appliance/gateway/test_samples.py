@@ -80,6 +80,22 @@ def asked(prompt: str) -> Asked:
     return Asked(endpoint=Endpoint.CHAT, model="m", max_tokens=10, messages=(message,))
 
 
+def test_what_may_become_of_an_answer_is_told_from_the_start_so_that_the_first_one_is_an_increase() -> None:
+    """Prometheus' `increase()` sees none where a series begins at one: the first that is dropped would tell nobody."""
+    site = Site(Store())
+
+    told = {
+        one.labels["result"]: one.value
+        for family in site.metrics.registry.collect()
+        for one in family.samples
+        if one.name == "sealift_review_samples_total"
+    }
+
+    assert told == dict.fromkeys(
+        ("kept", "dropped-busy", "dropped-too-long", "dropped-unprotected", "dropped-refused", "dropped-unreachable"), 0
+    )
+
+
 def test_what_is_handed_in_has_no_identifier_of_prompt_or_answer() -> None:
     site = Site(store := Store())
 

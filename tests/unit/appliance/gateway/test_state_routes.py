@@ -17,6 +17,7 @@ from appliance.promote.canary import offset_of
 from appliance.state import held, migrating, projection
 from appliance.state.database import writing
 from media.clock import FixedClock
+from media.llamaprofile import ON_PROCESSOR
 from tests.support.ledger import DIGEST_A, DIGEST_B, approval, bodies, rollout_bodies, tell_all
 
 CLOCK = FixedClock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC))
@@ -59,6 +60,21 @@ def test_a_version_is_as_large_as_the_weights_that_its_descriptor_names(
     ledger.append("promotion.made", {**bodies(digest)["promotion.made"], "approvals": [approval("ada")]})
 
     assert serving(places, state, ledger).production.weights == Weights(bytes=1000, format="gguf", quantization="Q8_0")
+
+
+@pytest.mark.parametrize(("is_shared", "tokens"), [(True, 4096), (False, 1024)])
+def test_a_version_s_context_is_what_one_question_and_its_answer_may_have(
+    places: Places, state: Engine, ledger: MemoryLedger, *, is_shared: bool, tokens: int
+) -> None:
+    digest = "c" * 64
+    registered = bodies(digest)["model.registered"]
+    llama = replace(ON_PROCESSOR, kv_unified=is_shared).to_json()
+    runtime = {"n_ctx": 4096, "n_seq_max": 4, "llama": llama}
+    ledger.append("model.registered", {**registered, "descriptor": {**registered["descriptor"], "runtime": runtime}})
+    ledger.append("promotion.made", {**bodies(digest)["promotion.made"], "approvals": [approval("ada")]})
+
+    found = serving(places, state, ledger).production
+    assert (found.context, found.places) == (tokens, 4)
 
 
 def test_what_another_line_serves_tries_and_stops_is_not_taken_for_line_1_s(

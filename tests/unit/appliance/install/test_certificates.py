@@ -35,6 +35,25 @@ def test_a_server_certificate_names_the_box_and_is_signed_by_its_authority(tmp_p
     assert authority.certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0
 
 
+def test_the_longest_names_of_a_site_and_a_host_have_certificates(tmp_path: Path) -> None:
+    long = ".".join(("llm", "w" * 63, "hospital", "internal"))
+    config = site(tmp_path, hostname=long)
+    first = certificates.make_authority("s" * 63, MOMENT)
+    following = certificates.make_authority("s" * 63, MOMENT, after=first.certificate)
+    third = certificates.make_authority("s" * 63, MOMENT, after=following.certificate)
+    server = certificates.make_server(config, first, MOMENT).certificate
+    request = certificates.make_request(config, ec.generate_private_key(ec.SECP256R1()))
+
+    # Lists of revoked certificates go by the names of those who made them.
+    assert len({one.certificate.subject for one in (first, following, third)}) == 3
+    assert [one.certificate.subject.rfc4514_string()[:4] for one in (following, third)] == ["CN=S"] * 2
+    assert third.certificate.subject.rfc4514_string().endswith("\\, 3,O=Sealift")
+    server.verify_directly_issued_by(first.certificate)
+    for one in (server, request):
+        names = one.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.DNSName) == [long]
+
+
 def test_servers_and_callers_have_different_purposes(tmp_path: Path) -> None:
     authority = certificates.make_authority("ward-7", MOMENT)
     key = ec.generate_private_key(ec.SECP256R1())

@@ -35,6 +35,7 @@ class Runner(FakeSupervisor):
         self.opened, self.begun = threading.Event(), threading.Event()
         self.engines, self.serves = engines, serves
         self.begins: Callable[[str], None] = lambda _unit: None
+        self.is_its_desk_gone = False
 
     def start(self, unit: str) -> None:
         super().start(unit)
@@ -49,7 +50,8 @@ class Runner(FakeSupervisor):
 
     def stop(self, unit: str) -> None:
         super().stop(unit)
-        self.opened.set()
+        if not self.is_its_desk_gone:  # else nobody is there to whom it would say that it was stopped
+            self.opened.set()
 
 
 class Box:

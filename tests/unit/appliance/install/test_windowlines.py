@@ -1,6 +1,7 @@
 """Windows where production has two lines: which one rests, and that the other answers on, whatever becomes of them."""
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class TwoLines(Box):
         self.engines.start(self.serving)
         self.engines.asked.clear()
         self.runner = Back(self.engines, self.serving)
-        self.restarted()
+        self.begin()
 
     def called(self, name: str, *versions: str) -> None:
         for one in versions:
@@ -60,7 +61,11 @@ class TwoLines(Box):
             self.site.ledger.append("model.registered", {**body, "serial": 1, "descriptor": {}})
 
     def restarted(self) -> None:
-        """Let the job service begin anew, as after a kill or a boot."""
+        """Let the job service begin anew, as after a kill or a boot: the one of before does nothing more."""
+        self.runner.is_its_desk_gone = True
+        self.begin()
+
+    def begin(self) -> None:
         self.desk = JobDesk(self.site.config, self.site.ledger, supervisor=self.engines, runner=self.runner)
 
     def signed(self, model_digest: str, **changes: object) -> None:
@@ -81,8 +86,10 @@ class TwoLines(Box):
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> TwoLines:
-    return TwoLines(tmp_path)
+def box(tmp_path: Path) -> Iterator[TwoLines]:
+    made = TwoLines(tmp_path)
+    yield made
+    made.runner.opened.set()
 
 
 def test_only_the_line_of_the_candidate_rests_and_comes_back_and_the_record_names_its_version(box: TwoLines) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.keys import tokenfolder
+from appliance.keys import handingon, tokenfolder
+from tests.support.unit_files import SYSTEMD, values
 
 OWN = grp.getgrgid(os.getegid()).gr_name
 
@@ -123,3 +124,58 @@ def test_in_a_unit_with_users_of_its_own_the_group_is_shown_as_nobodys(
     tokenfolder.let_in(tmp_path, "g", frozenset())
 
     assert (mode(tmp_path / "a.object"), (tmp_path / "a.object").stat().st_gid) == (0o660, os.getegid())
+
+
+def before(tmp_path: Path, label: str = "ward-7") -> Path:
+    """Return a folder as SoftHSM2 makes it and people opened it by hand: nothing that comes later is the group's."""
+    folder = tmp_path / "tokens" / "1"
+    folder.mkdir(parents=True)
+    (folder / "token.object").write_bytes(b"\0\0" + label.encode().ljust(32) + b"\0")
+    os.chown(folder, -1, grp.getgrnam(OWN).gr_gid)
+    folder.chmod(0o770)
+    return folder
+
+
+def test_a_folder_that_people_opened_by_hand_gives_what_comes_later_to_the_group(tmp_path: Path) -> None:
+    folder = before(tmp_path)
+
+    assert tokenfolder.hand_on(tmp_path / "tokens", OWN, "ward-7") == 1
+    assert tokenfolder.hand_on(tmp_path / "tokens", OWN, "ward-7") == 0
+
+    assert mode(folder) == 0o2770
+    assert tokenfolder.hand_on(tmp_path / "none", OWN, "ward-7") == 0
+
+
+def test_a_folder_is_left_that_is_not_the_groups_nor_our_tokens_or_lies_behind_a_link(tmp_path: Path) -> None:
+    """Scenario: somebody of the group has root's nightly run look at a folder that is not the token's."""
+    folder = before(tmp_path)
+    folder.chmod(0o750)
+    other = before(tmp_path / "other", label="dnssec")
+    linked = before(tmp_path / "linked")
+    (tmp_path / "tokens" / "2").symlink_to(linked)
+
+    assert tokenfolder.hand_on(tmp_path / "tokens", OWN, "ward-7") == 0
+    assert tokenfolder.hand_on(tmp_path / "other/tokens", OWN, "ward-7") == 0
+
+    assert [mode(path) for path in (folder, other, linked)] == [0o750, 0o770, 0o770]
+
+
+def test_the_nightly_run_has_it_done_as_the_site_file_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, site = before(tmp_path), tmp_path / "sealift.toml"
+    (line,) = values(SYSTEMD / "sealift-retention.service", "ExecStartPre")
+    # Root at large, since a unit may set no such bit; and without it the run goes on to all else that is due.
+    assert line.startswith("-+")
+    assert "-m appliance.keys.handingon " in line
+    plain = f'site = "s"\nenvironment = "demo"\n[places]\nroot = "{tmp_path}"\n'
+    token = f'[keys]\nprovider = "token"\nmodule = "/m.so"\ntoken = "ward-7"\nfolder = "{tmp_path}/tokens"\n'
+
+    site.write_text(plain)
+    assert handingon.main(["--config", str(site)]) == 0
+    assert mode(folder) == 0o770
+    site.write_text(plain + token + 'group = "sl-nobody-is"\n')
+    assert handingon.main(["--config", str(site)]) == 1
+    site.write_text(plain + token + f'group = "{OWN}"\n')
+    assert handingon.main(["--config", str(site)]) == 0
+
+    assert mode(folder) == 0o2770
+    assert str(tmp_path) not in capsys.readouterr().err

@@ -1,21 +1,25 @@
 """What the collector gets, and that the cursor neither loses nor doubles a record."""
 
+import errno
 import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance import config as configuration
+from appliance.actions.forwarding import Standing
 from appliance.audit.leaf import Leaf, Via
 from appliance.audit.memory import MemoryLedger
 from appliance.errors import CollectorError, ConfigError
-from appliance.observe import siemformats
+from appliance.observe import siem, siemformats
 from appliance.observe.siem import BATCH, Cursor, Forwarder
 from appliance.observe.siemformats import FORMATS
+from appliance.watchdog.loops import Pulse
 from media.clock import FixedClock
 
 CLOCK = FixedClock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC))
@@ -130,6 +134,36 @@ def test_a_cursor_that_could_not_be_kept_does_not_move(tmp_path: Path, monkeypat
         one.turn()
 
     assert one.cursor == Cursor()
+    with pytest.raises(OSError, match="full"):
+        one.turn()
+    monkeypatch.undo()
+    assert (one.turn(), one.turn()) == (1, 0)
+    assert collector.taken == [0, 0]  # again, and not with each try
+
+
+def test_a_full_disk_does_not_end_the_forwarder_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, collector, ending = MemoryLedger(CLOCK), Collector(), Event()
+    chosen = {"server": "c", "address": "10.0.0.9", "format": "json"}
+    places = {"root": str(tmp_path), "run": str(tmp_path / "run")}
+    config = configuration.Config.model_validate({"site": "s", "siem": chosen, "places": places})
+    tries: list[str] = []
+
+    def is_full(_cursor: Cursor, _folder: Path) -> None:
+        tries.append("")
+        if len(tries) > 2:
+            ending.set()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Cursor, "write", is_full)
+    monkeypatch.setattr(siem, "sender", lambda *_args, **_more: collector)
+    monkeypatch.setattr(siem, "LATER_SECONDS", 0.0)
+
+    siem.run(config, tmp_path, ledger, ending, Pulse())
+
+    found = Standing.read(config.at.siem_now)
+    assert (len(tries), collector.taken) == (3, [0])
+    assert found is not None
+    assert found.error == "what was sent could not be noted (No space left on device)"
 
 
 def test_after_a_restore_the_records_that_are_others_are_sent_again(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def found(text: str) -> list[str]:
         "Jane Doe", "JANE DOE", "jane doe", "Doe, Jane", "DOE,JANE", "doe jane", "DOE^JANE", "jane_doe", "Jane  Doe",
         "Jane\nDoe", "J\u200bane D\u00adoe", "Jane\u00a0Doe", "Mary Ann O'Brien", "mary-ann o\u2019brien",
         "Mary O'Brien",        "MARY ANN OBRIEN", "Hans Müller", "hans mueller", "HANS MULLER", "Hans Mu\u0308ller",
+        "Luc Barre\u0301",
         "Piet van der Berg",
         "Berg, Piet", "anna schmidt", "Schmidt, Anna Lena", "山田太郎", "太郎 山田", "김민수", "ПЁТР ИВАНОВ",
         "петр иванов",        "राम कुमार", "otto fischer", "north ward 7b", "Tom Parkinson", "will may", "lee jr",

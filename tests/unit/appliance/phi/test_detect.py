@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from appliance.phi.detect import PatternDetector, merged
-from appliance.phi.patterns import DOCUMENTED, PhiClass, is_npi
+from appliance.phi.patterns import DOCUMENTED, PhiClass, is_npi, outline
 
 
 def _found(text: str, *, rules: Any = None) -> list[tuple[str, str]]:
@@ -104,6 +104,11 @@ def test_overlapping_findings_join_and_leave_no_rest() -> None:
     third = type(one)(start=25, end=26, phi_class=ssn, extra=True)
 
     assert [(f.start, f.end, f.phi_class) for f in merged([third, second, first])] == [(0, 25, mrn), (25, 26, ssn)]
+
+
+def test_a_piece_of_an_outline_that_no_text_could_hold_is_refused() -> None:
+    with pytest.raises(ValueError, match="small letter"):
+        outline("9-9", "A9a")
 
 
 def test_the_check_digit_of_a_provider_identifier_counts() -> None:

@@ -1,6 +1,9 @@
 """Masking and restoring by hand-made examples; `tests/property/test_phi.py` has the laws."""
 
 import json
+import time
+import unicodedata
+from typing import Literal
 
 import pytest
 
@@ -41,6 +44,12 @@ def test_a_name_known_by_its_label_is_also_found_in_parts() -> None:
 
     assert masked.texts == ("Patient: [NAME_1]", "[NAME_3]'s chart. [NAME_1] left. jane stays")
     assert masked.tokens.restore(masked.texts[1]) == "Roe's chart. Jane Roe left. jane stays"
+
+
+def test_a_name_as_dicom_writes_it_is_also_found_in_parts() -> None:
+    masked = _mask("PatientName: ZORKBA^WURMBX\nZORKBA came; WURMBX slept.")
+
+    assert masked.texts == ("PatientName: [NAME_1]\n[NAME_2] came; [NAME_3] slept.",)
 
 
 def test_what_a_user_types_like_a_token_comes_back_literally_and_names_nobody() -> None:
@@ -84,12 +93,52 @@ def test_what_html_escapes_is_found(text: str, masked: str) -> None:
     assert _mask(text).texts == (masked,)
 
 
+def test_a_text_of_backslashes_takes_no_longer_than_another() -> None:
+    text = "\\" * 32000
+    began = time.process_time()
+    masked = _mask(text)
+
+    assert time.process_time() - began < 1
+    assert masked.texts == (text,)
+
+
 def test_where_a_path_looks_like_an_escape_it_is_read_as_it_stands_too() -> None:
     masked = _mask(r"C:\temp\n123-45-6789 and D:\notes\Dr.\u12 and \nabla 123-45-6789")
 
     assert "6789" not in masked.texts[0]
     assert masked.tokens.restore(masked.texts[0]).count("123-45-6789") == 2
     assert _mask(r"print('a\n\u00fc') \ud83d \u0007 \\").texts == (r"print('a\n\u00fc') \ud83d \u0007 \\",)
+
+
+def test_a_name_in_small_letters_that_is_a_word_is_replaced_in_its_field_alone() -> None:
+    masked = _mask('{"name": [{"family": "park", "given": ["will", "zork"]}]}', "zork will sit in the park, Park")
+
+    assert masked.texts == (
+        '{"name": [{"family": "[NAME_1]", "given": ["[NAME_2]", "[NAME_3]"]}]}',
+        "[NAME_3] will sit in the park, Park",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("Patient: M\u00fcller, J\u00f6rg was seen", "Patient: [NAME_1] was seen"),
+        ("Dr. Jos\u00e9 N\u00fa\u00f1ez saw Jos\u00e9", "Dr. [NAME_1] saw [NAME_2]"),
+        ("Last name: \u1ebe\n", "Last name: \u1ebe\n"),
+        ("Patient: Nguy\u1ec5n", "Patient: [NAME_1]"),
+    ],
+)
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_letter_and_its_mark_are_found_together(text: str, masked: str, form: Literal["NFC", "NFD"]) -> None:
+    written = unicodedata.normalize(form, text)
+    found = _mask(written)
+
+    assert found.texts[0] == unicodedata.normalize(form, masked)
+    assert found.tokens.restore(found.texts[0]) == written
+
+
+def test_letters_as_wide_as_those_of_chinese_hide_nothing() -> None:
+    assert _mask("\uff2d\uff32\uff2e\uff1a\uff10\uff10\uff19\uff11\uff18\uff12\uff17").texts[0].endswith("[MRN_1]")
 
 
 def test_equal_requests_give_equal_masked_text() -> None:

@@ -11,7 +11,7 @@ from appliance.actions import hostplan
 from appliance.audit.memory import MemoryLedger
 from appliance.errors import ApprovalRefusedError, HostChangeError, LedgerUnavailableError, UnknownPersonError
 from appliance.install import plans
-from appliance.promote.hostchange import HostRequest, HostStatement, require_host_approved
+from appliance.promote.hostchange import HostRequest, HostStatement, approved_hosts
 from appliance.promote.people import SitePeople
 from media import canonical
 from media.errors import MediaError, SealiftError
@@ -41,7 +41,7 @@ def approve(site: Site, request: HostRequest, *people: Signatory) -> HostRequest
 
 
 def require(site: Site, plan_digest: str, serial: int = 1) -> HostRequest:
-    return require_host_approved(site.config, plan_digest, serial, now=site.clock.now())
+    return approved_hosts(site.config, serial, now=site.clock.now(), plan_digest=plan_digest)[0]
 
 
 def test_two_people_approve_and_the_installer_verifies_it_from_the_files(site: Site) -> None:
@@ -127,6 +127,28 @@ def test_an_approval_counts_once(site: Site, monkeypatch: pytest.MonkeyPatch) ->
 
     with pytest.raises(HostChangeError, match="used"):
         hostplan.require_approved(site.config, plan, clock=site.clock)
+
+
+@pytest.mark.parametrize("meaning", ["open the port", *(f"again, for the {number}th time" for number in range(6))])
+def test_after_an_install_two_people_approve_the_same_plan_anew(
+    site: Site, monkeypatch: pytest.MonkeyPatch, meaning: str
+) -> None:
+    # A box goes back from a release and installs it again within the hours for which an approval is good.
+    approve(site, first := requested(site), *signatories()[:2])
+    monkeypatch.setattr(hostplan, "open_ledger", lambda *_, **__: _Kept(site.ledger))
+    plan = make_plan()
+    used = hostplan.require_approved(site.config, plan, clock=site.clock)
+    site.ledger.append("install.done", {"serial": 1, "release": "small-1", "host_approval": used})
+    assert site.client.pending_hosts() == ()
+    with pytest.raises(ApprovalRefusedError):
+        approve(site, first, signatories()[2])
+
+    anew = site.client.request_host(
+        plan_digest=plan.digest, serial=plan.serial, meaning=meaning, requested_by=signatories()[0].id
+    )
+    approve(site, anew, *signatories()[:2])
+
+    assert hostplan.require_approved(site.config, plan, clock=site.clock) == anew.statement.sha256 != used
 
 
 def test_who_was_revoked_since_does_not_count(site: Site) -> None:

@@ -91,3 +91,13 @@ def test_a_name_that_would_not_read_as_it_is_printed_is_refused(wrong: str) -> N
 
 def test_an_id_is_made_from_a_name() -> None:
     assert [id_from("Ana Petrová"), id_from("O'Neil, J. R.")] == ["ana-petrova", "o-neil-j-r"]
+
+
+def test_who_changed_keys_and_roles_for_many_years_is_read_again() -> None:
+    ana, *_ = signatories()
+    people, keys = SitePeople().with_person(person_of(ana)), person_of(ana).credentials * 4
+    for sequence in range(2, 300, 2):
+        people = people.with_credentials(ana.id, keys, sequence)
+        people = people.with_roles(ana.id, FIRST_ROLES[sequence % 4 // 2 :], sequence + 1)
+
+    assert SitePeople.from_bytes(people.to_bytes()) == people

@@ -204,6 +204,21 @@ def test_at_the_smallest_site_a_reset_takes_the_other_and_the_printed_code(tmp_p
     assert site.folder.people().require_active(BEN.id).counts_from == site.clock.now() + timedelta(days=1)
 
 
+def test_for_a_day_after_a_reset_the_person_brings_in_nobody_who_would_approve_at_once(tmp_path: Path) -> None:
+    # Ana found Ben's printed code, resets him and is both: without the rule she invites herself as a third person.
+    site, printed = small(tmp_path)
+    again(site, site.client.reset(BEN.id, by(ANA), printed_code=printed[BEN.id]), BEN, key=CHI)
+    site.clock.advance(DAY - 1)
+    with pytest.raises(ApprovalRefusedError) as invited:
+        site.client.invite(by(ANA, BEN))
+    with pytest.raises(ApprovalRefusedError) as reset:
+        site.client.reset(ANA.id, by(BEN), printed_code=printed[ANA.id])
+    assert all("vouches again from 2026-" in refused.value.why for refused in (invited, reset))
+
+    site.clock.advance(1)
+    site.client.invite(by(ANA, BEN))
+
+
 def test_a_printed_code_enrols_nobody(tmp_path: Path) -> None:
     site, printed = small(tmp_path)
 

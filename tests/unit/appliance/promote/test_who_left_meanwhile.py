@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from appliance.errors import HostChangeError
+from appliance.errors import HostChangeError, NotEnoughApprovalsError
 from appliance.install import plans
-from appliance.promote.hostchange import HostRequest, require_host_approved
+from appliance.promote.hostchange import HostRequest, approved_hosts
 from appliance.promote.policybook import in_force
 from tests.support.hostplans import make_plan
 from tests.support.promotion import PASSWORD, Site, digest, open_site
 from tests.support.signatories import Signatory, signatories
 
-ANA, BEN, CAS, *_ = signatories()
+ANA, BEN, CAS, DAG, *_ = signatories()
 PLAN = make_plan()
 STRICT = 'format = 1\nname = "ward"\n[task_evaluation]\nminimum_accuracy_millis = 400\n'
 
@@ -55,11 +55,11 @@ def test_the_host_is_changed_by_the_two_who_are_left(site: Site) -> None:
     approves_no_more(site, BEN)
     request = host_request(site, ANA)
     with pytest.raises(HostChangeError):
-        require_host_approved(site.config, PLAN.digest, PLAN.serial, now=site.clock.now())
+        approved_hosts(site.config, PLAN.serial, now=site.clock.now(), plan_digest=PLAN.digest)
 
     host_request(site, CAS)
 
-    found = require_host_approved(site.config, PLAN.digest, PLAN.serial, now=site.clock.now())
+    (found,) = approved_hosts(site.config, PLAN.serial, now=site.clock.now(), plan_digest=PLAN.digest)
     assert found.statement == request.statement
 
 
@@ -67,11 +67,11 @@ def test_of_three_who_approved_one_may_leave(site: Site) -> None:
     host_request(site, ANA, BEN, CAS)
     site.client.revoke(person=ANA.id, by=BEN.id, password=PASSWORD, reason="left")
 
-    found = require_host_approved(site.config, PLAN.digest, PLAN.serial, now=site.clock.now())
+    (found,) = approved_hosts(site.config, PLAN.serial, now=site.clock.now(), plan_digest=PLAN.digest)
     assert [one.person for one in found.approvals] == [BEN.id, CAS.id]
     site.client.revoke(person=BEN.id, by=CAS.id, password=PASSWORD, reason="left")
     with pytest.raises(HostChangeError):
-        require_host_approved(site.config, PLAN.digest, PLAN.serial, now=site.clock.now())
+        approved_hosts(site.config, PLAN.serial, now=site.clock.now(), plan_digest=PLAN.digest)
 
 
 def test_a_version_is_promoted_by_the_two_who_are_left(site: Site) -> None:
@@ -81,3 +81,19 @@ def test_a_version_is_promoted_by_the_two_who_are_left(site: Site) -> None:
     promotion = site.client.promote(site.approve(request, ANA, CAS).statement.sha256)
 
     assert [one.person for one in promotion.approvals] == [ANA.id, CAS.id]
+
+
+def test_who_is_no_admin_any_more_approves_again_and_keeps_nobody_else_from_it(tmp_path: Path) -> None:
+    site = open_site(tmp_path, enrolled=4)
+    request = site.approve(site.request(digest("v1")), ANA)
+    assert [one.lower for one in request.approvals] == [("is an admin too",)]
+    site.client.give_roles(ANA.id, ["approver"], [(one.id, PASSWORD) for one in (CAS, DAG)])
+    (waiting,) = site.client.pending()
+    assert waiting.approvals == (), "a window stops production for what is approved, not for what was"
+    request = site.approve(request, BEN)
+
+    with pytest.raises(NotEnoughApprovalsError):
+        site.client.promote(request.statement.sha256)
+    promotion = site.client.promote(site.approve(request, ANA).statement.sha256)
+
+    assert [(one.person, one.lower) for one in promotion.approvals] == [(BEN.id, ("is an admin too",)), (ANA.id, ())]

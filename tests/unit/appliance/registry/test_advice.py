@@ -1,10 +1,13 @@
 """Advice for choosing models and levels follows the requirements' tables and trees."""
 
+import re
 from itertools import pairwise
 
 import pytest
 
 from appliance.actions.advise import advise
+from appliance.actions.scales import Hardware
+from appliance.registry import memory
 from appliance.registry.known_models import known_models, recommend_model, tables
 from appliance.registry.levels import LEVELS, level, recommend
 from appliance.registry.memory import Room
@@ -150,6 +153,49 @@ def test_advice_names_only_what_fits_and_warns_of_a_processor() -> None:
     assert {one.model.name for one in small.misfits} >= {"Llama 3.3 70B"}
     assert all(one.gib > small.memory_gib and one.tried.saved_percent for one in small.misfits)
     assert small.scales == ()  # nobody asked for this machine
+
+
+AVX2 = frozenset({"avx2", "fma"})
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (AVX2 | {"avx512_vnni", "amx_int8"}, "has AMX: on such a one Q4_0, Q4_1 and Q8_0 gave several callers most"),
+        (AVX2 | {"avx512f", "avx512_vnni"}, "AVX-512 with VNNI and no AMX: on such a one Q4_1 and Q8_0 gave several"),
+        (AVX2 | {"avx_vnni"}, "VNNI without AVX-512: Q4_1, Q8_0 and IQ4_NL have layouts there; which .* was not meas"),
+        (AVX2 | {"avx512f"}, "AVX2 without VNNI: Q4_1 and IQ4_NL have layouts there, Q8_0 has none; which .* was not"),
+        (frozenset({"sse4_2"}), "no AVX2: no level has a layout"),
+        (frozenset[str](), "with AVX2 alone Q4_1 and IQ4_NL have layouts, Q8_0 has none"),
+    ],
+)
+def test_levels_for_a_processor_go_by_what_it_can_do(flags: frozenset[str], says: str) -> None:
+    (advised,) = _on_processor(flags, "linux_x86_64")
+
+    assert re.search(says, advised)
+    assert "models variants" in advised
+
+
+def test_levels_for_a_processor_that_nobody_measured_are_not_said_to_be_quick() -> None:
+    (advised,) = _on_processor(frozenset({"asimddp", "i8mm"}), "linux_aarch64")
+
+    assert "measured on x86 alone" in advised
+    assert "most, " not in advised
+
+
+def test_a_layout_that_advice_speaks_of_is_counted_in_memory() -> None:
+    """What is said and what MEM-7 counts come from one decision (ADR 77)."""
+    assert {"Q4_1", "IQ4_NL"} <= memory._LAID_OUT["avx2"]
+    assert "Q8_0" not in memory._LAID_OUT["avx2"]
+    assert "Q8_0" in memory._LAID_OUT["avx512_vnni"] & memory._LAID_OUT["avx_vnni"]
+
+
+def _on_processor(flags: frozenset[str], platform: str) -> list[str]:
+    hardware = Hardware(
+        cores=4, memory_bytes=16 * GIB, disk_bytes=GIB, network_mbit=0, platform=platform, cpu_flags=flags
+    )
+    advice = advise(room=Room(total=16 * GIB, available=16 * GIB), hardware=hardware)
+    return [one for one in advice.warnings if "models variants" in one]
 
 
 @pytest.mark.parametrize(

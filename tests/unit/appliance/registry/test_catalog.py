@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config
 from appliance.errors import LedgerUnavailableError, ProofError, StoreDamagedError, UnknownVersionError
-from appliance.registry import carriers, catalog, damaged, evidence
+from appliance.registry import carriers, catalog, damaged, deletion, evidence
 from appliance.store.content import ContentStore
 from media import canonical
 from media.errors import MalformedError, SealiftError
@@ -37,6 +37,22 @@ def test_the_same_version_carried_again_is_the_same_version(config: Config, stat
         catalog.register(ledger, state, stored)
 
     assert len(ledger.find(kind=catalog.REGISTERED)) == 1
+
+
+def test_a_deleted_version_comes_back_however_often_its_release_was_refused_after(
+    config: Config, state: Engine
+) -> None:
+    ledger = MemoryLedger()
+    stored, descriptor = store_version(config)
+    catalog.register(ledger, state, stored)
+    ledger.append(deletion.DELETED, {"model_digest": descriptor.model_digest, "person": "anna", "reason": "old"})
+    ledger.append("release.reverified", {"serial": stored.serial})
+    for _ in range(25):
+        ledger.append("release.refused", {"serial": stored.serial})
+
+    catalog.register(ledger, state, stored)
+
+    assert deletion.deletion_of(ledger, descriptor.model_digest) is None
 
 
 def test_a_descriptor_whose_files_are_not_the_releases_is_refused(config: Config, state: Engine) -> None:

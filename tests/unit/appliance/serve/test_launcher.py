@@ -2,7 +2,10 @@
 
 import os
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import cast
 
 import pytest
 from pydantic import ValidationError
@@ -10,10 +13,16 @@ from pydantic import ValidationError
 from appliance.enginesections import EnginesSection, ProductionEngines
 from appliance.errors import NotPromotedError
 from appliance.sections import LimitsSection
+from appliance.serve import keptsteps, launcher
+from appliance.serve.curve import Curve
 from appliance.serve.instance import Instance
+from appliance.serve.keptsteps import Kept
 from appliance.serve.launcher import HEADROOM, KEPT_CONNECTIONS, Loadable, Proven, answering_threads, threads_for
+from appliance.serve.scheduler import Scheduler
 from appliance.serve.weights import HashedFile
 from tests.support import lines
+from tests.support.decoder import EchoDecoder
+from tests.support.payload import gguf
 from tests.support.promotion import digest, open_site, site_config
 from tests.support.versions import store_version
 
@@ -100,3 +109,25 @@ def test_a_worker_that_replaces_another_is_proven_anew(tmp_path: Path) -> None:
     with pytest.raises(NotPromotedError):
         proven.take()
     weights.close()
+
+
+def test_a_loaded_version_tells_what_its_weights_say_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = EchoDecoder(context_tokens=512, batch_tokens=64, sequences=1)
+    library = ModuleType("appliance.serve.llama_cpp")
+    library.LlamaCppDecoder = lambda *_, **__: decoder  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, library.__name__, library)
+    curve = Curve(threads=1, micros={1: 5000, 4: 9000})
+    monkeypatch.setattr(keptsteps, "taken", lambda *_, **__: curve)
+    _, descriptor = store_version(site_config(tmp_path))
+    path = tmp_path / "weights.gguf"
+    path.write_bytes(gguf(metadata={"llama.embedding_length": 4}))
+    loadable = Loadable(descriptor=descriptor, weights=HashedFile(path, name="weights"), template="x")
+
+    loaded = launcher.load(loadable, stage="test", kept=Kept(threads=1, machine=""))
+
+    told = loaded.app.test_client().get("/sealift/v1/status").get_json()["model"]
+    cast("Scheduler", getattr(loaded.turns, "__self__", None)).stop()
+    loadable.weights.close()
+    assert told == {"architecture": "llama", "parameters": 32, "embedding_length": 4}

@@ -52,6 +52,8 @@ def test_a_list_of_types_keeps_each_types_own_words() -> None:
         ({"type": "integer", "minimum": 3}, ""),
         ({"type": "string", "pattern": "(a+)+$"}, ""),
         ({"type": "string", "format": "email"}, "/format"),
+        ({"type": "string", "format": ["date"]}, "/format"),
+        ({"format": {}}, "/format"),
         ({"allOf": [{"type": "string"}]}, ""),
         ({"type": "object", "properties": {"a": {"not": {}}}}, "/properties/*"),
         ({"$ref": "https://elsewhere.example/schema"}, "/$ref"),

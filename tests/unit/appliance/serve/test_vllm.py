@@ -87,6 +87,41 @@ def test_graphs_are_compiled_on_a_gpu_only_and_not_where_the_profile_says_so() -
     assert "--enforce-eager" in vector(version(), on_processor=True)
 
 
+@pytest.mark.parametrize(
+    ("n_batch", "n_seq_max", "on_processor", "read"),
+    [(8192, 64, False, "8192"), (8192, 64, True, "256"), (2048, 256, True, "256"), (2048, 512, True, "512")],
+)
+def test_a_step_reads_no_more_than_a_moment_takes_on_a_processor(
+    n_batch: int,
+    n_seq_max: int,
+    on_processor: bool,  # noqa: FBT001 - a parameter of the table
+    read: str,
+) -> None:
+    asked = version(runtime={"n_ctx": 8192, "n_batch": n_batch, "n_seq_max": n_seq_max})
+
+    arguments = vector(asked, on_processor=on_processor)
+
+    assert value(arguments, "--max-num-batched-tokens") == read
+    assert "--enable-chunked-prefill" in arguments
+
+
+def test_single_precision_is_asked_for_where_the_processor_needs_it() -> None:
+    assert "--dtype" not in vector(version(), on_processor=True)
+
+    arguments = vllm.arguments(*PLACES, descriptor=version(), on_processor=True, in_single=True)
+
+    assert value(arguments, "--dtype") == "float32"
+
+
+@pytest.mark.parametrize(("n_seq_max", "read"), [(64, "128"), (128, "128"), (256, "256")])
+def test_a_step_reads_half_as_much_where_single_precision_makes_it_twice_as_long(n_seq_max: int, read: str) -> None:
+    asked = version(runtime={"n_ctx": 8192, "n_batch": 8192, "n_seq_max": n_seq_max})
+
+    arguments = vllm.arguments(*PLACES, descriptor=asked, on_processor=True, in_single=True)
+
+    assert value(arguments, "--max-num-batched-tokens") == read
+
+
 def test_one_process_hands_out_steps_and_computes_on_a_processor_that_a_model_does_not_share_with_others() -> None:
     assert value(vector(version(), on_processor=True), "--distributed-executor-backend") == "uni"
     assert "--distributed-executor-backend" not in vector(version())
@@ -99,6 +134,19 @@ def test_one_process_is_told_how_many_threads_it_has_before_it_starts(tmp_path: 
 
     assert (told["VLLM_ENABLE_V1_MULTIPROCESSING"], told["OMP_NUM_THREADS"]) == ("0", "3")
     assert told["GOMP_SPINCOUNT"] == "1000"
+
+
+def test_templates_tell_the_day_by_which_the_gateway_keeps_answers(tmp_path: Path) -> None:
+    """In the machine's zone, which vLLM asks for, the day changes hours before or after that of the cache."""
+    told = vllm.environment(tmp_path, threads=1, free_bytes=2**30, on_processor=False)
+
+    assert told["TZ"] == "UTC0"
+
+
+def test_as_many_tokens_have_room_in_single_precision(tmp_path: Path) -> None:
+    told = vllm.environment(tmp_path, threads=1, free_bytes=9 * 2**30, on_processor=True, in_single=True)
+
+    assert told["VLLM_CPU_KVCACHE_SPACE"] == "4"
 
 
 def test_the_head_of_a_cluster_of_nodes_names_what_lies_on_all_of_them(

@@ -19,7 +19,7 @@ from media.errors import MalformedError
 CONTROLS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 ON = Facts(
     model_digest="d" * 64, weights_digest="w" * 64, stage="test", n_ctx=2048, system_prompt="Be brief.",
-    temperature=0.2, top_p=0.9, controls=CONTROLS, listener=3,
+    temperature=0.2, top_p=0.9, controls=CONTROLS, listener=3, model={"architecture": "qwen2"},
 )  # fmt: skip
 CHAT = {"messages": [{"role": "user", "content": "hello"}]}
 
@@ -265,6 +265,7 @@ def test_it_says_what_it_serves(ask: Any) -> None:
 
     assert (told["model_digest"], told["weights_digest"], told["n_ctx"]) == ("d" * 64, "w" * 64, 2048)
     assert (told["state"], told["running"]) == ("ready", 0)
+    assert told["model"] == {"architecture": "qwen2"}
 
 
 def test_a_conversation_is_counted_with_the_functions_that_it_is_told_of(ask: Any) -> None:

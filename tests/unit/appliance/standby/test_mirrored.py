@@ -28,6 +28,8 @@ from tests.support import boxes, checker
 from tests.support.boxes import first, second
 from tests.support.promotion import Site, digest
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["first", "second"]  # fixtures
 
 VERSION = digest("version")

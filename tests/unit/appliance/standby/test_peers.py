@@ -20,7 +20,7 @@ from appliance.standby.keeper import Keeper, Voters
 from appliance.standby.lease import Kept, Lease, Rules
 from appliance.standby.pairing import require_paired
 from appliance.standby.peers import Handler, Listener, PeerLine
-from media.errors import UsageError
+from media.errors import MalformedError, UsageError
 from tests.support import boxes
 from tests.support.promotion import Site
 
@@ -173,6 +173,21 @@ def test_a_witness_that_both_go_by_is_kept_for_its_term_and_holder_alone(tmp_pat
     state.write_bytes(before)
     (tmp_path / kept.WITNESS).write_bytes(b"{")
     assert kept.load(tmp_path) == Kept(term=3, holder="one")
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"alone":false,"format":1,"holder":"one","term":"3"}'])
+def test_a_lease_that_does_not_read_says_what_people_do_and_begins_anew_once_put_aside(
+    tmp_path: Path, damage: bytes
+) -> None:
+    (tmp_path / kept.STATE).write_bytes(damage)
+
+    with pytest.raises(MalformedError, match="kept of the lease") as refused:
+        kept.load(tmp_path)
+
+    moved = f"mv /var/lib/sealift/standby/{kept.STATE} /var/lib/sealift/standby/{kept.STATE}.damaged"
+    assert moved in refused.value.fix
+    (tmp_path / kept.STATE).rename(tmp_path / f"{kept.STATE}.damaged")
+    assert kept.load(tmp_path) == Kept()
 
 
 def test_a_witness_that_is_not_named_any_more_is_forgotten_before_anybody_is_asked(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from tests.support.boxes import first, second
 from tests.support.promotion import Site, digest
 from tests.support.signatories import Signatory, signatories
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["first", "second"]  # fixtures
 
 ANA, BEN, *_ = signatories()

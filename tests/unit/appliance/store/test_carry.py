@@ -15,6 +15,8 @@ from media.errors import DigestMismatchError, MissingFileError, UnsafePathError
 from media.layout import BLOCK_BYTES
 from tests.support.cargo import load
 
+pytestmark = pytest.mark.slow
+
 CODE, PAYLOAD = "ab" * 32, "cd" * 32
 TWO_BLOCKS = BLOCK_BYTES + 70_001
 

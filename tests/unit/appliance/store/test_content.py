@@ -136,3 +136,13 @@ def test_a_damaged_record_stops_no_other_release(tmp_path: Path) -> None:
 
     assert [stored.serial for stored in store.releases()] == [2]
     assert store.serials() == (1, 2)
+    (store.release_folder(1) / "release.json").unlink()
+    (store.release_folder(1) / "release.json").mkdir()  # as a sector that the disk does not give back
+    assert [stored.serial for stored in store.releases()] == [2]
+
+
+def test_a_disk_that_does_not_give_the_list_back_is_damage(tmp_path: Path) -> None:
+    (tmp_path / "releases").write_bytes(b"")
+
+    with pytest.raises(StoreDamagedError, match="list of releases"):
+        ContentStore(tmp_path).releases()

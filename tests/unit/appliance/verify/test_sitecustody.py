@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from appliance.actions import export_evidence
+from appliance.verify.evidence import VolumeCustody, custody_json
 from appliance.verify.freshness import CustodyAcceptance, Decisions
 from appliance.verify.sitecustody import SiteCustody
 from bundler.custody import HandedOver, hand_over
@@ -53,6 +55,20 @@ def test_the_seals_that_were_put_on_are_found_again(genuine: Shelf) -> None:
         (["S-0001-1"], ["S-0001-1"]),
         (["S-0001-2"], ["S-0001-2"]),
     ]
+
+
+_TEN = tuple(f"S-{number}" for number in range(10, 20))
+
+
+@pytest.mark.parametrize(("seen", "said"), [(_TEN[::-1], "same"), ((*_TEN[:-1], "S-20"), "other")])
+def test_of_many_seals_all_are_compared_though_a_record_lists_the_first_ones(seen: tuple[str, ...], said: str) -> None:
+    known = VolumeCustody(
+        volume=1, entries=(), findings=(), files={}, head="0" * 16, seals_recorded=_TEN, seals_found=seen
+    )
+
+    told = export_evidence._custody(custody_json([known], None))
+
+    assert [each["seals"] for each in told["looked_at"]] == [said]
 
 
 @pytest.mark.parametrize("seen", [(), ("S-9",), ("S-0001-1", "S-9")])

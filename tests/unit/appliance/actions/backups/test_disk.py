@@ -10,6 +10,7 @@ from appliance.actions.backups.usbdisk import run_tool
 from appliance.audit.memory import MemoryLedger
 from appliance.config import BackupSection, Config
 from appliance.errors import ConflictError, LedgerUnavailableError, PreflightError, StoreWriteError, UnitError
+from appliance.mounttables import fstab_rows
 from media.clock import SystemClock
 from tests.support.promotion import site_config
 from tests.support.usbdisks import EMPTY, Host
@@ -278,3 +279,12 @@ def test_doctor_says_whether_a_disk_that_is_plugged_in_would_be_mounted(
     assert (found.is_good if found else None) == is_good
     for section in (BackupSection(folder=""), BackupSection(folder=PLACE, on_system_disk=True)):
         assert fstab.standing(config.model_copy(update={"backup": section}), fstab=table, mounted=["/"]) is None
+
+
+@pytest.mark.parametrize("place", ["/media/second disk", "/media/a\\040b", "/media/Sicherung äöü"])
+def test_a_place_with_a_blank_has_one_line_that_names_it(place: str) -> None:
+    text = fstab.with_line("# disks\n", UUID, place)
+
+    (row,) = fstab_rows(text)
+    assert (len(row), row[2], row[3]) == (6, "ext4", fstab.OPTIONS)
+    assert fstab.sources(text, place) == [f"UUID={UUID}"]

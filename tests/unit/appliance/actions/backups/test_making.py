@@ -36,6 +36,8 @@ from tests.support.gpg import gnupg_home
 from tests.support.promotion import site_config
 from tests.unit.appliance.actions.backups.conftest import BackedUp
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2027, 3, 4, 8, 0, tzinfo=UTC)
 ROOT = Path(__file__).resolve().parents[5]
 LARGE = 2**21
@@ -368,3 +370,56 @@ def test_gpg_leaves_no_agent_behind(site: BackedUp) -> None:
     running = subprocess.run(["pgrep", "-af", "sealift-gpg-"], capture_output=True, text=True, check=False).stdout
     assert running == ""
     assert shutil.which("gpg")
+
+
+@pytest.mark.parametrize(("folder", "tells"), [("/media/sealift-backup", False), ("/media/second disk", True)])
+def test_a_folder_that_cannot_be_written_names_the_one_that_units_may_write_to(
+    site: BackedUp, monkeypatch: pytest.MonkeyPatch, folder: str, *, tells: bool
+) -> None:
+    section = site.config.backup.model_copy(update={"folder": folder})
+    monkeypatch.setattr(os, "access", lambda *_: False)
+
+    with pytest.raises(PreflightError) as refused:
+        shelf.require_folder(site.config.model_copy(update={"backup": section}))
+
+    assert ("drop-ins" in refused.value.fix) is tells
+
+
+def test_the_folder_that_units_may_write_to_is_what_they_say() -> None:
+    for unit in ("backup", "drill"):
+        lines = (ROOT / f"systemd/sealift-{unit}.service").read_text().splitlines()
+        assert f"ReadWritePaths=-{shelf.UNITS}" in lines
+
+
+def test_a_clock_that_is_behind_the_recipients_key_keeps_no_backup_from_being_made(site: BackedUp) -> None:
+    later, ended = "20400101T000000", "20200101T000000"
+    with gnupg_home() as gpg:
+        primary = gpg.key("Made later", at=later)
+        gpg.run("--quick-add-key", primary, "cv25519", "encr", "0", at=later)
+        site.config.at.backup_recipient.write_bytes(gpg.certificate(primary, at=later))
+
+        recipient.require_usable(site.config.at.backup_recipient)
+        made = site.make()
+
+        opened = gpg.run("--decrypt", str(made.file), at=later)
+        assert len(opened) > LARGE // 1024
+        of_before = gpg.key("Ended", at=ended)
+        gpg.run("--quick-add-key", of_before, "cv25519", "encr", "1y", at=ended)
+        site.config.at.backup_recipient.write_bytes(gpg.certificate(of_before, at=ended))
+        with pytest.raises(PreflightError, match="nothing can be encrypted"):
+            recipient.require_usable(site.config.at.backup_recipient)
+
+
+@pytest.mark.parametrize("damage", [b"", b"-----BEGIN", b"\x99"])
+def test_a_damaged_recipient_is_chosen_anew(site: BackedUp, offline: Recipient, tmp_path: Path, damage: bytes) -> None:
+    chosen = tmp_path / "key.gpg"
+    chosen.write_bytes(offline.certificate())
+    site.config.at.backup_recipient.write_bytes(damage)
+    with site.box.running():
+        with pytest.raises(PreflightError) as refused:
+            making.make(site.config, clock=SystemClock())
+
+        done = choosing.choose(site.config, chosen, ["Ann", "Bo"], clock=SystemClock())
+
+    assert "sealift backup recipient" in refused.value.fix
+    assert (done.before, done.fingerprint) == ("", offline.fingerprint)

@@ -14,6 +14,7 @@ from appliance.actions.retention import audityears, overdue
 from appliance.actions.retention.deeds import kept_until
 from appliance.actions.retention.keyslots import SLOT_BYTES, KeySlots
 from appliance.actions.retention.reviewstore import ReviewStore
+from appliance.audit.leaf import Via
 from appliance.errors import CiphertextError, KeyMissingError, LedgerUnavailableError, LegalHoldError, StoreWriteError
 from media.clock import to_text
 from media.errors import MalformedError, UsageError
@@ -230,6 +231,100 @@ def test_what_nobody_knows_the_age_of_counts_as_overdue(site: Kept) -> None:
     assert round(overdue.age_seconds(site.ledger, site.clock)) > overdue.LIMIT_SECONDS
 
 
+@contextmanager
+def power_cut(where: object, deed: str, *, after: bool) -> Iterator[None]:
+    """The power goes at a deed, or right behind it."""
+    real = getattr(where, deed)
+
+    def cut(*args: Any, **more: Any) -> None:
+        if after:
+            real(*args, **more)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as power:
+        power.setattr(where, deed, cut)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
+@contextmanager
+def recorded_by(site: Kept, node: str) -> Iterator[None]:
+    """Records of the same ledger by another node."""
+    with pytest.MonkeyPatch.context() as other:
+        other.setattr(site.ledger, "_via", Via(door="ledger-actions", uid=0, node=node))
+        yield
+
+
+@pytest.mark.parametrize(("holds", "told"), [((), {"samples": 1}), (("req_9",), {})])
+def test_samples_that_were_gone_when_the_power_went_are_recorded_as_gone_by_the_next_run(
+    site: Kept, holds: tuple[str, ...], told: dict[str, int]
+) -> None:
+    site.store.add("req_1", subject="pat", content=b"x", days=30)
+    site.clock.advance(31 * DAY)
+    with power_cut(site.retention, "destroy", after=True):
+        site.retention.expire()
+    with recorded_by(site, "b"):  # its own run is between its two records
+        site.ledger.append("retention.expiring", {"class": "review", "until": to_text(site.clock.now()), "samples": 9})
+    for about in holds:  # then what is due tells nothing of what is gone
+        site.retention.hold(about, **WHO)
+    site.clock.advance(DAY)
+
+    assert [site.retention.expire(), site.retention.expire()] == [0, 0]
+    (leaf,) = site.ledger.find("retention.expired", limit=5)
+    assert leaf.body == {"class": "review", "until": to_text(BEGIN + timedelta(days=31)), "cut_off": True, **told}
+
+
+def test_an_erasure_that_was_cut_off_is_told_until_it_is_done(site: Kept) -> None:
+    def told() -> list[tuple[str, bool | None]]:
+        return [(one.name, one.is_good) for one in overdue.findings(site.ledger, site.clock)]
+
+    site.ledger.append(overdue.RAN, {})
+    with power_cut(site.store, "erase", after=False):
+        site.retention.erase("pat", subject_hash="f" * 64, **WHO)
+    site.retention.erase("kim", subject_hash="e" * 64, **WHO)
+    with recorded_by(site, "b"):  # samples of its own went there
+        site.ledger.append("erasure.begun", {"subject_hash": "d" * 64, **WHO})
+        site.ledger.append("erasure.done", {"subject_hash": "f" * 64, "finishes": [99], "samples": 0, **WHO})
+
+    assert told() == [("retention", True), ("erasure", False)]
+    site.retention.erase("pat", subject_hash="c" * 64, former=["f" * 64, "c" * 64], **WHO)  # a year's key came between
+    assert told() == [("retention", True)]
+
+
+def test_an_erasure_that_a_release_before_ended_is_ended(site: Kept) -> None:
+    body = {"subject_hash": "f" * 64, **WHO}
+    for kind in (overdue.RAN, "erasure.begun", "erasure.done"):
+        site.ledger.append(kind, body)
+
+    assert all(one.is_good for one in overdue.findings(site.ledger, site.clock))
+    site.ledger.append("erasure.begun", body)
+    assert [one.is_good for one in overdue.findings(site.ledger, site.clock)] == [True, False]
+    site.clock.advance(6 * 366 * DAY)  # nobody can tell any more whom it was about
+    assert [one.name for one in overdue.findings(site.ledger, site.clock)] == ["retention"]
+
+
+def test_a_key_that_was_gone_when_the_power_went_is_recorded_as_gone_by_the_next_run(site: Kept) -> None:
+    ring: Any = Ring(site)
+    ring.rotate("identity-hmac", reason="a year is over")
+    site.clock.advance(8 * 366 * DAY)
+
+    def run() -> None:
+        audityears.run(site.ledger, site.keys, ring, site.retention, years=7, clock=site.clock)
+
+    with power_cut(ring, "destroy", after=True):
+        run()
+    with recorded_by(site, "b"):
+        site.ledger.append("retention.expiring", {"class": "audit", "key": "content-hmac.v9", "years": 7})
+    assert site.ledger.find("retention.expired", limit=1) == []
+    run()
+    run()
+
+    gone = [(leaf.body["key"], leaf.body.get("cut_off")) for leaf in site.ledger.find("retention.expired", limit=10)]
+    assert gone.count(("identity-hmac.v1", True)) == 1
+    assert [key for key, _ in gone].count("identity-hmac.v1") == 1
+    assert "content-hmac.v9" not in dict(gone)
+
+
 class Ring:
     """What the audit class asks of the keyring, over the keys themselves."""
 
@@ -281,3 +376,11 @@ def test_keys_of_keyed_hashes_have_a_version_for_each_year_and_go_after_the_site
         )
     with pytest.raises(UsageError):
         audityears.due(site.ledger, site.keys, years=5, clock=site.clock)
+
+
+@pytest.mark.parametrize("years", [7974, 9999, 10**30])
+def test_keys_that_are_kept_for_ever_are_never_due(site: Kept, years: int) -> None:
+    Ring(site).rotate("identity-hmac", reason="a year is over")
+    site.clock.advance(70 * 366 * DAY)
+
+    assert audityears.due(site.ledger, site.keys, years=years, clock=site.clock) == ()

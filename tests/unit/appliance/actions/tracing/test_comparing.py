@@ -17,6 +17,8 @@ from media import canonical
 from media.errors import MalformedError, MediaError, UsageError
 from tests.unit.appliance.actions.tracing.test_listing import A, History
 
+pytestmark = pytest.mark.slow
+
 
 class Made:
     """A history, a list of it and an export made afterwards."""

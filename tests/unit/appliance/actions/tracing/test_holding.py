@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.actions.retention.deeds import HELD
+from appliance.actions.retention.expiring import HELD
 from appliance.actions.tracing.selection import By, Selector
 from appliance.errors import LegalHoldError
 from media.errors import MalformedError

@@ -114,6 +114,33 @@ def test_an_answer_of_the_test_stage_rests_on_who_lent_the_version_and_on_no_pro
     assert "gates" in failed(of(floor, "req_odd"))
 
 
+def test_later_records_of_a_version_hide_nothing_of_an_earlier_answer() -> None:
+    with served() as floor:
+        digest, ledger = str(floor.in_production()), floor.site.ledger
+        newest = ledger.find(kind="gate.result", field="model_digest", value=digest, limit=1)[0]
+        ledger.append(
+            "stage.loaded", {"model_digest": digest, "person": "ana", "evidence_digest": newest.body["evidence_digest"]}
+        )
+        asked = ledger.append(
+            "request.intent", {"request_id": "req_tried", "model_digest": digest, "stage": "test", "arm": "test"}
+        )
+        ledger.append(
+            "request.outcome", {"request_id": "req_tried", "intent_sequence": asked.sequence, "outcome": "ok"}
+        )
+        for _ in range(60):  # validated again and again, and lent each morning
+            ledger.append("gate.result", {**newest.body, "evidence_digest": "e" * 64, "passed": False})
+            ledger.append("stage.unloaded", {"model_digest": digest, "person": "ana"})
+            ledger.append("stage.loaded", {"model_digest": digest, "person": "ben", "evidence_digest": "e" * 64})
+        registered = ledger.find(kind="model.registered", field="model_digest", value=digest, limit=1)[0]
+        ledger.append("model.registered", {**registered.body, "serial": 2})
+        ledger.append("release.received", {**RECEIVED, "code": "e" * 64, "custody": {"findings": [], "entries": []}})
+
+        for request_id in ("req_one", "req_tried"):
+            assert failed(of(floor, request_id)) == set()
+            release = next(step for step in of(floor, request_id).steps if step.name == "release")
+            assert "serial 1, code cccc" in release.detail
+
+
 def test_custody_that_nobody_accepted_and_records_of_older_versions_are_said(floor: Floor) -> None:
     second = floor.bring("more weights", name="second")
     odd = {"findings": ["a tear"], "entries": [], "accepted_by": None}
@@ -132,6 +159,21 @@ def test_another_ledger_than_the_pinned_ones_holds_in_nothing(floor: Floor) -> N
 
     report = origin(other, floor.site.config.at, "req_one")
     assert failed(report) == {step.name for step in report.steps}
+
+
+def test_what_is_in_doubt_since_is_said_beside_what_holds() -> None:
+    with served() as floor:
+        digest, ledger = floor.in_production(), floor.site.ledger
+        note = {"note": 4, "since": "2026-11-01T00:00:00Z", "keys": ["f" * 40]}
+        ledger.append("trust.note-accepted", note)
+        doubted = ledger.append("trust.doubted", {"model_digests": [digest], "notes": 1})
+
+        report = of(floor, "req_one")
+
+    said = {step.name: step.detail for step in report.steps}
+    assert failed(report) == set()
+    assert said["version"].endswith(f"; in doubt since record {doubted.sequence}, {doubted.time}")
+    assert said["signers"].endswith("; keys in doubt: of ada since 2026-11-01T00:00:00Z (note 4)")
 
 
 def test_a_version_that_was_stopped_before_the_answer_does_not_hold() -> None:
