@@ -169,7 +169,7 @@ _PLACES: Final = (
             rf"[A-Z0-9](?<![\w.].)(?:(?<=[0-9])\d{{0,3}}[A-Za-z]?(?:/\d{{1,4}})?|(?<=[A-Z])[\w'\u2019-]{{1,24}}),? "
             rf"(?:(?:{_PART}|\d{{1,4}}[A-Za-z]?),? ){{0,8}}{_POSTCODE}"
         ),
-        _CODES,
+        Both(_CODES, re.compile(rf" {_POSTCODE}")),
     ),
     (
         # On the continent the number stands behind the street, and the code before the town.

@@ -91,7 +91,7 @@ DATES: Final = (
     ),
     rule(
         PhiClass.DATE,
-        rf"(?<![\w.-])\d{{1,2}}(?:\.|er|\u00ba)? (?:de )?{_FOREIGN_MONTH}\b(?: (?:de )?(?:\d{{4}}|\d{{2}})\b)?"
+        rf"[0-9](?<![\w.-].)\d?(?:\.|er|\u00ba)? (?:de )?{_FOREIGN_MONTH}\b(?: (?:de )?(?:\d{{4}}|\d{{2}})\b)?"
         rf"|\b{_FOREIGN_MONTH} (?:de )?{_YEAR}\b",
         # Of a month with an accent what stands before or behind it.
         needs=any_of(

@@ -81,6 +81,7 @@ class PatternDetector:
         self._rules = first if rules is not None else (*first, *SAFE_HARBOR)
         self._labels_at = len(first) if rules is None else None
         self._gates = Gates(self._rules)
+        self._tried = [(one.pattern.finditer, one.group, one.check, one.phi_class, one.extra) for one in self._rules]
 
     def find(self, text: str) -> Sequence[Finding]:
         """Return the findings of all rules; where some overlap, one that covers them."""
@@ -102,13 +103,13 @@ class PatternDetector:
             if labels_at is not None and place >= labels_at:
                 labels_at = None
                 found += _findings(labelled_in(shadow), places)
-            rule = self._rules[place]
-            for match in rule.pattern.finditer(shadow):
-                if rule.check is None or rule.check(match[rule.group]):
-                    start, end = match.span(rule.group)
+            finditer, group, check, phi_class, extra = self._tried[place]
+            for match in finditer(shadow):
+                if check is None or check(match[group]):
+                    start, end = match.span(group)
                     if places is not None:
                         start, end = places[start], places[end - 1] + 1
-                    found.append(Finding(start, end, rule.phi_class, rule.extra))
+                    found.append(Finding(start, end, phi_class, extra))
         if labels_at is not None:
             found += _findings(labelled_in(shadow), places)
         if self._labels_at is not None:

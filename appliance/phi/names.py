@@ -55,6 +55,8 @@ _JOINERS: Final = _AND | {"y", "e"}
 _DEALT_BY: Final = frozenset({"with", "from", "to", "of"})
 _NO_NAME: Final = NEVER | ENDS
 _SPOKEN_FOR: Final = KIN | TOWARDS | OPENINGS | _DEALT_BY
+_BEGINS_NONE: Final = NEVER | KIN
+_GOES_ON: Final = PERSON_VERBS | PARTICLES
 
 
 @cache
@@ -81,7 +83,7 @@ class NameRecogniser:
         own = Wording(shadow)
         found = []
         for first, last in self._names(own):
-            start, end = own.spans[first][0], own.spans[last][1]
+            start, end = own.span(first)[0], own.end(last)
             if places is not None:
                 start, end = places[start], places[end - 1] + 1
             found.append(Finding(start, end, PhiClass.NAME, extra=True))
@@ -104,9 +106,10 @@ class NameRecogniser:
         """Return the last word of the name that begins here; -1 where none does."""
         known = own.known[at]
         is_given = self._is_given(known)
-        if known in NEVER and not (is_given and self._goes_on_with_a_name(own, at)):
-            return -1
-        if known in KIN and not is_given:
+        if is_given:
+            if known in NEVER and not self._goes_on_with_a_name(own, at):
+                return -1
+        elif known in _BEGINS_NONE or self._is_a_word(own, at, known):
             return -1
         end = self._end(own, at)
         if (given := self._after_comma(own, at, end)) >= 0:
@@ -117,6 +120,16 @@ class NameRecogniser:
             is_initial = end > at and self._is_initial(own, at, end)
             counts = known in self._family or is_initial or (known not in EPONYMS and self._is_meant(own, at, end))
         return end if counts and not self._is_thing(own, at, end) else -1
+
+    def _is_a_word(self, own: Wording, at: int, known: str) -> bool:
+        """Tell at once of what is on no list of given names whether none of the rules speaks for it, as for most."""
+        if known in self._family or (at and own.known[at - 1] in _SPOKEN_FOR):
+            return False
+        # No name that goes on, none behind a comma, none whose next word is what only people do.
+        following = at + 1
+        if following >= len(own.known):
+            return True
+        return not own.is_capital[following] and own.known[following] not in _GOES_ON
 
     def _end(self, own: Wording, at: int) -> int:
         """Return the last word of what goes on in capitals from here, with particles and initials between."""
@@ -142,17 +155,17 @@ class NameRecogniser:
     def _after_comma(self, own: Wording, at: int, last: int) -> int:
         """Return the given name of `FAMILY, Given`; -1 where this word, whose run ends at `last`, begins none."""
         given = last + 1
-        if given >= len(own) or not own.is_capital[given] or own.text[own.spans[last][1]] != ",":
+        if given >= len(own) or not own.is_capital[given] or own.text[own.end(last)] != ",":
             return -1
         if not _COMMA.fullmatch(own.between(given)):
             return -1
         known = own.known[given]
         if known in NEVER or not self._is_given(known):
             return -1
-        family, start = own.known[at], own.spans[at][0]
+        family, start = own.known[at], own.span(at)[0]
         if family in self._family:
             return given
-        word = own.text[start : own.spans[last][1]]
+        word = own.text[start : own.end(last)]
         # A sentence may begin so, too: `Today, Maria called`; a line or a field of a form that holds a name does not.
         is_field = family not in EVERYDAY and _FIELD.search(own.text, max(0, start - 8), start) is not None
         return given if (word.isupper() or is_field) and len(word) > 1 and self._is_only_given(known) else -1
@@ -196,17 +209,17 @@ class NameRecogniser:
 
     def _is_thing(self, own: Wording, at: int, last: int) -> bool:
         """Tell whether a disease, an instrument or a place is called so."""
-        if EPONYM_ENDS.match(own.text, own.spans[last][1]):
+        if EPONYM_ENDS.match(own.text, own.end(last)):
             return True
         if own.is_one_of(last + 1, PLACE_ENDS) and own.between(last + 1) == " ":
             # `Sato bed 4` lies there, and `Sato fever 38.9` has it.
-            return not (own.known[last + 1] in _LIES_IN and _NUMBER.match(own.text, own.spans[last + 1][1]))
+            return not (own.known[last + 1] in _LIES_IN and _NUMBER.match(own.text, own.end(last + 1)))
         known = own.known[last]
         return at == last and (known in EPONYMS or (known in THINGS and not self._is_given(known)))
 
     def _is_initial(self, own: Wording, at: int, last: int) -> bool:
         """Tell whether this is the first initial of a name; `E. coli` goes on in lower case."""
-        start, end = own.spans[at]
+        start, end = own.span(at)
         return end - start == 1 and own.text[end : end + 1] == "." and len(own.written[last]) > 2
 
     def _is_given(self, known: str) -> bool:

@@ -25,7 +25,7 @@ class Words:
 class Outline:
     """Pieces of a text in which every digit is a 9 and every capital an A, without small letters: one is looked for."""
 
-    pieces: tuple[bytes, ...]
+    pieces: tuple[str, ...]
 
 
 Plain = re.Pattern[str] | tuple[str, ...] | Words | Outline
@@ -51,7 +51,7 @@ def outline(*pieces: str) -> Outline:
     """
     if any(map(str.islower, "".join(pieces))):
         raise ValueError("a piece of an outline has a small letter")
-    return Outline(tuple(piece.encode("ascii") for piece in pieces))
+    return Outline(pieces)
 
 
 def any_case(*words: str) -> str:

@@ -270,7 +270,8 @@ SAFE_HARBOR: Final = (
     ),
     rule(
         PhiClass.VEHICLE,
-        r"[A-HJ-NPR-Z\d](?<!\w.)[A-HJ-NPR-Z\d]{11}\d{5}(?!\w)",
+        # From its end, where digits stand: letters are many.
+        r"[0-9]\d{4}(?!\w)(?<=(?<!\w)(?P<id>[A-HJ-NPR-Z\d]{12}\d{5}))",
         needs=outline("A99999", "999999"),
         check=is_vin,
     ),

@@ -21,7 +21,6 @@ class Wording:
 
     Attributes:
         text: The text.
-        spans: The place of each word.
         known: Each word as lists have it: small, without accents and apostrophes, without an owner's `'s`.
         is_capital: Whether each begins with a capital.
         capitals: The numbers of those that do.
@@ -33,8 +32,7 @@ class Wording:
         # Gaps and words in turns; all of it in a few calls, since a text is mostly words that are no names.
         pieces = (_PLAIN_WORD if is_plain else _WORD).split(text)
         self._gaps, self.written = pieces[::2], pieces[1::2]
-        ends = list(accumulate(map(len, pieces)))
-        self.spans = list(zip(ends[::2], ends[1::2], strict=False))
+        self._ends = list(accumulate(map(len, pieces)))
         if is_plain:
             self.known = list(map(str.lower, self.written))
             if "'" in text:
@@ -46,7 +44,15 @@ class Wording:
         self.capitals = list(compress(range(len(self.written)), self.is_capital))
 
     def __len__(self) -> int:
-        return len(self.spans)
+        return len(self.written)
+
+    def span(self, at: int) -> tuple[int, int]:
+        """Return where a word begins and ends."""
+        return self._ends[2 * at], self._ends[2 * at + 1]
+
+    def end(self, at: int) -> int:
+        """Return where a word ends."""
+        return self._ends[2 * at + 1]
 
     def between(self, at: int) -> str:
         """Return what stands between a word and the one before it; all before the first."""
