@@ -669,11 +669,8 @@ class Walk:
 
         At the size of the tree that ends with the record both may sign; no larger tree is the older one's.
         """
-        place, chain, (text, _, tail) = (
-            leaf["sequence"],
-            self.chains[leaf["origin"]],
-            leaf["body"]["note"].rpartition("\n\n"),
-        )
+        place, chain = leaf["sequence"], self.chains[leaf["origin"]]
+        text, _, tail = leaf["body"]["note"].rpartition("\n\n")
         origin, size, root, following = text.split("\n")
         said = (origin, size, following, leaf["body"]["previous"], key.name, key.kind)
         expected = (leaf["origin"], str(place), f"sealift/next-key {key.text}", chain[-1].text, origin, "Ed25519")
@@ -683,12 +680,8 @@ class Walk:
         for maker, line in zip([chain[-1], key], lines, strict=False):
             match = SIGNED_LINE.fullmatch(line)
             blob = base64(match[2]) if match and match[1] == maker.name else b""
-            if (
-                len(lines) != 3
-                or lines[2]
-                or blob[:4] != maker.id
-                or not maker.verifies(blob[4:], f"{text}\n".encode())
-            ):
+            signed = blob[:4] == maker.id and maker.verifies(blob[4:], f"{text}\n".encode())
+            if not signed or len(lines) != 3 or lines[2]:
                 raise RefusedError(20, f"the key of record {place} is not signed by the one before, and itself")
         chain[-1].end = key.begin = place + 1
         chain.append(key)
@@ -981,7 +974,8 @@ def approved(leaf: dict[str, Any]) -> str:
     """Return the version that people approved for production by a record, or nothing."""
     if leaf["kind"] == "promotion.canary-started":
         return str(leaf["body"]["terms"]["version"])
-    return str(leaf["body"]["model_digest"]) if leaf["kind"] == "promotion.made" else ""
+    made = leaf["kind"] == "promotion.made" or (leaf["kind"] == "promotion.cut-over" and "approvals" in leaf["body"])
+    return str(leaf["body"]["model_digest"]) if made else ""
 
 
 SELECTED_BY: dict[str, Callable[[dict[str, Any]], set[str]]] = {
@@ -1008,8 +1002,13 @@ def answer_lines(about: dict[str, Any], leaves: dict[int, dict[str, Any]]) -> li
     registered = one("model.registered", before=asked["sequence"], model_digest=version)
     received = one("release.received", serial=registered["body"]["serial"])
     release = received["body"]
-    made = promotion_of(version, asked["sequence"], leaves)
-    when = made["time"] + (f", line {made['body']['line']}" if "line" in made["body"] else "")
+    if asked["body"].get("stage") == "test":  # nobody promoted it for this answer
+        lent = one("stage.loaded", before=asked["sequence"], model_digest=version)
+        how = f"test stage    record {lent['sequence']}, {lent['time']}, loaded by {lent['body']['person']}"
+    else:
+        made = promotion_of(version, asked["sequence"], leaves)
+        when = made["time"] + (f", line {made['body']['line']}" if "line" in made["body"] else "")
+        how = f"promoted      record {made['sequence']}, {when}; approved by {', '.join(approvers(made, leaves))}"
     doubts = [one for _, one in sorted(leaves.items()) if one["kind"] == "trust.doubted"]  # the first and the newest
     is_doubted = doubts and all(version in one["body"]["model_digests"] for one in doubts)
     said = f", in doubt since {doubts[0]['time']}" if is_doubted else ""
@@ -1019,7 +1018,7 @@ def answer_lines(about: dict[str, Any], leaves: dict[int, dict[str, Any]]) -> li
         f"version       {version}, weights {registered['body']['weights_digest']}{said}",
         f"release       {release['release']}, serial {release['serial']}, received {received['time']}",
         f"              release code {release['code']}: check its medium with verify.py --code",
-        f"promoted      record {made['sequence']}, {when}; approved by {', '.join(approvers(made, leaves))}",
+        how,
     ]
 
 

@@ -28,7 +28,8 @@ INTENT: Final = "request.intent"
 RECEIVED: Final = "release.received"
 MADE: Final = "promotion.made"
 CANARY: Final = "promotion.canary-started"
-_APPROVED: Final = frozenset({MADE, CANARY})
+CUT_OVER: Final = "promotion.cut-over"
+_APPROVED: Final = frozenset({MADE, CANARY, CUT_OVER})
 _PAGE: Final = 500
 _WHOSE: Final = ("person", "fingerprint")
 _SIGNED: Final = ("signers", "metadata_signers")
@@ -193,8 +194,11 @@ def _of_approver(ledger: Ledger, selector: Selector) -> Selection:
     steps: dict[str, list[tuple[int, bool]]] = {}
     records = []
     for leaf in _walk(ledger, _APPROVED):
-        about = leaf.body.get("model_digest") if leaf.kind == MADE else leaf.body.get("terms", {}).get("version")
-        is_theirs = _names(leaf.body.get("approvals"), _WHOSE, selector.value)
+        if leaf.kind == CUT_OVER and "approvals" not in leaf.body:
+            continue  # by one person alone, at its time: those who approved the canary still did so last
+        body = leaf.body
+        about = body.get("terms", {}).get("version") if leaf.kind == CANARY else body.get("model_digest")
+        is_theirs = _names(body.get("approvals"), _WHOSE, selector.value)
         steps.setdefault(str(about), []).append((leaf.sequence, is_theirs))
         records.append(leaf)
     if not any(is_theirs for one in steps.values() for _, is_theirs in one):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from appliance.actions import canary, portable
+from appliance.actions import canary, portable, teststage
 from appliance.audit import pin
 from appliance.audit.facts import Ledger
 from appliance.audit.note import VerifierKey
@@ -43,8 +43,8 @@ def proven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
         yield folder, ledger.vkey, descriptor.model_digest
 
 
-def answered(ledger: Ledger, request_id: str, digest: str) -> None:
-    asked = ledger.append("request.intent", {"request_id": request_id, "model_digest": digest})
+def answered(ledger: Ledger, request_id: str, digest: str, **more: str) -> None:
+    asked = ledger.append("request.intent", {"request_id": request_id, "model_digest": digest, **more})
     ledger.append("request.outcome", {"request_id": request_id, "intent_sequence": asked.sequence, "outcome": "ok"})
 
 
@@ -92,6 +92,73 @@ def test_the_checker_follows_the_line_of_a_version_that_answered_as_a_canary(
     out = capsys.readouterr().out
     assert f"version       {new.model_digest}" in out
     assert out.count("checked with gpgv") == 2
+
+
+def test_the_checker_names_those_who_approved_a_cut_over_anew(
+    module: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ana, ben, chi, dag = signatories()
+    with open_floor() as floor:
+        config, ledger, client = floor.site.config, floor.site.ledger, floor.site.client
+        config.at.etc.mkdir(parents=True, exist_ok=True)
+        pin.pin(config.at, VerifierKey.from_text(ledger.vkey))
+        floor.serve(floor.bring("old"))
+        new = floor.bring("new")
+        (stored,) = (one for one in ContentStore(config.at.store).releases() if one.serial == floor.serial)
+        known = {"serial": stored.serial, "release": stored.release, "code": stored.code, "site": "demo", "files": 1}
+        ledger.append("release.received", known)
+        floor.validate(new).require_passed()
+        for person in (chi, dag):
+            code = client.invite([(ana.id, PASSWORD), (ben.id, PASSWORD)])
+            client.enrol(code=code, name=person.name, certificate=person.certificate, password=PASSWORD)
+        floor.approve(new, ana, ben)
+        canary.start(floor.here, new.model_digest)
+        floor.approve(new, chi, dag)  # few requests came
+        client.cut_over(person=ana.id, reason="enough for us", keeps_before=False)
+        answered(ledger, "req_three", new.model_digest)
+        made = portable.made(config, ledger, "req_three")
+        vkey = ledger.vkey
+    (tmp_path / "proof.json").write_bytes(made.content)
+    (approvals,) = (step for step in made.report.steps if step.name == "approvals")
+
+    assert approvals.data["people"] == [chi.id, dag.id]
+    assert checker.ending(module, "proof", "--key", vkey, tmp_path / "proof.json") == 0
+    (line,) = (one for one in capsys.readouterr().out.splitlines() if one.startswith("promoted"))
+    assert chi.id in line
+    assert dag.id in line
+    assert ana.id not in line
+
+
+def test_the_checker_says_of_an_answer_of_the_test_stage_who_lent_the_version_and_names_no_approver(
+    module: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_floor() as floor:
+        config, ledger = floor.site.config, floor.site.ledger
+        config.at.etc.mkdir(parents=True, exist_ok=True)
+        pin.pin(config.at, VerifierKey.from_text(ledger.vkey))
+        descriptor = floor.bring()
+        ledger.append("release.received", received(floor))
+        floor.serve(descriptor)
+        answered(ledger, "req_early", descriptor.model_digest, stage="test")
+        teststage.load(floor.bench, descriptor.model_digest, person="iris")
+        answered(ledger, "req_tried", descriptor.model_digest, stage="test")
+        answered(ledger, "req_served", descriptor.model_digest)
+        for name in ("early", "tried", "served"):
+            (tmp_path / f"{name}.json").write_bytes(portable.made(config, ledger, f"req_{name}").content)
+        vkey = ledger.vkey
+    served, tried = (json.loads((tmp_path / f"{name}.json").read_bytes()) for name in ("served", "tried"))
+    every = {one["sequence"]: one for one in (*served["records"], *tried["records"])}
+    (tmp_path / "mixed.json").write_bytes(
+        module.written({**tried, "records": [every[place] for place in sorted(every)]}) + b"\n"
+    )
+
+    for name in ("tried", "mixed"):  # what production did is not said of it, whatever else the file brings
+        assert checker.ending(module, "proof", "--key", vkey, tmp_path / f"{name}.json") == 0
+        out = capsys.readouterr().out
+        assert "loaded by iris" in out
+        assert "promoted" not in out
+        assert "approved" not in out
+    assert checker.ending(module, "proof", "--key", vkey, tmp_path / "early.json") == 91
 
 
 def test_a_version_that_came_again_after_the_answer_and_keys_that_had_ended_mislead_no_checker(

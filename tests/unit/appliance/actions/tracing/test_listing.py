@@ -130,6 +130,26 @@ def test_every_selector_finds_what_it_touched_and_the_checker_agrees(
         assert "HOLDS" in out
 
 
+def test_who_approved_a_cut_over_anew_is_an_approver_and_who_cut_over_alone_is_not(
+    history: History, module: ModuleType, tmp_path: Path
+) -> None:
+    terms = {"version": C, "percent": 0, "hours": 0, "watch_hours": 0}
+    body = {**bodies()["promotion.cut-over"], "model_digest": C, "terms": terms}
+    history.ledger.append("promotion.cut-over", body)
+    history.answer(C, 2, {"ben", "cyd"})
+    approvals = [history.approval("fay"), history.approval("gus")]
+    anew = {"statement": "signed", "requested_by": "ana", "approvals": approvals}
+    history.ledger.append("promotion.cut-over", {**body, **anew})
+    history.answer(C, 2, {"fay", "gus"})
+    history.ledger.checkpoint()
+
+    for person in ("ben", "cyd", "fay", "gus-key"):
+        made = history.listed(Selector(by=By.APPROVER, value=person))
+        assert ids(made.found) == history.wanted[By.APPROVER, person.removesuffix("-key")]
+        (tmp_path / f"{person}.json").write_bytes(made.content)
+        assert checker.ending(module, "list", "--key", history.ledger.vkey, tmp_path / f"{person}.json") == 0
+
+
 def test_a_release_goes_by_its_name_and_code_and_people_by_their_keys(history: History) -> None:
     same = [
         (By.RELEASE, "1", ("2026.1", "1" * 64)),
