@@ -1,5 +1,6 @@
 """`sealift retention`: what is kept how long, legal holds, expiry, and the erasure of a person."""
 
+import codecs
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -145,9 +146,7 @@ def _run(context: typer.Context, dry_run: _DryRun = False) -> None:
 def _erase(context: typer.Context, person: _Person, reason: _Reason, dry_run: _DryRun = False) -> None:
     """Erase a person: one line of standard input is the name that the application gives them; it is never recorded."""
     own = shared.of(context)
-    subject = sys.stdin.readline().rstrip("\r\n")
-    if not subject:
-        raise UsageError(what="nobody is named", why="standard input is empty", fix="type the name, or pipe it")
+    subject = _named()
     with _retention_of(own) as (_, retention, store):
         if dry_run:
             count = len(store.of_subject(subject))
@@ -158,6 +157,28 @@ def _erase(context: typer.Context, person: _Person, reason: _Reason, dry_run: _D
         hashed = keys.hmac(_IDENTITY, name).hex()
         count = retention.erase(subject, subject_hash=hashed, former=former, person=person, reason=reason)
     own.result({"samples": count}, f"erased: {count} samples and the person's keys")
+
+
+def _named() -> str:
+    """Return the person whom the line of standard input names, exactly: a name that is read otherwise erases nobody."""
+    untrusted = sys.stdin.buffer.readline().removeprefix(codecs.BOM_UTF8)
+    try:
+        subject = untrusted.decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            what="nobody was erased: the name does not read",
+            why="standard input is not UTF-8",
+            fix="save the file as UTF-8, or type the name",
+        ) from error
+    if not subject.strip():
+        raise UsageError(what="nobody is named", why="standard input is empty", fix="type the name, or pipe it")
+    if not sys.stdin.isatty() and sys.stdin.buffer.read().strip():
+        raise UsageError(
+            what="nobody was erased: there is more than one line",
+            why="each person is erased by a command of its own",
+            fix="give one name at a time",
+        )
+    return subject
 
 
 def _show(

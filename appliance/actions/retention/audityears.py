@@ -27,7 +27,7 @@ _REASON: Final = "retention: a key for each year"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyYear:
-    """A version of a key of keyed hashes: since when it makes, and until when; `until` is None for the newest."""
+    """A version of a key of keyed hashes: since when it makes, and until when; `until` is None for the newest here."""
 
     name: str
     version: int
@@ -43,12 +43,14 @@ def key_years(ledger: Ledger, keys: KeyProvider) -> tuple[KeyYear, ...]:
 def _of(name: str, ledger: Ledger, keys: KeyProvider) -> Iterator[KeyYear]:
     opened = ledger.find(OPENED, limit=1)
     begun = {1: from_text(opened[0].time)} if opened else {}
-    for leaf in ledger.find(ROTATED, field="name", value=name, limit=EVERY):
+    # The newest record of a number counts: keys that a restore made anew, as on a new token, are numbered from 1 again.
+    for leaf in ledger.find(ROTATED, field="name", value=name, limit=EVERY, newest_first=False):
         version: Any = leaf.body.get("version")
         begun[version] = from_text(str(leaf.body.get("believed") or leaf.time))
     here = [version for version in keys.versions(name) if version in begun]
     for version in here:
-        later = [begun[other] for other in sorted(begun) if other > version]
+        # What records say of numbers above the newest that is here was of keys that are gone: this one makes now.
+        later = [begun[other] for other in sorted(begun) if version < other <= here[-1]]
         yield KeyYear(name=name, version=version, since=begun[version], until=later[0] if later else None)
 
 

@@ -260,8 +260,11 @@ def _slot(kind: str, name: str) -> bytes:
 
 
 def _owner(year_key: bytes, subject: str) -> bytes:
-    """Return what names a person's key of a year; without the year's key nobody finds the person by it."""
-    return hmac.digest(year_key, b"sealift/1/subject/" + subject.encode(), hashlib.sha256)
+    """Return what names a person's key of a year; without the year's key nobody finds the person by it.
+
+    Blanks around a name are nobody's name: an application that pads names has its people erased with or without them.
+    """
+    return hmac.digest(year_key, b"sealift/1/subject/" + subject.strip().encode(), hashlib.sha256)
 
 
 def _unsealed(key: bytes, sealed: bytes, aad: bytes) -> bytes:

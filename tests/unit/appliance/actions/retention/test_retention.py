@@ -378,6 +378,28 @@ def test_keys_of_keyed_hashes_have_a_version_for_each_year_and_go_after_the_site
         audityears.due(site.ledger, site.keys, years=5, clock=site.clock)
 
 
+def test_keys_that_a_restore_made_anew_are_kept_their_years_and_renewed_each_year(site: Kept) -> None:
+    """Scenario: a token burnt with its box; the new one's keys are numbered from 1, and the ledger knows eight."""
+    ring: Any = Ring(site)
+    for _ in range(8):
+        site.clock.advance(366 * DAY)
+        site.ledger.append(ROTATED, {"name": "identity-hmac", "version": len(site.kinds()) + 2, "reason": "a year"})
+    assert site.keys.versions("identity-hmac") == (1,)
+
+    gone = []
+    for _ in range(3):
+        site.clock.advance(DAY)
+        done = audityears.run(site.ledger, site.keys, ring, site.retention, years=7, clock=site.clock)
+        gone += [each.version for each in done if each.name == "identity-hmac"]
+        site.clock.advance(366 * DAY)
+
+    assert gone == []
+    assert site.keys.versions("identity-hmac") == (1, 2, 3, 4)
+    site.clock.advance((5 * 366 - 30) * DAY)
+    due = audityears.due(site.ledger, site.keys, years=7, clock=site.clock)
+    assert [each.version for each in due if each.name == "identity-hmac"] == [1]
+
+
 @pytest.mark.parametrize("years", [7974, 9999, 10**30])
 def test_keys_that_are_kept_for_ever_are_never_due(site: Kept, years: int) -> None:
     Ring(site).rotate("identity-hmac", reason="a year is over")

@@ -68,6 +68,14 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
+@pytest.mark.parametrize("erased", ["Ruiz, Ana", "Ruiz, Ana   ", " Ruiz, Ana"])
+def test_a_person_whose_name_an_application_pads_is_erased_with_and_without_the_blanks(site: Site, erased: str) -> None:
+    site.keep("req_1", subject="Ruiz, Ana   ")
+
+    assert site.kept.retention.erase(erased, subject_hash="f" * 64, person="ada", reason="asked") == 1
+    assert site.kept.store.samples() == ()
+
+
 def test_a_person_draws_a_sample_and_says_what_it_is_worth_and_both_are_recorded(site: Site) -> None:
     site.keep("req_1")
 
