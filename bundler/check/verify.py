@@ -203,8 +203,7 @@ def whole_numbers(data: bytes, count: int) -> bool:
 def gpgv(fingerprint: str, *, keyring: bytes, signature: bytes, data: bytes) -> None:
     """Pass only if gpgv says one good signature by that primary key, with a strong hash, and nothing else."""
     with tempfile.TemporaryDirectory(prefix="second-opinion-") as folder:
-        names = {"k.gpg": keyring, "s.sig": signature, "d.txt": data}
-        for name, content in names.items():
+        for name, content in {"k.gpg": keyring, "s.sig": signature, "d.txt": data}.items():
             (Path(folder) / name).write_bytes(content)
         command = ["gpgv", "--homedir", folder, "--ignore-time-conflict", "--status-fd", "1"]
         command += ["--keyring", f"{folder}/k.gpg", f"{folder}/s.sig", f"{folder}/d.txt"]
@@ -485,8 +484,11 @@ def export_lines(folder: Path, keys: list[str], printed: list[Path], *, unrecord
         if leaf["sequence"] < start:
             walk.note_keys(leaf)
     listed = [load(line)["size"] for line in read(folder / "checkpoints.jsonl", LARGEST_OF_ANSWERS).splitlines()]
-    wanted = {end, *listed, *(note_size(path) for path in printed)}
+    wanted = {end, *listed, *(note_size(path.read_text()) for path in printed)}
     with opened(folder / "leaves.jsonl") as stream:
+        twice = [leaf_of(line.rstrip(b"\n"))["body"] for line in stream if COSIGNED_KIND.encode() in line]
+        wanted |= {note_size(str(body.get("note"))) for body in twice}
+        stream.seek(0)
         for line in stream:
             walk.take(line, wanted)
     if walk.size != end:
@@ -509,7 +511,7 @@ def export_lines(folder: Path, keys: list[str], printed: list[Path], *, unrecord
     lines = walk.lines(folder, start, end)
     signed_sizes = check_own_checkpoints(folder, walk, roots)
     lines.append(f"checkpoints   {len(signed_sizes)} of this ledger lie in the tree, each signed by its key")
-    lines += cosigned_lines(walk, roots)
+    lines += cosigned_lines(walk, roots, start)
     newest, held = 0, list[str]()
     if "mirror.json" in about["files"]:
         held, newest = mirror_lines(canonical(read(folder / "mirror.json"), "mirror.json"), head, roots, given)
@@ -756,17 +758,16 @@ def check_own_checkpoints(folder: Path, walk: Walk, roots: dict[int, bytes]) -> 
     return sizes
 
 
-def cosigned_lines(walk: Walk, roots: dict[int, bytes]) -> list[str]:
+def cosigned_lines(walk: Walk, roots: dict[int, bytes], start: int) -> list[str]:
     """Check the checkpoints that were signed twice and recorded."""
     for text, second in walk.cosigned:
         twice = signed_head(text, list(walk.keys.values()))
-        if roots.get(twice.size, twice.root) != twice.root:
+        if roots.get(twice.size, b"" if twice.size >= start else twice.root) != twice.root:
             raise RefusedError(91, f"the second signature of {twice.size} records is over another tree")
         if second is None or f"{second.kind} {second.id.hex()}" not in twice.signers:
             raise RefusedError(91, f"the checkpoint of {twice.size} records lacks the second signature of that time")
-    lines = [
-        f"second key    replaced at record {place}, and the one before did not sign that" for place in walk.unvouched
-    ]
+    said = "and the one before did not sign that"
+    lines = [f"second key    replaced at record {place}, {said}" for place in walk.unvouched]
     count = len(walk.cosigned)
     return lines + ([f"second        {count} checkpoints are signed by ML-DSA-87 too"] if count else [])
 
@@ -1109,9 +1110,9 @@ def signed_head(text: str, keys: list["Key"], *, by: "Key | None" = None) -> Hea
     return head
 
 
-def note_size(path: Path) -> int:
+def note_size(text: str) -> int:
     """Return the size that a checkpoint's text names, before anything of it is believed."""
-    words = path.read_text().split("\n")
+    words = text.split("\n")
     return int(words[1]) if len(words) > 2 and words[1].isdecimal() else -1
 
 

@@ -14,8 +14,9 @@ import pytest
 from appliance.actions.auditing import explained, making, span
 from appliance.actions.auditing.records import _Cover
 from appliance.actions.auditing.table import HEADS, cell, row
-from appliance.audit import cosigning, succession, tree
-from appliance.audit.leaf import Leaf
+from appliance.audit import cosigning, note, succession, tree
+from appliance.audit.leaf import Leaf, Via
+from appliance.audit.log import Entry
 from appliance.audit.memory import MemoryLedger
 from appliance.audit.note import VerifierKey
 from appliance.errors import LedgerDamagedError
@@ -82,6 +83,39 @@ def test_the_checker_reads_the_checkpoints_of_many_years(
     assert checker.ending(module, "ledger", "--key", ledger.vkey, tmp_path / "out") == 0
     assert len(asked) == 2
     assert all(most >= least > module.LARGEST_LIST for (most,) in asked)
+
+
+def test_what_the_second_key_signed_is_compared_with_the_records_whatever_checkpoints_are_handed_over(
+    ledger: MemoryLedger, tmp_path: Path, module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scenario: who broke Ed25519 wrote the past anew and left the second signature in; its checkpoint is left out."""
+    log, via = ledger.log, Via(door="ledger", uid=0)
+    assert log.signer is not None
+    sign, second = log.signer.sign, cosigning.Cosigner(log.origin, b"a" * 32)
+    about = {"algorithm": "ML-DSA-87", "vkey": second.key.to_text(), "previous": "", "signature": ""}
+    log.append([Entry.of(cosigning.NAMED, about, via=via)])
+    true = note.Checkpoint.from_text(note.parts(log.checkpoint())[0])
+
+    def cosign(root: bytes) -> None:
+        text = note.Checkpoint(origin=true.origin, size=true.size, root=root).to_text()
+        twice = second(note.sign(text, log.vkey, sign))
+        log.append([Entry.of(cosigning.COSIGNED, {"note": twice, "size": true.size}, via=via)])
+
+    def ending(name: str) -> int:
+        make(ledger, tmp_path / name)
+        about = json.loads((tmp_path / name / "export.json").read_bytes())
+        (tmp_path / name / "checkpoints.jsonl").write_bytes(b"")
+        (tmp_path / name / "exported.json").unlink()
+        about["files"]["checkpoints.jsonl"], about["recorded"] = hashlib.sha256(b"").hexdigest(), False
+        (tmp_path / name / "export.json").write_bytes(module.written(about) + b"\n")
+        return checker.ending(module, "ledger", "--key", ledger.vkey, "--unrecorded", tmp_path / name)
+
+    ledger.append("trust.rotated", {"version": 1})
+    cosign(true.root)
+    assert ending("true") == 0
+    cosign(b"\0" * 32)
+    assert ending("other") == 91
+    assert "over another tree" in capsys.readouterr().err
 
 
 def test_a_range_by_time_lies_in_the_whole_tree(
