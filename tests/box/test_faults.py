@@ -281,7 +281,7 @@ CHANGES = (
     "its rules were tried by a unit of their own",
     "and again nothing changes",
     "a lookup in a site file's value runs nothing",
-    "it stays a text",
+    "it is no value of a site file's",
     "the next release changes the host",
     "an install that does not answer ends with 51",
     "web server and packet filter were tried on the way there and back",
