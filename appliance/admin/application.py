@@ -40,7 +40,7 @@ from appliance.audit.client import Ledger
 from appliance.config import Config
 from appliance.install.trial import Trials
 from appliance.promote import actors, breakglass
-from appliance.promote.peoplebook import REVOKED
+from appliance.promote.peoplebook import RESET, REVOKED
 from appliance.registry import windows
 from appliance.standby import permit, voters
 from appliance.timekeeping.believed import BelievedClock
@@ -142,7 +142,7 @@ def _open_session() -> Response | None:
         _require_own_form()
     if request.endpoint in OPEN or request.endpoint is None:
         return None
-    if session().person and _was_revoked():
+    if session().person and _was_ended():
         here.sessions.close(session())
         g.session = here.sessions.open("")
     if not session().person:
@@ -151,13 +151,17 @@ def _open_session() -> Response | None:
     return None
 
 
-def _was_revoked() -> bool:
-    """Tell whether who is logged in was revoked since: pages that show answers ask for no password again."""
+def _was_ended() -> bool:
+    """Tell whether who is logged in was revoked or reset since: much of what the page does asks for no password again.
+
+    A reset ends the password by which they logged in, perhaps since somebody else has it.
+    """
+    here, person = page(), session().person
     try:
-        found = page().ledger.find(kind=REVOKED, field="person", value=session().person, limit=1)
+        found = [here.ledger.find(kind=kind, field="person", value=person, limit=1) for kind in (REVOKED, RESET)]
     except SealiftError:  # without the ledger nothing is shown that has to be recorded
         return False
-    return bool(found) and found[0].sequence > session().since
+    return any(leaf.sequence > session().since for leaves in found for leaf in leaves)
 
 
 def _require_own_form() -> None:

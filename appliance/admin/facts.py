@@ -19,6 +19,7 @@ from appliance.promote.destination import Said
 from appliance.registry import catalog
 from appliance.registry.aliases import aliases
 from appliance.registry.catalog import Version
+from appliance.state import lines
 from appliance.state.tables import ApiKey, Promotion, Release
 from media import canonical
 from media.errors import SealiftError
@@ -166,10 +167,16 @@ class Facts:
         return sorted(found, key=lambda one: (one.stage, one.department, one.key_id))
 
     def production(self) -> VersionRow | None:
-        """Return what production serves, if anything."""
+        """Return what the first line of production serves, if anything; see `serving` for all."""
         with Session(self._state) as session:
             digest = catalog.in_production(session)
         return None if digest is None else self.version(digest)
+
+    def serving(self) -> Sequence[VersionRow]:
+        """Return what each line of production serves, line 1 first; a line that is stopped serves nothing."""
+        with Session(self._state) as session:
+            digests = dict.fromkeys(lines.served(session).values())
+        return [row for digest in digests if (row := self.version(digest)) is not None]
 
     def displaced(self, said: Said) -> VersionRow | None:
         """Return what serves now where a version is to come, if anything."""

@@ -41,7 +41,7 @@ def _overview() -> str:
     facts = here.facts
     return render_template(
         "overview.html",
-        production=facts.production(),
+        serving=facts.serving(),
         releases=facts.releases()[:5],
         head=here.ledger.head(),
         history=facts.history()[:10],
@@ -57,7 +57,12 @@ def _releases() -> str:
 
 def _versions() -> str:
     facts = collaborators.page().facts
-    return render_template("versions.html", versions=facts.versions(), aliases=facts.aliases())
+    return render_template(
+        "versions.html",
+        versions=facts.versions(),
+        aliases=facts.aliases(),
+        serving={one.digest for one in facts.serving()},
+    )
 
 
 def _version(digest: str) -> str:

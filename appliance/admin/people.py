@@ -11,10 +11,13 @@ from werkzeug.wrappers import Response
 
 from appliance.admin import collaborators
 from appliance.promote.classes import WEBAUTHN
+from appliance.promote.passwords import LONGEST_PASSWORD
 from appliance.wire import RemoteError
 from media.errors import SealiftError
 
 _MAX_FIELD = 200
+_MAX_PASSWORD: Final = LONGEST_PASSWORD + 1
+"""One more than any has, so that a longer one is refused, and never taken without its end."""
 _MAX_CERTIFICATE = 64 * 1024
 _MAX_ANSWER = 8 * 1024
 _REGISTRATION: Final = ("challenge", "credential_id", "attestation", "client_data")
@@ -50,7 +53,7 @@ def _login() -> Response | str | tuple[str, int]:
     if not here.attempts.allow(f"address {caller_address()}", f"person {person}"):
         return render_template("login.html", problem="Too many attempts. Wait a minute."), 429
     try:
-        found = here.promoter.call("login", person=person, password=request.form.get("password", "")[:_MAX_FIELD])
+        found = here.promoter.call("login", person=person, password=request.form.get("password", "")[:_MAX_PASSWORD])
     except RemoteError as error:
         # An unknown name and a wrong password read alike, here and in the record.
         here.ledger.append("admin.login-refused", {"code": str(error.to_json()["code"])})
@@ -95,7 +98,7 @@ def _enrol() -> Response | str | tuple[str, int]:
             code=_field("code"),
             person=_field("person"),
             name=_field("name"),
-            password=password[:_MAX_FIELD],
+            password=password[:_MAX_PASSWORD],
             **brought,
         )
     except RemoteError as error:

@@ -138,6 +138,8 @@ class Keeper:
         with self._lock:
             self._lease.tick(self._now())
             self._settle()
+            if self._serving:
+                self._address.keep(self._now())
         self.pulse.beat()
         with self._lock:
             if not self._ending.is_set():

@@ -397,6 +397,20 @@ def test_who_is_revoked_sees_nothing_more_from_then_on(app: Flask, browser: Flas
     assert browser.get("/").headers["Location"] == "/login"
 
 
+def test_who_is_reset_sees_nothing_more_from_then_on(app: Flask, browser: FlaskClient, samples: FakeSamples) -> None:
+    ledger = app.extensions["sealift"].ledger
+    ledger.append("person.reset", {"person": "iris"})  # before this login, so with a password that came after it
+    log_in(browser)
+    token = csrf(browser, "/samples")
+
+    ledger.append("person.reset", {"person": "iris"})
+    drawn = browser.post("/samples/draw", data={"csrf": token, "reason": "curious"})
+
+    assert drawn.headers["Location"] == "/login"
+    assert "draw" not in dict(samples.asked)
+    assert browser.get("/").headers["Location"] == "/login"
+
+
 def test_logging_out_ends_the_session_on_the_server(browser: FlaskClient) -> None:
     log_in(browser)
     stolen = browser.get_cookie("sealift")
@@ -454,6 +468,40 @@ def test_enrolling_relays_code_and_certificate_and_keeps_no_password(
     assert answer.headers["Location"] == "/login"
     assert promoter.asked[-1][1]["code"] == "AAAA-BBBB"
     assert promoter.asked[-1][1]["certificate"] == base64.b64encode(b"\x98cert").decode()
+
+
+@pytest.mark.parametrize("length", [201, 256, 257])
+def test_a_long_password_is_told_whole_or_refused_and_never_without_its_end(
+    browser: FlaskClient, promoter: FakePromoter, length: int
+) -> None:
+    password = "p" * (length - 1) + "!"
+    form = {"code": "AAAA-BBBB", "person": "omar", "name": "Omar Haddad", "password": password, "again": password}
+
+    browser.post("/enrol", data={"csrf": csrf(browser, "/enrol"), **form})
+    log_in(browser, password)
+
+    assert [fields["password"] for do, fields in promoter.asked if do in {"enrol", "login"}] == [password, password]
+    assert not re.search(
+        r'name="(password|again)"[^>]* maxlength', browser.get("/enrol").text
+    )  # browsers cut in silence
+    assert not re.search(r'name="password"[^>]* maxlength', browser.get("/login").text)
+
+
+def test_the_list_of_jobs_says_what_each_is_of(
+    app: Flask, browser: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {"person": "iris", "account": "sealift-admin", "state": "done", "at": "2026-11-20T08:00:00Z"}
+    known = [
+        {"job": 3, "kind": "receive", "medium": "sdb1", **made},
+        {"job": 4, "kind": "report", "quarter": "2026Q3", **made},
+        {"job": 5, "kind": "prove-answer", "record": 4711, **made},
+    ]
+    monkeypatch.setattr(app.extensions["sealift"].jobs, "call", lambda *_, **__: {"jobs": known})
+    log_in(browser)
+
+    shown = browser.get("/jobs").text
+
+    assert all(f"<code>{of}</code>" in shown for of in ("sdb1", "2026Q3", "4711"))
 
 
 def test_sessions_and_attempts_do_not_grow_for_ever(clock: FixedClock) -> None:

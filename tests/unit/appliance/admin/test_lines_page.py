@@ -105,6 +105,23 @@ def test_in_place_of_one_of_several_the_statement_names_that_line(page: Page) ->
     assert standing(page) == {"chat": chat, "classes": classes}
 
 
+def test_the_overview_names_what_each_line_serves_also_while_the_first_is_stopped(page: Page) -> None:
+    chat = bring(page, "chat", 1)
+    classes = bring(page, "classes", 2, beside=True)
+
+    shown = page.browser.get("/").text
+    assert [f"/versions/{one}" in shown for one in (chat, classes)] == [True, True]
+    page.post("/promotion/stop", line="line-of chat", **ALONE)
+    projection.catch_up(page.state, page.site.ledger)
+
+    shown = page.browser.get("/").text
+    assert [f"/versions/{one}" in shown for one in (chat, classes)] == [False, True]
+    assert "No version is promoted" not in shown
+    rows = re.findall(r"<tr>.*?</tr>", page.browser.get("/versions").text, re.DOTALL)
+    marked = {one for one in (chat, classes) for row in rows if one in row and "<td>production</td>" in row}
+    assert marked == {classes}
+
+
 def test_without_a_choice_or_room_for_it_nothing_is_requested(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     bring(page, "chat", 1)
     classes = prepare(page, "classes", 2)

@@ -45,9 +45,13 @@ class Address:
 
     def __init__(self) -> None:
         self.done: list[str] = []
+        self.kept_at: list[float] = []
 
     def put(self) -> None:
         self.done.append("put")
+
+    def keep(self, now: float) -> None:
+        self.kept_at.append(now)
 
     def take_away(self) -> None:
         self.done.append("taken away")
@@ -130,6 +134,8 @@ def test_it_serves_once_every_voter_was_heard_and_none_knows_of_a_later_term(
     box.ask(order[1])
 
     assert (after_one, box.serves(), box.address.done) == (False, True, ["put"])
+    # In each turn from then on it is looked for: an interface may come late, or lose it. Whoever stands by never asks.
+    assert box.address.kept_at == [STARTED]
 
 
 def test_who_is_away_is_waited_for_no_longer_than_a_lease(tmp_path: Path) -> None:
