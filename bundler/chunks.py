@@ -97,7 +97,8 @@ def read_small_files(files: Iterable[Path]) -> tuple[bytes, ...]:
             with file.open("rb") as stream:
                 untrusted = stream.read(2 * LARGEST_FILE)
         except OSError as error:
-            raise MissingFileError(what=f"{file.name} cannot be read", why=error.strerror or "") from error
+            why = error.strerror or "input/output error"
+            raise MissingFileError(what=f"{file.name} cannot be read", why=why, fix="name the file") from error
         if _HEAD.search(untrusted):
             # As scanners and editors leave them: behind a mark of the encoding, in small letters, without line ends.
             text = untrusted.removeprefix(codecs.BOM_UTF8).decode("ascii", "replace").upper()

@@ -6,7 +6,7 @@ volume, not for a copy, since the bytes of all copies are the same.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from bundler import ledgerkeys
@@ -106,7 +106,7 @@ def missing(entries: Sequence[Entry], *, clock: Clock, days: int = 0, overdue: b
     return tuple(
         medium
         for medium in away
-        if clocks.from_text(medium.since) <= now - timedelta(days=days)
+        if (now - clocks.from_text(medium.since)).days >= days
         and (not overdue or (medium.due and clocks.from_text(medium.due) < now))
     )
 

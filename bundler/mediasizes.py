@@ -23,7 +23,7 @@ DISCS: Final[Mapping[str, int]] = {
 _TABLES: Final = 32 * 2**20
 """What a file system of some thousand files takes of a disc at most; left free when volumes are planned."""
 _STICK: Final = re.compile(r"usb-([1-9][0-9]{0,4})(gb|tb)?", re.ASCII)
-_SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kMGT]i?)?B?", re.ASCII)
+_SIZE: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([kMGT]i?)?B?", re.ASCII)
 _UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "ki": 2**10, "Mi": 2**20} | {
     "Gi": 2**30,
     "Ti": 2**40,

@@ -53,7 +53,9 @@ def reissued(work: WorkFolder, destination: WorkFolder, *, stale_after: str) -> 
     again = replace(plan, stale_after=stale_after, issue=plan.issue + 1)
     if stale_after <= plan.stale_after:
         raise SigningError(
-            what="a release is signed again for a later date", why=f"{stale_after} is not after {plan.stale_after}"
+            what="a release is signed again for a later date",
+            why=f"{stale_after} is not after {plan.stale_after}",
+            fix="give a later one with --stale-after",
         )
     if destination.root.exists():
         raise NotEmptyError(what="the new work folder exists", why="nothing is written over", fix="name another one")

@@ -112,7 +112,7 @@ class MissingVolumeError(MediaError):
 
 
 class UnreadableError(MediaError):
-    """The medium could not be read: an I/O error, not a verdict on its content."""
+    """A medium or a file could not be read or written: an I/O error, not a verdict on its content."""
 
     exit_code = 18
     code = "unreadable"

@@ -33,7 +33,7 @@ from appliance.config import Config
 from appliance.errors import PrivilegeError
 from appliance.wire import RemoteError
 from media.clock import Clock, SystemClock
-from media.errors import SealiftError
+from media.errors import SealiftError, UsageError
 
 
 @dataclass(slots=True, kw_only=True)
@@ -123,15 +123,14 @@ def run(app: typer.Typer) -> NoReturn:
         code = _INTERRUPTED
     except TyperException as wrong:
         about = getattr(getattr(wrong, "ctx", None), "command_path", Path(sys.argv[0]).name)
-        sys.stderr.write(f"error: {wrong.format_message()}\n  fix: see `{about} --help`\n")
-        raise SystemExit(2) from wrong
+        end(UsageError(what=wrong.format_message(), fix=f"see `{about} --help`"), as_json=as_json)
     except BrokenPipeError:
         os._exit(0)
     except PermissionError as error:
         if debug:
             traceback.print_exc()
         if os.geteuid() == 0:
-            raise _fault(error) from error
+            end(_fault(error), as_json=as_json)
         end(
             PrivilegeError(
                 what="this user may not look at what the command needs",
@@ -140,13 +139,12 @@ def run(app: typer.Typer) -> NoReturn:
             ),
             as_json=as_json,
         )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it ends by a line and an exit code
         if debug:
             traceback.print_exc()
-        raise _fault(error) from error
+        end(_fault(error), as_json=as_json)
     if code == _INTERRUPTED:
-        sys.stderr.write("error: interrupted\n  fix: run the command again; what was stored is kept\n")
-        raise SystemExit(2)
+        end(UsageError(what="interrupted", fix="run the command again; what was stored is kept"), as_json=as_json)
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
@@ -156,9 +154,7 @@ def _show_all_letters() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _fault(error: Exception) -> SystemExit:
-    sys.stderr.write(
-        f"error: a fault of ours ({type(error).__name__})\n"
-        "  why: unexpected\n  fix: run again with --debug and report it\n"
+def _fault(error: Exception) -> SealiftError:
+    return SealiftError(
+        what=f"a fault of ours ({type(error).__name__})", why="unexpected", fix="run again with --debug and report it"
     )
-    return SystemExit(1)

@@ -1,5 +1,6 @@
 """Options and progress bars that several commands of the signing side share."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -75,9 +76,26 @@ def require_new(file: Path) -> None:
 
     Raises:
         NotEmptyError: It is.
+        UnreadableError: Its folder is none.
     """
     if file.exists() or file.is_symlink():
         raise _exists(file)
+    require_folder(file)
+
+
+def require_folder(file: Path) -> None:
+    """Refuse a file that is a folder, or lies in one that is not there or that this user may not write.
+
+    Raises:
+        UnreadableError: It is, or does.
+    """
+    if file.is_dir():
+        raise _unwritable(file, "it is a folder")
+    folder = file.parent
+    if not folder.is_dir():
+        raise _unwritable(file, "its folder is not there")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _unwritable(file, "its folder is not yours to write")
 
 
 def write_new(file: Path, data: bytes) -> None:
@@ -92,11 +110,13 @@ def write_new(file: Path, data: bytes) -> None:
     except FileExistsError:
         raise _exists(file) from None
     except OSError as error:
-        raise UnreadableError(
-            what=f"{file.name} cannot be written",
-            why=error.strerror or "input/output error",
-            fix="choose another folder",
-        ) from error
+        raise _unwritable(file, error.strerror or "input/output error") from error
+
+
+def _unwritable(file: Path, why: str) -> UnreadableError:
+    return UnreadableError(
+        what=f"{file.name or file} cannot be written", why=why, fix="name a file in a folder of yours"
+    )
 
 
 def _exists(file: Path) -> NotEmptyError:

@@ -4,6 +4,8 @@ Results go to stdout (`--json` makes them one JSON document), talk and progress 
 contract in a file of its own, because the two sides import nothing of each other.
 """
 
+import errno
+import io
 import json
 import os
 import signal
@@ -22,7 +24,7 @@ from typer.exceptions import TyperException
 
 from bundler.cli.everywhere import ANYWHERE, command_of
 from media.clock import Clock, SystemClock
-from media.errors import SealiftError
+from media.errors import SealiftError, UnreadableError, UsageError
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,6 +79,47 @@ def end(error: SealiftError, *, as_json: bool) -> NoReturn:
 
 # What Typer makes of a KeyboardInterrupt inside a command.
 _INTERRUPTED = 130
+_SHOWN = 80
+
+
+# What a place says of itself that a person chose: not theirs to write, full, not there, a name that is none.
+_OF_PLACES = frozenset(
+    {
+        errno.EACCES,
+        errno.EDQUOT,
+        errno.EEXIST,
+        errno.EFBIG,
+        errno.EIO,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOSPC,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
+
+
+def _show_all_letters() -> None:
+    """Show a letter that the terminal cannot by its number, as on stderr, where it would end the command."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _told(error: Exception) -> SealiftError:
+    """Return what a person is told of an error that no command expected."""
+    if isinstance(error, OSError) and error.errno in _OF_PLACES:
+        named = Path(os.fsdecode(error.filename)).name[:_SHOWN] if isinstance(error.filename, str | bytes) else ""
+        return UnreadableError(
+            what=f"{named or 'a file'} cannot be read or written",
+            why=error.strerror or "input/output error",
+            fix="name a place that you may use and that has room; --debug says where it happened",
+        )
+    return SealiftError(
+        what=f"a fault of ours ({type(error).__name__})", why="unexpected", fix="run again with --debug and report it"
+    )
 
 
 def _interrupt(_number: int, _frame: object) -> None:
@@ -85,6 +128,7 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
     """Run one command line; every ending is an exit code of docs/exit-codes.md. SIGTERM ends it as Ctrl-C does."""
+    _show_all_letters()
     # By default it would end us alone, and what we have started would run on.
     signal.signal(signal.SIGTERM, _interrupt)
     as_json, debug = "--json" in arguments, "--debug" in arguments
@@ -103,19 +147,14 @@ def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
         code = _INTERRUPTED
     except TyperException as wrong:
         about = getattr(getattr(wrong, "ctx", None), "command_path", Path(sys.argv[0]).name)
-        sys.stderr.write(f"error: {wrong.format_message()}\n  fix: see `{about} --help`\n")
-        raise SystemExit(2) from wrong
+        end(UsageError(what=wrong.format_message(), fix=f"see `{about} --help`"), as_json=as_json)
     except BrokenPipeError:
         os._exit(0)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it ends by a line and an exit code
         if debug:
             traceback.print_exc()
-        sys.stderr.write(
-            f"error: a fault of ours ({type(error).__name__})\n"
-            "  why: unexpected\n  fix: run again with --debug and report it\n"
-        )
-        raise SystemExit(1) from error
+        end(_told(error), as_json=as_json)
     if code == _INTERRUPTED:
-        sys.stderr.write("error: interrupted\n  fix: run the command again; what was downloaded and built is kept\n")
-        raise SystemExit(2)
+        again = "run the command again; what was downloaded and built is kept"
+        end(UsageError(what="interrupted", fix=again), as_json=as_json)
     raise SystemExit(code if isinstance(code, int) else 0)

@@ -12,7 +12,7 @@ import typer
 
 from bundler.chunks import read_small_files, to_lines, write_codes
 from bundler.cli import context as shared
-from bundler.cli.bars import NOT_WRITTEN, CeremonyFolder, DryRun, Person, Work, byte_bar
+from bundler.cli.bars import NOT_WRITTEN, CeremonyFolder, DryRun, Person, Work, byte_bar, require_folder
 from bundler.handin import HandIn, Part, hand_in, take
 from bundler.signatory import Ceremony
 from bundler.workfolder import WorkFolder
@@ -40,6 +40,7 @@ def register(app: typer.Typer) -> None:
         """Write what you signed of a release, statements, metadata and seals, as one small file."""
         found = hand_in(WorkFolder(root=work), person, ceremony=Ceremony.load(ceremony), only=only or tuple(Part))
         data, target = found.to_bytes(), out or Path(f"{person}.hand-in.json")
+        require_folder(target)
         if not dry_run:
             durable.replace(target, data, mode=0o644)
         if codes is not None and not dry_run:

@@ -38,8 +38,10 @@ def require_absent(image: Path) -> None:
 
     Raises:
         NotEmptyError: Something is.
-        UsageError: There is no such folder.
+        UsageError: There is no such folder, or no file is named.
     """
+    if not image.name:
+        raise UsageError(what=f"{str(image)!r} names no image", why="it is a folder", fix="name a file to write")
     for path in (image, unfinished(image)):
         if path.is_symlink() or path.exists():
             raise NotEmptyError(

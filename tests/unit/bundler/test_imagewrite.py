@@ -9,6 +9,7 @@ import pytest
 from bundler.cli.main import main
 from bundler.errors import CapacityError, NotEmptyError
 from bundler.images.kinds import KINDS
+from bundler.images.make import require_absent
 from bundler.images.udfread import UdfImage
 from bundler.imagewrite import ImageJob, plan_images, write_images
 from bundler.mediasizes import DISCS, room_of, rooms_of, size_of
@@ -190,12 +191,18 @@ def test_a_size_is_a_number_or_the_name_of_a_medium(text: str, size: int) -> Non
     assert room_of(text) == size - (2**25 if text.lower() in DISCS else 0)
 
 
-@pytest.mark.parametrize("text", ["", "big", "usb-0", "-5GB", "0*dvd", "999*dvd", "5GBB"])
+@pytest.mark.parametrize("text", ["", "big", "usb-0", "-5GB", "0*dvd", "999*dvd", "5GBB", "9" * 400])
 def test_what_is_no_size_is_refused_with_the_names_there_are(text: str) -> None:
     with pytest.raises(UsageError) as refused:
         rooms_of(text)
 
     assert all(name in refused.value.fix for name in DISCS)
+
+
+@pytest.mark.parametrize("place", ["", "."])
+def test_an_image_without_a_name_is_refused(place: str) -> None:
+    with pytest.raises(UsageError, match="names no image"):
+        require_absent(Path(place))
 
 
 def test_who_may_not_enter_custody_is_told_before_anything_is_written(

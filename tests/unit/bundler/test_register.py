@@ -119,6 +119,7 @@ def test_media_that_never_came_back_are_listed(register: Register, medium: Simul
     assert [(each.medium, each.held_by) for each in away] == [(two, SITE), (three, "Carl Courier")]
     assert len(missing(register.entries(), clock=clock, days=10)) == 2
     assert missing(register.entries(), clock=clock, days=11) == ()
+    assert missing(register.entries(), clock=clock, days=10**20) == ()
 
 
 def test_a_medium_that_was_destroyed_is_not_missing_and_is_not_sent_again(
