@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from flask import Request
+from gunicorn.http.errors import ParseException
 
 from appliance.gateway.problems import Problem
 
@@ -17,15 +18,18 @@ def body_of(request: Request) -> bytes:
 
     Raises:
         RequestEntityTooLarge: There are more of them than the application takes.
-        Problem: They are compressed.
+        Problem: They are compressed, or come in chunks that are none.
     """
     coding = str(request.environ.get("HTTP_CONTENT_ENCODING") or "identity").strip().lower()
     if coding != "identity":
         raise Problem(415, "unsupported_encoding", "Send the body as it is, without Content-Encoding.")
-    content = request.get_data(cache=False)
-    if "HTTP_TRANSFER_ENCODING" in request.environ:
-        # A body in chunks tells no length before: what lies behind the limit would be left out without a word.
-        request.stream.read(1)
+    try:
+        content = request.get_data(cache=False)
+        if "HTTP_TRANSFER_ENCODING" in request.environ:
+            # A body in chunks tells no length before: what lies behind the limit would be left out without a word.
+            request.stream.read(1)
+    except ParseException:  # of gunicorn, which reads them as they are asked for; its text may quote them
+        raise Problem(400, "invalid_chunks", "The body's chunks, or what follows them, are no HTTP.") from None
     return content
 
 

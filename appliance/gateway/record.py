@@ -27,6 +27,8 @@ from media.errors import SealiftError
 CONTENT_KEY: Final = "content-hmac"
 _FOLD_SECONDS: Final = 1.0
 _MAX_FOLDS: Final = 10_000
+# Told before anybody is asked for a key, so no allowance bounds how often.
+_UNASKED: Final = "not_active"
 Outcome = Literal["ok", "error", "cancelled"]
 
 
@@ -239,7 +241,7 @@ class _Fold:
 
 
 class Refusals:
-    """Records every refusal, but of the refusals for asking too often at most one a second for each caller.
+    """Records every refusal, but of those for asking too often, or a box that stands by, one a second for each caller.
 
     A record that stands for several says how many (`repeated`). Otherwise a client gone wild, or an attacker without a
     key, could fill the disk that records are kept on for seven years.
@@ -277,7 +279,9 @@ class Refusals:
             LedgerUnavailableError: It is not recorded.
         """
         self.flush()
-        if refusal.status == 429:
+        if refusal.status == 429 or refusal.code == _UNASKED:
+            if refusal.code == _UNASKED:  # a record that stands for several is of one kind
+                caller = f"{caller} {_UNASKED}"
             with self._lock:
                 fold = self._folds.get(caller)
                 if fold is not None:

@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gunicorn.config import Config
+from gunicorn.http.body import Body, ChunkedReader
+from gunicorn.http.message import Request
+from gunicorn.http.unreader import IterUnreader
 
 from appliance.gateway.access import Access, access_of
 from appliance.gateway.application import running
@@ -286,6 +290,35 @@ def test_a_body_that_is_compressed_is_refused_as_such(rig: Rig) -> None:
 
     assert (response.status_code, _error(response)["code"]) == (415, "unsupported_encoding")
     assert _refused(rig) == [("chat", "abcdefgh23", 415, "unsupported_encoding")]
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        b"zz\r\n%b" % SECRET.encode(),
+        b"-1\r\n",
+        b"2;=\r\n{}\r\n0\r\n\r\n",
+        b"2\r\n{}x\r\n0\r\n\r\n",
+        b"2\r\n{}\r\n0\r\n%b\r\n\r\n" % SECRET.encode(),
+        b"2\r\n{}\r\n0\r\nx: y\r\n",
+    ],
+    ids=["no number", "below zero", "extension", "longer than told", "trailer", "no end"],
+)
+def test_chunks_that_are_none_are_the_callers_fault(rig: Rig, chunks: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    unreader = IterUnreader(iter([head, chunks]))
+    body = Body(ChunkedReader(Request(Config(), unreader, ("", 0)), unreader))
+
+    response = rig.client.post(
+        "/v1/chat/completions",
+        headers={**rig.headers(), "transfer-encoding": "chunked"},
+        environ_overrides={"wsgi.input": body, "wsgi.input_terminated": True},
+    )
+
+    assert (response.status_code, _error(response)["code"]) == (400, "invalid_chunks")
+    assert _refused(rig) == [("chat", "abcdefgh23", 400, "invalid_chunks")]
+    assert '"fault"' not in caplog.text
+    assert SECRET not in response.text + caplog.text
 
 
 @pytest.mark.parametrize(
