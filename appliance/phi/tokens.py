@@ -14,9 +14,9 @@ from typing import Final, NamedTuple
 from appliance.phi import escapes
 from appliance.phi.detect import Detector, Finding
 from appliance.phi.escapes import PlainText
-from appliance.phi.everyday import EVERYDAY
+from appliance.phi.everyday import EVERYDAY, PARTICLES
 from appliance.phi.patterns import LITERAL, TOKEN_WORDS, PhiClass
-from appliance.phi.surroundings import ENDS, NEVER
+from appliance.phi.surroundings import ENDS, NEVER, THINGS
 
 TOKEN: Final = re.compile(
     r"\[ {0,2}(" + "|".join(TOKEN_WORDS) + r")[ _\\-]{0,3}([0-9]{1,6}) {0,2}\]", re.IGNORECASE | re.ASCII
@@ -31,7 +31,9 @@ _REPEATED: Final = frozenset(
 )
 _SHORTEST_PART: Final = 3
 # In small letters, as a field may have a name (`"given": ["will"]`): most of them stand for no name elsewhere.
-_EVERYDAY: Final = NEVER | ENDS | EVERYDAY
+_EVERYDAY: Final = NEVER | ENDS | EVERYDAY | PARTICLES
+_WRITTEN_ONE_WAY: Final = _EVERYDAY | THINGS
+_SHORTEST_OWNER: Final = 4
 _WORD: Final = re.compile(r"\w+")
 _BETWEEN_PARTS: Final = re.compile(r"[,^\s]+")
 _NOT_A_NAME: Final = re.compile(
@@ -104,7 +106,14 @@ def mask(texts: Sequence[str], detector: Detector) -> Masked:
     tokens = TokenMap()
     repeats = _Repeats()
     read = [escapes.read(text) for text in texts]
-    spans = [_learn(one.plain, one.found(detector), tokens=tokens, repeats=repeats) for one in read]
+    spans: list[list[_Span]] = []
+    repeated: list[tuple[int, list[_Span]]] = []
+    for one in read:
+        spans.append(_learn(one.plain, one.found(detector), tokens=tokens, repeats=repeats))
+        repeated.append((len(repeats), list(repeats.find(one.plain))))
+        # A name may be written otherwise there, and has a token of its own then, which later texts take from nothing.
+        for again in repeated[-1][1]:
+            tokens.assign(again.word, one.plain[again.start : again.end])
     pieces = {
         one.plain[start:end]: word
         for text, one, known in zip(texts, read, spans, strict=True)
@@ -114,13 +123,13 @@ def mask(texts: Sequence[str], detector: Detector) -> Masked:
     }
     counts: Counter[PhiClass] = Counter()
     masked: list[str] = []
-    for text, one, known in zip(texts, read, spans, strict=True):
+    for text, one, known, (learned, found) in zip(texts, read, spans, repeated, strict=True):
         if isinstance(text, Around):
             masked.append("")
             continue
         word = pieces.get(one.plain)
         spans_of_it = known if word is None else _joined([_Span(0, len(one.plain), word), *known])
-        spans_of_it = _with_repeats(spans_of_it, repeats.find(one.plain))
+        spans_of_it = _with_repeats(spans_of_it, found if learned == len(repeats) else repeats.find(one.plain))
         masked.append(_masked(one, spans_of_it, tokens=tokens, counts=counts))
     return Masked(texts=tuple(masked), counts=dict(counts), tokens=tokens)
 
@@ -150,29 +159,53 @@ def _parts(value: str, phi_class: PhiClass) -> Iterator[str]:
 
 
 class _Repeats:
-    """Finds given values as whole words, in time that does not grow with their number."""
+    """Finds given values as whole words, in time that does not grow with their number.
+
+    A name is found in other capitals, too: a form and an interface write `OYELARAN`, a note `Oyelaran`; and as an owner
+    has it without an apostrophe, `Oyelarans`, which is German, and how people type.
+    """
 
     def __init__(self) -> None:
         self._classes: dict[str, PhiClass] = {}
+        self._names: set[str] = set()
         self._lengths: dict[str, set[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._classes)
 
     def add(self, value: str, phi_class: PhiClass) -> None:
         word = _WORD.match(value)
-        if word is not None:
-            self._classes.setdefault(value, phi_class)
-            self._lengths.setdefault(word[0], set()).add(len(value))
+        if word is None or value in self._classes:
+            return
+        self._classes[value] = phi_class
+        small = value.lower()
+        self._lengths.setdefault(word[0].lower(), set()).add(len(value))
+        if phi_class is PhiClass.NAME and small not in _WRITTEN_ONE_WAY and len(small) == len(value) > 2:
+            self._names.add(small)
+            if word[0] == value and len(value) >= _SHORTEST_OWNER:
+                self._lengths.setdefault(f"{small}s", set()).add(len(value))
 
     def find(self, text: str) -> Iterator["_Span"]:
         if not self._classes:
             return
         for word in _WORD.finditer(text):
+            lengths = self._lengths.get(word[0].lower())
+            if lengths is None:
+                continue
             start = word.start()
-            for length in sorted(self._lengths.get(word[0], ()), reverse=True):
+            for length in sorted(lengths, reverse=True):
                 end = start + length
-                phi_class = self._classes.get(text[start:end]) if end <= len(text) else None
-                if phi_class is not None and not _WORD.match(text, end):
+                if end <= len(text) and (phi_class := self._class_of(text, start, end, word.end())) is not None:
                     yield _Span(start, end, phi_class.name)
                     break
+
+    def _class_of(self, text: str, start: int, end: int, word_end: int) -> PhiClass | None:
+        """Return what stands at a place and ends with a word; None where it was not found before."""
+        piece = text[start:end]
+        is_name = piece[0].isupper() and piece.lower() in self._names
+        if _WORD.match(text, end):
+            return PhiClass.NAME if is_name and end + 1 == word_end and text[end] in "sS" else None
+        return self._classes.get(piece, PhiClass.NAME if is_name else None)
 
 
 def _with_repeats(known: list["_Span"], repeated: Iterable["_Span"]) -> list["_Span"]:

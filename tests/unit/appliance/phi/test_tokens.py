@@ -46,6 +46,31 @@ def test_a_name_known_by_its_label_is_also_found_in_parts() -> None:
     assert masked.tokens.restore(masked.texts[1]) == "Roe's chart. Jane Roe left. jane stays"
 
 
+def test_a_name_is_also_found_in_other_capitals_and_as_an_owner_has_it() -> None:
+    texts = (
+        "PatientName: ZORKBA^MCWURMBX",
+        "Zorkba slept. Told McWurmbx. Zorkbas Befund; Zorkbass, ZORKBAND and zorkba stay",
+    )
+    masked = _mask(*texts)
+
+    assert masked.texts[1] == "[NAME_4] slept. Told [NAME_5]. [NAME_4]s Befund; Zorkbass, ZORKBAND and zorkba stay"
+    assert tuple(map(masked.tokens.restore, masked.texts)) == texts
+
+
+def test_a_name_in_other_capitals_has_the_same_token_when_a_history_grows() -> None:
+    history = ("Patient: ZORKBA", "Zorkba slept")
+
+    assert (
+        _mask(*history, "Patient: Wurmbx").texts[:2] == _mask(*history).texts == ("Patient: [NAME_1]", "[NAME_2] slept")
+    )
+
+
+def test_the_words_between_the_parts_of_a_name_are_hidden_nowhere_else() -> None:
+    masked = _mask("Dr. von der Zorkba", "Befund der Leber von gestern; van de afdeling, del brazo")
+
+    assert masked.texts[1] == "Befund der Leber von gestern; van de afdeling, del brazo"
+
+
 def test_a_name_as_dicom_writes_it_is_also_found_in_parts() -> None:
     masked = _mask("PatientName: ZORKBA^WURMBX\nZORKBA came; WURMBX slept.")
 
