@@ -16,11 +16,13 @@ OF_PEOPLE: Final[Mapping[PhiClass, tuple[str, ...]]] = {
     PhiClass.MRN: (
         *("mrn", "medical record number", "medical record no", "record number", "patient id", "patient number", "csn"),
         *("patient no", "chart number", "hospital number", "patientid", "encounter id", "visit number", "visit id"),
+        *("mrn id", "patient nr", "patientnr", "patientennummer", "patientnummer", "fallnr", "fallnummer"),
     ),
     PhiClass.SSN: ("ssn", "social security number", "social security no", "national id", "national insurance number"),
     PhiClass.NAME: (
         *("patient name", "first name", "last name", "full name", "surname", "family name", "given name", "firstname"),
         *("lastname", "middle name", "maiden name", "nachname", "vorname", "next of kin", "emergency contact"),
+        *("lname", "achternaam", "voornaam", "cognome", "apellido", "apellidos", "prenom", "pr\u00e9nom"),
     ),
     PhiClass.DATE: ("dob", "date of birth", "birth date", "birthdate", "geburtsdatum"),
     PhiClass.PHONE: ("phone", "phone number", "telephone", "mobile", "cell phone", "home phone", "telefon"),
@@ -36,8 +38,11 @@ OF_PEOPLE: Final[Mapping[PhiClass, tuple[str, ...]]] = {
     ),
 }
 _BESIDE: Final[Mapping[PhiClass, tuple[str, ...]]] = {
-    PhiClass.NAME: ("name", "patient", "contact", "provider", "physician", "doctor"),
-    PhiClass.MRN: ("id", "encounter", "visit", "case", "accession", "accession number", "record"),
+    PhiClass.NAME: (
+        *("name", "patient", "contact", "provider", "physician", "doctor", "attending", "fname", "nom", "nombre"),
+        *("nome", "naam"),
+    ),
+    PhiClass.MRN: ("ipp", "nhc", "id", "encounter", "visit", "case", "accession", "accession number", "record"),
     PhiClass.ACCOUNT: ("account", "account number", "account no", "acct"),
     PhiClass.PLAN: ("policy", "member", "insurance", "plan id"),
     PhiClass.ADDRESS: ("city", "town", "zip", "zip code", "postcode", "postal code", "plz"),
@@ -47,11 +52,19 @@ _BESIDE: Final[Mapping[PhiClass, tuple[str, ...]]] = {
 _KNOWN: Final = {word: one for of in (_BESIDE, OF_PEOPLE) for one, words in of.items() for word in words}
 _ALONE: Final = frozenset(word for words in OF_PEOPLE.values() for word in words)
 _AROUND: Final = " \t\r\"'*_`"
+OF_PATIENTS: Final = re.compile("(?:patient|pat|pt) ")
+
+
+def _as_written(words: str) -> str:
+    return words.replace(" ", "[ _]?").replace("patient[", "(?:patient|pat|pt)[")
+
+
 # Begins with a set of characters, which is what is looked for fastest. Of tabs the last one begins, the first one ends.
 _HEADING: Final = re.compile(
     r"[\n,;\t|][ \"'*_`]{0,20}(?i:"
-    + "|".join(word.replace(" ", "[ _]?") for word in sorted(_ALONE, key=len, reverse=True))
-    + r")[ \r\"'*_`]{0,40}(?=[,;\t|\n])"
+    "(?:(?:patient|pat|pt)[ _])?(?:"
+    + "|".join(_as_written(word) for word in sorted(_ALONE, key=len, reverse=True))
+    + r"))[ \r\"'*_`]{0,40}(?=[,;\t|\n])"
 )
 # Of spaces a look for one gap spares most texts the rest; behind a line of a program stands a remark.
 _GAP: Final = re.compile(r"[^\s]  +[^\s#/]")
@@ -60,8 +73,10 @@ _JOINED: Final = frozenset(word.replace(" ", "") for word in _SPACED)
 
 
 def _words_of(letter: str) -> str:
-    rest = sorted((word[1:] for word in _SPACED if word[0] == letter), key=len, reverse=True)
-    return f"[{letter}{letter.upper()}](?i:{'|'.join(one.replace(' ', '[ _]?') for one in rest)})"
+    rest = [one.replace(" ", "[ _]?") for one in sorted(_SPACED, key=len, reverse=True) if one[0] == letter]
+    if letter == "p":
+        rest.append(f"p(?:atient|at|t)_(?:id|no|number|{'|'.join(one.replace(' ', '_') for one in sorted(_SPACED))})")
+    return f"[{letter}{letter.upper()}](?i:{'|'.join(one[1:] for one in rest)})"
 
 
 # Begins likewise; each of its parts with a set, too, which costs less to pass over than a word whose case is ignored.
@@ -306,7 +321,13 @@ def _columns(line: str, mark: str) -> dict[int, PhiClass]:
 
 
 def _title(cell: str) -> str:
-    return cell.strip(_AROUND).lower().replace("_", " ")
+    title = cell.strip(_AROUND).lower().replace("_", " ")
+    before = OF_PATIENTS.match(title)
+    if before is None or title in _KNOWN:
+        return title
+    rest = title[before.end() :]
+    whole = f"patient {rest}"
+    return whole if whole in _KNOWN else rest if rest in _KNOWN else title
 
 
 def _second(row: str, mark: str, columns: dict[int, PhiClass]) -> dict[int, PhiClass]:

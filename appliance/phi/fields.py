@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from appliance.phi.columns import OF_PEOPLE
+from appliance.phi.columns import OF_PATIENTS, OF_PEOPLE
 from appliance.phi.fieldsdicom import OF_TAGS
 from appliance.phi.fieldvalues import is_a_name, is_a_place, is_somebody, may_be_a_name, title_of
 from appliance.phi.labelled import Labelled
@@ -120,7 +120,7 @@ _CALLED: Final = _NUMBERS | {"home", "work", "mobile", "cell", "primary", "secon
 _PARTS_OF_NAMES: Final = frozenset(
     (
         *("family", "given", "first", "last", "middle", "surname", "first name", "last name", "given name", "maiden"),
-        *("family name", "middle name"),
+        *("family name", "middle name", "fname", "lname"),
     )
 )
 _PARTNERS: Final = {"first": "last", "last": "first", "middle": "last", "given": "family", "family": "given"}
@@ -207,7 +207,7 @@ _AROUND_PEOPLE: Final = frozenset(
 )
 # Beside these a name is somebody's, and beside the others something's that somebody has.
 _SOMEBODYS: Final = frozenset(
-    ("mrn", "medical record number", *OF_PEOPLE[PhiClass.SSN], *OF_PEOPLE[PhiClass.DATE], "sex", "gender")
+    ("mrn", "medical record number", "lname", *OF_PEOPLE[PhiClass.SSN], *OF_PEOPLE[PhiClass.DATE], "sex", "gender")
 )
 _SOMETHINGS: Final = frozenset(
     (
@@ -267,9 +267,11 @@ def plain_key(key: str) -> str:
     for one in _singulars(words):
         if one in KEYS:
             return one
-    for one in _singulars(words.removeprefix("patient ").removeprefix("pt ")):
-        if one in _OF_PEOPLE:
-            return one
+    if before := OF_PATIENTS.match(words):
+        rest_of_it = words[before.end() :]
+        for one in (f"patient {rest_of_it}", *_singulars(rest_of_it)):
+            if one in _OF_PEOPLE:
+                return one
     if " " not in words:
         return words
     rest = [word for word in words.split() if word not in _AROUND_PEOPLE]

@@ -172,6 +172,13 @@ SAFE_HARBOR: Final = (
         needs=any_of(*(first + rest for first in _CALL_BEGINS for rest in _CALL_ENDS)),
     ),
     rule(PhiClass.PHONE, r"0(?<![\w.,/-].)\d{2,4}[ /-]\d{3,4}(?:[ -]?\d{2,4}){1,2}(?![\w-])"),
+    # French ones in pairs, Italian mobiles.
+    rule(
+        PhiClass.PHONE,
+        r"0(?<![\w.,/-].)[1-9]([ .-])\d{2}(?:\1\d{2}){3}(?![\w-]|[., ]\d)",
+        needs=outline("99 99 99 99 99", "99.99.99.99.99", "99-99-99-99-99"),
+    ),
+    rule(PhiClass.PHONE, r"3(?<![\w.,/-].)\d{2} \d{7}(?![\w-]|[.,]\d)", needs=outline("999 9999999")),
     rule(PhiClass.PHONE, rf"[2-9](?<![\w.,/$-].)\d{{2}}-\d{{4}}(?![\w-]){UNITS}", needs=BY_DASH),
     rule(
         PhiClass.URL,

@@ -71,6 +71,10 @@ NEVER: Final = words_of(
     "labs laboratory medical medication medications name notes number objective office operation order past patient",
     "dr prof mr mrs ms mx miss sir consultant neurologist hello hi thanks yours regards best wishes many kind",
     "drs coll stat",
+    # Before what people do, and before their letters: how it was signed, whose shift it was, what was looked at.
+    "electronically digitally initially eventually currently occasionally previously recently originally formerly",
+    "usually generally frequently reportedly apparently subsequently finally verbally personally repeatedly regularly",
+    "allegedly clearly charge bedside night float triage knee ankle wrist elbow spine skull abdomen pelvis femur tibia",
     # What programs say of a column or a variable behind its name.
     "string varchar nvarchar boolean integer bigint timestamp column constraint",
     "physical plan procedure record reference report result results review room sex social specimen status subject",

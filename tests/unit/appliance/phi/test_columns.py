@@ -24,6 +24,17 @@ from tests.support.masked import left_of
         ("Name\tPatient_ID\tHb\nQuist, Jane\tA-77123\t13.2\n", "Name\tPatient_ID\tHb\n~\t~\t13.2\n"),
         ('"Last Name","City","Age"\n"Quist, J","Dunmore",44\n', '"Last Name","City","Age"\n"~","~",44\n'),
         ("phone;ward\n5550134;7", "phone;ward\n~;7"),
+        # As databases of patients call them, and in other languages.
+        (
+            "patient_last_name,patient_first_name,patient_mrn,ward\nquistel,zork,918,3B\n",
+            "patient_last_name,patient_first_name,patient_mrn,ward\n~,~,~,3B\n",
+        ),
+        ("PAT_ID|PT_NAME|PAT_MRN_ID\nZ91|quistel|918", "PAT_ID|PT_NAME|PAT_MRN_ID\n~|~|~"),
+        ("   patient_lname  pt_mrn\n0        quistel     918", "   patient_lname  pt_mrn\n0        ~     ~"),
+        ("lname,fname,hb\nquistel,zork,13.2", "lname,fname,hb\n~,~,13.2"),
+        ("nom;prénom;ipp\nquistel;zork;918", "nom;prénom;ipp\n~;~;~"),
+        ("apellidos;nombre;nhc\nquistel;zork;918", "apellidos;nombre;nhc\n~;~;~"),
+        ("achternaam;patientnr\nquistel;918", "achternaam;patientnr\n~;~"),
         ("\t\t MRN \t\tRoom\n\t\t918\t\t12", "\t\t MRN \t\tRoom\n\t\t~\t\t12"),
         # A heading of groups in a row of its own above the columns' own.
         ("Visit,,Vitals,\nMRN,Name,HR,BP\n0091827,zork,99,120/80\n", "Visit,,Vitals,\nMRN,Name,HR,BP\n~,~,99,120/80\n"),
@@ -116,6 +127,9 @@ def test_cells_below_a_heading_are_found_and_others_stay(text: str, left: str) -
     "text",
     [
         "| Drug | Name | Dose |\n|---|---|---|\n| 1 | Lasix | 40 |\n",
+        "patient_count,ward\n17,3B\n",
+        "fname,size\nreport.txt,12\nmain,13\n",
+        "nom;taille\nvis;12\n",
         "| Name | Account |\n|--|--|\n| Lasix | none |",
         "He gave his name, phone, address, and left.\nThen, he, came, back 120.",
         "| Patient name | Room |\n|---|---|\n| unknown | 13 |\n| not given | 14 |",

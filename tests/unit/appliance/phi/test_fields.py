@@ -103,6 +103,8 @@ def test_a_label_counts_for_what_lies_below_it(fields: Any, left: Any, form: Any
     [
         ("see {'mrn': {'value': '0091827', 'by': None}}.", "see {'mrn': {'value': '~', 'by': None}}."),
         ("{mrn: {value: 0091827}}", "{mrn: {value: ~}}"),
+        ('{"lname": "quistel", "fname": "zork", "hb": 13}', '{"lname": "~", "fname": "~", "hb": 13}'),
+        ('{"pt_id": "918", "PAT_LAST_NAME": "quistel"}', '{"pt_id": "~", "PAT_LAST_NAME": "~"}'),
         ('{"mrn": {"value": 918273}, "dose": {"value": 5000}}', '{"mrn": {"value": ~}, "dose": {"value": 5000}}'),
         ('the set {a, b} and\n{"mrn": {"value": "AB-12"}}', 'the set {a, b} and\n{"mrn": {"value": "~"}}'),
         ('{ was never closed by whoever wrote this text {"mrn":{"value":"AB-12"}}', None),

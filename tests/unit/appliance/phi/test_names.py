@@ -51,6 +51,8 @@ def test_a_name_is_found_where_nothing_labels_it(text: str, expected: list[str])
         "The Patient was seen on Monday in Radiology",
         "DIAGNOSIS: ACUTE MI. PLAN: ADMIT",
         "wife and husband",
+        "Electronically signed. Initially reported pain, currently lives alone.",
+        "XR KNEE PA, Charge RN and Night RN told",
         "returning True cancels it, and does Less to it",
         "",
     ],

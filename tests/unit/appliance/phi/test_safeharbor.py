@@ -22,6 +22,8 @@ def _found(text: str) -> list[tuple[str, str]]:
         ("au 14 rue de la Paix, 75002 Paris", [("address", "14 rue de la Paix, 75002 Paris")]),
         ("en Calle de Alcalá 45", [("address", "Calle de Alcalá 45")]),
         ("SW1A 2AA", [("address", "SW1A 2AA")]),
+        ("au 06 12 34 56 78 ou 01.43.55.67.89.", [("phone", "06 12 34 56 78"), ("phone", "01.43.55.67.89")]),
+        ("cell. 347 1234567, ore 9", [("phone", "347 1234567")]),
         ("P.O. Box 1180", [("address", "P.O. Box 1180")]),
         ("Springfield, IL 62704", [("address", "Springfield, IL 62704")]),
         ("the 94-year-old", [("age", "94")]),
@@ -63,6 +65,7 @@ def test_an_identifier_is_found_in_its_usual_spellings(text: str, expected: Any)
     "text",
     [
         "BP 120/80, pulse 72, temp 37.2, pain 5/10",
+        "doses of 02 10 10 10 10 10 ml, version 01.02.03.04.05.06",
         "take 500-1000 mg every 6 hours; Plan: 1000 mg at night",
         "ICD-10 E11.9, CPT 99213, page 3 of 12",
         "version 4.2.0.1 of the software, build 2024",
