@@ -3,6 +3,7 @@
 All raise OSError as the system does; callers say what it means to a person.
 """
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -40,7 +41,12 @@ def place_new(path: Path, data: bytes, *, mode: int) -> None:
 
 
 def replace(path: Path, data: bytes, *, mode: int) -> None:
-    """Put a file of exactly `mode` in place by one rename: a reader sees the old content or the new, never a part."""
+    """Put a file of exactly `mode` in place by one rename: a reader sees the old content or the new, never a part.
+
+    What is there and no file stays: root would put one in the place of a device.
+    """
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "what is there is no file", str(path))
     beside = _beside(path)
     beside.unlink(missing_ok=True)  # what a cut left; it may be read-only
     _write(beside, data, mode=0o600, exact_mode=mode)

@@ -96,6 +96,8 @@ def require_folder(file: Path) -> None:
         raise _unwritable(file, "its folder is not there")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise _unwritable(file, "its folder is not yours to write")
+    if file.exists() and not file.is_file():
+        raise _unwritable(file, "what is there is no file")
 
 
 def write_new(file: Path, data: bytes) -> None:

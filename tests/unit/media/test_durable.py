@@ -91,3 +91,17 @@ def test_what_is_placed_is_never_placed_over_another_and_leaves_nothing_beside(t
     assert (tmp_path / "key.v1").read_bytes() == b"first"
     assert stat.S_IMODE((tmp_path / "key.v1").stat().st_mode) == 0o444
     assert list(tmp_path.iterdir()) == [tmp_path / "key.v1"]
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    pipe, folder = tmp_path / "pipe", tmp_path / "folder"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    (tmp_path / "stdout").symlink_to(pipe)
+
+    for place in (pipe, folder, tmp_path / "stdout"):
+        with pytest.raises(FileExistsError, match="no file"):
+            durable.replace(place, b"new", mode=0o644)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe", "stdout"]
+    assert pipe.is_fifo()
