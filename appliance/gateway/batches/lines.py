@@ -1,5 +1,6 @@
 """The lines of a batch's input, read strictly before anything is asked: one JSON object of OpenAI's shape in each."""
 
+import json
 import re
 from codecs import BOM_UTF8
 from collections.abc import Sequence
@@ -64,6 +65,19 @@ def read(untrusted: bytes, *, endpoint: str) -> Line:
     if not isinstance(body, dict) or body.get("stream"):
         raise Problem(400, "invalid_line", "body is an object, and is not streamed.")
     return Line(custom_id=custom_id, body=body)
+
+
+def custom_id_of(untrusted: bytes) -> str:
+    """Return the `custom_id` of a line that a release of before took, and this one may read no more; "" where none is.
+
+    Whoever asked finds the line's result by it.
+    """
+    try:
+        value = json.loads(untrusted.strip().removeprefix(BOM_UTF8))
+    except (ValueError, RecursionError):
+        return ""
+    found = value.get("custom_id") if isinstance(value, dict) else None
+    return found if isinstance(found, str) and _CUSTOM_ID.fullmatch(found) else ""
 
 
 def faults_of(lines: Sequence[bytes], *, endpoint: str, most: int = 20) -> list[Fault]:

@@ -180,7 +180,7 @@ class Runner:
         left = [one for one in found if one[0] not in aside]
         if is_late:
             for number, raw in left:
-                self._store.add_result(batch.id, number, _expired(raw, batch.endpoint), ok=False)
+                self._store.add_result(batch.id, number, _expired(raw), ok=False)
             self._store.finish(batch, "expired", days=days)
             return True
         if not self._may(batch):
@@ -236,7 +236,13 @@ class Runner:
         key, now = self._may(batch), self._world.witnesses.clock.monotonic()
         if key is None or self._pauses.get(batch.id, now) > now or not self._goes_on(batch):
             return False
-        line, request_id = lines.read(raw, endpoint=batch.endpoint), new_request_id()
+        request_id = new_request_id()
+        try:
+            line = lines.read(raw, endpoint=batch.endpoint)
+        except Problem as problem:  # a release of before took it
+            self._record(problem, request_id, key, batch)
+            self._add(batch, number, lines.custom_id_of(raw), request_id, problem.status, problem.body())
+            return True
         ours, theirs = socket.socketpair()
         with self._lock:
             if self._stopping.is_set():
@@ -270,14 +276,17 @@ class Runner:
         self._aside.pop((batch.id, number), None)
         self._tries.pop((batch.id, number), None)
         self._broken_off.pop((batch.id, number), None)
+        self._add(batch, number, line.custom_id, request_id, status, body)
+        return True
+
+    def _add(self, batch: Batch, number: int, custom_id: str, request_id: str, status: int, body: Any) -> None:
         result = {
             "id": f"batch_{request_id}",
-            "custom_id": line.custom_id,
+            "custom_id": custom_id,
             "response": {"status_code": status, "request_id": request_id, "body": body},
             "error": None,
         }
         self._store.add_result(batch.id, number, result, ok=status == 200)
-        return True
 
     def _goes_on(self, batch: Batch) -> bool:
         found = self._store.batch_of(batch.key_id, batch.id)
@@ -293,7 +302,7 @@ class Runner:
             if problem.code == "internal_error":
                 self._world.witnesses.log.fault(error, request_id=come.request_id)
         if not problem.recorded:
-            self._record(problem, come, batch)
+            self._record(problem, come.request_id, come.key, batch)
         if problem.status == problems.caller_left().status:
             return problem.status, None
         if problem.renews:
@@ -312,12 +321,12 @@ class Runner:
             return problem.status, None
         return problem.status, problem.body()
 
-    def _record(self, problem: Problem, come: Come, batch: Batch) -> None:
+    def _record(self, problem: Problem, request_id: str, key: ApiKey, batch: Batch) -> None:
         endpoint = batch.endpoint.rpartition("/")[2]
         refusal = Refusal(
-            request_id=come.request_id,
+            request_id=request_id,
             endpoint="chat" if batch.endpoint == lines.ENDPOINTS[0] else endpoint,
-            key_id=come.key.key_id,
+            key_id=key.key_id,
             status=problem.status,
             code=problem.code,
             arm=problem.arm,
@@ -327,13 +336,12 @@ class Runner:
         witnesses = self._world.witnesses
         witnesses.metrics.refused(endpoint=refusal.endpoint, code=problem.code)
         try:
-            self._world.refusals.add(refusal, caller=f"key {come.key.key_id}")
+            self._world.refusals.add(refusal, caller=f"key {key.key_id}")
         except SealiftError as lost:
             witnesses.metrics.unrecorded()
-            witnesses.log.alert(Event.UNRECORDED, request_id=come.request_id, code=lost.code)
+            witnesses.log.alert(Event.UNRECORDED, request_id=request_id, code=lost.code)
 
 
-def _expired(raw: bytes, endpoint: str) -> dict[str, Any]:
-    line = lines.read(raw, endpoint=endpoint)
+def _expired(raw: bytes) -> dict[str, Any]:
     error = {"code": "batch_expired", "message": "The batch ended before this line was asked."}
-    return {"id": f"batch_{new_request_id()}", "custom_id": line.custom_id, "response": None, "error": error}
+    return {"id": f"batch_{new_request_id()}", "custom_id": lines.custom_id_of(raw), "response": None, "error": error}

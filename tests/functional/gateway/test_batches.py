@@ -447,6 +447,29 @@ def test_a_batch_of_a_release_from_before_is_read_with_its_metadata(rig: Rig) ->
     assert [one["classification"] for one in rig.bodies("request.intent")] == ["UNKNOWN"]
 
 
+@pytest.mark.parametrize(("seconds", "status"), [(0, "completed"), (3601, "expired")])
+def test_a_line_that_a_release_of_before_took_and_this_one_refuses_ends_with_that(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, seconds: int, status: str
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr("appliance.gateway.batches.lines.faults_of", lambda *_, **__: [])
+        refused = _line(1, temperature=0).replace(b'"temperature": 0', b'"temperature": 1e999')
+        batch = _create(rig, refused, _line(2), completion_window="1h").json
+    rig.clock.advance(seconds)
+    _run(rig)
+
+    ended = _get(rig, f"/v1/batches/{batch['id']}").json
+    assert ended["status"] == status
+    first, *others = _results(rig, ended["error_file_id"])
+    assert first["custom_id"] == "line-1"
+    if status == "completed":
+        assert first["response"]["status_code"] == 400
+        assert first["response"]["body"]["error"]["code"] == "invalid_json"
+        assert not others
+        assert ended["request_counts"] == {"total": 2, "completed": 1, "failed": 1}
+        assert [one["code"] for one in rig.bodies("request.refused")] == ["invalid_json"]
+
+
 def test_a_stopped_key_pauses_and_a_revoked_one_ends_its_batches(rig: Rig) -> None:
     batch = _create(rig, _line(1)).json
     rig.routes.stopped.add("abcdefgh23")
