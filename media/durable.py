@@ -43,9 +43,11 @@ def place_new(path: Path, data: bytes, *, mode: int) -> None:
 def replace(path: Path, data: bytes, *, mode: int) -> None:
     """Put a file of exactly `mode` in place by one rename: a reader sees the old content or the new, never a part.
 
-    What is there and no file stays: root would put one in the place of a device.
+    A device stays, and a link to what is no file (`/dev/stdout`): root would put a file in its place. A pipe does not,
+    which a stranger may have put there.
     """
-    if path.exists() and not path.is_file():
+    is_link_to_none = path.is_symlink() and path.exists() and not path.is_file()
+    if is_link_to_none or path.is_char_device() or path.is_block_device():
         raise FileExistsError(errno.EEXIST, "what is there is no file", str(path))
     beside = _beside(path)
     beside.unlink(missing_ok=True)  # what a cut left; it may be read-only

@@ -93,15 +93,29 @@ def test_what_is_placed_is_never_placed_over_another_and_leaves_nothing_beside(t
     assert list(tmp_path.iterdir()) == [tmp_path / "key.v1"]
 
 
-def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
-    pipe, folder = tmp_path / "pipe", tmp_path / "folder"
+def test_a_device_is_not_replaced_nor_a_link_to_what_is_no_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    folder.mkdir()
     (tmp_path / "stdout").symlink_to(pipe)
+    (tmp_path / "null").symlink_to("/dev/null")
 
-    for place in (pipe, folder, tmp_path / "stdout"):
+    for place in (tmp_path / "stdout", tmp_path / "null"):
         with pytest.raises(FileExistsError, match="no file"):
             durable.replace(place, b"new", mode=0o644)
 
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe", "stdout"]
-    assert pipe.is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["null", "pipe", "stdout"]
+    assert (tmp_path / "null").is_symlink()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root makes devices")
+def test_root_puts_no_file_in_the_place_of_a_device(tmp_path: Path) -> None:
+    device = tmp_path / "null"
+    try:
+        os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    except OSError:
+        pytest.skip("no devices can be made here")
+
+    with pytest.raises(FileExistsError, match="no file"):
+        durable.replace(device, b"new", mode=0o644)
+
+    assert device.is_char_device()
