@@ -5,6 +5,7 @@ All raise OSError as the system does; callers say what it means to a person.
 
 import errno
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,14 +47,21 @@ def replace(path: Path, data: bytes, *, mode: int) -> None:
     A device stays, and a link to what is no file (`/dev/stdout`): root would put a file in its place. A pipe does not,
     which a stranger may have put there.
     """
-    is_link_to_none = path.is_symlink() and path.exists() and not path.is_file()
-    if is_link_to_none or path.is_char_device() or path.is_block_device():
+    if _is_to_stay(path):
         raise FileExistsError(errno.EEXIST, "what is there is no file", str(path))
     beside = _beside(path)
     beside.unlink(missing_ok=True)  # what a cut left; it may be read-only
     _write(beside, data, mode=0o600, exact_mode=mode)
     beside.replace(path)
     sync_folder(path.parent)
+
+
+def _is_to_stay(path: Path) -> bool:
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # nothing, or a link to nothing; whatever else it is, writing says so
+        return False
+    return not stat.S_ISREG(mode) and (stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or path.is_symlink())
 
 
 def _write(path: Path, data: bytes, *, mode: int, exact_mode: int | None) -> None:

@@ -52,17 +52,18 @@ _BESIDE: Final[Mapping[PhiClass, tuple[str, ...]]] = {
 _KNOWN: Final = {word: one for of in (_BESIDE, OF_PEOPLE) for one, words in of.items() for word in words}
 _ALONE: Final = frozenset(word for words in OF_PEOPLE.values() for word in words)
 _AROUND: Final = " \t\r\"'*_`"
-OF_PATIENTS: Final = re.compile("(?:patient|pat|pt) ")
+_PATIENT: Final = "(?:patient|pat|pt)"
+_OF_PATIENTS: Final = re.compile(f"{_PATIENT} ")
 
 
 def _as_written(words: str) -> str:
-    return words.replace(" ", "[ _]?").replace("patient[", "(?:patient|pat|pt)[")
+    return words.replace(" ", "[ _]?").replace("patient[", f"{_PATIENT}[")
 
 
 # Begins with a set of characters, which is what is looked for fastest. Of tabs the last one begins, the first one ends.
 _HEADING: Final = re.compile(
     r"[\n,;\t|][ \"'*_`]{0,20}(?i:"
-    "(?:(?:patient|pat|pt)[ _])?(?:"
+    f"(?:{_PATIENT}[ _])?(?:"
     + "|".join(_as_written(word) for word in sorted(_ALONE, key=len, reverse=True))
     + r"))[ \r\"'*_`]{0,40}(?=[,;\t|\n])"
 )
@@ -322,12 +323,13 @@ def _columns(line: str, mark: str) -> dict[int, PhiClass]:
 
 def _title(cell: str) -> str:
     title = cell.strip(_AROUND).lower().replace("_", " ")
-    before = OF_PATIENTS.match(title)
-    if before is None or title in _KNOWN:
-        return title
-    rest = title[before.end() :]
-    whole = f"patient {rest}"
-    return whole if whole in _KNOWN else rest if rest in _KNOWN else title
+    return next((one for one in (title, *of_patients(title)) if one in _KNOWN), title)
+
+
+def of_patients(words: str) -> tuple[str, ...]:
+    """Return what the words for something of a patient's mean, the fullest first: `pt id`, `patient id` and `id`."""
+    before = _OF_PATIENTS.match(words)
+    return () if before is None else (f"patient {words[before.end() :]}", words[before.end() :])
 
 
 def _second(row: str, mark: str, columns: dict[int, PhiClass]) -> dict[int, PhiClass]:

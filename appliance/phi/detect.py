@@ -78,10 +78,10 @@ class PatternDetector:
     def __init__(self, rules: Iterable[Rule] | None = None) -> None:
         first = (*DOCUMENTED, *NOT_DATES) if rules is None else tuple(rules)
         # Of two findings that are equally long the first counts, and a label knows better than a form.
-        self._rules = first if rules is not None else (*first, *SAFE_HARBOR)
+        tried = first if rules is not None else (*first, *SAFE_HARBOR)
         self._labels_at = len(first) if rules is None else None
-        self._gates = Gates(self._rules)
-        self._tried = [(one.pattern.finditer, one.group, one.check, one.phi_class, one.extra) for one in self._rules]
+        self._gates = Gates(tried)
+        self._rules = [(one.pattern.finditer, one.group, one.check, one.phi_class, one.extra) for one in tried]
 
     def find(self, text: str) -> Sequence[Finding]:
         """Return the findings of all rules; where some overlap, one that covers them."""
@@ -103,7 +103,7 @@ class PatternDetector:
             if labels_at is not None and place >= labels_at:
                 labels_at = None
                 found += _findings(labelled_in(shadow), places)
-            finditer, group, check, phi_class, extra = self._tried[place]
+            finditer, group, check, phi_class, extra = self._rules[place]
             for match in finditer(shadow):
                 if check is None or check(match[group]):
                     start, end = match.span(group)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from appliance.phi.columns import OF_PATIENTS, OF_PEOPLE
+from appliance.phi.columns import OF_PEOPLE, of_patients
 from appliance.phi.fieldsdicom import OF_TAGS
 from appliance.phi.fieldvalues import is_a_name, is_a_place, is_somebody, may_be_a_name, title_of
 from appliance.phi.labelled import Labelled
@@ -267,9 +267,9 @@ def plain_key(key: str) -> str:
     for one in _singulars(words):
         if one in KEYS:
             return one
-    if before := OF_PATIENTS.match(words):
-        rest_of_it = words[before.end() :]
-        for one in (f"patient {rest_of_it}", *_singulars(rest_of_it)):
+    if meant := of_patients(words):
+        whole, of_it = meant
+        for one in (whole, *_singulars(of_it)):
             if one in _OF_PEOPLE:
                 return one
     if " " not in words:
