@@ -17,6 +17,7 @@ from appliance.phi.gates import Gates
 from appliance.phi.labelled import Labelled, labelled_in
 from appliance.phi.patterns import DOCUMENTED, NOT_DATES, PhiClass, Rule
 from appliance.phi.safeharbor import SAFE_HARBOR
+from appliance.phi.seams import without_seams
 
 _UNSEEN: Final = (
     "\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064\ufeff"
@@ -162,6 +163,10 @@ def _findings(labelled: Iterable[Labelled], places: Sequence[int] | None) -> Ite
 
 def shadow_of(text: str) -> Shadow:
     """Return the text patterns read, and each character's place in `text` where that differs."""
+    return without_seams(*_plain_of(text))
+
+
+def _plain_of(text: str) -> Shadow:
     if text.isascii():
         return text, None
     others = set(_NOT_ASCII.findall(text))

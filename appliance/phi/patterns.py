@@ -237,8 +237,8 @@ EXTRA: Final = (
     Rule(
         phi_class=PhiClass.MRN,
         pattern=re.compile(
-            r"(?i:\b(?:MRN|(?:medical )?record (?:number|no\.?|#)|chart (?:number|no\.?|#)))"
-            r"[\s:#=.]{0,4}(?P<id>[A-Z]{0,3}-?\d{5,10})\b"
+            r"(?i:(?<![^\W_])(?:MRN|(?:medical )?record (?:number|no\.?|#)|chart (?:number|no\.?|#)))"
+            r"[\s:#=._]{0,4}(?P<id>[A-Z]{0,3}-?\d{5,10})(?![^\W_])"
         ),
         needs=_OF_RECORD,
     ),

@@ -53,7 +53,14 @@ def test_restoring_masked_text_gives_the_text_it_was_made_from(texts: list[str])
 def test_no_documented_identifier_is_left_in_masked_text(texts: list[str]) -> None:
     masked = mask(texts, _DETECTOR)
 
-    assert all(not escapes.read(text).found(_DETECTOR) for text in masked.texts)
+    left = [
+        one
+        for text in map(escapes.read, masked.texts)
+        for one in text.found(_DETECTOR)
+        # A field's value that was too long for a number may be none no more with a token at its head.
+        if not (one.extra and TOKEN.match(text.plain, one.start))
+    ]
+    assert not left
 
 
 @given(_texts)
