@@ -10,7 +10,18 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from appliance.phi import fieldsdicom, fieldshl7, fieldsjson, fieldspairs, fieldssql, fieldsxml, fieldsyaml
+from appliance.phi import (
+    fieldscalls,
+    fieldscards,
+    fieldsdicom,
+    fieldshl7,
+    fieldsjson,
+    fieldspairs,
+    fieldssql,
+    fieldsx12,
+    fieldsxml,
+    fieldsyaml,
+)
 from appliance.phi.columns import columns_in, spaced_in
 from appliance.phi.fields import identifiers_of
 from appliance.phi.gates import Gates
@@ -97,7 +108,7 @@ class PatternDetector:
             for trees in (fieldsjson, fieldsyaml, fieldssql):
                 for tree in trees.trees_in(shadow):
                     found += _findings(identifiers_of(tree), places)
-            for reader in (fieldsxml, fieldspairs, fieldshl7, fieldsdicom):
+            for reader in (fieldsxml, fieldspairs, fieldshl7, fieldsdicom, fieldsx12, fieldscards, fieldscalls):
                 found += _findings(reader.identifiers_in(shadow), places)
         labels_at = self._labels_at if has_number else None
         for place in tried:

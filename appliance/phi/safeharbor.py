@@ -304,6 +304,55 @@ SAFE_HARBOR: Final = (
     ),
     rule(
         PhiClass.MRN,
+        # Labels with a sign within that parts their words, or that no other label begins with.
+        any_case(
+            *("pati[e\u00eb]nt(?:en)?-?(?:nummer|nr)", "aufnahme-?(?:nummer|nr)", "fall-?(?:nummer|nr)", r"pat\.?-?nr"),
+            *(
+                "akten-?(?:nummer|nr)",
+                "journal-?(?:nummer|nr)",
+                "kartotek-?(?:nummer|nr)",
+                "historia(?: cl[i\u00ed]nica)?",
+            ),
+            "cartella(?: clinica)?",
+        )
+        + r"\.?(?: ?n[r\u00ba\u00b0]?\.?)?[\s:#]{1,3}(?P<id>[A-Z]{0,3}-?\d{4,12})(?![\w-]|[.,]\d)",
+        needs=any_of(
+            *(
+                "patientnummer",
+                "patientennummer",
+                "patientnr",
+                "patientennr",
+                "ntnummer",
+                "ntnr",
+                "aufnahme",
+                "nr",
+                "fall",
+            ),
+            *(
+                "aufnahmenummer",
+                "aufnahmenr",
+                "fallnummer",
+                "fallnr",
+                "patnr",
+                "pat",
+                "akten",
+                "aktennummer",
+                "aktennr",
+            ),
+            *(
+                "journalnummer",
+                "journalnr",
+                "journal",
+                "kartotek",
+                "kartoteknummer",
+                "kartoteknr",
+                "historia",
+                "cartella",
+            ),
+        ),
+    ),
+    rule(
+        PhiClass.MRN,
         # A code of capitals and digits that is nobody's product: at least five digits, or four behind a dash.
         r"[A-Z](?<!\w.)[A-Z]{0,4}(?:-\d{4,}|-?\d{5,}|-?\d{2,}-\d{3,}|\d{2}-\d{4,})(?:-[A-Z\d]{1,6})?(?![\w-]|\.\d)",
         needs=outline(
