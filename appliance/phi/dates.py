@@ -111,6 +111,11 @@ DATES: Final = (
     ),
     rule(
         PhiClass.DATE,
+        r"[0-9](?<![\w/.-].)\d?\.(?:i{1,3}|i?v|vi{1,3}|i?x|xi{1,2})\.(?:\d{4}|\d{2})\b",
+        needs=re.compile(r"\.[ivx]{1,4}\.(?=[0-9])"),
+    ),
+    rule(
+        PhiClass.DATE,
         rf"[0-9](?<![\w.-].)\d?(?:st|nd|rd|th)? (?:of )?{_SMALL_MONTH}\b(?:,? \d{{4}}\b)?"
         rf"|\b{_SMALL_MONTH} (?:(?:the )?\d{{1,2}}(?:st|nd|rd|th)?\b(?:,? \d{{4}}\b)?|(?:of )?{_YEAR}\b)"
         rf"|\bmay (?:of )?{_YEAR}\b",

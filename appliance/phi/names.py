@@ -19,13 +19,12 @@ What is found once is replaced wherever it stands in a request's texts, word by 
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from importlib.resources import files
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from appliance.phi.detect import Finding, Shadow, merged, shadow_of
 from appliance.phi.everyday import EPONYM_ENDS, EPONYMS, EVERYDAY, PARTICLES
+from appliance.phi.namelists import FAMILY, GIVEN, listed
 from appliance.phi.patterns import PhiClass
 from appliance.phi.surroundings import (
     DEALT,
@@ -59,19 +58,12 @@ _BEGINS_NONE: Final = NEVER | KIN
 _GOES_ON: Final = PERSON_VERBS | PARTICLES
 
 
-@cache
-def _listed(name: str) -> Mapping[str, bool]:
-    """Return the names of a list, and whether each is nothing else."""
-    text = files(__package__).joinpath(name).read_text("utf-8")
-    return {line.rstrip("?"): not line.endswith("?") for line in text.splitlines() if line and line[0] != "#"}
-
-
 class NameRecogniser:
     """Finds names by the lists of this package; holds nothing of any text."""
 
     def __init__(self) -> None:
-        self._given = _listed("given-names.txt")
-        self._family = _listed("family-names.txt")
+        self._given = listed(GIVEN)
+        self._family = listed(FAMILY)
 
     def find(self, text: str) -> Sequence[Finding]:
         """Return the names in `text`, in order, without overlaps."""

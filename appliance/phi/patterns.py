@@ -322,7 +322,7 @@ EXTRA: Final = (
             r"|dhr|mevr(?:ouw)?|sig\.[rn]a|dott(?:\.ssa)?|(?:MR|MS|MRS|DR|PROF)(?=\.))"
             r"\.?\s{1,2}(?:med\.\s)?){1,3}"
             r"(?!(?:Dr|Prof|Mr|Mrs|Ms|med)\b)"
-            r"(?P<id>(?:(?:van|von|de|der|den|del|della|di|la|le|ten|ter|af|av) |['\u2019]t ){0,2}"
+            r"(?P<id>(?:[A-Z]\.? ?){0,3}(?:(?:van|von|de|der|den|del|della|di|la|le|ten|ter|af|av) |['\u2019]t ){0,2}"
             rf"{CAPITALISED}(?:{_MORE}){{0,2}})"
         ),
         needs=_TITLE,

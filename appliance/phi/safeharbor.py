@@ -172,6 +172,18 @@ SAFE_HARBOR: Final = (
         needs=any_of(*(first + rest for first in _CALL_BEGINS for rest in _CALL_ENDS)),
     ),
     rule(PhiClass.PHONE, r"0(?<![\w.,/-].)\d{2,4}[ /-]\d{3,4}(?:[ -]?\d{2,4}){1,2}(?![\w-])"),
+    rule(
+        PhiClass.PHONE,
+        r"\((?<![\w.].)(?P<id>0\d{1,5}\) ?\d{3,4}[ -]?\d{3,4})(?![\w-])",
+        needs=outline("99)"),
+    ),
+    # What follows a number is its extension.
+    rule(
+        PhiClass.PHONE,
+        r"[xe](?:(?<=[.-]\d{4}[ ,].)|(?<=\d{7}[ ,].)|(?<=[.-]\d{4}.)|(?<=[.-]\d{4}, .)|(?<=\d{7}.))"
+        r"(?:(?<=x)|xt(?:n|ension)?\.?) ?(?P<id>\d{2,6})(?![\w-])",
+        needs=any_of("x", "ext", "extn", "extension"),
+    ),
     # French ones in pairs, Italian mobiles.
     rule(
         PhiClass.PHONE,
@@ -301,6 +313,15 @@ SAFE_HARBOR: Final = (
         r"(?i:\b(?:ssn|social)\b[^\d\n]{0,24}(?:last (?:4|four)(?: digits)?|ending(?: in| with)?|[x*]{3}-[x*]{2}-))"
         r"[^\d\n]{0,6}(?P<id>\d{4})(?!\d)",
         needs=any_of("ssn", "social"),
+    ),
+    # What numbers somebody's papers, behind the sign of a number or between strokes, beside a name and a day.
+    rule(PhiClass.MRN, r"[A-Za-z] ?#(?=[: ]|\d{7}|\d+-)[: ]{0,2}(?P<id>\d[\d-]{4,12}\d)(?![\w-])", needs=("#",)),
+    rule(PhiClass.MRN, r"(?<=[A-Za-z] / )\d{6,10}(?= / [^\s/])", needs=(" / ",)),
+    rule(
+        PhiClass.ACCOUNT,
+        r"(?i:\b(?:key ?safe|lock ?box|key ?pad|door|gate|entry|alarm)(?: code)?(?: (?:is|no\.?|number))?:? {1,2})"
+        r"(?P<id>\d{4,6}[#*]?)(?!\w|[.-]\d)",
+        needs=any_of("keysafe", "safe", "lockbox", "box", "keypad", "pad", "door", "gate", "entry", "alarm"),
     ),
     rule(
         PhiClass.MRN,

@@ -7,8 +7,9 @@ from typing import Final
 
 from appliance.phi.everyday import EVERYDAY
 from appliance.phi.fieldvalues import NOBODY, is_a_name, is_no_heading, is_somebody, may_be_a_name
+from appliance.phi.namelists import FAMILY, GIVEN, listed
 from appliance.phi.patterns import CAPITALISED, Both, PhiClass, any_case, any_of, rule
-from appliance.phi.surroundings import NEVER
+from appliance.phi.surroundings import KIN, NEVER
 
 _FIELDS: Final = any_case(
     *("patient[ _-]?names?", "first[ _-]?names?", "last[ _-]?names?", "family[ _-]?names?", "given[ _-]?names?"),
@@ -21,8 +22,60 @@ _NEED: Final = any_of(
     *("maidenname", "surname", "forename", "membername", "subscribername", "guarantorname", "mothername", "fathername"),
     *("nachname", "vorname", "familienname", "apellido", "apellidos", "cognome", "nombre", "achternaam", "voornaam"),
 )
+_KIN: Final = (
+    r" (?:wife|husband|partner|son|daughter|child|mother|mom|mum|father|dad|brother|sister|aunt|uncle|cousin|niece|nephew"
+    r"|grandmother|grandfather|grandma|grandpa|grandson|granddaughter|friend|neighbou?r|boyfriend|girlfriend|baby)\b"
+)
+_SMALL: Final = any_case(rf"my{_KIN}", rf"our{_KIN}", r"im\b", r"its\b")
 _MARKS: Final = "[\"'*_`\u201c]{0,3}"
 _ENDS: Final = "(?=\\s{0,3}(?:[\\n,;|\"'<*`&^\\])}\u201d]|\\.(?![a-z_])|\\Z))"
+
+
+def is_listed(candidate: str) -> bool:
+    """Tell whether words in small letters are a given name of the lists, a family's behind one that is a word, too."""
+    given, *rest = candidate.lower().split()
+    alone = listed(GIVEN).get(given)
+    if alone is None or given in NEVER or given in EVERYDAY:
+        return False
+    return (alone or bool(rest)) and all(word in listed(FAMILY) for word in rest)
+
+
+_LONGEST_LETTERS: Final = 6
+_ILLNESS: Final = (
+    *(
+        "itis",
+        "osis",
+        "emia",
+        "oma",
+        "opathy",
+        "ology",
+        "ectomy",
+        "plasty",
+        "monia",
+        "thmia",
+        "plegia",
+        "uria",
+        "sepsis",
+    ),
+    *("ension", "pnea", "pnoea", "algia", "ritis", "phagia", "sthma"),
+)
+_OF_BEDS: Final = frozenset(
+    (
+        *(
+            "stable",
+            "unstable",
+            "vacant",
+            "empty",
+            "closed",
+            "isolation",
+            "quarantine",
+            "cleaned",
+            "occupied",
+            "reserved",
+        ),
+        *("available", "blocked", "side", "window", "corner", "fall", "falls", "fracture", "stroke", "telemetry"),
+    )
+)
 
 
 def may_be_a_handle(candidate: str) -> bool:
@@ -30,6 +83,16 @@ def may_be_a_handle(candidate: str) -> bool:
     plain = candidate.lower()
     is_a_word = plain in NOBODY or plain in NEVER or plain in EVERYDAY or plain.startswith(("self.", "request."))
     return not is_a_word and not plain.isdecimal()
+
+
+def may_lie_there(candidate: str) -> bool:
+    """Tell whether what stands behind the number of a bed may be who lies in it."""
+    written = candidate.replace(",", " ").split()
+    if any(word.isupper() and len(word) <= _LONGEST_LETTERS for word in written):
+        return False
+    words = [word.lower() for word in written]
+    is_something = any(word in EVERYDAY or word in KIN or word in _OF_BEDS or word.endswith(_ILLNESS) for word in words)
+    return may_be_a_name(candidate) and not is_something
 
 
 TYPED_NAMES: Final = (
@@ -102,6 +165,25 @@ TYPED_NAMES: Final = (
         needs=any_of("goes", "nicknamed"),
         check=may_be_a_name,
         in_words=True,
+    ),
+    # As people type a message, without capitals: `its marisol, my dad eusebio ruiz needs …`.
+    *(
+        rule(
+            PhiClass.NAME,
+            _SMALL + rf",? {{1,2}}(?P<id>[a-z][a-z'\u2019-]{{2,20}}{family})(?![\w-])",
+            needs=any_of("my", "our", "im", "its"),
+            check=is_listed,
+            in_words=True,
+        )
+        for family in ("", " [a-z][a-z'\u2019-]{2,20}")
+    ),
+    # Who lies there, as a list of a ward says.
+    rule(
+        PhiClass.NAME,
+        any_case("bed", "bay", "cubicle", "cot", "rm", "room") + r" ?\d{1,3}[A-Da-d]?(?:[:,]| [-\u2013])? {1,2}"
+        rf"(?P<id>{CAPITALISED}(?:,? (?!B[ae][dy]\b|C[ou]|R(?:oo)?m\b){CAPITALISED})?)",
+        needs=any_of("bed", "bay", "cubicle", "cot", "rm", "room"),
+        check=may_lie_there,
     ),
     rule(
         PhiClass.NAME,

@@ -288,6 +288,17 @@ def test_what_looks_like_one_is_left_alone(text: str) -> None:
         ("Historia clínica nº {}", "884231"),
         ("Num. cartella: {}", "884231"),
         ("Journalnr: {}", "884231"),
+        ("work - ({}.", "0161) 496 0017"),
+        ("DOB {}", "6.xi.1948"),
+        ("Job#: {}", "8827163"),
+        ("EMG # {} read", "0098-221"),
+        ("ruiz / {} / M", "7718820"),
+        ("key safe code {}.", "4471"),
+        ("Consultant: Miss {}.", "F Adeyemi-Clarke"),
+        ("Mrs {} came", "P Trelawny"),
+        ("bed 15 {}, bed 16 empty", "Okonjo"),
+        ("our mum {} needs", "eusebia ruiz"),
+        ("hi, its {}", "marisol"),
         ("Kontonummer {}", "884231"),
         ("MR# {}", "0091827"),
         ("PTID: {}", "0091827"),
@@ -308,6 +319,17 @@ def test_nothing_of_an_identifier_stays_however_it_is_written(text: str, identif
     assert left_of(text.format(identifier)) == text.format("~")
 
 
+def test_an_extension_goes_with_its_number() -> None:
+    assert left_of("fax 212-555-0134 x9912.") == "fax ~ x~."
+    assert left_of("212-555-0134, ext. 99") == "~, ext. ~"
+    assert left_of("1920 x1080 and 1920x1080") == "1920 x1080 and 1920x1080"
+
+
+def test_behind_the_number_of_a_bed_stand_states_and_diseases_too() -> None:
+    for text in ("Bed 4 Stable overnight", "bed 2: SOB", "rm 4 Pneumonia", "bed 9 NSTEMI", "Room 12 Left hip"):
+        assert left_of(text) == text
+
+
 def test_a_field_for_a_name_that_holds_none_is_left_alone_wherever_its_words_stand() -> None:
     for text in (
         "Patient name: unknown\nAllergies: unknown",
@@ -321,6 +343,10 @@ def test_a_field_for_a_name_that_holds_none_is_left_alone_wherever_its_words_sta
     "text",
     [
         "DNI 1 " * 5300,
+        "bed 1 Aaa " * 3200,
+        "my mum aaa " * 2900,
+        "a #1-" * 6400,
+        "1 / " * 8000,
         "DNI " + "1 " * 15990,
         "national identity " * 1770,
         '"identifier" "value":"' * 1450,
