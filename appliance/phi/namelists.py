@@ -1,4 +1,4 @@
-"""The lists of frequent names that come with the gateway, one name a line; a question mark says that it is a word, too."""
+"""The lists of frequent names that come with the gateway, one a line; a question mark says that it is a word, too."""
 
 from collections.abc import Mapping
 from functools import cache

@@ -23,8 +23,8 @@ _NEED: Final = any_of(
     *("nachname", "vorname", "familienname", "apellido", "apellidos", "cognome", "nombre", "achternaam", "voornaam"),
 )
 _KIN: Final = (
-    r" (?:wife|husband|partner|son|daughter|child|mother|mom|mum|father|dad|brother|sister|aunt|uncle|cousin|niece|nephew"
-    r"|grandmother|grandfather|grandma|grandpa|grandson|granddaughter|friend|neighbou?r|boyfriend|girlfriend|baby)\b"
+    r" (?:wife|husband|partner|son|daughter|child|mother|mom|mum|father|dad|brother|sister|aunt|uncle|cousin|niece"
+    r"|nephew|grandmother|grandfather|grandma|grandpa|grandson|granddaughter|friend|neighbou?r|boyfriend|girlfriend|baby)\b"
 )
 _SMALL: Final = any_case(rf"my{_KIN}", rf"our{_KIN}", r"im\b", r"its\b")
 _MARKS: Final = "[\"'*_`\u201c]{0,3}"
