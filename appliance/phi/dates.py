@@ -179,9 +179,16 @@ DATES: Final = (
     # With the time of day behind it, or as the heading of a line.
     rule(
         PhiClass.DATE,
-        rf"[0-9](?<![\w/.-].)\d?/{_DAY_OF_TWO}(?= ?@|,? (?:at )?(?:[01]?\d|2[0-3]):?[0-5]\d\b(?![/.%]))"
+        rf"[0-9](?<![\w/.-].)\d?/{_DAY_OF_TWO}(?= ?@|,? (?:at )?(?:[01]?\d|2[0-3]):?[0-5]\d\b(?![/%]|\.\d))"
         rf"|(?m:^)\d{{1,2}}/{_DAY_OF_TWO}(?=:)",
         needs=_BY_ONE_SLASH,
+    ),
+    # Of a month that nobody names; a floor, a rib and an attempt are not followed by a stop.
+    rule(
+        PhiClass.DATE,
+        any_case("on", "by", "until", "till", "since", "before", "after", "from", "due", "of")
+        + r" the (?P<id>\d{1,2}(?:st|nd|rd|th))(?=[.,;:)]|\s{0,2}$)",
+        needs=Both(any_of("st", "nd", "rd", "th"), (" the ",)),
     ),
     rule(
         PhiClass.DATE,

@@ -48,6 +48,10 @@ _BRANDED: Final = re.compile("(?!Ma?c|O|D|L|Van|Fitz)[A-Z][a-z]+[A-Z]")
 _NUMBER: Final = re.compile(" [0-9]")
 _LIES_IN: Final = frozenset({"bed", "room", "ward", "fever"})
 _MOST_WORDS: Final = 6
+# The next field's, behind a name: `Brisa DOB`, `Brisa ID#`.
+_LABELS: Final = frozenset(
+    ("DOB", "DOS", "DOL", "SSN", "MRN", "NPI", "ID", "PCP", "LOT", "ETA", "ICU", "POD", "Dx", "Hx", "Rx")
+)
 _BESIDE: Final = frozenset({" ", "  ", ", ", ": "})
 _AND: Final = frozenset({"and", "und", "et"})
 _JOINERS: Final = _AND | {"y", "e"}
@@ -130,7 +134,7 @@ class NameRecogniser:
             known = own.known[place]
             if own.is_capital[place]:
                 is_everyday = known in EVERYDAY and not self._is_given(known) and len(known) > 1
-                if known in _NO_NAME or is_everyday or not own.goes_on(place):
+                if known in _NO_NAME or is_everyday or own.written[place] in _LABELS or not own.goes_on(place):
                     break
                 last = place
             elif known not in PARTICLES or known in _AND or not own.goes_on(place):

@@ -10,10 +10,8 @@ from typing import Final
 
 from appliance.phi.addresses import ADDRESSES
 from appliance.phi.dates import DATES
-from appliance.phi.labelled import UNITS
 from appliance.phi.national import NATIONAL
 from appliance.phi.patterns import (
-    BY_DASH,
     Both,
     PhiClass,
     any_case,
@@ -24,6 +22,7 @@ from appliance.phi.patterns import (
     rule,
 )
 from appliance.phi.residences import RESIDENCES
+from appliance.phi.telephones import TELEPHONES
 from appliance.phi.typed import TYPED_NAMES
 
 _COLON: Final = re.compile(":[0-9A-Fa-f]{0,4}:")
@@ -102,13 +101,6 @@ _OF_REFERENCE: Final = "|".join(
     )
 )
 _BEFORE_AGE: Final = ("she", "he", "who", "patient", "was", "is", "at", "now", "nearly", "almost", "over")
-# Phone, tel, cell, fax, and whatever else says that a number is called; put together they make some words too many.
-_CALL_BEGINS: Final = "bcfmprtw"
-_CALL_ENDS: Final = (
-    *("hone", "elephone", "el", "obile", "ob", "ell", "ax", "ager", "leep", "h", "all", "ing", "ext", "hatsapp"),
-    "ontact",
-)
-_CALLED_NUMBER: Final = r"\b[^\d\n]{0,14}(?P<id>\+?\(?\d(?:[ ()./-]{0,2}\d){6,13})(?!\d)"
 SAFE_HARBOR: Final = (
     *ADDRESSES,
     *DATES,
@@ -144,54 +136,7 @@ SAFE_HARBOR: Final = (
         in_words=True,
     ),
     rule(PhiClass.AGE, r"\b(?P<id>9\d|1[01]\d)(?:st|nd|rd|th) (?i:birthday)\b", needs=any_of("birthday")),
-    rule(
-        PhiClass.PHONE,
-        any_case(
-            *("tfno", "tlfn?", "m[o\u00f3]vil", "cellulare", "gsm", "natel", "fono", "telefoonnummer", "faks"),
-            *(r"t[e\u00e9]l[e\u00e9]?(?:phone|fono|foon|fon)?", "telefon(?:nummer)?", "mobile[ _-]?(?:phone)?"),
-            *("home[ _-]?phone", "work[ _-]?phone", "cell[ _-]?phone"),
-        )
-        + _CALLED_NUMBER,
-        needs=any_of(
-            *("tfno", "tlf", "tlfn", "movil", "vil", "cellulare", "gsm", "natel", "fono", "l", "phone", "telefono"),
-            *("telefoon", "telefon", "telefonnummer", "telefoonnummer", "faks", "mobilephone", "mobile", "homephone"),
-            *("workphone", "cellphone"),
-        ),
-    ),
-    rule(
-        PhiClass.PHONE,
-        # A joint's extension is told in degrees, of three digits at most.
-        any_case(r"extn?", "bleep", "beeper", "pager")
-        + r"\b\.?(?: no\.?| number)?[ :#]{1,3}(?P<id>\d{2}-\d{4}|\d{4,6})(?![\w-])",
-        needs=any_of("ext", "extn", "bleep", "beeper", "pager"),
-    ),
-    rule(
-        PhiClass.PHONE,
-        # The first letter by itself: a set of characters is what is looked for fastest.
-        rf"[{_CALL_BEGINS.upper()}{_CALL_BEGINS}](?<!\w.)(?i:{'|'.join(_CALL_ENDS)})" + _CALLED_NUMBER,
-        needs=any_of(*(first + rest for first in _CALL_BEGINS for rest in _CALL_ENDS)),
-    ),
-    rule(PhiClass.PHONE, r"0(?<![\w.,/-].)\d{2,4}[ /-]\d{3,4}(?:[ -]?\d{2,4}){1,2}(?![\w-])"),
-    rule(
-        PhiClass.PHONE,
-        r"\((?<![\w.].)(?P<id>0\d{1,5}\) ?\d{3,4}[ -]?\d{3,4})(?![\w-])",
-        needs=outline("99)"),
-    ),
-    # What follows a number is its extension.
-    rule(
-        PhiClass.PHONE,
-        r"[xe](?:(?<=[.-]\d{4}[ ,].)|(?<=\d{7}[ ,].)|(?<=[.-]\d{4}.)|(?<=[.-]\d{4}, .)|(?<=\d{7}.))"
-        r"(?:(?<=x)|xt(?:n|ension)?\.?) ?(?P<id>\d{2,6})(?![\w-])",
-        needs=any_of("x", "ext", "extn", "extension"),
-    ),
-    # French ones in pairs, Italian mobiles.
-    rule(
-        PhiClass.PHONE,
-        r"0(?<![\w.,/-].)[1-9]([ .-])\d{2}(?:\1\d{2}){3}(?![\w-]|[., ]\d)",
-        needs=outline("99 99 99 99 99", "99.99.99.99.99", "99-99-99-99-99"),
-    ),
-    rule(PhiClass.PHONE, r"3(?<![\w.,/-].)\d{2} \d{7}(?![\w-]|[.,]\d)", needs=outline("999 9999999")),
-    rule(PhiClass.PHONE, rf"[2-9](?<![\w.,/$-].)\d{{2}}-\d{{4}}(?![\w-]){UNITS}", needs=BY_DASH),
+    *TELEPHONES,
     rule(
         PhiClass.URL,
         # What follows a host may name somebody, unless the host is one where nobody's own pages are; a host may, too.
@@ -314,9 +259,16 @@ SAFE_HARBOR: Final = (
         r"[^\d\n]{0,6}(?P<id>\d{4})(?!\d)",
         needs=any_of("ssn", "social"),
     ),
+    # A form that hospitals give records, longer at its head than a day; and what stands behind a day of birth.
+    rule(PhiClass.MRN, r"[0-9](?<![\w.-].)(?<!\d/.)\d\d-\d\d-\d\d(?![\w-])", needs=outline("999-99-99")),
+    rule(
+        PhiClass.MRN,
+        r"[0-9](?:(?<=\d[/-]\d\d .)|(?<=\d[/-]\d{4} .))\d{5,9}(?![\w-]|[.,:]\d)",
+        needs=outline("99 999999"),
+    ),
     # What numbers somebody's papers, behind the sign of a number or between strokes, beside a name and a day.
     rule(PhiClass.MRN, r"[A-Za-z] ?#(?=[: ]|\d{7}|\d+-)[: ]{0,2}(?P<id>\d[\d-]{4,12}\d)(?![\w-])", needs=("#",)),
-    rule(PhiClass.MRN, r"(?<=[A-Za-z] / )\d{6,10}(?= / [^\s/])", needs=(" / ",)),
+    rule(PhiClass.MRN, r"[0-9](?<=[A-Za-z] / .)\d{5,9}(?= / [^\s/])", needs=(" / ",)),
     rule(
         PhiClass.ACCOUNT,
         r"(?i:\b(?:key ?safe|lock ?box|key ?pad|door|gate|entry|alarm)(?: code)?(?: (?:is|no\.?|number))?:? {1,2})"

@@ -3,12 +3,13 @@
 A field's whole value is taken, so that it need not begin with a capital; what says that nothing was filled in is none.
 """
 
+import re
 from typing import Final
 
 from appliance.phi.everyday import EVERYDAY
 from appliance.phi.fieldvalues import NOBODY, is_a_name, is_no_heading, is_somebody, may_be_a_name
 from appliance.phi.namelists import FAMILY, GIVEN, listed
-from appliance.phi.patterns import CAPITALISED, Both, PhiClass, any_case, any_of, rule
+from appliance.phi.patterns import CAPITALISED, Both, PhiClass, any_case, any_of, outline, rule
 from appliance.phi.surroundings import KIN, NEVER
 
 _FIELDS: Final = any_case(
@@ -83,6 +84,13 @@ def may_be_a_handle(candidate: str) -> bool:
     plain = candidate.lower()
     is_a_word = plain in NOBODY or plain in NEVER or plain in EVERYDAY or plain.startswith(("self.", "request."))
     return not is_a_word and not plain.isdecimal()
+
+
+def is_with_initial(candidate: str) -> bool:
+    """Tell whether a word before a comma and a single letter may be a family's name: no common word, no disease."""
+    family = candidate.partition(",")[0].lower()
+    is_a_word = family in EVERYDAY or family in NEVER or family in KIN or family in _OF_BEDS
+    return not (is_a_word or family.endswith(_ILLNESS))
 
 
 def may_lie_there(candidate: str) -> bool:
@@ -176,6 +184,14 @@ TYPED_NAMES: Final = (
             in_words=True,
         )
         for family in ("", " [a-z][a-z'\u2019-]{2,20}")
+    ),
+    # A family's name and an initial, in a field or behind who somebody is to the patient.
+    rule(
+        PhiClass.NAME,
+        r"[A-Z](?:(?<=[A-Za-z]: .)|(?<=PCP .)|(?<=GP .))[\w'\u2019-]{1,30}, [A-Z](?:\.| [A-Z]\.?|\.[A-Z]\.?)?(?![\w'\u2019-])",
+        needs=Both(outline(", A"), re.compile(r", [A-Z](?![\w'\u2019-])")),
+        check=is_with_initial,
+        in_words=True,
     ),
     # Who lies there, as a list of a ward says.
     rule(

@@ -299,6 +299,12 @@ def test_what_looks_like_one_is_left_alone(text: str) -> None:
         ("bed 15 {}, bed 16 empty", "Okonjo"),
         ("our mum {} needs", "eusebia ruiz"),
         ("hi, its {}", "marisol"),
+        ("notified @ ({}.", "917)5550144"),
+        ("PCP {} since", "SALDANA, R"),
+        ("Ordering: {} today", "Abiodun, T."),
+        ("Ref: Delacroix/{}. Dear", "556-01-22"),
+        ("Called to the ward {} 0712.", "3/9"),
+        ("needs it by the {}.", "15th"),
         ("Kontonummer {}", "884231"),
         ("MR# {}", "0091827"),
         ("PTID: {}", "0091827"),
@@ -323,6 +329,15 @@ def test_an_extension_goes_with_its_number() -> None:
     assert left_of("fax 212-555-0134 x9912.") == "fax ~ x~."
     assert left_of("212-555-0134, ext. 99") == "~, ext. ~"
     assert left_of("1920 x1080 and 1920x1080") == "1920 x1080 and 1920x1080"
+
+
+def test_a_number_right_behind_a_day_of_birth_is_somebodys() -> None:
+    assert left_of("born 11/02/71 1008827.") == "born ~ ~."
+
+
+def test_a_letter_behind_a_comma_is_no_initial_of_a_disease() -> None:
+    for text in ("Serology: Hepatitis, B", "seen on the 3rd floor", "Dx: Diabetes, T2DM"):
+        assert left_of(text) == text
 
 
 def test_behind_the_number_of_a_bed_stand_states_and_diseases_too() -> None:
