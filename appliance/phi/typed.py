@@ -188,7 +188,8 @@ TYPED_NAMES: Final = (
     # A family's name and an initial, in a field or behind who somebody is to the patient.
     rule(
         PhiClass.NAME,
-        r"[A-Z](?:(?<=[A-Za-z]: .)|(?<=PCP .)|(?<=GP .))[\w'\u2019-]{1,30}, [A-Z](?:\.| [A-Z]\.?|\.[A-Z]\.?)?(?![\w'\u2019-])",
+        r"[A-Z](?:(?<=[A-Za-z]: .)|(?<=PCP .)|(?<=GP .))[\w'\u2019-]{1,30}, "
+        r"[A-Z](?:\.| [A-Z]\.?|\.[A-Z]\.?)?(?![\w'\u2019-])",
         needs=Both(outline(", A"), re.compile(r", [A-Z](?![\w'\u2019-])")),
         check=is_with_initial,
         in_words=True,
