@@ -35,6 +35,19 @@ class Shard:
     on_demand: bool = False
 
 
+def in_turn(names: Sequence[str], groups: Sequence[Sequence[str]], turn: int) -> list[str]:
+    """Return names in their order, but those of each group go on at another of them each turn.
+
+    So what a machine has no time for is not the same in each run.
+    """
+    ordered = list(names)
+    for group in groups:
+        places = [place for place, name in enumerate(ordered) if name in group]
+        for at, place in enumerate(places):
+            ordered[place] = names[places[(at + turn) % len(places)]]
+    return ordered
+
+
 class Turns:
     """Gives out shards to threads that run them."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests import shards
 from tests.running import end_with_all_below
-from tests.turns import Shard, Turns
+from tests.turns import Shard, Turns, in_turn
 
 # A process that gives its child an environment of its own, as an engine's launcher gives vLLM.
 _PARENT = """
@@ -46,6 +46,20 @@ def test_each_run_boots_boxes_and_serves_by_a_real_vllm_in_that_order() -> None:
     for name in every:
         assert all(every.index(before) < every.index(name) for before in shards.SHARDS[name].after)
         assert shards.SHARDS[name].limit <= (25 if name == shards.FIRST else 20)
+
+
+def test_each_long_shard_comes_first_in_some_run_and_none_before_what_it_waits_for() -> None:
+    every = shards.wanted_of([])
+    firsts: set[str] = set()
+    for turn in range(56):
+        ordered = in_turn(every, shards.TAKE_TURNS, turn)
+        assert sorted(ordered) == sorted(every)
+        for name in ordered:
+            assert all(ordered.index(before) < ordered.index(name) for before in shards.SHARDS[name].after)
+        firsts |= {next(name for name in ordered if name in group) for group in shards.TAKE_TURNS}
+
+    assert firsts == {name for group in shards.TAKE_TURNS for name in group}
+    assert in_turn(["box", "demo"], shards.TAKE_TURNS, 3) == ["box", "demo"]
 
 
 def test_what_a_shard_asks_for_by_its_mark_lies_where_the_shard_looks() -> None:
