@@ -76,6 +76,10 @@ _COMMANDS = (
     "chat",
 )
 
+# The modules of commands that are called otherwise.
+_MODULES = {"models": "versions", "box-keys": "boxkeys", "drill": "backup", "run": "ask"}
+_SMALLEST = "ask"
+
 app = typer.Typer(
     name="sealift",
     help="Receive, install, promote and serve an LLM on an isolated machine, and prove every answer's origin.",
@@ -120,10 +124,12 @@ def asked(arguments: Sequence[str]) -> str:
     """
     words = iter(arguments)
     for word in words:
+        if word == "--version":
+            return _SMALLEST
         if word == "--config":
             next(words, None)
         elif not word.startswith("-"):
-            name = word.replace("-", "_")
+            name = _MODULES.get(word, word.replace("-", "_"))
             return name if name in _COMMANDS and "_SEALIFT_COMPLETE" not in os.environ else ""
     return ""
 

@@ -1,5 +1,8 @@
 """What of llama.cpp's source is changed before it is built: all of it, or the build ends."""
 
+import io
+import tarfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -48,3 +51,38 @@ def test_what_is_changed_is_told_by_digests() -> None:
 
     assert sorted(told) == ["header", "patch"]
     assert all(len(digest) == 16 for digest in told.values())
+
+
+def _holding(folder: Path, *members: tarfile.TarInfo) -> Path:
+    held = folder / "held.tar.gz"
+    with tarfile.open(held, "w:gz") as made:
+        for member in members:
+            made.addfile(member, io.BytesIO(b""))
+    return held
+
+
+@pytest.mark.parametrize("has_filters", [True, False])
+def test_a_python_without_filters_unpacks_the_same_and_refuses_the_same(
+    *, has_filters: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian 12's own Python is 3.11.2; filters came with 3.11.4."""
+    if not has_filters:
+        monkeypatch.delattr(tarfile, "data_filter")
+        monkeypatch.setattr(tarfile.TarFile, "extractall", _of_3_11_2(tarfile.TarFile.extractall))
+
+    source = llama_source.unpacked(archive(tmp_path), tmp_path / "unpacked")
+
+    assert (source / llama_source.LLAMA_CPP / "LICENSE").is_file()
+    link = tarfile.TarInfo("a/link")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    for name, member in (("above", tarfile.TarInfo("../above")), ("link", link)):
+        with pytest.raises(SourceError, match="cannot be unpacked"):
+            llama_source.unpacked(_holding(tmp_path, member), tmp_path / name)
+    assert not (tmp_path / "above").is_file()
+
+
+def _of_3_11_2(now: Callable[..., None]) -> Callable[..., None]:
+    def extractall(opened: tarfile.TarFile, path: Path, members: Iterable[tarfile.TarInfo] | None = None) -> None:
+        now(opened, path, members)
+
+    return extractall
