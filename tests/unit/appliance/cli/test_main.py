@@ -1,10 +1,13 @@
 """The command's own shape: version, help, endings."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
+from typer.main import get_group
 
 from appliance.cli import main
 
@@ -55,7 +58,8 @@ def test_a_missing_site_file_ends_with_50_in_three_lines(tmp_path: Path) -> None
         ("rollback --as iris", "rollback"),
         ("--json --config /etc/x.toml stop --as iris", "stop"),
         ("canary start x", "canary"),
-        ("models list", ""),
+        ("models list", "versions"),
+        ("run models/a", "ask"),
         ("--help", ""),
         ("--config", ""),
         ("nonsense", ""),
@@ -63,3 +67,18 @@ def test_a_missing_site_file_ends_with_50_in_three_lines(tmp_path: Path) -> None
 )
 def test_only_the_module_of_the_command_that_is_asked_for_is_loaded(line: str, module: str) -> None:
     assert main.asked(line.split()) == module
+
+
+def test_the_module_that_is_loaded_alone_has_the_command_that_is_asked_for() -> None:
+    """A wrong guess would make a command unknown."""
+    modules = {command: main.asked([command]) for command in get_group(main.build()).commands}
+
+    for command, module in modules.items():
+        alone = typer.Typer()
+        alone.callback()(lambda: None)
+        importlib.import_module(f"appliance.cli.{module}").register(alone)
+        assert command in get_group(alone).commands, f"{command} is not of {module}"
+
+
+def test_the_version_loads_one_module() -> None:
+    assert main.asked(["--version"]) != ""
