@@ -215,7 +215,7 @@ def _former(places: Places, environment: str) -> tuple[tuple[str, ...], ...]:
 
 def _notes(places: Places, ledger: Ledger) -> list[bytes]:
     """Return what may be emergency notes, each once: as they were kept, and from their records, the oldest first."""
-    recorded_ones = [body.get("envelope") for body in reversed(bodies(places, ledger, NOTED))]
+    recorded_ones = [body.get("envelope") for body in bodies(places, ledger, NOTED)]
     texts = [text.encode() for text in recorded_ones if isinstance(text, str)]
     return list(dict.fromkeys([*texts, *kept.kept_notes(places.trust)]))
 

@@ -239,6 +239,26 @@ def doubted_at(site: Site) -> frozenset[str]:
         ledger.close()
 
 
+def test_notes_come_back_in_the_order_in_which_they_were_taken(tmp_path: Path, sender: Sender, site: Site) -> None:
+    """The second note takes the root key of who signed the first; it did not before."""
+    medium = sender.release(tmp_path)
+    site.receive(medium)
+    first = sender.note(["carol"], ("alice", "bob"), NOW - timedelta(days=1))
+    clock, named = FixedClock(at=NOW), [("bob", ("root",))]
+    second = table.draft(sender.held, named, number=2, reason=Reason.LOST, since=NOW, clock=clock).to_bytes()
+    for person in ("alice", "carol"):
+        second = table.sign(second, sender.held, sender.held.signatory(person, sender.home(person)))
+    for note in (first, second):
+        emergency.accept(site.config, note, clock=site.clock)
+    believed = site.record.notes
+    assert len(believed) == 2
+    (site.config.at.trust / RECORD).unlink()
+
+    trust_action.recover(site.config, [medium.code] * 2, ["Ann Old", "Ben Young"], checkpoint="", clock=site.clock)
+
+    assert site.record.notes == believed
+
+
 def test_threshold_lost(tmp_path: Path, sender: Sender, site: Site) -> None:
     """Two of three lost their keys: no root can follow, so two people at the site begin anew, by hand."""
     site.receive(sender.release(tmp_path))
