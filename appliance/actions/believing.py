@@ -198,7 +198,7 @@ def believed(config: Config, ledger: Ledger, trust_root: Path | None) -> TrustRe
         LedgerDamagedError: The ledger is not the one this record was written beside.
     """
     places = config.at
-    may_begin = not _has_accepted(places, ledger)
+    may_begin = not has_accepted(places, ledger)
     if trust_root is not None:
         return _throwaway(config, trust_root, may_begin=may_begin)
     if config.environment == "rehearsal":
@@ -314,8 +314,15 @@ def _record(places: Places, ledger: Ledger, pending: Pending) -> Appended:
     return ledger.append(pending.kind, body)
 
 
-def _has_accepted(places: Places, ledger: Ledger) -> bool:
-    if ContentStore(places.store).serials():
+def has_accepted(places: Places, ledger: Ledger) -> bool:
+    """Tell whether a release was ever accepted here, by the store, the ledger or what waits for it.
+
+    A ledger that is out of reach may say so, too.
+
+    Raises:
+        LedgerUnavailableError: The spool cannot be read.
+    """
+    if ContentStore(places.store).serials() or waiting(places, RECEIVED):
         return True
     try:
         return bool(ledger.find(kind=RECEIVED, limit=1))
