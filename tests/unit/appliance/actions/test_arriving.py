@@ -12,6 +12,7 @@ from appliance.audit.memory import MemoryLedger
 from appliance.config import Config, PlacesSection
 from appliance.install import arrivals
 from appliance.install.arrivals import EXPORT_LABEL, Arrival, Shown
+from media import limits
 from media.clock import SystemClock
 from tests.support.medium import make_medium
 
@@ -102,3 +103,33 @@ def test_a_refused_medium_is_recorded_and_not_read(config: Config, ledger: Memor
 
     assert not found.is_read
     assert [leaf.body["stay"] for leaf in ledger.find(kind=arriving.REFUSED)] == [STICK.id]
+
+
+def test_whatever_a_volume_claims_that_it_came_is_recorded(
+    config: Config, ledger: MemoryLedger, tmp_path: Path
+) -> None:
+    """A list that is larger than any is read once; a number beyond 2**53 would not be written down here."""
+    made = make_medium(tmp_path / "m")
+    made.replace("metadata/timestamp.json", b" " * (limits.JSON_BYTES + 1), volume=1)
+    said = made.path("bag-info.txt", volume=1).read_bytes().replace(b"Serial: 1\n", b"Serial: 999999999999999999\n")
+    made.replace("bag-info.txt", said, volume=1)
+    shutil.copytree(made.volumes[0], config.at.media / "sdb1", dirs_exist_ok=True)
+
+    found = seen(config, ledger, tmp_path)
+
+    assert found.claims is not None
+    assert len(found.claims["problems"]) == 2
+    assert not found.may_take_exports
+    assert [leaf.body["volume"] for leaf in ledger.find(kind=arriving.ARRIVED)] == [True]
+
+
+def test_a_claim_that_cannot_be_kept_keeps_no_arrival_from_the_record(
+    config: Config, ledger: MemoryLedger, tmp_path: Path
+) -> None:
+    config.at.inspected.parent.mkdir(parents=True, exist_ok=True)
+    config.at.inspected.write_text("no folder")
+
+    with pytest.raises(OSError, match="inspected"):
+        seen(config, ledger, tmp_path)
+
+    assert len(ledger.find(kind=arriving.ARRIVED)) == 1
