@@ -128,6 +128,11 @@ def commit(places: Places, ledger: Ledger, pending: Pending) -> Appended:
     return finish(places, ledger, pending)
 
 
+def is_begun(places: Places) -> bool:
+    """Tell whether a receive has laid down what is about to happen, and not come to its end."""
+    return (places.trust / PENDING).exists()
+
+
 def finish_what_was_begun(places: Places, ledger: Ledger) -> Appended | None:
     """Finish the receive that a power cut left between its two writes, if there is one.
 

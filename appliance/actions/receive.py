@@ -24,7 +24,14 @@ from appliance.audit.client import open_ledger
 from appliance.audit.facts import Appended, Ledger
 from appliance.audit.offline import SPOOLED
 from appliance.config import Config
-from appliance.errors import LedgerUnavailableError, StoreBusyError, StoreDamagedError, UnknownReleaseError
+from appliance.errors import (
+    LedgerUnavailableError,
+    NoSpaceError,
+    StoreBusyError,
+    StoreDamagedError,
+    StoreWriteError,
+    UnknownReleaseError,
+)
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.store.copier import Job
 from appliance.store.incoming import discard
@@ -152,6 +159,7 @@ class _Receive:
         self._checks = Checklist(clock)
         self._options = options
         self._store = ContentStore(config.at.store)
+        self._is_accepted = False
 
     def run(self, volumes: Sequence[Path], progress: Progress) -> ReceiveFacts:
         try:
@@ -167,7 +175,8 @@ class _Receive:
         except (StoreBusyError, LedgerUnavailableError):
             raise
         except SealiftError as error:
-            self._record_refusal(error, {})
+            if not self._is_accepted:  # else it is recorded as received, and what failed is ours to do again
+                self._record_refusal(error, {})
             raise
 
     def _check(self, volumes: Sequence[Path], progress: Progress) -> ReceiveFacts:
@@ -237,6 +246,7 @@ class _Receive:
             body = {name: copied.facts[name] for name in ("release", "serial", "code", "payload_digest", "custody")}
             body |= {"site": self._config.site, "checks": self._checks.to_json(refused=False), "verifier": verifier()}
             appended = self._ledger.append(REVERIFIED, {**body, **copied.moved})
+            self._is_accepted = True
             return self._facts("reverified", copied, appended, kind=REVERIFIED)
         _require_custody_judged(copied.facts["custody"], self._checks)
         created = from_text(copied.facts["created"])
@@ -257,7 +267,12 @@ class _Receive:
             believed=believed,
         )
         self._checks.begin(Check.RECORD)
-        appended = believing.commit(self._places, self._ledger, pending)
+        try:
+            appended = believing.commit(self._places, self._ledger, pending)
+        except (NoSpaceError, StoreWriteError):  # what was laid down is recorded by now, and the next receive ends it
+            self._is_accepted = believing.is_begun(self._places)
+            raise
+        self._is_accepted = True
         with suppress(SealiftError):  # it is received; what it brings stays in doubt until a note or a release is taken
             doubting.settle(self._config, self._ledger)
         return self._facts("reissued" if copied.held else "received", copied, appended, kind=RECEIVED)
