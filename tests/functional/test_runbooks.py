@@ -259,6 +259,27 @@ def test_notes_come_back_in_the_order_in_which_they_were_taken(tmp_path: Path, s
     assert site.record.notes == believed
 
 
+def test_recovery_takes_no_new_root_by_keys_that_a_note_took_away(tmp_path: Path, sender: Sender, site: Site) -> None:
+    """Two of four root keys are stolen: as many as a root needs. Thieves hand in a root while the record is lost."""
+    sender.root(add=("dan",), signed_by=("alice", "bob", "dan"))
+    medium = sender.release(tmp_path)
+    site.receive(medium)
+    clock, named = FixedClock(at=NOW), [("carol", ("root",)), ("dan", ("root",))]
+    note = table.draft(sender.held, named, number=1, reason=Reason.STOLEN, since=NOW, clock=clock).to_bytes()
+    for person in ("alice", "bob"):
+        note = table.sign(note, sender.held, sender.held.signatory(person, sender.home(person)))
+    emergency.accept(site.config, note, clock=site.clock)
+    stolen = tmp_path / "3.root.json"
+    stolen.write_bytes(sender.root(remove=("alice",), signed_by=("carol", "dan")).chain[2])
+    (site.config.at.trust / RECORD).unlink()
+
+    names, codes = ["Ann Old", "Ben Young"], [medium.code] * 2
+    trust_action.recover(site.config, codes, names, checkpoint="", clock=site.clock, roots=[stolen])
+
+    assert len(site.record.root_chain) == 2
+    assert site.record.notes == (note.decode(),)
+
+
 def test_threshold_lost(tmp_path: Path, sender: Sender, site: Site) -> None:
     """Two of three lost their keys: no root can follow, so two people at the site begin anew, by hand."""
     site.receive(sender.release(tmp_path))
