@@ -23,7 +23,7 @@ from appliance.state.shapes import require_shape
 from appliance.store.content import ContentStore
 from appliance.store.incoming import publish
 from appliance.store.writing import writing
-from appliance.timekeeping.record import ClockRecord
+from appliance.timekeeping.record import ClockRecord, Verdict, published
 from appliance.verify import trust
 from appliance.verify.freshness import BUILT
 from appliance.verify.trust import Checkpoint, TrustRecord
@@ -295,6 +295,22 @@ def floor(ledger: Ledger, record: TrustRecord, clock_record: ClockRecord | None 
         last = datetime.fromisoformat(ledger.leaf(head.size - 1).time)
         return max(known, last.astimezone(UTC).replace(microsecond=0))
     return known
+
+
+def floor_of(places: Places, created: datetime, now: datetime) -> datetime:
+    """Return the floor that a release gives: when it was made, but no time that a good clock has not shown yet.
+
+    Whoever makes a release types that time, and a year too high would make the clock of every site wrong until then.
+
+    Args:
+        places: The site's.
+        created: What was signed.
+        now: The time that is believed; it counts where somebody answered for this boot's clock.
+    """
+    known = published(places)
+    if known is None or known.verdict is not Verdict.GOOD:
+        return created
+    return min(created, now.replace(microsecond=0))
 
 
 def own_checkpoint(ledger: Ledger) -> Checkpoint | None:

@@ -257,7 +257,7 @@ class _Receive:
             snapshot_version=copied.facts["serial"],
             targets_version=copied.facts["serial"],
             payload_digest=copied.facts["payload_digest"],
-            floor=max(record.floor, created),
+            floor=max(record.floor, believing.floor_of(self._places, created, self._now)),
         )
         pending = Pending(
             kind=RECEIVED,

@@ -7,11 +7,12 @@ medium; what would have been right is never shown.
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions import recovery
-from appliance.actions.believing import finish_what_was_begun, set_pending_aside
+from appliance.actions.believing import finish_what_was_begun, floor_of, set_pending_aside
 from appliance.actions.pinned import is_pinned, plain_bytes, write_once
 from appliance.actions.recorded import is_recorded
 from appliance.actions.recovery import Accepted
@@ -21,6 +22,7 @@ from appliance.config import Config, Places
 from appliance.errors import ConflictError, UnknownReleaseError
 from appliance.store.content import ContentStore
 from appliance.store.writing import writing
+from appliance.timekeeping.believed import BelievedClock
 from appliance.verify import trust
 from appliance.verify.freshness import different
 from appliance.verify.metadata import TrustChain
@@ -170,7 +172,8 @@ def recover(
     ledger = open_ledger(config, DOOR, spool=True, clock=clock)
     try:
         with ContentStore(places.store).locked():
-            return _recover(config, ledger, codes, names=names, checkpoint=checkpoint, given=given)
+            now = BelievedClock(places, clock).now()
+            return _recover(config, ledger, codes, names=names, checkpoint=checkpoint, given=given, now=now)
     finally:
         ledger.close()
 
@@ -183,6 +186,7 @@ def _recover(
     names: Sequence[str],
     checkpoint: str,
     given: Sequence[bytes],
+    now: datetime,
 ) -> TrustFacts:
     places = config.at
     was_sound = _is_sound(places)
@@ -210,6 +214,7 @@ def _recover(
             checkpoint=recovery.printed(places, ledger, checkpoint),
             given=given,
         )
+        record = replace(record, floor=floor_of(places, record.floor, now))
     chain = TrustChain(record.root_chain, config.environment)
     body = {"site": config.site, "serial": record.serial, "root_version": chain.version, "names": list(names)}
     ledger.append(RECOVERED, {**body, "damaged": list(damaged)})
