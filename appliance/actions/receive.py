@@ -35,6 +35,7 @@ from appliance.errors import (
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.store.copier import Job
 from appliance.store.incoming import discard
+from appliance.store.kept_small import broken_files
 from appliance.store.writing import writing
 from appliance.timekeeping.believed import BelievedClock
 from appliance.timekeeping.record import latest
@@ -293,11 +294,12 @@ class _Receive:
         )
 
     def _stored(self, serial: int) -> StoredRelease | None:
-        """Return the release if it is in place; one whose record does not read is put in place again."""
+        """Return the release if it is in place; one whose record or own files the disk has lost is put there again."""
         try:
-            return StoredRelease.load(self._store, serial)
+            stored = StoredRelease.load(self._store, serial)
         except (UnknownReleaseError, StoreDamagedError):
             return None
+        return None if any(broken_files(self._store, serial)) else stored
 
     def _write_evidence(
         self, kind: str, body: Mapping[str, Any], appended: Appended | None, *, receipt: str = ""
@@ -363,6 +365,6 @@ def _require_custody_judged(custody: Mapping[str, Any], checks: Checklist) -> No
         checks.begin(Check.CUSTODY)
         raise CustodyError(
             what=f"custody needs a person's decision: {custody['findings'][0]}",
-            why="the store's record of this release is damaged, and is put in place again",
+            why="what the store keeps of this release is damaged, and is put in place again",
             fix="look at seals and paper forms, then --accept-custody NAME --reason TEXT",
         )

@@ -18,7 +18,7 @@ from media.errors import SealiftError, UsageError
 
 _SAID = {
     "received": "received",
-    "reissued": "already stored; the newer signatures were taken",
+    "reissued": "already stored; its signatures and its own files were put in place anew",
     "reverified": "already stored; every byte was read and proven again",
     "checked": "every byte was proven; nothing was stored",
 }
