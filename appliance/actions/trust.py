@@ -23,7 +23,7 @@ from appliance.errors import ConflictError, UnknownReleaseError
 from appliance.store.content import ContentStore
 from appliance.store.writing import writing
 from appliance.timekeeping.believed import BelievedClock
-from appliance.verify import trust
+from appliance.verify import kept, trust
 from appliance.verify.freshness import different
 from appliance.verify.metadata import TrustChain
 from appliance.verify.trust import TrustRecord
@@ -92,7 +92,7 @@ def pin(config: Config, root_file: Path, codes: Sequence[str], *, clock: Clock) 
 
     Raises:
         DigestMismatchError: A code is not the one of this root.
-        ConflictError: Another root is pinned here.
+        ConflictError: Another root is pinned here, or two people replaced this one.
         WrongEnvironmentError, MediaError, TrustError: It is no root that this box could believe.
         StoreWriteError: It could not be written.
     """
@@ -110,6 +110,12 @@ def pin(config: Config, root_file: Path, codes: Sequence[str], *, clock: Clock) 
     chain = TrustChain(record.root_chain, config.environment)
     record.require_storable()
     was_pinned = is_pinned(places, untrusted)
+    if was_pinned and kept.pinned_root(places.pinned_trust).encode() != untrusted:
+        raise ConflictError(
+            what="this root was replaced on this machine",
+            why="two people pinned another",
+            fix="see `sealift trust show`",
+        )
     ledger = open_ledger(config, DOOR, spool=True, clock=clock)
     try:
         # Recorded first: what is pinned stays for ever, so nothing later would notice that the record is missing.
@@ -119,7 +125,10 @@ def pin(config: Config, root_file: Path, codes: Sequence[str], *, clock: Clock) 
             ledger.append(PINNED, {**body, "root_version": chain.version, "codes_typed": len(codes)})
     finally:
         ledger.close()
-    if not was_pinned:
+    if was_pinned:
+        with suppress(NoTrustError):  # lost or damaged, which two people recover; that it is pinned is true
+            return show(config)
+    else:
         write_once(places, untrusted)
     return facts_of(chain, record)
 

@@ -16,6 +16,7 @@ from appliance.actions import believing, replacing
 from appliance.actions import trust as trust_action
 from appliance.actions.believing import Pending
 from appliance.actions.trust import TrustFacts
+from appliance.errors import ConflictError
 from appliance.store.content import StoredRelease
 from appliance.verify import trust
 from appliance.verify.freshness import CustodyAcceptance, Decisions
@@ -185,6 +186,19 @@ def test_a_replaced_root_does_not_fall_behind_what_was_half_done(
     assert site.record.serial == 2
     with pytest.raises(SupersededError, match="superseded"):
         site.receive(genuine(serial=1, keys=throwaway_ceremony("demo", "heirs")))
+
+
+def test_a_root_that_is_pinned_again_is_shown_with_what_was_accepted_since(
+    tmp_path: Path, site: Site, genuine: Shelf
+) -> None:
+    root = genuine().path("metadata/1.root.json", volume=1)
+    codes = [sha256_hex(root.read_bytes())] * 2
+
+    assert trust_action.pin(site.config, root, codes, clock=site.clock).serial == 1
+
+    replace_root(site, tmp_path)
+    with pytest.raises(ConflictError, match="was replaced"):
+        trust_action.pin(site.config, root, codes, clock=site.clock)
 
 
 def test_what_waits_for_the_first_ledger_was_accepted_all_the_same(site: Site, genuine: Shelf) -> None:
