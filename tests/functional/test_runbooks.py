@@ -293,6 +293,8 @@ def test_threshold_lost(tmp_path: Path, sender: Sender, site: Site) -> None:
         root = medium.path("metadata/1.root.json", volume=1)
         return replacing.replace_root(site.config, root, codes, names, reason="two tokens burnt", clock=site.clock)
 
+    note = sender.note(["bob"], ("alice", "carol"), NOW - timedelta(days=1))
+    assert emergency.accept(site.config, note, clock=site.clock).outcome == "accepted"
     before = site.untouched()
     with pytest.raises(DigestMismatchError):
         replace([medium.code, "0" * 64], "Ann Old", "Ben Young")
@@ -312,6 +314,11 @@ def test_threshold_lost(tmp_path: Path, sender: Sender, site: Site) -> None:
     for serial in (1, 2, 3):  # what came under the old root stays provable beside what came under the new one
         stored = StoredRelease.load(site.store, serial)
         assert len(origin.signed_terms(stored, origin.chain_for(site.config, stored)).signers) == 2
+    ledger = open_ledger(site.config, "ledger-actions", spool=True, clock=site.clock)
+    touched = affected.affected(site.config, ledger, affected.by_person(site.config, "bob", None))
+    assert affected.by_note(site.config, None).keys < affected.by_person(site.config, "bob", None).keys
+    assert [each.serial for each in touched] == [2, 1]  # of the old root's people nobody is in the new one but alice
+    ledger.close()
     recorded = site.facts("trust.replaced")
     assert [fact["body"]["names"] for fact in recorded] == [["Ann Old", "Ben Young"]]
 
