@@ -1,6 +1,9 @@
 """Looking at a medium that arrived: a volume, another stick, one that cannot be read; and what the ledger keeps."""
 
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,6 +124,36 @@ def test_whatever_a_volume_claims_that_it_came_is_recorded(
     assert len(found.claims["problems"]) == 2
     assert not found.may_take_exports
     assert [leaf.body["volume"] for leaf in ledger.find(kind=arriving.ARRIVED)] == [True]
+
+
+def test_a_stick_with_a_root_of_many_names_is_not_listed_to_see_that_it_is_no_volume(
+    config: Config, ledger: MemoryLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A made file system may have more names than there is memory; then nothing of it would be recorded."""
+    root = config.at.media / "sdb1"
+    for number in range(1000):
+        (root / f"{number}").touch()
+    real, seen_names = os.scandir, 0
+
+    @contextmanager
+    def counted(place: int) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with real(place) as entries:
+
+            def each() -> Iterator[os.DirEntry[str]]:
+                nonlocal seen_names
+                for entry in entries:
+                    seen_names += 1
+                    yield entry
+
+            yield each()
+
+    monkeypatch.setattr(os, "scandir", counted)
+    monkeypatch.setattr(os, "listdir", lambda _: pytest.fail("all names are listed"))
+
+    found = seen(config, ledger, tmp_path)
+
+    assert (found.claims, found.problem) == (None, "it is no Sealift volume")
+    assert seen_names == 1
 
 
 def test_a_claim_that_cannot_be_kept_keeps_no_arrival_from_the_record(
