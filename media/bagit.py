@@ -166,8 +166,8 @@ def _lines(untrusted: bytes, what: str) -> list[str]:
 
 
 def _number(untrusted: str) -> int:
-    if not _NUMBER.fullmatch(untrusted):
-        raise _malformed("bag-info.txt", "a number is missing or not decimal")
+    if not _NUMBER.fullmatch(untrusted) or int(untrusted) > limits.INTEGER_MAX:
+        raise _malformed("bag-info.txt", "a number is missing, not decimal, or larger than any that is written")
     return int(untrusted)
 
 

@@ -5,6 +5,7 @@ where this box recorded it before the keys were in doubt, and otherwise it is *i
 """
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -17,11 +18,11 @@ from appliance.errors import StoreDamagedError
 from appliance.registry import catalog, origin
 from appliance.stages import FIRST_LINE
 from appliance.store.content import ContentStore, StoredRelease
-from appliance.verify import trust
+from appliance.verify import kept, trust
 from appliance.verify.metadata import TrustChain, root_by_root
 from appliance.verify.trust import TrustRecord
 from media.clock import from_text
-from media.emergency import keys_of
+from media.emergency import EmergencyNote, keys_of
 from media.errors import MediaError, SamePersonError, ThresholdError, TrustError, UsageError
 from media.people import Person, Role
 
@@ -69,7 +70,7 @@ def by_note(config: Config, number: int | None) -> Doubt:
         UsageError: No such note was accepted.
         NoTrustError: The trust record does not read.
     """
-    notes = [each.note for each in _chain(config).notes]
+    notes = _notes(config)
     found = [note for note in notes if number in {None, note.note}]
     if not found:
         raise UsageError(
@@ -89,9 +90,10 @@ def by_person(config: Config, person_id: str, since: datetime | None) -> Doubt:
     """
     record = _record(config)
     found: set[str] = set()
-    for chain in root_by_root(record.root_chain, config.environment):
-        if any(person.id == person_id for person in chain.people.people):
-            found.update(keys_of(chain.people, person_id, (Role.ROOT, Role.RELEASE)))
+    for roots in (record.root_chain, *record.former):  # what came under a root that was replaced is here still
+        for chain in root_by_root(roots, config.environment):
+            if any(person.id == person_id for person in chain.people.people):
+                found.update(keys_of(chain.people, person_id, (Role.ROOT, Role.RELEASE)))
     if not found:
         raise UsageError(what=f"no root names the person {person_id[:32]}", why="", fix="see `sealift trust show`")
     return Doubt(keys=frozenset(found), since=since)
@@ -233,6 +235,14 @@ def _record(config: Config) -> TrustRecord:
     return trust.load(config.at.trust, config.at.pinned_trust, may_begin=not ContentStore(config.at.store).serials())
 
 
-def _chain(config: Config) -> TrustChain:
-    record = _record(config)
-    return TrustChain(record.root_chain, config.environment, untrusted_notes=record.notes)
+def _notes(config: Config) -> list[EmergencyNote]:
+    """Return the notes that were accepted here, the newest last; those from before the root was replaced, too."""
+    record, found = _record(config), list[EmergencyNote]()
+    for roots in record.former:
+        chain = TrustChain(roots, config.environment)
+        for untrusted in kept.kept_notes(config.at.trust):
+            with suppress(MediaError, TrustError):
+                chain.heed_again(untrusted)
+        found += sorted((each.note for each in chain.notes), key=lambda note: note.note)
+    chain = TrustChain(record.root_chain, config.environment, untrusted_notes=record.notes)
+    return [*found, *(each.note for each in chain.notes)]

@@ -55,11 +55,14 @@ def look(config: Config, arrival: Arrival, ledger: Ledger) -> None:
     Raises:
         LedgerUnavailableError: It could not be recorded; what it claims is kept all the same.
     """
-    claims: Mapping[str, Any] | None = None
-    if arrival.is_mounted:
-        claims, problem = claimed(config.at.media / arrival.name, label=f"medium {arrival.name}")
+    if not arrival.is_mounted:
+        ledger.append(REFUSED, recorded(arrival, None))
+        return
+    claims, problem = claimed(config.at.media / arrival.name, label=f"medium {arrival.name}")
+    try:
         arrivals.keep_inspected(config.at, arrival, claims=claims, problem=problem)
-    ledger.append(ARRIVED if arrival.is_mounted else REFUSED, recorded(arrival, claims))
+    finally:  # that it came is recorded, whatever it claims and whether that can be kept
+        ledger.append(ARRIVED, recorded(arrival, claims))
 
 
 def claimed(folder: Path, *, label: str) -> tuple[Mapping[str, Any] | None, str]:
@@ -73,12 +76,12 @@ def claimed(folder: Path, *, label: str) -> tuple[Mapping[str, Any] | None, str]
     except SealiftError as error:
         problem = f"{error.what}: {error.why}"
     try:
-        names = {path.name for path in folder.iterdir()}
+        (folder / layout.RELEASE).lstat()  # by its name: a made folder may hold millions of others
+    except FileNotFoundError:
+        return None, _NO_VOLUME
     except OSError:
-        return {"problems": [problem]}, problem
-    if layout.RELEASE in names:
-        return {"problems": [problem]}, problem
-    return None, _NO_VOLUME
+        pass
+    return {"problems": [problem]}, problem
 
 
 def recorded(arrival: Arrival, claims: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from appliance.state.shapes import require_shape
 from appliance.store.content import ContentStore
 from appliance.store.incoming import publish
 from appliance.store.writing import writing
-from appliance.timekeeping.record import ClockRecord
+from appliance.timekeeping.record import ClockRecord, Verdict, published
 from appliance.verify import trust
 from appliance.verify.freshness import BUILT
 from appliance.verify.trust import Checkpoint, TrustRecord
@@ -128,6 +128,11 @@ def commit(places: Places, ledger: Ledger, pending: Pending) -> Appended:
     return finish(places, ledger, pending)
 
 
+def is_begun(places: Places) -> bool:
+    """Tell whether a receive has laid down what is about to happen, and not come to its end."""
+    return (places.trust / PENDING).exists()
+
+
 def finish_what_was_begun(places: Places, ledger: Ledger) -> Appended | None:
     """Finish the receive that a power cut left between its two writes, if there is one.
 
@@ -198,7 +203,7 @@ def believed(config: Config, ledger: Ledger, trust_root: Path | None) -> TrustRe
         LedgerDamagedError: The ledger is not the one this record was written beside.
     """
     places = config.at
-    may_begin = not _has_accepted(places, ledger)
+    may_begin = not has_accepted(places, ledger)
     if trust_root is not None:
         return _throwaway(config, trust_root, may_begin=may_begin)
     if config.environment == "rehearsal":
@@ -292,6 +297,22 @@ def floor(ledger: Ledger, record: TrustRecord, clock_record: ClockRecord | None 
     return known
 
 
+def floor_of(places: Places, created: datetime, now: datetime) -> datetime:
+    """Return the floor that a release gives: when it was made, but no time that a good clock has not shown yet.
+
+    Whoever makes a release types that time, and a year too high would make the clock of every site wrong until then.
+
+    Args:
+        places: The site's.
+        created: What was signed.
+        now: The time that is believed; it counts where somebody answered for this boot's clock.
+    """
+    known = published(places)
+    if known is None or known.verdict is not Verdict.GOOD:
+        return created
+    return min(created, now.replace(microsecond=0))
+
+
 def own_checkpoint(ledger: Ledger) -> Checkpoint | None:
     """Return size and root of the ledger now; None before there is one."""
     try:
@@ -314,8 +335,15 @@ def _record(places: Places, ledger: Ledger, pending: Pending) -> Appended:
     return ledger.append(pending.kind, body)
 
 
-def _has_accepted(places: Places, ledger: Ledger) -> bool:
-    if ContentStore(places.store).serials():
+def has_accepted(places: Places, ledger: Ledger) -> bool:
+    """Tell whether a release was ever accepted here, by the store, the ledger or what waits for it.
+
+    A ledger that is out of reach may say so, too.
+
+    Raises:
+        LedgerUnavailableError: The spool cannot be read.
+    """
+    if ContentStore(places.store).serials() or waiting(places, RECEIVED):
         return True
     try:
         return bool(ledger.find(kind=RECEIVED, limit=1))

@@ -12,6 +12,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -168,14 +169,19 @@ def _put(place: int, name: str, raw: bytes) -> None:
             if there.read(len(raw) + 1) != raw:
                 raise
         return
-    with os.fdopen(opened, "r+b") as stream:
-        stream.write(raw)
-        stream.flush()
-        os.fsync(stream.fileno())
-        os.fsync(place)
-        stream.seek(0)
-        if stream.read() != raw:
-            raise OSError(0, "what was read back is not what was written")
+    try:
+        with os.fdopen(opened, "r+b") as stream:
+            stream.write(raw)
+            stream.flush()
+            os.fsync(stream.fileno())
+            os.fsync(place)
+            stream.seek(0)
+            if stream.read() != raw:
+                raise OSError(0, "what was read back is not what was written")
+    except OSError:
+        with suppress(OSError):  # what is torn would keep the whole one from this medium
+            os.unlink(name, dir_fd=place)
+        raise
 
 
 def _type_of(ledger: Ledger, digest: str) -> ExportType:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from appliance.actions import doubting
-from appliance.actions.believing import finish_what_was_begun
+from appliance.actions.believing import finish_what_was_begun, has_accepted
 from appliance.actions.recorded import NOTED, is_recorded
 from appliance.audit.client import open_ledger
 from appliance.audit.facts import Ledger
@@ -100,7 +100,8 @@ def accept(config: Config, untrusted: bytes, *, clock: Clock, dry_run: bool = Fa
 
 def _take(config: Config, ledger: Ledger | None, untrusted: bytes) -> NoteFacts:
     places = config.at
-    record = trust.load(places.trust, places.pinned_trust, may_begin=not ContentStore(places.store).serials())
+    accepted = has_accepted(places, ledger) if ledger else bool(ContentStore(places.store).serials())
+    record = trust.load(places.trust, places.pinned_trust, may_begin=not accepted)
     chain = TrustChain(record.root_chain, config.environment, untrusted_notes=record.notes)
     known = next((each for each in chain.notes if each.raw == untrusted), None)
     if known is not None:

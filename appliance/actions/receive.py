@@ -24,10 +24,18 @@ from appliance.audit.client import open_ledger
 from appliance.audit.facts import Appended, Ledger
 from appliance.audit.offline import SPOOLED
 from appliance.config import Config
-from appliance.errors import LedgerUnavailableError, StoreBusyError, StoreDamagedError, UnknownReleaseError
+from appliance.errors import (
+    LedgerUnavailableError,
+    NoSpaceError,
+    StoreBusyError,
+    StoreDamagedError,
+    StoreWriteError,
+    UnknownReleaseError,
+)
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.store.copier import Job
 from appliance.store.incoming import discard
+from appliance.store.kept_small import broken_files
 from appliance.store.writing import writing
 from appliance.timekeeping.believed import BelievedClock
 from appliance.timekeeping.record import latest
@@ -152,6 +160,7 @@ class _Receive:
         self._checks = Checklist(clock)
         self._options = options
         self._store = ContentStore(config.at.store)
+        self._is_accepted = False
 
     def run(self, volumes: Sequence[Path], progress: Progress) -> ReceiveFacts:
         try:
@@ -167,7 +176,8 @@ class _Receive:
         except (StoreBusyError, LedgerUnavailableError):
             raise
         except SealiftError as error:
-            self._record_refusal(error, {})
+            if not self._is_accepted:  # else it is recorded as received, and what failed is ours to do again
+                self._record_refusal(error, {})
             raise
 
     def _check(self, volumes: Sequence[Path], progress: Progress) -> ReceiveFacts:
@@ -237,6 +247,7 @@ class _Receive:
             body = {name: copied.facts[name] for name in ("release", "serial", "code", "payload_digest", "custody")}
             body |= {"site": self._config.site, "checks": self._checks.to_json(refused=False), "verifier": verifier()}
             appended = self._ledger.append(REVERIFIED, {**body, **copied.moved})
+            self._is_accepted = True
             return self._facts("reverified", copied, appended, kind=REVERIFIED)
         _require_custody_judged(copied.facts["custody"], self._checks)
         created = from_text(copied.facts["created"])
@@ -247,7 +258,7 @@ class _Receive:
             snapshot_version=copied.facts["serial"],
             targets_version=copied.facts["serial"],
             payload_digest=copied.facts["payload_digest"],
-            floor=max(record.floor, created),
+            floor=max(record.floor, believing.floor_of(self._places, created, self._now)),
         )
         pending = Pending(
             kind=RECEIVED,
@@ -257,7 +268,12 @@ class _Receive:
             believed=believed,
         )
         self._checks.begin(Check.RECORD)
-        appended = believing.commit(self._places, self._ledger, pending)
+        try:
+            appended = believing.commit(self._places, self._ledger, pending)
+        except (NoSpaceError, StoreWriteError):  # what was laid down is recorded by now, and the next receive ends it
+            self._is_accepted = believing.is_begun(self._places)
+            raise
+        self._is_accepted = True
         with suppress(SealiftError):  # it is received; what it brings stays in doubt until a note or a release is taken
             doubting.settle(self._config, self._ledger)
         return self._facts("reissued" if copied.held else "received", copied, appended, kind=RECEIVED)
@@ -278,11 +294,12 @@ class _Receive:
         )
 
     def _stored(self, serial: int) -> StoredRelease | None:
-        """Return the release if it is in place; one whose record does not read is put in place again."""
+        """Return the release if it is in place; one whose record or own files the disk has lost is put there again."""
         try:
-            return StoredRelease.load(self._store, serial)
+            stored = StoredRelease.load(self._store, serial)
         except (UnknownReleaseError, StoreDamagedError):
             return None
+        return None if any(broken_files(self._store, serial)) else stored
 
     def _write_evidence(
         self, kind: str, body: Mapping[str, Any], appended: Appended | None, *, receipt: str = ""
@@ -348,6 +365,6 @@ def _require_custody_judged(custody: Mapping[str, Any], checks: Checklist) -> No
         checks.begin(Check.CUSTODY)
         raise CustodyError(
             what=f"custody needs a person's decision: {custody['findings'][0]}",
-            why="the store's record of this release is damaged, and is put in place again",
+            why="what the store keeps of this release is damaged, and is put in place again",
             fix="look at seals and paper forms, then --accept-custody NAME --reason TEXT",
         )

@@ -42,14 +42,14 @@ def ledger_may_exist(places: Places) -> bool:
 
 
 def bodies(places: Places, ledger: Ledger, kind: str) -> list[Mapping[str, Any]]:
-    """Return all bodies of a kind, the newest first, then those that wait.
+    """Return all bodies of a kind in the order of their recording; those that still wait come last.
 
     Raises:
         LedgerUnavailableError: The ledger, or the spool, is there and does not answer.
     """
     found: list[Mapping[str, Any]] = []
     try:
-        found += [leaf.body for leaf in ledger.find(kind=kind, limit=EVERY)]
+        found += [leaf.body for leaf in ledger.find(kind=kind, limit=EVERY, newest_first=False)]
     except LedgerUnavailableError:
         if ledger_may_exist(places):
             raise

@@ -4,7 +4,7 @@ A rotation may revoke a person, and a serial stands for every release before it.
 behind either is refused, and what is missing is named.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,13 +114,11 @@ def rebuild(
         MediaError, TrustError: The pinned root does not verify.
     """
     chain = TrustChain((trust.pinned_root(places.pinned_trust),), environment)
-    while _extend(chain, [*_kept(places, chain.version + 1), *given]):
-        pass
     former = _former(places, environment)
-    ended = {sha256_hex(root.encode()) for each in former for root in each}
-    rotations = bodies(places, ledger, ROTATED)
-    versions = [body.get("to_version") for body in rotations if body.get("root_sha256") not in ended]
-    last = max((version for version in versions if isinstance(version, int)), default=1)
+    rotations = _rotations(places, ledger, former)
+    last = max(rotations, default=1)
+    while _extend(chain, [*_kept(places, chain.version + 1), *_lost(chain.version + 1, rotations, given)]):
+        pass
     if last > chain.version:
         raise NoTrustError(
             what=f"root {last} was accepted here, and root {chain.version + 1} is nowhere to be found",
@@ -130,6 +128,8 @@ def rebuild(
     for untrusted_note in _notes(places, ledger):
         with suppress(MediaError, TrustError):
             chain.heed_again(untrusted_note)
+    while _extend(chain, given):  # never accepted here, so that nobody signs them whose keys a note took away
+        pass
     return TrustRecord(
         root_chain=chain.texts,
         serial=newest.serial,
@@ -191,6 +191,24 @@ def _kept(places: Places, version: int) -> Iterable[bytes]:
             yield found
 
 
+def _rotations(places: Places, ledger: Ledger, former: Iterable[Sequence[str]]) -> dict[int, set[str]]:
+    """Return the SHA-256 of the roots that rotations led to since the first root was pinned, by version."""
+    ended = {sha256_hex(root.encode()) for chain in former for root in chain}
+    found: dict[int, set[str]] = {}
+    for body in bodies(places, ledger, ROTATED):
+        version, root = body.get("to_version"), str(body.get("root_sha256"))
+        if isinstance(version, int) and root not in ended:
+            found.setdefault(version, set()).add(root)
+    return found
+
+
+def _lost(version: int, rotations: Mapping[int, Collection[str]], given: Sequence[bytes]) -> Iterable[bytes]:
+    """Return those of the given roots that may be what was accepted here as this version."""
+    if version > max(rotations, default=1):
+        return ()
+    return [root for root in given if version not in rotations or sha256_hex(root) in rotations[version]]
+
+
 def _former(places: Places, environment: str) -> tuple[tuple[str, ...], ...]:
     """Return the chains that were replaced, each beginning with the root that was pinned in its epoch.
 
@@ -215,7 +233,7 @@ def _former(places: Places, environment: str) -> tuple[tuple[str, ...], ...]:
 
 def _notes(places: Places, ledger: Ledger) -> list[bytes]:
     """Return what may be emergency notes, each once: as they were kept, and from their records, the oldest first."""
-    recorded_ones = [body.get("envelope") for body in reversed(bodies(places, ledger, NOTED))]
+    recorded_ones = [body.get("envelope") for body in bodies(places, ledger, NOTED)]
     texts = [text.encode() for text in recorded_ones if isinstance(text, str)]
     return list(dict.fromkeys([*texts, *kept.kept_notes(places.trust)]))
 

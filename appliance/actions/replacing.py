@@ -6,15 +6,17 @@ older than what this box accepted comes back in; what was received under the old
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from appliance.actions.believing import finish_what_was_begun
+from appliance.actions.believing import finish_what_was_begun, has_accepted
 from appliance.actions.pinned import is_pinned, write_once
 from appliance.actions.recorded import is_recorded
 from appliance.actions.trust import DOOR, TrustFacts, codes_of, facts_of, read_root, require_codes
 from appliance.audit.client import open_ledger
+from appliance.audit.facts import Ledger
 from appliance.config import Config, Places
 from appliance.errors import ConflictError
 from appliance.store.content import ContentStore
@@ -25,7 +27,7 @@ from appliance.verify.metadata import TrustChain
 from appliance.verify.trust import TrustRecord
 from media.clock import Clock
 from media.digest import sha256_hex
-from media.errors import NoTrustError, UsageError
+from media.errors import MediaError, NoTrustError, UsageError
 
 REPLACED: Final = "trust.replaced"
 _PEOPLE: Final = 2
@@ -67,8 +69,8 @@ def replace_root(
     ledger = open_ledger(config, DOOR, spool=True, clock=clock)
     try:
         with ContentStore(places.store).locked():
-            epoch, record = _before(places, untrusted)
-            finish_what_was_begun(places, ledger)
+            finish_what_was_begun(places, ledger)  # first: what it accepts is in the record that is replaced
+            epoch, record = _before(places, ledger, untrusted)
             after = replace(record, root_chain=text, notes=(), former=(*record.former, record.root_chain))
             after.require_storable()
             digest = sha256_hex(untrusted)
@@ -85,16 +87,17 @@ def replace_root(
     return facts_of(chain, after)
 
 
-def _before(places: Places, untrusted: bytes) -> tuple[int, TrustRecord]:
+def _before(places: Places, ledger: Ledger, untrusted: bytes) -> tuple[int, TrustRecord]:
     """Return the epoch to begin and the record to replace; also after a cut between the two writes."""
     newest = kept.epoch_of(places.pinned_trust)
     pinned = kept.pinned_root(places.pinned_trust).encode()
     try:
-        record = trust.load(places.trust, places.pinned_trust, may_begin=not ContentStore(places.store).serials())
+        record = trust.load(places.trust, places.pinned_trust, may_begin=not has_accepted(places, ledger))
     except NoTrustError:
-        record = TrustRecord.from_bytes(_bytes(places))
-        if newest > 1 and pinned == untrusted and record.root_chain[0] == _pinned(places, newest - 1):
-            return newest, record
+        with suppress(OSError, MediaError):  # lost or damaged: two people recover it first
+            record = TrustRecord.from_bytes((places.trust / trust.RECORD).read_bytes())
+            if newest > 1 and pinned == untrusted and record.root_chain[0] == _pinned(places, newest - 1):
+                return newest, record
         raise
     if record.root_chain[0].encode() == untrusted:
         raise ConflictError(
@@ -108,12 +111,3 @@ def _pinned(places: Places, epoch: int) -> str:
         return (places.pinned_trust / kept.pinned_name(epoch)).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
-
-
-def _bytes(places: Places) -> bytes:
-    try:
-        return (places.trust / trust.RECORD).read_bytes()
-    except OSError as error:
-        raise NoTrustError(
-            what="the trust record is lost", why=error.strerror or "", fix="two people recover it first"
-        ) from error

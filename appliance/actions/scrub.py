@@ -195,7 +195,7 @@ class _Scrub:
         if options.since is None:
             return releases, store.serials()
         since = options.since
-        recent = tuple(each for each in releases if from_text(str(each.facts["received_at"])) >= since)
+        recent = tuple(each for each in releases if _came_since(each, since))
         return recent, tuple(each.serial for each in recent)
 
     def _note(self, findings: Findings, spoilt: Spoilt | None) -> None:
@@ -286,6 +286,14 @@ def standing(config: Config, *, clock: Clock) -> Standing:
         )
     bad = sum(each.bad for each in (state.last, state.running) if each is not None)
     return Standing(is_good=not bad and days <= OLDEST_DAYS, text=text, fields={**fields, "since": to_text(since)})
+
+
+def _came_since(release: StoredRelease, since: datetime) -> bool:
+    """Tell whether a release was received then or later, or its record does not tell."""
+    try:
+        return from_text(str(release.facts.get("received_at"))) >= since
+    except ValueError:
+        return True
 
 
 @contextmanager

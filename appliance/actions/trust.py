@@ -7,11 +7,12 @@ medium; what would have been right is never shown.
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions import recovery
-from appliance.actions.believing import finish_what_was_begun, set_pending_aside
+from appliance.actions.believing import finish_what_was_begun, floor_of, set_pending_aside
 from appliance.actions.pinned import is_pinned, plain_bytes, write_once
 from appliance.actions.recorded import is_recorded
 from appliance.actions.recovery import Accepted
@@ -21,7 +22,8 @@ from appliance.config import Config, Places
 from appliance.errors import ConflictError, UnknownReleaseError
 from appliance.store.content import ContentStore
 from appliance.store.writing import writing
-from appliance.verify import trust
+from appliance.timekeeping.believed import BelievedClock
+from appliance.verify import kept, trust
 from appliance.verify.freshness import different
 from appliance.verify.metadata import TrustChain
 from appliance.verify.trust import TrustRecord
@@ -90,7 +92,7 @@ def pin(config: Config, root_file: Path, codes: Sequence[str], *, clock: Clock) 
 
     Raises:
         DigestMismatchError: A code is not the one of this root.
-        ConflictError: Another root is pinned here.
+        ConflictError: Another root is pinned here, or two people replaced this one.
         WrongEnvironmentError, MediaError, TrustError: It is no root that this box could believe.
         StoreWriteError: It could not be written.
     """
@@ -108,6 +110,12 @@ def pin(config: Config, root_file: Path, codes: Sequence[str], *, clock: Clock) 
     chain = TrustChain(record.root_chain, config.environment)
     record.require_storable()
     was_pinned = is_pinned(places, untrusted)
+    if was_pinned and kept.pinned_root(places.pinned_trust).encode() != untrusted:
+        raise ConflictError(
+            what="this root was replaced on this machine",
+            why="two people pinned another",
+            fix="see `sealift trust show`",
+        )
     ledger = open_ledger(config, DOOR, spool=True, clock=clock)
     try:
         # Recorded first: what is pinned stays for ever, so nothing later would notice that the record is missing.
@@ -117,7 +125,10 @@ def pin(config: Config, root_file: Path, codes: Sequence[str], *, clock: Clock) 
             ledger.append(PINNED, {**body, "root_version": chain.version, "codes_typed": len(codes)})
     finally:
         ledger.close()
-    if not was_pinned:
+    if was_pinned:
+        with suppress(NoTrustError):  # lost or damaged, which two people recover; that it is pinned is true
+            return show(config)
+    else:
         write_once(places, untrusted)
     return facts_of(chain, record)
 
@@ -170,7 +181,8 @@ def recover(
     ledger = open_ledger(config, DOOR, spool=True, clock=clock)
     try:
         with ContentStore(places.store).locked():
-            return _recover(config, ledger, codes, names=names, checkpoint=checkpoint, given=given)
+            now = BelievedClock(places, clock).now()
+            return _recover(config, ledger, codes, names=names, checkpoint=checkpoint, given=given, now=now)
     finally:
         ledger.close()
 
@@ -183,6 +195,7 @@ def _recover(
     names: Sequence[str],
     checkpoint: str,
     given: Sequence[bytes],
+    now: datetime,
 ) -> TrustFacts:
     places = config.at
     was_sound = _is_sound(places)
@@ -210,6 +223,7 @@ def _recover(
             checkpoint=recovery.printed(places, ledger, checkpoint),
             given=given,
         )
+        record = replace(record, floor=floor_of(places, record.floor, now))
     chain = TrustChain(record.root_chain, config.environment)
     body = {"site": config.site, "serial": record.serial, "root_version": chain.version, "names": list(names)}
     ledger.append(RECOVERED, {**body, "damaged": list(damaged)})

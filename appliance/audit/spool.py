@@ -56,8 +56,11 @@ class Spool:
             # The ledger's user reads it through the folder's group.
             durable.replace(self._folder / name, data, mode=0o660)
         except OSError as error:
+            is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
             raise LedgerUnavailableError(
-                what="a fact could not be kept for the ledger", why=error.strerror or "", fix="make room on the disk"
+                what="a fact could not be kept for the ledger",
+                why=error.strerror or "",
+                fix="make room on the disk" if is_full else "run it as root; if that was so, check the folder's owner",
             ) from error
         return name
 

@@ -1,6 +1,7 @@
 """`sealift receive`: verify a release while it is copied into the store."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -18,10 +19,11 @@ from media.errors import SealiftError, UsageError
 
 _SAID = {
     "received": "received",
-    "reissued": "already stored; the newer signatures were taken",
+    "reissued": "already stored; its signatures and its own files were put in place anew",
     "reverified": "already stored; every byte was read and proven again",
     "checked": "every byte was proven; nothing was stored",
 }
+_CODE = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _COUNTED = {
     "single": "one signature of each person counted",
     "hybrid": "one classic and one ML-DSA-87 signature of each person counted",
@@ -126,8 +128,15 @@ def _decisions(accept_stale: str, accept_custody: str, by: list[str], reason: st
         raise UsageError(what="an acceptance needs a reason", why="it goes into the record", fix="give --reason TEXT")
     if by and not accept_stale:
         raise UsageError(what="--by says who accepts a stale release", why="", fix="give --accept-stale CODE too")
+    code = "".join(accept_stale.split()).lower()  # sheets print it in groups
+    if accept_stale and not _CODE.fullmatch(code):
+        raise UsageError(
+            what="--accept-stale needs a release code",
+            why="64 digits of 0-9 and a-f",
+            fix="copy it from the trust sheet",
+        )
     return Decisions(
-        stale=StaleAcceptance(code=accept_stale, reason=reason, names=tuple(by)) if accept_stale else None,
+        stale=StaleAcceptance(code=code, reason=reason, names=tuple(by)) if accept_stale else None,
         custody=CustodyAcceptance(name=accept_custody, reason=reason) if accept_custody else None,
     )
 

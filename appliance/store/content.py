@@ -1,7 +1,8 @@
 """Where received bytes lie and how they are found again.
 
     objects/sha256/ab/HEX            0444; the name is the SHA-256 of the content, proven when it was stored
-    releases/SERIAL/release.json     what the release is; beside it metadata/, attest/, check/, volumes/N/, custody/N/
+    releases/SERIAL/release.json     what the release is; beside it its sum, metadata/, attest/, check/, volumes/N/,
+                                     custody/N/
     incoming/CODE12/                 a release on its way; never read by anything but receiving
     quarantine/CODE12/               what a refused release left behind
 
@@ -26,6 +27,8 @@ from media.errors import MediaError
 
 FORMAT: Final = 1
 RELEASE_FILE: Final = "release.json"
+RECORD_SUM: Final = "release.json.sha256"
+"""Beside the record, as `sha256sum -c` reads it; a release that an older program stored has none."""
 _SMALL_BYTES: Final = 16 * 2**20
 
 

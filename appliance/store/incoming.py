@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
-from appliance.store.content import RELEASE_FILE, ContentStore
+from appliance.store.content import RECORD_SUM, RELEASE_FILE, ContentStore
 from appliance.store.journal import Journal, is_journal_of
 from appliance.store.writing import writing
 from media import canonical, durable
+from media.digest import sha256_hex
 
 _CODE_CHARS: Final = 12
 _STAGED: Final = "release"
@@ -125,7 +126,9 @@ class Incoming:
         """Write the release's record beside its files; `publish` makes it a release."""
         staged = self.folder / _STAGED
         with writing("the release's record"):
-            write_durably(staged / RELEASE_FILE, canonical.dumps(facts))
+            record = canonical.dumps(facts)
+            write_durably(staged / RELEASE_FILE, record)
+            write_durably(staged / RECORD_SUM, f"{sha256_hex(record)}  {RELEASE_FILE}\n".encode())
             for folder in sorted((path for path in staged.rglob("*") if path.is_dir()), reverse=True):
                 durable.sync_folder(folder)
             durable.sync_folder(staged)

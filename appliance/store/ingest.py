@@ -18,7 +18,7 @@ from appliance.store.content import FORMAT, ContentStore
 from appliance.store.damage import TensorsOf, missing_volumes
 from appliance.store.incoming import Incoming
 from appliance.store.kept import forget_volumes, keep_volumes
-from appliance.store.kept_small import KEPT
+from appliance.store.kept_small import KEPT, SUMMED
 from appliance.store.loading import Load, loads
 from appliance.store.tensors import TensorNames, TensorsOnMedium, has_tensors
 from appliance.store.writing import writing
@@ -86,7 +86,7 @@ def ingest(
             raise _still_missing(verified, missing, facts)
         kept = incoming.stage(_small_files(verified))
         incoming.place_objects({each.sha256 for each in cargo})
-        incoming.complete({**_record(verified, received_at=received_at), KEPT: kept})
+        incoming.complete({**_record(verified, received_at=received_at), KEPT: kept, SUMMED: True})
     except (UnreadableError, MissingVolumeError):
         raise
     except MediaError:

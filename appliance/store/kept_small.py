@@ -1,14 +1,15 @@
 """A stored release's own files at rest: its record, metadata, attestations, manifests and custody, compared again.
 
-The record says the digest of every one of them; a release that was stored before it did is held against its tag
-manifests alone. The release code names volume 1's tag manifest, and signed metadata name what the record lists.
+The record says the digest of every one of them, and its own lies beside it; a release that was stored before it did is
+held against its tag manifests alone. The release code names volume 1's tag manifest, and signed metadata name what the
+record lists.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Final
 
 from appliance.errors import StoreDamagedError, UnknownReleaseError
-from appliance.store.content import RELEASE_FILE, ContentStore, StoredRelease
+from appliance.store.content import RECORD_SUM, RELEASE_FILE, ContentStore, StoredRelease
 from media import bagit, canonical, layout
 from media.digest import file_sha256
 from media.errors import MediaError, SealiftError
@@ -16,6 +17,8 @@ from media.release import ReleaseTerms, Target, targets_from
 
 KEPT: Final = "kept"
 """Key of the record: SHA-256 of each own file by its path below the release's folder."""
+SUMMED: Final = "summed"
+"""Key of the record: its own SHA-256 lies beside it."""
 _OF_A_VOLUME: Final = (layout.BAGIT, layout.BAG_INFO, layout.MANIFEST)
 
 
@@ -39,6 +42,7 @@ def broken_files(store: ContentStore, serial: int) -> Iterator[str]:
         yield RELEASE_FILE
         return
     found = {path for path, sha256 in _expected(release) if not _holds(release, path, sha256)}
+    found |= _unlike_its_sum(release)
     try:
         signed = {path: (each.length, each.sha256) for path, each in signed_targets(release).items()}
     except (OSError, MediaError, KeyError, TypeError):
@@ -65,6 +69,18 @@ def _expected(release: StoredRelease) -> Iterator[tuple[str, str]]:
             continue
         for path, sha256 in lines.items():
             yield (f"volumes/{number}/{path}" if path in _OF_A_VOLUME else path), sha256
+
+
+def _unlike_its_sum(release: StoredRelease) -> set[str]:
+    """Return the record's name where it is not what its sum says, or that of the sum where it is lost."""
+    try:
+        said = (release.folder / RECORD_SUM).read_bytes()
+        is_same = said == f"{file_sha256(release.folder / RELEASE_FILE)}  {RELEASE_FILE}\n".encode()
+    except FileNotFoundError:
+        return {RECORD_SUM} if SUMMED in release.facts else set()
+    except OSError:
+        return {RECORD_SUM}
+    return set() if is_same else {RELEASE_FILE}
 
 
 def _holds(release: StoredRelease, path: str, sha256: str) -> bool:

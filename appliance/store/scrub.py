@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from appliance.errors import StoreDamagedError
 from appliance.store import reread
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.store.kept_small import broken_files, signed_targets
@@ -80,6 +81,9 @@ class Scrub:
         Args:
             after: The name that was proven last.
             only: Leave out all others.
+
+        Raises:
+            StoreDamagedError: The disk does not give their names back.
         """
         for shard in sorted(_names(self._store.objects, length=2)):
             if shard < after[:2]:
@@ -189,3 +193,9 @@ def _names(folder: Path, *, length: int) -> list[str]:
         return [entry.name for entry in os.scandir(folder) if len(entry.name) == length]
     except FileNotFoundError:
         return []
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise StoreDamagedError(
+            what="the store's list of objects cannot be read", why=error.strerror or "", fix="look at the disk"
+        ) from error

@@ -5,6 +5,7 @@ so that a restart goes on behind it. A file that does not read counts for nothin
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -120,5 +121,8 @@ def reference(state: ScrubState, received: list[str]) -> datetime | None:
     """Return when the store was last known to hold: the end of the last pass, else the first receive; None if empty."""
     if state.last is not None and state.last.ended is not None:
         return state.last.ended
-    moments = [from_text(each) for each in received if each]
+    moments = []
+    for each in received:
+        with suppress(ValueError):  # a record that the disk changed; the scrub finds it
+            moments.append(from_text(each))
     return min(moments, default=None)

@@ -23,6 +23,7 @@ from media.errors import (
     ExtraFileError,
     LimitExceededError,
     MissingFileError,
+    SealiftError,
 )
 from media.openpgp import verify_detached
 from media.people import People, Person, Role
@@ -49,6 +50,7 @@ class UntrustedBag:
         self.sizes: Mapping[str, int] = medium.files(layout.RELEASE)
         self._read: dict[str, bytes] = {}
         self._packed: dict[str, bytes] = {}
+        self._refused: dict[str, SealiftError] = {}
         self._left = _ALL_TAGS_BYTES
 
     @property
@@ -93,7 +95,7 @@ class UntrustedBag:
         yield unpacked.flush()
 
     def file(self, path: str) -> bytes:
-        """Return one small file; the medium is asked once.
+        """Return one small file; the medium is asked once, also where it did not give the file.
 
         Raises:
             LimitExceededError: It, or all of them together, is too large.
@@ -104,8 +106,14 @@ class UntrustedBag:
             raise _missing(self.medium, path)
         if path in self._packed:
             return b"".join(self.pieces(path))
+        if path in self._refused:
+            raise self._refused[path]
         if path not in self._read:
-            content = self.medium.read(f"{layout.RELEASE}/{path}", limit=min(self._left, _limit(path)))
+            try:
+                content = self.medium.read(f"{layout.RELEASE}/{path}", limit=min(self._left, _limit(path)))
+            except SealiftError as error:
+                self._refused[path] = error
+                raise
             self._left -= len(content)
             if len(content) >= _PACKED_FROM_BYTES:
                 self._packed[path] = zlib.compress(content, 1)

@@ -99,7 +99,7 @@ def require_fresh(
         stale_after: The signed date.
         now: What the clock says; not believed when it is before the floor.
         floor: The latest time known to have been.
-        code: The release code that people must have given.
+        code: The release code that people must have given; empty while the volume that has it is not here.
         acceptance: What people decided.
 
     Raises:
@@ -110,6 +110,8 @@ def require_fresh(
         return False
     if acceptance is None:
         raise _stale(stale_after, reference, "nobody has accepted it")
+    if not code:
+        raise _stale(stale_after, reference, "its code is that of volume 1, which is not here: receive that one first")
     if not same(acceptance.code, code):
         raise _stale(stale_after, reference, "the code given is that of another release")
     if different(acceptance.names) < _PEOPLE_FOR_STALE:

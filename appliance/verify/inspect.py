@@ -24,12 +24,15 @@ def inspect(medium: Medium) -> dict[str, Any]:
     """
     bag = UntrustedBag(medium)
     problems: list[str] = []
+    total = sum(bag.sizes.values())
+    if total > limits.INTEGER_MAX:  # a made file system says any size of its files
+        problems.append(f"its files claim {total} bytes: more than any medium has")
     facts: dict[str, Any] = {
         "volume": medium.label,
         "litter": list(bag.top.litter),
         "untrusted_signers": sorted(bag.signatures.values()),
         "untrusted_files": len(bag.sizes),
-        "untrusted_bytes": sum(bag.sizes.values()),
+        "untrusted_bytes": min(total, limits.INTEGER_MAX),
         "untrusted_has_custody": bag.top.has_custody,
     }
     for part in (_bag_info, _index, _release, _bill):

@@ -1,5 +1,7 @@
 """EXPORTs on a marked medium: what was made, shown and recorded goes there whole, and nothing else ever does."""
 
+import errno
+import os
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
@@ -191,6 +193,29 @@ def test_nothing_is_written_over_and_no_link_is_followed(bare: Site, ledger: Led
     with pytest.raises(StoreWriteError):
         write(stick, load, arrival, ledger)
     assert not outside.exists()
+
+
+def test_a_torn_export_leaves_no_file_that_keeps_the_whole_one_from_its_medium(
+    bare: Site, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    plug(bare)
+    written, digest = made(bare, tmp_path, "probe")
+    load, arrival = chosen(bare.config, ledger, "sdb1", digest)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        with pytest.raises(StoreWriteError, match="could not be written") as refusal:
+            write(stick, load, arrival, ledger)
+    assert refusal.value.why == os.strerror(errno.ENOSPC)
+    assert list(stick.iterdir()) == []
+
+    write(stick, load, arrival, ledger)
+    assert (stick / written.file.name).read_bytes() == written.file.read_bytes()
 
 
 def test_without_a_record_nothing_leaves(

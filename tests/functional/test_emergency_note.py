@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from media.errors import (
     BadSignatureError,
     MalformedError,
     MediaError,
+    NoTrustError,
     ThresholdError,
     TrustError,
     UsageError,
@@ -179,6 +181,24 @@ def test_a_lost_trust_record_comes_back_with_its_notes(box: Site, genuine: Shelf
     with pytest.raises(ThresholdError):
         box.receive(genuine(serial=2))
     assert recovery.stored(box.config.at)[1] == ()
+
+
+def test_a_note_does_not_stand_in_for_a_lost_record(tmp_path: Path, genuine: Shelf) -> None:
+    """Also where the disk of the store is gone: the ledger knows that something was accepted here."""
+    with ledger_site(tmp_path / "b", site="demo-clinic") as made:
+        places = made.config.at
+        places.pinned_trust.mkdir(parents=True)
+        (places.pinned_trust / "1.root.json").write_bytes(throwaway_ceremony("demo").chain[0])
+        box = Site(config=made.config.model_copy(update={"environment": "demo", "profile": "cpu"}))
+        with made.running(box.clock):
+            box.receive(genuine(serial=5))
+            (places.trust / RECORD).unlink()
+            shutil.rmtree(places.store)
+
+            with pytest.raises(NoTrustError, match="lost"):
+                emergency.accept(box.config, note_by(), clock=box.clock)
+            with pytest.raises(NoTrustError, match="lost"):
+                box.receive(genuine(serial=3))
 
 
 def test_the_printed_note_is_read_back_by_a_scanner_and_taken(box: Site, tmp_path: Path) -> None:

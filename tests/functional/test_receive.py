@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from securesystemslib import dsse
 from appliance.actions import believing
 from appliance.actions.recorded import RECEIVED
 from appliance.audit.spool import Spool
-from appliance.errors import StoreBusyError
+from appliance.errors import NoSpaceError, StoreBusyError, StoreWriteError
 from appliance.keys.files import FileKeys, create_missing
 from appliance.store.content import StoredRelease
 from appliance.store.incoming import publish
@@ -73,6 +74,38 @@ def test_the_same_release_again_is_read_and_proven_and_changes_nothing(site: Sit
     assert facts.moved["written_bytes"] == 0
     assert site.untouched() == before
     assert site.facts()[-1]["kind"] == "release.reverified"
+
+
+@pytest.mark.parametrize("serial", [1, 2])
+def test_what_was_received_is_not_recorded_as_refused_for_want_of_a_receipt(
+    site: Site, genuine: Shelf, serial: int
+) -> None:
+    shutil.rmtree(site.config.at.receipts)
+    site.config.at.receipts.write_text("no folder")
+
+    with pytest.raises(StoreWriteError, match="the receipt could not be written"):
+        site.receive(genuine(serial=serial))
+
+    assert site.record.serial == serial
+    assert site.facts()[-1]["kind"] == ("release.reverified" if serial == 1 else "release.received")
+    site.config.at.receipts.unlink()
+    assert site.receive(genuine(serial=serial)).receipt.startswith(f"receipt-{serial}-")
+
+
+def test_a_release_that_is_recorded_and_not_yet_in_place_is_not_refused(
+    site: Site, genuine: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise NoSpaceError(what="the disk is full")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(believing, "publish", full)
+        with pytest.raises(NoSpaceError):
+            site.receive(genuine(serial=2))
+    assert [fact["kind"] for fact in site.facts()] == ["release.received", "release.received"]
+
+    assert site.receive(genuine(serial=2)).outcome == "reverified"
+    assert len(site.facts("release.received")) == 2
 
 
 def test_the_same_release_again_with_a_flipped_bit_is_refused(site: Site, genuine: Shelf) -> None:

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from appliance.actions.trust import recover
 from appliance.timekeeping import record
 from appliance.verify.freshness import BUILT, Decisions, StaleAcceptance
+from appliance.verify.trust import RECORD
 from media.clock import to_text
 from media.errors import StaleError
-from tests.support.clocks import jumped_from
+from tests.support.clocks import answered_for, jumped_from
 from tests.support.receiving import NOW, Shelf, make_site
 
 pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
@@ -86,3 +88,20 @@ def test_a_clock_that_jumps_while_receiving_changes_nothing(tmp_path: Path, genu
 
     assert site.receive(medium).outcome == "received"
     assert site.record.floor < NOW
+
+
+def test_a_release_that_says_it_was_made_later_than_now_does_not_burn_the_floor(tmp_path: Path, genuine: Shelf) -> None:
+    """Its time is typed into the recipe: a year too high would make the clock of every site wrong until then."""
+    medium = genuine()  # made on 20 November
+    site = make_site(tmp_path / "box", medium.root_json)
+    right = BUILT + timedelta(days=9)
+    site.clock.at = right
+    site.config.at.clock_now.mkdir(parents=True)
+    record.publish(site.config.at, answered_for(right))
+
+    assert site.receive(medium).outcome == "received"
+    assert site.record.floor == right
+
+    (site.config.at.trust / RECORD).unlink()
+    recover(site.config, [medium.code] * 2, ["Ann", "Bo"], checkpoint="", clock=site.clock)
+    assert site.record.floor == right

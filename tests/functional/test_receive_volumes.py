@@ -2,14 +2,17 @@
 
 import itertools
 import random
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from appliance.verify.freshness import Decisions, StaleAcceptance
 from media import layout
-from media.errors import CustodyError, DigestMismatchError, MissingVolumeError
+from media.clock import to_text
+from media.errors import CustodyError, DigestMismatchError, MissingVolumeError, StaleError
 from tests.support.medium import SimulatedMedium, make_medium, tiny_payload
-from tests.support.receiving import Site, make_site
+from tests.support.receiving import NOW, Site, make_site
 
 pytestmark = pytest.mark.slow  # whole receipts again and again, a second each
 
@@ -55,6 +58,20 @@ def test_volumes_come_one_at_a_time_in_any_order(tmp_path: Path, cut: SimulatedM
 
     assert site.receive([last]).outcome == "received"
     require_received(site, cut)
+
+
+def test_people_who_accept_a_stale_release_are_asked_for_the_volume_that_has_its_code(tmp_path: Path) -> None:
+    medium = make_medium(tmp_path / "m", stale_after=to_text(NOW - timedelta(days=1)))
+    site = site_for(tmp_path, medium)
+    accepted = StaleAcceptance(code=medium.code, reason="no newer one", names=("Ann Old", "Ben Young"))
+
+    with pytest.raises(StaleError) as refusal:
+        site.receive([medium.volumes[1]], decisions=Decisions(stale=accepted))
+
+    assert "volume 1, which is not here" in refusal.value.why
+    with pytest.raises(MissingVolumeError):
+        site.receive([medium.volumes[0]], decisions=Decisions(stale=accepted))
+    assert site.receive([medium.volumes[1]], decisions=Decisions(stale=accepted)).outcome == "received"
 
 
 def test_the_last_volume_alone_reads_nothing_of_the_others_again(tmp_path: Path) -> None:

@@ -239,6 +239,47 @@ def doubted_at(site: Site) -> frozenset[str]:
         ledger.close()
 
 
+def test_notes_come_back_in_the_order_in_which_they_were_taken(tmp_path: Path, sender: Sender, site: Site) -> None:
+    """The second note takes the root key of who signed the first; it did not before."""
+    medium = sender.release(tmp_path)
+    site.receive(medium)
+    first = sender.note(["carol"], ("alice", "bob"), NOW - timedelta(days=1))
+    clock, named = FixedClock(at=NOW), [("bob", ("root",))]
+    second = table.draft(sender.held, named, number=2, reason=Reason.LOST, since=NOW, clock=clock).to_bytes()
+    for person in ("alice", "carol"):
+        second = table.sign(second, sender.held, sender.held.signatory(person, sender.home(person)))
+    for note in (first, second):
+        emergency.accept(site.config, note, clock=site.clock)
+    believed = site.record.notes
+    assert len(believed) == 2
+    (site.config.at.trust / RECORD).unlink()
+
+    trust_action.recover(site.config, [medium.code] * 2, ["Ann Old", "Ben Young"], checkpoint="", clock=site.clock)
+
+    assert site.record.notes == believed
+
+
+def test_recovery_takes_no_new_root_by_keys_that_a_note_took_away(tmp_path: Path, sender: Sender, site: Site) -> None:
+    """Two of four root keys are stolen: as many as a root needs. Thieves hand in a root while the record is lost."""
+    sender.root(add=("dan",), signed_by=("alice", "bob", "dan"))
+    medium = sender.release(tmp_path)
+    site.receive(medium)
+    clock, named = FixedClock(at=NOW), [("carol", ("root",)), ("dan", ("root",))]
+    note = table.draft(sender.held, named, number=1, reason=Reason.STOLEN, since=NOW, clock=clock).to_bytes()
+    for person in ("alice", "bob"):
+        note = table.sign(note, sender.held, sender.held.signatory(person, sender.home(person)))
+    emergency.accept(site.config, note, clock=site.clock)
+    stolen = tmp_path / "3.root.json"
+    stolen.write_bytes(sender.root(remove=("alice",), signed_by=("carol", "dan")).chain[2])
+    (site.config.at.trust / RECORD).unlink()
+
+    names, codes = ["Ann Old", "Ben Young"], [medium.code] * 2
+    trust_action.recover(site.config, codes, names, checkpoint="", clock=site.clock, roots=[stolen])
+
+    assert len(site.record.root_chain) == 2
+    assert site.record.notes == (note.decode(),)
+
+
 def test_threshold_lost(tmp_path: Path, sender: Sender, site: Site) -> None:
     """Two of three lost their keys: no root can follow, so two people at the site begin anew, by hand."""
     site.receive(sender.release(tmp_path))
@@ -252,6 +293,8 @@ def test_threshold_lost(tmp_path: Path, sender: Sender, site: Site) -> None:
         root = medium.path("metadata/1.root.json", volume=1)
         return replacing.replace_root(site.config, root, codes, names, reason="two tokens burnt", clock=site.clock)
 
+    note = sender.note(["bob"], ("alice", "carol"), NOW - timedelta(days=1))
+    assert emergency.accept(site.config, note, clock=site.clock).outcome == "accepted"
     before = site.untouched()
     with pytest.raises(DigestMismatchError):
         replace([medium.code, "0" * 64], "Ann Old", "Ben Young")
@@ -271,6 +314,11 @@ def test_threshold_lost(tmp_path: Path, sender: Sender, site: Site) -> None:
     for serial in (1, 2, 3):  # what came under the old root stays provable beside what came under the new one
         stored = StoredRelease.load(site.store, serial)
         assert len(origin.signed_terms(stored, origin.chain_for(site.config, stored)).signers) == 2
+    ledger = open_ledger(site.config, "ledger-actions", spool=True, clock=site.clock)
+    touched = affected.affected(site.config, ledger, affected.by_person(site.config, "bob", None))
+    assert affected.by_note(site.config, None).keys < affected.by_person(site.config, "bob", None).keys
+    assert [each.serial for each in touched] == [2, 1]  # of the old root's people nobody is in the new one but alice
+    ledger.close()
     recorded = site.facts("trust.replaced")
     assert [fact["body"]["names"] for fact in recorded] == [["Ann Old", "Ben Young"]]
 

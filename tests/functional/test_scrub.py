@@ -15,16 +15,17 @@ from appliance.actions import scrub as action
 from appliance.actions.scrub import Aside, Options, ScrubFacts
 from appliance.cli.main import main
 from appliance.cli.scrub import _rate
-from appliance.errors import StoreBusyError, UnknownReleaseError
+from appliance.errors import StoreBusyError, StoreDamagedError, UnknownReleaseError
 from appliance.store.content import ContentStore
 from appliance.store.kept_small import broken_files
 from appliance.store.reread import Pace
 from appliance.store.scrub import Scrub, Wanted
 from appliance.store.scrubbed import ScrubState
 from appliance.store.spoilt import Problem, Use
-from media import layout
+from media import canonical, layout
 from media.digest import sha256_hex
 from media.errors import UsageError
+from tests.support.medium import make_medium
 from tests.support.payload import gguf
 from tests.support.receiving import Site
 
@@ -108,13 +109,63 @@ def test_every_bit_of_a_releases_own_files_is_vouched_for(site: Site) -> None:
     assert len(own) > 10
     for path in own:
         genuine = path.read_bytes()
-        if not genuine or path.name == "release.json":
+        if not genuine:
             continue
         flip(path, at=dice.randrange(len(genuine)))
 
-        assert path.relative_to(folder).as_posix() in set(broken_files(site.store, 1)), path
+        named = path.relative_to(folder).as_posix().removesuffix(".sha256")  # a sum and its record: one of the two
+        assert named in set(broken_files(site.store, 1)), path
         path.write_bytes(genuine)
     assert scrub(site).figures.bad == 0
+    (folder / "release.json.sha256").unlink()
+    assert "release.json.sha256" in set(broken_files(site.store, 1))
+
+
+def test_a_record_whose_words_the_disk_changed_is_found_and_stops_neither_scrub_nor_status(site: Site) -> None:
+    path = site.store.release_folder(1) / "release.json"
+    genuine = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(genuine.replace(b'"received_at":"2026', b'"received_at":"20\x7f6'))
+
+    assert action.standing(site.config, clock=site.clock).text == "nothing is stored"
+    found = scrub(site, since=site.clock.now() + timedelta(days=1)).figures.findings
+
+    assert [(each["problem"], each["files"][0]["path"]) for each in found] == [("record", "release.json")]
+
+
+@pytest.mark.parametrize("name", ["release.json", "attest/sbom.dsse.json", "volumes/2/bag-info.txt"])
+def test_a_releases_own_file_that_the_disk_changed_is_mended_by_receiving_again(site: Site, name: str) -> None:
+    place = site.store.release_folder(1) / name
+    genuine = place.read_bytes()
+    place.chmod(0o644)
+    place.write_bytes(genuine.replace(b"demo", b"dema", 1) if name == "release.json" else genuine[:-1])
+    assert scrub(site).figures.bad == 1
+
+    medium = make_medium(site.config.at.root / "again")
+    assert site.receive(medium).outcome == "reissued"
+
+    assert scrub(site).figures.bad == 0
+    assert site.receive(medium).outcome == "reverified"
+
+
+def test_a_record_of_an_older_program_is_held_against_what_was_signed_alone(site: Site) -> None:
+    folder = site.store.release_folder(1)
+    (folder / "release.json.sha256").unlink()
+    facts = json.loads((folder / "release.json").read_bytes())
+    del facts["summed"]
+    (folder / "release.json").chmod(0o644)
+    (folder / "release.json").write_bytes(canonical.dumps(facts))
+
+    assert scrub(site).figures.bad == 0
+
+
+def test_a_folder_of_objects_that_the_disk_does_not_give_is_said_so(site: Site) -> None:
+    shard = next(site.store.objects.iterdir())
+    shard.rename(site.store.root / "kept")
+    shard.write_text("no folder")
+
+    with pytest.raises(StoreDamagedError, match="list of objects"):
+        scrub(site)
 
 
 def test_a_record_that_names_other_files_than_were_signed_is_found(site: Site) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from appliance.cli import custody, inspect, receive, trust
 from appliance.cli.context import Context
 from appliance.errors import ConflictError, LedgerUnavailableError, UnknownReleaseError
 from appliance.verify.trust import PINNED_ROOT, RECORD
+from media.clock import to_text
 from media.digest import sha256_hex
 from media.errors import (
     DigestMismatchError,
@@ -231,6 +233,16 @@ def test_an_acceptance_without_a_reason_is_no_acceptance(site: Site, medium: Sim
     for arguments in (("--accept-custody", "Dana"), ("--accept-stale", medium.code, "--by", "A", "--by", "B")):
         assert isinstance(run(site, "receive", *arguments, *medium.volumes).exception, UsageError)
     assert isinstance(run(site, "receive", "--by", "A", "--reason", "x", *medium.volumes).exception, UsageError)
+
+
+def test_a_stale_release_is_accepted_by_its_code_as_sheets_print_it(tmp_path: Path, site: Site) -> None:
+    medium = make_medium(tmp_path / "old", stale_after=to_text(site.clock.now() - timedelta(days=1)))
+    printed = " ".join(medium.code[at : at + 8].upper() for at in range(0, 64, 8))
+    people = ("--by", "Ann Old", "--by", "Ben Young", "--reason", "no newer one")
+
+    assert run(site, "receive", *medium.volumes, "--accept-stale", printed, *people).exit_code == 0
+    none = run(site, "receive", *medium.volumes, "--accept-stale", "x" * 2000, *people).exception
+    assert isinstance(none, UsageError)
 
 
 def test_a_volume_is_inspected_before_any_trust_and_said_to_be_unverified(bare: Site, medium: SimulatedMedium) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from appliance.actions import believing
+from appliance.actions import believing, replacing
 from appliance.actions import trust as trust_action
 from appliance.actions.believing import Pending
 from appliance.actions.trust import TrustFacts
+from appliance.errors import ConflictError
 from appliance.store.content import StoredRelease
 from appliance.verify import trust
 from appliance.verify.freshness import CustodyAcceptance, Decisions
@@ -23,7 +24,7 @@ from appliance.verify.trust import RECORD, ROOTS
 from bundler.metadata import signed_file
 from media import canonical, layout
 from media.digest import sha256_hex
-from media.errors import CustodyError, NoTrustError, SealiftError, StaleError
+from media.errors import CustodyError, NoTrustError, SealiftError, StaleError, SupersededError
 from tests.support.handovers import hand_over, put_custody, sign_hand_over
 from tests.support.medium import MADE_AT, SimulatedMedium, make_medium, throwaway_ceremony
 from tests.support.receiving import Shelf, Site, make_site, rotated
@@ -143,7 +144,7 @@ def test_a_rotation_is_recorded_although_the_power_went_between_record_and_belie
     assert (rotated_once["body"]["from_version"], rotated_once["body"]["to_version"]) == (1, 2)
 
 
-def half_done(site: Site, medium: SimulatedMedium, monkeypatch: pytest.MonkeyPatch) -> None:
+def half_done(site: Site, medium: SimulatedMedium, monkeypatch: pytest.MonkeyPatch, *, damaged: bool = True) -> None:
     """Cut a receive after its record and before anything else."""
 
     def cut(*_: object, **__: object) -> None:
@@ -153,7 +154,8 @@ def half_done(site: Site, medium: SimulatedMedium, monkeypatch: pytest.MonkeyPat
         power.setattr(believing, "publish", cut)
         with pytest.raises(KeyboardInterrupt):
             site.receive(medium)
-    damage_record(site)
+    if damaged:
+        damage_record(site)
 
 
 def test_recovery_finishes_what_was_half_done(site: Site, genuine: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,6 +166,56 @@ def test_recovery_finishes_what_was_half_done(site: Site, genuine: Shelf, monkey
     assert site.record.serial == 2
     assert site.store.serials() == (1, 2)
     assert not (site.config.at.trust / believing.PENDING).exists()
+
+
+def replace_root(site: Site, folder: Path) -> TrustFacts:
+    """Begin anew with a stranger's root, by the digest of its file."""
+    root = folder / "1.root.json"
+    root.write_bytes(throwaway_ceremony("demo", "heirs").chain[0])
+    codes = [sha256_hex(root.read_bytes())] * 2
+    return replacing.replace_root(site.config, root, codes, ["Ann", "Bo"], reason="tokens burnt", clock=site.clock)
+
+
+def test_a_replaced_root_does_not_fall_behind_what_was_half_done(
+    tmp_path: Path, site: Site, genuine: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half_done(site, genuine(serial=2), monkeypatch, damaged=False)
+
+    assert replace_root(site, tmp_path).serial == 2
+
+    assert site.record.serial == 2
+    with pytest.raises(SupersededError, match="superseded"):
+        site.receive(genuine(serial=1, keys=throwaway_ceremony("demo", "heirs")))
+
+
+def test_a_root_that_is_pinned_again_is_shown_with_what_was_accepted_since(
+    tmp_path: Path, site: Site, genuine: Shelf
+) -> None:
+    root = genuine().path("metadata/1.root.json", volume=1)
+    codes = [sha256_hex(root.read_bytes())] * 2
+
+    assert trust_action.pin(site.config, root, codes, clock=site.clock).serial == 1
+
+    replace_root(site, tmp_path)
+    with pytest.raises(ConflictError, match="was replaced"):
+        trust_action.pin(site.config, root, codes, clock=site.clock)
+
+
+def test_what_waits_for_the_first_ledger_was_accepted_all_the_same(site: Site, genuine: Shelf) -> None:
+    (site.config.at.trust / RECORD).unlink()
+    shutil.rmtree(site.store.root)
+
+    with pytest.raises(NoTrustError, match="lost"):
+        site.receive(genuine(serial=1))
+
+
+def test_a_damaged_record_is_recovered_before_its_root_is_replaced(tmp_path: Path, site: Site) -> None:
+    damage_record(site)
+
+    with pytest.raises(NoTrustError, match="damaged") as refusal:
+        replace_root(site, tmp_path)
+
+    assert "sealift trust recover" in refusal.value.fix
 
 
 def test_recovery_never_falls_behind_a_serial_that_was_recorded(

@@ -70,14 +70,15 @@ class Machine:
         return self.watch.look()
 
 
+def answered_for(right: datetime, *, ticks: int = 0) -> ClockRecord:
+    """Return what is published of a clock that is right and that somebody answered for."""
+    now = Reading(wall=right, ticks=ticks)
+    return judging.confirmed(judging.at_start(None, now, floor=right, session="ab" * 16), now, by="Iris")
+
+
 def jumped_from(right: datetime, *, shown: datetime, ticks: int = 0) -> ClockRecord:
     """Return what is published after a clock that was right and answered for came to show another time."""
-    good = judging.confirmed(
-        judging.at_start(None, Reading(wall=right, ticks=ticks), floor=right, session="ab" * 16),
-        Reading(wall=right, ticks=ticks),
-        by="Iris",
-    )
-    return judging.after(good, Reading(wall=shown, ticks=ticks))
+    return judging.after(answered_for(right, ticks=ticks), Reading(wall=shown, ticks=ticks))
 
 
 def machine(folder: Path, *, at: datetime = TODAY, enrolled: int = 0, confirmed: bool = True) -> Machine:

@@ -135,6 +135,7 @@ def test_bag_info_is_read_back_and_reads_like_bagit() -> None:
         (b"Format: 1", b"Format: x"),
         (b"Format: 1", b"Format: 0"),
         (b"Serial: 7", b"Serial: +7"),
+        (b"Serial: 7", b"Serial: 9007199254740992"),
         (b"0123456789abcdef", b"0123456789ABCDEF"),
         (b"0123456789abcdef", b"0123"),
         (b"Bag-Count", b"bag-count"),

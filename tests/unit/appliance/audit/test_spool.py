@@ -144,8 +144,9 @@ def test_a_spool_that_was_never_used_is_empty(spool: Spool) -> None:
 def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(LedgerUnavailableError):
+    with pytest.raises(LedgerUnavailableError) as refusal:
         Spool(tmp_path / "file/spool").append("trust.rotated", {})
+    assert "room" not in refusal.value.fix
     with pytest.raises(LedgerUnavailableError):
         Spool(tmp_path / "file").pending()
 

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 
 from appliance.verify.inspect import inspect
 from appliance.verify.medium import Medium
-from media import layout
+from media import layout, limits
 from media.canonical import dumps, loads
 from media.dsse import Envelope
 from media.errors import MissingFileError
@@ -39,6 +40,19 @@ def test_what_does_not_read_is_a_problem_and_the_rest_is_shown(tmp_path: Path) -
 
     assert len(facts["problems"]) == 2
     assert facts["untrusted_volumes"] == 2
+
+
+def test_files_that_claim_more_bytes_than_a_number_holds_are_a_problem_of_the_volume(tmp_path: Path) -> None:
+    """A made file system says any length of a file that has no blocks."""
+    made = make_medium(tmp_path / "m")
+    for number in range(514):
+        place = made.add(f"data/big/{number}", b"")
+        os.truncate(place, 2**44 - 2**20)
+    with Medium.open(made.volumes[0], label="volume folder 1") as medium:
+        facts = inspect(medium)
+
+    assert loads(dumps(facts))["untrusted_bytes"] == limits.INTEGER_MAX
+    assert "more than any medium has" in facts["problems"][0]
 
 
 def test_a_folder_that_is_no_volume_is_said_to_be_none(tmp_path: Path) -> None:
