@@ -26,13 +26,13 @@ def ended(monkeypatch: pytest.MonkeyPatch, *, user: int) -> object:
     return found.value.code
 
 
-def test_a_user_who_may_not_look_is_sent_to_root_and_roots_is_a_fault(
+def test_a_user_who_may_not_look_is_sent_to_root_and_root_to_the_place(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ended(monkeypatch, user=1000) == PrivilegeError.exit_code
     assert "as root" in capsys.readouterr().err
-    assert ended(monkeypatch, user=0) == 1
-    assert "a fault of ours (PermissionError)" in capsys.readouterr().err
+    assert ended(monkeypatch, user=0) == 18
+    assert "a file cannot be read or written" in capsys.readouterr().err
 
 
 def test_a_proof_is_not_begun_by_who_may_not_read_what_it_reads(
