@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from appliance.cli import context, prove, receive
+from appliance.cli import context, main, prove, receive
 from appliance.errors import PrivilegeError
 from appliance.places import Places
 
@@ -60,3 +60,17 @@ def test_a_store_that_this_user_may_not_write_is_no_broken_disk(
         receive.require_rights(tmp_path)
 
     assert "sealift media receive" in refused.value.fix
+
+
+def test_a_print_that_a_shown_proof_is_not_held_against_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = typer.Typer()
+    app.callback()(main._root)
+    prove.register(app)
+    monkeypatch.setattr(sys, "argv", ["sealift", "prove", "req_1", "--printed", "november.txt"])
+    with pytest.raises(SystemExit) as refused:
+        context.run(app)
+
+    assert refused.value.code == 2
+    assert "--printed goes with --out" in capsys.readouterr().err
