@@ -23,7 +23,7 @@ _MAKE: Final = (
 )
 _OTHER: Final = (
     "put in the token that holds them, or the maker's clone of it; where it is lost, or the keys were files before,"
-    " restore the newest backup onto this one: `sealift restore FILE --replace` (docs/operator/backup.md)"
+    " restore the newest backup onto this one: `sealift backup restore FILE --replace` (docs/operator/backup.md)"
 )
 
 

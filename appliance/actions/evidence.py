@@ -132,7 +132,9 @@ def _by_sequence(ledger: Ledger, sequence: int, kinds: Sequence[str]) -> Record:
     leaf = ledger.leaf(sequence)
     if leaf.kind not in kinds:
         raise UsageError(
-            what=f"record {sequence} is not about a receive", why=f"its kind is {leaf.kind}", fix="sealift audit search"
+            what=f"record {sequence} is not about a receive",
+            why=f"its kind is {leaf.kind}",
+            fix="see `sealift audit list --kind release.`",
         )
     return Record(kind=leaf.kind, body=leaf.body, at=leaf.time, sequence=leaf.sequence)
 
@@ -158,7 +160,7 @@ def _by_serial(config: Config, ledger: Ledger, serial: int) -> Record:
     raise UnknownReleaseError(
         what=f"no release with serial {serial} was received here",
         why="neither the ledger nor what waits for it has such a record",
-        fix="`sealift audit search --kind release.` lists receives; a refused one is printed with --record",
+        fix="`sealift audit list --kind release.` lists receives; a refused one is printed with --record",
     )
 
 

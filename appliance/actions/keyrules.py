@@ -78,17 +78,27 @@ def decide(ledger: Ledger, state: Engine, *, key_id: str, rule: str, which: str 
         UnknownVersionError: There is no such version.
         MalformedError: The reason is not a printable text.
     """
-    if key_id not in {facts.key_id for facts in keys.list_keys(state) if facts.revoked_at is None}:
-        raise UsageError(
-            what=f"there is no key {key_id[:20]}", why="it was never made here, or ended", fix="see `sealift keys list`"
-        )
-    digest = None
-    if rule == PINNED:
-        with state.connect() as session:
-            digest = catalog.version(session, which).model_digest
+    digest = judged(state, key_id=key_id, rule=rule, which=which)
     text = canonical.text(reason.strip(), "reason", most=500)
     ledger.append(RULED, {"key_id": key_id, "rule": rule, "model_digest": digest, "reason": text})
     projection.catch_up(state, ledger)
 
 
-__all__ = ("FREE", "KEPT_OUT", "PINNED", "RuleFacts", "decide", "rules")
+def judged(state: Engine, *, key_id: str, rule: str, which: str = "") -> str | None:
+    """Return the version that a rule for a key would name, None for none; nothing is recorded.
+
+    Raises:
+        UsageError: There is no such key.
+        UnknownVersionError: There is no such version.
+    """
+    if key_id not in {facts.key_id for facts in keys.list_keys(state) if facts.revoked_at is None}:
+        raise UsageError(
+            what=f"there is no key {key_id[:20]}", why="it was never made here, or ended", fix="see `sealift keys list`"
+        )
+    if rule != PINNED:
+        return None
+    with state.connect() as session:
+        return catalog.version(session, which).model_digest
+
+
+__all__ = ("FREE", "KEPT_OUT", "PINNED", "RuleFacts", "decide", "judged", "rules")

@@ -70,22 +70,33 @@ def stop_version(here: Surroundings, which: str, *, person: str, reason: str, pa
         ConflictError: It serves nowhere.
         RemoteError, UnitError: As `stop`.
     """
+    line = where_served(here, which)
+    if line is not None:
+        return stop(here, person=person, reason=reason, line=line, password=password)
+    promotion = here.promoter.step_canary("abort", person=person, reason=reason, password=password)
+    here.tell(f"the canary's end is recorded at sequence {promotion.sequence}")
+    return StopFacts(promotion=promotion, served=settle(here))
+
+
+def where_served(here: Surroundings, which: str) -> str | None:
+    """Return the name of the line that has a version in production; None where it is the canary that runs.
+
+    Raises:
+        UnknownVersionError: There is no such version.
+        ConflictError: It serves nowhere.
+    """
     with here.state.connect() as session:
         digest = catalog.version(session, which).model_digest
-    standing = here.promoter.canary()
     for one in here.promoter.current()["lines"]:
         if one["model_digest"] == digest:
-            return stop(here, person=person, reason=reason, line=one["name"], password=password)
-    canary = standing["canary"] or {}
-    if canary.get("version") != digest:
+            return str(one["name"])
+    if (here.promoter.canary()["canary"] or {}).get("version") != digest:
         raise ConflictError(
             what=f"version {digest[:12]} serves nowhere",
             why="it is neither in production nor a canary",
             fix="see `sealift canary status`",
         )
-    promotion = here.promoter.step_canary("abort", person=person, reason=reason, password=password)
-    here.tell(f"the canary's end is recorded at sequence {promotion.sequence}")
-    return StopFacts(promotion=promotion, served=settle(here))
+    return None
 
 
 def stop_caller(
@@ -97,7 +108,7 @@ def stop_caller(
         UsageError: There is no such key, or no key of such a department.
         RemoteError: The promoter refused: nobody of that id, no reason, or stopped already.
     """
-    _require_known(here, what, name)
+    require_known(here, what, name)
     done = here.promoter.stop_caller(what=what, name=name, person=person, reason=reason, password=password)
     projection.catch_up(here.state, here.ledger)
     return CallerFacts(what=what, name=name, sequence=done)
@@ -116,7 +127,12 @@ def free_caller(
     return CallerFacts(what=what, name=name, sequence=done)
 
 
-def _require_known(here: Surroundings, what: str, name: str) -> None:
+def require_known(here: Surroundings, what: str, name: str) -> None:
+    """Return when a key, or a key of a department, was ever made.
+
+    Raises:
+        UsageError: There is none.
+    """
     known = {facts.key_id if what == KEY else facts.department for facts in keys.list_keys(here.state)}
     if name not in known:
         raise UsageError(

@@ -127,10 +127,7 @@ def validate(
         LedgerUnavailableError: The verdicts could not be recorded.
     """
     policy = in_force(here.ledger)
-    if only and only not in GATES:
-        raise UsageError(
-            what=f"there is no gate {only[:40]}", why=", ".join(GATES), fix="see `sealift validate --help`"
-        )
+    require_gate(only)
     register_what_is_installed(here.config, here.ledger, here.state)
     with here.state.connect() as session:
         version = catalog.version(session, which)
@@ -199,6 +196,18 @@ class Plan:
             "demands_review": self.demands_review,
             "similarity_judge": self.similarity_judge or None,
         }
+
+
+def require_gate(name: str) -> None:
+    """Return when there is a gate of this name, or none is named.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name and name not in GATES:
+        raise UsageError(
+            what=f"there is no gate {name[:40]}", why=", ".join(GATES), fix="see `sealift validate --help`"
+        )
 
 
 def plan(here: Surroundings, which: str) -> Plan:

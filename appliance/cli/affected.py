@@ -17,6 +17,7 @@ from appliance.cli.context import Context
 from appliance.cli.newfile import write_new
 from appliance.cli.opened import ledger_of, read_note, records_of
 from appliance.keys.opening import open_keys
+from media.clock import from_text
 from media.errors import UsageError
 
 _SUFFIXES: Final = (".json", ".csv")
@@ -66,6 +67,12 @@ def _affected(
             raise UsageError(
                 what=f"{file.name} cannot be written", why="", fix="name a new file that ends in .json or .csv"
             )
+    if printed and not any(file.suffix.lower() == ".json" for file in files):
+        raise UsageError(
+            what="--printed goes with --out",
+            why="only a file of signed answers is held against a print",
+            fix="add --out FILE.json; or hold the ledger against it: `sealift audit verify --checkpoint FILE`",
+        )
     if hold and not (person and reason):
         raise UsageError(what="nobody holds it", why="--hold needs --as and --reason", fix="say who and why")
     if dry_run or not files:
@@ -106,6 +113,12 @@ def _selector(own: Context, given: dict[By, str], since: str, until: str) -> Sel
         with ledger_of(own) as ledger:
             value = named_person(ledger, by, value)
     times = {"since": moment(since) if since else "", "until": moment(until) if until else ""}
+    if since and until and from_text(times["since"]) >= from_text(times["until"]):
+        raise UsageError(
+            what="no answer can be of that time",
+            why=f"{times['since']} to {times['until']}",
+            fix="swap --since and --until",
+        )
     return Selector.from_json({"by": str(by), "value": value, **times})
 
 

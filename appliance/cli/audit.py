@@ -198,6 +198,7 @@ def _export(
             mirror=read.proven,
         )
         if dry_run:
+            making.require_new(folder)
             planned = making.plan(read.ledger, wanted)
             count = planned.end - planned.start
             would = read.said(f"would hold {count} of {planned.size} records")

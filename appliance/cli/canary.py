@@ -11,6 +11,7 @@ from appliance.cli import canary_keys, passwords
 from appliance.cli import context as shared
 from appliance.cli.context import Context
 from appliance.cli.opened import is_operator, production_of, promoter_of, records_of
+from appliance.errors import NotPromotedError
 from appliance.promote.terms import HOURS, PERCENT, WATCH_HOURS
 
 Version = Annotated[str, typer.Argument(help="A digest, the beginning of one, a name, or NAME:VERSION.")]
@@ -94,7 +95,7 @@ def _cut_over(
     """Make the canary's version the one in production."""
     own = shared.of(context)
     if dry_run:
-        _show(own)
+        _show(own, needs_canary=True)
         return
     secret = _secret(own, person, password_file)
     with production_of(own) as here:
@@ -137,7 +138,7 @@ def _keep(
 
 def _step(own: Context, what: str, person: str, reason: str, password_file: Path | None, *, dry_run: bool) -> None:
     if dry_run:
-        _show(own)
+        _show(own, needs_canary=True)
         return
     secret = _secret(own, person, password_file)
     with production_of(own) as here:
@@ -145,9 +146,13 @@ def _step(own: Context, what: str, person: str, reason: str, password_file: Path
     own.result(facts.to_json(), f"{facts.promotion.kind}: {_name(facts)}; {_place(facts)}")
 
 
-def _show(own: Context) -> None:
+def _show(own: Context, *, needs_canary: bool = False) -> None:
     with records_of(own), promoter_of(own) as promoter:
         found = promoter.canary()
+    if needs_canary and found["canary"] is None:
+        raise NotPromotedError(
+            what="no canary runs", why="it ended, or was never started", fix="see `sealift canary status`"
+        )
     own.result({"dry_run": True, **found}, f"{_text(found)}\nnothing was changed")
 
 

@@ -58,7 +58,9 @@ def _keys(context: typer.Context) -> None:
 
 def _decide(own: Context, key: str, rule: str, which: str, reason: str, *, dry_run: bool) -> None:
     with records_of(own) as (ledger, state):
-        if not dry_run:
+        if dry_run:
+            keyrules.judged(state, key_id=key, rule=rule, which=which)
+        else:
             keyrules.decide(ledger, state, key_id=key, rule=rule, which=which, reason=reason)
     text = "nothing was changed" if dry_run else f"key {key} is {rule}{f' to {which}' if which else ''}"
     own.result({"dry_run": dry_run, "key_id": key, "rule": rule}, text)

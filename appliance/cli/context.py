@@ -9,10 +9,10 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn, cast
 
 import typer
 from rich.console import Console
@@ -32,8 +32,22 @@ from appliance.cli.everywhere import ANYWHERE, command_of
 from appliance.config import Config
 from appliance.errors import PrivilegeError
 from appliance.wire import RemoteError
+from media import endings
 from media.clock import Clock, SystemClock
 from media.errors import SealiftError, UsageError
+
+
+class Talk(Console):
+    """Stderr, for whoever still listens: a log that is full, or a reader who went away, ends no command."""
+
+    @property
+    def file(self) -> IO[str]:
+        """The stream that talk goes to."""
+        return cast("IO[str]", endings.Heard(super().file))
+
+    @file.setter
+    def file(self, new_file: IO[str]) -> None:
+        self._file = new_file
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,7 +58,7 @@ class Context:
     as_json: bool = False
     debug: bool = False
     clock: Clock = field(default_factory=SystemClock)
-    talk: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    talk: Console = field(default_factory=lambda: Talk(stderr=True, highlight=False, emoji=False))
     _config: Config | None = None
 
     @property
@@ -61,10 +75,9 @@ class Context:
     def result(self, facts: Mapping[str, Any], text: str) -> None:
         """Print the command's result: `facts` as JSON with ``--json``, else `text`."""
         if self.as_json:
-            sys.stdout.write(json.dumps(facts, indent=2, sort_keys=True, default=str) + "\n")
+            endings.put(json.dumps(facts, indent=2, sort_keys=True, default=str) + "\n")
         else:
-            sys.stdout.write(text if text.endswith("\n") or not text else text + "\n")
-        sys.stdout.flush()
+            endings.put(endings.shown(text if text.endswith("\n") or not text else text + "\n"))
 
     def say(self, text: str) -> None:
         """Print talk to stderr, unless results are JSON."""
@@ -93,10 +106,11 @@ def end(error: SealiftError, *, as_json: bool) -> NoReturn:
     """Print the error in its three parts and leave with its exit code."""
     fields = error.to_json()
     if as_json:
-        sys.stdout.write(json.dumps({"error": fields}) + "\n")
+        with suppress(SealiftError):  # its code says more than that nobody could be told
+            endings.put(json.dumps({"error": fields}) + "\n")
     for label, key in (("error", "what"), ("  why", "why"), ("  fix", "fix")):
         if fields[key]:
-            sys.stderr.write(f"{label}: {fields[key]}\n")
+            endings.tell(f"{label}: {endings.shown(fields[key])}\n")
     code = error.remote_exit_code if isinstance(error, RemoteError) else error.exit_code
     raise SystemExit(code)
 
@@ -107,6 +121,7 @@ _INTERRUPTED = 130
 
 def run(app: typer.Typer) -> NoReturn:
     """Run the command line; every ending is an exit code of docs/exit-codes.md."""
+    endings.open_closed()
     _show_all_letters()
     arguments = sys.argv[1:]
     as_json, debug = "--json" in arguments, "--debug" in arguments
@@ -119,32 +134,17 @@ def run(app: typer.Typer) -> NoReturn:
         end(error, as_json=as_json)
     except typer.Exit as done:
         raise SystemExit(done.exit_code) from done
-    except (typer.Abort, KeyboardInterrupt):
-        code = _INTERRUPTED
+    except (typer.Abort, KeyboardInterrupt) as ended:
+        end(_broken_off(ended), as_json=as_json)
     except TyperException as wrong:
         about = getattr(getattr(wrong, "ctx", None), "command_path", Path(sys.argv[0]).name)
         end(UsageError(what=wrong.format_message(), fix=f"see `{about} --help`"), as_json=as_json)
-    except BrokenPipeError:
-        os._exit(0)
-    except PermissionError as error:
-        if debug:
-            traceback.print_exc()
-        if os.geteuid() == 0:
-            end(_fault(error), as_json=as_json)
-        end(
-            PrivilegeError(
-                what="this user may not look at what the command needs",
-                why=error.strerror or "",
-                fix="run it as root, with sudo; or use the page",
-            ),
-            as_json=as_json,
-        )
     except Exception as error:  # noqa: BLE001 - whatever it is, it ends by a line and an exit code
         if debug:
             traceback.print_exc()
-        end(_fault(error), as_json=as_json)
+        end(_unexpected(error), as_json=as_json)
     if code == _INTERRUPTED:
-        end(UsageError(what="interrupted", fix="run the command again; what was stored is kept"), as_json=as_json)
+        end(_broken_off(None), as_json=as_json)
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
@@ -154,7 +154,23 @@ def _show_all_letters() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _fault(error: Exception) -> SealiftError:
-    return SealiftError(
-        what=f"a fault of ours ({type(error).__name__})", why="unexpected", fix="run again with --debug and report it"
-    )
+def _unexpected(error: Exception) -> SealiftError:
+    if isinstance(error, BrokenPipeError) and endings.is_unheard():
+        os._exit(0)
+    if isinstance(error, PermissionError) and os.geteuid() != 0:
+        return PrivilegeError(
+            what="this user may not look at what the command needs",
+            why=error.strerror or "",
+            fix="run it as root, with sudo; or use the page",
+        )
+    return endings.unexpected(error)
+
+
+def _broken_off(ended: BaseException | None) -> UsageError:
+    if ended is not None and isinstance(ended.__cause__ or ended.__context__, EOFError):
+        return UsageError(
+            what="a question was not answered",
+            why="standard input ended",
+            fix="type the command at a terminal, or answer by its options: see its --help",
+        )
+    return UsageError(what="interrupted", fix="run the command again; what was stored is kept")

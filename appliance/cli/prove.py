@@ -25,6 +25,7 @@ from appliance.cli.newfile import write_new
 from appliance.cli.opened import ledger_of, read_note
 from appliance.errors import PrivilegeError, ProofError
 from appliance.places import Places
+from media.errors import UsageError
 
 _REFUSED = "request.refused"
 
@@ -49,6 +50,12 @@ def _prove(
 ) -> None:
     """Prove where an answer came from. Needs no network and nothing running."""
     own = shared.of(context)
+    if printed and out is None:
+        raise UsageError(
+            what="--printed goes with --out",
+            why="a proof that is only shown is compared with this machine's own ledger and with no print",
+            fix="add --out FILE; or hold the ledger against it: `sealift audit verify --checkpoint FILE`",
+        )
     require_rights(own.config.at)
     with ledger_of(own) as ledger:
         content = b""

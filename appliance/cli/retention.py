@@ -15,6 +15,8 @@ from appliance.actions.retention.expiring import PATIENCE_SECONDS, Asked, Keeper
 from appliance.actions.retention.overdue import LIMIT_SECONDS, RAN, age_seconds, ago
 from appliance.actions.retention.reviewdesk import OPERATOR_DOOR
 from appliance.actions.retention.reviewstore import ReviewStore
+from appliance.actions.tracing.holding import EVERYTHING
+from appliance.actions.tracing.selection import INTENT
 from appliance.audit.facts import Ledger
 from appliance.cli import context as shared
 from appliance.cli.boxkeys import keyring_of
@@ -89,12 +91,30 @@ def _hold(
 ) -> None:
     """Begin a legal hold: what it covers neither expires nor is erased until it is released."""
     own = shared.of(context)
-    if dry_run:
-        own.result({"dry_run": True, "about": about}, f"would hold {about}")
-        return
-    with _retention_of(own) as (_, retention, _store):
+    with _retention_of(own) as (ledger, retention, store):
+        remark = _found(ledger, store, about)
+        if dry_run:
+            own.result({"dry_run": True, "about": about}, f"would hold {about}{remark}")
+            return
         made = retention.hold(about, person=person, reason=reason)
-    own.result({"hold": made.number, "about": made.about}, f"hold {made.number} covers {made.about}")
+    own.result({"hold": made.number, "about": made.about}, f"hold {made.number} covers {made.about}{remark}")
+
+
+def _found(ledger: Ledger, store: ReviewStore, about: str) -> str:
+    """Return what is to be said of what a hold is about; a word that names nothing would protect nothing.
+
+    Raises:
+        UsageError: It is neither all nor a request that was asked here.
+    """
+    if about == EVERYTHING or any(sample.request_id == about for sample in store.samples()):
+        return ""
+    if ledger.find(INTENT, field="request_id", value=about, limit=1):
+        return "; no sample of it is kept"
+    raise UsageError(
+        what=f"there is no request {ascii(about)[:80]}",
+        why="a hold is about all, or about a request that was answered here",
+        fix="give `all` or the x-request-id of an answer; `sealift affected ... --hold` holds what something touched",
+    )
 
 
 def _release(
@@ -106,10 +126,11 @@ def _release(
 ) -> None:
     """End a legal hold."""
     own = shared.of(context)
-    if dry_run:
-        own.result({"dry_run": True, "hold": number}, f"would release hold {number}")
-        return
     with _retention_of(own) as (_, retention, _store):
+        if dry_run:
+            retention.require_hold(number)
+            own.result({"dry_run": True, "hold": number}, f"would release hold {number}")
+            return
         retention.release(number, person=person, reason=reason)
     own.result({"released": number}, f"hold {number} is released")
 

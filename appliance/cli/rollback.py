@@ -1,15 +1,15 @@
 """`sealift rollback`: one person, one reason, back to the version before."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from appliance.actions import foreseen
 from appliance.actions import rollback as action
 from appliance.cli import context as shared
 from appliance.cli import passwords
-from appliance.cli.opened import is_operator, production_of, promoter_of
+from appliance.cli.opened import is_operator, production_of
 
 
 def register(app: typer.Typer) -> None:
@@ -33,15 +33,12 @@ def _rollback(
     """Go back to a version that was in production before, or end the canary that runs."""
     own = shared.of(context)
     if dry_run:
-        with promoter_of(own) as promoter:
-            canary, standing = promoter.canary()["canary"], promoter.current()
-        returnable = _returnable(standing, line)
-        doubted = [digest for digest in returnable if digest in standing.get("in_doubt", ())]
-        leads = "ends the canary" if canary and not to else f"goes back to {to or next(iter(returnable), 'nothing')}"
-        if doubted:
-            leads += f"; came with a release in doubt, so only by --to: {', '.join(one[:12] for one in doubted)}"
-        told = {"dry_run": True, "canary": bool(canary), "returnable": returnable, "in_doubt": doubted}
-        own.result(told, f"{leads}; nothing was changed")
+        with production_of(own) as here:
+            found = foreseen.going_back(here, to=to, line=line)
+        leads = "ends the canary" if found.model_digest is None else f"goes back to {found.model_digest}"
+        if found.in_doubt:
+            leads += f"; came with a release in doubt, so only by --to: {', '.join(one[:12] for one in found.in_doubt)}"
+        own.result({"dry_run": True, **found.to_json()}, f"{leads}; nothing was changed")
         return
     secret = None
     if password_file is not None or is_operator(own.config):
@@ -56,8 +53,3 @@ def _rollback(
         f"{ended}{digest} serves production again after {facts.served.seconds:.1f} s ({warm});"
         f" ledger sequence {facts.promotion.sequence}",
     )
-
-
-def _returnable(standing: Mapping[str, Any], name: str) -> list[str]:
-    found = [one["returnable"] for one in standing["lines"] if one["name"] == name]
-    return [str(digest) for digest in (found[0] if found else standing["returnable"])]

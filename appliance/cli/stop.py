@@ -1,18 +1,18 @@
 """`sealift stop`: one person, one reason, and production, a version, a key or a department is out of service."""
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
+from appliance.actions import foreseen
 from appliance.actions import stop as action
+from appliance.actions.foreseen import LINE, VERSION
 from appliance.cli import context as shared
 from appliance.cli import passwords
 from appliance.cli.opened import is_operator, production_of
 from appliance.promote.reviews import DEPARTMENT, KEY
 from media.errors import UsageError
-
-LINE: Final = "line"
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +36,7 @@ def _stop(
 ) -> None:
     """Take production, or what is named, out of service. Bringing a version back takes two people."""
     own = shared.of(context)
-    all_named = ((LINE, line), ("version", version), (KEY, key), (DEPARTMENT, department))
+    all_named = ((LINE, line), (VERSION, version), (KEY, key), (DEPARTMENT, department))
     named = [(what, name) for what, name in all_named if name]
     if len(named) > 1 or (lift and (not named or named[0][0] not in {KEY, DEPARTMENT})):
         raise UsageError(
@@ -46,6 +46,8 @@ def _stop(
         )
     what, name = named[0] if named else ("production", "")
     if dry_run:
+        with production_of(own) as here:
+            foreseen.require_stoppable(here, what=what, name=name, lift=lift)
         own.result({"dry_run": True, "what": what, "name": name, "lift": lift}, "nothing was changed")
         return
     secret = None

@@ -60,6 +60,7 @@ def _validate(
         own.result({"dry_run": True, **gates.to_json()}, "\n".join((*gates.lines, "nothing was changed")))
         return
     if dry_run:
+        action.require_gate(only)
         with bench_of(own) as here:
             planned = action.plan(here, which)
         own.result(planned.to_json(), _plan_text(planned))

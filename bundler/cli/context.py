@@ -4,7 +4,6 @@ Results go to stdout (`--json` makes them one JSON document), talk and progress 
 contract in a file of its own, because the two sides import nothing of each other.
 """
 
-import errno
 import io
 import json
 import os
@@ -12,10 +11,10 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn, cast
 
 import typer
 from rich.console import Console
@@ -23,8 +22,22 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 from typer.exceptions import TyperException
 
 from bundler.cli.everywhere import ANYWHERE, command_of
+from media import endings
 from media.clock import Clock, SystemClock
-from media.errors import SealiftError, UnreadableError, UsageError
+from media.errors import SealiftError, UsageError
+
+
+class Talk(Console):
+    """Stderr, for whoever still listens: a log that is full, or a reader who went away, ends no command."""
+
+    @property
+    def file(self) -> IO[str]:
+        """The stream that talk goes to."""
+        return cast("IO[str]", endings.Heard(super().file))
+
+    @file.setter
+    def file(self, new_file: IO[str]) -> None:
+        self._file = new_file
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,15 +46,14 @@ class Context:
 
     as_json: bool = False
     clock: Clock = field(default_factory=SystemClock)
-    talk: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    talk: Console = field(default_factory=lambda: Talk(stderr=True, highlight=False, emoji=False))
 
     def result(self, facts: Mapping[str, Any], text: str) -> None:
         """Print the command's result: `facts` as JSON with ``--json``, else `text`."""
         if self.as_json:
-            sys.stdout.write(json.dumps(facts, indent=2, sort_keys=True, default=str) + "\n")
+            endings.put(json.dumps(facts, indent=2, sort_keys=True, default=str) + "\n")
         else:
-            sys.stdout.write(text if text.endswith("\n") or not text else text + "\n")
-        sys.stdout.flush()
+            endings.put(endings.shown(text if text.endswith("\n") or not text else text + "\n"))
 
     def say(self, text: str) -> None:
         """Print talk to stderr, unless results are JSON. Fits every `progress` parameter of the Python functions."""
@@ -70,36 +82,16 @@ def end(error: SealiftError, *, as_json: bool) -> NoReturn:
     """Print the error in its three parts, one line each, and leave with its exit code."""
     fields = error.to_json()
     if as_json:
-        sys.stdout.write(json.dumps({"error": fields}) + "\n")
+        with suppress(SealiftError):  # its code says more than that nobody could be told
+            endings.put(json.dumps({"error": fields}) + "\n")
     for label, key in (("error", "what"), ("  why", "why"), ("  fix", "fix")):
         if fields[key]:
-            sys.stderr.write(f"{label}: {' '.join(str(fields[key]).split())}\n")
+            endings.tell(f"{label}: {endings.shown(' '.join(str(fields[key]).split()))}\n")
     raise SystemExit(error.exit_code)
 
 
 # What Typer makes of a KeyboardInterrupt inside a command.
 _INTERRUPTED = 130
-_SHOWN = 80
-
-
-# What a place says of itself that a person chose: not theirs to write, full, not there, a name that is none.
-_OF_PLACES = frozenset(
-    {
-        errno.EACCES,
-        errno.EDQUOT,
-        errno.EEXIST,
-        errno.EFBIG,
-        errno.EIO,
-        errno.EISDIR,
-        errno.ELOOP,
-        errno.ENAMETOOLONG,
-        errno.ENOENT,
-        errno.ENOSPC,
-        errno.ENOTDIR,
-        errno.EPERM,
-        errno.EROFS,
-    }
-)
 
 
 def _show_all_letters() -> None:
@@ -108,26 +100,13 @@ def _show_all_letters() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _told(error: Exception) -> SealiftError:
-    """Return what a person is told of an error that no command expected."""
-    if isinstance(error, OSError) and error.errno in _OF_PLACES:
-        named = Path(os.fsdecode(error.filename)).name[:_SHOWN] if isinstance(error.filename, str | bytes) else ""
-        return UnreadableError(
-            what=f"{named or 'a file'} cannot be read or written",
-            why=error.strerror or "input/output error",
-            fix="name a place that you may use and that has room; --debug says where it happened",
-        )
-    return SealiftError(
-        what=f"a fault of ours ({type(error).__name__})", why="unexpected", fix="run again with --debug and report it"
-    )
-
-
 def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
 def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
     """Run one command line; every ending is an exit code of docs/exit-codes.md. SIGTERM ends it as Ctrl-C does."""
+    endings.open_closed()
     _show_all_letters()
     # By default it would end us alone, and what we have started would run on.
     signal.signal(signal.SIGTERM, _interrupt)
@@ -143,18 +122,31 @@ def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
         end(error, as_json=as_json)
     except typer.Exit as done:
         raise SystemExit(done.exit_code) from done
-    except (typer.Abort, KeyboardInterrupt):
-        code = _INTERRUPTED
+    except (typer.Abort, KeyboardInterrupt) as ended:
+        end(_broken_off(ended), as_json=as_json)
     except TyperException as wrong:
         about = getattr(getattr(wrong, "ctx", None), "command_path", Path(sys.argv[0]).name)
         end(UsageError(what=wrong.format_message(), fix=f"see `{about} --help`"), as_json=as_json)
-    except BrokenPipeError:
-        os._exit(0)
     except Exception as error:  # noqa: BLE001 - whatever it is, it ends by a line and an exit code
         if debug:
             traceback.print_exc()
-        end(_told(error), as_json=as_json)
+        end(_unexpected(error), as_json=as_json)
     if code == _INTERRUPTED:
-        again = "run the command again; what was downloaded and built is kept"
-        end(UsageError(what="interrupted", fix=again), as_json=as_json)
+        end(_broken_off(None), as_json=as_json)
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _unexpected(error: Exception) -> SealiftError:
+    if isinstance(error, BrokenPipeError) and endings.is_unheard():
+        os._exit(0)
+    return endings.unexpected(error)
+
+
+def _broken_off(ended: BaseException | None) -> UsageError:
+    if ended is not None and isinstance(ended.__cause__ or ended.__context__, EOFError):
+        return UsageError(
+            what="a question was not answered",
+            why="standard input ended",
+            fix="type the command at a terminal, or answer by its options: see its --help",
+        )
+    return UsageError(what="interrupted", fix="run the command again; what was downloaded and built is kept")

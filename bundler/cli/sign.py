@@ -33,6 +33,7 @@ from bundler.secondlook import require_second_look
 from bundler.sign import sign, summary
 from bundler.signatory import Ceremony
 from bundler.workfolder import WorkFolder
+from media.errors import UsageError
 
 _SHOWN = 20
 """Files of each kind that are listed before a signature; `diff` lists all."""
@@ -114,8 +115,10 @@ def register(app: typer.Typer) -> None:
 
 
 def _confirm(ours: shared.Context, *, yes: bool) -> None:
-    if sys.stdin.isatty() and not yes and not ours.as_json:
-        typer.confirm("Sign this release?", abort=True, err=True)
+    if sys.stdin.isatty() and not yes and not ours.as_json and not typer.confirm("Sign this release?", err=True):
+        raise UsageError(
+            what="nothing was signed", why="the answer was no", fix="sign it once all of it is as it should be"
+        )
 
 
 def _rebuilt(

@@ -165,7 +165,7 @@ def _evidence(walk: Walk, request: str, first: str) -> None:
     names.write_text("name\nAnna Muster\nBeat Beispiel\n")
     walk("census", "import", names, "--column", "name", "--as", _EVA)
     walk.told(_EVA, "census", "forget")
-    held = walk.told(_EVA, "retention", "hold", "person:1")
+    held = walk.told(_EVA, "retention", "hold", request)
     walk.told(_EVA, "retention", "release", held["hold"])
     walk.told(_EVA, "retention", "erase", stdin="patient-1\n")
     walk("retention", "run")

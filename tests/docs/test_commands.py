@@ -1,5 +1,6 @@
-"""Every command that the documents print exists, with every option that they give it."""
+"""Every command that the documents and our own messages print exists, with every option that they give it."""
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -79,6 +80,28 @@ def faults(command: str) -> list[str]:
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.relative_to(_ROOT).as_posix())
 def test_what_a_page_prints_can_be_typed(page: Path) -> None:
     assert [fault for command in printed(page) for fault in faults(command)] == []
+
+
+def said(module: Path) -> Iterator[str]:
+    """Return the commands that a module's texts name; what is filled in is a placeholder."""
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.JoinedStr):
+            parts = (part.value if isinstance(part, ast.Constant) else "X" for part in node.values)
+            yield from _INLINE.findall("".join(map(str, parts)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from _INLINE.findall(node.value)
+
+
+@pytest.mark.parametrize("package", ["appliance", "bundler", "media"])
+def test_what_a_message_tells_to_type_can_be_typed(package: str) -> None:
+    modules = sorted((_ROOT / package).rglob("*.py"))
+
+    assert {
+        f"{module.relative_to(_ROOT)}: {fault}"
+        for module in modules
+        for command in said(module)
+        for fault in faults(command)
+    } == set()
 
 
 def test_a_command_that_is_not_there_is_found() -> None:

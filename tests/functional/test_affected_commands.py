@@ -119,6 +119,24 @@ def test_a_dry_run_writes_and_records_nothing(site: LedgerSite, sealift: Sealift
     assert not (tmp_path / "list.json").exists()
 
 
+def test_a_time_that_ends_before_it_begins_is_no_time_without_answers(site: LedgerSite, sealift: Sealift) -> None:
+    with site.running():
+        code, out, err = sealift("affected", "--release", "7", "--since", "2027-01-01", "--until", "2026-01-01")
+
+    assert (code, out) == (2, "")
+    assert "swap --since and --until" in err
+
+
+def test_a_print_that_nothing_is_held_against_is_refused(site: LedgerSite, sealift: Sealift, tmp_path: Path) -> None:
+    with site.running():
+        for more in ((), ("--out", tmp_path / "list.csv")):
+            code, _, err = sealift("affected", "--release", "7", "--printed", tmp_path / "print.txt", *more)
+
+            assert code == 2
+            assert "--printed goes with --out" in err
+    assert not (tmp_path / "list.csv").exists()
+
+
 def test_a_hold_covers_what_was_asked_for(site: LedgerSite, sealift: Sealift) -> None:
     with site.running():
         held = json.loads(sealift("affected", "--release", "7", "--hold", "--as", "ada", "--reason", "x", "--json")[1])

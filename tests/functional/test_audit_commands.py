@@ -164,6 +164,16 @@ def test_a_checkpoint_is_printed_and_as_a_code_to_photograph(served: LedgerSite,
     assert "█" in out or "▄" in out
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_an_export_and_its_dry_run_refuse_what_is_there(
+    served: LedgerSite, sealift: Sealift, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    code, _, err = sealift("audit", "export", str(tmp_path), *more)
+
+    assert code == 2
+    assert "exists already" in err
+
+
 def test_the_export_is_complete_and_never_overwrites(served: LedgerSite, sealift: Sealift, tmp_path: Path) -> None:
     folder = tmp_path / "handed/over"
 

@@ -87,6 +87,16 @@ def plan(ledger: EvidenceLedger, wanted: Wanted) -> Made:
     return _made(signed, span, {}, -1)
 
 
+def require_new(folder: Path) -> None:
+    """Return when an export may be written there.
+
+    Raises:
+        UsageError: Something is there already.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise UsageError(what=f"{folder.name or '.'} exists already", fix="name a folder that does not")
+
+
 def make(
     ledger: EvidenceLedger,
     folder: Path,
@@ -111,8 +121,7 @@ def make(
         LedgerUnavailableError: It could not be recorded; nothing is left.
         ProofError: The checkpoint is not signed by this key.
     """
-    if folder.exists():
-        raise UsageError(what=f"{folder.name} exists already", fix="name a folder that does not")
+    require_new(folder)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:

@@ -73,7 +73,7 @@ def between(since: str, until: str) -> Period:
     """
     begin, end = moment(since), moment(until)
     if from_text(begin) >= from_text(end):
-        raise UsageError(what="the report would be about no time", why=f"{begin} to {end}", fix="swap --from and --to")
+        raise UsageError(what="the report would be about no time", why=f"{begin} to {end}", fix="swap the two times")
     return Period(name=f"{begin[:10]}-{end[:10]}", since=begin, until=end)
 
 

@@ -91,9 +91,17 @@ class Retention:
         Raises:
             UsageError: There is no such hold, or it was released.
         """
+        self.require_hold(number)
+        self._ledger.append(RELEASED, {"hold": number, **_said(person, reason)})
+
+    def require_hold(self, number: int) -> None:
+        """Return when a hold holds.
+
+        Raises:
+            UsageError: There is none of this number, or it was released.
+        """
         if number not in {hold.number for hold in self.holds()}:
             raise UsageError(what=f"there is no hold {number}", why="", fix="see `sealift retention status`")
-        self._ledger.append(RELEASED, {"hold": number, **_said(person, reason)})
 
     def holds(self) -> tuple[Hold, ...]:
         """Return the holds that hold now, the oldest first."""

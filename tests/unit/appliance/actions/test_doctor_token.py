@@ -50,7 +50,7 @@ def test_the_key_that_signs_comes_back_by_its_token_or_a_restore_and_is_not_made
 
     said = found(config, "ledger-checkpoint", "retention")
 
-    assert "sealift restore" in said.fix
+    assert "sealift backup restore FILE --replace" in said.fix
     assert "complete" not in said.fix
     assert "the ledger refuses" in said.why
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from appliance.cli import context, prove, receive
+from appliance.cli import context, main, prove, receive
 from appliance.errors import PrivilegeError
 from appliance.places import Places
 
@@ -26,13 +26,13 @@ def ended(monkeypatch: pytest.MonkeyPatch, *, user: int) -> object:
     return found.value.code
 
 
-def test_a_user_who_may_not_look_is_sent_to_root_and_roots_is_a_fault(
+def test_a_user_who_may_not_look_is_sent_to_root_and_root_to_the_place(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ended(monkeypatch, user=1000) == PrivilegeError.exit_code
     assert "as root" in capsys.readouterr().err
-    assert ended(monkeypatch, user=0) == 1
-    assert "a fault of ours (PermissionError)" in capsys.readouterr().err
+    assert ended(monkeypatch, user=0) == 18
+    assert "a file cannot be read or written" in capsys.readouterr().err
 
 
 def test_a_proof_is_not_begun_by_who_may_not_read_what_it_reads(
@@ -60,3 +60,17 @@ def test_a_store_that_this_user_may_not_write_is_no_broken_disk(
         receive.require_rights(tmp_path)
 
     assert "sealift media receive" in refused.value.fix
+
+
+def test_a_print_that_a_shown_proof_is_not_held_against_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = typer.Typer()
+    app.callback()(main._root)
+    prove.register(app)
+    monkeypatch.setattr(sys, "argv", ["sealift", "prove", "req_1", "--printed", "november.txt"])
+    with pytest.raises(SystemExit) as refused:
+        context.run(app)
+
+    assert refused.value.code == 2
+    assert "--printed goes with --out" in capsys.readouterr().err
