@@ -1,4 +1,4 @@
-"""Engines that say what none of ours does: no words beyond an answer's end, no tokens beyond its limit, no lost record."""
+"""Engines that speak as none of ours does: no words behind an end, no tokens beyond a limit, no record lost."""
 
 import codecs
 import json
