@@ -402,6 +402,17 @@ def test_what_are_no_fragments_of_calls_are_no_answer(fragments: list[Any]) -> N
             list(stream)
 
 
+def test_nesting_without_end_is_no_answer() -> None:
+    def service(environ: Any, start_response: Any) -> Any:
+        Request(environ).get_data()
+        return Response([b"data: ", b"[" * 200_000, b"\n\n"])(environ, start_response)
+
+    with _served(service) as url, InferenceClient(url, "k") as client:
+        stream = client.stream_chat(HELLO)
+        with pytest.raises(ServiceError, match="broke off"):
+            list(stream)
+
+
 def _streams(fragments: list[Any]) -> Callable[[Any, Any], Any]:
     """Return a service that streams these pieces of calls."""
 
