@@ -58,7 +58,9 @@ Think = Annotated[
     bool | None,
     typer.Option("--think/--no-think", help="Whether a model that can think aloud does it before it answers."),
 ]
-MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Where the answer is cut.")]
+MaxTokens = Annotated[
+    int | None, typer.Option("--max-tokens", min=1, help="Where the answer is cut. The version's own if absent.")
+]
 Timeout = Annotated[
     int,
     typer.Option("--timeout", min=1, help="The longest silence of the service, in seconds; a long text is read in it."),
@@ -162,7 +164,7 @@ def asker(
     top_k: TopK = None,
     min_p: MinP = None,
     repeat_penalty: RepeatPenalty = None,
-    max_tokens: MaxTokens = 1024,
+    max_tokens: MaxTokens = None,
     think: Think = None,
     timeout: Timeout = 600,
 ) -> Asker:
@@ -299,5 +301,5 @@ def facts_of(answer: Answer) -> dict[str, Any]:
 
 def origin_of(answer: Answer) -> str:
     """Return where an answer is recorded, in a line."""
-    cut = "; cut at --max-tokens" if answer.is_cut else ""
+    cut = "; cut at its most tokens (--max-tokens)" if answer.is_cut else ""
     return f"{answer.request_id}: version {answer.model_version[:12]}, {answer.latency_ms} ms{cut}"

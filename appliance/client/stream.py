@@ -88,7 +88,7 @@ class Stream:
                     self._text.append(piece)
                     yield piece
             self._calls = calls_of([self._fragments[index] for index in sorted(self._fragments)])
-        except (HTTPError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        except (HTTPError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise broken_off(self._response.headers, error) from error
         self._is_whole = True
         self._leave()

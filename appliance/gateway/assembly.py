@@ -30,7 +30,7 @@ class Answer:
 
     Attributes:
         finish_reason: Why it ended; None before.
-        calls: Tool calls by their index.
+        calls: Tool calls by their index, those that have a name.
         likelihoods: Of its tokens, where the engine told them.
         places: Where in its text they begin.
     """
@@ -43,6 +43,7 @@ class Answer:
         self._content = Restorer(tokens, put=inside_json if is_json else as_it_is)
         self._thought = Restorer(tokens)
         self._arguments: dict[int, Restorer] = {}
+        self._nameless: dict[int, AssembledCall] = {}
         self._text: list[str] = []
         self._thoughts: list[str] = []
         self._is_thinking = False
@@ -66,6 +67,11 @@ class Answer:
         return "".join(self._thoughts)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it ended, with each call's function named; a call that was cut may lack it."""
+        return self.finish_reason == "length" or (self.finish_reason is not None and not self._nameless)
+
+    @property
     def unknown_tokens(self) -> int:
         """How many tokens were left as they were, because the request had none like them."""
         return self._content.unknown + self._thought.unknown + sum(one.unknown for one in self._arguments.values())
@@ -76,9 +82,15 @@ class Answer:
         return self.text + "".join(calls)
 
     def take(self, part: Said | Finish) -> Iterator[Said]:
-        """Take one part; yield what may be delivered now."""
+        """Take one part; yield what may be delivered now.
+
+        Raises:
+            EngineProtocolError: The answer had ended: whose words these are nobody knows.
+        """
         if self._is_over and not isinstance(part, Finish):
             return  # what the engine writes behind a stop text that it does not know
+        if self.finish_reason is not None and not isinstance(part, Finish):
+            raise broken("an answer went on after its end")
         if not isinstance(part, Thought) and self._is_thinking:  # nothing of a thought comes after what follows it
             yield from self._end_of_thought(part.choice)
         if isinstance(part, Text):
@@ -128,12 +140,20 @@ class Answer:
             yield piece
 
     def _called(self, piece: CallPiece) -> Iterator[CallPiece]:
-        if piece.id or piece.name or piece.arguments:
-            call = self.calls.setdefault(piece.index, AssembledCall())
-            call.id = call.id or piece.id
-            call.name = call.name or piece.name
+        """Yield it with id and name where they come first, and never again: clients join what they are told."""
+        call = self.calls.get(piece.index)
+        if call is not None:
             call.arguments.append(piece.arguments)
-            yield piece
+            if piece.arguments:
+                yield replace(piece, id="", name="")
+            return
+        call = self._nameless.setdefault(piece.index, AssembledCall())
+        call.id = call.id or piece.id
+        call.arguments.append(piece.arguments)
+        if piece.name:
+            call.name = piece.name
+            self.calls[piece.index] = self._nameless.pop(piece.index)
+            yield replace(piece, id=call.id, arguments="".join(call.arguments))
 
 
 class Assembly:
@@ -150,10 +170,11 @@ class Assembly:
     def __init__(self, tokens: TokenMap) -> None:
         self._tokens = tokens
         self.usage: Usage | None = None
+        self._most_tokens: int | None = None
         self.answers = [Answer(tokens, is_json=False, names={})]
 
     def expect(self, asked: Asked) -> None:
-        """Say what comes: how many answers, in which form, and where they end.
+        """Say what comes: how many answers, how long at most, in which form, and where they end.
 
         Where there are several prompts nothing of one is put back into the answers to another: a model that counts from
         one would take one person's number for another's.
@@ -161,6 +182,7 @@ class Assembly:
         Args:
             asked: What the engine was asked.
         """
+        self._most_tokens = asked.max_tokens * asked.all_answers
         prompts, is_json = asked.prompts, asked.response_format is not None
         maps = [self._tokens.of(prompt) for prompt in prompts] if len(prompts) > 1 else [self._tokens]
         stops = tuple(self._tokens.restore(stop) for stop in asked.own_stop)
@@ -207,9 +229,12 @@ class Assembly:
         """Take one part; yield what may be delivered now.
 
         Raises:
-            EngineProtocolError: It is of an answer that nobody asked for.
+            EngineProtocolError: It is of an answer that nobody asked for, or that had ended; or it counts more tokens
+                than were asked for, which the caller would pay.
         """
         if isinstance(part, Usage):
+            if self._most_tokens is not None and part.completion_tokens > self._most_tokens:
+                raise broken("it counts more tokens than it was asked for")
             self.usage = part
         elif part.choice < len(self.answers):
             yield from self.answers[part.choice].take(part)
@@ -220,9 +245,12 @@ class Assembly:
         """Yield what was held back; nothing comes after this.
 
         Raises:
-            EngineProtocolError: An answer that was asked for did not end: what there is of it is no whole one.
+            EngineProtocolError: An answer that was asked for did not end, or calls a function without its name: what
+                there is of it is no whole one.
         """
         if any(one.finish_reason is None for one in self.answers):
             raise broken("it says of an answer that was asked for not how it ended")
+        if not all(one.is_whole for one in self.answers):
+            raise broken("it calls a function and does not say which")
         for choice, answer in enumerate(self.answers):
             yield from answer.close(choice)

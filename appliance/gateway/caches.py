@@ -178,7 +178,8 @@ class Caches:
         """Return where the answer to something would be kept; None where it must not be (CACHE-1, CACHE-3)."""
         if mode is PhiMode.PASS:
             return None
-        text = json.dumps([key_id, model_digest, policy, mode.value, asked], sort_keys=True, separators=(",", ":"))
+        # In the order in which it is asked: by that of a schema's properties an engine writes them.
+        text = json.dumps([key_id, model_digest, policy, mode.value, asked], separators=(",", ":"))
         digest = hmac.digest(self._secret, text.encode(), "sha256")
         return Place(digest=digest, key_id=key_id, model_digest=model_digest)
 

@@ -204,7 +204,8 @@ def _fresh(exchange: Exchange, looked: _Looked, profile: EmbeddingProfile) -> tu
     count = len(looked.missing)
     if not count:
         return (), 0
-    return read_vectors(exchange.call.answer(), count=count, dimensions=profile.dimensions)
+    told = exchange.call.answer()
+    return read_vectors(told, count=count, dimensions=profile.dimensions, most_tokens=profile.n_ctx)
 
 
 def _usage(made: Sequence[Made], fresh: Sequence[Made], total: int | None) -> Usage | None:

@@ -103,7 +103,8 @@ def without_room(*, is_held: bool) -> Problem:
 def cost_of(held: Held, tokens: int | None, delivered: str) -> int:
     """Return what a request cost; see `Quotas.settle`."""
     if tokens is None:  # a token has several bytes: never more than was charged
-        return min(held.prompt + len(delivered.encode()), held.tokens)
+        # Half a surrogate pair that an engine said is counted, too.
+        return min(held.prompt + len(delivered.encode(errors="surrogatepass")), held.tokens)
     return min(tokens, held.tokens + _MOST_BEYOND)
 
 

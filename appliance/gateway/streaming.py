@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from appliance.errors import EngineProtocolError
+from appliance.gateway.assembly import Assembly
 from appliance.gateway.dialect import Writer
 from appliance.gateway.exchange import Exchange
 from appliance.gateway.lagging import Backlog, CallerLagsError
@@ -54,10 +55,10 @@ class AnswerStream:
             for part in self._parts():
                 # What was counted is known at once, also where its caller takes no more.
                 for told in (part,) if isinstance(part, Usage) else backlog.add(part):
-                    for piece in assembly.take(told):
+                    for piece in self._taken(assembly, told):
                         yield writer.piece(piece)
             for told in backlog.rest(exchange.was_read):
-                for piece in assembly.take(told):
+                for piece in self._taken(assembly, told):
                     yield writer.piece(piece)
             if self._broken is not None:  # what came before it is told first
                 raise self._broken
@@ -71,6 +72,13 @@ class AnswerStream:
             yield writer.failed(self._asked.in_own_words(exchange.fail(error)))
             return
         yield from writer.ending(assembly)
+
+    def _taken(self, assembly: Assembly, part: Part) -> Iterator[Said]:
+        try:
+            yield from assembly.take(part)
+        except EngineProtocolError:  # it says more than it was asked for
+            self._exchange.call.misspoke()
+            raise
 
     def _parts(self) -> Iterator[Part]:
         try:

@@ -45,11 +45,20 @@ class Vectors:
         return ""
 
 
-def read_vectors(untrusted: Mapping[str, Any], *, count: int, dimensions: int) -> tuple[tuple[Made, ...], int | None]:
+def read_vectors(
+    untrusted: Mapping[str, Any], *, count: int, dimensions: int, most_tokens: int = MOST_TOKENS
+) -> tuple[tuple[Made, ...], int | None]:
     """Return an engine's vectors in the order they were asked for, and how many tokens it read.
 
+    Args:
+        untrusted: What it answers.
+        count: How many were asked for.
+        dimensions: How many numbers each has.
+        most_tokens: How many tokens one text may have; its key would pay for more.
+
     Raises:
-        EngineProtocolError: One is missing, comes twice, is of another length or holds what is no finite number.
+        EngineProtocolError: One is missing, comes twice, is of another length or holds what is no finite number; or
+            more was read than there can be.
     """
     rows = untrusted.get("data")
     if not isinstance(rows, list) or len(rows) != count:
@@ -59,9 +68,11 @@ def read_vectors(untrusted: Mapping[str, Any], *, count: int, dimensions: int) -
         index = row.get("index") if isinstance(row, dict) else None
         if type(index) is not int or not 0 <= index < count or index in found:
             raise broken("a vector has no place of its own")
-        found[index] = Made(raw=_raw(row.get("embedding"), dimensions), tokens=_count(row.get("tokens")))
+        raw, tokens = _raw(row.get("embedding"), dimensions), _count(row.get("tokens"), most=most_tokens)
+        found[index] = Made(raw=raw, tokens=tokens)
     usage = untrusted.get("usage")
-    total = _count(usage.get("prompt_tokens")) if isinstance(usage, dict) else None
+    most = min(count * most_tokens, MOST_TOKENS)
+    total = _count(usage.get("prompt_tokens"), most=most) if isinstance(usage, dict) else None
     return tuple(found[index] for index in range(count)), total
 
 
@@ -115,9 +126,9 @@ def _bytes_of(values: Sequence[float]) -> bytes:
     return packed_values.tobytes()
 
 
-def _count(untrusted: object) -> int | None:
+def _count(untrusted: object, *, most: int) -> int | None:
     if untrusted is None:
         return None
-    if type(untrusted) is not int or not 0 <= untrusted <= MOST_TOKENS:
+    if type(untrusted) is not int or not 0 <= untrusted <= most:
         raise broken("its counts do not count")
     return untrusted

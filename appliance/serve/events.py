@@ -1,9 +1,10 @@
 """Reads server-sent events of an engine: `data:` lines of one JSON object each, then `data: [DONE]`.
 
 Bytes may be cut anywhere, also inside a UTF-8 sequence, so lines are split before they are decoded. Comments, other
-fields and blank lines are skipped, as the standard says.
+fields and blank lines are skipped, as the standard says, and a byte order mark before all of them.
 """
 
+import codecs
 import json
 import re
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ class EventReader:
     def __init__(self, *, name: str) -> None:
         self._name = name
         self._rest = b""
+        self._has_begun = False
 
     def feed(self, untrusted: bytes) -> Iterator[dict[str, Any]]:
         """Yield each event that the new bytes complete.
@@ -38,6 +40,8 @@ class EventReader:
         *lines, self._rest = (self._rest + untrusted).split(b"\n")
         if len(self._rest) > MAX_EVENT_BYTES:
             raise broken(self._name, f"an event is longer than {MAX_EVENT_BYTES} bytes")
+        if lines and not self._has_begun:  # with its first line skipped, an answer would lack its first word
+            self._has_begun, lines[0] = True, lines[0].removeprefix(codecs.BOM_UTF8)
         for line in lines:
             if not line.startswith(b"data:"):
                 continue

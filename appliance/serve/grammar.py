@@ -1,9 +1,29 @@
 """Puts a constraint around the rules of a schema, in llama.cpp's notation of grammars (GBNF)."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from appliance.serve.engine import Constraint
 from appliance.serve.thoughts import CLOSING
+
+_FOURTHS: Final = '("0" [48] | [2468] [048] | [13579] [26])'
+_DAYS: Final = (
+    '("01" | "03" | "05" | "07" | "08" | "10" | "12") "-" ("0" [1-9] | [12] [0-9] | "3" [01])',
+    '("04" | "06" | "09" | "11") "-" ("0" [1-9] | [12] [0-9] | "30")',
+    '"02-" ("0" [1-9] | "1" [0-9] | "2" [0-8])',
+)
+_EXACT: Final[Mapping[str, str]] = {
+    # JSON has no control characters in texts.
+    "char": r'[^"\\\x00-\x1F\x7F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F])',
+    # No month has a 31st that has 30 days, and February its 29th in leap years alone.
+    "date": f'[0-9] [0-9] [0-9] [0-9] "-" ({" | ".join(_DAYS)}) | ([0-9] [0-9] {_FOURTHS} | {_FOURTHS} "00") "-02-29"',
+}
+"""What rules of the converter are in truth, which let in more."""
+
+
+def exact(rules: Mapping[str, str]) -> dict[str, str]:
+    """Return rules of llama-cpp-python's converter, of which some let in what no JSON or no date is."""
+    return {name: _EXACT.get(name, text) for name, text in rules.items()}
 
 
 def grammar_text(rules: Mapping[str, str], constraint: Constraint) -> str:

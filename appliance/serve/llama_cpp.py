@@ -22,14 +22,14 @@ from llama_cpp.llama_grammar import SchemaConverter
 from appliance.errors import EngineLoadError, EngineProtocolError
 from appliance.serve import llama_devices
 from appliance.serve.engine import Constraint, Likelihood, Row, Sampling
-from appliance.serve.grammar import grammar_text
+from appliance.serve.grammar import exact, grammar_text
 from appliance.serve.llama_chain import chain_of, is_plain
 from appliance.serve.llama_vocabulary import LlamaVocabulary
 from appliance.serve.schema import SchemaRefusedError
 from media.llamaprofile import ON_PROCESSOR, LlamaSettings, own_cells
 
-# JSON has no control characters in texts; the converter's own rule lets them in.
-_CHARACTER: Final = r'[^"\\\x00-\x1F\x7F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F])'
+_WHOLE: Final = "whole"
+"""How the converter calls the rule of a whole schema; else it would take a property without a name for that."""
 _QUIET: Final = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
 
 
@@ -154,13 +154,12 @@ class LlamaCppDecoder:
             # Its own search for references overlooks those behind another, and would fetch.
             definitions = constraint.schema.get("$defs", {})
             converter._refs.update({f"#/$defs/{name}": one for name, one in definitions.items()})  # noqa: SLF001
-            converter.visit({name: one for name, one in constraint.schema.items() if name != "$defs"}, "")
+            top = {name: one for name, one in constraint.schema.items() if name != "$defs"}
+            root = converter.visit(top, _WHOLE)
         except (AssertionError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise SchemaRefusedError("", "the schema cannot be made into a grammar") from error
-        rules = dict(converter._rules)  # noqa: SLF001 - it has no other door to its rules
-        if "char" in rules:
-            rules["char"] = _CHARACTER
-        return grammar_text(rules, constraint)
+        rules = {**converter._rules, "root": root}  # noqa: SLF001 - it has no other door to its rules
+        return grammar_text(exact(rules), constraint)
 
     def begin(self, sequence: int, sampling: Sampling) -> None:
         """Make the sequence's sampler chain; see `Decoder`."""

@@ -387,9 +387,10 @@ class Scheduler:
 
     def _leave(self, job: Job, *, keeps: bool) -> None:
         job.ended = True
-        self._let_go(job)
         if job in self._active:
             self._active.remove(job)
+        if keeps:  # of a failed step nobody knows what the sequence holds, and all of it goes
+            self._let_go(job)
         if job.suspended is not None:
             suspended, job.suspended = job.suspended, None
             self._decoder.discard(suspended)

@@ -333,7 +333,21 @@ def _choices(node: Mapping[str, Any], at: str) -> dict[str, Any]:
             raise SchemaRefusedError(f"{at}/enum", "texts, numbers, truth values and null")
         if isinstance(value, str) and any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in value):
             raise SchemaRefusedError(f"{at}/enum", "texts without control characters")
+    # Both words count: a value of another type than the schema's is none that an answer may have.
+    values = values if "type" not in node else [one for one in values if _is_of_type(one, node["type"], at)]
+    if not values:
+        raise SchemaRefusedError(f"{at}/type", "no value is of it")
     return {"enum": values}
+
+
+def _is_of_type(value: object, kind: object, at: str) -> bool:
+    kinds = kind if isinstance(kind, list) else [kind]
+    if not kinds or any(not isinstance(one, str) or one not in _TYPES for one in kinds):
+        raise SchemaRefusedError(f"{at}/type", f"of {', '.join(_TYPES)}")
+    if value is None or isinstance(value, bool | str):
+        return ("null" if value is None else "string" if isinstance(value, str) else "boolean") in kinds
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return "number" in kinds or (is_whole and "integer" in kinds)
 
 
 def _require_only(node: Mapping[str, Any], known: Iterable[str], at: str) -> None:

@@ -6,6 +6,7 @@ tokens anywhere in a rendered prompt, so in what users write a joiner that has n
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -113,7 +114,8 @@ def harmless(text: str, controls: Iterable[str]) -> str:
     """Return a user's text in which no control token can be read."""
     for control in controls:
         if control in text:
-            text = text.replace(control, control[0] + _JOINER + control[1:])
+            # Also where two of one name share letters, as of OLMo's |||IP_ADDRESS|||, which ends as it begins.
+            text = re.sub(rf"(?={re.escape(control)}).", rf"\g<0>{_JOINER}", text, flags=re.DOTALL)
     return text
 
 

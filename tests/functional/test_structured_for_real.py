@@ -82,6 +82,15 @@ def test_an_answer_follows_its_schema_at_any_temperature(client: EngineClient, s
         assert person["friend"] is None or re.fullmatch(r"\d{4}-\d\d-\d\d", person["friend"]["since"])
 
 
+def test_a_property_without_a_name_is_one_of_its_object_and_not_the_answer(client: EngineClient) -> None:
+    nameless = {"type": "object", "properties": {"": {"enum": [7]}}, "required": [""], "additionalProperties": False}
+    wanted = {"type": "json_schema", "json_schema": {"name": "nameless", "schema": nameless}}
+
+    answer = client.chat({**CHAT, **GREEDY, "response_format": wanted})
+
+    assert json.loads(_text(answer)) == {"": 7}
+
+
 def test_any_json_object_is_an_object(client: EngineClient) -> None:
     body = {**CHAT, "temperature": 1.0, "seed": 3, "max_tokens": 300, "response_format": {"type": "json_object"}}
 

@@ -1,5 +1,6 @@
 """Answers that were given before, through the whole gateway: who gets them, what is recorded, when they are gone."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -48,6 +49,26 @@ def test_the_same_question_at_temperature_0_is_answered_from_memory(rig: Rig) ->
     assert first.get_json()["usage"] == second.get_json()["usage"]
     assert first.get_json()["id"] != second.get_json()["id"]
     assert generations(rig) == 1
+
+
+def test_a_schema_in_another_order_is_another_question(rig: Rig) -> None:
+    """Properties come in the order of the schema: a verdict before its reasons is no answer to who asks for both."""
+
+    def ask(*names: str) -> Any:
+        schema = {
+            "type": "object",
+            "properties": {name: {"type": "string"} for name in names},
+            "required": sorted(names),
+        }
+        form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "temperature": 0}
+        # As it is written: the test client's own JSON sorts names.
+        data = json.dumps({**body, "response_format": form})
+        return rig.client.post("/v1/chat/completions", data=data, headers=rig.headers())
+
+    told = [ask("reasons", "verdict"), ask("verdict", "reasons"), ask("reasons", "verdict")]
+
+    assert [one.headers[HEADER] for one in told] == ["miss", "miss", "hit"]
 
 
 def test_what_was_said_yesterday_is_no_answer_today(rig: Rig) -> None:

@@ -23,7 +23,7 @@ from appliance.errors import ServiceError
 from media.errors import UsageError
 from tests.support import tls
 from tests.support.engine import MODEL_DIGEST, THINKING_ALOUD, Script
-from tests.support.gateway import MODEL, Rig
+from tests.support.gateway import MODEL, Rig, gateway
 from tests.support.mailrelay import certificate, certified
 
 SECRET = "kestrel-prompt"
@@ -402,6 +402,17 @@ def test_what_are_no_fragments_of_calls_are_no_answer(fragments: list[Any]) -> N
             list(stream)
 
 
+def test_nesting_without_end_is_no_answer() -> None:
+    def service(environ: Any, start_response: Any) -> Any:
+        Request(environ).get_data()
+        return Response([b"data: ", b"[" * 200_000, b"\n\n"])(environ, start_response)
+
+    with _served(service) as url, InferenceClient(url, "k") as client:
+        stream = client.stream_chat(HELLO)
+        with pytest.raises(ServiceError, match="broke off"):
+            list(stream)
+
+
 def _streams(fragments: list[Any]) -> Callable[[Any, Any], Any]:
     """Return a service that streams these pieces of calls."""
 
@@ -483,6 +494,21 @@ def test_run_prints_the_answer_and_where_it_is_recorded(site: Site, tmp_path: Pa
     assert done.stdout == "You said: hello\n"
     assert "req_" in done.stderr
     assert json.loads(as_json.stdout)["model_version"] == MODEL_DIGEST
+
+
+@pytest.mark.parametrize("command", ["run", "chat"])
+@pytest.mark.parametrize(("own", "words", "sent"), [(0, [], 300), (200, [], 200), (200, ["--max-tokens", "40"], 40)])
+def test_who_names_no_length_at_a_terminal_gets_the_versions_on_any_site(
+    tmp_path: Path, command: str, own: int, words: list[str], sent: int
+) -> None:
+    with gateway(tmp_path, limits="max_tokens = 300\ndefault_max_tokens = 300") as rig, _served(rig.app) as url:
+        rig.promote(max_tokens=own)
+        key = {"SEALIFT_KEY": rig.key}
+        asked = ["run", "hello"] if command == "run" else ["chat"]
+        done = CliRunner().invoke(build(), [*asked, "--url", url, *words], input="hello\n\n", env=key)
+
+        assert done.exit_code == 0, done.stderr
+        assert rig.engine.last["max_tokens"] == sent
 
 
 def test_that_an_answer_was_cut_is_said_once(site: Site) -> None:

@@ -225,6 +225,8 @@ def test_metrics_count_requests_and_tokens(rig: Rig) -> None:
         {"data": [{"index": 0, "embedding": base64.b64encode(struct.pack("<8f", *[math.nan] * 8)).decode()}]},
         {"data": [{"index": 0, "embedding": [0.5] * DIMENSIONS, "tokens": -1}]},
         {"data": [{"index": 0, "embedding": [0.5] * DIMENSIONS, "tokens": 2**70}]},
+        {"data": [{"index": 0, "embedding": [0.5] * DIMENSIONS, "tokens": 513}]},
+        {"data": [{"index": 0, "embedding": [0.5] * DIMENSIONS}], "usage": {"prompt_tokens": 513}},
         {"data": [{"index": 0, "embedding": [10**400] * DIMENSIONS}]},
         {"data": [{"index": 0, "embedding": [0.5] * DIMENSIONS}] * 2},
         {"error": {"message": "a text that quotes the prompt"}},

@@ -83,6 +83,28 @@ WORD: dict[str, Any] = {"choices": [{"index": 0, "delta": {"content": "hello"}, 
 STRANGE: dict[str, Any] = {"choices": [{"index": 0, "delta": {"content": 7}, "text": 7}]}
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"choices": [{"index": 1, "delta": {"content": "hello"}}]},
+        {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 5000}},
+    ],
+    ids=["another answer", "tokens"],
+)
+def test_an_engine_that_says_more_than_it_was_asked_for_is_left_out(tmp_path: Path, more: dict[str, Any]) -> None:
+    with (
+        gateway(tmp_path) as rig,
+        fake_engine(tmp_path / "two.sock") as first,
+        fake_engine(tmp_path / "two-2.sock") as second,
+    ):
+        rig.promote(socket=tmp_path / "two.sock")
+        first.script = second.script = Script(events=(ROLE, WORD, more))
+        for _ in range(2 * FAULTS - 1):
+            assert events(rig.ask(STREAM).data)[-1]["error"]["code"] == "engine_error"
+
+        assert rig.sample("sealift_engines_out", engine="two") == 1
+
+
 @pytest.mark.parametrize("prompts", [0, 2])
 def test_an_engine_whose_streams_have_a_wrong_shape_behind_a_word_is_left_out(tmp_path: Path, prompts: int) -> None:
     with (

@@ -163,6 +163,7 @@ def test_places_differ_by_caller_version_policy_mode_and_question(clock: FixedCl
         {"policy": "q"},
         {"mode": PhiMode.BLOCK},
         {"asked": {"a": 1}},
+        {"asked": {"b": 2, "a": 1}},
     ]
 
     def digest(**changes: object) -> bytes:
@@ -171,5 +172,5 @@ def test_places_differ_by_caller_version_policy_mode_and_question(clock: FixedCl
         return found.digest
 
     assert len({digest(), *(digest(**one) for one in others)}) == 1 + len(others)
-    assert digest(asked={"b": 2, "a": 1}) == digest()
+    assert digest(asked={"a": 1, "b": 2}) == digest()
     assert caches.place(**{**usual, "mode": PhiMode.PASS}) is None

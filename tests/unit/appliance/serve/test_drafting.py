@@ -168,3 +168,18 @@ def test_answers_go_on_without_guesses(made: Callable[[], SmallDecoder], large: 
 
     assert (text, again, last.finish_reason) == (LETTERS.upper(), LETTERS.upper(), "stop")
     assert scheduler.counts.guessed == guessed <= 8
+
+
+def test_a_step_that_fails_with_guesses_in_it_ends_its_own_answer_alone() -> None:
+    large = EchoDecoder(fail_at_step=1)
+    scheduler = Scheduler(large, drafter=Drafter(SmallDecoder(), most=4))
+    with pytest.raises(EngineProtocolError):
+        said(scheduler.submit(generation(LETTERS)))
+    assert scheduler.counts.steps == 2, "a guess was in the second"
+    large.fail_at_step = None
+
+    text, _ = said(scheduler.submit(generation(LETTERS)))
+    scheduler.stop()
+
+    assert text == LETTERS.upper()
+    assert not scheduler.running

@@ -46,6 +46,21 @@ def test_a_list_of_types_keeps_each_types_own_words() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "kept"),
+    [
+        ("string", ["a"]),
+        ("number", [1, 2.5, 3.0]),
+        ("integer", [1, 3.0]),
+        ("boolean", [True]),
+        (["string", "null"], ["a", None]),
+        (["object", "integer"], [1, 3.0]),
+    ],
+)
+def test_of_listed_values_those_of_the_schemas_type_are_kept(kind: Any, kept: list[Any]) -> None:
+    assert schema.read({"type": kind, "enum": ["a", 1, 2.5, True, 3.0, None]}) == {"enum": kept}
+
+
+@pytest.mark.parametrize(
     ("refused", "at"),
     [
         ([], ""),
@@ -68,6 +83,9 @@ def test_a_list_of_types_keeps_each_types_own_words() -> None:
         ({"const": {"a": 1}}, "/enum"),
         ({"const": float("inf")}, "/enum"),
         ({"type": "nothing"}, "/type"),
+        ({"type": "nothing", "enum": ["a"]}, "/type"),
+        ({"type": [], "const": "a"}, "/type"),
+        ({"type": "integer", "const": "a"}, "/type"),
         ({"type": "object", "properties": {"$ref": {"type": "string"}}}, "/properties"),
         ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "$defs"),
         (

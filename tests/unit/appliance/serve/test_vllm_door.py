@@ -169,6 +169,16 @@ def test_no_control_token_is_left_in_what_a_user_says(text: str) -> None:
     assert made["messages"][1]["content"].replace("\u2060", "") == text.replace("\u2060", "")
 
 
+@given(st.lists(st.sampled_from(["|||IP_ADDRESS|||", "IP_ADDRESS", "|", "===", "="]), max_size=12).map("".join))
+def test_names_that_share_letters_are_each_broken_apart(text: str) -> None:
+    controls = ("|||IP_ADDRESS|||", "==")
+
+    broken = requests.harmless(text, controls)
+
+    assert not [control for control in controls if control in broken]
+    assert broken.replace("\u2060", "") == text
+
+
 def test_what_an_answer_is_held_against_goes_out_as_it_was_written() -> None:
     held = {"stop": list(CONTROLS), "response_format": {"type": "json_schema", "json_schema": {"enum": list(CONTROLS)}}}
 
