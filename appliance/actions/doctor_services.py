@@ -68,10 +68,16 @@ def keys(config: Config) -> Iterator[Finding]:
     if not folder.is_dir():
         yield Finding(name="keys", is_good=False, text="there are none yet", fix="run `sealift install`")
         return
-    held = list(_files(folder))
+    may_look = os.access(folder, os.R_OK | os.X_OK)
+    held = sorted(path for path in folder.iterdir() if path.is_file()) if may_look else []
     wide = [path for path in (folder, *held) if stat.S_IMODE(path.stat().st_mode) & 0o077]
     if not wide:
-        yield Finding(name="keys", is_good=True, text=f"{len(held)} files, for root alone")
+        yield Finding(
+            name="keys",
+            is_good=True if may_look else None,
+            text=f"{len(held)} files, for root alone" if may_look else "only root can look at them",
+            fix="run it as root",
+        )
     for path in wide:
         yield Finding(
             name="keys",
@@ -90,13 +96,6 @@ def _seen_if_put_back(config: Config) -> Finding:
     else:
         text = "an older disk is seen only by the next medium that names a receipt, by a backup, or by a print"
     return Finding(name="older disk", is_good=True, text=text)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    try:
-        yield from sorted(path for path in folder.iterdir() if path.is_file())
-    except PermissionError:
-        return
 
 
 def sockets(config: Config) -> Iterator[Finding]:
