@@ -17,7 +17,14 @@ from appliance.audit.spool import Spool
 from appliance.config import Config
 from appliance.errors import UnitError
 from appliance.install import oneshots
-from appliance.install.supervisor import Supervisor, UnitState, engine_of, engine_unit, open_supervisor
+from appliance.install.supervisor import (
+    Supervisor,
+    UnitState,
+    engine_of,
+    engine_unit,
+    is_booted_box,
+    open_supervisor,
+)
 from appliance.install.unit_result import Ending, UnitResult, result_of
 from appliance.keys.opening import open_keys
 from appliance.promote.folder import PromoterFolder
@@ -175,8 +182,11 @@ def units(
     asked = supervisor or open_supervisor(config)
     try:
         found = asked.units()
-    except UnitError:
-        return  # nothing runs here yet; `sealift status` says so
+    except UnitError as error:
+        # Without systemd nothing runs here yet, and `sealift status` says so.
+        if is_booted_box(config):
+            yield Finding(name="units", is_good=False, text=error.what, why=error.why, fix=error.fix)
+        return
     failed = [one.name for one in found if one.state is UnitState.FAILED]
     ended = {name: result_of(config, name) for name in failed}
     for name, result in ended.items():

@@ -253,6 +253,24 @@ def test_a_self_test_of_hours_ago_says_nothing_good_of_the_network(
     assert found.text.startswith(said)
 
 
+@pytest.mark.parametrize("is_box", [True, False])
+def test_a_systemd_that_does_not_answer_is_no_silence(
+    config: Config, monkeypatch: pytest.MonkeyPatch, *, is_box: bool
+) -> None:
+    def refuse() -> None:
+        raise UnitError(what="systemd does not answer", why="TimeoutExpired", fix="run `systemctl status`")
+
+    supervisor = FakeSupervisor()
+    monkeypatch.setattr(supervisor, "units", refuse)
+    monkeypatch.setattr(doctor_services, "is_booted_box", lambda _: is_box)
+
+    found = list(doctor_services.units(config, supervisor))
+
+    assert [(each.name, each.is_good, each.text) for each in found] == (
+        [("units", False, "systemd does not answer")] if is_box else []
+    )
+
+
 def test_of_keys_nothing_good_is_said_where_nobody_may_look(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
 
