@@ -79,7 +79,7 @@ def doctor(
         lambda: _model_names(config),
         lambda: tls_standing.findings(config, clock=clock),
         lambda: tls_clients_standing.findings(config, clock=clock),
-        lambda: doctor_machine.addresses(config),
+        lambda: doctor_machine.addresses(config, clock=clock),
         lambda: doctor_machine.cards(config),
         lambda: doctor_speeds.card_speed(config),
         lambda: doctor_speeds.times(config),

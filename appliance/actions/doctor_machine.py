@@ -19,6 +19,7 @@ from appliance.mounttables import is_local, mount_points
 from appliance.sitevalues import reaches_a_box
 from appliance.standby import permit
 from appliance.verify.fit import Machine
+from media.clock import Clock, SystemClock
 from media.cudadrivers import built_for, least_driver, runs, spelled
 from media.wheelnames import canonical
 
@@ -27,6 +28,8 @@ CARDS: Final = Path("/sys/class/net")
 _PROBE_BYTES: Final = 16 * 2**20
 _PROBE_ROOM: Final = 4 * _PROBE_BYTES
 _COMMITS: Final = 8
+_OLDEST_TEST_SECONDS: Final = 3600
+"""As the alert `NetworkTestOld` has it; the timer tests every five minutes."""
 _SLOWEST_MIB: Final = 20
 _SLOWEST_COMMIT_MILLIS: Final = 50
 _WHY_ROOM: Final = {
@@ -235,7 +238,9 @@ def gpu(config: Config, machine: Machine) -> Iterator[Finding]:
         )
 
 
-def addresses(config: Config, tables: Sequence[tuple[str, Path]] = listening.TABLES) -> Iterator[Finding]:
+def addresses(
+    config: Config, tables: Sequence[tuple[str, Path]] = listening.TABLES, *, clock: Clock | None = None
+) -> Iterator[Finding]:
     """Whether the site file's addresses are this machine's, and nothing listens everywhere by accident (A51)."""
     section = config.standby
     # The service address is on the box of two that serves, and on no other.
@@ -266,14 +271,23 @@ def addresses(config: Config, tables: Sequence[tuple[str, Path]] = listening.TAB
         why="a port on an address that nobody named is reachable from networks that nobody thought of",
         fix="bind that service to loopback, or stop it: `ss -tulnp` names it",
     )
-    tested = nettest.published(config.at)
-    yield Finding(
+    yield _packet_filter(nettest.published(config.at), clock or SystemClock())
+
+
+def _packet_filter(tested: nettest.SelfTest | None, clock: Clock) -> Finding:
+    if tested is None:
+        is_good, text = None, "was not tested in this boot"
+    elif tested.failed:
+        is_good, text = False, "; ".join(f"{each.name}: {each.text}" for each in tested.failed)
+    else:
+        age = clock.monotonic() - tested.ticks
+        is_good = True if age <= _OLDEST_TEST_SECONDS else None
+        text = f"{sum(1 for each in tested.checks if each.holds)} checks held at {tested.at}"
+        text += "" if is_good else f", {age / 3600:.0f} hours ago; `systemctl status sealift-network.timer` says why"
+    return Finding(
         name="packet filter",
-        is_good=None if tested is None else not tested.failed,
-        text="was not tested in this boot"
-        if tested is None
-        else "; ".join(f"{each.name}: {each.text}" for each in tested.failed)
-        or f"{sum(1 for each in tested.checks if each.holds)} checks held at {tested.at}",
+        is_good=is_good,
+        text=text,
         why="a machine that can call out is not isolated, and one that is shut to its callers is of no use",
         fix="`sealift network show`; install the release again to write the rules anew",
     )

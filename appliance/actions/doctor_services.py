@@ -17,7 +17,14 @@ from appliance.audit.spool import Spool
 from appliance.config import Config
 from appliance.errors import UnitError
 from appliance.install import oneshots
-from appliance.install.supervisor import Supervisor, UnitState, engine_of, engine_unit, open_supervisor
+from appliance.install.supervisor import (
+    Supervisor,
+    UnitState,
+    engine_of,
+    engine_unit,
+    is_booted_box,
+    open_supervisor,
+)
 from appliance.install.unit_result import Ending, UnitResult, result_of
 from appliance.keys.opening import open_keys
 from appliance.promote.folder import PromoterFolder
@@ -68,10 +75,16 @@ def keys(config: Config) -> Iterator[Finding]:
     if not folder.is_dir():
         yield Finding(name="keys", is_good=False, text="there are none yet", fix="run `sealift install`")
         return
-    held = list(_files(folder))
+    may_look = os.access(folder, os.R_OK | os.X_OK)
+    held = sorted(path for path in folder.iterdir() if path.is_file()) if may_look else []
     wide = [path for path in (folder, *held) if stat.S_IMODE(path.stat().st_mode) & 0o077]
     if not wide:
-        yield Finding(name="keys", is_good=True, text=f"{len(held)} files, for root alone")
+        yield Finding(
+            name="keys",
+            is_good=True if may_look else None,
+            text=f"{len(held)} files, for root alone" if may_look else "only root can look at them",
+            fix="run it as root",
+        )
     for path in wide:
         yield Finding(
             name="keys",
@@ -90,13 +103,6 @@ def _seen_if_put_back(config: Config) -> Finding:
     else:
         text = "an older disk is seen only by the next medium that names a receipt, by a backup, or by a print"
     return Finding(name="older disk", is_good=True, text=text)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    try:
-        yield from sorted(path for path in folder.iterdir() if path.is_file())
-    except PermissionError:
-        return
 
 
 def sockets(config: Config) -> Iterator[Finding]:
@@ -176,8 +182,11 @@ def units(
     asked = supervisor or open_supervisor(config)
     try:
         found = asked.units()
-    except UnitError:
-        return  # nothing runs here yet; `sealift status` says so
+    except UnitError as error:
+        # Without systemd nothing runs here yet, and `sealift status` says so.
+        if is_booted_box(config):
+            yield Finding(name="units", is_good=False, text=error.what, why=error.why, fix=error.fix)
+        return
     failed = [one.name for one in found if one.state is UnitState.FAILED]
     ended = {name: result_of(config, name) for name in failed}
     for name, result in ended.items():

@@ -24,7 +24,7 @@ from appliance.stages import Stage
 from appliance.state import projection
 from appliance.state.tables import ApiKey
 from media import canonical
-from media.clock import Clock, to_text
+from media.clock import Clock, from_text, to_text
 from media.errors import UsageError
 
 CREATED: Final = "key.created"
@@ -203,6 +203,21 @@ def list_keys(state: Engine) -> tuple[KeyFacts, ...]:
             expires_at=row.expires_at,
         )
         for row in rows
+    )
+
+
+def in_force(state: Engine, clock: Clock) -> tuple[KeyFacts, ...]:
+    """Return the keys that callers may use now, of either stage: not revoked, and not at their end.
+
+    Args:
+        state: Where keys are listed.
+        clock: The time that is believed, by which the gateway judges their ends.
+    """
+    now = clock.now()
+    return tuple(
+        one
+        for one in list_keys(state)
+        if one.revoked_at is None and (one.expires_at is None or from_text(one.expires_at) > now)
     )
 
 

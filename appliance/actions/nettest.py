@@ -32,6 +32,7 @@ FORMAT: Final = 1
 FILE: Final = "network.json"
 _MAX_BYTES: Final = 256 * 1024
 _WHAT: Final = "The result of the network's self-test"
+_MOST_SHOWN: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,7 @@ def run(
     counters: Mapping[str, int] = {}
     try:
         before = ask()
-        checks += [*_rules(config, before)]
+        checks += [*rules(config, before)]
         checks += [refused(name, address) for name, address in nobody]
         after = ask()
         counters = after.counters
@@ -156,27 +157,46 @@ def record(config: Config, ledger: Ledger, tested: SelfTest) -> bool:
     return is_new
 
 
-def _rules(config: Config, found: PacketFilter) -> Iterator[Check]:
+def rules(config: Config, found: PacketFilter) -> Iterator[Check]:
+    """Compare the packet filter with the site file: it drops, lets out and in what is named, and passes nothing on."""
     open_hooks = [hook for hook in HOOKS if hook not in found.dropping]
+    wrong = [f"open: {', '.join(open_hooks)}"] if open_hooks else []
+    wrong += [f"passed on: {', '.join(sorted(found.passed_on)[:_MOST_SHOWN])}"] if found.passed_on else []
     yield Check(
         name="packet filter",
-        holds=not open_hooks,
-        text=f"open: {', '.join(open_hooks)}" if open_hooks else "drops what nobody named, in, through and out",
+        holds=not wrong,
+        text="; ".join(wrong) or "drops what nobody named, in, through and out",
     )
-    named = {_plain(one) for one in config.destinations}
-    let_out = {_plain(one) for one in found.let_out}
-    differ = sorted(named ^ let_out)
-    yield Check(
-        name="destinations",
+    yield _compared("destinations", config.destinations, found.let_out)
+    yield _compared("callers", _callers(config), found.let_in)
+
+
+def _compared(name: str, named: Iterable[str], let_through: Iterable[str]) -> Check:
+    meant = {_plain(one) for one in named}
+    differ = sorted(meant ^ {_plain(one) for one in let_through})
+    return Check(
+        name=name,
         holds=not differ,
-        text=f"rules and site file differ: {', '.join(differ[:8])}" if differ else f"{len(named)} named, and no others",
+        text=f"rules and site file differ: {', '.join(differ[:_MOST_SHOWN])}"
+        if differ
+        else f"{len(meant)} named, and no others",
     )
 
 
-def _plain(destination: str) -> str:
-    protocol, address, port = destination.split()
+def _callers(config: Config) -> Iterator[str]:
+    """Yield ``PROTOCOL NETWORK PORT`` of who may call this box."""
+    network, monitoring = config.network, config.monitoring
+    operations = monitoring.networks if monitoring.enabled else []
+    for networks, ports in ((network.clients, (443,)), (network.management, (22, 8443)), (operations, (9090,))):
+        yield from (f"tcp {one} {port}" for one in networks for port in ports)
+    yield from (f"tcp {one}" for one in config.standby.callers)
+
+
+def _plain(let_through: str) -> str:
+    protocol, address, port = let_through.split()
     with suppress(ValueError):
-        address = str(ipaddress.ip_address(address))
+        network = ipaddress.ip_network(address)
+        address = str(network.network_address) if network.num_addresses == 1 else str(network)
     return f"{protocol} {address} {port}"
 
 

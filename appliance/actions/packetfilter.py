@@ -1,11 +1,11 @@
-"""The packet filter as the kernel holds it: its counters, whether it drops what nobody named, what it lets out.
+"""The packet filter as the kernel holds it: its counters, whether it drops what nobody named, what it lets in and out.
 
 Asked by nft(8) in JSON (libnftables-json(5)), which takes CAP_NET_ADMIN.
 """
 
 import json
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +21,19 @@ MARK: Final = 0x5EA1
 """On what the self-test sends, so that it is counted apart, after every rule that would have let it out."""
 _NFT: Final = ("nft", "--json", "--numeric", "list", "table", "inet", "sealift")
 _SECONDS: Final = 10
+ANYTHING: Final = "anything anywhere 0"
+"""What stands for a rule that lets through what has no address or no port, or of which that cannot be told."""
+_ELSEWHERE: Final = frozenset({"vmap", "jump", "goto", "map"})
+_HARMLESS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
+    ("meta", "iif"): frozenset({"lo"}),
+    ("meta", "oif"): frozenset({"lo"}),
+    ("ct", "state"): frozenset({"2", "4", "established", "related"}),
+    # How neighbours find each other, and echo requests, which input answers; as numbers, which nft is asked for.
+    ("icmpv6", "type"): frozenset({"134", "135", "136", "128"}),
+    ("icmp", "type"): frozenset({"8"}),
+}
+"""What carries no new connection: a rule that demands one of these may let it through. Out goes less, see `_OUT`."""
+_OUT: Final = {**_HARMLESS, ("icmpv6", "type"): frozenset({"135", "136"}), ("icmp", "type"): frozenset[str]()}
 Ask = Callable[[Sequence[str]], bytes]
 """Runs a command and returns what it printed."""
 
@@ -32,12 +45,16 @@ class PacketFilter:
     Attributes:
         dropping: The hooks whose chain ends in a drop, by policy.
         counters: Packets by the counter's name.
+        let_in: ``PROTOCOL NETWORK PORT`` of every new connection that may come in.
         let_out: ``PROTOCOL ADDRESS PORT`` of every new connection that may leave.
+        passed_on: The same of what may go through this machine.
     """
 
     dropping: frozenset[str]
     counters: Mapping[str, int]
+    let_in: frozenset[str]
     let_out: frozenset[str]
+    passed_on: frozenset[str]
 
     @classmethod
     def from_json(cls, untrusted: bytes) -> "PacketFilter":
@@ -49,12 +66,18 @@ class PacketFilter:
         rows = json.loads(untrusted)["nftables"]
         chains = [one["chain"] for one in rows if "chain" in one]
         counters = {one["counter"]["name"]: int(one["counter"]["packets"]) for one in rows if "counter" in one}
-        names = {chain["name"] for chain in chains if chain.get("hook") == "output"}
-        rules = [one["rule"] for one in rows if "rule" in one and one["rule"]["chain"] in names]
+        hooks = {chain["name"]: chain["hook"] for chain in chains if "hook" in chain}
+        rules = [(hooks.get(one["rule"]["chain"]), one["rule"]["expr"]) for one in rows if "rule" in one]
+
+        def through(hook: str, field: str) -> frozenset[str]:
+            return frozenset(each for of, rule in rules if of == hook for each in _let_through(rule, field))
+
         return cls(
             dropping=frozenset(chain["hook"] for chain in chains if chain.get("policy") == "drop"),
             counters={name: counters[name] for name in COUNTERS if name in counters},
-            let_out=frozenset(found for rule in rules if (found := _destination(rule["expr"]))),
+            let_in=through("input", "saddr"),
+            let_out=through("output", "daddr"),
+            passed_on=through("forward", "daddr"),
         )
 
 
@@ -74,31 +97,55 @@ def loaded(ask: Ask | None = None) -> PacketFilter:
         ) from error
 
 
-def _destination(expressions: Sequence[Mapping[str, Any]]) -> str:
-    """Return where a rule lets new connections out to; empty for a rule that does not."""
+def _let_through(expressions: Sequence[Mapping[str, Any]], field: str) -> Iterator[str]:
+    """Yield what new connections a rule lets through, by the address in a field; nothing for one that lets none.
+
+    All matches of a rule have to hold, so each narrows it: one that demands what is harmless, or address and port, says
+    enough. Whatever does not say so lets through anything, also what is judged in another chain.
+    """
+    if any(word in one for one in expressions for word in _ELSEWHERE):
+        yield ANYTHING
     if not any("accept" in one for one in expressions):
-        return ""
-    address = port = protocol = ""
-    for one in expressions:
-        match = one.get("match")
-        if match is None:
+        return
+    harmless = _HARMLESS if field == "saddr" else _OUT
+    addresses: list[str] = []
+    ports: list[tuple[str, str]] = []
+    for match in (one["match"] for one in expressions if "match" in one):
+        what, values = _subject(match["left"]), list(_values(match["right"]))
+        if match["op"] not in {"==", "in"}:
             continue
-        payload = match["left"].get("payload") if isinstance(match["left"], dict) else None
-        if payload is None:
-            return ""  # loopback, or what belongs to a connection
-        if payload["field"] == "daddr":
-            address = str(match["right"])
-        elif payload["field"] == "dport":
-            port, protocol = str(match["right"]), str(payload["protocol"])
-    if address and port:
-        return f"{protocol} {address} {port}"
-    # Neighbours find each other by it; anything else that is let out without an address is let out to anywhere.
-    return "" if _is_neighbours(expressions) else "anything anywhere 0"
+        if values and what in harmless and harmless[what].issuperset(values):
+            return
+        if what in {("ip", field), ("ip6", field)}:
+            addresses += values
+        elif what in {("tcp", "dport"), ("udp", "dport")}:
+            ports += [(what[0], port) for port in values]
+    if not addresses or not ports:
+        yield ANYTHING
+    yield from (f"{protocol} {address} {port}" for protocol, port in ports for address in addresses)
 
 
-def _is_neighbours(expressions: Sequence[Mapping[str, Any]]) -> bool:
-    fields = [one["match"]["left"]["payload"] for one in expressions if "match" in one]
-    return [one["protocol"] for one in fields] == ["icmpv6"]
+def _subject(left: Any) -> tuple[str, str]:
+    """Return what a match looks at: `tcp` and `dport`, `ct` and `state`; nothing that anybody asks for otherwise."""
+    kind, of = next(iter(left.items())) if isinstance(left, dict) else ("", None)
+    if not isinstance(of, dict):
+        return "", ""
+    return (str(of.get("protocol")), str(of.get("field"))) if kind == "payload" else (kind, str(of.get("key")))
+
+
+def _values(right: Any) -> Iterator[str]:
+    """Yield what a match compares with, one by one: of sets and lists of flags each, networks as ``ADDRESS/LENGTH``."""
+    if isinstance(right, dict) and "prefix" in right:
+        yield f"{right['prefix']['addr']}/{right['prefix']['len']}"
+    elif isinstance(right, dict) and "range" in right:
+        yield "-".join(map(str, right["range"]))
+    elif isinstance(right, dict) and ("set" in right or "|" in right):
+        yield from _values(right.get("set", right.get("|")))
+    elif isinstance(right, list):
+        for each in right:
+            yield from _values(each)
+    else:
+        yield "".join(str(right).split())
 
 
 def _run(words: Sequence[str]) -> bytes:

@@ -33,6 +33,7 @@ from appliance.promote.standing import current_digest
 from appliance.registry import catalog
 from appliance.serve.client import EngineClient
 from appliance.state import lines
+from appliance.timekeeping.believed import BelievedClock
 from media.clock import Clock, to_text
 from media.errors import SealiftError, UsageError
 
@@ -252,7 +253,8 @@ def _network(here: Surroundings, told: Status) -> tuple[bool, str]:
 
 def _access(here: Surroundings) -> tuple[bool, str]:
     people = PromoterFolder(here.config.at.promoter).people().active
-    made = [one for one in keys.list_keys(here.state) if one.revoked_at is None]
+    found = keys.in_force(here.state, BelievedClock(here.config.at, here.clock))
+    made = [one for one in found if one.stage == keys.PRODUCTION]  # the test stage's are nobody's who is answered
     names = ", ".join(person.name for person in people) or "nobody"
     text = f"{names}; {len(made)} keys in force"
     clock = clock_action.correctors(here.config)
@@ -262,7 +264,7 @@ def _access(here: Surroundings) -> tuple[bool, str]:
 
 
 def _identifiers(here: Surroundings) -> tuple[bool, str]:
-    made = [one for one in keys.list_keys(here.state) if one.revoked_at is None]
+    made = keys.in_force(here.state, BelievedClock(here.config.at, here.clock))
     passing = sum(1 for one in made if one.phi_mode == PhiMode.PASS)
     counted = ", ".join(f"{sum(1 for one in made if one.phi_mode == mode)} {mode}" for mode in PhiMode)
     return bool(made) and not passing, f"keys by mode: {counted}"

@@ -3,9 +3,7 @@
 A part that cannot be asked says why in its place; the others are still shown.
 """
 
-import json
 import os
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from appliance.actions import (
     censusnodes,
     filesystems,
+    nettest,
     nodes,
+    packetfilter,
     scrub,
     statusproduction,
     statusretired,
@@ -46,8 +46,6 @@ from appliance.timekeeping.believed import BelievedClock
 from media.clock import Clock, to_text
 from media.errors import SealiftError
 
-_NFT: Final = ("nft", "--json", "list", "counter", "inet", "sealift", "egress_refused")
-_NFT_SECONDS: Final = 10
 _LEASE: Final = "sealift-standby.service"
 # Wanted with the metrics, and kept by its own condition where the machine has no card.
 _CARDS: Final = "sealift-gpus.service"
@@ -325,15 +323,12 @@ def _egress(config: Config) -> Part:
     if os.geteuid() != 0:
         raise PermissionError  # the kernel shows its rules to root alone
     try:
-        done = subprocess.run(_NFT, capture_output=True, check=True, timeout=_NFT_SECONDS)
-        counters = [one["counter"] for one in json.loads(done.stdout)["nftables"] if "counter" in one]
-        packets = int(counters[0]["packets"])
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError, IndexError) as error:
-        return Part(
-            name="egress",
-            is_good=False,
-            text="the packet filter cannot be asked",
-            fields={"enforced": False, "why": type(error).__name__},
-        )
+        found = packetfilter.loaded()
+    except UnitError as error:
+        return Part(name="egress", is_good=False, text=error.what, fields={"enforced": False, "why": error.why})
+    if wrong := [f"{one.name}: {one.text}" for one in nettest.rules(config, found) if not one.holds]:
+        fields = {"enforced": False, "why": "; ".join(wrong)}
+        return Part(name="egress", is_good=False, text=f"not as the site file says; {fields['why']}", fields=fields)
+    packets = found.counters.get("egress_refused", 0)
     text = "enforced" + (f"; {packets} packets were refused" if packets else "; nothing tried to leave")
     return Part(name="egress", is_good=True, text=text, fields={"enforced": True, "refused_packets": packets})

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from appliance.actions import tls_facility
-from appliance.actions.tls_placing import Here, facts_of, names_in, put_in_place
+from appliance.actions.tls_placing import Here, facts_of, is_for, names_in, put_in_place
 from appliance.config import Config
 from appliance.errors import CertificateRefusedError, ConflictError, KeyMissingError
 from appliance.install import certificates, revocation, tlsauthorities
@@ -57,7 +57,8 @@ def why_due(config: Config, folder: TlsFolder, moment: Moment) -> str:
         return "authority"
     expected = certificates.names_of(config)
     # A facility's authority may leave addresses out; the host name is what people type.
-    if names_in(shown.certificate) != expected if is_own else expected[0] not in names_in(shown.certificate):
+    is_named = names_in(shown.certificate) == expected if is_own else is_for(shown.certificate, config)
+    if not is_named:
         return "name"
     left = shown.certificate.not_valid_after_utc - moment.now
     return "age" if left <= timedelta(days=certificates.RENEW_DAYS) else ""

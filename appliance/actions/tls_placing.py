@@ -107,5 +107,11 @@ def names_in(certificate: x509.Certificate) -> list[x509.GeneralName]:
         return []
 
 
+def is_for(certificate: x509.Certificate, config: Config) -> bool:
+    """Tell whether a certificate names this box's host, in whichever capitals."""
+    names = [str(one.value).lower() for one in names_in(certificate) if isinstance(one, x509.DNSName)]
+    return config.service.hostname.lower() in names
+
+
 def _replaced(before: Shown | None) -> str:
     return "" if before is None else fingerprint(before.certificate)

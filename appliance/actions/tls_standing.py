@@ -14,7 +14,7 @@ from cryptography import x509
 from appliance.actions import tls_facility
 from appliance.actions.findings import Finding
 from appliance.actions.tls import FACILITY
-from appliance.actions.tls_placing import facts_of
+from appliance.actions.tls_placing import facts_of, is_for
 from appliance.config import Config
 from appliance.install import certificates, revocation, tlsauthorities, tlskey
 from appliance.install.supervisor import is_booted_box
@@ -93,7 +93,7 @@ def _server(config: Config, folder: TlsFolder, now: datetime) -> Finding:
         return Finding(name=name, is_good=False, text="there is none", why=why, fix="run `sealift tls rotate`")
     certificate = shown.certificate
     days, host = (certificate.not_valid_after_utc - now).days, config.service.hostname
-    is_named = host in _dns_names(certificate)
+    is_named = is_for(certificate, config)
     is_facilitys = tls_facility.is_shown(folder)
     is_known = is_facilitys or _is_own(folder, certificate)
     has_begun = certificate.not_valid_before_utc <= now
@@ -169,11 +169,3 @@ def _authority(folder: TlsFolder) -> x509.Certificate | None:
         return x509.load_pem_x509_certificate(folder.authority_file.read_bytes())
     except (OSError, ValueError):
         return None
-
-
-def _dns_names(certificate: x509.Certificate) -> list[str]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return names.get_values_for_type(x509.DNSName)

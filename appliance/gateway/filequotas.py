@@ -179,7 +179,7 @@ class FileQuotas:
         level = self._level(connection, name, most)
         is_allowed = level >= count
         if is_allowed:
-            level = min(most, level - count)
+            level = float(min(most, level - count))
         connection.execute("INSERT OR REPLACE INTO bucket VALUES (?, ?, ?)", (name, level, self._clock.monotonic()))
         return level, is_allowed
 

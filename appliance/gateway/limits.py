@@ -15,6 +15,8 @@ from media.clock import Clock
 # Multiples of the site's `requests_per_minute`. Every tier has a ceiling; an unknown one is the lowest.
 TIERS: Final[Mapping[str, float]] = {"basic": 0.25, "standard": 1.0, "premium": 4.0}
 _REMEMBERED_CALLERS: Final = 10_000
+_MOST: Final = 10**15
+"""More than any caller asks for. A site that means "no limit" may write a number that no counter holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,7 @@ class RateLimiter:
 
 def ceiling(tier: str, most: int) -> int:
     """Return what a tier has of a limit for keys: of requests, of tokens, of what runs at once."""
-    return max(1, math.floor(most * TIERS.get(tier, min(TIERS.values()))))
+    return max(1, math.floor(min(most, _MOST) * TIERS.get(tier, min(TIERS.values()))))
 
 
 def at_once(tier: str, key_concurrent_requests: int) -> int:

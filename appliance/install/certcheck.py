@@ -186,7 +186,7 @@ def _require_valid(certificate: x509.Certificate, what: str, moment: Moment) -> 
 def _require_names(leaf: x509.Certificate, hostname: str) -> None:
     names = _extension(leaf, x509.SubjectAlternativeName)
     found = [] if names is None else names.get_values_for_type(x509.DNSName)
-    if hostname not in [one.lower() for one in found]:
+    if hostname.lower() not in [one.lower() for one in found]:
         why = f"it names {', '.join(found)[:200] or 'nobody'}, expected {hostname}"
         _refuse("the certificate is for another name", why, _ASK)
 
@@ -210,13 +210,15 @@ def _require_path(
     hostname: str,
     moment: Moment,
 ) -> None:
-    verifier = (
-        verification.PolicyBuilder()
-        .store(verification.Store([root]))
-        .time(moment.now)
-        .max_chain_depth(_MOST)
-        .build_server_verifier(x509.DNSName(hostname))
-    )
+    policy = verification.PolicyBuilder().store(verification.Store([root])).time(moment.now).max_chain_depth(_MOST)
+    try:
+        verifier = policy.build_server_verifier(x509.DNSName(hostname))
+    except ValueError as error:  # boxes of before may bear underscores, or an address
+        raise CertificateRefusedError(
+            what="no authority's certificate can be judged for this box's name",
+            why=f"{hostname} is no name of letters, digits, hyphens and dots",
+            fix="give it another one: `service.hostname` in the site file, `sealift install`, `sealift tls request`",
+        ) from error
     try:
         verifier.verify(leaf, list(between))
     except verification.VerificationError as error:

@@ -9,6 +9,7 @@ Refused logins to the page are counted beside them, from the same pages: whoever
 somebody is told while it goes on (21 CFR 11.300 (d)).
 """
 
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -41,6 +42,9 @@ _MOST_OPEN: Final = 100_000
 class Completeness(Collector):
     """Counts as it is scraped; reads so many pages each time at most, and the rest the next time.
 
+    Several may scrape at one moment. One of them reads, and the others are told the counts of before: a record that two
+    had read would count twice, and hide one that was lost.
+
     Args:
         ledger: Where records are read.
         clock: How old an intent is.
@@ -57,32 +61,43 @@ class Completeness(Collector):
         self._counts = dict.fromkeys(KINDS, 0)
         self._logins_refused = 0
         self._open: dict[str, datetime] = {}
+        self._reading = threading.Lock()
+        self._telling = threading.Lock()  # never held while the ledger is asked
 
     def collect(self) -> Iterable[Metric]:
         """Return the counts; without the ledger those of before, which `LedgerDown` tells of."""
-        with suppress(SealiftError, ValueError):
-            self._read()
+        if self._reading.acquire(blocking=False):
+            try:
+                with suppress(SealiftError, ValueError):
+                    self._read()
+            finally:
+                self._reading.release()
+        before = self._clock.now() - OPEN_AFTER
+        with self._telling:
+            counts, refused = dict(self._counts), self._logins_refused
+            unended = sum(at < before for at in self._open.values())
         records = CounterMetricFamily(
             RECORDS, "Records of requests in production since this process started", labels=["kind"]
         )
-        for kind, count in self._counts.items():
+        for kind, count in counts.items():
             records.add_metric([kind], count)
-        before = self._clock.now() - OPEN_AFTER
         waiting = GaugeMetricFamily(OPEN, "Intents of more than 15 minutes that have no outcome")
-        waiting.add_metric([], sum(at < before for at in self._open.values()))
+        waiting.add_metric([], unended)
         logins = CounterMetricFamily(LOGINS, "Logins to the page that were refused since this process started")
-        logins.add_metric([], self._logins_refused)
+        logins.add_metric([], refused)
         return (records, waiting, logins)
 
     def _read(self) -> None:
         size = self._ledger.head().size
         if self._next is None or self._next > size:  # at the start, or after a restore
-            self._next, self._open = size, {}
+            with self._telling:
+                self._next, self._open = size, {}
         for _ in range(self._pages):
             page = self._ledger.leaves(self._next, _PAGE, kinds=(*KINDS, LOGIN_REFUSED))
-            for leaf in page:
-                self._take(leaf)
-                self._next = leaf.sequence + 1
+            with self._telling:
+                for leaf in page:
+                    self._take(leaf)
+                    self._next = leaf.sequence + 1
             if len(page) < _PAGE:
                 self._next = max(self._next, size)
                 return

@@ -35,9 +35,10 @@ class RelyingParty:
     def of(cls, config: Config) -> "RelyingParty":
         """Return this site's. Without TLS only a browser on this machine may use keys, under the name localhost."""
         service = config.service
-        name = config.webauthn.rp_id or (service.hostname if service.tls else "localhost")
-        address = f"https://{name}:{ADMIN_PORT}" if service.tls else f"http://{name}:{service.admin_port}"
-        return cls(id=name, origin=config.webauthn.origin or address)
+        # Browsers say both in small letters, and boxes may bear capitals.
+        host = service.hostname.lower() if service.tls else "localhost"
+        address = f"https://{host}:{ADMIN_PORT}" if service.tls else f"http://{host}:{service.admin_port}"
+        return cls(id=config.webauthn.rp_id.lower() or host, origin=config.webauthn.origin or address)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -201,8 +201,14 @@ def test_without_a_gateway_each_cable_is_tried(both: tuple[Space, Space], box: S
             ),
             {"destinations"},
         ),
+        (("insert", "rule", "inet", "sealift", "output", "meta", "skuid", "0", "accept"), {"destinations"}),
+        (("insert", "rule", "inet", "sealift", "input", "tcp", "dport", "22", "accept"), {"callers"}),
+        (("insert", "rule", "inet", "sealift", "forward", "accept"), {"packet filter"}),
     ],
-    ids=["no rules", "rules of output gone", "all let out", "all let in", "one more let out"],
+    ids=[
+        *("no rules", "rules of output gone", "all let out", "all let in", "one more let out"),
+        *("root let out", "one more let in", "all passed on"),
+    ],
 )
 def test_a_filter_that_was_changed_fails_its_self_test(box: Space, change: tuple[str, ...], fails: set[str]) -> None:
     box.run("nft", *change)

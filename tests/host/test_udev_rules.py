@@ -95,7 +95,21 @@ def test_a_site_that_allows_storage_alone_has_no_keyboards(tmp_path: Path) -> No
 
 
 @needs_udev
-@pytest.mark.parametrize("allowed", [None, ":any:", "", "::"])
+def test_a_site_that_allows_nothing_has_nothing_but_hubs(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", allowed="::")
+    attributes = {"interface_authorized_default": "1"}
+    hub = machine.add("pci0000:00/usb1", subsystem="usb", uevent={"DEVTYPE": "usb_device"}, attributes=attributes)
+    machine.event("pci0000:00/usb1")
+    machine.device(":080650:")
+    machine.device(":090000:", "pci0000:00/usb1/1-2")
+
+    assert (hub / "interface_authorized_default").read_text().strip() == "0"
+    assert machine.interface("08")[0] == "0"
+    assert machine.interface("09", path="pci0000:00/usb1/1-2")[0] == "1"
+
+
+@needs_udev
+@pytest.mark.parametrize("allowed", [None, ":any:", ""])
 def test_without_a_policy_usb_is_left_as_it_is(tmp_path: Path, allowed: str | None) -> None:
     machine = Machine(tmp_path / "machine", allowed=allowed)
     machine.device(":020600:")

@@ -18,6 +18,8 @@ SETTLE = "sealift-settle.service"
 CONFIG = "--config /etc/sealift/sealift.toml"
 # What runs as root and reaches more than one service may: the two steps that change the host.
 ON_THE_HOST = {ROOT_STEP, SETTLE}
+# Where the hour that is left out in spring begins at one, at two, at two, at three.
+FORWARD = ("Europe/London", "Europe/Berlin", "America/New_York", "Europe/Helsinki")
 # Users and groups of Debian's own base-passwd.
 DEBIANS = {"root", "www-data", "video", "disk", "cdrom"}
 DOORS = {
@@ -445,3 +447,22 @@ def test_what_is_due_by_the_calendar_comes_as_often_as_it_says(timer: str, month
 
     assert {one.month for one in turns} <= months
     assert all(0 < (after - before).days <= days for before, after in pairwise(turns))
+
+
+@pytest.mark.parametrize("zone", FORWARD)
+@pytest.mark.parametrize("timer", ["backup", "drill", "report", "retention", "scrub", "tls"])
+def test_no_turn_of_a_timer_is_left_out_where_clocks_go_forward(timer: str, zone: str) -> None:
+    (calendar,) = values(SYSTEMD / f"sealift-{timer}.timer", "OnCalendar")
+
+    assert _turns(calendar, zone) == _turns(calendar, "UTC")
+
+
+def _turns(calendar: str, zone: str) -> list[str]:
+    told = subprocess.run(
+        ["systemd-analyze", "calendar", "--iterations=400", "--base-time=2026-12-31 12:00:00 UTC", calendar],
+        env={"TZ": zone, "LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return re.findall(r"(?:elapse|#\d+): \w{3} (\S+ \S+)", told)

@@ -199,7 +199,8 @@ def test_fewer_gateways_than_before_leave_none_that_starts_at_boot(box: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("chosen", "has_udev", "now"), [(":storage:", True, "1"), (":any:", True, "0"), (":storage:", False, "0")]
+    ("chosen", "has_udev", "now"),
+    [(":storage:", True, "1"), ("::", True, "1"), (":any:", True, "0"), (":storage:", False, "0")],
 )
 def test_usb_is_opened_where_the_site_had_shut_it(box: Path, chosen: str, now: str, *, has_udev: bool) -> None:
     """Without udev it is a container, whose /sys is its host's."""

@@ -5,13 +5,15 @@ Written as YAML with a comment for each part, because people change it; `values.
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from appliance.config import Config
+from appliance.registry import memory
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.store.content import StoredRelease
-from media.errors import UsageError
+from media.errors import SealiftError, UsageError
 from media.vllmprofile import VllmSettings
 
 _PINNED: Final = re.compile(r"[^@\s]{1,400}@sha256:[0-9a-f]{64}")
@@ -124,7 +126,7 @@ def values(config: Config, stored: StoredRelease, descriptor: ModelDescriptor, w
         "engine": {
             "gpus": wishes.gpus,
             "startSeconds": max(config.engine.start_seconds, 1800),
-            "resources": _engine_resources(weights, wishes.gpus),
+            "resources": _engine_resources(weights, wishes.gpus, need=_need(stored, descriptor)),
             "nodeSelector": {},
             "tolerations": [],
         },
@@ -169,7 +171,18 @@ def _resources(cpu: str, mib: int, *, most_mib: int) -> dict[str, Any]:
     return {"requests": {"cpu": cpu, "memory": f"{mib}Mi"}, "limits": {"memory": f"{most_mib}Mi"}}
 
 
-def _engine_resources(weights: int, gpus: int) -> dict[str, Any]:
-    """Weights are mapped, so they count toward the limit: half as much again, and 2 GiB for all else."""
-    mib = weights * 3 // 2 // 2**20 + 2048
+def _need(stored: StoredRelease, descriptor: ModelDescriptor) -> int:
+    """Return what the version takes while it serves; 0 where that is not known, as of an engine that goes by its room.
+
+    A version in production was reckoned when it was validated: weights that do not read would not be there.
+    """
+    with suppress(SealiftError, OSError):
+        found = memory.need_of(descriptor, stored.path_of)
+        return 0 if found is None else found.total
+    return 0
+
+
+def _engine_resources(weights: int, gpus: int, *, need: int) -> dict[str, Any]:
+    """Weights are mapped, so they count toward the limit: half as much again, or all that is needed, and 2 GiB."""
+    mib = max(weights * 3 // 2, need) // 2**20 + 2048
     return {"requests": {"cpu": "8" if gpus else "4", "memory": f"{mib}Mi"}, "limits": {"memory": f"{mib}Mi"}}

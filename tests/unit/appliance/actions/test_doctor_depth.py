@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.actions import doctor_machine, doctor_services, mend
+from appliance.actions import doctor_machine, doctor_services, mend, nettest
 from appliance.actions.doctor import doctor
 from appliance.actions.findings import Finding
+from appliance.actions.netprobes import Check
 from appliance.audit.spool import Spool
 from appliance.config import BackupSection, Config, NetworkSection, PlacesSection, StandbySection
 from appliance.errors import EngineLoadError, EngineUnavailableError, NotPromotedError, UnitError
@@ -28,8 +29,9 @@ from appliance.verify.fit import Machine
 from bundler.cuda import require_driver
 from bundler.errors import SourceError
 from bundler.target import Target
-from media.clock import SystemClock
+from media.clock import FixedClock, SystemClock
 from tests.support import mounts
+from tests.support.clocks import TODAY
 from tests.support.supervisor import FakeSupervisor
 
 ENGINE = "sealift-engine-production@0123456789ab.service"
@@ -227,6 +229,54 @@ def test_ports_open_on_every_address_are_read_from_the_kernels_table(tmp_path: P
 
     box = Config(site="s", network=NetworkSection(addresses=[]))
     assert one(doctor_machine.addresses(box, [("tcp", table)]), "listeners").text == "nobody named: tcp 0.0.0.0:8080"
+
+
+@pytest.mark.parametrize(
+    ("holds", "minutes", "is_good", "said"),
+    [
+        (True, 50, True, "1 checks held at 2027-03-04T08:00:00Z"),
+        (True, 180, None, "1 checks held at 2027-03-04T08:00:00Z, 3 hours ago; `systemctl status"),
+        (False, 180, False, "egress: open"),
+    ],
+)
+def test_a_self_test_of_hours_ago_says_nothing_good_of_the_network(
+    monkeypatch: pytest.MonkeyPatch, *, holds: bool, minutes: int, is_good: bool | None, said: str
+) -> None:
+    checks = (Check(name="egress", holds=holds, text="open"),)
+    tested = nettest.SelfTest(at="2027-03-04T08:00:00Z", ticks=100, checks=checks, counters={})
+    monkeypatch.setattr(nettest, "published", lambda _: tested)
+
+    now = FixedClock(TODAY, 100.0 + minutes * 60)
+    found = one(doctor_machine.addresses(Config(site="s"), [], clock=now), "packet filter")
+
+    assert found.is_good is is_good
+    assert found.text.startswith(said)
+
+
+@pytest.mark.parametrize("is_box", [True, False])
+def test_a_systemd_that_does_not_answer_is_no_silence(
+    config: Config, monkeypatch: pytest.MonkeyPatch, *, is_box: bool
+) -> None:
+    def refuse() -> None:
+        raise UnitError(what="systemd does not answer", why="TimeoutExpired", fix="run `systemctl status`")
+
+    supervisor = FakeSupervisor()
+    monkeypatch.setattr(supervisor, "units", refuse)
+    monkeypatch.setattr(doctor_services, "is_booted_box", lambda _: is_box)
+
+    found = list(doctor_services.units(config, supervisor))
+
+    assert [(each.name, each.is_good, each.text) for each in found] == (
+        [("units", False, "systemd does not answer")] if is_box else []
+    )
+
+
+def test_of_keys_nothing_good_is_said_where_nobody_may_look(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+
+    assert one(doctor_services.keys(config), "keys").is_good is None
+    config.at.key_files.chmod(0o750)
+    assert one(doctor_services.keys(config), "keys").is_good is False
 
 
 def test_an_address_of_another_machine_is_found(config: Config) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from appliance.actions.keys import NewKey, Validity, create, list_keys, purposes, revoke
+from appliance.actions.keys import NewKey, Validity, create, in_force, list_keys, purposes, revoke
 from appliance.audit.memory import MemoryLedger
 from appliance.errors import KeyMissingError, LedgerUnavailableError
 from appliance.keys.files import FileKeys, create_missing
@@ -114,6 +114,20 @@ def test_a_key_for_test_always_ends_and_says_so(state: Engine, keys: FileKeys) -
         ("production", None),
         ("production", "2027-11-20T00:00:00Z"),
     }
+
+
+def test_only_keys_that_callers_may_use_now_are_in_force(state: Engine, keys: FileKeys) -> None:
+    ledger, clock = MemoryLedger(), FixedClock(datetime(2026, 11, 20, tzinfo=UTC))
+    for days in (0, 7, 365):
+        validity = Validity.of("production", days, clock)
+        create(ledger, state, keys, department="radiology", owner="Ana", phi_mode="tokenise", validity=validity)
+    revoked = make(ledger, state, keys).facts.key_id
+    revoke(ledger, state, key_id=revoked, reason="it leaked")
+
+    clock.advance(7 * 86400)
+
+    assert sorted(str(one.expires_at) for one in in_force(state, clock)) == ["2027-11-20T00:00:00Z", "None"]
+    assert revoked not in {one.key_id for one in in_force(state, clock)}
 
 
 @pytest.mark.parametrize(("stage", "days"), [("staging", 0), ("test", -1), ("production", 3661)])

@@ -11,6 +11,8 @@ from appliance.actions.kubernetes import pod
 from appliance.actions.kubernetes.export import export
 from appliance.errors import NotPromotedError, StoreDamagedError
 from appliance.keys.files import FileKeys
+from appliance.registry import memory
+from appliance.registry.memory import Need
 from appliance.standby.permit import Always, permit_of
 from appliance.store.content import ContentStore, StoredRelease
 from media.errors import UsageError
@@ -45,6 +47,19 @@ def test_the_values_are_what_is_in_production_and_the_cpu_scales_by_its_use(tmp_
         'USER 65532:65532\nRUN gpgv --version >/dev/null && python -I -c "import appliance.serve.launcher, llama_cpp"'
         " && python -I -m appliance.serve.frommachine\n"
     )
+
+
+@pytest.mark.parametrize(("cache", "mib"), [(0, 2048), (40 * 2**30, 43_136)])
+def test_an_engine_may_take_what_its_context_takes_besides_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: int, mib: int
+) -> None:
+    need = Need(weights=0, cache=cache, compute=0, process=128 * 2**20 if cache else 0)
+    monkeypatch.setattr(memory, "need_of", lambda *_: need)
+
+    resources = exported(tmp_path).values["engine"]["resources"]
+
+    assert resources["limits"] == {"memory": f"{mib}Mi"}
+    assert resources["requests"]["memory"] == f"{mib}Mi"
 
 
 def test_the_pods_site_file_is_the_boxes_own_without_its_places(tmp_path: Path) -> None:

@@ -28,14 +28,44 @@ def config(tmp_path: Path) -> Config:
         site="s",
         environment="demo",
         places=PlacesSection(root=str(tmp_path)),
-        network=NetworkSection(addresses=["10.0.2.5", "fd00::5"], egress=["udp 10.0.9.9 514"]),
+        network=NetworkSection(
+            addresses=["10.0.2.5", "fd00::5"],
+            clients=["10.0.2.0/24"],
+            management=["10.0.3.7/32"],
+            egress=["udp 10.0.9.9 514"],
+        ),
     )
 
 
-def filtered(*, dropping: Sequence[str] = HOOKS, let_out: Sequence[str] = ("udp 10.0.9.9 514",)) -> PacketFilter:
+CALLERS = ("tcp 10.0.2.0/24 443", "tcp 10.0.3.7 22", "tcp 10.0.3.7 8443")
+
+
+def filtered(
+    *,
+    dropping: Sequence[str] = HOOKS,
+    let_in: Sequence[str] = CALLERS,
+    let_out: Sequence[str] = ("udp 10.0.9.9 514",),
+    passed_on: Sequence[str] = (),
+) -> PacketFilter:
     return PacketFilter(
-        dropping=frozenset(dropping), let_out=frozenset(let_out), counters={"egress_refused": 3, "egress_tested": 4}
+        dropping=frozenset(dropping),
+        let_in=frozenset(let_in),
+        let_out=frozenset(let_out),
+        passed_on=frozenset(passed_on),
+        counters={"egress_refused": 3, "egress_tested": 4},
     )
+
+
+def read(hook: str, *expressions: dict[str, Any]) -> PacketFilter:
+    """Return what is read where nft lists one chain with one rule."""
+    chain = {"chain": {"name": hook, "hook": hook, "policy": "drop"}}
+    rows = [chain, {"chain": {"name": "other"}}, {"rule": {"chain": hook, "expr": [*expressions, {"accept": None}]}}]
+    return PacketFilter.from_json(json.dumps({"nftables": rows}).encode())
+
+
+def match(kind: str, of: str, right: Any, *, op: str = "==") -> dict[str, Any]:
+    left = {kind: {"key": of}} if kind in {"meta", "ct"} else {"payload": {"protocol": kind, "field": of}}
+    return {"match": {"op": op, "left": left, "right": right}}
 
 
 def result_of(*checks: Check) -> SelfTest:
@@ -49,7 +79,7 @@ def holds(found: SelfTest) -> dict[str, bool | None]:
 def test_a_filter_as_the_site_says_holds(config: Config) -> None:
     found = holds(nettest.run(config, clock=CLOCK, ask=filtered, nobody=(), looks=()))
 
-    assert found["packet filter"] is found["destinations"] is True
+    assert found["packet filter"] is found["destinations"] is found["callers"] is True
     assert found["works on loopback, ipv4"] is True
 
 
@@ -61,6 +91,9 @@ def test_a_filter_as_the_site_says_holds(config: Config) -> None:
         ({"let_out": ()}, "destinations"),
         ({"let_out": ("udp 10.0.9.9 514", "tcp 203.0.113.7 443")}, "destinations"),
         ({"let_out": ("udp 10.0.9.9 514", "anything anywhere 0")}, "destinations"),
+        ({"let_in": (*CALLERS, "tcp 10.0.2.0/24 22")}, "callers"),
+        ({"let_in": CALLERS[:1]}, "callers"),
+        ({"passed_on": ("tcp 10.0.9.9 514",)}, "packet filter"),
     ],
 )
 def test_a_filter_that_was_changed_is_seen(config: Config, changes: dict[str, Any], name: str) -> None:
@@ -69,6 +102,53 @@ def test_a_filter_that_was_changed_is_seen(config: Config, changes: dict[str, An
     assert name in {one.name for one in found.failed}
     with pytest.raises(NetworkOpenError, match="not as the site file says"):
         nettest.require_shut(found)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        match("meta", "skuid", 0),
+        match("meta", "oifname", "eth0"),
+        match("ct", "state", [2, 8], op="in"),
+        match("ip", "daddr", "10.0.9.9"),
+        match("udp", "dport", 514),
+        match("icmpv6", "type", 128),
+        {"vmap": {"key": {}, "data": {}}},
+        {"jump": {"target": "other"}},
+    ],
+)
+def test_whatever_names_no_address_and_port_lets_out_anything(expression: dict[str, Any]) -> None:
+    assert read("output", expression).let_out == {"anything anywhere 0"}
+
+
+def test_all_but_a_named_address_is_not_that_address() -> None:
+    port = match("udp", "dport", 514)
+
+    assert read("output", match("ip", "daddr", "10.0.9.9"), port).let_out == {"udp 10.0.9.9 514"}
+    assert read("output", match("ip", "daddr", "10.0.9.9", op="!="), port).let_out == {"anything anywhere 0"}
+
+
+@pytest.mark.parametrize("hook", ["input", "output"])
+@pytest.mark.parametrize(
+    "expression",
+    [match("ct", "state", [2, 4], op="in"), match("icmpv6", "type", {"set": [135, 136]}), match("meta", "IF", "lo")],
+)
+def test_what_carries_no_new_connection_is_let_through_by_nobodys_name(hook: str, expression: dict[str, Any]) -> None:
+    found = read(hook, json.loads(json.dumps(expression).replace("IF", "iif" if hook == "input" else "oif")))
+
+    assert found.let_in | found.let_out == frozenset()
+
+
+def test_who_may_come_in_is_read_by_network_and_port() -> None:
+    network = match("ip", "saddr", {"prefix": {"addr": "10.0.3.0", "len": 24}})
+
+    assert read("input", network, match("tcp", "dport", {"set": [22, 8443]})).let_in == {
+        "tcp 10.0.3.0/24 22",
+        "tcp 10.0.3.0/24 8443",
+    }
+    assert read("input", network, match("tcp", "dport", {"range": [1, 65535]})).let_in == {"tcp 10.0.3.0/24 1-65535"}
+    assert read("input", match("tcp", "dport", 22)).let_in == {"anything anywhere 0"}
+    assert read("forward", match("ip", "daddr", "10.0.9.9")).passed_on == {"anything anywhere 0"}
 
 
 def test_a_filter_that_is_not_loaded_is_a_failure_and_not_silence(config: Config) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pypdf import PdfReader
@@ -13,6 +14,7 @@ from appliance.actions import capacity, clock, disk_encryption, doctor_machine, 
 from appliance.actions.backups import drill, making
 from appliance.actions.doctor import doctor
 from appliance.actions.findings import Finding
+from appliance.actions.keys import Validity
 from appliance.actions.promote import promote
 from appliance.actions.readiness import Readiness, Surroundings, Verdict
 from appliance.audit import epochs
@@ -250,6 +252,21 @@ def test_a_key_that_lets_identifiers_pass_is_named_by_count_and_never_by_text(fl
     assert "1 pass" in bad.found
     assert made.text not in str(report(floor).to_json())
     assert "research" not in str(report(floor).to_json())
+
+
+def test_a_key_at_its_end_and_one_for_test_are_no_callers(floor: Floor) -> None:
+    here = floor.here
+    create_missing(here.config.at.key_files)
+    provider, ended = FileKeys(here.config.at.key_files), Validity(expires=here.clock.now() - timedelta(days=1))
+    named: dict[str, Any] = {"department": "radiology", "owner": "box", "phi_mode": "tokenise"}
+    keys.create(here.ledger, here.state, provider, **named, validity=ended)
+    keys.create(here.ledger, here.state, provider, **named, validity=Validity.of("test", 30, here.clock))
+    before = {item.id: item for item in report(floor).items}["M22.4"]
+    keys.create(here.ledger, here.state, provider, **named)
+    after = {item.id: item for item in report(floor).items}["M22.4"]
+
+    assert ("0 keys in force" in before.found, before.verdict) == (True, NOT_HELD)
+    assert "1 keys in force" in after.found
 
 
 def test_the_report_is_written_as_page_and_as_paper(floor: Floor, tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from appliance import unit, wire
-from appliance.actions import statusledger, statusproduction
+from appliance.actions import packetfilter, statusledger, statusproduction
+from appliance.actions.packetfilter import HOOKS, PacketFilter
 from appliance.actions.status import reviews, status
 from appliance.actions.statusledger import StatusLedger
 from appliance.audit.client import SocketLedger, TreeHead
 from appliance.audit.memory import MemoryLedger
-from appliance.config import Config, PlacesSection, ServiceSection
+from appliance.config import Config, NetworkSection, PlacesSection, ServiceSection
 from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.install.supervisor import CONTROL, UnitState, engine_unit
 from appliance.install.unit_result import SYNC, from_systemd
@@ -49,6 +50,34 @@ def test_an_empty_folder_has_a_status_and_no_failure(tmp_path: Path) -> None:
     assert (found["units"]["good"], found["ledger"]["good"]) == (False, False)
     assert "run-units" in found["units"]["fix"]
     assert found["egress"]["enforced"] is False
+
+
+@pytest.mark.parametrize(
+    ("dropping", "let_out", "said"),
+    [
+        (HOOKS, (), "enforced; 7 packets were refused"),
+        (HOOKS[:2], (), "not as the site file says; packet filter: open: output"),
+        (HOOKS, ("anything anywhere 0",), "anything anywhere 0"),
+    ],
+)
+def test_that_nothing_leaves_is_said_of_rules_that_are_the_sites(
+    monkeypatch: pytest.MonkeyPatch, dropping: tuple[str, ...], let_out: tuple[str, ...], said: str
+) -> None:
+    here = Config(site="s", network=NetworkSection(clients=[], management=[]))
+    found = PacketFilter(
+        dropping=frozenset(dropping),
+        let_in=frozenset(),
+        let_out=frozenset(let_out),
+        passed_on=frozenset(),
+        counters={"egress_refused": 7},
+    )
+    monkeypatch.setattr(packetfilter, "loaded", lambda: found)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+
+    part = status(here, clock=CLOCK, supervisor=FakeSupervisor()).part("egress")
+
+    assert said in part.text
+    assert part.is_good is part.fields["enforced"] is said.startswith("enforced")
 
 
 def test_an_installed_release_and_its_units_are_shown(tmp_path: Path) -> None:

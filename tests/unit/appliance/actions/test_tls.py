@@ -26,7 +26,7 @@ from appliance.install.certificates import fingerprint, serial_of
 from appliance.install.revocation import Reason, Revocations, read_crl
 from appliance.install.tlsfolder import TlsFolder
 from media.clock import FixedClock
-from tests.support.tls import NOW, Authority, Server, authority, here, pem, site
+from tests.support.tls import HOST, NOW, Authority, Server, authority, here, pem, site
 
 DAY = 86400
 
@@ -350,6 +350,18 @@ def test_the_facilitys_certificate_takes_the_place_of_the_boxes_own(tmp_path: Pa
     assert judged.remarks == ("does not name 10.0.0.7: callers have to use the names that it has",)
     assert box.folder.pending() is None
     assert tls.rotate(box).made == ()
+
+
+def test_the_facilitys_certificate_may_write_the_boxes_name_in_other_capitals(
+    tmp_path: Path, clock: FixedClock
+) -> None:
+    config = site(tmp_path, hostname=HOST.upper(), authority="facility")
+    box, root = here(config, clock=clock), authority()
+    tls.rotate(box)
+    tls_facility.import_chain(box, pem(root.issue(ask(box).public_key())), untrusted_root=root.pem)
+
+    assert tls.rotate(box).made == ()
+    assert next(tls_standing.findings(config, clock=clock)).is_good is True
 
 
 def test_a_request_waits_by_itself_when_the_facilitys_certificate_is_due(tmp_path: Path, clock: FixedClock) -> None:

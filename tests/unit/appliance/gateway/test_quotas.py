@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from appliance.config import DatabaseSection, LimitsSection, Places
 from appliance.errors import StoreDamagedError
 from appliance.gateway.filequotas import FileQuotas
+from appliance.gateway.limits import ceiling
 from appliance.gateway.problems import Problem
 from appliance.gateway.quotas import Held, Quotas
 from appliance.gateway.serverquotas import ServerQuotas
@@ -97,6 +98,17 @@ def _clock() -> FixedClock:
 
 def _quotas(folder: Path, clock: FixedClock, **limits: int) -> FileQuotas:
     return FileQuotas(folder / "gateway/limits.db", LimitsSection.model_validate(limits), clock)
+
+
+@pytest.mark.parametrize("name", ["tokens_per_minute", "tokens_per_day", "tokens_per_month", "requests_per_minute"])
+def test_a_limit_that_is_meant_as_none_is_counted_all_the_same(counting: Counting, name: str) -> None:
+    nines = 9_999_999_999_999_999_999
+    quotas = counting.quotas(**{name: nines})
+
+    for tier in ("standard", "premium"):
+        held = quotas.hold(f"nines-{tier}", tier, prompt=10, answer=10)
+        assert held is None or held.tokens == 20
+        assert quotas.take(f"nines-{tier}", per_minute=ceiling(tier, nines)).retry_after_seconds is None
 
 
 def test_two_gateways_spend_one_allowance(counting: Counting) -> None:

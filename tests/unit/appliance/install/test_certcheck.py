@@ -62,6 +62,30 @@ def test_the_order_of_the_file_and_the_root_in_it_do_not_matter() -> None:
     assert (found.certificate, found.between) == (leaf, (issuing.certificate,))
 
 
+def named(hostname: str, name: str) -> certcheck.Judged:
+    """Judge a certificate for a name on a box that bears another one, or writes it otherwise."""
+    leaf = made(names=(name,))
+    return certcheck.judge(
+        [leaf],
+        key=KEY.public_key(),
+        hostname=hostname,
+        names=[x509.DNSName(hostname)],
+        root=ROOT.certificate,
+        moment=MOMENT,
+    )
+
+
+@pytest.mark.parametrize("name", ["LLM.hospital.example", "llm.hospital.example"])
+def test_a_box_that_bears_capitals_is_named_in_whichever(name: str) -> None:
+    assert named("LLM.hospital.example", name).certificate
+
+
+@pytest.mark.parametrize("hostname", ["llm_box.hospital.example", "-llm.hospital.example"])
+def test_a_name_that_no_authority_can_vouch_for_is_said(hostname: str) -> None:
+    with pytest.raises(CertificateRefusedError, match="no authority's certificate can be judged"):
+        named(hostname, hostname)
+
+
 FAULTS: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "another key": ({"key": ec.generate_private_key(ec.SECP256R1()).public_key()}, "for the key on this box"),
     "expired": ({"begins": NOW - timedelta(days=90), "days": 90}, "has expired"),
