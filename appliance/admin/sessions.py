@@ -22,7 +22,7 @@ MOST: Final = 2000
 
 @dataclass(slots=True)
 class Session:
-    """One browser. `person` is empty before the login; `since` is the sequence of the login's record.
+    """One browser. `person` is empty before the login; `since` is the sequence of the last record before it.
 
     `began` and `seen` are monotonic seconds.
     """

@@ -367,6 +367,57 @@ def test_a_post_from_another_origin_is_refused(browser: FlaskClient) -> None:
     assert answer.status_code == 403
 
 
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1]x", "http://a:b:c"])
+def test_an_origin_that_is_no_address_is_refused_like_another_sites(browser: FlaskClient, origin: str) -> None:
+    answer = browser.post("/login", data={"csrf": csrf(browser)}, headers={"Origin": origin})
+
+    assert answer.status_code == 403
+    assert "a page of another address" in answer.text
+
+
+def test_a_login_that_was_shown_too_long_ago_is_shown_again(browser: FlaskClient, clock: FixedClock) -> None:
+    form = {"csrf": csrf(browser), "person": "iris", "password": "correct horse battery"}
+    clock.advance(QUIET.total_seconds() + 1)
+
+    answer = browser.post("/login", data=form)
+
+    assert answer.status_code == 403
+    assert "This page was open for too long. Log in again." in answer.text
+    found = re.search(r'name="csrf" value="([^"]+)"', answer.text)
+    assert found is not None
+    assert browser.post("/login", data={**form, "csrf": found[1]}).status_code == 302
+
+
+def test_a_form_of_a_session_that_ended_says_so(browser: FlaskClient, clock: FixedClock, samples: FakeSamples) -> None:
+    log_in(browser)
+    token = csrf(browser, "/samples")
+    clock.advance(QUIET.total_seconds() + 1)
+
+    answer = browser.post("/samples/draw", data={"csrf": token, "reason": "quality"})
+
+    assert answer.status_code == 403
+    assert "The form is not of this session" in answer.text
+    assert "permission" not in answer.text
+    assert "draw" not in dict(samples.asked)
+
+
+def test_a_login_that_failed_for_another_reason_says_so(
+    browser: FlaskClient, promoter: FakePromoter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(do: str, **_: Any) -> dict[str, Any]:
+        raise RemoteError(
+            what=f"{do} failed", why="a fault of ours", fix="see the journal", code="internal", exit_code=1
+        )
+
+    monkeypatch.setattr(promoter, "call", fails)
+
+    answer = log_in(browser)
+
+    assert answer.status_code == 400
+    assert "login failed" in answer.text
+    assert "password is wrong" not in answer.text
+
+
 def test_guessing_is_slowed_down(browser: FlaskClient) -> None:
     codes = [log_in(browser, "wrong").status_code for _ in range(12)]
 
@@ -409,6 +460,37 @@ def test_who_is_reset_sees_nothing_more_from_then_on(app: Flask, browser: FlaskC
     assert drawn.headers["Location"] == "/login"
     assert "draw" not in dict(samples.asked)
     assert browser.get("/").headers["Location"] == "/login"
+
+
+def test_who_is_revoked_while_the_password_is_looked_at_sees_nothing(
+    app: Flask, browser: FlaskClient, promoter: FakePromoter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = promoter.call
+
+    def revoked_meanwhile(do: str, **fields: Any) -> dict[str, Any]:
+        found = looked_at(do, **fields)
+        app.extensions["sealift"].ledger.append("person.revoked", {"person": "iris"})
+        return found
+
+    monkeypatch.setattr(promoter, "call", revoked_meanwhile)
+
+    log_in(browser)
+
+    assert browser.get("/samples").headers.get("Location") == "/login"
+
+
+def test_logging_out_ends_the_session_where_it_cannot_be_recorded(app: Flask, browser: FlaskClient) -> None:
+    log_in(browser)
+    left, token = browser.get_cookie("sealift"), csrf(browser, "/samples")
+    ledger = app.extensions["sealift"].ledger
+    ledger.available = False
+
+    assert browser.post("/logout", data={"csrf": token}).status_code == 503
+
+    ledger.available = True
+    assert left is not None
+    browser.set_cookie("sealift", left.value)
+    assert browser.get("/").headers.get("Location") == "/login"
 
 
 def test_logging_out_ends_the_session_on_the_server(browser: FlaskClient) -> None:
