@@ -23,7 +23,8 @@ from appliance.gateway import problems
 from appliance.gateway.admission import Wish
 from appliance.gateway.auth import ApiKey, ApiKeys
 from appliance.gateway.batches import lines
-from appliance.gateway.batches.store import RUNS, Batch, BatchStore
+from appliance.gateway.batches.kept import RUNS, Batch
+from appliance.gateway.batches.store import BatchStore
 from appliance.gateway.beginning import Come
 from appliance.gateway.exchange import Witnesses
 from appliance.gateway.identity import new_request_id

@@ -8,19 +8,20 @@ none opens as another. Version 1 of the format is `PRAGMA user_version`.
 import json
 import secrets
 import sqlite3
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from appliance.errors import CiphertextError, KeyMissingError
+from appliance.gateway.batches.kept import RUNS, Batch, File, Kept
 from appliance.gateway.shared_file import SharedFile
 from appliance.keys.provider import KeyProvider
 from media.clock import Clock
 
 FORMAT: Final = 1
 KEY: Final = "phi-map"
-RUNS: Final = ("validating", "in_progress", "cancelling")
+MOST_BATCHES: Final = 1000
+"""Of a key's batches that ended so many are kept, the newest: each has metadata, and their number costs nothing."""
 _BUSY_SECONDS: Final = 10.0
 _SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS file (id TEXT PRIMARY KEY, key_id TEXT NOT NULL, purpose TEXT NOT NULL,
@@ -35,78 +36,6 @@ _SCHEMA: Final = (
     number INTEGER NOT NULL, ok INTEGER NOT NULL, sealed BLOB NOT NULL,
     PRIMARY KEY (batch_id, number)) WITHOUT ROWID""",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class File:
-    """A file as it is listed; times are seconds since 1970."""
-
-    id: str
-    key_id: str
-    purpose: str
-    bytes: int
-    name: str
-    created: int
-    expires: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return OpenAI's object."""
-        return {
-            "id": self.id,
-            "object": "file",
-            "bytes": self.bytes,
-            "created_at": self.created,
-            "expires_at": self.expires,
-            "filename": self.name,
-            "purpose": self.purpose,
-            "status": "processed",
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """A batch; `times` are the moments of its states by OpenAI's names, `faults` what is wrong with its input.
-
-    `said` is what the headers said that it was made with: it holds for each of its lines.
-    """
-
-    id: str
-    key_id: str
-    certificate: str
-    endpoint: str
-    input: str
-    status: str
-    total: int
-    created: int
-    expires: int
-    times: Mapping[str, int] = field(default_factory=dict)
-    faults: Sequence[Mapping[str, Any]] = ()
-    metadata: Mapping[str, str] | None = None
-    said: Mapping[str, str] = field(default_factory=dict)
-    output: str | None = None
-    errors: str | None = None
-    done: int = 0
-    failed: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return OpenAI's object."""
-        moments = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
-        return {
-            "id": self.id,
-            "object": "batch",
-            "endpoint": self.endpoint,
-            "errors": {"object": "list", "data": list(self.faults)} if self.faults else None,
-            "input_file_id": self.input,
-            "completion_window": f"{(self.expires - self.created) // 3600}h",
-            "status": self.status,
-            "output_file_id": self.output,
-            "error_file_id": self.errors,
-            "created_at": self.created,
-            "expires_at": self.expires,
-            **{f"{one}_at": self.times.get(one) for one in moments},
-            "request_counts": {"total": self.total, "completed": self.done, "failed": self.failed},
-            "metadata": self.metadata,
-        }
 
 
 class BatchStore:
@@ -139,10 +68,25 @@ class BatchStore:
         """Return the seconds since 1970."""
         return int(self._clock.now().timestamp())
 
-    def add_file(self, key_id: str, *, purpose: str, name: str, parts: Sequence[bytes], days: int) -> File:
-        """Keep a file of these lines for so many days."""
+    def add_file(
+        self,
+        key_id: str,
+        *,
+        purpose: str,
+        name: str,
+        parts: Sequence[bytes],
+        days: int,
+        may: Callable[[Kept], None] = lambda _: None,
+    ) -> File:
+        """Keep a file of these lines for so many days; not where `may` raises, which is told what the key has then."""
         with self._shared.transaction() as connection:
+            may(self._kept(connection, key_id))
             return self._add(connection, key_id, purpose=purpose, name=name, parts=parts, days=days)
+
+    def kept(self, key_id: str) -> Kept:
+        """Return how much a key has now."""
+        with self._shared.transaction() as connection:
+            return self._kept(connection, key_id)
 
     def files(self, key_id: str) -> list[File]:
         """Return a key's files, newest first."""
@@ -179,14 +123,17 @@ class BatchStore:
             rows = connection.execute(query, (batch.input, batch.id, most)).fetchall()
         return [(number, self._open(f"piece {batch.input} {number}", sealed)) for number, sealed in rows]
 
-    def delete_file(self, file_id: str) -> None:
-        """Delete a file with its content."""
+    def delete_file(self, file_id: str) -> bool:
+        """Delete a file with its content; return False, and keep it, where a batch that runs reads it."""
         with self._shared.transaction() as connection:
+            reads = f"SELECT 1 FROM batch WHERE input = ? AND status IN {RUNS}"  # noqa: S608 - no text of anybody's
+            if connection.execute(reads, (file_id,)).fetchone():
+                return False
             connection.execute("DELETE FROM file WHERE id = ?", (file_id,))
+            return True
 
     def add_batch(
         self,
-        key_id: str,
         *,
         certificate: str,
         endpoint: str,
@@ -195,8 +142,13 @@ class BatchStore:
         faults: Sequence[Mapping[str, Any]],
         metadata: Mapping[str, str] | None,
         said: Mapping[str, str],
-    ) -> Batch:
-        """Keep a batch that is to be run, or one whose input has faults."""
+        may: Callable[[Kept], None] = lambda _: None,
+    ) -> Batch | None:
+        """Keep a batch that is to be run, or one whose input has faults; of those that ended the oldest may go for it.
+
+        None where its input was deleted since it was read; `may` as of `add_file`.
+        """
+        key_id = source.key_id
         batch_id, now = f"batch_{secrets.token_hex(16)}", self.now()
         status = "failed" if faults else "validating"
         times = {"failed": now} if faults else {}
@@ -204,10 +156,16 @@ class BatchStore:
         held = [metadata, dict(said)] if any(said.values()) else metadata
         sealed = self._seal(f"metadata {batch_id}", json.dumps(held).encode())
         with self._shared.transaction() as connection:
+            may(self._kept(connection, key_id))
+            if connection.execute("SELECT 1 FROM file WHERE id = ?", (source.id,)).fetchone() is None:
+                return None
             lines = connection.execute("SELECT count(*) FROM piece WHERE file_id = ?", (source.id,)).fetchone()[0]
             row = (batch_id, key_id, certificate, endpoint, source.id, status, 0 if faults else lines, now,
                    now + hours * 3600, json.dumps(times), json.dumps(list(faults)), sealed, None, None)  # fmt: skip
             connection.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            ended = f"SELECT id FROM batch WHERE key_id = ? AND status NOT IN {RUNS}"  # noqa: S608 - as above
+            older = f"{ended} ORDER BY id = ? DESC, created DESC, id LIMIT -1 OFFSET ?"
+            connection.execute(f"DELETE FROM batch WHERE id IN ({older})", (key_id, batch_id, MOST_BATCHES))  # noqa: S608
         found = self.batch_of(key_id, batch_id)
         assert found is not None  # noqa: S101 - written a moment ago
         return found
@@ -293,8 +251,15 @@ class BatchStore:
         with self._shared.transaction() as connection:
             unread = "id NOT IN (SELECT input FROM batch WHERE status IN ('validating', 'in_progress', 'cancelling'))"
             connection.execute(f"DELETE FROM file WHERE expires <= ? AND {unread}", (self.now(),))  # noqa: S608 - as above
-            ended = "DELETE FROM batch WHERE created <= ? AND status NOT IN ('validating', 'in_progress', 'cancelling')"
-            connection.execute(ended, (oldest - 86400,))
+            # Each has the moment of its end by its state's name; one that waited while the box was off ended late.
+            ended = f"status NOT IN {RUNS} AND json_extract(times, '$.' || status) <= ?"
+            connection.execute(f"DELETE FROM batch WHERE {ended}", (oldest,))  # noqa: S608 - as above
+
+    def _kept(self, connection: sqlite3.Connection, key_id: str) -> Kept:
+        files = "SELECT count(*), coalesce(sum(bytes), 0) FROM file WHERE key_id = ? AND expires > ?"
+        running = f"SELECT count(*) FROM batch WHERE key_id = ? AND status IN {RUNS}"  # noqa: S608 - as above
+        count, size = connection.execute(files, (key_id, self.now())).fetchone()
+        return Kept(files=count, bytes=size, running=connection.execute(running, (key_id,)).fetchone()[0])
 
     def _add(
         self, connection: sqlite3.Connection, key_id: str, *, purpose: str, name: str, parts: Sequence[bytes], days: int

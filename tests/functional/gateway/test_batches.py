@@ -5,6 +5,7 @@ import io
 import json
 import sqlite3
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from flask import Response
 from appliance.config import LimitsSection
 from appliance.errors import CiphertextError, EngineProtocolError, KeyMissingError, StoreDamagedError
 from appliance.gateway.application import running
+from appliance.gateway.batches import routes
+from appliance.gateway.batches import store as batch_store
 from appliance.gateway.batches.lines import faults_of, joined
 from appliance.gateway.batches.runner import Runner
 from appliance.gateway.batches.store import BatchStore
@@ -405,6 +408,79 @@ def test_files_are_gone_when_their_days_are_over(rig: Rig) -> None:
     rig.clock.advance(86400)
     _run(rig)
     assert _get(rig, f"/v1/batches/{batch['id']}").status_code == 404
+
+
+def test_a_batch_that_waited_while_the_box_was_off_can_be_read_for_as_long_as_any(rig: Rig) -> None:
+    batch = _create(rig, _line(1)).json
+    rig.clock.advance(10 * 86400)
+    _run(rig)
+    rig.clock.advance(6 * 86400)
+    _run(rig)
+
+    ended = _get(rig, f"/v1/batches/{batch['id']}").json
+
+    assert ended["status"] == "expired"
+    assert [one["error"]["code"] for one in _results(rig, ended["error_file_id"])] == ["batch_expired"]
+
+
+def test_what_a_key_may_keep_and_run_is_bounded_though_it_asks_for_all_at_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "_MOST_FILES", 5)
+    first = _upload(rig, _line(1)).json["id"]
+    asked = {"input_file_id": first, "endpoint": URL, "completion_window": "24h"}
+
+    def create(_: int) -> int:
+        made = rig.app.test_client().post("/v1/batches", json=asked, headers=rig.headers())
+        return int(made.status_code)
+
+    def upload(_: int) -> int:
+        data = {"purpose": "batch", "file": (io.BytesIO(_line(1)), "x")}
+        return int(rig.app.test_client().post("/v1/files", data=data, headers=rig.headers()).status_code)
+
+    with ThreadPoolExecutor(16) as pool:
+        batches = sorted(pool.map(create, range(32)))
+        files = sorted(pool.map(upload, range(32)))
+
+    assert batches == [200] * 10 + [429] * 22
+    assert files == [200] * 4 + [429] * 28
+
+
+def test_input_that_is_deleted_while_its_batch_is_made_makes_none(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = running(rig.app).batches._store
+    read = store.parts
+
+    def read_and_deleted(file_id: str) -> list[bytes]:
+        found = read(file_id)
+        assert store.delete_file(file_id)
+        return found
+
+    monkeypatch.setattr(BatchStore, "parts", lambda _, file_id: read_and_deleted(file_id))
+
+    refused = _create(rig, _line(1))
+
+    assert (refused.status_code, refused.json["error"]["code"]) == (404, "file_not_found")
+    assert refused.json["error"]["param"] == "input_file_id"
+    assert _get(rig, "/v1/batches").json["data"] == []
+
+
+def test_of_batches_that_ended_the_newest_are_kept_and_no_disk_is_filled_with_them(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_store, "MOST_BATCHES", 3)
+    other = rig.api_keys.add(key_text("otherkey23"))
+    others = {"input_file_id": _upload(rig, b"{}", key=other).json["id"], "endpoint": URL, "completion_window": "24h"}
+    rig.client.post("/v1/batches", json=others, headers=rig.headers(other))
+    runs = _create(rig, _line(1)).json["id"]
+    failed = []
+    for _ in range(5):
+        rig.clock.advance(1)
+        failed.append(_create(rig, b"{}").json["id"])
+
+    kept = [one["id"] for one in _get(rig, "/v1/batches").json["data"]]
+
+    assert kept == [*failed[:1:-1], runs]
+    assert len(_get(rig, "/v1/batches", other).json["data"]) == 1
 
 
 def test_a_file_whose_days_end_while_a_batch_reads_it_is_read_to_its_end(rig: Rig) -> None:
