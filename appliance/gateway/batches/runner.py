@@ -171,7 +171,7 @@ class Runner:
 
     def _advance(self, batch: Batch) -> bool:
         days = self._world.limits.batch_days
-        if batch.status == "cancelling" or self._world.api_keys.lookup(batch.key_id) is None:
+        if batch.status == "cancelling" or self._world.api_keys.is_ended(batch.key_id):
             self._store.finish(batch, "cancelled", days=days)
             return True
         is_late = self._store.now() >= batch.expires
@@ -304,7 +304,8 @@ class Runner:
                 self._world.witnesses.log.fault(error, request_id=come.request_id)
         if not problem.recorded:
             self._record(problem, come.request_id, come.key, batch)
-        if problem.status == problems.caller_left().status:
+        # Without its key nothing is this line's: the next look tells whether that was ended or is not there for now.
+        if problem.status in {problems.caller_left().status, problems.unauthorized().status}:
             return problem.status, None
         if problem.renews:
             self._put_aside(batch, number)

@@ -23,7 +23,7 @@ from appliance.gateway.batches.runner import Runner
 from appliance.gateway.batches.store import BatchStore
 from appliance.gateway.beginning import Come
 from appliance.gateway.filequotas import FileQuotas
-from appliance.gateway.problems import quota_spent, stopped
+from appliance.gateway.problems import quota_spent, stopped, unauthorized
 from appliance.gateway.record import Refusal
 from tests.support.engine import DIMENSIONS, Script
 from tests.support.gateway import MODEL, Rig, gateway, key_text
@@ -557,6 +557,34 @@ def test_a_stopped_key_pauses_and_a_revoked_one_ends_its_batches(rig: Rig) -> No
     rig.api_keys.known["abcdefgh23"] = known
     assert _get(rig, f"/v1/batches/{batch['id']}").json["status"] == "cancelled"
     assert rig.engine.asked == []
+
+
+def test_a_batch_waits_while_the_state_is_built_anew_and_has_no_keys(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = _create(rig, _line(1), _line(2)).json
+    rig.api_keys.is_empty = True
+    _run(rig)
+    assert _get_status(rig, batch) == "validating"
+    rig.api_keys.is_empty = False
+
+    # Or while a line waits for its place.
+    answer, asked = running(rig.app).batches._serve, []
+
+    def once_without_keys(endpoint: str, come: Come) -> Response:
+        asked.append(come)
+        if len(asked) == 1:
+            raise unauthorized()
+        return answer(endpoint, come)
+
+    monkeypatch.setattr(running(rig.app).batches, "_serve", once_without_keys)
+    _run(rig)
+
+    ended = _get(rig, f"/v1/batches/{batch['id']}").json
+    assert (ended["status"], ended["request_counts"]) == ("completed", {"total": 2, "completed": 2, "failed": 0})
+
+
+def _get_status(rig: Rig, batch: dict[str, Any]) -> str:
+    """Return a batch's state as its store has it, whoever may ask for it."""
+    return next(one.status for one in running(rig.app).batches._store.batches(only=batch["id"]))
 
 
 def test_a_line_that_a_stop_overtakes_in_the_queue_is_asked_again_when_the_stop_is_over(rig: Rig) -> None:
