@@ -69,6 +69,17 @@ def test_who_approves_is_led_to_both_versions_side_by_side(page: Page) -> None:
     assert f"/compare?first={old.model_digest}&amp;second={new.model_digest}" in shown
 
 
+def test_a_version_is_offered_for_comparing_before_anything_serves(page: Page) -> None:
+    _, descriptor = store_version(page.site.config)
+    page.site.validate(descriptor.model_digest)
+    projection.catch_up(page.state, page.site.ledger)
+
+    shown = page.browser.get(f"/compare?second={descriptor.model_digest}")
+
+    assert shown.status_code == 200
+    assert f'<option value="{descriptor.model_digest}" selected>' in shown.text
+
+
 def test_one_person_goes_back_by_the_page(page: Page) -> None:
     _, descriptor = store_version(page.site.config)
     page.site.promote(descriptor.model_digest)
