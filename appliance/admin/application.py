@@ -141,7 +141,8 @@ def _open_session() -> Response | tuple[str, int] | None:
     if refused is not None:
         return refused
     here = page()
-    g.session = here.sessions.open(request.cookies.get(cookie_name(here.config), ""))
+    is_step = request.endpoint != "work.job" or work.AGAIN not in request.args
+    g.session = here.sessions.open(request.cookies.get(cookie_name(here.config), ""), is_step=is_step)
     if request.method not in {"GET", "HEAD"} and not _is_own_form():
         if request.endpoint == "people.login":
             return people.shown_again()

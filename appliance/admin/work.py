@@ -22,6 +22,8 @@ from appliance.promote.validated import require_validated
 from media import canonical
 
 _MAX_FIELD = 500
+AGAIN: Final = "again"
+"""In the address by which the page of a job that runs shows itself again, and nobody steps."""
 _STEPS: Final = ("hold", "resume", "abort")
 
 
@@ -163,7 +165,8 @@ def _jobs() -> str:
 
 
 def _job(number: int) -> str:
-    return render_template("job.html", job=collaborators.page().jobs.call("show", job=number))
+    again = f"{url_for('work.job', number=number)}?{AGAIN}=1"
+    return render_template("job.html", job=collaborators.page().jobs.call("show", job=number), again=again)
 
 
 def _host() -> str:

@@ -432,6 +432,18 @@ def test_a_quiet_session_ends(browser: FlaskClient, clock: FixedClock) -> None:
     assert browser.get("/").headers["Location"] == "/login"
 
 
+def test_a_page_that_shows_itself_again_keeps_no_session_alive(browser: FlaskClient, clock: FixedClock) -> None:
+    log_in(browser)
+    found = re.search(r'http-equiv="refresh" content="2; url=([^"]+)"', browser.get("/jobs/0").text)
+    assert found is not None
+
+    for _ in range(3):
+        clock.advance(QUIET.total_seconds() / 3)
+        assert browser.get(found[1]).status_code == 200
+    clock.advance(1)
+    assert browser.get(found[1]).headers.get("Location") == "/login"
+
+
 def test_who_is_revoked_sees_nothing_more_from_then_on(app: Flask, browser: FlaskClient, samples: FakeSamples) -> None:
     ledger = app.extensions["sealift"].ledger
     ledger.append("person.revoked", {"person": "iris"})  # before this login, so of an earlier enrolment
