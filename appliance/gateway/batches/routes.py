@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, Final
 
 from flask import Blueprint, Response, g, jsonify, request
@@ -66,7 +67,9 @@ def _files(blueprint: Blueprint, store: BatchStore, limits: LimitsSection) -> No
     @keyed
     def content(file_id: str) -> Response:
         found = _file(store, file_id)
-        return Response(lines.joined(store.parts(found.id)), mimetype="application/jsonl")
+        told = lines.joined(store.pieces(found.id))
+        first = next(told)  # what cannot be read at all is a refusal
+        return Response(chain((first,), told), mimetype="application/jsonl")
 
     @blueprint.delete("/v1/files/<file_id>")
     @keyed

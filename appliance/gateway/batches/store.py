@@ -8,11 +8,11 @@ none opens as another. Version 1 of the format is `PRAGMA user_version`.
 import json
 import secrets
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.errors import CiphertextError, KeyMissingError
+from appliance.errors import CiphertextError, KeyMissingError, StoreDamagedError
 from appliance.gateway.batches.kept import RUNS, Batch, File, Kept
 from appliance.gateway.shared_file import SharedFile
 from appliance.keys.provider import KeyProvider
@@ -99,15 +99,33 @@ class BatchStore:
         return next((one for one in self.files(key_id) if one.id == file_id), None)
 
     def parts(self, file_id: str) -> list[bytes]:
-        """Return a file's lines.
+        """Return a file's lines; of what was handed in, which is not much.
 
         Raises:
             KeyMissingError: The key is gone, and with it what was encrypted under it.
         """
-        query = "SELECT number, sealed FROM piece WHERE file_id = ? ORDER BY number"
-        with self._shared.transaction() as connection:
-            rows = connection.execute(query, (file_id,)).fetchall()
-        return [self._open(f"piece {file_id} {number}", sealed) for number, sealed in rows]
+        return list(self.pieces(file_id))
+
+    def pieces(self, file_id: str) -> Iterator[bytes]:
+        """Yield a file's lines, each read when it is asked for: all of a batch's results may be very much.
+
+        Raises:
+            KeyMissingError: The key is gone, and with it what was encrypted under it.
+            StoreDamagedError: The file was deleted meanwhile, so there is no end of it.
+        """
+        query = "SELECT number, sealed, (SELECT max(number) FROM piece WHERE file_id = ?1) FROM piece"
+        query += " WHERE file_id = ?1 AND number = ?2"
+        number, last = 0, 1
+        while number < last:
+            number += 1
+            with self._shared.transaction() as connection:
+                row = connection.execute(query, (file_id, number)).fetchone()
+            if row is None:
+                if number == 1:
+                    return
+                raise StoreDamagedError(what="a file ended in its middle", why="it was deleted", fix="ask again")
+            last = row[2]
+            yield self._open(f"piece {file_id} {number}", row[1])
 
     def left(self, batch: Batch, *, most: int) -> list[tuple[int, bytes]]:
         """Return number and text of the first lines of a batch that have no result; no other one is opened.
@@ -207,21 +225,21 @@ class BatchStore:
             connection.execute("INSERT OR IGNORE INTO result VALUES (?, ?, ?, ?)", row)
 
     def finish(self, batch: Batch, status: str, *, days: int) -> None:
-        """End a batch: its results become files of the key's, in the order of its lines, in one step."""
-        query = "SELECT number, ok, sealed FROM result WHERE batch_id = ? ORDER BY number"
+        """End a batch: its results become files of the key's, in the order of its lines, in one step.
+
+        One result at a time: all of a batch of embeddings together may be more than the gateway's memory.
+        """
+        query = "SELECT number, sealed FROM result WHERE batch_id = ? AND ok = ? ORDER BY number"
         with self._shared.transaction() as connection:
-            rows = connection.execute(query, (batch.id,)).fetchall()
             named: dict[str, str | None] = {}
             for kind, wanted in (("output", 1), ("errors", 0)):
-                parts = [
-                    self._open(f"result {batch.id} {at}", sealed) + b"\n" for at, ok, sealed in rows if ok == wanted
-                ]
+                rows = connection.execute(query, (batch.id, wanted))
+                parts = (self._open(f"result {batch.id} {at}", sealed) + b"\n" for at, sealed in rows)
                 name = f"{batch.id}_{kind}.jsonl"
-                named[kind] = (
-                    self._add(connection, batch.key_id, purpose="batch_output", name=name, parts=parts, days=days).id
-                    if parts
-                    else None
-                )
+                made = self._add(connection, batch.key_id, purpose="batch_output", name=name, parts=parts, days=days)
+                if not made.bytes:
+                    connection.execute("DELETE FROM file WHERE id = ?", (made.id,))
+                named[kind] = made.id if made.bytes else None
             times = json.dumps({**batch.times, "finalizing": self.now(), status: self.now()})
             change = "UPDATE batch SET status = ?, times = ?, output = ?, errors = ? WHERE id = ?"
             connection.execute(change, (status, times, named["output"], named["errors"], batch.id))
@@ -262,17 +280,18 @@ class BatchStore:
         return Kept(files=count, bytes=size, running=connection.execute(running, (key_id,)).fetchone()[0])
 
     def _add(
-        self, connection: sqlite3.Connection, key_id: str, *, purpose: str, name: str, parts: Sequence[bytes], days: int
+        self, connection: sqlite3.Connection, key_id: str, *, purpose: str, name: str, parts: Iterable[bytes], days: int
     ) -> File:
         file_id, now = f"file-{secrets.token_hex(16)}", self.now()
-        size, sealed = sum(map(len, parts)), self._seal(f"name {file_id}", name.encode())
-        row = (file_id, key_id, purpose, size, sealed, now, now + days * 86400)
+        row = (file_id, key_id, purpose, 0, self._seal(f"name {file_id}", name.encode()), now, now + days * 86400)
         connection.execute("INSERT INTO file VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-        connection.executemany(
-            "INSERT INTO piece VALUES (?, ?, ?)",
-            [(file_id, number, self._seal(f"piece {file_id} {number}", one)) for number, one in enumerate(parts, 1)],
-        )
-        return self._file(row)
+        size = 0
+        for number, one in enumerate(parts, 1):
+            size += len(one)
+            piece = (file_id, number, self._seal(f"piece {file_id} {number}", one))
+            connection.execute("INSERT INTO piece VALUES (?, ?, ?)", piece)
+        connection.execute("UPDATE file SET bytes = ? WHERE id = ?", (size, file_id))
+        return self._file((*row[:3], size, *row[4:]))
 
     def _file(self, row: Sequence[Any]) -> File:
         return File(

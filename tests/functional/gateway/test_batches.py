@@ -5,6 +5,7 @@ import io
 import json
 import sqlite3
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -253,7 +254,7 @@ def test_a_fault_is_where_an_editor_shows_it_though_lines_are_empty(rig: Rig) ->
         (7, "duplicate_custom_id"),
     ]
     assert [one.line for one in faults_of([_line(1), b"{"], endpoint=URL)] == [2], "as a release of before kept lines"
-    assert joined([_line(1), _line(2)]) == _line(1) + b"\n" + _line(2)
+    assert b"".join(joined([_line(1), _line(2)])) == _line(1) + b"\n" + _line(2)
 
 
 @pytest.mark.parametrize(
@@ -481,6 +482,39 @@ def test_of_batches_that_ended_the_newest_are_kept_and_no_disk_is_filled_with_th
 
     assert kept == [*failed[:1:-1], runs]
     assert len(_get(rig, "/v1/batches", other).json["data"]) == 1
+
+
+def test_results_that_are_more_than_memory_are_ended_and_read_one_at_a_time(rig: Rig) -> None:
+    store, large = running(rig.app).batches._store, "x" * 2**18
+    batch_id = _create(rig, *(_line(number) for number in range(64))).json["id"]
+    batch = next(iter(store.batches(only=batch_id)))
+    for number in range(1, 65):
+        store.add_result(batch.id, number, {"number": number, "text": large}, ok=True)
+
+    tracemalloc.start()
+    try:
+        store.finish(batch, "completed", days=1)
+        output = next(iter(store.batches(only=batch_id))).output
+        assert output is not None
+        got = _get(rig, f"/v1/files/{output}/content")
+        read = sum(len(one) for one in got.response)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert read == _get(rig, f"/v1/files/{output}").json["bytes"] > 64 * 2**18
+    assert most < 16 * 2**18
+
+
+def test_a_file_that_is_deleted_while_it_is_read_has_no_end(rig: Rig) -> None:
+    store = running(rig.app).batches._store
+    file_id = _upload(rig, _line(1), _line(2), _line(3)).json["id"]
+    pieces = store.pieces(file_id)
+    next(pieces)
+    assert store.delete_file(file_id)
+
+    with pytest.raises(StoreDamagedError):
+        next(pieces)
 
 
 def test_a_file_whose_days_end_while_a_batch_reads_it_is_read_to_its_end(rig: Rig) -> None:
