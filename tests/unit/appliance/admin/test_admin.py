@@ -792,6 +792,23 @@ def test_a_sample_is_drawn_and_rated_in_the_name_of_who_logged_in_and_only_by_a_
     assert send("/samples/rate", request_id="req_1", rating=EVIL).status_code == 400
 
 
+def test_a_question_as_long_as_its_field_takes_comes_through_in_any_script(browser: FlaskClient) -> None:
+    log_in(browser)
+    shown = browser.get("/ask").text
+    kind = re.search(r'<form [^>]*action="/ask"[^>]* enctype="([^"]+)"', shown)
+    longest = re.findall(r'<textarea id="[a-z]+" [^>]*maxlength="([0-9]+)"', shown)
+    assert kind is not None
+    assert longest == ["32000", "32000"]
+    text = "\N{GRINNING FACE}" * int(longest[0])
+    form = {"csrf": csrf(browser, "/ask"), "question": text, "instruction": text, "key": "k", "model": "production"}
+    form |= {"stage": "production", "max_tokens": "256"}
+
+    answer = browser.post("/ask", data=form, content_type=kind[1])
+
+    assert answer.status_code == 503  # no gateway runs here, and it was to be asked
+    assert browser.post("/ask", data=form).status_code == 413
+
+
 def test_emergency_access_is_on_every_page_until_it_ends(app: Flask, browser: FlaskClient, clock: FixedClock) -> None:
     ledger = app.extensions["sealift"].ledger
     body = {"person": "omar", "class": "password", "department": EVIL, "reason": EVIL, "ends": "2026-11-20T12:00:00Z"}
