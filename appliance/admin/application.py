@@ -50,6 +50,10 @@ from media.errors import SealiftError
 OPEN: Final = frozenset({"static", "people.login", "people.enrol", "health"})
 WITH_KEYS: Final = frozenset({"approval.wizard", "work.host", "policy.standing", "people.enrol"})
 MAX_BODY_BYTES: Final = 256 * 1024
+_OLD_FORM: Final = (
+    "The form is not of this session: that ended, or began anew, since the page was shown. Nothing was done. Open the "
+    "page again, log in if it asks for that, and send the form from there."
+)
 _PER_ADDRESS: Final = 120
 """How many requests a minute one address may send with automation keys."""
 HEADERS: Final[Mapping[str, str]] = {
@@ -130,16 +134,19 @@ def cookie_name(config: Config) -> str:
     return "__Host-sealift" if config.service.tls else "sealift"
 
 
-def _open_session() -> Response | None:
+def _open_session() -> Response | tuple[str, int] | None:
     if automation.is_here():
         return automation.admit()
     refused = automation.refuse_on_page()
     if refused is not None:
         return refused
     here = page()
-    g.session = here.sessions.open(request.cookies.get(cookie_name(here.config), ""))
-    if request.method not in {"GET", "HEAD"}:
-        _require_own_form()
+    is_step = request.endpoint != "work.job" or work.AGAIN not in request.args
+    g.session = here.sessions.open(request.cookies.get(cookie_name(here.config), ""), is_step=is_step)
+    if request.method not in {"GET", "HEAD"} and not _is_own_form():
+        if request.endpoint == "people.login":
+            return people.shown_again()
+        abort(403, _OLD_FORM)
     if request.endpoint in OPEN or request.endpoint is None:
         return None
     if session().person and _was_ended():
@@ -164,12 +171,19 @@ def _was_ended() -> bool:
     return any(leaf.sequence > session().since for leaves in found for leaf in leaves)
 
 
-def _require_own_form() -> None:
+def _is_own_form() -> bool:
+    """Tell whether a form is one that this session was shown; what another site's page sends is refused here."""
     origin = request.headers.get("Origin")
-    if origin not in {None, "null"} and urlsplit(origin or "").netloc != request.host:
-        abort(403)
-    if not is_same(session().csrf, request.form.get("csrf", "")):
-        abort(403)
+    if origin not in {None, "null"} and _host_of(origin or "") != request.host:
+        abort(403, "The form was sent by a page of another address.")
+    return is_same(session().csrf, request.form.get("csrf", ""))
+
+
+def _host_of(untrusted_origin: str) -> str:
+    try:
+        return urlsplit(untrusted_origin).netloc
+    except ValueError:  # half an address of IPv6, say
+        return ""
 
 
 def _finish(response: Response) -> Response:

@@ -28,6 +28,8 @@ MOST_AT_ONCE: Final = 3
 LONGEST_SECONDS: Final = 120.0
 LENGTHS: Final = (256, 512, 1024)
 _LONGEST_NAME: Final = 200
+# Question and instruction of so many characters of four bytes are what the page and the web server take, as multipart.
+_LONGEST_TEXT: Final = 32_000
 _KEY: Final = re.compile(r"[!-~]{1,256}")
 _FIXES: Final[Mapping[str, str]] = {
     "invalid_api_key": "paste a key that is in force; `sealift keys create` makes one",
@@ -149,7 +151,7 @@ def _shown(question: Question, *, answer: Answer | None = None, problem: Service
         names=("production", "test", *known),
         stages=tuple(Stage),
         lengths=LENGTHS,
-        longest=here.config.limits.message_characters,
+        longest=min(here.config.limits.message_characters, _LONGEST_TEXT),
         is_known=answer is not None and any(one.digest == answer.model_version for one in versions),
     )
 

@@ -26,7 +26,7 @@ def _two() -> str:
     second = request.args.get("second", "")
     chosen = {"first": first, "second": second}
     found, missing = None, None
-    if second:
+    if first and second:  # before anything serves there is one to be chosen first
         known = {one.digest for one in versions}
         if not {canonical.sha256_hex(first, "first"), canonical.sha256_hex(second, "second")} <= known:
             abort(404)

@@ -4,6 +4,7 @@ With one line, and a version of its name, there is nothing to choose, and no for
 what goes away and what stays is said in the words of `appliance.actions.displaced`, as before the signature.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,6 +28,7 @@ EVERY: Final = "every"
 _IN_PLACE_OF: Final = "in-place-of "
 _LINE_OF: Final = "line-of "
 _MAX_FIELD: Final = 500
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,22 @@ def several() -> tuple[Mapping[str, Any], ...]:
     """
     current = collaborators.page().promoter.call("current")
     return tuple(_offered(one) for one in current["lines"]) if are_several(current) else ()
+
+
+def number() -> int | None:
+    """Return how many promotions there were, which forms bring back: what is decided is on what was shown.
+
+    Raises:
+        WireError: The promoter does not answer.
+    """
+    found = collaborators.page().promoter.call("current").get("number")
+    return None if found is None else int(found)
+
+
+def seen() -> dict[str, int]:
+    """Return the `number` that a form was shown with, as the promoter's messages have it; nothing where it has none."""
+    value = request.form.get("seen", "")
+    return {"seen": int(value)} if _NUMBER.fullmatch(value) else {}
 
 
 def named(known: Mapping[str, Any], names: Mapping[int, str]) -> str:

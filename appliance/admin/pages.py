@@ -98,6 +98,7 @@ def _fit(digest: str) -> tuple[str, ...]:
 
 def _promotion() -> str:
     here = collaborators.page()
+    number = lines.number()  # first: what comes after is not known as seen
     waiting = pending_requests(here.promoter)
     return render_template(
         "promotion.html",
@@ -105,6 +106,7 @@ def _promotion() -> str:
         goes={one.digest: _goes(one) for one in waiting},
         beside={one.digest for one in waiting if Said.of_fields(one.fields).beside},
         lines=lines.several(),
+        number=number,
         history=here.facts.history(),
         events=history_action.history(here.ledger)[: -_MOST_EVENTS - 1 : -1],
         needed=here.config.policy.approvals,

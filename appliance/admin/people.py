@@ -20,6 +20,14 @@ _MAX_PASSWORD: Final = LONGEST_PASSWORD + 1
 """One more than any has, so that a longer one is refused, and never taken without its end."""
 _MAX_CERTIFICATE = 64 * 1024
 _MAX_ANSWER = 8 * 1024
+# What says nothing of a name or a password.
+_FAILURES: Final = frozenset(
+    {"internal", "database", "ledger-unavailable", "ledger-full", "ledger-damaged", "store-damaged", "no-space"}
+)
+_REFUSED: Final = (
+    "The name or the password is wrong. After five wrong ones none is looked at for ten minutes, not even the right "
+    "one."
+)
 _REGISTRATION: Final = ("challenge", "credential_id", "attestation", "client_data")
 
 
@@ -52,28 +60,38 @@ def _login() -> Response | str | tuple[str, int]:
     person = _field("person")
     if not here.attempts.allow(f"address {caller_address()}", f"person {person}"):
         return render_template("login.html", problem="Too many attempts. Wait a minute."), 429
+    # Who is revoked while the password is looked at is not let in by it.
+    known = here.ledger.head().size
     try:
         found = here.promoter.call("login", person=person, password=request.form.get("password", "")[:_MAX_PASSWORD])
     except RemoteError as error:
         # An unknown name and a wrong password read alike, here and in the record.
-        here.ledger.append("admin.login-refused", {"code": str(error.to_json()["code"])})
-        return render_template("login.html", problem="The name or the password is wrong."), 401
-    recorded = here.ledger.append("admin.login", {"person": str(found["person"])})
+        here.ledger.append("admin.login-refused", {"code": error.remote_code})
+        if error.remote_code in _FAILURES:
+            raise
+        return render_template("login.html", problem=_REFUSED), 401
+    here.ledger.append("admin.login", {"person": str(found["person"])})
     g.session = here.sessions.login(
         collaborators.session(),
         person=str(found["person"]),
         display_name=str(found.get("name", found["person"])),
         roles=tuple(str(role) for role in found.get("roles", [])),
-        since=recorded.sequence,
+        since=known - 1,
     )
     return redirect(url_for("pages.overview"))
 
 
+def shown_again() -> tuple[str, int]:
+    """Return the login for whoever sends one that was shown in a session which is over: nothing of it is looked at."""
+    return render_template("login.html", problem="This page was open for too long. Log in again."), 403
+
+
 def _logout() -> Response:
-    here = collaborators.page()
-    here.ledger.append("admin.logout", {"person": collaborators.session().person})
-    here.sessions.close(collaborators.session())
+    here, ended = collaborators.page(), collaborators.session()
+    # First, since whoever leaves is gone, also where that cannot be recorded.
+    here.sessions.close(ended)
     g.session = here.sessions.open("")
+    here.ledger.append("admin.logout", {"person": ended.person})
     return redirect(url_for("people.login"))
 
 

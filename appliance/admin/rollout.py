@@ -21,6 +21,7 @@ def make_blueprint() -> Blueprint:
 
 def _standing() -> str:
     promoter = collaborators.page().promoter
+    number = lines.number()  # first: what comes after is not known as seen
     found = promoter.call("canary-standing")
     reviews = promoter.call("reviews")["open"]
     canary = found["canary"]
@@ -35,6 +36,7 @@ def _standing() -> str:
         beside=found["beside"],
         standing=[{**one, "name": lines.named(one, names)} for one in (found, *found.get("lines", ()))],
         lines={one["name"]: one["value"] for one in several},
+        number=number,
         reviews=reviews,
         picture=picture,
     )

@@ -22,7 +22,7 @@ MOST: Final = 2000
 
 @dataclass(slots=True)
 class Session:
-    """One browser. `person` is empty before the login; `since` is the sequence of the login's record.
+    """One browser. `person` is empty before the login; `since` is the sequence of the last record before it.
 
     `began` and `seen` are monotonic seconds.
     """
@@ -45,13 +45,16 @@ class Sessions:
         self._lock = threading.Lock()
         self._by_name: OrderedDict[str, Session] = OrderedDict()
 
-    def open(self, untrusted_name: str) -> Session:
-        """Return the living session of that name, else a new one without a person."""
+    def open(self, untrusted_name: str, *, is_step: bool = True) -> Session:
+        """Return the living session of that name, else a new one without a person.
+
+        What is no step of a person's, as a page that shows itself again, keeps no session alive.
+        """
         now = self._clock.monotonic()
         with self._lock:
             found = self._by_name.get(untrusted_name)
             if found is not None and _is_alive(found, now):
-                found.seen = now
+                found.seen = now if is_step else found.seen
                 self._by_name.move_to_end(found.name)
                 return found
             self._by_name.pop(untrusted_name, None)

@@ -22,6 +22,8 @@ from appliance.promote.validated import require_validated
 from media import canonical
 
 _MAX_FIELD = 500
+AGAIN: Final = "again"
+"""In the address by which the page of a job that runs shows itself again, and nobody steps."""
 _STEPS: Final = ("hold", "resume", "abort")
 
 
@@ -101,14 +103,15 @@ def _rollback() -> AnyResponse:
     # While a canary runs in that line, going back means ending it, as `sealift rollback` does.
     has_canary = digest is None and promoter.call("canary-standing")["canary"] is not None
     if has_canary and rollback.ends_canary({"lines": several}, name):
-        answer = _alone("canary-abort")
+        answer = _alone("canary-abort", **lines.seen())
     else:
-        answer = _alone("rollback", model_digest=digest, line=name or None)
+        answer = _alone("rollback", model_digest=digest, line=name or None, **lines.seen())
     return _ask(Kind.SWITCH, digest=str(answer["promotion"]["model_digest"]))
 
 
 def _canary(step: str) -> AnyResponse:
-    answer = _alone(f"canary-{step}")
+    # What takes callers away from a canary may be of any; what adds some is of the one that was shown.
+    answer = _alone(f"canary-{step}", **(lines.seen() if step == "resume" else {}))
     return _ask(Kind.SWITCH, digest=str(answer["promotion"]["model_digest"]))
 
 
@@ -125,7 +128,7 @@ def _cut_over() -> AnyResponse:
 
 def _keep() -> AnyResponse:
     """Keep the version in production in spite of what the watch found; nothing is switched."""
-    _alone("watch-keep", line=lines.chosen(lines.several()) or None)
+    _alone("watch-keep", line=lines.chosen(lines.several()) or None, **lines.seen())
     return redirect(url_for("rollout.standing"))
 
 
@@ -162,7 +165,8 @@ def _jobs() -> str:
 
 
 def _job(number: int) -> str:
-    return render_template("job.html", job=collaborators.page().jobs.call("show", job=number))
+    again = f"{url_for('work.job', number=number)}?{AGAIN}=1"
+    return render_template("job.html", job=collaborators.page().jobs.call("show", job=number), again=again)
 
 
 def _host() -> str:

@@ -9,7 +9,7 @@ import hmac
 import re
 import threading
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -52,6 +52,14 @@ class ApiKeys(Protocol):
 
     def lookup(self, key_id: str) -> ApiKey | None:
         """Return the key with this id unless it is revoked or unknown.
+
+        Raises:
+            StoreDamagedError: It cannot be told.
+        """
+        ...
+
+    def is_ended(self, key_id: str) -> bool:
+        """Tell whether a key that was made is revoked, or past its time; one that is not there yet is neither.
 
         Raises:
             StoreDamagedError: It cannot be told.
@@ -122,22 +130,33 @@ class StateApiKeys:
                 self._known[key_id] = (now, found)
         return found
 
-    def _read(self, key_id: str) -> ApiKey | None:
+    def is_ended(self, key_id: str) -> bool:
+        """Tell whether a key was ended; see `ApiKeys`. While the state is built anew there are no keys in it."""
+        with self._lock:
+            row = self._row(key_id)
+        return row is not None and self._has_ended(row)
+
+    def _has_ended(self, row: Any) -> bool:
+        is_over = row.expires_at is not None and from_text(row.expires_at) <= self._clock.now()
+        return row.revoked_at is not None or is_over
+
+    def _row(self, key_id: str) -> Any:
         try:
             if self._engine is None:
                 self._engine = open_state(self._places, read_only=True)
             columns = ApiKeyRow.__table__.columns
             with self._engine.connect() as connection:
-                row = connection.execute(select(*columns).where(ApiKeyRow.key_id == key_id)).first()
+                return connection.execute(select(*columns).where(ApiKeyRow.key_id == key_id)).first()
         except NotInstalledError:
             return None
         except SQLAlchemyError as error:
             raise StoreDamagedError(
                 what="the keys cannot be read", why=type(error).__name__, fix="see `sealift status`"
             ) from error
-        if row is None or row.revoked_at is not None or (row.stage or Stage.PRODUCTION) != self._places.stage:
-            return None
-        if row.expires_at is not None and from_text(row.expires_at) <= self._clock.now():
+
+    def _read(self, key_id: str) -> ApiKey | None:
+        row = self._row(key_id)
+        if row is None or self._has_ended(row) or (row.stage or Stage.PRODUCTION) != self._places.stage:
             return None
         return ApiKey(
             key_id=row.key_id,

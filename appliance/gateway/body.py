@@ -50,6 +50,16 @@ def read_object(untrusted: bytes) -> dict[str, Any]:
     return value
 
 
+def value_of(text: str) -> Any:
+    """Return the value of JSON text; all its numbers can be written as JSON again.
+
+    Raises:
+        ValueError: It is none, or holds a number beyond all doubles.
+        RecursionError: It is nested too deeply.
+    """
+    return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+
+
 def is_too_deep(value: Any) -> bool:
     """Tell whether a JSON value is nested deeper than any honest request."""
     level = [value]

@@ -6,7 +6,7 @@ is in the cache is not asked for again; where all are, no engine is asked, and i
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +38,8 @@ ENDPOINT: Final = "embeddings"
 _ROUTE: Final = "/v1/embeddings"
 _AROUND: Final = 2  # tokens that a model puts around a text, at most
 _NANOSECONDS: Final = 1_000_000_000
+# More are written as their caller takes them: as text they are five times as large, and a caller may read slowly.
+_FEW: Final = 16
 Inputs = tuple[str | tuple[int, ...], ...]
 
 
@@ -86,8 +88,9 @@ class Embeddings:
             note(problem, serving, chosen)
             raise problem from error
         seconds = self.answering.witnesses.clock.monotonic() - come.began
-        body = _body(asked, vectors, model=chosen.route.name, seconds=seconds)
-        response = Response(json.dumps(body, separators=(",", ":")), mimetype="application/json")
+        told = written(_body(asked, vectors, model=chosen.route.name, seconds=seconds))
+        body = told if len(vectors.made) > _FEW else b"".join(told)
+        response = Response(body, mimetype="application/json")
         response.headers.extend(headers)
         response.headers["x-model-version"] = chosen.route.model_digest
         response.headers["x-sealift-phi"] = replaced(phi, come.key.phi_mode)
@@ -233,6 +236,23 @@ def _at_most(inputs: Inputs, profile: EmbeddingProfile) -> int:
     return sum(min(length, profile.n_ctx) for length in lengths)
 
 
+def written(fields: Mapping[str, Any]) -> Iterator[bytes]:
+    """Yield an object as JSON, piece by piece: of a member that is an iterator one item at a time, of one at least."""
+    for place, (name, value) in enumerate(fields.items()):
+        yield f"{',' if place else '{'}{_dumps(name)}:".encode()
+        if isinstance(value, Iterator):
+            for at, one in enumerate(value):
+                yield f"{',' if at else '['}{_dumps(one)}".encode()
+            yield b"]"
+        else:
+            yield _dumps(value).encode()
+    yield b"}"
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
 def _body(asked: AskedVectors, vectors: Vectors, *, model: str, seconds: float) -> dict[str, Any]:
     read_tokens = vectors.usage.prompt_tokens if vectors.usage else 0
     if asked.wording == "ollama-one":
@@ -240,12 +260,12 @@ def _body(asked: AskedVectors, vectors: Vectors, *, model: str, seconds: float) 
     if asked.wording == "ollama":
         return {
             "model": model,
-            "embeddings": [numbers(one) for one in vectors.made],
+            "embeddings": (numbers(one) for one in vectors.made),
             "total_duration": round(seconds * _NANOSECONDS),
             "load_duration": 0,
             "prompt_eval_count": read_tokens,
         }
     encode = packed if asked.is_base64 else numbers
-    data = [{"object": "embedding", "index": at, "embedding": encode(one)} for at, one in enumerate(vectors.made)]
+    data = ({"object": "embedding", "index": at, "embedding": encode(one)} for at, one in enumerate(vectors.made))
     usage = {"prompt_tokens": read_tokens, "total_tokens": read_tokens}
     return {"object": "list", "data": data, "model": model, "usage": usage}

@@ -187,7 +187,9 @@ class FileQuotas:
         now = self._clock.monotonic()
         row = connection.execute("SELECT level, at FROM bucket WHERE name = ?", (name,)).fetchone()
         level, at = (most, now) if row is None else row
-        waited = max(now - at, 0)  # a time to come was written before this machine started anew
+        # A time to come was written before this machine started anew, where its seconds began at 0: since then at least
+        # so many passed. A refusal writes nothing, so it would stay one for as long as the machine ran before.
+        waited = now - at if at <= now else now
         return float(min(most, level + waited * most / 60))
 
     def _prepare(self, connection: sqlite3.Connection) -> None:

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Mapping
+from ipaddress import IPv6Address, IPv6Network
 from typing import Any, Final
 
 from appliance.keys.provider import KeyProvider
@@ -9,6 +10,8 @@ from appliance.keys.provider import KeyProvider
 IDENTITY_KEY: Final = "identity-hmac"
 USER_HEADER: Final = "X-Sealift-User"
 _ID_CHARACTERS: Final = 26
+_LONGEST_ADDRESS: Final = 45
+_NETWORK_BITS: Final = 64
 # Each byte to one of base32's 32 characters, each of them from eight bytes.
 _BASE32: Final = b"abcdefghijklmnopqrstuvwxyz234567" * 8
 
@@ -28,10 +31,19 @@ def user_hash(user: str, keys: KeyProvider) -> str:
 
 
 def client_address(environ: Mapping[str, Any]) -> str:
-    """Return the address of the caller.
+    """Return the address of the caller, as those are counted who have no key; of IPv6 the network that it lies in.
+
+    A machine may have every address of such a network, and an allowance for each would be none.
 
     The proxy's `X-Forwarded-For` counts only on our Unix sockets, which it and the page alone may open, and only its
     last entry, which they wrote themselves; over TCP anyone could write it.
     """
     peer = str(environ.get("REMOTE_ADDR") or "")
-    return peer or str(environ.get("HTTP_X_FORWARDED_FOR") or "").rpartition(",")[2].strip()[:45]
+    address = peer or str(environ.get("HTTP_X_FORWARDED_FOR") or "").rpartition(",")[2].strip()[:_LONGEST_ADDRESS]
+    if ":" not in address:
+        return address
+    try:
+        found = IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(found.ipv4_mapped or IPv6Network((int(found), _NETWORK_BITS), strict=False))

@@ -162,6 +162,10 @@ class _OneKey:
     def lookup(self, key_id: str) -> ApiKey | None:
         return self._key if key_id == self._key.key_id else None
 
+    def is_ended(self, key_id: str) -> bool:
+        del key_id
+        return False
+
 
 class _OneRoute:
     def __init__(self, route: Route) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from appliance.gateway.assembly import Assembly
+from appliance.gateway.body import value_of
 from appliance.gateway.dialect import About
 from appliance.gateway.ollama_words import own_name
 from appliance.gateway.problems import Problem
@@ -124,7 +125,7 @@ def in_own_words(problem: Problem, *, is_chat: bool, has_system: bool = False) -
 
 def _arguments(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text or "{}")
+        value = value_of(text or "{}")
     except (ValueError, RecursionError):
         value = None
     return value if isinstance(value, dict) else {"arguments": text}

@@ -22,7 +22,8 @@ signature, nor does an enrolment, since it takes a code.
     pending -> {requests:[{statement,statement_sha256,basis,approvals}]}
     approve{statement_sha256,...} -> {request}                see `appliance.promote.presented`; so are the other two
     promote{statement_sha256} -> {promotion}
-    rollback{person,reason,model_digest?,line?,password?} -> {promotion}     `line`: the name of the model it serves
+    rollback{person,reason,model_digest?,line?,password?,seen?} -> {promotion}   `line`: name of the model it serves;
+                                                              `seen`: the `number` of `current` that was decided on
     stop{person,reason,line?,password?} -> {promotion}                       every line where none is named
     host-request{plan_digest,serial,meaning,requested_by} -> {request}
     host-pending -> {requests:[{statement,statement_sha256,approvals}]}
@@ -49,7 +50,7 @@ from argon2 import PasswordHasher
 
 from appliance.audit.facts import Ledger
 from appliance.config import Config
-from appliance.errors import LedgerRefusedError, WireError
+from appliance.errors import ConflictError, LedgerRefusedError, WireError
 from appliance.promote import automation_desk, breakglass, deletion_desk, judgement_desk, policy_desk, rollout_desk
 from appliance.promote.accepting import Acceptance
 from appliance.promote.alone import Alone
@@ -224,7 +225,24 @@ class Desk:
             )
         with self._lock:
             automation_desk.require_people(self._automation, do, untrusted)
+            self._require_seen(untrusted)
             return answer(peer, untrusted)
+
+    def _require_seen(self, untrusted: Fields) -> None:
+        """Return where production stands as it did when something was decided, if that is said.
+
+        Raises:
+            ConflictError: Somebody, or the judge, was first: going back once more would be from another version.
+        """
+        if untrusted.get("seen") is None:
+            return
+        seen, number = canonical.integer(untrusted["seen"], "seen"), self._folder.production().number
+        if seen != number:
+            raise ConflictError(
+                what="production changed since this was decided",
+                why=f"{seen} promotions were recorded then, {number} are now",
+                fix="look again at what serves, and decide anew",
+            )
 
     def _request(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
         request = self._promoter.request(

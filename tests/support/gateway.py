@@ -43,6 +43,7 @@ class Keys:
     def __init__(self, keys: FileKeys) -> None:
         self._keys = keys
         self.known: dict[str, ApiKey] = {}
+        self.is_empty = False
 
     def add(self, text: str, *, mode: PhiMode = PhiMode.TOKENISE, tier: str = "standard") -> str:
         """Make a key known; return it."""
@@ -58,8 +59,12 @@ class Keys:
         return text
 
     def lookup(self, key_id: str) -> ApiKey | None:
-        """Return the key."""
-        return self.known.get(key_id)
+        """Return the key; none while the state is built anew."""
+        return None if self.is_empty else self.known.get(key_id)
+
+    def is_ended(self, key_id: str) -> bool:
+        """Tell whether it was revoked: it is known no more."""
+        return not self.is_empty and key_id not in self.known
 
 
 def production_of(routes: Routes) -> Route | None:

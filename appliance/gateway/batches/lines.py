@@ -3,7 +3,7 @@
 import json
 import re
 from codecs import BOM_UTF8
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -41,10 +41,14 @@ def pieces(untrusted: bytes) -> list[bytes]:
     return [untrusted[start:end] for start, end in pairwise([0, *starts[1:], len(untrusted)])] if starts else []
 
 
-def joined(parts: Sequence[bytes]) -> bytes:
-    """Return the file of these pieces; those that a release of before kept have no ends of lines."""
-    *before, last = parts or [b""]
-    return b"".join(one if one.endswith(b"\n") else one + b"\n" for one in before) + last
+def joined(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the file of these pieces, piece by piece; those that a release of before kept have no ends of lines."""
+    before: bytes | None = None
+    for one in parts:
+        if before is not None:
+            yield before if before.endswith(b"\n") else before + b"\n"
+        before = one
+    yield before or b""
 
 
 def read(untrusted: bytes, *, endpoint: str) -> Line:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, Final
 
 from flask import Blueprint, Response, g, jsonify, request
@@ -12,9 +13,10 @@ from appliance.config import LimitsSection
 from appliance.gateway.access import keyed
 from appliance.gateway.arrival import said_of
 from appliance.gateway.batches import lines
+from appliance.gateway.batches.kept import Batch, File, Kept
 from appliance.gateway.batches.pages import MOST_BATCHES, MOST_FILES, page, read_query
 from appliance.gateway.batches.schemas import MOST_METADATA, MOST_METADATA_CHARACTERS, PURPOSE, WINDOWS
-from appliance.gateway.batches.store import RUNS, Batch, BatchStore, File
+from appliance.gateway.batches.store import BatchStore
 from appliance.gateway.body import body_of, read_object
 from appliance.gateway.problems import Problem, invalid, unknown_parameter
 
@@ -43,8 +45,8 @@ def _files(blueprint: Blueprint, store: BatchStore, limits: LimitsSection) -> No
         parts = lines.pieces(content)
         if len(parts) > lines.MOST_LINES:
             raise invalid("file", f"At most {lines.MOST_LINES} lines.", code="too_many_lines")
-        _require_room(store)
-        kept = store.add_file(g.key.key_id, purpose=PURPOSE, name=name, parts=parts, days=limits.batch_days)
+        days = limits.batch_days
+        kept = store.add_file(g.key.key_id, purpose=PURPOSE, name=name, parts=parts, days=days, may=_require_room)
         return jsonify(kept.to_json())
 
     @blueprint.get("/v1/files")
@@ -65,15 +67,16 @@ def _files(blueprint: Blueprint, store: BatchStore, limits: LimitsSection) -> No
     @keyed
     def content(file_id: str) -> Response:
         found = _file(store, file_id)
-        return Response(lines.joined(store.parts(found.id)), mimetype="application/jsonl")
+        told = lines.joined(store.pieces(found.id))
+        first = next(told)  # what cannot be read at all is a refusal
+        return Response(chain((first,), told), mimetype="application/jsonl")
 
     @blueprint.delete("/v1/files/<file_id>")
     @keyed
     def delete(file_id: str) -> Response:
         found = _file(store, file_id)
-        if any(one.input == found.id and one.status in RUNS for one in store.batches(key_id=g.key.key_id)):
+        if not store.delete_file(found.id):
             raise Problem(409, "file_in_use", "A batch that runs reads this file; cancel it first.")
-        store.delete_file(found.id)
         return jsonify(id=found.id, object="file", deleted=True)
 
 
@@ -86,13 +89,10 @@ def _batches(blueprint: Blueprint, store: BatchStore) -> None:
         source = _file(store, str(asked.get("input_file_id")), param="input_file_id")
         if source.purpose != PURPOSE:
             raise invalid("input_file_id", "A file with the purpose batch.")
-        if sum(one.status in RUNS for one in store.batches(key_id=g.key.key_id)) >= _MOST_RUNNING:
-            raise Problem(429, "too_many_batches", f"A key runs at most {_MOST_RUNNING} batches.")
-        _require_room(store)
+        _require_place(store.kept(g.key.key_id))
         parts = store.parts(source.id)
         faults = lines.faults_of(parts, endpoint=endpoint)
         batch = store.add_batch(
-            g.key.key_id,
             certificate=g.certificate.serial,
             endpoint=endpoint,
             source=source,
@@ -100,7 +100,10 @@ def _batches(blueprint: Blueprint, store: BatchStore) -> None:
             faults=[{"code": one.code, "line": one.line, "message": one.message, "param": None} for one in faults],
             metadata=metadata,
             said=said_of(request.environ),
+            may=_require_place,
         )
+        if batch is None:
+            raise _no_file("input_file_id")
         return jsonify(batch.to_json())
 
     @blueprint.get("/v1/batches")
@@ -126,9 +129,14 @@ def _batches(blueprint: Blueprint, store: BatchStore) -> None:
         return jsonify(_batch(store, batch_id).to_json())
 
 
-def _require_room(store: BatchStore) -> None:
-    kept = store.files(g.key.key_id)
-    if len(kept) >= _MOST_FILES or sum(one.bytes for one in kept) >= _MOST_BYTES:
+def _require_place(kept: Kept) -> None:
+    if kept.running >= _MOST_RUNNING:
+        raise Problem(429, "too_many_batches", f"A key runs at most {_MOST_RUNNING} batches.")
+    _require_room(kept)
+
+
+def _require_room(kept: Kept) -> None:
+    if kept.files >= _MOST_FILES or kept.bytes >= _MOST_BYTES:
         raise Problem(
             429, "too_many_files", f"A key keeps at most {_MOST_FILES} files, {_MOST_BYTES >> 20} MiB; delete some."
         )
@@ -137,8 +145,12 @@ def _require_room(store: BatchStore) -> None:
 def _file(store: BatchStore, file_id: str, *, param: str | None = None) -> File:
     found = store.file_of(g.key.key_id, file_id)
     if found is None:
-        raise Problem(404, "file_not_found", "This key has no such file.", param=param)
+        raise _no_file(param)
     return found
+
+
+def _no_file(param: str | None) -> Problem:
+    return Problem(404, "file_not_found", "This key has no such file.", param=param)
 
 
 def _batch(store: BatchStore, batch_id: str) -> Batch:

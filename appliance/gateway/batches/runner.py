@@ -23,7 +23,8 @@ from appliance.gateway import problems
 from appliance.gateway.admission import Wish
 from appliance.gateway.auth import ApiKey, ApiKeys
 from appliance.gateway.batches import lines
-from appliance.gateway.batches.store import RUNS, Batch, BatchStore
+from appliance.gateway.batches.kept import RUNS, Batch
+from appliance.gateway.batches.store import BatchStore
 from appliance.gateway.beginning import Come
 from appliance.gateway.exchange import Witnesses
 from appliance.gateway.identity import new_request_id
@@ -170,7 +171,7 @@ class Runner:
 
     def _advance(self, batch: Batch) -> bool:
         days = self._world.limits.batch_days
-        if batch.status == "cancelling" or self._world.api_keys.lookup(batch.key_id) is None:
+        if batch.status == "cancelling" or self._world.api_keys.is_ended(batch.key_id):
             self._store.finish(batch, "cancelled", days=days)
             return True
         is_late = self._store.now() >= batch.expires
@@ -303,7 +304,8 @@ class Runner:
                 self._world.witnesses.log.fault(error, request_id=come.request_id)
         if not problem.recorded:
             self._record(problem, come.request_id, come.key, batch)
-        if problem.status == problems.caller_left().status:
+        # Without its key nothing is this line's: the next look tells whether that was ended or is not there for now.
+        if problem.status in {problems.caller_left().status, problems.unauthorized().status}:
             return problem.status, None
         if problem.renews:
             self._put_aside(batch, number)

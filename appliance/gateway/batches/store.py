@@ -8,19 +8,20 @@ none opens as another. Version 1 of the format is `PRAGMA user_version`.
 import json
 import secrets
 import sqlite3
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.errors import CiphertextError, KeyMissingError
+from appliance.errors import CiphertextError, KeyMissingError, StoreDamagedError
+from appliance.gateway.batches.kept import RUNS, Batch, File, Kept
 from appliance.gateway.shared_file import SharedFile
 from appliance.keys.provider import KeyProvider
 from media.clock import Clock
 
 FORMAT: Final = 1
 KEY: Final = "phi-map"
-RUNS: Final = ("validating", "in_progress", "cancelling")
+MOST_BATCHES: Final = 1000
+"""Of a key's batches that ended so many are kept, the newest: each has metadata, and their number costs nothing."""
 _BUSY_SECONDS: Final = 10.0
 _SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS file (id TEXT PRIMARY KEY, key_id TEXT NOT NULL, purpose TEXT NOT NULL,
@@ -35,78 +36,6 @@ _SCHEMA: Final = (
     number INTEGER NOT NULL, ok INTEGER NOT NULL, sealed BLOB NOT NULL,
     PRIMARY KEY (batch_id, number)) WITHOUT ROWID""",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class File:
-    """A file as it is listed; times are seconds since 1970."""
-
-    id: str
-    key_id: str
-    purpose: str
-    bytes: int
-    name: str
-    created: int
-    expires: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return OpenAI's object."""
-        return {
-            "id": self.id,
-            "object": "file",
-            "bytes": self.bytes,
-            "created_at": self.created,
-            "expires_at": self.expires,
-            "filename": self.name,
-            "purpose": self.purpose,
-            "status": "processed",
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """A batch; `times` are the moments of its states by OpenAI's names, `faults` what is wrong with its input.
-
-    `said` is what the headers said that it was made with: it holds for each of its lines.
-    """
-
-    id: str
-    key_id: str
-    certificate: str
-    endpoint: str
-    input: str
-    status: str
-    total: int
-    created: int
-    expires: int
-    times: Mapping[str, int] = field(default_factory=dict)
-    faults: Sequence[Mapping[str, Any]] = ()
-    metadata: Mapping[str, str] | None = None
-    said: Mapping[str, str] = field(default_factory=dict)
-    output: str | None = None
-    errors: str | None = None
-    done: int = 0
-    failed: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return OpenAI's object."""
-        moments = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
-        return {
-            "id": self.id,
-            "object": "batch",
-            "endpoint": self.endpoint,
-            "errors": {"object": "list", "data": list(self.faults)} if self.faults else None,
-            "input_file_id": self.input,
-            "completion_window": f"{(self.expires - self.created) // 3600}h",
-            "status": self.status,
-            "output_file_id": self.output,
-            "error_file_id": self.errors,
-            "created_at": self.created,
-            "expires_at": self.expires,
-            **{f"{one}_at": self.times.get(one) for one in moments},
-            "request_counts": {"total": self.total, "completed": self.done, "failed": self.failed},
-            "metadata": self.metadata,
-        }
 
 
 class BatchStore:
@@ -139,10 +68,25 @@ class BatchStore:
         """Return the seconds since 1970."""
         return int(self._clock.now().timestamp())
 
-    def add_file(self, key_id: str, *, purpose: str, name: str, parts: Sequence[bytes], days: int) -> File:
-        """Keep a file of these lines for so many days."""
+    def add_file(
+        self,
+        key_id: str,
+        *,
+        purpose: str,
+        name: str,
+        parts: Sequence[bytes],
+        days: int,
+        may: Callable[[Kept], None] = lambda _: None,
+    ) -> File:
+        """Keep a file of these lines for so many days; not where `may` raises, which is told what the key has then."""
         with self._shared.transaction() as connection:
+            may(self._kept(connection, key_id))
             return self._add(connection, key_id, purpose=purpose, name=name, parts=parts, days=days)
+
+    def kept(self, key_id: str) -> Kept:
+        """Return how much a key has now."""
+        with self._shared.transaction() as connection:
+            return self._kept(connection, key_id)
 
     def files(self, key_id: str) -> list[File]:
         """Return a key's files, newest first."""
@@ -155,15 +99,33 @@ class BatchStore:
         return next((one for one in self.files(key_id) if one.id == file_id), None)
 
     def parts(self, file_id: str) -> list[bytes]:
-        """Return a file's lines.
+        """Return a file's lines; of what was handed in, which is not much.
 
         Raises:
             KeyMissingError: The key is gone, and with it what was encrypted under it.
         """
-        query = "SELECT number, sealed FROM piece WHERE file_id = ? ORDER BY number"
-        with self._shared.transaction() as connection:
-            rows = connection.execute(query, (file_id,)).fetchall()
-        return [self._open(f"piece {file_id} {number}", sealed) for number, sealed in rows]
+        return list(self.pieces(file_id))
+
+    def pieces(self, file_id: str) -> Iterator[bytes]:
+        """Yield a file's lines, each read when it is asked for: all of a batch's results may be very much.
+
+        Raises:
+            KeyMissingError: The key is gone, and with it what was encrypted under it.
+            StoreDamagedError: The file was deleted meanwhile, so there is no end of it.
+        """
+        query = "SELECT number, sealed, (SELECT max(number) FROM piece WHERE file_id = ?1) FROM piece"
+        query += " WHERE file_id = ?1 AND number = ?2"
+        number, last = 0, 1
+        while number < last:
+            number += 1
+            with self._shared.transaction() as connection:
+                row = connection.execute(query, (file_id, number)).fetchone()
+            if row is None:
+                if number == 1:
+                    return
+                raise StoreDamagedError(what="a file ended in its middle", why="it was deleted", fix="ask again")
+            last = row[2]
+            yield self._open(f"piece {file_id} {number}", row[1])
 
     def left(self, batch: Batch, *, most: int) -> list[tuple[int, bytes]]:
         """Return number and text of the first lines of a batch that have no result; no other one is opened.
@@ -179,14 +141,17 @@ class BatchStore:
             rows = connection.execute(query, (batch.input, batch.id, most)).fetchall()
         return [(number, self._open(f"piece {batch.input} {number}", sealed)) for number, sealed in rows]
 
-    def delete_file(self, file_id: str) -> None:
-        """Delete a file with its content."""
+    def delete_file(self, file_id: str) -> bool:
+        """Delete a file with its content; return False, and keep it, where a batch that runs reads it."""
         with self._shared.transaction() as connection:
+            reads = f"SELECT 1 FROM batch WHERE input = ? AND status IN {RUNS}"  # noqa: S608 - no text of anybody's
+            if connection.execute(reads, (file_id,)).fetchone():
+                return False
             connection.execute("DELETE FROM file WHERE id = ?", (file_id,))
+            return True
 
     def add_batch(
         self,
-        key_id: str,
         *,
         certificate: str,
         endpoint: str,
@@ -195,8 +160,13 @@ class BatchStore:
         faults: Sequence[Mapping[str, Any]],
         metadata: Mapping[str, str] | None,
         said: Mapping[str, str],
-    ) -> Batch:
-        """Keep a batch that is to be run, or one whose input has faults."""
+        may: Callable[[Kept], None] = lambda _: None,
+    ) -> Batch | None:
+        """Keep a batch that is to be run, or one whose input has faults; of those that ended the oldest may go for it.
+
+        None where its input was deleted since it was read; `may` as of `add_file`.
+        """
+        key_id = source.key_id
         batch_id, now = f"batch_{secrets.token_hex(16)}", self.now()
         status = "failed" if faults else "validating"
         times = {"failed": now} if faults else {}
@@ -204,10 +174,16 @@ class BatchStore:
         held = [metadata, dict(said)] if any(said.values()) else metadata
         sealed = self._seal(f"metadata {batch_id}", json.dumps(held).encode())
         with self._shared.transaction() as connection:
+            may(self._kept(connection, key_id))
+            if connection.execute("SELECT 1 FROM file WHERE id = ?", (source.id,)).fetchone() is None:
+                return None
             lines = connection.execute("SELECT count(*) FROM piece WHERE file_id = ?", (source.id,)).fetchone()[0]
             row = (batch_id, key_id, certificate, endpoint, source.id, status, 0 if faults else lines, now,
                    now + hours * 3600, json.dumps(times), json.dumps(list(faults)), sealed, None, None)  # fmt: skip
             connection.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            ended = f"SELECT id FROM batch WHERE key_id = ? AND status NOT IN {RUNS}"  # noqa: S608 - as above
+            older = f"{ended} ORDER BY id = ? DESC, created DESC, id LIMIT -1 OFFSET ?"
+            connection.execute(f"DELETE FROM batch WHERE id IN ({older})", (key_id, batch_id, MOST_BATCHES))  # noqa: S608
         found = self.batch_of(key_id, batch_id)
         assert found is not None  # noqa: S101 - written a moment ago
         return found
@@ -249,21 +225,21 @@ class BatchStore:
             connection.execute("INSERT OR IGNORE INTO result VALUES (?, ?, ?, ?)", row)
 
     def finish(self, batch: Batch, status: str, *, days: int) -> None:
-        """End a batch: its results become files of the key's, in the order of its lines, in one step."""
-        query = "SELECT number, ok, sealed FROM result WHERE batch_id = ? ORDER BY number"
+        """End a batch: its results become files of the key's, in the order of its lines, in one step.
+
+        One result at a time: all of a batch of embeddings together may be more than the gateway's memory.
+        """
+        query = "SELECT number, sealed FROM result WHERE batch_id = ? AND ok = ? ORDER BY number"
         with self._shared.transaction() as connection:
-            rows = connection.execute(query, (batch.id,)).fetchall()
             named: dict[str, str | None] = {}
             for kind, wanted in (("output", 1), ("errors", 0)):
-                parts = [
-                    self._open(f"result {batch.id} {at}", sealed) + b"\n" for at, ok, sealed in rows if ok == wanted
-                ]
+                rows = connection.execute(query, (batch.id, wanted))
+                parts = (self._open(f"result {batch.id} {at}", sealed) + b"\n" for at, sealed in rows)
                 name = f"{batch.id}_{kind}.jsonl"
-                named[kind] = (
-                    self._add(connection, batch.key_id, purpose="batch_output", name=name, parts=parts, days=days).id
-                    if parts
-                    else None
-                )
+                made = self._add(connection, batch.key_id, purpose="batch_output", name=name, parts=parts, days=days)
+                if not made.bytes:
+                    connection.execute("DELETE FROM file WHERE id = ?", (made.id,))
+                named[kind] = made.id if made.bytes else None
             times = json.dumps({**batch.times, "finalizing": self.now(), status: self.now()})
             change = "UPDATE batch SET status = ?, times = ?, output = ?, errors = ? WHERE id = ?"
             connection.execute(change, (status, times, named["output"], named["errors"], batch.id))
@@ -293,21 +269,29 @@ class BatchStore:
         with self._shared.transaction() as connection:
             unread = "id NOT IN (SELECT input FROM batch WHERE status IN ('validating', 'in_progress', 'cancelling'))"
             connection.execute(f"DELETE FROM file WHERE expires <= ? AND {unread}", (self.now(),))  # noqa: S608 - as above
-            ended = "DELETE FROM batch WHERE created <= ? AND status NOT IN ('validating', 'in_progress', 'cancelling')"
-            connection.execute(ended, (oldest - 86400,))
+            # Each has the moment of its end by its state's name; one that waited while the box was off ended late.
+            ended = f"status NOT IN {RUNS} AND json_extract(times, '$.' || status) <= ?"
+            connection.execute(f"DELETE FROM batch WHERE {ended}", (oldest,))  # noqa: S608 - as above
+
+    def _kept(self, connection: sqlite3.Connection, key_id: str) -> Kept:
+        files = "SELECT count(*), coalesce(sum(bytes), 0) FROM file WHERE key_id = ? AND expires > ?"
+        running = f"SELECT count(*) FROM batch WHERE key_id = ? AND status IN {RUNS}"  # noqa: S608 - as above
+        count, size = connection.execute(files, (key_id, self.now())).fetchone()
+        return Kept(files=count, bytes=size, running=connection.execute(running, (key_id,)).fetchone()[0])
 
     def _add(
-        self, connection: sqlite3.Connection, key_id: str, *, purpose: str, name: str, parts: Sequence[bytes], days: int
+        self, connection: sqlite3.Connection, key_id: str, *, purpose: str, name: str, parts: Iterable[bytes], days: int
     ) -> File:
         file_id, now = f"file-{secrets.token_hex(16)}", self.now()
-        size, sealed = sum(map(len, parts)), self._seal(f"name {file_id}", name.encode())
-        row = (file_id, key_id, purpose, size, sealed, now, now + days * 86400)
+        row = (file_id, key_id, purpose, 0, self._seal(f"name {file_id}", name.encode()), now, now + days * 86400)
         connection.execute("INSERT INTO file VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-        connection.executemany(
-            "INSERT INTO piece VALUES (?, ?, ?)",
-            [(file_id, number, self._seal(f"piece {file_id} {number}", one)) for number, one in enumerate(parts, 1)],
-        )
-        return self._file(row)
+        size = 0
+        for number, one in enumerate(parts, 1):
+            size += len(one)
+            piece = (file_id, number, self._seal(f"piece {file_id} {number}", one))
+            connection.execute("INSERT INTO piece VALUES (?, ?, ?)", piece)
+        connection.execute("UPDATE file SET bytes = ? WHERE id = ?", (size, file_id))
+        return self._file((*row[:3], size, *row[4:]))
 
     def _file(self, row: Sequence[Any]) -> File:
         return File(

@@ -5,6 +5,8 @@ import io
 import json
 import sqlite3
 import time
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,14 @@ from flask import Response
 from appliance.config import LimitsSection
 from appliance.errors import CiphertextError, EngineProtocolError, KeyMissingError, StoreDamagedError
 from appliance.gateway.application import running
+from appliance.gateway.batches import routes
+from appliance.gateway.batches import store as batch_store
 from appliance.gateway.batches.lines import faults_of, joined
 from appliance.gateway.batches.runner import Runner
 from appliance.gateway.batches.store import BatchStore
 from appliance.gateway.beginning import Come
 from appliance.gateway.filequotas import FileQuotas
-from appliance.gateway.problems import quota_spent, stopped
+from appliance.gateway.problems import quota_spent, stopped, unauthorized
 from appliance.gateway.record import Refusal
 from tests.support.engine import DIMENSIONS, Script
 from tests.support.gateway import MODEL, Rig, gateway, key_text
@@ -250,7 +254,7 @@ def test_a_fault_is_where_an_editor_shows_it_though_lines_are_empty(rig: Rig) ->
         (7, "duplicate_custom_id"),
     ]
     assert [one.line for one in faults_of([_line(1), b"{"], endpoint=URL)] == [2], "as a release of before kept lines"
-    assert joined([_line(1), _line(2)]) == _line(1) + b"\n" + _line(2)
+    assert b"".join(joined([_line(1), _line(2)])) == _line(1) + b"\n" + _line(2)
 
 
 @pytest.mark.parametrize(
@@ -407,6 +411,112 @@ def test_files_are_gone_when_their_days_are_over(rig: Rig) -> None:
     assert _get(rig, f"/v1/batches/{batch['id']}").status_code == 404
 
 
+def test_a_batch_that_waited_while_the_box_was_off_can_be_read_for_as_long_as_any(rig: Rig) -> None:
+    batch = _create(rig, _line(1)).json
+    rig.clock.advance(10 * 86400)
+    _run(rig)
+    rig.clock.advance(6 * 86400)
+    _run(rig)
+
+    ended = _get(rig, f"/v1/batches/{batch['id']}").json
+
+    assert ended["status"] == "expired"
+    assert [one["error"]["code"] for one in _results(rig, ended["error_file_id"])] == ["batch_expired"]
+
+
+def test_what_a_key_may_keep_and_run_is_bounded_though_it_asks_for_all_at_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "_MOST_FILES", 5)
+    first = _upload(rig, _line(1)).json["id"]
+    asked = {"input_file_id": first, "endpoint": URL, "completion_window": "24h"}
+
+    def create(_: int) -> int:
+        made = rig.app.test_client().post("/v1/batches", json=asked, headers=rig.headers())
+        return int(made.status_code)
+
+    def upload(_: int) -> int:
+        data = {"purpose": "batch", "file": (io.BytesIO(_line(1)), "x")}
+        return int(rig.app.test_client().post("/v1/files", data=data, headers=rig.headers()).status_code)
+
+    with ThreadPoolExecutor(16) as pool:
+        batches = sorted(pool.map(create, range(32)))
+        files = sorted(pool.map(upload, range(32)))
+
+    assert batches == [200] * 10 + [429] * 22
+    assert files == [200] * 4 + [429] * 28
+
+
+def test_input_that_is_deleted_while_its_batch_is_made_makes_none(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = running(rig.app).batches._store
+    read = store.parts
+
+    def read_and_deleted(file_id: str) -> list[bytes]:
+        found = read(file_id)
+        assert store.delete_file(file_id)
+        return found
+
+    monkeypatch.setattr(BatchStore, "parts", lambda _, file_id: read_and_deleted(file_id))
+
+    refused = _create(rig, _line(1))
+
+    assert (refused.status_code, refused.json["error"]["code"]) == (404, "file_not_found")
+    assert refused.json["error"]["param"] == "input_file_id"
+    assert _get(rig, "/v1/batches").json["data"] == []
+
+
+def test_of_batches_that_ended_the_newest_are_kept_and_no_disk_is_filled_with_them(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_store, "MOST_BATCHES", 3)
+    other = rig.api_keys.add(key_text("otherkey23"))
+    others = {"input_file_id": _upload(rig, b"{}", key=other).json["id"], "endpoint": URL, "completion_window": "24h"}
+    rig.client.post("/v1/batches", json=others, headers=rig.headers(other))
+    runs = _create(rig, _line(1)).json["id"]
+    failed = []
+    for _ in range(5):
+        rig.clock.advance(1)
+        failed.append(_create(rig, b"{}").json["id"])
+
+    kept = [one["id"] for one in _get(rig, "/v1/batches").json["data"]]
+
+    assert kept == [*failed[:1:-1], runs]
+    assert len(_get(rig, "/v1/batches", other).json["data"]) == 1
+
+
+def test_results_that_are_more_than_memory_are_ended_and_read_one_at_a_time(rig: Rig) -> None:
+    store, large = running(rig.app).batches._store, "x" * 2**18
+    batch_id = _create(rig, *(_line(number) for number in range(64))).json["id"]
+    batch = next(iter(store.batches(only=batch_id)))
+    for number in range(1, 65):
+        store.add_result(batch.id, number, {"number": number, "text": large}, ok=True)
+
+    tracemalloc.start()
+    try:
+        store.finish(batch, "completed", days=1)
+        output = next(iter(store.batches(only=batch_id))).output
+        assert output is not None
+        got = _get(rig, f"/v1/files/{output}/content")
+        read = sum(len(one) for one in got.response)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert read == _get(rig, f"/v1/files/{output}").json["bytes"] > 64 * 2**18
+    assert most < 16 * 2**18
+
+
+def test_a_file_that_is_deleted_while_it_is_read_has_no_end(rig: Rig) -> None:
+    store = running(rig.app).batches._store
+    file_id = _upload(rig, _line(1), _line(2), _line(3)).json["id"]
+    pieces = store.pieces(file_id)
+    next(pieces)
+    assert store.delete_file(file_id)
+
+    with pytest.raises(StoreDamagedError):
+        next(pieces)
+
+
 def test_a_file_whose_days_end_while_a_batch_reads_it_is_read_to_its_end(rig: Rig) -> None:
     file_id = _upload(rig, _line(1), _line(2)).json["id"]
     rig.clock.advance(7 * 86400 - 3600)
@@ -481,6 +591,34 @@ def test_a_stopped_key_pauses_and_a_revoked_one_ends_its_batches(rig: Rig) -> No
     rig.api_keys.known["abcdefgh23"] = known
     assert _get(rig, f"/v1/batches/{batch['id']}").json["status"] == "cancelled"
     assert rig.engine.asked == []
+
+
+def test_a_batch_waits_while_the_state_is_built_anew_and_has_no_keys(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = _create(rig, _line(1), _line(2)).json
+    rig.api_keys.is_empty = True
+    _run(rig)
+    assert _get_status(rig, batch) == "validating"
+    rig.api_keys.is_empty = False
+
+    # Or while a line waits for its place.
+    answer, asked = running(rig.app).batches._serve, []
+
+    def once_without_keys(endpoint: str, come: Come) -> Response:
+        asked.append(come)
+        if len(asked) == 1:
+            raise unauthorized()
+        return answer(endpoint, come)
+
+    monkeypatch.setattr(running(rig.app).batches, "_serve", once_without_keys)
+    _run(rig)
+
+    ended = _get(rig, f"/v1/batches/{batch['id']}").json
+    assert (ended["status"], ended["request_counts"]) == ("completed", {"total": 2, "completed": 2, "failed": 0})
+
+
+def _get_status(rig: Rig, batch: dict[str, Any]) -> str:
+    """Return a batch's state as its store has it, whoever may ask for it."""
+    return next(one.status for one in running(rig.app).batches._store.batches(only=batch["id"]))
 
 
 def test_a_line_that_a_stop_overtakes_in_the_queue_is_asked_again_when_the_stop_is_over(rig: Rig) -> None:

@@ -1,16 +1,20 @@
 """`/v1/embeddings` and Ollama's two routes over a fake engine: shapes, limits, protection, records, refusals."""
 
+import array
 import base64
 import json
 import math
 import struct
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from appliance.gateway.embedding import written
 from appliance.gateway.routing import Canary, Rule
+from appliance.gateway.vectors import numbers
 from appliance.phi.policy import PhiMode
 from tests.support.engine import DIMENSIONS, Script
 from tests.support.gateway import MODEL, Rig, gateway, key_text
@@ -332,3 +336,35 @@ def test_asking_only_to_load_asks_no_engine(rig: Rig) -> None:
     assert ask(rig, "/api/embeddings", prompt="").get_json() == {"embedding": []}
     assert rig.engine.embedded == []
     assert "embedding" in rig.ask({"model": MODEL}, path="/api/show").get_json()["capabilities"]
+
+
+@pytest.mark.parametrize("count", [16, 17, 200])
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/v1/embeddings", "float"), ("/v1/embeddings", "base64"), ("/api/embed", "")]
+)
+def test_many_vectors_are_told_like_few(rig: Rig, path: str, kind: str, count: int) -> None:
+    texts = [f"text {number}" for number in range(count)]
+    more = {"encoding_format": kind} if kind else {}
+
+    many = rig.ask({"model": MODEL, "input": texts, **more}, path=path).json
+    alone = rig.ask({"model": MODEL, "input": texts[-1], **more}, path=path).json
+
+    rows, (row,) = (one.get("data", one.get("embeddings")) for one in (many, alone))
+    assert len(rows) == count
+    assert list(many) == list(alone)
+    assert (rows[-1]["embedding"], rows[-1]["index"]) == (row["embedding"], count - 1) if kind else rows[-1] == row
+
+
+def test_vectors_are_text_one_at_a_time_only(rig: Rig) -> None:
+    raw = array.array("f", [0.123456789] * 4096).tobytes()
+
+    tracemalloc.start()
+    try:
+        told = sum(map(len, written({"embeddings": (numbers(raw) for _ in range(64)), "done": True})))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert told > 64 * 4096 * 10
+    assert most < told / 4
+    assert rig.ask({"model": MODEL, "input": ["a"] * 17}, path="/v1/embeddings").status_code == 200

@@ -595,6 +595,20 @@ def test_behind_the_proxy_the_address_is_the_one_the_proxy_wrote(tmp_path: Path)
         assert [knock("127.0.0.1", "10.0.0.3"), knock("127.0.0.1", "10.0.0.4")] == [401, 429]
 
 
+def test_a_machine_with_many_addresses_of_one_network_has_one_allowance_without_a_key(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="unauthenticated_per_minute = 3") as rig:
+
+        def ask(address: str) -> int:
+            headers = {"X-Forwarded-For": address}
+            return rig.client.get("/v1/models", headers=headers, environ_base={"REMOTE_ADDR": ""}).status_code
+
+        assert [ask(f"2001:db8:0:1::{number:x}") for number in range(5)] == [401] * 3 + [429] * 2
+        assert ask("2001:db8:0:2::1") == 401
+        assert [ask(f"::ffff:192.0.2.{number}") for number in range(5)] == [401] * 5
+        assert ask("fe80::1%eth0:") == ask("no:address") == 401
+        assert len(rig.bodies("request.refused")) == 3 + 1 + 1 + 5 + 2
+
+
 def test_refusals_for_asking_too_often_share_records_that_count_them(tmp_path: Path) -> None:
     with gateway(tmp_path, limits="requests_per_minute = 1") as rig:
         codes = [rig.chat("a").status_code for _ in range(6)]

@@ -367,6 +367,57 @@ def test_a_post_from_another_origin_is_refused(browser: FlaskClient) -> None:
     assert answer.status_code == 403
 
 
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1]x", "http://a:b:c"])
+def test_an_origin_that_is_no_address_is_refused_like_another_sites(browser: FlaskClient, origin: str) -> None:
+    answer = browser.post("/login", data={"csrf": csrf(browser)}, headers={"Origin": origin})
+
+    assert answer.status_code == 403
+    assert "a page of another address" in answer.text
+
+
+def test_a_login_that_was_shown_too_long_ago_is_shown_again(browser: FlaskClient, clock: FixedClock) -> None:
+    form = {"csrf": csrf(browser), "person": "iris", "password": "correct horse battery"}
+    clock.advance(QUIET.total_seconds() + 1)
+
+    answer = browser.post("/login", data=form)
+
+    assert answer.status_code == 403
+    assert "This page was open for too long. Log in again." in answer.text
+    found = re.search(r'name="csrf" value="([^"]+)"', answer.text)
+    assert found is not None
+    assert browser.post("/login", data={**form, "csrf": found[1]}).status_code == 302
+
+
+def test_a_form_of_a_session_that_ended_says_so(browser: FlaskClient, clock: FixedClock, samples: FakeSamples) -> None:
+    log_in(browser)
+    token = csrf(browser, "/samples")
+    clock.advance(QUIET.total_seconds() + 1)
+
+    answer = browser.post("/samples/draw", data={"csrf": token, "reason": "quality"})
+
+    assert answer.status_code == 403
+    assert "The form is not of this session" in answer.text
+    assert "permission" not in answer.text
+    assert "draw" not in dict(samples.asked)
+
+
+def test_a_login_that_failed_for_another_reason_says_so(
+    browser: FlaskClient, promoter: FakePromoter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(do: str, **_: Any) -> dict[str, Any]:
+        raise RemoteError(
+            what=f"{do} failed", why="a fault of ours", fix="see the journal", code="internal", exit_code=1
+        )
+
+    monkeypatch.setattr(promoter, "call", fails)
+
+    answer = log_in(browser)
+
+    assert answer.status_code == 400
+    assert "login failed" in answer.text
+    assert "password is wrong" not in answer.text
+
+
 def test_guessing_is_slowed_down(browser: FlaskClient) -> None:
     codes = [log_in(browser, "wrong").status_code for _ in range(12)]
 
@@ -379,6 +430,18 @@ def test_a_quiet_session_ends(browser: FlaskClient, clock: FixedClock) -> None:
     clock.advance(QUIET.total_seconds() + 1)
 
     assert browser.get("/").headers["Location"] == "/login"
+
+
+def test_a_page_that_shows_itself_again_keeps_no_session_alive(browser: FlaskClient, clock: FixedClock) -> None:
+    log_in(browser)
+    found = re.search(r'http-equiv="refresh" content="2; url=([^"]+)"', browser.get("/jobs/0").text)
+    assert found is not None
+
+    for _ in range(3):
+        clock.advance(QUIET.total_seconds() / 3)
+        assert browser.get(found[1]).status_code == 200
+    clock.advance(1)
+    assert browser.get(found[1]).headers.get("Location") == "/login"
 
 
 def test_who_is_revoked_sees_nothing_more_from_then_on(app: Flask, browser: FlaskClient, samples: FakeSamples) -> None:
@@ -409,6 +472,37 @@ def test_who_is_reset_sees_nothing_more_from_then_on(app: Flask, browser: FlaskC
     assert drawn.headers["Location"] == "/login"
     assert "draw" not in dict(samples.asked)
     assert browser.get("/").headers["Location"] == "/login"
+
+
+def test_who_is_revoked_while_the_password_is_looked_at_sees_nothing(
+    app: Flask, browser: FlaskClient, promoter: FakePromoter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = promoter.call
+
+    def revoked_meanwhile(do: str, **fields: Any) -> dict[str, Any]:
+        found = looked_at(do, **fields)
+        app.extensions["sealift"].ledger.append("person.revoked", {"person": "iris"})
+        return found
+
+    monkeypatch.setattr(promoter, "call", revoked_meanwhile)
+
+    log_in(browser)
+
+    assert browser.get("/samples").headers.get("Location") == "/login"
+
+
+def test_logging_out_ends_the_session_where_it_cannot_be_recorded(app: Flask, browser: FlaskClient) -> None:
+    log_in(browser)
+    left, token = browser.get_cookie("sealift"), csrf(browser, "/samples")
+    ledger = app.extensions["sealift"].ledger
+    ledger.available = False
+
+    assert browser.post("/logout", data={"csrf": token}).status_code == 503
+
+    ledger.available = True
+    assert left is not None
+    browser.set_cookie("sealift", left.value)
+    assert browser.get("/").headers.get("Location") == "/login"
 
 
 def test_logging_out_ends_the_session_on_the_server(browser: FlaskClient) -> None:
@@ -696,6 +790,23 @@ def test_a_sample_is_drawn_and_rated_in_the_name_of_who_logged_in_and_only_by_a_
     assert asked["draw"] == {"person": "iris", "reason": "quality review"}
     assert asked["rate"] == {"request_id": "req_1", "rating": "good", "person": "iris"}
     assert send("/samples/rate", request_id="req_1", rating=EVIL).status_code == 400
+
+
+def test_a_question_as_long_as_its_field_takes_comes_through_in_any_script(browser: FlaskClient) -> None:
+    log_in(browser)
+    shown = browser.get("/ask").text
+    kind = re.search(r'<form [^>]*action="/ask"[^>]* enctype="([^"]+)"', shown)
+    longest = re.findall(r'<textarea id="[a-z]+" [^>]*maxlength="([0-9]+)"', shown)
+    assert kind is not None
+    assert longest == ["32000", "32000"]
+    text = "\N{GRINNING FACE}" * int(longest[0])
+    form = {"csrf": csrf(browser, "/ask"), "question": text, "instruction": text, "key": "k", "model": "production"}
+    form |= {"stage": "production", "max_tokens": "256"}
+
+    answer = browser.post("/ask", data=form, content_type=kind[1])
+
+    assert answer.status_code == 503  # no gateway runs here, and it was to be asked
+    assert browser.post("/ask", data=form).status_code == 413
 
 
 def test_emergency_access_is_on_every_page_until_it_ends(app: Flask, browser: FlaskClient, clock: FixedClock) -> None:

@@ -1,6 +1,7 @@
 """What people do on the page, with the real promoter and the real job desk behind their doors."""
 
 import io
+import re
 
 import pytest
 
@@ -68,6 +69,17 @@ def test_who_approves_is_led_to_both_versions_side_by_side(page: Page) -> None:
     assert f"/compare?first={old.model_digest}&amp;second={new.model_digest}" in shown
 
 
+def test_a_version_is_offered_for_comparing_before_anything_serves(page: Page) -> None:
+    _, descriptor = store_version(page.site.config)
+    page.site.validate(descriptor.model_digest)
+    projection.catch_up(page.state, page.site.ledger)
+
+    shown = page.browser.get(f"/compare?second={descriptor.model_digest}")
+
+    assert shown.status_code == 200
+    assert f'<option value="{descriptor.model_digest}" selected>' in shown.text
+
+
 def test_one_person_goes_back_by_the_page(page: Page) -> None:
     _, descriptor = store_version(page.site.config)
     page.site.promote(descriptor.model_digest)
@@ -77,6 +89,61 @@ def test_one_person_goes_back_by_the_page(page: Page) -> None:
 
     assert page.site.client.current()["model_digest"] == descriptor.model_digest
     assert page.runner.asked == [("start", "sealift-switch@follow.service")]
+
+
+def seen(page: Page, path: str) -> str:
+    """Return the number that the forms of a page were shown with."""
+    projection.catch_up(page.state, page.site.ledger)
+    (found,) = set(re.findall(r'name="seen" value="([0-9]+)"', page.browser.get(path).text))
+    return str(found)
+
+
+def test_going_back_twice_from_one_page_goes_back_once(page: Page) -> None:
+    (_, first), (_, second) = (store_version(page.site.config, serial=n, weights=bytes([n])) for n in (1, 2))
+    for version in (first.model_digest, second.model_digest, digest("a worse version")):
+        page.site.promote(version)
+    form = {"reason": "worse answers", "password": PASSWORD, "seen": seen(page, "/promotion")}
+
+    page.job_after(page.post("/promotion/rollback", **form))
+    again = page.post("/promotion/rollback", **form)  # a second click, or somebody else's page of before
+
+    assert again.status_code == 400
+    assert "production changed since this was decided" in again.text
+    assert page.site.client.current()["model_digest"] == second.model_digest
+    assert page.runner.asked == [("start", "sealift-switch@follow.service")]
+
+
+def test_ending_a_canary_twice_from_one_page_leaves_production_alone(page: Page) -> None:
+    (_, first), (_, second) = (store_version(page.site.config, serial=n, weights=bytes([n])) for n in (1, 2))
+    for version in (first.model_digest, second.model_digest):
+        page.site.promote(version)
+    request = page.site.approve(page.site.request(digest("a canary")), *signatories()[:2])
+    page.site.client.start_canary(request.statement.sha256, percent=20, hours=48, watch_hours=48)
+    form = {"reason": "worse answers", "password": PASSWORD, "seen": seen(page, "/promotion")}
+
+    page.job_after(page.post("/promotion/rollback", **form))
+    assert page.post("/promotion/rollback", **form).status_code == 400
+
+    assert page.site.client.canary()["canary"] is None
+    assert page.site.client.current()["model_digest"] == second.model_digest
+
+
+def test_only_the_canary_that_was_shown_goes_on(page: Page) -> None:
+    _, descriptor = store_version(page.site.config)
+    page.site.promote(descriptor.model_digest)
+    form = {"reason": "it is fine", "password": PASSWORD}
+    for name in ("a canary", "another canary"):
+        request = page.site.approve(page.site.request(digest(name)), *signatories()[:2])
+        page.site.client.start_canary(request.statement.sha256, percent=20, hours=48, watch_hours=48)
+        page.post("/rollout/hold", **form)
+        if name == "a canary":
+            form["seen"] = seen(page, "/rollout")
+            page.post("/rollout/abort", **form)
+
+    assert page.post("/rollout/resume", **form).status_code == 400
+    assert page.site.client.canary()["canary"]["held"] is True
+    assert page.post("/rollout/resume", **{**form, "seen": seen(page, "/rollout")}).status_code == 302
+    assert page.site.client.canary()["canary"]["held"] is False
 
 
 def test_one_person_holds_a_canary_and_going_back_ends_it(page: Page) -> None:

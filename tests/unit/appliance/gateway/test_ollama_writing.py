@@ -1,5 +1,6 @@
 """What the last line of an answer in Ollama's shape says about time."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +10,7 @@ from appliance.gateway.assembly import Assembly
 from appliance.gateway.dialect import About
 from appliance.gateway.ollama_writing import LineWriter
 from appliance.gateway.parameters import Endpoint
-from appliance.gateway.reading import Text, Usage
+from appliance.gateway.reading import CallPiece, Text, Usage
 from appliance.phi.tokens import TokenMap
 from media.clock import FixedClock
 
@@ -64,3 +65,13 @@ def test_a_stream_without_a_text_is_as_a_whole_answer(clock: FixedClock) -> None
     clock.advance(2)
 
     assert _times(writer._end(_answer())) == (2 * SECOND, 0, 2 * SECOND)
+
+
+@pytest.mark.parametrize("arguments", ['{"dose": NaN}', '{"dose": [1, -Infinity]}', '{"dose": 1e999}'])
+def test_arguments_that_hold_no_number_of_jsons_are_told_as_text(clock: FixedClock, arguments: str) -> None:
+    assembly = Assembly(TokenMap())
+    list(assembly.take(CallPiece(index=0, id="call_1", name="give", arguments=arguments)))
+
+    body = json.loads(json.dumps(_writer(clock).whole(assembly), allow_nan=False))
+
+    assert body["message"]["tool_calls"] == [{"function": {"name": "give", "arguments": {"arguments": arguments}}}]

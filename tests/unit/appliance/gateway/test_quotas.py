@@ -307,6 +307,25 @@ def test_a_minute_of_tokens_refills_evenly_and_says_when(counting: Counting) -> 
     assert quotas.hold("a", "standard", prompt=5000, answer=0) is not None, "a whole minute's worth, at most"
 
 
+def test_a_minute_refills_after_the_machine_started_anew(tmp_path: Path) -> None:
+    file, clock = tmp_path / "limits.db", FixedClock(NOW, ticks=500_000.0)
+    limits = LimitsSection.model_validate({"tokens_per_minute": 1000})
+    before = FileQuotas(file, limits, clock)
+    assert before.hold("key", "standard", prompt=1000, answer=0) is not None
+    before.close()
+
+    clock.ticks = 10.0
+    after = FileQuotas(file, limits, clock)
+    with pytest.raises(Problem) as refused:
+        after.hold("key", "standard", prompt=500, answer=0)
+    assert refused.value.retry_after_seconds == pytest.approx(20)
+    clock.advance(20)
+    assert after.hold("key", "standard", prompt=500, answer=0) is not None
+    with pytest.raises(Problem):
+        after.hold("key", "standard", prompt=500, answer=0)
+    after.close()
+
+
 def test_what_is_left_of_a_minute_is_told_without_spending_any(counting: Counting) -> None:
     quotas = counting.quotas(tokens_per_minute=600)
 

@@ -42,6 +42,10 @@ class Known:
         more: dict[str, Any] = {"department": "radiology", "phi_mode": PhiMode.TOKENISE, "tier": "basic"}
         return ApiKey(key_id=key_id, secret_hmac=self.secret, key_version=1, **more)
 
+    def is_ended(self, key_id: str) -> bool:
+        del key_id
+        return False
+
 
 @pytest.fixture
 def keys(tmp_path: Path) -> FileKeys:

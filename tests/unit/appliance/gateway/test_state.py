@@ -139,6 +139,7 @@ def test_without_a_state_there_is_no_route_and_no_key(tmp_path: Path) -> None:
 
     assert production_of(StateRoutes(places, clock)) is None
     assert StateApiKeys(places, clock).lookup("abcdefghij") is None
+    assert not StateApiKeys(places, clock).is_ended("abcdefghij")
 
 
 @pytest.mark.parametrize("state", ["sqlite"], indirect=True)
@@ -183,6 +184,24 @@ def test_a_key_works_until_its_end(state: State) -> None:
     assert keys.lookup("abcdefghij") is not None
     state.clock.advance(2)
     assert keys.lookup("abcdefghij") is None
+
+
+def test_a_key_that_is_not_there_yet_has_not_ended(state: State) -> None:
+    keys = StateApiKeys(state.places, state.clock)
+    assert not keys.is_ended("abcdefghij")
+
+    state.happen("key.created", expires_at=to_text(state.clock.now() + timedelta(days=30)))
+    assert not keys.is_ended("abcdefghij")
+    state.clock.advance(30 * 86_400)
+    assert keys.is_ended("abcdefghij")
+
+
+def test_a_revoked_key_has_ended_at_once(state: State) -> None:
+    keys = StateApiKeys(state.places, state.clock)
+    state.happen("key.created")
+    state.happen("key.revoked")
+
+    assert keys.is_ended("abcdefghij")
 
 
 def test_a_phi_mode_that_is_not_known_is_the_strictest(state: State) -> None:
