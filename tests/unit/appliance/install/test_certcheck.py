@@ -77,7 +77,7 @@ def named(hostname: str, name: str) -> certcheck.Judged:
 
 @pytest.mark.parametrize("name", ["LLM.hospital.example", "llm.hospital.example"])
 def test_a_box_that_bears_capitals_is_named_in_whichever(name: str) -> None:
-    assert named("LLM.hospital.example", name).certificate
+    assert named("LLM.hospital.example", name).certificate is not None
 
 
 @pytest.mark.parametrize("hostname", ["llm_box.hospital.example", "-llm.hospital.example"])
