@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media import bagit, canonical, digest, volumeplan
+from media import bagit, canonical, digest, limits, volumeplan
 from media.custody import HandOver, HandOverKind, Method
 from media.errors import LimitExceededError, MalformedError, UnsafePathError
 from media.layout import BLOCK_BYTES, PART_BYTES, require_distinct
@@ -55,7 +55,7 @@ def test_manifests_come_back(entries: dict[str, str]) -> None:
 @given(
     number=st.integers(1, 99),
     more=st.integers(0, 98),
-    sizes=st.tuples(st.integers(0, 10**17), st.integers(0, 10**5)),
+    sizes=st.tuples(st.integers(0, limits.INTEGER_MAX), st.integers(0, 10**5)),
     serial=st.integers(0, 10**9),
 )
 def test_bag_info_comes_back(number: int, more: int, sizes: tuple[int, int], serial: int) -> None:
