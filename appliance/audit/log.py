@@ -26,6 +26,7 @@ __all__ = ["FIRST_CHAIN", "OPENED", "REMEMBERED_RETRIES", "Entry", "Log", "Signe
 OPENED: Final = epochs.OPENED
 FIRST_CHAIN: Final = bytes(32)
 REMEMBERED_RETRIES: Final = 65536
+_NO_SEQUENCE: Final = 2**53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +224,7 @@ class Log:
         Raises:
             UsageError: There is no such sequence.
         """
-        rows = self.backend.rows(sequence, 1) if sequence >= 0 else []
+        rows = self.backend.rows(sequence, 1) if 0 <= sequence < _NO_SEQUENCE else []
         if not rows or rows[0].sequence != sequence:
             raise UsageError(
                 what=f"the ledger has no leaf {sequence}",

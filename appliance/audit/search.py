@@ -40,7 +40,7 @@ def run(query: Query, backend: Backend, *, known_kinds: Collection[str], term_fi
     """Return what the query finds, in its order."""
     limit = query.limit
     kinds = _kinds(query.kind, known_kinds)
-    if limit <= 0 or kinds == []:
+    if limit <= 0 or kinds == [] or not _is_text(query.value):
         return []
     if query.field == term_field and isinstance(query.value, str) and query.value:
         rows = [row for row in backend.with_term(query.value) if kinds is None or row.kind in kinds]
@@ -78,6 +78,11 @@ def _all(backend: Backend, kinds: Collection[str] | None, start: int, *, newest_
     while start >= 0 and (rows := backend.rows(start, _SLICE, kinds=kinds, newest_first=newest_first)):
         yield from rows
         start = rows[-1].sequence + (-1 if newest_first else 1)
+
+
+def _is_text(value: object) -> bool:
+    """Tell whether a record may hold it: half a surrogate pair, as a byte that is no UTF-8 becomes, is in none."""
+    return not isinstance(value, str) or not any("\ud800" <= each <= "\udfff" for each in value)
 
 
 def _needle(value: object) -> bytes:

@@ -28,6 +28,7 @@ from appliance.errors import LedgerDamagedError
 from media.errors import UsageError
 
 _BODY_CHARACTERS = 100
+_LAST = 2**53 - 1
 _UNSIGNED = "NOT SIGNED YET  "
 
 
@@ -84,7 +85,7 @@ def _list(
 
 def _show(
     context: typer.Context,
-    sequence: Annotated[int, typer.Argument(min=0, help="The record's number.")],
+    sequence: Annotated[int, typer.Argument(min=0, max=_LAST, help="The record's number.")],
     of: Of = "",
 ) -> None:
     """Show one record and prove that it lies in the signed tree; that it was read is recorded, as with `list`."""

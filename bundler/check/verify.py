@@ -484,7 +484,7 @@ def export_lines(folder: Path, keys: list[str], printed: list[Path], *, unrecord
         if leaf["sequence"] < start:
             walk.note_keys(leaf)
     listed = [load(line)["size"] for line in read(folder / "checkpoints.jsonl", LARGEST_OF_ANSWERS).splitlines()]
-    wanted = {end, *listed, *(note_size(path.read_text()) for path in printed)}
+    wanted = {end, *listed, *(note_size(path.read_text("utf-8")) for path in printed)}
     with opened(folder / "leaves.jsonl") as stream:
         twice = [leaf_of(line.rstrip(b"\n"))["body"] for line in stream if COSIGNED_KIND.encode() in line]
         wanted |= {note_size(str(body.get("note"))) for body in twice}
@@ -774,7 +774,7 @@ def cosigned_lines(walk: Walk, roots: dict[int, bytes], start: int) -> list[str]
 
 def check_printed(path: Path, walk: Walk, given: list["Key"], roots: dict[int, bytes], size: int) -> int:
     """Check that a checkpoint from outside lies in the tree; return its size."""
-    head = signed_head(path.read_text(), [*walk.keys.values(), *given])
+    head = signed_head(path.read_text("utf-8"), [*walk.keys.values(), *given])
     if head.size > size:
         raise RefusedError(91, f"{path.name} signed {head.size} records, and the ledger has {size}: it was cut back")
     if head.origin != walk.origin_at(head.size):
@@ -887,7 +887,7 @@ def check_prints(
     roots = {one["size"]: older_root(one, head.size, head.root) for one in about["continues"]}
     require_rotated(walk, roots)
     for path in printed:
-        other = signed_head(path.read_text(), [*walk.keys.values(), *given])
+        other = signed_head(path.read_text("utf-8"), [*walk.keys.values(), *given])
         if (other.size, other.root) != (head.size, head.root):
             if other.size not in roots:
                 raise RefusedError(2, f"the file does not reach {path.name}; make it with --printed")

@@ -105,6 +105,18 @@ def test_a_record_that_is_not_there_is_a_usage_error(served: LedgerSite, sealift
     assert "4711" in err
 
 
+@pytest.mark.parametrize("is_running", [True, False])
+def test_what_no_record_can_be_called_is_not_there(site: LedgerSite, sealift: Sealift, *, is_running: bool) -> None:
+    with site.running() if is_running else nullcontext():
+        shown = sealift("audit", "show", "9" * 20)
+        listed = sealift("audit", "list", "--request", "req_\udcff")
+
+    assert shown[0] == 2, shown
+    assert "fault of ours" not in shown[2]
+    assert "release" not in shown[2]
+    assert (listed[0], listed[1].strip()) == (0, "no such record")
+
+
 def test_the_ledger_verifies_and_agrees_with_a_printed_checkpoint(
     served: LedgerSite, sealift: Sealift, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """What happened in a time, counted record by record. Every number is a sum over records that `audit list` shows.
 
-answers            request.intent; each has one request.outcome, or is still open at the end of the time
+answers            request.intent; each has one request.outcome, or is still open at the end of the time. Of one that a
+                   restarted ledger closed as unknown and whose gateway recorded it after all, the later one counts
 refusals           request.refused, by code; a record that stands for several counts as so many
 everything else    one record, one event
 """
@@ -15,6 +16,8 @@ from appliance.audit.leaf import Leaf
 INTENT: Final = "request.intent"
 OUTCOME: Final = "request.outcome"
 REFUSED: Final = "request.refused"
+UNKNOWN: Final = "unknown"
+"""The outcome by which a ledger that starts closes what it finds open; a gateway that lived on may tell it later."""
 _PRODUCTION: Final = ("promotion.", "stop.")
 _MEDIA: Final = frozenset(
     {"release.received", "release.partly-received", "release.reverified", "release.refused", "medium.refused"}
@@ -54,6 +57,8 @@ class Tally:
     custody: list[dict[str, Any]] = field(default_factory=list)
     drills: list[dict[str, Any]] = field(default_factory=list)
     _open: dict[str, str] = field(default_factory=dict)
+    _unknown: dict[str, str] = field(default_factory=dict)
+    _told_later: int = 0
 
     @property
     def open(self) -> int:
@@ -63,7 +68,7 @@ class Tally:
     @property
     def ended(self) -> int:
         """How many of the answers that began in this time ended in it."""
-        return self.kinds[OUTCOME] - self.ended_from_before
+        return self.kinds[OUTCOME] - self.ended_from_before - self._told_later
 
     @property
     def is_whole(self) -> bool:
@@ -117,11 +122,18 @@ class Tally:
             self.with_phi[department] += 1
 
     def _ended(self, body: Mapping[str, Any]) -> None:
-        self.outcomes[str(body.get("outcome"))] += 1
-        department = self._open.pop(str(body.get("request_id")), None)
+        request_id, outcome = str(body.get("request_id")), str(body.get("outcome"))
+        department = self._open.pop(request_id, None)
+        if department is None and request_id in self._unknown:
+            department = self._unknown.pop(request_id)
+            self.outcomes -= Counter((UNKNOWN,))
+            self._told_later += 1
+        self.outcomes[outcome] += 1
         if department is None:
             self.ended_from_before += 1
             return
+        if outcome == UNKNOWN:
+            self._unknown[request_id] = department
         self.tokens_in[department] += whole(body.get("prompt_tokens"), 0)
         self.tokens_out[department] += whole(body.get("completion_tokens"), 0)
 

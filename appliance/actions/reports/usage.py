@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from appliance.actions.reports.tally import INTENT, OUTCOME, whole
+from appliance.actions.reports.tally import INTENT, OUTCOME, UNKNOWN, whole
 from appliance.audit.leaf import Leaf
 from appliance.costs import CostSection, amount, price_text
 
@@ -38,14 +38,15 @@ class Usage:
     _priced: Counter[str] = field(default_factory=Counter)
     _unpriced: int = 0
     _open: dict[str, _Begun] = field(default_factory=dict)
+    _unknown: dict[str, _Begun] = field(default_factory=dict)
     _names: dict[str, str] = field(default_factory=dict)
 
     def take(self, leaf: Leaf) -> None:
         """Add a record."""
         if leaf.kind == INTENT:
             self._begun(leaf)
-        elif leaf.kind == OUTCOME and (begun := self._open.pop(str(leaf.body.get("request_id")), None)):
-            self._ended(begun, leaf.body)
+        elif leaf.kind == OUTCOME:
+            self._told(str(leaf.body.get("request_id")), leaf.body)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields; `cost` only where the site has prices."""
@@ -75,6 +76,16 @@ class Usage:
             self._answers[person] += 1
         begun = _Begun(self._same(body.get("department")), self._same(body.get("model")), person)
         self._open[str(body.get("request_id"))] = begun
+
+    def _told(self, request_id: str, body: Mapping[str, Any]) -> None:
+        begun = self._open.pop(request_id, None)
+        if begun is None and (begun := self._unknown.pop(request_id, None)) is not None:
+            self._unpriced -= 1  # closed as unknown, and told as it was by a gateway that lived on
+        if begun is None:
+            return
+        if body.get("outcome") == UNKNOWN:
+            self._unknown[request_id] = begun
+        self._ended(begun, body)
 
     def _ended(self, begun: _Begun, body: Mapping[str, Any]) -> None:
         counts = body.get("prompt_tokens"), body.get("completion_tokens")

@@ -4,6 +4,8 @@ import csv
 import hashlib
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -143,6 +145,19 @@ def test_a_range_by_time_lies_in_the_whole_tree(
             assert checker.ending(module, "ledger", *words, folder) == 0
         if first > 2:
             break
+
+
+def test_a_print_is_read_whatever_letters_the_auditors_terminal_has(ledger: MemoryLedger, tmp_path: Path) -> None:
+    (tmp_path / "print").write_text(ledger.checkpoint(), encoding="utf-8")
+    make(ledger, tmp_path / "out")
+    words = [checker.CHECKER, "ledger", "--key", ledger.vkey, "--printed", tmp_path / "print", tmp_path / "out"]
+    command = [sys.executable, "-I", "-X", "utf8=0", *map(str, words)]
+
+    # Of the encodings that are not UTF-8 (Latin-1, and Windows' own) this one is on every machine.
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100, env={"LC_ALL": "C"})
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "from outside  1 checkpoints agree" in done.stdout
 
 
 def test_the_subtrees_around_a_place_complete_every_tree(module: ModuleType) -> None:

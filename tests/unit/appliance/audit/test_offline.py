@@ -12,6 +12,7 @@ from appliance.audit.spool import Spool
 from appliance.audit.sqlite_backend import FILE_NAME
 from appliance.errors import LedgerRefusedError, LedgerUnavailableError
 from media.clock import SystemClock
+from media.errors import UsageError
 from tests.support.ledger import LedgerSite, bodies, intent
 
 
@@ -135,3 +136,12 @@ def test_the_file_is_plain_sqlite_that_any_tool_reads(site: LedgerSite) -> None:
     connection.close()
 
     assert rows == [(0, "ledger.opened"), (1, "ledger.started"), (2, "ledger.key")]
+
+
+def test_a_number_that_no_record_has_is_a_usage_error(site: LedgerSite) -> None:
+    with site.running():
+        pass
+    for sequence in (2**53, 2**63, 10**20):
+        with pytest.raises(UsageError):
+            reader(site).leaf(sequence)
+    assert reader(site).find("request.intent", field="request_id", value="\udcff") == []

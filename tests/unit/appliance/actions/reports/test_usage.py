@@ -172,3 +172,23 @@ def test_what_a_key_is_for_is_known_from_before_the_time(clock: FixedClock) -> N
 
     assert counted(ledger, clock)["purposes"] == {}
     assert sections(counted(ledger, clock))["What answers were for"].notes == ("Nothing was answered in this time.",)
+
+
+def test_an_answer_that_was_closed_as_unknown_and_told_later_counts_as_it_was(clock: FixedClock) -> None:
+    ledger = MemoryLedger(clock)
+    person = "a" * 64
+    body = {"request_id": "req_1", "user_hash": person, "department": "radiology", "key_id": "k1", "model": "small"}
+    ledger.append("request.intent", body)
+    ledger.append("request.outcome", {"request_id": "req_1", "outcome": "unknown"})
+    told = {"request_id": "req_1", "outcome": "ok", "prompt_tokens": 10, "completion_tokens": 20}
+    ledger.append("request.outcome", told)
+    ask(ledger, 2, person)
+
+    facts = counted(ledger, clock, PRICES)
+
+    assert facts["outcomes"] == {"ok": 2}
+    assert (facts["ended"], facts["open"], facts["ended_from_before"], facts["is_whole"]) == (2, 0, 0, True)
+    assert (facts["tokens_in"], facts["tokens_out"]) == ({"radiology": 20}, {"radiology": 30})
+    assert [(one["tokens_in"], one["tokens_out"]) for one in facts["people_usage"]] == [(20, 30)]
+    assert facts["cost"]["departments"]["radiology"]["answers"] == 2
+    assert facts["cost"]["unpriced"] == 0
