@@ -9,6 +9,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,9 @@ _LABEL = re.compile(r"sealift/([a-z0-9-]{1,64})\.v([1-9][0-9]{0,8})")
 _PIN_BYTES: Final = 256
 _LEAST_PIN: Final = 4
 _LOOKS: Final = 10
+_RIGHT_PIN: Final = (
+    "as root: `sealift box-keys pin`, then `systemctl restart sealift.target` (docs/operator/keys.md, PKCS#11)"
+)
 
 Objects = dict[tuple[str, int], dict[str, Any]]
 
@@ -43,6 +47,7 @@ class TokenSession:
         self._session: Any = None
         self._library: Any = None
         self._pid = 0
+        self._wrong = b""
         self.objects: Objects = {}
 
     @contextmanager
@@ -122,10 +127,10 @@ class TokenSession:
         with self._lock:
             self._forget()
 
-    def missing(self, name: str, why: str) -> KeyMissingError:
+    def missing(self, name: str, why: str, *, fix: str = "see docs/operator/keys.md, PKCS#11") -> KeyMissingError:
         """Return the error that names a key, or the token itself."""
         what = f"the key {name} cannot be used" if name else f"the token {self._token} cannot be used"
-        return KeyMissingError(what=what, why=why, fix="see docs/operator/keys.md, PKCS#11")
+        return KeyMissingError(what=what, why=why, fix=fix)
 
     def _begin(self) -> None:
         import PyKCS11
@@ -140,9 +145,29 @@ class TokenSession:
             raise self.missing("", f"{len(slots)} tokens have this label")
         session = library.openSession(slots[0], PyKCS11.CKF_SERIAL_SESSION | PyKCS11.CKF_RW_SESSION)
         if session.getSessionInfo().state != PyKCS11.CKS_RW_USER_FUNCTIONS:
-            session.login(self._pin())
+            self._login(session, self._pin())
         self._session, self._pid = session, os.getpid()
         self.look(session)
+
+    def _login(self, session: Any, pin: str) -> None:
+        """Log in; a PIN that the token refused is not tried again: each answer would, and tokens lock after a few."""
+        import PyKCS11
+
+        tried = sha256(pin.encode()).digest()
+        if tried == self._wrong:
+            raise self.missing(
+                "",
+                "CKR_PIN_INCORRECT: it refused the PIN that is placed, which is not tried again: tokens lock",
+                fix=_RIGHT_PIN,
+            )
+        try:
+            session.login(pin)
+        except PyKCS11.PyKCS11Error as error:
+            if error.value != PyKCS11.CKR_PIN_INCORRECT:
+                raise
+            self._wrong = tried
+            self._forget()
+            raise self.missing("", str(error), fix=_RIGHT_PIN) from error
 
     def _pin(self) -> str:
         try:

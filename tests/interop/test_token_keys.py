@@ -156,6 +156,30 @@ def test_a_wrong_pin_or_token_is_said_without_the_pin(token: Token, pin: Path) -
     assert "999999" not in str(wrong.value) + wrong.value.why + wrong.value.fix
 
 
+def test_a_wrong_pin_is_tried_once_and_another_one_is_taken(
+    keys: TokenKeys, token: Token, pin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import PyKCS11
+
+    keys.close()
+    tried: list[str] = []
+    login = PyKCS11.Session.login
+    monkeypatch.setattr(PyKCS11.Session, "login", lambda session, typed: tried.append(typed) or login(session, typed))
+    pin.write_text("wrong-pin")
+    again = TokenKeys(MODULE, token.label, pin)
+
+    for _ in range(4):  # a token of hardware locks itself after three
+        with pytest.raises(KeyMissingError) as refused:
+            again.hmac("identity-hmac", b"a person")
+        assert "CKR_PIN_INCORRECT" in refused.value.why
+        assert "sealift box-keys pin" in refused.value.fix
+    assert tried == ["wrong-pin"]
+
+    pin.write_text(PIN)
+    assert again.hmac("identity-hmac", b"a person")
+    again.close()
+
+
 def test_a_key_that_was_made_outside_is_refused(keys: TokenKeys, token: Token, tmp_path: Path, pin: Path) -> None:
     keys.destroy("content-hmac")
     keys.close()
