@@ -25,6 +25,8 @@ _MOST_BYTES: Final = 512 * 1024
 _INST = re.compile(
     r"Inst ([a-z0-9][a-z0-9.+-]{1,99})(?: \[([^\]\s]{1,200})\])? \(([A-Za-z0-9.+:~-]{1,200})[ )]", re.ASCII
 )
+_REMOVED = re.compile(r"^Remv ([a-z0-9][a-z0-9.+:-]{1,99}) ", re.ASCII | re.MULTILINE)
+_MOST_NAMED: Final = 6
 
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
@@ -82,7 +84,7 @@ def changes(debs: Path, wanted: Sequence[str]) -> tuple[Package, ...]:
         wanted: Names of the packages that this machine needs.
 
     Raises:
-        InstallError: apt does not answer, or a package cannot be read.
+        InstallError: apt does not answer, would take a package away, or a package cannot be read.
     """
     index = debs / "Packages"
     if not index.exists():
@@ -138,6 +140,8 @@ def _simulate(debs: Path, wanted: Sequence[str]) -> dict[str, tuple[str, str]]:
         apt = ["apt-get", "--quiet", *(f"--option={name}={value}" for name, value in options.items())]
         _run([*apt, "update"])
         told = _run([*apt, "--simulate", "--no-install-recommends", "install", *wanted])
+    if taken := sorted(set(_REMOVED.findall(told))):
+        raise _takes_away(taken)
     found = {}
     for line in told.splitlines():
         if line.startswith("Inst "):
@@ -182,6 +186,16 @@ def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
     if len(content) > _MOST_BYTES:
         raise tarfile.TarError
     return readable(content.decode(errors="replace"))
+
+
+def _takes_away(names: Sequence[str]) -> InstallError:
+    named = f"{', '.join(names[:_MOST_NAMED])}{' and more' if len(names) > _MOST_NAMED else ''}"
+    return InstallError(
+        what=f"apt would take packages of this machine away: {named}",
+        why="they do not go with what the release brings, and an install removes none",
+        fix="where this machine does not need them, remove them first (`apt-get remove`); else ask the sender for a"
+        " release that goes with them",
+    )
 
 
 def _unreadable(name: str, why: str) -> InstallError:

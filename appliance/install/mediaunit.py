@@ -47,6 +47,8 @@ _BLKID_AMBIVALENT: Final = 8
 _LABEL_CHARACTERS: Final = 64
 _SECTOR: Final = 512
 _ESCAPED: Final = re.compile(r"\\(.)")
+# What udev writes as a number in the names of its links, where it stands in a label: a space is \x20.
+_NUMBERED: Final = re.compile(r"[^0-9A-Za-z#+.:=@_\x80-\U0010ffff-]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +238,8 @@ def _in_fstab(kernel: Kernel) -> set[int]:
         kind, equals, value = source.partition("=")
         place = Path(source)
         if equals:
-            place = kernel.devices / "disk" / f"by-{kind.lower()}" / plain(value.strip('"'))
+            named = _NUMBERED.sub(lambda one: f"\\x{ord(one[0]):02x}", plain(value.strip('"')))
+            place = kernel.devices / "disk" / f"by-{kind.lower()}" / named
         try:
             found.add(place.stat().st_rdev)
         except OSError:

@@ -207,6 +207,33 @@ def test_no_packages_are_no_change(tmp_path: Path) -> None:
     assert maintainer.changes(tmp_path, ["nginx-light"]) == ()
 
 
+def test_a_package_that_apt_would_take_away_is_named_and_no_plan_passes_over_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "Packages").write_text("")
+    told = (
+        "The following packages will be REMOVED:\n  clamav less\n"
+        "Remv clamav [1.4.3+dfsg-1~deb12u1] [clamav-freshclam:amd64 ]\nRemv less [590-2.1~deb12u2]\n"
+        "Inst nginx-light (1.22.1-9 localhost [amd64])\nConf nginx-light (1.22.1-9 localhost [amd64])\n"
+    )
+    monkeypatch.setattr(maintainer, "_run", lambda command: told if "--simulate" in command else "")
+
+    with pytest.raises(InstallError, match="would take packages of this machine away: clamav, less"):
+        maintainer.changes(tmp_path, ["nginx-light"])
+
+
+def test_the_install_itself_takes_no_package_away() -> None:
+    role = Path(__file__).parents[4] / "ansible/roles/packages/tasks/main.yml"
+    (block,) = (
+        task["block"] for task in yaml.safe_load(role.read_text()) if task["name"] == "Install from the release"
+    )
+    asked = [str(task.get("ansible.builtin.command", {}).get("argv", "")) for task in block]
+    installs = [argv for argv in asked if "packages_apt + ['install'" in argv]
+
+    assert len(installs) == 2
+    assert all("'--no-remove'" in argv for argv in installs)
+
+
 @pytest.mark.parametrize(
     "text",
     [

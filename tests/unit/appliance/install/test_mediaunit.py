@@ -136,12 +136,20 @@ def test_a_device_that_the_machine_uses_is_left_alone(tmp_path: Path, kernel: Ke
         require_free(config, "sdx1", kernel=kernel)
 
 
-@pytest.mark.parametrize("named", ["UUID=ab-12", 'LABEL="Second\\040disk"', "{dev}/sdb1"])
+@pytest.mark.parametrize(
+    "named", ["UUID=ab-12", 'LABEL="Second\\040disk"', "LABEL=Zweite/Größe", "PARTLABEL=Data", "{dev}/sdb1"]
+)
 def test_a_backup_disk_that_fstab_names_is_left_alone(tmp_path: Path, kernel: Kernel, named: str) -> None:
     (kernel.devices / "sdb1").symlink_to("/dev/null")
-    for kind, value in (("uuid", "ab-12"), ("label", "Second disk")):
+    # As udev names its links.
+    for kind, value in (
+        ("uuid", "ab-12"),
+        ("label", "Second\\x20disk"),
+        ("label", "Zweite\\x2fGröße"),
+        ("partlabel", "Data"),
+    ):
         place = kernel.devices / f"disk/by-{kind}"
-        place.mkdir(parents=True)
+        place.mkdir(parents=True, exist_ok=True)
         (place / value).symlink_to("/dev/null")
     kernel.fstab.write_text(f"# disks\n\n{named.format(dev=kernel.devices)} /media/sealift-backup ext4 rw 0 2\n")
 
