@@ -202,11 +202,15 @@ def _tool_call(untrusted: object, at: str) -> ToolCall:
         raise invalid(f"{at}.id", "1 to 128 letters, digits and _ : . -")
     if not isinstance(name, str) or not NAME.fullmatch(name) or not isinstance(arguments, str):
         raise invalid(f"{at}.function", "It has a name, and arguments as JSON text.")
-    return ToolCall(id=call_id, name=name, arguments=_once(arguments))
+    return ToolCall(id=call_id, name=name, arguments=_once(arguments, f"{at}.function.arguments"))
 
 
-def _once(arguments: str) -> str:
-    """Return JSON text without members that a later one of the same name hides: no reader of it would see them."""
+def _once(arguments: str, param: str) -> str:
+    """Return JSON text without members that a later one of the same name hides: no reader of it would see them.
+
+    Raises:
+        Problem: It spells half a surrogate pair, which no engine can read once its escapes are letters.
+    """
     twice: list[bool] = []
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -216,9 +220,12 @@ def _once(arguments: str) -> str:
 
     try:
         value = json.loads(arguments, object_pairs_hook=members)
+        plain = json.dumps(value, ensure_ascii=False) if any(twice) or "\\u" in arguments else ""
     except (ValueError, RecursionError):
         return arguments
-    return json.dumps(value, ensure_ascii=False) if any(twice) else arguments
+    if _SURROGATE.search(plain):
+        raise invalid(param, "The text is not valid Unicode.", code="invalid_encoding")
+    return plain if any(twice) else arguments
 
 
 def _call_id(untrusted: object, at: str, *, role: str) -> str:

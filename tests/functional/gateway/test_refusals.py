@@ -823,3 +823,28 @@ def test_every_name_of_a_person_is_checked_also_where_another_counts(rig: Rig) -
     error = rig.chat("hello", safety_identifier="nurse-7", user=7).get_json()["error"]
 
     assert (error["code"], error["param"]) == ("invalid_value", "user")
+
+
+@pytest.mark.parametrize("arguments", ['{"place": "\\ud83d"}', '{"\\ude00": 1}', '"\\ud83d"', '[{"a": ["\\ud83d"]}]'])
+def test_half_a_letter_in_the_arguments_of_a_call_is_refused(rig: Rig, arguments: str) -> None:
+    """A model that was cut in the middle of an escape wrote it, and its client sends the conversation again."""
+    call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": arguments}}
+    messages = [
+        {"role": "user", "content": "Look."},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "Nothing."},
+    ]
+
+    refused = rig.ask({"model": MODEL, "messages": messages})
+
+    assert (refused.status_code, refused.get_json()["error"]["code"]) == (400, "invalid_encoding")
+    assert refused.get_json()["error"]["param"] == "messages[1].tool_calls[0].function.arguments"
+
+
+def test_a_whole_letter_that_is_spelled_in_two_halves_is_taken_in_arguments(rig: Rig) -> None:
+    written = '{"place": "\\ud83d\\ude00"}'
+    call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": written}}
+    messages = [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "user", "content": "And?"}]
+
+    assert rig.ask({"model": MODEL, "messages": messages}).status_code == 200
+    assert rig.engine.last["messages"][0]["tool_calls"][0]["function"]["arguments"] == written
