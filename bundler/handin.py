@@ -314,7 +314,9 @@ def _take_signatures(work: WorkFolder, handed_in: Sequence[HandIn], ceremony: Ce
         )
     if len(chosen) >= ceremony.threshold("release"):
         merged = {role: [one for name in chosen for one in everyone[name].signatures[role]] for role in ROLES}
-        freeze(work, prepared, signatures=merged, ceremony=ceremony)
+        with work.alone():
+            if not work.is_frozen:  # whoever signed here meanwhile may have frozen it
+                freeze(work, prepared, signatures=merged, ceremony=ceremony)
 
 
 def _take_seals(work: WorkFolder, each: HandIn, ceremony: Ceremony) -> None:

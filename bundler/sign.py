@@ -109,7 +109,8 @@ def sign(
         progress: Called while the candidate is read.
 
     Raises:
-        SigningError: The person may not sign, signed already, or the bytes are not the ones others signed.
+        SigningError: The person may not sign, signed already, the bytes are not the ones others signed, or others froze
+            the release meanwhile.
         MediaError: The candidate is not what its plan says.
     """
     signatory = ceremony.signatory(person_id, home)
@@ -124,22 +125,30 @@ def sign(
             fix="run: sealift-bundler seal WORK --person ID",
         )
     prepared = prepared or prepare(work, ceremony=ceremony, progress=progress)
-    others = partial_signatures(work, prepared, ceremony=ceremony)
-    threshold, everyone = ceremony.threshold("release"), others
+    with work.alone():
+        others = partial_signatures(work, prepared, ceremony=ceremony)
+    threshold, own = ceremony.threshold("release"), None
     if person_id not in others:
         own = _sign(prepared.roles, signatory, prepared)
-        work.signatures.mkdir(exist_ok=True)
-        keep_signed(work.signatures / f"{person_id}.json", own.to_bytes())
-        everyone = {**others, person_id: own}
     elif len(others) < threshold:  # else enough have signed, and what follows was cut off
         raise SigningError(
             what=f"{signatory.person.name} has signed this release already", why="each person signs once"
         )
     sealed: tuple[int, ...] = ()
-    if len(everyone) >= threshold:
-        merged = {role: [each for one in everyone.values() for each in one.signatures[role]] for role in ROLES}
-        freeze(work, prepared, signatures=merged, ceremony=ceremony)
-        sealed = put_seals(work, person_id, ceremony=ceremony, home=home).volumes
+    with work.alone():  # others may have signed while this person typed: freezing again would undo what they sealed
+        if own is not None:
+            keep_signed(work.signatures / f"{person_id}.json", own.to_bytes())
+        everyone = partial_signatures(work, prepared, ceremony=ceremony)
+        if work.is_frozen:
+            raise SigningError(
+                what="the metadata of this release was frozen while you signed",
+                why="enough people have signed it",
+                fix="run: sealift-bundler seal WORK --person ID",
+            )
+        if len(everyone) >= threshold:
+            merged = {role: [each for one in everyone.values() for each in one.signatures[role]] for role in ROLES}
+            freeze(work, prepared, signatures=merged, ceremony=ceremony)
+            sealed = put_seals(work, person_id, ceremony=ceremony, home=home).volumes
     return Signed(
         person=person_id,
         signed=tuple(sorted(everyone)),

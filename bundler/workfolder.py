@@ -4,6 +4,9 @@ Everything between the recipe and the medium lies in it, so that a release can b
 Nothing secret is ever in it.
 """
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +79,15 @@ class WorkFolder:
     def is_frozen(self) -> bool:
         """Whether round one is over: the metadata is signed to the threshold and no longer changes."""
         return (self.metadata / "timestamp.json").is_file() and (self.metadata / "volumes.json").is_file()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let nobody else who signs in this very folder go on until the block ends."""
+        self.signatures.mkdir(exist_ok=True)
+        with (self.signatures / ".lock").open("wb") as held:
+            with suppress(OSError):  # some file systems of a network know no locks
+                fcntl.flock(held, fcntl.LOCK_EX)
+            yield
 
     def require_frozen(self) -> None:
         """Pass only when round one is over.

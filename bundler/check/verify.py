@@ -85,7 +85,8 @@ def main(arguments: list[str]) -> int:
         print(f"REFUSED: {refused}", file=sys.stderr)
         return refused.ending
     except OSError as error:
-        print(f"NOT CHECKED: a file could not be read: {error.strerror}", file=sys.stderr)
+        failed = "gpgv could not be run" if error.filename == "gpgv" else "a file could not be read"
+        print(f"NOT CHECKED: {failed}: {error.strerror}", file=sys.stderr)
         return 18
     print(f"release code  {code}")
     for fingerprint in sorted(found):
@@ -445,9 +446,7 @@ def asked_for(door: str, arguments: list[str]) -> argparse.Namespace:
     """Return what was asked on the command line."""
     parser = argparse.ArgumentParser(prog=f"verify.py {door}")
     parser.add_argument("file", type=Path, metavar="FOLDER" if door == "ledger" else "FILE")
-    parser.add_argument(
-        "--key", action="append", default=[], help="the ledger's key, as it reached you apart from this"
-    )
+    parser.add_argument("--key", action="append", default=[], help="the ledger's key, as it came apart from this")
     parser.add_argument(
         "--printed", action="append", default=[], type=Path, help="a checkpoint that was printed or sent"
     )

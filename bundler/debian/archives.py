@@ -109,7 +109,10 @@ def read_lists(folder: Path, *, keyring: Path, now: datetime, progress: Progress
                 other.unlink()
             continue
         archives.append(archive)
-        entries |= {entry.sha256: entry for entry in _entries(file, archive, listed)}
+        for entry in _entries(file, archive, listed):
+            # A point release takes the security archive's own files over: they are security updates still.
+            if entry.is_security or entry.sha256 not in entries:
+                entries[entry.sha256] = entry
     # Unsigned archives leave a Release file, or lists with neither.
     for other in folder.glob("*_Packages*"):
         if not any(other.name.startswith(archive.prefix) for archive in archives):

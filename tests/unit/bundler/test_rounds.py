@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from securesystemslib.signer import Signature  # type: ignore[attr-defined]  # no __all__
 
 from bundler import freeze
 from bundler.attest import attest, choose_volumes
@@ -14,7 +15,7 @@ from bundler.ceremony import Ceremony, Invitation, KeyPlace, hold
 from bundler.errors import CapacityError, SigningError
 from bundler.onego import release_in_one_go
 from bundler.plan import ReleasePlan
-from bundler.seal import seal
+from bundler.seal import code_of, finish_seals, seal
 from bundler.secondlook import require_second_look
 from bundler.sign import PartialSignature, sign
 from bundler.signatory import Signatory
@@ -332,6 +333,43 @@ def test_a_third_signature_comes_too_late(work: WorkFolder) -> None:
         sign(work, "carol", ceremony=throwaway_ceremony())
     with pytest.raises(SigningError, match="is frozen"):
         attest(work, "carol", ceremony=throwaway_ceremony())
+
+
+def test_whoever_types_while_others_freeze_the_release_leaves_their_seals_alone(
+    work: WorkFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ceremony, real = throwaway_ceremony(), Signatory.sign
+    sign(work, "alice", ceremony=ceremony)
+
+    def others_are_quicker(person: Signatory, role: str, data: bytes) -> list[Signature]:
+        if person.person.id == "carol" and not work.is_frozen:
+            sign(work, "bob", ceremony=ceremony)
+            seal(work, "alice", ceremony=ceremony)
+        return real(person, role, data)
+
+    monkeypatch.setattr(Signatory, "sign", others_are_quicker)
+    with pytest.raises(SigningError, match="frozen while you signed"):
+        sign(work, "carol", ceremony=ceremony)
+
+    assert code_of(work) in work.sheet.read_text("utf-8").replace(" ", "")
+    assert finish_seals(work, ceremony=ceremony).people == ("alice", "bob")
+    assert seal(work, "carol", ceremony=ceremony).sealed_by == ("alice", "bob", "carol")
+
+
+def test_two_people_who_sign_at_one_moment_freeze_the_release(
+    work: WorkFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ceremony, real = throwaway_ceremony(), Signatory.sign
+
+    def bob_too(person: Signatory, role: str, data: bytes) -> list[Signature]:
+        if person.person.id == "alice" and not (work.signatures / "bob.json").exists():
+            sign(work, "bob", ceremony=ceremony)
+        return real(person, role, data)
+
+    monkeypatch.setattr(Signatory, "sign", bob_too)
+    done = sign(work, "alice", ceremony=ceremony)
+
+    assert (done.signed, done.frozen, done.sealed_volumes) == (("alice", "bob"), True, (1,))
 
 
 def test_a_third_person_may_still_seal(work: WorkFolder) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bundler.debian.archives import Archives, read_lists
+from bundler.debian.installed import security_updates
 from bundler.digests import file_sha256
 from bundler.errors import SourceError
 from tests.support import archive
@@ -88,6 +89,24 @@ def test_lists_signed_by_strangers_are_removed_so_that_apt_does_not_use_them(
     assert len(found.archives) == 1
     assert {file.name.partition("_")[0] for file in tmp_path.iterdir()} == {"mirror"}
     assert "passed over" in told[0]
+
+
+@pytest.mark.parametrize("host", ["mirror", "a-mirror"])
+def test_a_security_update_that_a_point_release_took_over_is_still_one(
+    upstream: Upstream, tmp_path: Path, host: str
+) -> None:
+    archive.lists(tmp_path, upstream.inrelease(), upstream.index, host="b-mirror")
+    archive.lists(
+        tmp_path,
+        upstream.inrelease(codename="bookworm-security"),
+        upstream.index,
+        codename="bookworm-security",
+        host=host,
+    )
+
+    found = read_lists(tmp_path, keyring=upstream.keyring, now=NOW)
+
+    assert security_updates([("alpha", "2:0.9-1", "amd64")], found) == (("alpha", "2:1.0-1"),)
 
 
 def test_without_any_known_archive_nothing_is_fetched(upstream: Upstream, tmp_path: Path) -> None:
