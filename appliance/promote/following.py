@@ -1,7 +1,8 @@
 """What the judges of a canary and of a watch share: reading on in the ledger where they stopped.
 
 A judge begins at the record by which its canary or its watch began, and looks back once at what was usual before it.
-Made anew it comes to the same figures. A gate that is run again and does not pass tells it of evaluation drift.
+Made anew it comes to the same figures. A gate that is run again and does not pass tells it of evaluation drift, until
+that very gate passes.
 """
 
 from abc import ABC, abstractmethod
@@ -38,7 +39,7 @@ class Follower(ABC, Generic[VerdictT]):
         self._began = sequence
         self._next = sequence + 1
         self._arrivals = Arrivals(counts)
-        self._failed_gate = ""
+        self._failed_gates: dict[str, None] = {}
         self._has_begun = False
 
     def read(self, most: int = 20_000) -> VerdictT:
@@ -80,15 +81,17 @@ class Follower(ABC, Generic[VerdictT]):
             start = page[-1].sequence + 1
 
     def _drift(self) -> list[str]:
-        """Return what a gate that was run again says against the version."""
-        if not self._failed_gate:
-            return []
-        return [f"evaluation: the gate {self._failed_gate} did not pass when it was run again"]
+        """Return what gates that were run again say against the version."""
+        return [f"evaluation: the gate {gate} did not pass when it was run again" for gate in self._failed_gates]
 
     def _take(self, leaf: Leaf) -> None:
         if leaf.kind == GATE:
             if leaf.body.get("model_digest") == self._version:
-                self._failed_gate = "" if leaf.body.get("passed") is True else str(leaf.body.get("gate"))
+                gate = str(leaf.body.get("gate"))
+                # Only its own newest result speaks for a gate: another one that passes takes nothing back.
+                self._failed_gates.pop(gate, None)
+                if leaf.body.get("passed") is not True:
+                    self._failed_gates[gate] = None
             return
         for one in self._arrivals.take(leaf):
             self._arrived(one)

@@ -161,7 +161,7 @@ class Rollout:
         }
         missing = self._missing(canary, verdict)
         if missing:
-            fresh = self._fresh(canary, missing)
+            fresh = self._fresh(production, line, canary, missing)
             signed = self._promoter.approved(fresh, people, production)
             body |= {name: signed[name] for name in ("statement", "statement_sha256", "approvals", "requested_by")}
         self._tell(canary, verdict)
@@ -288,9 +288,16 @@ class Rollout:
             return "its requests are still being read"
         return "" if verdict.state == _ENOUGH else verdict.why
 
-    def _fresh(self, canary: Canary, missing: str) -> str:
-        """Return the statement by which people approve the cut-over in spite of what is missing."""
-        waiting = [one for one in self._promoter.pending() if one.statement.model_digest == canary.version]
+    def _fresh(self, production: Production, line: Line, canary: Canary, missing: str) -> str:
+        """Return the statement by which people approve the cut-over in spite of what is missing.
+
+        One that was asked for before the canary began, for another line than its own, is none of them.
+        """
+        waiting = [
+            one
+            for one in self._promoter.pending()
+            if one.statement.model_digest == canary.version and production.signed_for(one.statement) is line
+        ]
         if (request := most_approved(waiting)) is not None:
             return request.statement.sha256
         raise NotEnoughApprovalsError(

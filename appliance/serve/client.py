@@ -238,14 +238,14 @@ class EngineClient:
         numbers = fields.get("embedding")
         if fields.get("index") != at or not isinstance(numbers, list) or not 0 < len(numbers) <= _MOST_NUMBERS:
             raise broken(self._name, "an embedding is not where it belongs, or none")
-        if any(isinstance(one, bool) or not isinstance(one, int | float) or not math.isfinite(one) for one in numbers):
+        if any(isinstance(one, bool) or not isinstance(one, int | float) or not _is_finite(one) for one in numbers):
             raise broken(self._name, "an embedding holds what is no finite number")
         return tuple(float(one) for one in numbers)
 
     def _score(self, untrusted_likelihood: object, untrusted_tokens: object) -> Score:
         if isinstance(untrusted_likelihood, bool) or not isinstance(untrusted_likelihood, int | float):
             raise broken(self._name, "a score is not a number")
-        if not math.isfinite(untrusted_likelihood) or not isinstance(untrusted_tokens, int):
+        if not _is_finite(untrusted_likelihood) or not isinstance(untrusted_tokens, int):
             raise broken(self._name, "a score is not a finite number of whole tokens")
         return Score(log_likelihood=float(untrusted_likelihood), tokens=untrusted_tokens)
 
@@ -308,3 +308,11 @@ class EngineClient:
             raise unreachable(self._name, error) from error
         except (HTTPError, OSError) as error:
             raise broken(self._name, f"it went away in the middle of an answer ({type(error).__name__})") from error
+
+
+def _is_finite(untrusted: float) -> bool:
+    """Tell whether a number is one that a float holds: JSON's whole numbers have no end."""
+    try:
+        return math.isfinite(untrusted)
+    except OverflowError:
+        return False

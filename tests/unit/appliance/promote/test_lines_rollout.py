@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from appliance.config import Config
-from appliance.errors import ConflictError, NotPromotedError
+from appliance.errors import ConflictError, NotEnoughApprovalsError, NotPromotedError
 from appliance.promote.afterwards import KEPT, WATCHED
 from appliance.promote.record import BY_JUDGE, Promotion
 from tests.support import lines
@@ -204,3 +204,13 @@ def test_a_version_that_comes_back_in_another_line_counts_there_and_not_where_it
         assert (errors["before"]["requests"], errors["now"]) == (200, {"requests": 15, "faults": 0})
         site.restart()
     assert of_line(site.client.canary(), number)["watch"] is None
+
+
+def test_an_early_cut_over_goes_by_what_was_asked_for_its_own_line(site: Site) -> None:
+    beside = site.approve(site.request(D, name="other", beside=True), ANA, BEN)
+    request = site.approve(site.request(D, name="other", replaces="tiny"), ANA, BEN)
+    site.client.start_canary(request.statement.sha256, percent=20, hours=48, watch_hours=48)
+    assert [one.statement.sha256 for one in site.client.pending()] == [beside.statement.sha256]
+
+    with pytest.raises(NotEnoughApprovalsError):
+        site.client.cut_over(person=BEN.id, reason="it looks good", keeps_before=True)

@@ -149,6 +149,27 @@ def test_slow_first_tokens_and_a_failed_gate_end_it_too(site: Site) -> None:
     assert "evaluation: the gate" in site.client.judge_canary()["changed"]["reason"]
 
 
+def test_another_gate_that_passes_takes_back_nothing_that_was_found(site: Site) -> None:
+    start(site)
+    figures = {"why": "too slow"}
+    for gate, passed in (("performance", False), ("integrity", True)):
+        body = {"model_digest": NEW, "gate": gate, "passed": passed, "evidence_digest": digest("2"), "figures": figures}
+        site.ledger.append("gate.result", body)
+
+    with pytest.raises(ConflictError):
+        site.client.cut_over(person=BEN.id, reason="it looks good", keeps_before=True)
+    assert "the gate performance did not pass" in site.client.judge_canary()["changed"]["reason"]
+
+
+def test_a_gate_that_did_not_pass_is_made_good_by_that_very_gate(site: Site) -> None:
+    start(site)
+    for passed in (False, True):
+        body = {"model_digest": NEW, "gate": "performance", "passed": passed, "evidence_digest": digest("2")}
+        site.ledger.append("gate.result", {**body, "figures": {}})
+
+    assert site.client.judge_canary()["changed"] is None
+
+
 def test_complaints_of_callers_end_it_and_each_answer_counts_once(site: Site) -> None:
     start(site)
     for number in range(60):

@@ -139,6 +139,7 @@ def test_scores_come_back_in_the_order_of_the_continuations(server: ScriptedServ
         {"log_likelihoods": [-1.0], "tokens": [1]},
         {"log_likelihoods": [-1.0, True], "tokens": [1, 1]},
         {"log_likelihoods": [-1.0, float("nan")], "tokens": [1, 1]},
+        {"log_likelihoods": [-1.0, -(10**400)], "tokens": [1, 1]},
         {"log_likelihoods": [-1.0, -1.0], "tokens": [1, "1"]},
     ],
 )
