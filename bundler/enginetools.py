@@ -15,7 +15,7 @@ from bundler.process import Progress, quiet, run
 from bundler.sources.llama_wheel import PACKAGE
 from bundler.sources.wheels import ChosenWheel
 from bundler.target import WheelTarget
-from bundler.toolchain import Toolchain
+from bundler.toolchain import Toolchain, interpreter
 from media.digest import sha256_hex
 
 _READY = ".complete"
@@ -44,7 +44,7 @@ class Environment:
             )
         listed = "".join(f"{wheel.requirement}\n" for wheel in self.wheels)
         digest = sha256_hex(listed.encode())
-        folder = self.cache.folder("tools", f"engine-{digest[:16]}-cp{here.replace('.', '')}")
+        folder = self.cache.folder("tools", f"engine-{digest[:16]}-{interpreter()}")
         if not (folder / _READY).exists():
             progress("installing the engine that travels")
             self._install(folder, listed, digest)

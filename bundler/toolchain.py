@@ -5,6 +5,7 @@ installed by hash, so the build backend of today is the build backend of the loc
 """
 
 import hashlib
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -63,6 +64,15 @@ class Toolchain:
         }
 
 
+def interpreter() -> str:
+    """Return a name for the interpreter that environments are made of, as cp311-0123abcd.
+
+    An environment works with its own alone: where another takes its place it is gone, or lies where no sandbox reads.
+    """
+    own = Path(sys.executable).resolve()
+    return f"cp{sys.version_info.major}{sys.version_info.minor}-{hashlib.sha256(os.fsencode(own)).hexdigest()[:8]}"
+
+
 def ready(cache: Cache, lock: Path, *, progress: Progress = quiet) -> Toolchain:
     """Return the environment for this lock, made on first use.
 
@@ -75,8 +85,7 @@ def ready(cache: Cache, lock: Path, *, progress: Progress = quiet) -> Toolchain:
         raise BuildError(
             what="the lock of the build tools cannot be read", why=error.strerror or "", fix="run from a full checkout"
         ) from error
-    tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
-    folder = cache.folder("tools", f"{digest[:16]}-{tag}")
+    folder = cache.folder("tools", f"{digest[:16]}-{interpreter()}")
     found = Toolchain(folder=folder, lock_sha256=digest)
     if (folder / _READY).exists():
         return found

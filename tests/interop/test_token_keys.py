@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -164,7 +165,12 @@ def test_a_wrong_pin_is_tried_once_and_another_one_is_taken(
     keys.close()
     tried: list[str] = []
     login = PyKCS11.Session.login
-    monkeypatch.setattr(PyKCS11.Session, "login", lambda session, typed: tried.append(typed) or login(session, typed))
+
+    def counted(session: Any, typed: str) -> Any:
+        tried.append(typed)
+        return login(session, typed)
+
+    monkeypatch.setattr(PyKCS11.Session, "login", counted)
     pin.write_text("wrong-pin")
     again = TokenKeys(MODULE, token.label, pin)
 

@@ -25,6 +25,7 @@ from tests.support.unix_http import QuietHandler, QuietServer, serving
 MODEL_DIGEST = "ab" * 32
 WEIGHTS_DIGEST = "cd" * 32
 DIMENSIONS = 8
+EMBEDDED_TOKENS = 32_768  # of one text, at most
 _TOKEN = re.compile(r"\s*\S+|\s+")
 
 
@@ -206,6 +207,8 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
     def _embed(self, body: Mapping[str, Any], script: Script) -> None:
         if script.refuse is not None:
             raise _RefusedError(*script.refuse)
+        if any(len(text) > EMBEDDED_TOKENS for text in body["input"]):
+            raise _RefusedError(400, "context_length_exceeded")
         self.server.engine.started.set()
         self._wait(script)
         if script.tear_after is not None:

@@ -22,7 +22,7 @@ from appliance.keys.files import FileKeys
 from appliance.state.database import open_state
 from appliance.unit import CORE
 from media.embedding import EmbeddingProfile
-from tests.support.engine import DIMENSIONS, MODEL_DIGEST, FakeEngine, fake_engine
+from tests.support.engine import DIMENSIONS, EMBEDDED_TOKENS, MODEL_DIGEST, FakeEngine, fake_engine
 from tests.support.gateway import DEPARTMENT, MODEL, key_text
 from tests.support.ledger import ROOT, LedgerSite, approval, bodies, ledger_site, tell_all
 
@@ -167,7 +167,7 @@ def further_gateway(server: Server, number: int) -> Iterator[subprocess.Popen[by
 def _furnish(server: Server) -> None:
     history = bodies(MODEL_DIGEST)
     server.happen("release.received", history["release.received"])
-    embedding = EmbeddingProfile(pooling="mean", n_ctx=512, dimensions=DIMENSIONS).to_json()
+    embedding = EmbeddingProfile(pooling="mean", n_ctx=EMBEDDED_TOKENS, dimensions=DIMENSIONS).to_json()
     defaults = {"temperature": "0.25", "top_p": "0.9"}
     runtime = {"n_ctx": 4096, "defaults": defaults, "embedding": embedding}
     descriptor = {"format": 1, "engine": "llama.cpp", "runtime": runtime}

@@ -2,13 +2,13 @@
 
 import shutil
 import subprocess
-import sys
 import venv
 from pathlib import Path
 
 import pytest
 
 from bundler.cache import default_root
+from bundler.toolchain import interpreter
 from media.digest import file_sha256
 
 _REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements"
@@ -17,7 +17,7 @@ _REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements"
 def peer_python(name: str) -> Path:
     """Return the interpreter of an environment made from `requirements/NAME.txt`, every file by its hash."""
     lock = _REQUIREMENTS / f"{name}.txt"
-    place = default_root() / "tools" / f"{name}-{file_sha256(lock)[:16]}-cp3{sys.version_info.minor}"
+    place = default_root() / "tools" / f"{name}-{file_sha256(lock)[:16]}-{interpreter()}"
     if not (place / ".complete").exists():
         shutil.rmtree(place, ignore_errors=True)
         venv.create(place, with_pip=True)

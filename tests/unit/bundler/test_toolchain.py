@@ -6,14 +6,14 @@ import pytest
 
 from bundler.cache import Cache
 from bundler.errors import BuildError
-from bundler.toolchain import Toolchain, ready
+from bundler.toolchain import Toolchain, interpreter, ready
 
 
 def test_an_environment_that_is_complete_is_used_as_it_is(tmp_path: Path) -> None:
     lock = tmp_path / "build.txt"
     lock.write_text("hatchling==1 --hash=sha256:00\n")
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
-    folder = tmp_path / "cache" / "tools" / f"{digest[:16]}-cp{sys.version_info.major}{sys.version_info.minor}"
+    folder = tmp_path / "cache" / "tools" / f"{digest[:16]}-{interpreter()}"
     folder.mkdir(parents=True)
     (folder / ".complete").touch()
 
@@ -21,6 +21,23 @@ def test_an_environment_that_is_complete_is_used_as_it_is(tmp_path: Path) -> Non
 
     assert (found.folder, found.lock_sha256) == (folder, digest)
     assert found.variables()["PATH"].startswith(f"{folder}/bin:")
+
+
+def test_another_interpreter_has_environments_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the one before are gone with it, or lie where no sandbox reads."""
+    ours = interpreter()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python3"))
+
+    assert interpreter() != ours
+    assert interpreter().startswith(f"cp{sys.version_info.major}{sys.version_info.minor}-")
+
+
+def test_an_environment_of_the_same_interpreter_is_known_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever environment asks."""
+    ours = interpreter()
+    monkeypatch.setattr(sys, "executable", str(Path(sys.executable).resolve()))
+
+    assert interpreter() == ours
 
 
 def test_a_lock_that_cannot_be_read_is_an_error_of_the_build(tmp_path: Path) -> None:
