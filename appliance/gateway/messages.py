@@ -206,7 +206,10 @@ def _tool_call(untrusted: object, at: str) -> ToolCall:
 
 
 def _once(arguments: str, param: str) -> str:
-    """Return JSON text without members that a later one of the same name hides: no reader of it would see them.
+    """Return JSON text as a reader of it would take it.
+
+    It is without members that a later one of the same name hides, and without the control characters that it spells,
+    which would part what is looked for.
 
     Raises:
         Problem: It spells half a surrogate pair, which no engine can read once its escapes are letters.
@@ -220,12 +223,10 @@ def _once(arguments: str, param: str) -> str:
 
     try:
         value = json.loads(arguments, object_pairs_hook=members)
-        plain = json.dumps(value, ensure_ascii=False) if any(twice) or "\\u" in arguments else ""
+        plain = clean(value, param=param) if "\\" in arguments else value
     except (ValueError, RecursionError):
         return arguments
-    if _SURROGATE.search(plain):
-        raise invalid(param, "The text is not valid Unicode.", code="invalid_encoding")
-    return plain if any(twice) else arguments
+    return json.dumps(plain, ensure_ascii=False) if any(twice) or plain != value else arguments
 
 
 def _call_id(untrusted: object, at: str, *, role: str) -> str:

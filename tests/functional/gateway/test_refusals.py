@@ -848,3 +848,14 @@ def test_a_whole_letter_that_is_spelled_in_two_halves_is_taken_in_arguments(rig:
 
     assert rig.ask({"model": MODEL, "messages": messages}).status_code == 200
     assert rig.engine.last["messages"][0]["tool_calls"][0]["function"]["arguments"] == written
+
+
+def test_a_control_character_that_is_spelled_in_arguments_parts_no_identifier(rig: Rig) -> None:
+    written = '{"note\\u0007": "SSN 123-45\\u0000-6789,\\tas told"}'
+    call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": written}}
+    messages = [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "user", "content": "And?"}]
+
+    assert rig.ask({"model": MODEL, "messages": messages}).status_code == 200
+
+    read = json.loads(rig.engine.last["messages"][0]["tool_calls"][0]["function"]["arguments"])
+    assert read == {"note": "SSN [SSN_1],\tas told"}
