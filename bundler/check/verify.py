@@ -50,6 +50,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+if sys.version_info < (3, 10):  # noqa: UP036 - whoever looks into a medium has the Python that is there
+    print("NOT CHECKED: this needs Python 3.10 or newer", file=sys.stderr)
+    sys.exit(18)
 BLOCK = 64 * 1024 * 1024
 PART_BLOCKS = 60
 CHUNK = 4 * 1024 * 1024
@@ -112,7 +115,7 @@ def check(volumes: list[Path], *, code: str, signers: list[str]) -> tuple[str, s
     if len(signed) < max(2, len(set(signers))):
         raise RefusedError(21, "fewer than two signatures hold on every volume")
     if unseen := check_payload(index, ordered, tags[ordered[1]]):
-        serials = ", ".join(str(serial) for serial in index["base"]["serials"])
+        serials = ", ".join(ascii(serial) for serial in index["base"]["serials"])
         print(f"delta set     {unseen} bytes must lie in the site's store (serial {serials}); they were not seen here")
     return first, signed
 
@@ -347,7 +350,7 @@ def safe(name: str) -> None:
     """Refuse a name that could lead out of release/."""
     for part in name.split("/"):
         if not NAME.fullmatch(part) or part.endswith((".", "~")):
-            raise RefusedError(13, "a file has a name that may not travel")
+            raise RefusedError(13, f"a file has a name that may not travel: {name[:200]}")
 
 
 def walk(folder: Path, prefix: str = "") -> Iterator[str]:
@@ -447,9 +450,7 @@ def asked_for(door: str, arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"verify.py {door}")
     parser.add_argument("file", type=Path, metavar="FOLDER" if door == "ledger" else "FILE")
     parser.add_argument("--key", action="append", default=[], help="the ledger's key, as it came apart from this")
-    parser.add_argument(
-        "--printed", action="append", default=[], type=Path, help="a checkpoint that was printed or sent"
-    )
+    parser.add_argument("--printed", action="append", default=[], type=Path, help="a checkpoint, printed or sent")
     if door != "proof":
         parser.add_argument("--unrecorded", action="store_true", help="accept what no record of the ledger names")
     return parser.parse_args(arguments)
