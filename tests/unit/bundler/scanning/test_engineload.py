@@ -14,6 +14,7 @@ from bundler.scanning.engineload import load_models
 from bundler.scanning.loads import Load
 from bundler.sources.wheels import ChosenWheel
 from bundler.target import WheelTarget
+from bundler.toolchain import interpreter
 from media.canonical import dumps
 from media.canonical import loads as read_json
 from media.clock import FixedClock
@@ -178,7 +179,7 @@ def cached_engine(folder: Path, artifacts: list[Artifact]) -> Cache:
     cache = Cache(root=folder / "cache")
     shipped = next(item for item in artifacts if item.kind == "wheel")
     listed = f"{PACKAGE}==1.0 --hash=sha256:{shipped.sha256}\n".encode()
-    place = cache.folder("tools", f"engine-{sha256_hex(listed)[:16]}-cp{HERE.replace('.', '')}")
+    place = cache.folder("tools", f"engine-{sha256_hex(listed)[:16]}-{interpreter()}")
     HostileEngine(folder=place).python(progress=quiet)
     (place / ".complete").touch()
     return cache
