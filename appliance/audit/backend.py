@@ -79,6 +79,10 @@ class Backend(Protocol):
         """
         ...
 
+    def nodes(self, start: int, end: int) -> list[Node]:
+        """Return what is stored of `tree.completed(start, end)`, level by level; what misses is left out."""
+        ...
+
     def save_checkpoint(self, size: int, note: str) -> None:
         """Keep a signed checkpoint; the first for a size stays."""
         ...

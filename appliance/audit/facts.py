@@ -139,6 +139,14 @@ class Ledger(Protocol):
         """Return leaves of a kind (``model.`` names a family) whose body's `field` (dotted) equals `value`."""
         ...
 
+    def nodes(self, start: int, end: int) -> list[tree.Node]:
+        """Return (level, position, hash) of what is stored of the tree that the leaves [start, end) completed.
+
+        A thousand leaves at most, and level 0 is theirs; what misses there is left out. To be compared: proofs are made
+        of these, and no root shows that one of them was changed.
+        """
+        ...
+
     def head(self) -> TreeHead:
         """Return the present size and root."""
         ...

@@ -290,6 +290,10 @@ class Log:
         """Return up to `limit` kept checkpoints of at least `start` records with their sizes, the smallest first."""
         return [one for one in self.backend.checkpoints() if one[0] >= start][:limit]
 
+    def nodes(self, start: int, end: int) -> list[tree.Node]:
+        """Return what is stored of the tree that the leaves [start, end) completed."""
+        return self.backend.nodes(start, min(end, self._tip.size)) if start < self._tip.size else []
+
     def cosigned(self, size: int) -> str:
         """Return the kept checkpoint of exactly this size, with the second signature where there is a key for it.
 

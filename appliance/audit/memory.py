@@ -8,6 +8,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from appliance.audit import tree
 from appliance.audit.backend import Row
 from appliance.audit.facts import Appended, ConsistencyProof, InclusionProof, Sent, TreeHead
 from appliance.audit.leaf import Leaf, Via
@@ -73,6 +74,16 @@ class MemoryBackend:
             return self._rows[position].hash if level == 0 else self._nodes[level, position]
         except (IndexError, KeyError) as error:
             raise LedgerDamagedError(what=f"the tree lacks node {level}/{position}") from error
+
+    def nodes(self, start: int, end: int) -> list[Node]:
+        """Return the nodes that these leaves completed."""
+        stored = {**self._nodes, **{(0, row.sequence): row.hash for row in self._rows[start:end]}}
+        return [
+            (level, position, stored[level, position])
+            for level, first, after in tree.completed(start, end)
+            for position in range(first, after)
+            if (level, position) in stored
+        ]
 
     def save_checkpoint(self, size: int, note: str) -> None:
         """Keep a checkpoint."""
@@ -196,6 +207,10 @@ class MemoryLedger:
     def cosigned(self, size: int) -> str:
         """Return a kept checkpoint; see `EvidenceLedger.cosigned`."""
         return self.log.cosigned(size)
+
+    def nodes(self, start: int, end: int) -> list[Node]:
+        """Return stored nodes; see `Ledger.nodes`."""
+        return self.log.nodes(start, end)
 
     def inclusion(self, sequence: int, size: int | None = None) -> InclusionProof:
         """Return the proof for one leaf."""

@@ -21,6 +21,7 @@ from appliance.audit.note import VerifierKey
 from appliance.audit.postgres_opening import open_reader as open_server
 from appliance.audit.spool import Spool
 from appliance.audit.sqlite_backend import FILE_NAME, SqliteBackend, open_reader
+from appliance.audit.tree import Node
 from appliance.config import Places
 from appliance.errors import LedgerUnavailableError
 from media.clock import Clock, to_text
@@ -99,6 +100,11 @@ class OfflineLedger:
         """Return kept checkpoints with their sizes; see `EvidenceLedger.checkpoints`."""
         with self._log() as log:
             return log.checkpoints(start, limit)
+
+    def nodes(self, start: int, end: int) -> list[Node]:
+        """Return stored nodes of the tree; see `Ledger.nodes`."""
+        with self._log() as log:
+            return log.nodes(start, end)
 
     def cosigned(self, size: int) -> str:
         """Return a kept checkpoint; nobody is here who could sign it a second time."""

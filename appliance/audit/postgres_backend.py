@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from heapq import merge
 from typing import Any, Final
 
+from appliance.audit import tree
 from appliance.audit.backend import Row
 from appliance.audit.tree import Node
 from appliance.errors import DatabaseError, LedgerDamagedError, LedgerUnavailableError
@@ -19,6 +20,9 @@ _NODE: Final = ("int4", "int8", "bytea")
 _COLUMNS: Final = "SELECT sequence, kind, raw, hash, chain, term, retry FROM sealift_ledger.leaf"
 _UP: Final = _COLUMNS + " WHERE sequence >= %s ORDER BY sequence LIMIT %s"
 _DOWN: Final = _COLUMNS + " WHERE sequence <= %s ORDER BY sequence DESC LIMIT %s"
+_HASHES: Final = "SELECT sequence, hash FROM sealift_ledger.leaf WHERE sequence >= %s AND sequence < %s ORDER BY 1"
+_NODES: Final = """
+SELECT position, hash FROM sealift_ledger.node WHERE level = %s AND position >= %s AND position < %s ORDER BY 1"""
 _UP_KIND: Final = _COLUMNS + " WHERE kind = %s AND sequence >= %s ORDER BY sequence LIMIT %s"
 _DOWN_KIND: Final = _COLUMNS + " WHERE kind = %s AND sequence <= %s ORDER BY sequence DESC LIMIT %s"
 
@@ -108,6 +112,14 @@ class PostgresBackend:
                 what=f"the tree lacks node {level}/{position}", fix="see docs/operator/ledger.md: recovery"
             )
         return bytes(found[0][0])
+
+    def nodes(self, start: int, end: int) -> list[Node]:
+        """Return the nodes that these leaves completed; see `Backend.nodes`."""
+        found: list[Node] = []
+        for level, first, after in tree.completed(start, end):
+            rows = self._all(_NODES, (level, first, after)) if level else self._all(_HASHES, (first, after))
+            found += [(level, int(position), bytes(hashed)) for position, hashed in rows]
+        return found
 
     def save_checkpoint(self, size: int, note: str) -> None:
         """Keep a checkpoint, durably."""

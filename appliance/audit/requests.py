@@ -5,6 +5,7 @@
     find{kind?, field?, value?, limit?, newest_first?, start?} -> {leaves: [...], more: bool}
     head -> {origin, size, root}     checkpoint -> {note}     vkey -> {vkey}
     inclusion{sequence, size?} -> {sequence, size, root, hashes, note}
+    nodes{start, end} -> {nodes: [[level, position, hash], ...]}     for a thousand leaves at most
     consistency{old, new} -> {old, new, old_root, new_root, hashes}
     room -> {closing, wanted, held, free, size, apart}, or {} where the records lie on a database server
     introduce, introduced{introduction}: see `introductions`
@@ -195,6 +196,12 @@ def _checkpoints(log: Log, untrusted: Mapping[str, Any]) -> dict[str, Any]:
     return {"checkpoints": [{"size": size, "note": text} for size, text in found]}
 
 
+def _nodes(log: Log, untrusted: Mapping[str, Any]) -> dict[str, Any]:
+    start = _whole(untrusted, "start")
+    found = log.nodes(start, min(_whole(untrusted, "end"), start + MAX_ROWS))
+    return {"nodes": [(level, position, hashed.hex()) for level, position, hashed in found]}
+
+
 def _room(log: Log, _untrusted: Mapping[str, Any]) -> dict[str, Any]:
     return {} if log.standing is None else dict(log.standing())
 
@@ -209,6 +216,7 @@ _QUESTIONS: Final[Mapping[str, Callable[[Log, Mapping[str, Any]], dict[str, Any]
     "cosigned": lambda log, untrusted: {"note": log.cosigned(_whole(untrusted, "size"))},
     "vkey": lambda log, _: {"vkey": log.vkey.to_text()},
     "inclusion": _inclusion,
+    "nodes": _nodes,
     "room": _room,
     "consistency": lambda log, untrusted: asdict(log.consistency(_whole(untrusted, "old"), _whole(untrusted, "new"))),
 }

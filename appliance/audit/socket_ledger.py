@@ -154,6 +154,14 @@ class SocketLedger:
         except (KeyError, TypeError, ValueError) as error:
             raise _strange("checkpoints are not what was asked for") from error
 
+    def nodes(self, start: int, end: int) -> list[tree.Node]:
+        """Return stored nodes of the tree; see `Ledger.nodes`."""
+        found = self._ask("nodes", start=start, end=end).get("nodes")
+        try:
+            return [(int(level), int(place), bytes.fromhex(hashed)) for level, place, hashed in found or ()]
+        except (TypeError, ValueError) as error:
+            raise _strange("nodes are not what was asked for") from error
+
     def cosigned(self, size: int) -> str:
         """Return a kept checkpoint with every signature there is; see `EvidenceLedger.cosigned`."""
         return str(self._ask("cosigned", size=size).get("note", ""))

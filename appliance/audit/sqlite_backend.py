@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from appliance.audit import tree
 from appliance.audit.backend import Row
 from appliance.audit.tree import Node
 from appliance.errors import LedgerDamagedError, LedgerFullError, LedgerUnavailableError
@@ -73,6 +74,8 @@ _INSERT: Final = {
 }
 _UP: Final = "SELECT * FROM leaf WHERE sequence >= ? ORDER BY sequence LIMIT ?"
 _DOWN: Final = "SELECT * FROM leaf WHERE sequence <= ? ORDER BY sequence DESC LIMIT ?"
+_HASHES: Final = "SELECT sequence, hash FROM leaf WHERE sequence >= ? AND sequence < ? ORDER BY 1"
+_NODES: Final = "SELECT position, hash FROM node WHERE level = ? AND position >= ? AND position < ? ORDER BY 1"
 _UP_KIND: Final = """
 SELECT * FROM leaf INDEXED BY leaf_kind WHERE kind = ? AND sequence >= ? ORDER BY sequence LIMIT ?"""
 _DOWN_KIND: Final = """
@@ -155,6 +158,14 @@ class SqliteBackend:
                 what=f"the tree lacks node {level}/{position}", fix="see docs/operator/ledger.md: recovery"
             )
         return bytes(found[0][0])
+
+    def nodes(self, start: int, end: int) -> list[Node]:
+        """Return the nodes that these leaves completed; see `Backend.nodes`."""
+        found: list[Node] = []
+        for level, first, after in tree.completed(start, end):
+            rows = self._all(_NODES, (level, first, after)) if level else self._all(_HASHES, (first, after))
+            found += [(level, int(position), bytes(hashed)) for position, hashed in rows]
+        return found
 
     def save_checkpoint(self, size: int, note: str) -> None:
         """Keep a checkpoint, durably."""

@@ -54,6 +54,16 @@ def frontier_of(size: int, read: NodeReader) -> list[bytes]:
     return hashes
 
 
+def completed(start: int, end: int) -> list[tuple[int, int, int]]:
+    """Return the complete subtrees whose last leaf is in [start, end), the leaves themselves as level 0.
+
+    Returns:
+        For each level that has some: the level, the first position, and the position after the last.
+    """
+    levels = ((level, start >> level, end >> level) for level in range(end.bit_length()))
+    return [(level, first, after) for level, first, after in levels if first < after]
+
+
 def root_of(frontier: Sequence[bytes]) -> bytes:
     """Return the root of the tree whose frontier this is."""
     if not frontier:

@@ -4,7 +4,7 @@
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -111,13 +111,20 @@ def verify(
         if not page:
             walk.findings.append(f"leaf {walk.size} is missing")
             break
+        begun, made = walk.size, dict[tuple[int, int], bytes]()
         for leaf in page:
-            walk.take(leaf)
+            made |= {(level, position): value for level, position, value in walk.take(leaf)}
             if walk.size in wanted:
                 walk.roots[walk.size] = tree.root_of(walk.frontier)
+        walk.compare(made, ledger.nodes(begun, walk.size))
         progress(walk.size, head.size)
     if tree.root_of(walk.frontier).hex() != head.root:
         walk.findings.append("the root is not that of the leaves")
+    elif walk.wrong_nodes:  # where the leaves are others, so is what lies above them
+        walk.findings.append(
+            f"{walk.wrong_nodes} stored nodes of the tree are not the hash of their leaves, the first from leaf "
+            f"{walk.wrong_from} on: proofs of records there fail"
+        )
     for one in signed:
         _judge(one, head.size, walk)
     _judge_cosigned(ledger, head.size, walk)
@@ -153,9 +160,11 @@ class _Walk:
         self._second: cosigning.MlDsaKey | None = None
         self._keys = succession.Keys()
         self._time = ""
+        self.wrong_nodes = 0
+        self.wrong_from = 0
 
-    def take(self, untrusted: Leaf) -> None:
-        """Check one leaf and add it."""
+    def take(self, untrusted: Leaf) -> list[tree.Node]:
+        """Check one leaf and add it; return what it completed of the tree, itself first."""
         hashed = tree.leaf_hash(untrusted.raw)
         self.chain = hashlib.sha256(self.chain + hashed).digest()
         try:
@@ -178,8 +187,19 @@ class _Walk:
             self.findings.append(f"the hash stored beside leaf {self.size} is another")
         if untrusted.chain and untrusted.chain != self.chain.hex():
             self.findings.append(f"the chain breaks at leaf {self.size}")
-        tree.push(self.frontier, self.size, hashed)
+        made = [(0, self.size, hashed), *tree.push(self.frontier, self.size, hashed)]
         self.size += 1
+        return made
+
+    def compare(self, made: Mapping[tuple[int, int], bytes], untrusted: Sequence[tree.Node]) -> None:
+        """Count the nodes that are not stored as they were made."""
+        stored = {(level, position): value for level, position, value in untrusted}
+        wrong = [
+            position << level for (level, position), value in made.items() if stored.get((level, position)) != value
+        ]
+        if wrong and not self.wrong_nodes:
+            self.wrong_from = min(wrong)
+        self.wrong_nodes += len(wrong)
 
     def _follow(self, leaf: Leaf) -> None:
         """Follow the keys of checkpoints; what a rotation says of the records before it must be what was read."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.audit import tree
 from appliance.audit.client import Ledger, SocketLedger
 from appliance.audit.leaf import Leaf
 from appliance.audit.memory import MemoryLedger
@@ -213,6 +214,20 @@ def test_trees_of_any_two_sizes_are_consistent(history: Ledger) -> None:
         history.consistency(old, new).require()
 
     assert history.consistency(1, size).new_root == history.head().root
+
+
+def test_the_nodes_that_leaves_complete_are_given_as_they_are_stored(history: Ledger) -> None:
+    size = history.head().size
+    frontier: list[bytes] = []
+    made = []
+    for leaf in history.leaves(0, size):
+        hashed = tree.leaf_hash(leaf.raw)
+        made.append({(0, leaf.sequence, hashed), *tree.push(frontier, leaf.sequence, hashed)})
+
+    for start, end in ((0, size), (0, 1), (5, 8), (7, 7), (size - 3, size + 10), (size + 5, size + 9)):
+        found = history.nodes(start, end)
+        assert len(found) == len(set(found))
+        assert set(found) == {node for nodes in made[start:end] for node in nodes}
 
 
 def test_proofs_of_what_is_not_there_are_refused(history: Ledger) -> None:

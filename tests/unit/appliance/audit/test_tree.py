@@ -183,6 +183,21 @@ def test_a_consistency_proof_proves_nothing_else(old: int, new: int) -> None:
             tree.require_consistency(first, second, old_root=first_root, new_root=second_root, path=steps)
 
 
+@pytest.mark.parametrize("start", range(0, 40, 3))
+def test_what_leaves_complete_is_what_pushing_them_makes(start: int) -> None:
+    frontier: list[bytes] = []
+    made = [
+        {(0, size), *((level, position) for level, position, _ in tree.push(frontier, size, bytes([size])))}
+        for size in range(40)
+    ]
+
+    for end in range(start, 41):
+        told = {
+            (level, position) for level, first, after in tree.completed(start, end) for position in range(first, after)
+        }
+        assert told == set().union(*made[start:end])
+
+
 def test_proofs_of_what_is_not_there_are_refused() -> None:
     _, read = built(LEAVES)
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from appliance.audit import note, pin
+from appliance.audit import note, pin, tree
 from appliance.audit.client import Leaf, TreeHead
 from appliance.audit.memory import MemoryLedger
 from appliance.audit.note import VerifierKey
@@ -168,6 +168,9 @@ class Shortened:
     def leaves(self, start: int, limit: int, *, kinds: Collection[str] | None = None) -> list[Leaf]:
         return self._ledger.leaves(start, min(limit, self._size - start), kinds=kinds)
 
+    def nodes(self, start: int, end: int) -> list[tree.Node]:
+        return self._ledger.nodes(start, end)
+
     def checkpoint(self) -> str:
         return self._ledger.inclusion(0, self._size).note or self._ledger.checkpoint()
 
@@ -237,6 +240,47 @@ def test_a_file_that_root_changed_while_the_service_was_down_is_found_out(site: 
     except LedgerDamagedError as error:
         found = error.what
     assert found
+
+
+@pytest.mark.parametrize(
+    ("statement", "count", "first"),
+    [
+        ("UPDATE node SET hash = zeroblob(32) WHERE level = 1 AND position = 3", 1, 6),
+        ("DELETE FROM node WHERE level = 1 AND position = 3", 1, 6),
+        ("UPDATE node SET hash = zeroblob(32) WHERE level = 1 OR (level = 2 AND position = 0)", 7, 0),
+    ],
+)
+def test_nodes_that_the_disk_changed_are_named_though_the_root_is_right(
+    site: LedgerSite, statement: str, count: int, first: int
+) -> None:
+    with site.running():
+        actions = site.door("ledger-actions")
+        while actions.head().size < 12:
+            actions.append("trust.rotated", {"version": actions.head().size})
+        actions.checkpoint()
+        actions.close()
+    connection = sqlite3.connect(site.places.ledger / FILE_NAME, isolation_level=None)
+    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        connection.execute(f"DROP TRIGGER {name}")
+    connection.execute(statement)
+    connection.close()
+
+    (finding,) = offline(site).findings
+
+    assert finding.startswith(f"{count} stored nodes of the tree are not the hash of their leaves, the first from leaf")
+    assert f"leaf {first} on" in finding
+
+
+def test_leaves_on_a_page_of_their_own_have_their_nodes_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those whose nodes end what began on pages before."""
+    monkeypatch.setattr("appliance.audit.verify._PAGE", 3)
+    ledger = history()
+    assert verify(ledger, pinned=key_of(ledger)).findings == ()
+
+    ledger.log.backend.append([], [(2, 0, bytes(32))])
+
+    (finding,) = verify(ledger, pinned=key_of(ledger)).findings
+    assert "the first from leaf 0 on" in finding
 
 
 class Broken(MemoryLedger):
