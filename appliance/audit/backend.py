@@ -1,8 +1,9 @@
 """The seam to storage: rows that are only ever added. SQLite on one box, PostgreSQL where several nodes serve."""
 
-from collections.abc import Collection, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple, Protocol
 
+from appliance.audit import tree
 from appliance.audit.tree import Node
 
 
@@ -110,3 +111,22 @@ class Backend(Protocol):
     def close(self) -> None:
         """Fold the write-ahead log in and let go of the file."""
         ...
+
+
+def stored_nodes(
+    ask: Callable[[str, tuple[Any, ...]], Sequence[Sequence[Any]]], start: int, end: int, *, hashes: str, nodes: str
+) -> list[Node]:
+    """Return `Backend.nodes` of a database.
+
+    Args:
+        ask: Runs a statement with values.
+        start: The first leaf.
+        end: The one after the last.
+        hashes: Asks for place and hash of the leaves from one place up to another.
+        nodes: Asks for place and hash of the nodes of a level, likewise.
+    """
+    found: list[Node] = []
+    for level, first, after in tree.completed(start, end):
+        rows = ask(nodes, (level, first, after)) if level else ask(hashes, (first, after))
+        found += [(level, int(position), bytes(hashed)) for position, hashed in rows]
+    return found

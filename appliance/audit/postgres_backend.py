@@ -9,8 +9,7 @@ from contextlib import contextmanager, suppress
 from heapq import merge
 from typing import Any, Final
 
-from appliance.audit import tree
-from appliance.audit.backend import Row
+from appliance.audit.backend import Row, stored_nodes
 from appliance.audit.tree import Node
 from appliance.errors import DatabaseError, LedgerDamagedError, LedgerUnavailableError
 from appliance.postgres.session import Session, StatementError
@@ -115,11 +114,7 @@ class PostgresBackend:
 
     def nodes(self, start: int, end: int) -> list[Node]:
         """Return the nodes that these leaves completed; see `Backend.nodes`."""
-        found: list[Node] = []
-        for level, first, after in tree.completed(start, end):
-            rows = self._all(_NODES, (level, first, after)) if level else self._all(_HASHES, (first, after))
-            found += [(level, int(position), bytes(hashed)) for position, hashed in rows]
-        return found
+        return stored_nodes(self._all, start, end, hashes=_HASHES, nodes=_NODES)
 
     def save_checkpoint(self, size: int, note: str) -> None:
         """Keep a checkpoint, durably."""

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from appliance.audit import tree
-from appliance.audit.backend import Row
+from appliance.audit.backend import Row, stored_nodes
 from appliance.audit.tree import Node
 from appliance.errors import LedgerDamagedError, LedgerFullError, LedgerUnavailableError
 
@@ -161,11 +160,7 @@ class SqliteBackend:
 
     def nodes(self, start: int, end: int) -> list[Node]:
         """Return the nodes that these leaves completed; see `Backend.nodes`."""
-        found: list[Node] = []
-        for level, first, after in tree.completed(start, end):
-            rows = self._all(_NODES, (level, first, after)) if level else self._all(_HASHES, (first, after))
-            found += [(level, int(position), bytes(hashed)) for position, hashed in rows]
-        return found
+        return stored_nodes(self._all, start, end, hashes=_HASHES, nodes=_NODES)
 
     def save_checkpoint(self, size: int, note: str) -> None:
         """Keep a checkpoint, durably."""
