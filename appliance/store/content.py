@@ -93,16 +93,7 @@ class ContentStore:
         Raises:
             StoreDamagedError: The disk does not give the names back.
         """
-        try:
-            names = [entry.name for entry in (self.root / "releases").iterdir()]
-        except FileNotFoundError:
-            return ()
-        except PermissionError:
-            raise
-        except OSError as error:
-            raise StoreDamagedError(
-                what="the store's list of releases cannot be read", why=error.strerror or "", fix="look at the disk"
-            ) from error
+        names = names_in(self.root / "releases", "releases")
         return tuple(sorted(int(name) for name in names if name.isascii() and name.isdigit()))
 
     def releases(self) -> tuple["StoredRelease", ...]:
@@ -317,6 +308,29 @@ class StoredRelease:
                 why="its signed metadata does not name it",
                 fix="`sealift status` shows what the release holds",
             ) from None
+
+
+def names_in(folder: Path, held: str) -> list[str]:
+    """Return the names in a folder of the store, of one that is not there none.
+
+    Args:
+        folder: Which.
+        held: What it holds, for people.
+
+    Raises:
+        StoreDamagedError: The disk does not give them back.
+        PermissionError: This user may not read it.
+    """
+    try:
+        return [entry.name for entry in os.scandir(folder)]
+    except FileNotFoundError:
+        return []
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise StoreDamagedError(
+            what=f"the store's list of {held} cannot be read", why=error.strerror or "", fix="look at the disk"
+        ) from error
 
 
 def _lay(source: Path, place: Path) -> None:

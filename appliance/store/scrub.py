@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from appliance.errors import StoreDamagedError
 from appliance.store import reread
-from appliance.store.content import ContentStore, StoredRelease
+from appliance.store.content import ContentStore, StoredRelease, names_in
 from appliance.store.kept_small import broken_files, signed_targets
 from appliance.store.reread import Opened, Pace
 from appliance.store.spoilt import Problem, Range, Spoilt, Use
@@ -189,13 +188,4 @@ def _is_there(path: Path) -> bool:
 
 
 def _names(folder: Path, *, length: int) -> list[str]:
-    try:
-        return [entry.name for entry in os.scandir(folder) if len(entry.name) == length]
-    except FileNotFoundError:
-        return []
-    except PermissionError:
-        raise
-    except OSError as error:
-        raise StoreDamagedError(
-            what="the store's list of objects cannot be read", why=error.strerror or "", fix="look at the disk"
-        ) from error
+    return [name for name in names_in(folder, "objects") if len(name) == length]
