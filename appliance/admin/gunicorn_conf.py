@@ -4,6 +4,7 @@ import socket
 import struct
 from typing import Any, Final
 
+from appliance.watchdog import leaving
 from appliance.watchdog.workers import HEARTBEATS, WorkerWatch
 
 _SILENCE: Final = struct.pack("@ll", 15, 0)
@@ -28,6 +29,8 @@ control_socket_disable = True
 _watch: Final = WorkerWatch()
 when_ready = _watch.when_ready
 pre_fork = _watch.pre_fork
+worker_exit = leaving.worker
+on_exit = leaving.master
 
 
 def post_worker_init(worker: Any) -> None:

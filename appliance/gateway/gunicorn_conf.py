@@ -19,6 +19,7 @@ from appliance.gateway.onecore import keep_to_one_core
 from appliance.gateway.openfiles import allow_files
 from appliance.gateway.settings import load_config, require_keys
 from appliance.stages import Stage
+from appliance.watchdog import leaving
 from appliance.watchdog.workers import HEARTBEATS, STOP_SECONDS, WorkerWatch
 from media.clock import SystemClock
 from media.errors import SealiftError
@@ -70,6 +71,7 @@ _watch: Final = WorkerWatch()
 when_ready = _watch.when_ready
 pre_fork = _watch.pre_fork
 post_request = let_go
+on_exit = leaving.master
 
 
 def post_fork(_server: Any, _worker: Any) -> None:

@@ -21,6 +21,7 @@ from appliance.errors import ConflictError
 from appliance.promote.desk import DOORS, Desk, build_desk
 from appliance.timekeeping.believed import BelievedClock
 from appliance.watchdog import loops as loop_watch
+from appliance.watchdog.leaving import leave
 from media.clock import SystemClock
 from media.errors import SealiftError
 
@@ -84,4 +85,4 @@ def _doors(config: Config) -> dict[str, socket.socket]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -44,6 +44,7 @@ from appliance.serve.refusal import Refusal, tell
 from appliance.serve.scheduler import Scheduler
 from appliance.serve.weights import HashedFile
 from appliance.store.content import ContentStore, StoredRelease
+from appliance.watchdog import leaving
 from appliance.watchdog.loops import TURNS_PER_LIMIT
 from appliance.watchdog.workers import HEARTBEATS, STOP_SECONDS, WorkerWatch
 from media.clock import SystemClock
@@ -335,6 +336,7 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
     proven = Proven(prove(store, instance, config), lambda: prove(store, instance, config), say=notifier.tell)
     watch, group, master = WorkerWatch(announces=True), PeerGroup(), os.getpid()
     patience = unit.watchdog_seconds() / TURNS_PER_LIMIT
+    is_alone = False
 
     def make() -> Any:
         threads, taken = threads_for(config, instance), proven.take()
@@ -347,11 +349,22 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
         watch.probe = lambda: loaded.turns(patience)
         engine_filter.put_on(but=loaded.calls)
         watch.loaded()
+        nonlocal is_alone
+        is_alone = isinstance(taken, Loadable)
         return loaded.app
 
     def before_fork(server: object, worker: object) -> None:
         proven.before_fork(server, worker)
         watch.pre_fork(server, worker)
+
+    def after_worker(server: object, worker: object) -> None:
+        if is_alone:  # an attached program is ended by Python's own way out
+            leaving.worker(server, worker)
+
+    def at_exit(server: object) -> None:
+        group.end()
+        if not refusal.code:
+            leaving.master(server)
 
     options = {
         "bind": f"unix:{config.at.socket(f'engine-{name}')}",
@@ -360,6 +373,8 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
         "pre_fork": before_fork,
         "child_exit": lambda _server, _worker: group.end(),
         "when_ready": watch.when_ready,
+        "worker_exit": after_worker,
+        "on_exit": at_exit,
         "post_worker_init": watch.post_worker_init,
         "worker_class": "gthread",
         "threads": (answering := answering_threads(config)),

@@ -23,6 +23,7 @@ from appliance.config import Config
 from appliance.keys.opening import open_keys
 from appliance.timekeeping.believed import BelievedClock
 from appliance.watchdog import loops as loop_watch
+from appliance.watchdog.leaving import leave
 from appliance.wire import Handler, Peer
 from media.errors import SealiftError
 
@@ -80,4 +81,4 @@ def _doors(config: Config) -> dict[str, socket.socket]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())
