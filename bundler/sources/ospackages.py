@@ -169,12 +169,26 @@ def _list_material(archive: Archive) -> tuple[str, str, str]:
 
 
 def memo_key(recipe: Recipe, debs: DebsSection, status: bytes) -> str:
-    """Return what packages are remembered under: a new release asks apt again, the same recipe gives the same bytes."""
+    """Return what packages are remembered under: a new release asks apt again, the same recipe gives the same bytes.
+
+    Other sources or keys under the same names, or another release of Debian, ask apt again, too.
+    """
     facts = [
         sorted(debs.packages), hashlib.sha256(status).hexdigest(), to_text(recipe.release.created), recipe.kind,
         recipe.target.debian_architecture, list(recipe.target.packages or ()), debs.keyring or "", debs.sources or "",
     ]  # fmt: skip
+    # Only where they are named, so that what was remembered without them still counts.
+    facts += [_digest_of(recipe.beside(name)) for name in (debs.keyring, debs.sources) if name is not None]
+    facts += [recipe.target.codename] if recipe.target.codename else []
     return hashlib.sha256(dumps(facts)).hexdigest()
+
+
+def _digest_of(file: Path) -> str:
+    """Return the digest of a file beside the recipe; empty where it cannot be read, which fetching tells."""
+    try:
+        return file_sha256(file)
+    except OSError:
+        return ""
 
 
 def require_known(recipe: Recipe, debs: DebsSection) -> bytes:
