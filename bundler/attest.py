@@ -52,6 +52,8 @@ def choose_volumes(
     Raises:
         SigningError: The volumes are fixed already, or the packer may not enter custody.
         CapacityError: The release does not fit.
+        UsageError: A seal is reserved for a volume that is not there.
+        MalformedError: A seal's number cannot be kept.
     """
     packer = ceremony.person(packer_id)
     if Role.CUSTODY not in packer.roles:
@@ -66,6 +68,7 @@ def choose_volumes(
     payload = measure_tree(work.data, prefix=layout.DATA, progress=progress)
     require_planned(plan, payload)
     index = plan_volumes(plan, payload, choice)
+    choice.require_for(index)
     work.attest.mkdir(exist_ok=True)
     for volume in index.volumes:
         entry = HandOver(
