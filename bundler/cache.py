@@ -2,23 +2,29 @@
 
 A cached file is never believed: it is hashed in each run that asks for it, and one that changed is dropped. Files are
 read-only, because candidates are made of hard links to them. Writers race safely: everything appears by rename.
+What a killed build left in `tmp/` is taken away by the next one.
 """
 
 import os
+import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bundler.digests import file_sha256
 from bundler.errors import SourceError
+from bundler.lent import lent, take_away
 from media.canonical import dumps, loads
 from media.errors import MalformedError
 
 _MEMO_BYTES = 16 * 2**20
+_UNHELD: Final = re.compile(r"tmp[a-z0-9_]{8}")
+"""What releases of before lent themselves in `tmp/`, without a lock that says whose it is."""
+_LONG_SECONDS: Final = 86400
 
 
 def default_root() -> Path:
@@ -63,8 +69,8 @@ class Cache:
             )
         place = self._slot(sha256) / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._made("tmp")) as scratch:
-            moved = Path(scratch) / "file"
+        with self.scratch() as scratch:
+            moved = scratch / "file"
             shutil.move(file, moved)
             moved.chmod(0o444)
             moved.replace(place)
@@ -80,8 +86,8 @@ class Cache:
 
     def remember(self, kind: str, key: str, value: Any) -> None:
         """Keep one JSON value."""
-        with tempfile.TemporaryDirectory(dir=self._made("tmp")) as scratch:
-            fresh = Path(scratch) / "memo"
+        with self.scratch() as scratch:
+            fresh = scratch / "memo"
             fresh.write_bytes(dumps(value))
             fresh.replace(self._made(kind) / f"{key}.json")
 
@@ -92,8 +98,18 @@ class Cache:
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """Lend a private folder on the cache's own file system."""
-        with tempfile.TemporaryDirectory(dir=self._made("tmp")) as folder:
-            yield Path(folder)
+        with lent(self._made("tmp")) as folder:
+            yield folder
+
+    def tidy(self, *, now: datetime) -> int:
+        """Take away what killed builds left; what a running one works in stays. Return how many folders there were."""
+        folder = self.root / "tmp"
+        if not folder.is_dir():
+            return 0
+        old = [each for each in folder.iterdir() if _UNHELD.fullmatch(each.name) and _rests(each, now)]
+        for each in old:
+            shutil.rmtree(each, ignore_errors=True)
+        return len(old) + take_away(folder)
 
     def _slot(self, sha256: str) -> Path:
         return self.root / "files" / sha256[:2] / sha256
@@ -102,3 +118,13 @@ class Cache:
         folder = self.root / kind
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def _rests(folder: Path, now: datetime) -> bool:
+    """Tell whether nothing in a folder has changed for a day."""
+    try:
+        places = [folder, *folder.rglob("*")]
+        newest = max(each.stat(follow_symlinks=False).st_ctime for each in places)
+    except OSError:
+        return False
+    return folder.is_dir() and not folder.is_symlink() and now.timestamp() - newest > _LONG_SECONDS

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -14,9 +13,12 @@ from bundler.chunks import read_small_files, to_lines, write_codes
 from bundler.cli import context as shared
 from bundler.cli.bars import NOT_WRITTEN, CeremonyFolder, DryRun, Person, Work, byte_bar, require_folder
 from bundler.handin import HandIn, Part, hand_in, take
+from bundler.lent import lent, take_away
 from bundler.signatory import Ceremony
 from bundler.workfolder import WorkFolder
 from media import durable
+
+_DRY: Final = ".sealift-dry-"
 
 
 def register(app: typer.Typer) -> None:
@@ -95,8 +97,10 @@ def register(app: typer.Typer) -> None:
 @contextmanager
 def _twin(work: WorkFolder) -> Iterator[WorkFolder]:
     """Lend a throwaway copy of a work folder; its payload, which nothing here writes to, is shared by links."""
-    with TemporaryDirectory(prefix=".sealift-dry-", dir=work.root.absolute().parent) as folder:
-        twin = WorkFolder(root=Path(folder) / "w")
+    above = work.root.absolute().parent
+    take_away(above, _DRY)
+    with lent(above, _DRY) as folder:
+        twin = WorkFolder(root=folder / "w")
         shutil.copytree(work.root, twin.root, ignore=lambda at, _: ["data"] if Path(at) == work.candidate else [])
         twin.data.symlink_to(work.data.absolute())
         yield twin
