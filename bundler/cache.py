@@ -5,11 +5,12 @@ read-only, because candidates are made of hard links to them. Writers race safel
 What a killed build left in `tmp/` is taken away by the next one.
 """
 
+import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -100,6 +101,23 @@ class Cache:
         """Lend a private folder on the cache's own file system."""
         with lent(self._made("tmp")) as folder:
             yield folder
+
+    @contextmanager
+    def alone(self, name: str, *, progress: Callable[[str], None]) -> Iterator[None]:
+        """Let no other build of this cache make the same thing until the block ends; wait for one that does.
+
+        Args:
+            name: What is made.
+            progress: Told that another build is waited for.
+        """
+        with (self._made("locks") / f"{name}.lock").open("wb") as held:
+            with suppress(OSError):  # some file systems of a network know no locks
+                try:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    progress(f"waiting for another build, which makes {name} in the same cache")
+                    fcntl.flock(held, fcntl.LOCK_EX)
+            yield
 
     def tidy(self, *, now: datetime) -> int:
         """Take away what killed builds left; what a running one works in stays. Return how many folders there were."""
