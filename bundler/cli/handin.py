@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
-from bundler.chunks import read_small_files, to_lines, write_codes
+from bundler.chunks import LARGEST_FILE, read_small_files, to_lines, write_codes
 from bundler.cli import context as shared
 from bundler.cli.bars import NOT_WRITTEN, CeremonyFolder, DryRun, Person, Work, byte_bar, require_folder
 from bundler.handin import HandIn, Part, hand_in, take
@@ -43,6 +43,7 @@ def register(app: typer.Typer) -> None:
         found = hand_in(WorkFolder(root=work), person, ceremony=Ceremony.load(ceremony), only=only or tuple(Part))
         data, target = found.to_bytes(), out or Path(f"{person}.hand-in.json")
         require_folder(target)
+        lines = to_lines(data) if codes is not None or len(data) <= LARGEST_FILE else ()
         if not dry_run:
             durable.replace(target, data, mode=0o644)
         if codes is not None and not dry_run:
@@ -50,7 +51,7 @@ def register(app: typer.Typer) -> None:
         facts = {
             "file": target.name,
             "bytes": len(data),
-            "codes": len(to_lines(data)),
+            "codes": len(lines),
             "statements": sorted(found.statements),
             "signed": found.signatures is not None,
             "sealed_volumes": sorted(found.seals),
@@ -61,7 +62,8 @@ def register(app: typer.Typer) -> None:
             "metadata" if found.signatures else "",
             "seals" if found.seals else "",
         ]
-        text = f"{target.name}: {', '.join(filter(None, done))}; {len(data):,} bytes, {facts['codes']} codes"
+        carried = f"{len(lines)} codes" if lines else "too large for codes: carry the file itself"
+        text = f"{target.name}: {', '.join(filter(None, done))}; {len(data):,} bytes, {carried}"
         shared.of(context).result(facts, f"{text}; {NOT_WRITTEN}" if dry_run else text)
 
     @app.command("take")

@@ -151,3 +151,12 @@ def test_what_stands_among_codes_is_named_and_not_taken_for_a_damaged_file(tmp_p
 
     assert "ALICE'S CODES" in caught.value.why
     assert "a file of their own" in caught.value.fix
+
+
+def test_a_file_that_is_no_small_one_is_refused_and_not_read_in_part(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(chunks.LARGEST_WHOLE + 1))
+    (tmp_path / "whole").write_bytes(bytes(chunks.LARGEST_WHOLE))
+
+    with pytest.raises(LimitExceededError, match="large is no small file"):
+        read_small_file(tmp_path / "large")
+    assert read_small_file(tmp_path / "whole") == (bytes(chunks.LARGEST_WHOLE),)
