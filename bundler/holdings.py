@@ -11,6 +11,7 @@ from bundler.register import Entry
 from bundler.signatory import signed_part
 from bundler.workfolder import WorkFolder
 from media import layout
+from media.bagit import parse_bag_info
 from media.deltabase import Knowledge
 from media.digest import release_code
 from media.errors import MissingFileError, UsageError
@@ -96,7 +97,7 @@ class EarlierRelease:
             return cls._read(work.metadata, work.seal_of(1) / layout.TAG_MANIFEST, (work.candidate,))
         places = (folder / layout.RELEASE, *sorted(folder.glob(f"*/{layout.RELEASE}")))
         releases = [each for each in places if (each / layout.TAG_MANIFEST).is_file()]
-        first = next((each for each in releases if "\nBag-Count: 1 of " in (each / layout.BAG_INFO).read_text()), None)
+        first = next((each for each in releases if _is_first(each)), None)
         if first is None:
             raise MissingFileError(
                 what=f"there is no earlier release in {folder.name or 'this folder'}",
@@ -107,8 +108,14 @@ class EarlierRelease:
 
     @classmethod
     def _read(cls, metadata: Path, manifest: Path, folders: tuple[Path, ...]) -> Self:
-        newest = max(metadata.glob("*.targets.json"), key=lambda path: int(path.name.partition(".")[0]))
-        signed = signed_part(newest.read_bytes())
+        listed = sorted(metadata.glob("*.targets.json"), key=lambda path: path.name.partition(".")[0].zfill(16))
+        if not listed:
+            raise MissingFileError(
+                what="the earlier release has no list of its files",
+                why="its metadata is not complete",
+                fix="name the work folder it was written from, or another copy of its first volume",
+            )
+        signed = signed_part(listed[-1].read_bytes())
         return cls(
             code=release_code(manifest.read_bytes()),
             terms=ReleaseTerms.from_targets(signed),
@@ -137,6 +144,13 @@ class EarlierRelease:
                     if place.is_file() and not place.is_symlink() and place.stat().st_size == target.length:
                         found[target.sha256] = place
         return found
+
+
+def _is_first(release: Path) -> bool:
+    try:
+        return parse_bag_info((release / layout.BAG_INFO).read_bytes()).number == 1
+    except OSError:
+        return False
 
 
 def holdings_of_register(
