@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from bundler.dispatch import MediumState, media_of
 from bundler.register import Entry
@@ -18,6 +18,8 @@ from media.errors import MissingFileError, UsageError
 from media.inventory import HeldFile, Inventory
 from media.release import ReleaseTerms, Target, targets_from
 from media.volume import VolumeIndex
+
+_NOT_TAKEN: Final = frozenset({"refused", "rejected"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +180,8 @@ def holdings_of_register(
         if entry.kind == "sent":
             sent_to.setdefault(entry.facts["medium"], set()).add(entry.facts["to"])
     ordered = sorted(earlier, key=lambda each: each.terms.serial)
+    for each in ordered:
+        _require_not_refused(entries, media, site, each)
     return Holdings(
         site=site,
         source=Knowledge.REGISTER,
@@ -186,6 +190,40 @@ def holdings_of_register(
         files={file.sha256: file for each in ordered for file in each.held()},
         assumed=tuple(_evidence(media, sent_to, site, each) for each in ordered),
     )
+
+
+def _require_not_refused(
+    entries: Sequence[Entry], media: Sequence[MediumState], site: str, release: EarlierRelease
+) -> None:
+    """Pass only when a site's last word on each volume of a release is not that it did not take it.
+
+    What was sent again after that, or taken after all, counts.
+
+    Raises:
+        UsageError: It is.
+    """
+    volumes = {each.id: each.volume for each in media if each.code == release.code}
+    ids = {each.medium: each.id for each in media if each.code == release.code}
+    refused: dict[str, Entry] = {}
+    for entry in entries:
+        facts = entry.facts
+        if entry.kind == "sent":
+            refused.pop(ids.get(facts["medium"], ""), None)
+        elif entry.kind == "receipt" and facts["site"] == site and facts["code"] == release.code:
+            refused = {each: word for each, word in refused.items() if volumes[each] not in facts["volumes"]}
+        elif entry.kind == "evidence" and facts["site"] == site:
+            for each in volumes.keys() & set(facts["ids"]):
+                refused.pop(each, None)
+                if facts["outcome"] in _NOT_TAKEN:
+                    refused[each] = entry
+    if refused:
+        first = min(refused, key=lambda each: volumes[each])
+        said = refused[first].facts
+        raise UsageError(
+            what=f"{site} did not take {release.terms.release} (serial {release.terms.serial})",
+            why=f"volume {volumes[first]} was {said['outcome']} at {said['received_at']}",
+            fix="enter that it was sent again, or that it was taken after all; or write the full set",
+        )
 
 
 def _evidence(
