@@ -17,7 +17,7 @@ from bundler.plan import ReleasePlan
 from bundler.privatekeys import OwnKeys
 from bundler.signatory import Ceremony
 from bundler.volumechoice import VolumeChoice, plan_volumes
-from bundler.workfolder import WorkFolder, keep_signed
+from bundler.workfolder import WorkFolder, keep_signed, put
 from media import dsse, layout
 from media.clock import Clock
 from media.custody import HandOver, HandOverKind, Method
@@ -86,8 +86,8 @@ def choose_volumes(
             method=Method.SIGNED,
             entered_by=packer.id,
         )
-        (work.attest / f"{SEALED}{volume.number}.json").write_bytes(entry.to_payload())
-    work.volumes.write_bytes(choice.to_bytes())
+        put(work.attest / f"{SEALED}{volume.number}.json", entry.to_payload())
+    put(work.volumes, choice.to_bytes())
     return index
 
 

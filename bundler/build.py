@@ -27,7 +27,7 @@ from bundler.scanning.proposed import proposals
 from bundler.sources import wheels
 from bundler.sources.server import Checkout
 from bundler.toolchain import ready
-from bundler.workfolder import WorkFolder
+from bundler.workfolder import WorkFolder, put
 from media.clock import Clock
 
 __all__ = ["Candidate", "Workshop", "build", "build_in", "build_sites", "gather"]
@@ -234,4 +234,4 @@ def _leave_statements(
         ("sbom", statement.about_payload(payload_digest, statement.CYCLONEDX, bill)),
         ("scan", statement.about_payload(payload_digest, statement.SCAN, report.predicate())),
     ):
-        (work.attest / f"{name}.json").write_bytes(content)
+        put(work.attest / f"{name}.json", content)

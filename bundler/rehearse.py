@@ -34,7 +34,7 @@ from bundler.rehearsing.nspawn import CleanSystem, booted
 from bundler.rehearsing.onsystem import answers_on
 from bundler.seal import trust_sheet
 from bundler.signatory import Ceremony
-from bundler.workfolder import WorkFolder
+from bundler.workfolder import WorkFolder, put
 from media import layout
 from media.canonical import loads, mapping, text
 from media.clock import Clock, from_text, to_text
@@ -236,7 +236,7 @@ def rehearse(  # noqa: PLR0913 - each is a choice of its own, and tests hand in 
     cache.remember(_MEMO, digest, found.predicate())
     work.attest.mkdir(exist_ok=True)
     content = statement.about_payload(digest, statement.REHEARSAL, found.predicate())
-    (work.attest / "rehearsal.json").write_bytes(content)
+    put(work.attest / "rehearsal.json", content)
     return found
 
 
