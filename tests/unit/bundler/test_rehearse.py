@@ -167,6 +167,19 @@ def test_the_same_payload_is_not_rehearsed_twice_in_a_day(work: WorkFolder, tmp_
     assert json.loads((work.attest / "rehearsal.json").read_bytes())["predicate"]["at"] == "2026-11-20T12:00:00Z"
 
 
+def test_a_statement_that_somebody_signed_stays_when_it_is_rehearsed_again(work: WorkFolder, tmp_path: Path) -> None:
+    """Whoever looks before they sign rehearses too; the signed one held no longer, and nobody's hand-in was taken."""
+    rehearsed(work, Scripted(), tmp_path)
+    before = (work.attest / "rehearsal.json").read_bytes()
+    (work.attest / "rehearsal.dsse.json").write_text("{}")
+
+    later = FixedClock(NOON + timedelta(days=2))
+    found = rehearsed(work, Scripted(), tmp_path, clock=later)
+
+    assert (found.at, found.was_remembered) == ("2026-11-22T12:00:00Z", False)
+    assert (work.attest / "rehearsal.json").read_bytes() == before
+
+
 def test_after_a_day_or_when_asked_it_is_rehearsed_again(work: WorkFolder, tmp_path: Path) -> None:
     clock, place = FixedClock(NOON), Scripted()
     rehearsed(work, place, tmp_path, clock=clock)
