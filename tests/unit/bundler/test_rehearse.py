@@ -324,6 +324,17 @@ def test_what_is_put_together_for_an_update_has_each_package_once(tmp_path: Path
     assert ("kind" in facts, facts["serial"], len(facts["models"])) == (False, 7, 1)
 
 
+def test_an_update_that_brings_a_package_which_nothing_has_is_refused_as_the_site_would(tmp_path: Path) -> None:
+    """It was left out of what was rehearsed, which passed; the box refused what was signed and carried there."""
+    _, below, work = update_and_base(tmp_path)
+    for name in ("server", "host"):
+        with (work.data / f"server/requirements-{name}.txt").open("a") as listed:
+            listed.write(f"# left out: x: reason\ngamma==1.0 --hash=sha256:{'0' * 64}\n")
+
+    with pytest.raises(RehearsalError, match="gamma, which the release below does not have"):
+        completed(work, below, tmp_path / "whole")
+
+
 def test_an_update_is_not_rehearsed_alone_or_on_another_release(tmp_path: Path) -> None:
     shop, below, work = update_and_base(tmp_path)
 
