@@ -108,9 +108,11 @@ def read_small_files(files: Iterable[Path]) -> tuple[bytes, ...]:
             raise LimitExceededError(
                 what=f"{file.name} is no small file", why=f"more than {LARGEST_WHOLE} bytes", fix="name the right file"
             )
-        if _HEAD.search(untrusted):
+        is_wide = untrusted.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as Windows writes some
+        scanned = untrusted.decode("utf-16", "replace").encode("utf-8", "replace") if is_wide else untrusted
+        if _HEAD.search(scanned):
             # As scanners and editors leave them: behind a mark of the encoding, in small letters, without line ends.
-            text = untrusted.removeprefix(codecs.BOM_UTF8).decode("ascii", "replace").upper()
+            text = scanned.removeprefix(codecs.BOM_UTF8).decode("ascii", "replace").upper()
             lines += text.replace("SEALIFT:S1:", "\nSEALIFT:S1:").splitlines()
         else:
             whole.append(untrusted)

@@ -131,8 +131,10 @@ def test_files_and_piles_of_lines_are_read_together(tmp_path: Path) -> None:
         lambda text: text.lower(),
         lambda text: text.replace(b"\n", b""),
         lambda text: b"\r\n\r\n" + text.replace(b"\n", b"\r\n"),
+        lambda text: text.decode().encode("utf-16"),
+        lambda text: b"\xfe\xff" + text.decode().encode("utf-16-be"),
     ],
-    ids=["marked", "small letters", "no line ends", "carriage returns"],
+    ids=["marked", "small letters", "no line ends", "carriage returns", "UTF-16", "UTF-16, the other way round"],
 )
 def test_codes_are_read_as_scanners_and_editors_save_them(tmp_path: Path, saved: Callable[[bytes], bytes]) -> None:
     data = bytes(range(256)) * 40
