@@ -274,6 +274,13 @@ def taken_in(file: Path, cache: Cache, archives: Archives) -> Deb:
     return Deb(name=deb.name, version=deb.version, architecture=deb.architecture, file=kept, sha256=sha256)
 
 
+def is_remembered(recipe: Recipe, debs: DebsSection, status: bytes, cache: Cache) -> bool:
+    """Whether an earlier build fetched these packages and the cache has them; for plans: nothing is read."""
+    memo: Any = cache.recall("debs", memo_key(recipe, debs, status))
+    found: list[Any] = memo.get("debs", []) if isinstance(memo, dict) else []
+    return bool(found) and all(cache.peek(str(each[3])) is not None for each in found)
+
+
 def _remembered(cache: Cache, key: str) -> _Brought | None:
     memo: Any = cache.recall("debs", key)
     if not isinstance(memo, dict) or not memo.get("debs"):
