@@ -17,7 +17,7 @@ from bundler.plan import ReleasePlan
 from bundler.privatekeys import OwnKeys
 from bundler.signatory import Ceremony
 from bundler.volumechoice import VolumeChoice, plan_volumes
-from bundler.workfolder import WorkFolder, keep_signed
+from bundler.workfolder import WorkFolder, keep_signed, put
 from media import dsse, layout
 from media.clock import Clock
 from media.custody import HandOver, HandOverKind, Method
@@ -52,6 +52,8 @@ def choose_volumes(
     Raises:
         SigningError: The volumes are fixed already, or the packer may not enter custody.
         CapacityError: The release does not fit.
+        UsageError: A seal is reserved for a volume that is not there.
+        MalformedError: A seal's number cannot be kept.
     """
     packer = ceremony.person(packer_id)
     if Role.CUSTODY not in packer.roles:
@@ -66,6 +68,7 @@ def choose_volumes(
     payload = measure_tree(work.data, prefix=layout.DATA, progress=progress)
     require_planned(plan, payload)
     index = plan_volumes(plan, payload, choice)
+    choice.require_for(index)
     work.attest.mkdir(exist_ok=True)
     for volume in index.volumes:
         entry = HandOver(
@@ -83,8 +86,8 @@ def choose_volumes(
             method=Method.SIGNED,
             entered_by=packer.id,
         )
-        (work.attest / f"{SEALED}{volume.number}.json").write_bytes(entry.to_payload())
-    work.volumes.write_bytes(choice.to_bytes())
+        put(work.attest / f"{SEALED}{volume.number}.json", entry.to_payload())
+    put(work.volumes, choice.to_bytes())
     return index
 
 

@@ -180,9 +180,14 @@ def _sysfs(number: int) -> Path:
 
 def _text(file: Path) -> str:
     try:
-        return " ".join(file.read_text("utf-8", errors="replace").split())
+        return " ".join(_printable(file.read_text("utf-8", errors="replace")).split())
     except OSError:
         return ""
+
+
+def _printable(untrusted: str) -> str:
+    """Return what a stick says of itself without what a terminal would obey and no line of the register may hold."""
+    return "".join(each if each.isprintable() or each.isspace() else "\ufffd" for each in untrusted)
 
 
 def serial_of(place: Path) -> str:
@@ -240,9 +245,10 @@ def _known_by(path: Path) -> str:
         )
     except (OSError, UsageError):
         return ""
+    # At no other sign that ends a line: a label may hold one, and would say what else is there.
     said = dict(
-        line.split("=", 1) for line in done.stdout.decode("utf-8", "replace").splitlines() if line.count("=") == 1
+        line.split("=", 1) for line in done.stdout.decode("utf-8", "replace").split("\n") if line.count("=") == 1
     )
     names = [said.get("TYPE", ""), f"partition table {said['PTTYPE']}" if "PTTYPE" in said else ""]
     names.append(f"label {said['LABEL'][:40]}" if said.get("LABEL") else "")
-    return ", ".join(filter(None, names))
+    return " ".join(_printable(", ".join(filter(None, names))).split())

@@ -4,13 +4,12 @@ Nothing is written to a work folder before the scan has passed for every site. W
 stored once.
 """
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from bundler import assemble, measure, provenance, sbom, statement
 from bundler.artifact import Artifact, Material
@@ -19,6 +18,7 @@ from bundler.digests import Digests, remembering
 from bundler.download import Line
 from bundler.errors import RecipeError, ScanError
 from bundler.gather import Workshop, gather
+from bundler.lent import lent, take_away
 from bundler.needs import Needs
 from bundler.process import Progress, quiet
 from bundler.recipe import Recipe
@@ -27,10 +27,12 @@ from bundler.scanning.proposed import proposals
 from bundler.sources import wheels
 from bundler.sources.server import Checkout
 from bundler.toolchain import ready
-from bundler.workfolder import WorkFolder
+from bundler.workfolder import WorkFolder, put
 from media.clock import Clock
 
 __all__ = ["Candidate", "Workshop", "build", "build_in", "build_sites", "gather"]
+
+_SPOOL: Final = ".sealift-build-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,8 @@ def build_sites(shop: Workshop, recipe: Recipe, root: Path) -> tuple[Candidate, 
     wanted = folders_of(recipe, root)
     for _, work in wanted:
         assemble.require_free(work)
+    if left := shop.cache.tidy(now=shop.clock.now()) + take_away(_above(root), _SPOOL):
+        shop.progress(f"took away what builds that were killed had left: {left} folder{'' if left == 1 else 's'}")
     with _spool_beside(root) as spool, remembering(Digests(told=shop.line.progress, spool=spool)):
         parts = [_gathered(shop, single, work) for single, work in wanted]
         placed: dict[str, Path] = {}
@@ -197,15 +201,16 @@ def _written(shop: Workshop, part: _Part, placed: dict[str, Path]) -> Candidate:
     )
 
 
+def _above(root: Path) -> Path:
+    """Return the nearest folder above a work folder that is there."""
+    return next(folder for folder in root.absolute().parents if folder.is_dir())
+
+
 @contextmanager
 def _spool_beside(root: Path) -> Iterator[Path]:
     """Lend a folder on the file system of the work folder, for weights that must be copied to it."""
-    above = next(folder for folder in root.absolute().parents if folder.is_dir())
-    folder = Path(tempfile.mkdtemp(prefix=".sealift-", dir=above))
-    try:
+    with lent(_above(root), _SPOOL) as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _leave_statements(
@@ -229,4 +234,4 @@ def _leave_statements(
         ("sbom", statement.about_payload(payload_digest, statement.CYCLONEDX, bill)),
         ("scan", statement.about_payload(payload_digest, statement.SCAN, report.predicate())),
     ):
-        (work.attest / f"{name}.json").write_bytes(content)
+        put(work.attest / f"{name}.json", content)

@@ -17,6 +17,8 @@ from bundler.sources.server import Checkout
 from bundler.workfolder import WorkFolder
 from media.enginepackages import VULKAN
 
+Source = PypiPackage | LocalFile | LocalFolder | HttpFile | HubFiles
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
@@ -63,7 +65,12 @@ class BuildPlan:
     def to_fetch(self) -> tuple[Item, ...]:
         """What is fetched, each once, however many sites get it."""
         return tuple(
-            {item.what: item for site in self.releases for item in site.items if item.origin == "fetch"}.values()
+            {
+                (item.what, item.sha256): item
+                for site in self.releases
+                for item in site.items
+                if item.origin == "fetch"
+            }.values()
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -115,10 +122,10 @@ def plan_build(
 
 
 def _site(recipe: Recipe, work: WorkFolder, cache: Cache, checkout: Checkout) -> SitePlan:
-    items = [item for model in recipe.models for item in _model(recipe, model, cache)]
+    items = [item for model in recipe.models for source in _sources(model) for item in _source(recipe, source, cache)]
     items += [_here(recipe, path) for path in dict.fromkeys(path for model in recipe.models for path in model.evals)]
     items += _wheels(recipe, cache, checkout)
-    items += [Item(what=f"Debian package {name} and what it needs", origin="fetch") for name in _packages(recipe)]
+    items += [Item(what=name, origin=origin) for name, origin in _packages(recipe, cache)]
     if recipe.kind != "security-update":
         items += [Item(what="sealift's own wheel, playbooks and units", origin="build")]
     return SitePlan(
@@ -132,15 +139,25 @@ def _site(recipe: Recipe, work: WorkFolder, cache: Cache, checkout: Checkout) ->
     )
 
 
-def _packages(recipe: Recipe) -> tuple[str, ...]:
-    if recipe.debs is None:
-        return ()
-    ospackages.require_known(recipe, recipe.debs)
-    return recipe.debs.packages
+def _packages(recipe: Recipe, cache: Cache) -> list[tuple[str, str]]:
+    """Return what travels of Debian's archives, and whether it is fetched or was by an earlier build."""
+    debs = recipe.debs
+    if debs is None:
+        return []
+    is_known = ospackages.is_remembered(recipe, debs, ospackages.require_known(recipe, debs), cache)
+    named = [f"Debian package {name} and what it needs" for name in debs.packages]
+    if recipe.kind == "security-update":
+        newer = "what the security archive has newer"
+        named = [f"Debian package {name}: {newer}" for name in debs.packages] or [f"Debian packages: {newer}"]
+    return [(name, "cache" if is_known else "fetch") for name in named]
 
 
-def _model(recipe: Recipe, model: ModelSection, cache: Cache) -> list[Item]:
-    source = model.source
+def _sources(model: ModelSection) -> list[Source]:
+    """Return where the model comes from, and what lies beside its weights."""
+    return [model.source, *(each.source for each in (model.embedding, model.draft) if each is not None)]
+
+
+def _source(recipe: Recipe, source: Source, cache: Cache) -> list[Item]:
     match source:
         case PypiPackage():
             return [_pinned(PurePosixPath(source.member).name, source.sha256, cache)]

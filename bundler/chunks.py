@@ -28,6 +28,11 @@ LINE_CHARS: Final = 1900
 """Of base32 in one line; with its head it fits a QR code of version 30 that survives a smear over a seventh of it."""
 
 LARGEST_FILE: Final = 512 * 2**10
+"""Of one that is carried as codes."""
+
+LARGEST_WHOLE: Final = 4 * 2**20
+"""Of one that is carried itself: a hybrid hand-in has 10 kB for each volume."""
+
 _CODE_MILLIMETRES: Final = 112.0
 """Of a printed code, so that its modules are wider than 0.7 mm and a telephone reads them."""
 
@@ -95,13 +100,19 @@ def read_small_files(files: Iterable[Path]) -> tuple[bytes, ...]:
     for file in files:
         try:
             with file.open("rb") as stream:
-                untrusted = stream.read(2 * LARGEST_FILE)
+                untrusted = stream.read(LARGEST_WHOLE + 1)
         except OSError as error:
             why = error.strerror or "input/output error"
             raise MissingFileError(what=f"{file.name} cannot be read", why=why, fix="name the file") from error
-        if _HEAD.search(untrusted):
+        if len(untrusted) > LARGEST_WHOLE:
+            raise LimitExceededError(
+                what=f"{file.name} is no small file", why=f"more than {LARGEST_WHOLE} bytes", fix="name the right file"
+            )
+        is_wide = untrusted.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as Windows writes some
+        scanned = untrusted.decode("utf-16", "replace").encode("utf-8", "replace") if is_wide else untrusted
+        if _HEAD.search(scanned):
             # As scanners and editors leave them: behind a mark of the encoding, in small letters, without line ends.
-            text = untrusted.removeprefix(codecs.BOM_UTF8).decode("ascii", "replace").upper()
+            text = scanned.removeprefix(codecs.BOM_UTF8).decode("ascii", "replace").upper()
             lines += text.replace("SEALIFT:S1:", "\nSEALIFT:S1:").splitlines()
         else:
             whole.append(untrusted)

@@ -82,18 +82,27 @@ def _environments(
     before, own = dict(old["environments"]), dict(facts["environments"])
     if facts.get("kind") != "security-update":
         return {name: path for name, path in before.items() if name.startswith(_ENGINE)} | own
+    texts = {name: _lines((work.candidate / str(path)).read_text()) for name, path in own.items()}
+    unused = {package for fresh in texts.values() for package in fresh}
     for name, path in own.items():
-        lines = _lines((base.candidate / str(before[name])).read_text())
-        fresh = _lines((work.candidate / str(path)).read_text())
+        lines, fresh = _lines((base.candidate / str(before[name])).read_text()), texts[name]
+        unused -= lines.keys()
         lines |= {package: line for package, line in fresh.items() if package in lines}
         place = whole.candidate / str(path)
         place.unlink()
         place.write_text("".join(f"{lines[package]}\n" for package in sorted(lines)))
+    if unused:
+        raise RehearsalError(
+            what=f"the update replaces {min(unused)}, which the release below does not have",
+            why="every site refuses such an update: it changes packages and brings no new ones",
+            fix="leave it out of update.wheels; where it is needed, make a release of the kind server or full",
+        )
     return before
 
 
 def _lines(requirements: str) -> dict[str, str]:
-    return {_NAME.sub("-", line.partition("==")[0]).lower(): line for line in requirements.splitlines() if line}
+    lines = [line for line in requirements.splitlines() if line and not line.startswith("#")]
+    return {_NAME.sub("-", line.partition("==")[0]).lower(): line for line in lines}
 
 
 def _facts(work: WorkFolder) -> dict[str, Any]:

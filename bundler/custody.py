@@ -17,7 +17,7 @@ from media.bagit import BagInfo, parse_bag_info
 from media.clock import Clock
 from media.custody import CustodyFacts, HandOver, HandOverKind, Method
 from media.digest import file_sha256
-from media.errors import MissingFileError
+from media.errors import MalformedError, MissingFileError, UsageError
 from media.people import Role
 from media.volume import VolumeIndex
 
@@ -58,6 +58,7 @@ def hand_over(
 
     Raises:
         SigningError: The person may not enter custody, or the key did not sign.
+        UsageError: Something that was written down cannot be entered as it is.
         MissingFileError: There is no sealed release here.
         MediaError: The custody so far cannot be read.
     """
@@ -66,24 +67,7 @@ def hand_over(
         raise SigningError(
             what=f"{signatory.person.name} may not enter custody", why="the root does not give the role custody"
         )
-    info = _info(volume)
-    so_far = chain(volume, ceremony=ceremony)
-    previous = so_far.entries[-1].sha256 if so_far.entries else _sealed_sha256(volume, info)
-    entry = HandOver(
-        entry=so_far.entries[-1].hand_over.entry + 1 if so_far.entries else 1,
-        previous=previous,
-        release=info.release,
-        volume=info.volume_id,
-        kind=HandOverKind.HANDED_OVER,
-        from_=facts.sender,
-        to=facts.receiver,
-        at=facts.at or clock.now(),
-        place=facts.place,
-        seals=facts.seals,
-        condition=facts.condition,
-        method=Method.PAPER if facts.on_paper else Method.SIGNED,
-        entered_by=signatory.person.id,
-    )
+    entry, _ = next_entry(volume, person_id, facts, ceremony=ceremony, clock=clock)
     with signatory.at_hand() as at_hand:
         try:
             signed = custody.sign(entry, *at_hand.signers("release"))
@@ -95,6 +79,71 @@ def hand_over(
     durable.write_new(folder / written.file_name, signed)
     durable.sync_folder(folder)
     return folder / written.file_name
+
+
+def next_entry(
+    volume: Path, person_id: str, facts: HandedOver, *, ceremony: Ceremony, clock: Clock
+) -> tuple[HandOver, CustodyFacts]:
+    """Return the entry that `hand_over` would sign, and the custody so far; use no key, change nothing.
+
+    Raises:
+        UsageError, MissingFileError, MediaError: As there.
+    """
+    info = _info(volume)
+    so_far = chain(volume, ceremony=ceremony)
+    entry = HandOver(
+        entry=so_far.entries[-1].hand_over.entry + 1 if so_far.entries else 1,
+        previous=so_far.entries[-1].sha256 if so_far.entries else _sealed_sha256(volume, info),
+        release=info.release,
+        volume=info.volume_id,
+        kind=HandOverKind.HANDED_OVER,
+        from_=facts.sender,
+        to=facts.receiver,
+        at=facts.at or clock.now(),
+        place=facts.place,
+        seals=facts.seals,
+        condition=facts.condition,
+        method=Method.PAPER if facts.on_paper else Method.SIGNED,
+        entered_by=person_id,
+    )
+    _require_enterable(entry)
+    return entry, so_far
+
+
+def require_first(release: str, volume_id: str, person_id: str, facts: HandedOver, *, clock: Clock) -> None:
+    """Pass only when the first hand-over of a volume can be entered; asked before anything is written.
+
+    Raises:
+        UsageError: Something that was typed cannot.
+    """
+    _require_enterable(
+        HandOver(
+            entry=1,
+            previous="0" * 64,
+            release=release,
+            volume=volume_id,
+            kind=HandOverKind.HANDED_OVER,
+            from_=facts.sender,
+            to=facts.receiver,
+            at=clock.now(),
+            place=facts.place,
+            seals=facts.seals,
+            condition=facts.condition,
+            method=Method.SIGNED,
+            entered_by=person_id,
+        )
+    )
+
+
+def _require_enterable(entry: HandOver) -> None:
+    try:
+        entry.to_payload()
+    except MalformedError as error:
+        raise UsageError(
+            what="the hand-over cannot be entered as it was written down",
+            why=error.why,
+            fix="names, place and seal numbers are needed, in one line each, names and place of at most 200 characters",
+        ) from error
 
 
 def chain(volume: Path, *, ceremony: Ceremony) -> CustodyFacts:

@@ -144,6 +144,8 @@ def make_delta(
         raise NotEmptyError(what="the new work folder exists", why="nothing is written over", fix="name another one")
     packer = _packer(ceremony, packing)
     index, targets, rooms = plan_set(work, holdings, ceremony=ceremony, capacities=packing.capacities)
+    choice = VolumeChoice(rooms=rooms, seals=packing.seals or {})
+    choice.require_for(index)
     unfinished = WorkFolder(root=destination.root.with_name(f"{destination.root.name}.unfinished"))
     shutil.rmtree(unfinished.root, ignore_errors=True)
     try:
@@ -151,7 +153,6 @@ def make_delta(
         copies = {sha256: path for each in earlier for sha256, path in each.whole_files().items()}
         proof = prove(index, targets, holdings, carried=unfinished.candidate, copies=copies, progress=progress)
         _lay_down(work, unfinished, index)
-        choice = VolumeChoice(rooms=rooms, seals=packing.seals or {})
         unfinished.volumes.write_bytes(choice.to_bytes())
         _sign_custody(unfinished, index, packer, choice, place=packing.place, clock=clock)
         report = {"format": 1, "proof": proof.to_json(), "assumed": list(holdings.assumed)}

@@ -13,7 +13,7 @@ from bundler import ledgerkeys
 from bundler.ledgernote import LedgerKey
 from bundler.plan import ReleasePlan
 from bundler.receipt import Receipt, read_receipt, site_of
-from bundler.register import Entry, Register
+from bundler.register import Entry, Register, require_facts
 from bundler.seal import code_of
 from bundler.volumechoice import VolumeChoice
 from bundler.volumefiles import volume_index
@@ -23,7 +23,7 @@ from media import clock as clocks
 from media import layout
 from media.clock import Clock
 from media.digest import file_sha256
-from media.errors import UsageError, WrongVolumeError
+from media.errors import MalformedError, UsageError, WrongVolumeError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,10 +175,41 @@ def record_sent(
     """
 
     def facts(so_far: Sequence[Entry]) -> dict[str, Any]:
-        require_here(so_far, medium)
-        return {"medium": medium, "to": to, "by": by, **({"due": clocks.to_text(due)} if due else {})}
+        return sent(so_far, medium, to=to, by=by, due=due)
 
     register.append("sent", facts, clock=clock)
+
+
+def sent(so_far: Sequence[Entry], medium: str, *, to: str, by: str, due: datetime | None = None) -> dict[str, Any]:
+    """Return what is entered when a medium leaves.
+
+    Raises:
+        UsageError: There is no such medium, it is not here, or something that was typed cannot be entered.
+    """
+    require_here(so_far, medium)
+    facts = {"medium": medium, "to": to, "by": by, **({"due": clocks.to_text(due)} if due else {})}
+    _require_enterable("sent", facts)
+    return facts
+
+
+def require_receiver(to: str, by: str) -> None:
+    """Pass only names that can be entered for a medium that does not exist yet; asked before it is written.
+
+    Raises:
+        UsageError: They cannot.
+    """
+    _require_enterable("sent", {"medium": "a/1/1", "to": to, "by": by})
+
+
+def _require_enterable(kind: str, facts: dict[str, Any]) -> None:
+    try:
+        require_facts(kind, facts)
+    except MalformedError as error:
+        raise UsageError(
+            what="this cannot be entered in the register",
+            why=error.why,
+            fix="correct what was typed: names and sentences in one line each, of at most 500 characters",
+        ) from error
 
 
 def require_here(so_far: Sequence[Entry], medium: str) -> None:
@@ -217,10 +248,21 @@ def record_returned(register: Register, medium: str, *, by: str, condition: str,
     """
 
     def facts(so_far: Sequence[Entry]) -> dict[str, Any]:
-        require_away(so_far, medium)
-        return {"medium": medium, "by": by, "condition": condition, "destroyed": destroyed}
+        return returned(so_far, medium, by=by, condition=condition, destroyed=destroyed)
 
     register.append("returned", facts, clock=clock)
+
+
+def returned(so_far: Sequence[Entry], medium: str, *, by: str, condition: str, destroyed: bool) -> dict[str, Any]:
+    """Return what is entered when a medium comes back.
+
+    Raises:
+        UsageError: There is no such medium, it was not sent, or something that was typed cannot be entered.
+    """
+    require_away(so_far, medium)
+    facts = {"medium": medium, "by": by, "condition": condition, "destroyed": destroyed}
+    _require_enterable("returned", facts)
+    return facts
 
 
 def record_site(register: Register, site: str, key: LedgerKey, *, replaces: bool, clock: Clock) -> None:
@@ -244,6 +286,7 @@ def require_key_free(entries: Sequence[Entry], site: str, key: LedgerKey, *, rep
     Raises:
         UsageError: The site has another key and nobody said that it is replaced.
     """
+    _require_enterable("site", {"site": site, "ledger_key": key.to_text()})
     known = ledgerkeys.of_site(entries, site)
     if known is not None and key not in known.keys and not replaces:
         present = known.keys[-1]

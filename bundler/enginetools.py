@@ -46,9 +46,11 @@ class Environment:
         digest = sha256_hex(listed.encode())
         folder = self.cache.folder("tools", f"engine-{digest[:16]}-{interpreter()}")
         if not (folder / _READY).exists():
-            progress("installing the engine that travels")
-            self._install(folder, listed, digest)
-            (folder / _READY).touch()
+            with self.cache.alone(folder.name, progress=progress):
+                if not (folder / _READY).exists():  # whoever was waited for may have made it
+                    progress("installing the engine that travels")
+                    self._install(folder, listed, digest)
+                    (folder / _READY).touch()
         return folder / "bin" / "python"
 
     def _install(self, folder: Path, listed: str, digest: str) -> None:

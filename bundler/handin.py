@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 from securesystemslib.signer import Signature  # type: ignore[attr-defined]  # no __all__
 
 from bundler.attest import envelope_of, role_of, statements
+from bundler.chunks import LARGEST_WHOLE
 from bundler.errors import SigningError
 from bundler.freeze import freeze
 from bundler.measure import Progress, no_progress
@@ -33,7 +34,7 @@ from media.errors import MalformedError, SealiftError
 from media.openpgp import verify_detached
 
 TYPE: Final = "sealift/hand-in"
-_MAX_BYTES: Final = 512 * 2**10
+_MAX_BYTES: Final = LARGEST_WHOLE
 _STATEMENTS, _VOLUMES = 128, 99
 _NUMBER: Final = re.compile(r"[1-9][0-9]?", re.ASCII)
 
@@ -188,7 +189,7 @@ def hand_in(work: WorkFolder, person_id: str, *, ceremony: Ceremony, only: Colle
                 signatures=envelope.signatures,
             )
     seals = {}
-    if work.is_frozen and Part.SEALS in only:
+    if work.is_frozen and Part.SEALS in only and person.fingerprint:
         for volume in volume_index(work).volumes:
             folder = work.seal_of(volume.number)
             signature = folder / layout.signature_name(person.fingerprint)

@@ -4,19 +4,22 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from bundler.dispatch import MediumState, media_of
 from bundler.register import Entry
 from bundler.signatory import signed_part
 from bundler.workfolder import WorkFolder
 from media import layout
+from media.bagit import parse_bag_info
 from media.deltabase import Knowledge
 from media.digest import release_code
 from media.errors import MissingFileError, UsageError
 from media.inventory import HeldFile, Inventory
 from media.release import ReleaseTerms, Target, targets_from
 from media.volume import VolumeIndex
+
+_NOT_TAKEN: Final = frozenset({"refused", "rejected"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +99,7 @@ class EarlierRelease:
             return cls._read(work.metadata, work.seal_of(1) / layout.TAG_MANIFEST, (work.candidate,))
         places = (folder / layout.RELEASE, *sorted(folder.glob(f"*/{layout.RELEASE}")))
         releases = [each for each in places if (each / layout.TAG_MANIFEST).is_file()]
-        first = next((each for each in releases if "\nBag-Count: 1 of " in (each / layout.BAG_INFO).read_text()), None)
+        first = next((each for each in releases if _is_first(each)), None)
         if first is None:
             raise MissingFileError(
                 what=f"there is no earlier release in {folder.name or 'this folder'}",
@@ -107,8 +110,14 @@ class EarlierRelease:
 
     @classmethod
     def _read(cls, metadata: Path, manifest: Path, folders: tuple[Path, ...]) -> Self:
-        newest = max(metadata.glob("*.targets.json"), key=lambda path: int(path.name.partition(".")[0]))
-        signed = signed_part(newest.read_bytes())
+        listed = sorted(metadata.glob("*.targets.json"), key=lambda path: path.name.partition(".")[0].zfill(16))
+        if not listed:
+            raise MissingFileError(
+                what="the earlier release has no list of its files",
+                why="its metadata is not complete",
+                fix="name the work folder it was written from, or another copy of its first volume",
+            )
+        signed = signed_part(listed[-1].read_bytes())
         return cls(
             code=release_code(manifest.read_bytes()),
             terms=ReleaseTerms.from_targets(signed),
@@ -139,6 +148,13 @@ class EarlierRelease:
         return found
 
 
+def _is_first(release: Path) -> bool:
+    try:
+        return parse_bag_info((release / layout.BAG_INFO).read_bytes()).number == 1
+    except OSError:
+        return False
+
+
 def holdings_of_register(
     entries: Sequence[Entry], site: str, earlier: Sequence[EarlierRelease], *, at: datetime
 ) -> Holdings:
@@ -164,6 +180,8 @@ def holdings_of_register(
         if entry.kind == "sent":
             sent_to.setdefault(entry.facts["medium"], set()).add(entry.facts["to"])
     ordered = sorted(earlier, key=lambda each: each.terms.serial)
+    for each in ordered:
+        _require_not_refused(entries, media, site, each)
     return Holdings(
         site=site,
         source=Knowledge.REGISTER,
@@ -172,6 +190,40 @@ def holdings_of_register(
         files={file.sha256: file for each in ordered for file in each.held()},
         assumed=tuple(_evidence(media, sent_to, site, each) for each in ordered),
     )
+
+
+def _require_not_refused(
+    entries: Sequence[Entry], media: Sequence[MediumState], site: str, release: EarlierRelease
+) -> None:
+    """Pass only when a site's last word on each volume of a release is not that it did not take it.
+
+    What was sent again after that, or taken after all, counts.
+
+    Raises:
+        UsageError: It is.
+    """
+    volumes = {each.id: each.volume for each in media if each.code == release.code}
+    ids = {each.medium: each.id for each in media if each.code == release.code}
+    refused: dict[str, Entry] = {}
+    for entry in entries:
+        facts = entry.facts
+        if entry.kind == "sent":
+            refused.pop(ids.get(facts["medium"], ""), None)
+        elif entry.kind == "receipt" and facts["site"] == site and facts["code"] == release.code:
+            refused = {each: word for each, word in refused.items() if volumes[each] not in facts["volumes"]}
+        elif entry.kind == "evidence" and facts["site"] == site:
+            for each in volumes.keys() & set(facts["ids"]):
+                refused.pop(each, None)
+                if facts["outcome"] in _NOT_TAKEN:
+                    refused[each] = entry
+    if refused:
+        first = min(refused, key=lambda each: volumes[each])
+        said = refused[first].facts
+        raise UsageError(
+            what=f"{site} did not take {release.terms.release} (serial {release.terms.serial})",
+            why=f"volume {volumes[first]} was {said['outcome']} at {said['received_at']}",
+            fix="enter that it was sent again, or that it was taken after all; or write the full set",
+        )
 
 
 def _evidence(

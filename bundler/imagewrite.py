@@ -5,12 +5,11 @@ the image as a whole. A stick that holds anything is refused unless somebody typ
 """
 
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bundler.blockdevice import BlockDevice
 from bundler.burn import burn, require_fits
@@ -19,6 +18,7 @@ from bundler.images.facts import ImageFacts
 from bundler.images.kinds import Kind
 from bundler.images.make import MadeImage, make_image, require_absent, require_names_fit
 from bundler.images.stage import Tree, copied_bytes, lay_out, tree_of
+from bundler.lent import lent, take_away
 from bundler.measure import Progress, no_progress
 from bundler.plan import ReleasePlan
 from bundler.readback import ReadBack
@@ -29,6 +29,8 @@ from bundler.workfolder import WorkFolder
 from bundler.write import WrittenVolume, choose
 from media.digest import file_sha256
 from media.volume import Volume
+
+_IMAGE: Final = ".image-"
 
 HandOver = Callable[[int, Path, str], None]
 """Enters the first hand-over of a volume, given its number, the folder with its release/, and what was seen."""
@@ -149,18 +151,20 @@ def write_images(
     index, release = volume_index(work), ReleasePlan.load(work.plan)
     at = int(datetime.fromisoformat(release.created).timestamp())
     written = []
+    for place in {work.root, job.scratch or work.root}:
+        take_away(place, _IMAGE)
     for each in planned:
         number = each.volume.number
         facts = ImageFacts(serial=index.serial, number=number, volume_id=each.volume.id, at=at)
-        with tempfile.TemporaryDirectory(prefix=".image-", dir=work.root) as scratch:
-            tree = _stage(each, Path(scratch), job=job, hand_over=hand_over, progress=progress)
+        with lent(work.root, _IMAGE) as scratch:
+            tree = _stage(each, scratch, job=job, hand_over=hand_over, progress=progress)
             if each.device is None:
                 image = each.place
                 made = make_image(tree, image, kind=job.kind, facts=facts, progress=progress)
                 written.append(_written(each, made.read_back, f"{job.kind.title} image, SHA-256 {file_sha256(image)}"))
                 continue
-            with tempfile.TemporaryDirectory(prefix=".image-", dir=job.scratch or work.root) as beside:
-                image = Path(beside) / f"volume-{number}.img"
+            with lent(job.scratch or work.root, _IMAGE) as beside:
+                image = beside / f"volume-{number}.img"
                 made = make_image(tree, image, kind=job.kind, facts=facts, progress=progress)
                 past_cache = burn(image, each.device, number=number, progress=progress)
             written.append(

@@ -1,6 +1,6 @@
 """Sheets of paper as PDF: A4 pages of headings, text, boxes to tick, lines to sign on, tables and QR codes.
 
-DejaVu is embedded where the machine has it; elsewhere PDF's own fonts are used, and a character that they lack is
+DejaVu is embedded where the machine has it; elsewhere PDF's own fonts are used. A character that the font lacks is
 spelled as its number, so that a name is never lost. The same sheet and the same time give the same bytes.
 """
 
@@ -12,6 +12,7 @@ from typing import Final
 
 import segno
 from fpdf import FPDF
+from fpdf.fonts import TTFFont
 
 _FONTS: Final = Path("/usr/share/fonts/truetype/dejavu")
 _FILES: Final = {
@@ -29,9 +30,9 @@ _LINE: Final = 5.2
 class _Page(FPDF):
     """A4 with the sheet's name and the page number at the foot."""
 
-    def __init__(self, footer: str) -> None:
+    def __init__(self) -> None:
         super().__init__(format="A4")
-        self.footer_text = footer
+        self.footer_text = ""
         self.family = dict(_CORE)
 
     def footer(self) -> None:
@@ -51,12 +52,12 @@ class Sheet:
             at: Written into the file as its date; nothing reads a clock.
             fonts: The folder with DejaVu; the core fonts are used when a file misses there.
         """
-        self._escaping = not all((fonts / name).is_file() for name in _FILES.values())
-        self._page = _Page(self._text(title))
-        if not self._escaping:
+        self._page = _Page()
+        if all((fonts / name).is_file() for name in _FILES.values()):
             for (family, style), name in _FILES.items():
                 self._page.add_font(family, style, fonts / name)
                 self._page.family[family] = family
+        self._page.footer_text = self._text(title)
         self._page.set_creation_date(at)
         self._page.set_title(self._text(title))
         self._page.set_producer("sealift")
@@ -167,10 +168,15 @@ class Sheet:
         width: float = 0,
     ) -> None:
         self._font(family=family, style=style, size=size)
-        self._page.multi_cell(width, height, self._text(text) or " ", align="L", new_x="LMARGIN", new_y="NEXT")
+        said = self._text(text, family=family, style=style) or " "
+        self._page.multi_cell(width, height, said, align="L", new_x="LMARGIN", new_y="NEXT")
 
-    def _text(self, text: str) -> str:
-        """Return what the chosen fonts can draw; the rest is spelled as U+ and its number."""
-        if not self._escaping:
-            return text
-        return "".join(each if each.encode("latin-1", "ignore") else f"<U+{ord(each):04X}>" for each in text)
+    def _text(self, text: str, *, family: str = "sans", style: str = "") -> str:
+        """Return what the font can draw; the rest is spelled as U+ and its number."""
+        return "".join(each if self._draws(each, f"{family}{style}") else f"<U+{ord(each):04X}>" for each in text)
+
+    def _draws(self, character: str, name: str) -> bool:
+        font = self._page.fonts.get(name)
+        if not isinstance(font, TTFFont):
+            return bool(character.encode("latin-1", "ignore"))
+        return character.isspace() or ord(character) in font.cmap

@@ -8,7 +8,6 @@ locks name. Then all files are compared by digest, both ways; of text and wheels
 
 import difflib
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from typing import Any, Final
 from bundler.build import Candidate
 from bundler.cache import Cache
 from bundler.errors import SigningError
+from bundler.lent import lent, take_away
 from bundler.measure import Measured, Progress, measure_tree, no_progress
 from bundler.plan import ReleasePlan
 from bundler.process import Progress as Told
@@ -33,6 +33,7 @@ from media.limits import PAYLOAD_BYTES
 
 Build = Callable[[Recipe, WorkFolder], Sequence[Candidate]]
 
+_AGAIN: Final = ".sealift-again-"
 _TEXT_BYTES: Final = 256 * 2**10
 _SHOWN_LINES: Final = 40
 _COMPARED: Final = ("provenance", "sbom", "scan")
@@ -151,8 +152,10 @@ def rebuild(
         )
     told(f"putting {len(payload)} files of the candidate into the cache, under their digests")
     _seed(work, payload, cache)
-    with tempfile.TemporaryDirectory(prefix=".sealift-again-", dir=work.root.absolute().parent) as folder:
-        (made,) = build(wanted[0], WorkFolder(root=Path(folder) / "w"))
+    above = work.root.absolute().parent
+    take_away(above, _AGAIN)
+    with lent(above, _AGAIN) as folder:
+        (made,) = build(wanted[0], WorkFolder(root=folder / "w"))
         second = WorkFolder(root=made.work)
         return compare_rebuilt(
             work,

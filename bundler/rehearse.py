@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bundler import statement
+from bundler.attest import envelope_of
 from bundler.cache import Cache
 from bundler.ceremony import Invitation, hold
 from bundler.completion import completed, needs_base
@@ -34,7 +35,7 @@ from bundler.rehearsing.nspawn import CleanSystem, booted
 from bundler.rehearsing.onsystem import answers_on
 from bundler.seal import trust_sheet
 from bundler.signatory import Ceremony
-from bundler.workfolder import WorkFolder
+from bundler.workfolder import WorkFolder, put
 from media import layout
 from media.canonical import loads, mapping, text
 from media.clock import Clock, from_text, to_text
@@ -188,7 +189,7 @@ def rehearse(  # noqa: PLR0913 - each is a choice of its own, and tests hand in 
     medium: Callable[[WorkFolder, Path, Path, Clock], Path] = throwaway_medium,
     boot: Callable[[Path, Path, Path], AbstractContextManager[CleanSystem]] = booted,
 ) -> Rehearsal:
-    """Rehearse the candidate of a work folder and leave its statement in `attest/rehearsal.json`.
+    """Rehearse the candidate of a work folder and leave its statement in `attest/rehearsal.json`, unless one is signed.
 
     Args:
         work: Holds an unsigned candidate.
@@ -234,10 +235,17 @@ def rehearse(  # noqa: PLR0913 - each is a choice of its own, and tests hand in 
             remembered = replace(seen, base=below)
     found = remembered
     cache.remember(_MEMO, digest, found.predicate())
+    if is_signed(work):
+        return found
     work.attest.mkdir(exist_ok=True)
     content = statement.about_payload(digest, statement.REHEARSAL, found.predicate())
-    (work.attest / "rehearsal.json").write_bytes(content)
+    put(work.attest / "rehearsal.json", content)
     return found
+
+
+def is_signed(work: WorkFolder) -> bool:
+    """Whether somebody signed the statement of a rehearsal; another one in its place would make theirs worthless."""
+    return envelope_of(work.attest / "rehearsal.json").is_file()
 
 
 def before_rehearsing(

@@ -16,7 +16,7 @@ from bundler.sheet import SheetSigner, SheetVolume, TrustSheet
 from bundler.signatory import Ceremony
 from bundler.volumechoice import VolumeChoice
 from bundler.volumefiles import PlannedFile, planned_files, signature_files, total_bytes, volume_index
-from bundler.workfolder import WorkFolder, keep_signed
+from bundler.workfolder import WorkFolder, keep_signed, put
 from media import layout
 from media.digest import release_code
 from media.errors import DigestMismatchError
@@ -62,6 +62,8 @@ def seal(
 def put_seals(work: WorkFolder, person_id: str, *, ceremony: Ceremony, home: OwnKeys = None) -> Sealed:
     """Sign every volume's tag manifest; the bytes were compared a moment ago.
 
+    Where all of them are signed and the trust sheet could not be written, it is written now.
+
     Raises:
         SigningError: The metadata is not frozen, the person may not sign, or sealed already.
     """
@@ -73,7 +75,8 @@ def put_seals(work: WorkFolder, person_id: str, *, ceremony: Ceremony, home: Own
     volumes = volume_index(work).volumes
     name = layout.signature_name(signatory.person.fingerprint)
     waiting = [volume for volume in volumes if not (work.seal_of(volume.number) / name).exists()]
-    if not waiting:
+    had_sheet = work.sheet.is_file()
+    if not waiting and (had_sheet or finish_seals(work, ceremony=ceremony).sheet is None):
         raise SigningError(
             what=f"{signatory.person.name} has sealed every volume already", why="each person seals once"
         )
@@ -121,7 +124,7 @@ def finish_seals(work: WorkFolder, *, ceremony: Ceremony) -> SealedBy:
     is_enough = len(signers) >= threshold
     if is_enough:
         page = trust_sheet(work, ceremony=ceremony).to_text()
-        work.sheet.write_text(page, encoding="utf-8")
+        put(work.sheet, page.encode("utf-8"))
     return SealedBy(
         people=tuple(signers), threshold=threshold, code=code_of(work), sheet=work.sheet if is_enough else None
     )

@@ -87,8 +87,15 @@ def ready(cache: Cache, lock: Path, *, progress: Progress = quiet) -> Toolchain:
         ) from error
     folder = cache.folder("tools", f"{digest[:16]}-{interpreter()}")
     found = Toolchain(folder=folder, lock_sha256=digest)
-    if (folder / _READY).exists():
-        return found
+    if not (folder / _READY).exists():
+        with cache.alone(folder.name, progress=progress):
+            if not (folder / _READY).exists():  # whoever was waited for may have made it
+                _install(found, lock, progress=progress)
+    return found
+
+
+def _install(found: Toolchain, lock: Path, *, progress: Progress) -> None:
+    folder = found.folder
     progress("installing the locked build tools")
     shutil.rmtree(folder, ignore_errors=True)
     run(
@@ -102,4 +109,3 @@ def ready(cache: Cache, lock: Path, *, progress: Progress = quiet) -> Toolchain:
         fix="check the connection to the package index",
     )  # fmt: skip
     (folder / _READY).touch()
-    return found

@@ -14,7 +14,7 @@ from bundler.plan import ReleasePlan
 from bundler.workfolder import WorkFolder
 from media import layout, limits
 from media.canonical import array, dumps, exact_keys, integer, loads, mapping, text
-from media.errors import LimitExceededError, MalformedError
+from media.errors import LimitExceededError, MalformedError, UsageError
 from media.release import Target
 from media.volume import VolumeIndex
 from media.volumeplan import plan
@@ -76,6 +76,22 @@ class VolumeChoice:
                 fix="run: sealift-bundler attest WORK --person ID, with --capacity for each volume",
             )
         return cls.from_bytes(work.volumes.read_bytes())
+
+    def require_for(self, index: VolumeIndex) -> None:
+        """Pass only when this can be kept, and each seal is reserved for a volume that there is.
+
+        Raises:
+            UsageError: A seal is reserved for another number, where nobody would ever find it.
+            MalformedError: A seal's number cannot be kept.
+        """
+        if strange := sorted(set(self.seals) - {volume.number for volume in index.volumes}):
+            count = len(index.volumes)
+            raise UsageError(
+                what=f"a seal is reserved for volume {strange[0]}, which is not there",
+                why=f"the release has {count} volume{'' if count == 1 else 's'}",
+                fix=f"correct --seal {strange[0]}=…; which volume carries what: sealift-bundler seal WORK --dry-run",
+            )
+        self.from_bytes(self.to_bytes())
 
 
 def rooms_for(

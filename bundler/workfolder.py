@@ -117,3 +117,19 @@ def keep_signed(place: Path, signed: bytes) -> None:
             why=error.strerror or "input/output error",
             fix="make room on the disk of the work folder, then sign again",
         ) from error
+
+
+def put(place: Path, data: bytes) -> None:
+    """Put a file of a work folder in place by one rename, whole or not at all; one that was there gives way.
+
+    Raises:
+        UnreadableError: It could not be written, and what was there is as it was.
+    """
+    try:
+        durable.replace(place, data, mode=0o644)
+    except OSError as error:
+        raise UnreadableError(
+            what=f"{place.name} could not be written",
+            why=error.strerror or "input/output error",
+            fix="make room on the disk of the work folder, then run the command again",
+        ) from error

@@ -4,12 +4,12 @@ Some reasons decide alone: data or a law that forbids another's machines, or a p
 factors are weighed, one voice each. The reasons for a provider are said as plainly as those against one.
 """
 
-import tomllib
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from media import toml
 from media.errors import UsageError
 
 FORMAT: Final = 1
@@ -81,14 +81,14 @@ def read_facts(untrusted_text: str) -> Facts:
         UsageError: It is none; the first wrong key is named.
     """
     try:
-        return Facts.model_validate(tomllib.loads(untrusted_text))
-    except tomllib.TOMLDecodeError as error:
-        raise _unreadable("the file is not TOML", str(error)) from error
-    except ValidationError as error:
+        return Facts.model_validate(toml.read(untrusted_text.encode()))
+    except ValidationError as error:  # first, for it is a ValueError too
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
         why = "not a key that is known" if first["type"] == "extra_forbidden" else first["msg"]
         raise _unreadable(f"{key}: {why}", "facts are read strictly") from error
+    except (ValueError, RecursionError) as error:
+        raise _unreadable("the file is not TOML", str(error)[:200]) from error
 
 
 def decide(facts: Facts) -> Decision:

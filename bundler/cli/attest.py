@@ -86,6 +86,7 @@ def _preview(ours: shared.Context, folder: WorkFolder, choice: VolumeChoice | No
         with byte_bar(ours) as progress:
             payload = measure_tree(folder.data, prefix=layout.DATA, progress=progress)
         index = plan_volumes(ReleasePlan.load(folder.plan), payload, choice)
+        choice.require_for(index)
         facts["volumes"] = len(index.volumes)
         lines.append(f"volumes: {len(index.volumes)}, not yet fixed, each with a custody entry that the packer signs")
     ours.result(facts, "\n".join([*lines, "nothing was signed"]))

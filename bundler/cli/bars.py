@@ -57,6 +57,7 @@ NOT_WRITTEN: Final = "nothing was written"
 
 _STANDARD_STREAMS = (0, 1, 2)
 _LABEL = 32
+_DIGITS = 4
 
 
 def moment_of(text: str) -> datetime:
@@ -194,7 +195,7 @@ def numbered(texts: list[str] | None, *, option: str) -> list[tuple[int, str]]:
     found = []
     for each in texts or []:
         number, separator, text = each.partition("=")
-        if not separator or not number.isdigit() or not text:
+        if not separator or not (number.isascii() and number.isdigit()) or len(number) > _DIGITS or not text:
             raise UsageError(what=f"{each!r} does not say which volume", fix=f"write {option} 1={text or each}")
         found.append((int(number), text))
     return found

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from bundler.cli.context import Context
-from bundler.custody import HandedOver, hand_over
-from bundler.dispatch import record_erased, record_sent, record_written
+from bundler.custody import HandedOver, hand_over, require_first
+from bundler.dispatch import record_erased, record_sent, record_written, require_receiver
 from bundler.errors import SigningError
 from bundler.images.kinds import KINDS, kind_of
 from bundler.imagewrite import ImageJob, PlannedImage, plan_images, write_images
@@ -18,8 +18,9 @@ from bundler.mediasizes import size_of
 from bundler.privatekeys import PrivateKeys
 from bundler.register import Register
 from bundler.room import require_room
+from bundler.seal import require_sealed
 from bundler.signatory import Ceremony
-from bundler.volumefiles import planned_files
+from bundler.volumefiles import planned_files, volume_index
 from bundler.workfolder import WorkFolder
 from bundler.write import WrittenVolume, choose, require_empty, write
 from media.errors import UsageError
@@ -56,6 +57,16 @@ class FirstHolder:
     seals: Mapping[int, tuple[str, ...]]
     again: bool = False
 
+    def facts(self, number: int, name: str, condition: str) -> HandedOver:
+        """Return the first hand-over of a volume, by the name of who enters it."""
+        return HandedOver(
+            sender=name,
+            receiver=self.to or name,
+            place=self.place,
+            seals=self.seals.get(number, ()),
+            condition=condition,
+        )
+
 
 def image_job(name: str, *, erase: list[str] | None, disc: str, scratch: Path | None) -> ImageJob | None:
     """Return how images are made, or None where folders are written.
@@ -70,6 +81,27 @@ def image_job(name: str, *, erase: list[str] | None, disc: str, scratch: Path | 
     if scratch is not None and not scratch.is_dir():
         raise UsageError(what="the folder of --scratch does not exist", fix="make it, or choose another")
     return ImageJob(kind=kind_of(name), erase=tuple(erase or ()), most=size_of(disc) if disc else None, scratch=scratch)
+
+
+def require_holder(
+    work: WorkFolder, places: Mapping[int, Path], holder: FirstHolder, context: Context, *, ceremony: Ceremony
+) -> None:
+    """Pass only when what is to be entered of the media can be; asked before anything is written, and by dry runs.
+
+    Raises:
+        SigningError: The person may not enter custody.
+        UsageError: A name, the place or a seal cannot be entered as it was typed.
+    """
+    require_custodian(ceremony, holder.person)
+    if holder.to:
+        require_receiver(holder.to, holder.person)
+    if not holder.person or not work.is_frozen:
+        return
+    index = volume_index(work)
+    for volume in index.volumes:
+        if volume.number in places:
+            facts = holder.facts(volume.number, ceremony.person(holder.person).name, "written")
+            require_first(index.release, volume.id, holder.person, facts, clock=context.clock)
 
 
 def require_custodian(ceremony: Ceremony, person: str) -> None:
@@ -99,7 +131,10 @@ def show_plan(
         return [each.to_json() for each in planned], "\n".join(each.to_text() for each in planned)
     _require_no_device(list(places.values()))
     rows, lines = [], []
-    for volume, folder in choose(work, places):
+    chosen = choose(work, places)
+    for volume, _ in chosen:
+        require_sealed(work, volume, ceremony=ceremony)
+    for volume, folder in chosen:
         require_empty(folder, volume)
         room = require_room(folder, planned_files(work, volume), number=volume.number)
         rows.append({"number": volume.number, "id": volume.id, "destination": folder.name, **room.to_json()})
@@ -130,14 +165,7 @@ def put(
     """
 
     def first(number: int, folder: Path, condition: str) -> None:
-        name = ceremony.person(holder.person).name
-        facts = HandedOver(
-            sender=name,
-            receiver=holder.to or name,
-            place=holder.place,
-            seals=holder.seals.get(number, ()),
-            condition=condition,
-        )
+        facts = holder.facts(number, ceremony.person(holder.person).name, condition)
         hand_over(folder, holder.person, facts, ceremony=ceremony, clock=context.clock, home=holder.keys)
 
     done = []

@@ -20,9 +20,9 @@ from bundler.ceremonyscript import ceremony_script
 from bundler.chunks import read_small_file, write_codes
 from bundler.cli import context as shared
 from bundler.cli.bars import NOT_WRITTEN, DryRun, Home, OfflineRequired, SecretFd, own_keys, require_new, write_new
+from bundler.cli.root import read_proposal
 from bundler.joining import Brought, Joining, join
 from bundler.offline import require_offline
-from bundler.proposal import Proposal
 from bundler.sheet import spaced
 from bundler.signatory import Ceremony
 from media.digest import sha256_hex
@@ -105,8 +105,7 @@ def register(app: typer.Typer) -> None:
         """Print the script of a ceremony: steps, what is said, boxes to tick, lines for witnesses."""
         ours = shared.of(context)
         held = Ceremony.load(folder) if folder else None
-        (data,) = read_small_file(proposal)
-        found = Proposal.from_bytes(data)
+        found = read_proposal(proposal)
         found.require_follows(held)
         script = ceremony_script(
             found,

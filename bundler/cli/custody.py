@@ -19,7 +19,7 @@ from bundler.cli.bars import (
     require_new,
 )
 from bundler.cli.carriers import require_custodian
-from bundler.custody import HandedOver, chain, hand_over
+from bundler.custody import HandedOver, chain, hand_over, next_entry
 from bundler.custody import head as chain_head
 from bundler.custodyform import form_sheet, paper_form, printable_form
 from bundler.printable import save
@@ -66,11 +66,11 @@ def register(app: typer.Typer) -> None:
         held = Ceremony.load(ceremony)
         if dry_run:
             require_custodian(held, person)
-            so_far = chain(volume, ceremony=held)
-            lines = [f"would be entry {len(so_far.entries) + 1}: {sender} -> {receiver}, {place}; nothing was written"]
+            entry, so_far = next_entry(volume, person, facts, ceremony=held, clock=ours.clock)
+            lines = [f"would be entry {entry.entry}: {sender} -> {receiver}, {place}; nothing was written"]
             lines += [f"to be judged already: {finding}" for finding in so_far.findings]
             ours.result(
-                {"entry": len(so_far.entries) + 1, "entered": False, "findings": list(so_far.findings)},
+                {"entry": entry.entry, "entered": False, "findings": list(so_far.findings)},
                 "\n".join(lines),
             )
             return

@@ -85,7 +85,9 @@ def register(app: typer.Typer) -> None:
         capacities = tuple(parse_size(each) for each in capacity or [])
         if dry_run:
             index, _, rooms = plan_set(WorkFolder(root=work), holdings, ceremony=held, capacities=capacities)
-            volumes = describe(index, VolumeChoice(rooms=rooms))
+            choice = VolumeChoice(rooms=rooms, seals=seals_by_volume(seal))
+            choice.require_for(index)
+            volumes = describe(index, choice)
             ours.result({"volumes": volumes, "base": _base(index)}, _volumes_text(volumes))
             return
         if not person:

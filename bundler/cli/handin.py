@@ -5,18 +5,20 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from bundler.chunks import read_small_files, to_lines, write_codes
+from bundler.chunks import LARGEST_FILE, read_small_files, to_lines, write_codes
 from bundler.cli import context as shared
 from bundler.cli.bars import NOT_WRITTEN, CeremonyFolder, DryRun, Person, Work, byte_bar, require_folder
 from bundler.handin import HandIn, Part, hand_in, take
+from bundler.lent import lent, take_away
 from bundler.signatory import Ceremony
 from bundler.workfolder import WorkFolder
 from media import durable
+
+_DRY: Final = ".sealift-dry-"
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +43,7 @@ def register(app: typer.Typer) -> None:
         found = hand_in(WorkFolder(root=work), person, ceremony=Ceremony.load(ceremony), only=only or tuple(Part))
         data, target = found.to_bytes(), out or Path(f"{person}.hand-in.json")
         require_folder(target)
+        lines = to_lines(data) if codes is not None or len(data) <= LARGEST_FILE else ()
         if not dry_run:
             durable.replace(target, data, mode=0o644)
         if codes is not None and not dry_run:
@@ -48,7 +51,7 @@ def register(app: typer.Typer) -> None:
         facts = {
             "file": target.name,
             "bytes": len(data),
-            "codes": len(to_lines(data)),
+            "codes": len(lines),
             "statements": sorted(found.statements),
             "signed": found.signatures is not None,
             "sealed_volumes": sorted(found.seals),
@@ -59,7 +62,8 @@ def register(app: typer.Typer) -> None:
             "metadata" if found.signatures else "",
             "seals" if found.seals else "",
         ]
-        text = f"{target.name}: {', '.join(filter(None, done))}; {len(data):,} bytes, {facts['codes']} codes"
+        carried = f"{len(lines)} codes" if lines else "too large for codes: carry the file itself"
+        text = f"{target.name}: {', '.join(filter(None, done))}; {len(data):,} bytes, {carried}"
         shared.of(context).result(facts, f"{text}; {NOT_WRITTEN}" if dry_run else text)
 
     @app.command("take")
@@ -95,8 +99,10 @@ def register(app: typer.Typer) -> None:
 @contextmanager
 def _twin(work: WorkFolder) -> Iterator[WorkFolder]:
     """Lend a throwaway copy of a work folder; its payload, which nothing here writes to, is shared by links."""
-    with TemporaryDirectory(prefix=".sealift-dry-", dir=work.root.absolute().parent) as folder:
-        twin = WorkFolder(root=Path(folder) / "w")
+    above = work.root.absolute().parent
+    take_away(above, _DRY)
+    with lent(above, _DRY) as folder:
+        twin = WorkFolder(root=folder / "w")
         shutil.copytree(work.root, twin.root, ignore=lambda at, _: ["data"] if Path(at) == work.candidate else [])
         twin.data.symlink_to(work.data.absolute())
         yield twin

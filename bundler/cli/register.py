@@ -49,7 +49,7 @@ def register(app: typer.Typer) -> None:
         ours = shared.of(context)
         book, day = register_at(folder, ceremony), _day(due)
         if dry_run:
-            dispatch.require_here(book.entries(), medium)
+            dispatch.sent(book.entries(), medium, to=to, by=by, due=day)
             ours.result({"medium": medium, "entered": False}, f"could be entered: {medium} is with {to}")
             return
         dispatch.record_sent(book, medium, to=to, by=by, clock=ours.clock, due=day)
@@ -70,7 +70,7 @@ def register(app: typer.Typer) -> None:
         ours = shared.of(context)
         place = register_at(folder, ceremony)
         if dry_run:
-            dispatch.require_away(place.entries(), medium)
+            dispatch.returned(place.entries(), medium, by=by, condition=condition, destroyed=destroyed)
             ours.result({"medium": medium, "entered": False}, f"could be entered: {medium}")
             return
         dispatch.record_returned(place, medium, by=by, condition=condition, destroyed=destroyed, clock=ours.clock)

@@ -8,7 +8,7 @@ import typer
 from bundler.cache import Cache, default_root
 from bundler.cli import context as shared
 from bundler.cli.bars import DryRun
-from bundler.rehearse import Rehearsal, before_rehearsing, rehearse
+from bundler.rehearse import Rehearsal, before_rehearsing, is_signed, rehearse
 from bundler.rehearsing.answers import models_of
 from bundler.workfolder import WorkFolder
 
@@ -46,7 +46,8 @@ def register(app: typer.Typer) -> None:
                 candidate, cache=memory, clock=ours.clock, base=below, on_system=system is not None, is_fresh=fresh
             )
             facts = {"payload_digest": digest, "models": models_of(candidate), "remembered": remembered is not None}
-            ours.result({**facts, "dry_run": True}, _preview(digest, models_of(candidate), remembered, system))
+            told = _preview(digest, models_of(candidate), remembered, system, is_kept=is_signed(candidate))
+            ours.result({**facts, "dry_run": True}, told)
             return
         found = rehearse(
             candidate,
@@ -58,20 +59,24 @@ def register(app: typer.Typer) -> None:
             is_fresh=fresh,
             keep=keep,
         )
-        ours.result(found.predicate(), _text(found))
+        ours.result(found.predicate(), _text(found, is_kept=is_signed(candidate)))
 
 
-def _preview(digest: str, models: tuple[str, ...], remembered: Rehearsal | None, system: Path | None) -> str:
+def _preview(
+    digest: str, models: tuple[str, ...], remembered: Rehearsal | None, system: Path | None, *, is_kept: bool
+) -> str:
     if remembered is not None:
-        return f"rehearsed at {remembered.at}: {remembered.level}; that would be stated again\nnothing was rehearsed"
+        again = "a statement is signed, and would stay" if is_kept else "that would be stated again"
+        return f"rehearsed at {remembered.at}: {remembered.level}; {again}\nnothing was rehearsed"
     where = "an empty network namespace" if system is None else f"a booted copy of {system.name}"
     asked = f"{', '.join(models)} would be asked" if models else "no model here can answer on a CPU"
     return f"payload {digest[:16]} would be received and installed in {where}; {asked}\nnothing was rehearsed"
 
 
-def _text(found: Rehearsal) -> str:
+def _text(found: Rehearsal, *, is_kept: bool) -> str:
     lines = [f"rehearsed: {found.level}, at {found.at}" + (" (remembered)" if found.was_remembered else "")]
     lines += [f"  {model.name} {model.model_digest[:12]} answered" for model in found.models]
     where = f"on {found.system}, booted, by the trust sheet's commands; " if found.system else ""
-    lines += [f"  {where}with no network; the statement is attest/rehearsal.json"]
+    stated = "a statement of before is signed, and stays" if is_kept else "the statement is attest/rehearsal.json"
+    lines += [f"  {where}with no network; {stated}"]
     return "\n".join(lines)

@@ -25,7 +25,7 @@ from bundler.cli.carriers import (
     Scratch,
     image_job,
     put,
-    require_custodian,
+    require_holder,
     show_plan,
 )
 from bundler.remake import prove_remade
@@ -70,17 +70,17 @@ def register(app: typer.Typer) -> None:
         ours, held = shared.of(context), Ceremony.load(ceremony)
         folder, places = WorkFolder(root=work), {number: destination}
         job = image_job(image_format, erase=erase, disc=disc, scratch=scratch)
-        require_custodian(held, person)
-        if dry_run:
-            rows, text = show_plan(folder, places, job=job, ceremony=held)
-            ours.result({"destinations": rows}, f"{text}\nnothing was written")
-            return
-        book = register_at(register_folder, ceremony)
-        book.entries()  # one that cannot be read is found before anything is written
         keys = own_keys(home, key, secret_fd)
         holder = FirstHolder(
             person=person, to=to, place=place, keys=keys, seals={number: tuple(seals or ())}, again=True
         )
+        require_holder(folder, places, holder, ours, ceremony=held)
+        book = register_at(register_folder, ceremony)
+        book.entries()  # one that cannot be read is found before anything is written
+        if dry_run:
+            rows, text = show_plan(folder, places, job=job, ceremony=held)
+            ours.result({"destinations": rows}, f"{text}\nnothing was written")
+            return
         show_plan(folder, places, job=job, ceremony=held)  # what cannot be done is said before a bar is drawn
         with byte_bar(ours) as progress:
             ((written, medium),) = put(

@@ -105,7 +105,7 @@ def _register_proposal(group: typer.Typer) -> None:
     def show_command(context: typer.Context, proposal: ProposalFile, ceremony: Held = None) -> None:
         """Show what a proposal changes and its digest, which people compare."""
         held = _held(ceremony)
-        found = _proposal(proposal)
+        found = read_proposal(proposal)
         found.require_follows(held)
         facts = describe(found, held.people if held else None)
         shared.of(context).result(facts, "\n".join(_lines(facts)))
@@ -133,7 +133,7 @@ def _register_signatures(group: typer.Typer) -> None:
         ours, held = shared.of(context), _held(ceremony)
         if offline_required:
             require_offline()
-        found = _proposal(proposal)
+        found = read_proposal(proposal)
         facts = describe(found, held.people if held else None)
         ours.say("\n".join(_lines(facts)))
         if digest and digest.replace(" ", "").lower() != found.digest:
@@ -168,7 +168,7 @@ def _register_signatures(group: typer.Typer) -> None:
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say who signed and who misses.")] = False,
     ) -> None:
         """Verify what people handed in and write the root once enough of them signed."""
-        found = _proposal(proposal)
+        found = read_proposal(proposal)
         held = Ceremony.load(ceremony) if (ceremony / "root").is_dir() and found.root.version > 1 else None
         files = [RootSignature.from_bytes(data) for data in read_small_files(handed_in)]
         found.require_follows(held)
@@ -194,7 +194,13 @@ def _held(folder: Path | None) -> Ceremony | None:
     return None if folder is None else Ceremony.load(folder)
 
 
-def _proposal(file: Path) -> Proposal:
+def read_proposal(file: Path) -> Proposal:
+    """Return the one proposal of a file, or of the lines of codes in it.
+
+    Raises:
+        UsageError: It holds several files.
+        MediaError: It cannot be read, or is no proposal.
+    """
     found = read_small_file(file)
     if len(found) != 1:
         raise UsageError(what=f"{file.name} holds {len(found)} files", why="one proposal is expected")

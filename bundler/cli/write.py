@@ -1,5 +1,6 @@
 """`sealift-bundler write`: write sealed volumes to media and read every byte back."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,7 @@ from bundler.cli.carriers import (
     Scratch,
     image_job,
     put,
-    require_custodian,
+    require_holder,
     show_plan,
 )
 from bundler.cli.seal import volume_plan, volume_text
@@ -37,6 +38,8 @@ from bundler.volumefiles import volume_index
 from bundler.workfolder import WorkFolder
 from bundler.write import WrittenVolume
 from media.errors import UsageError
+
+_NUMBERED = re.compile(r"[^/=]*=")
 
 
 def register(app: typer.Typer) -> None:
@@ -75,12 +78,6 @@ def register(app: typer.Typer) -> None:
         ours, folder, held = shared.of(context), WorkFolder(root=work), Ceremony.load(ceremony)
         places = _destinations(destinations, folder)
         job = image_job(image_format, erase=erase, disc=disc, scratch=scratch)
-        require_custodian(held, person)
-        if dry_run:
-            _show(ours, folder, held, places=places, job=job)
-            return
-        book = register_at(register_folder, ceremony)
-        book.entries()  # one that cannot be read is found before anything is written
         holder = FirstHolder(
             person=person,
             to=to,
@@ -88,12 +85,18 @@ def register(app: typer.Typer) -> None:
             keys=own_keys(home, key, secret_fd),
             seals=VolumeChoice.load(folder).seals if folder.is_frozen else {},
         )
+        require_holder(folder, places, holder, ours, ceremony=held)
+        book = register_at(register_folder, ceremony)
+        book.entries()  # one that cannot be read is found before anything is written
+        if dry_run:
+            _show(ours, folder, held, places=places, job=job)
+            return
         show_plan(folder, places, job=job, ceremony=held)  # what cannot be done is said before a bar is drawn
+        sheet = trust_sheet(folder, ceremony=held)  # of all volumes, also where only some are written now
         with byte_bar(ours) as progress:
             done = put(
                 folder, places, job=job, ceremony=held, holder=holder, register=book, context=ours, progress=progress
             )
-        sheet = trust_sheet(folder, ceremony=held)
         for volume, medium in done:
             ours.say(f"volume {volume.number}: {volume.files} files, {volume.bytes:,} bytes, {volume.read_back.says}")
             if volume.carrier:
@@ -111,11 +114,19 @@ def _show(ours: shared.Context, folder: WorkFolder, held: Ceremony, *, places: d
         return
     volumes = describe(volume_index(folder), VolumeChoice.load(folder))
     rows, text = show_plan(folder, places, job=job, ceremony=held)
+    trust_sheet(folder, ceremony=held)
     ours.result({"volumes": volumes, "destinations": rows}, f"{volume_text(volumes)}\n{text}\nnothing was written")
 
 
 def _destinations(texts: list[str], folder: WorkFolder) -> dict[int, Path]:
-    if all("=" in text for text in texts):
+    named = [text for text in texts if _NUMBERED.match(text)]
+    if named and len(named) != len(texts):
+        raise UsageError(
+            what=f"{next(text for text in texts if text not in named)!r} does not say which volume",
+            why=f"{named[0]!r} does",
+            fix="give one place for each volume in order, or N=PLACE for each; a folder of such a name is ./N=NAME",
+        )
+    if named:
         pairs = numbered(texts, option="destination")
         if len({number for number, _ in pairs}) != len(pairs):
             raise UsageError(what="a volume is given two destinations", fix="write copies one after the other")

@@ -82,8 +82,12 @@ class Builder:
         folder = place(self.cache, facts, name=name)
         if found := kept(folder, facts):
             return found
-        with self.cache.scratch() as scratch:
-            return keep(build(scratch), folder, facts, name=name)
+        # Two builds make two wheels of the same facts, and the later one would lie in the place of one that travels.
+        with self.cache.alone(f"{name}-{folder.name}", progress=self.progress):
+            if found := kept(folder, facts):
+                return found
+            with self.cache.scratch() as scratch:
+                return keep(build(scratch), folder, facts, name=name)
 
 
 def facts_of_build(package: Locked, *, tool_versions: Mapping[str, str]) -> dict[str, str]:

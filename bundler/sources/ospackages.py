@@ -169,12 +169,26 @@ def _list_material(archive: Archive) -> tuple[str, str, str]:
 
 
 def memo_key(recipe: Recipe, debs: DebsSection, status: bytes) -> str:
-    """Return what packages are remembered under: a new release asks apt again, the same recipe gives the same bytes."""
+    """Return what packages are remembered under: a new release asks apt again, the same recipe gives the same bytes.
+
+    Other sources or keys under the same names, or another release of Debian, ask apt again, too.
+    """
     facts = [
         sorted(debs.packages), hashlib.sha256(status).hexdigest(), to_text(recipe.release.created), recipe.kind,
         recipe.target.debian_architecture, list(recipe.target.packages or ()), debs.keyring or "", debs.sources or "",
     ]  # fmt: skip
+    # Only where they are named, so that what was remembered without them still counts.
+    facts += [_digest_of(recipe.beside(name)) for name in (debs.keyring, debs.sources) if name is not None]
+    facts += [recipe.target.codename] if recipe.target.codename else []
     return hashlib.sha256(dumps(facts)).hexdigest()
+
+
+def _digest_of(file: Path) -> str:
+    """Return the digest of a file beside the recipe; empty where it cannot be read, which fetching tells."""
+    try:
+        return file_sha256(file)
+    except OSError:
+        return ""
 
 
 def require_known(recipe: Recipe, debs: DebsSection) -> bytes:
@@ -258,6 +272,13 @@ def taken_in(file: Path, cache: Cache, archives: Archives) -> Deb:
     deb = Deb(name=values[0], version=values[1], architecture=values[2], file=file, sha256=sha256)
     kept = cache.add(file, sha256=sha256, name=deb.file_name)
     return Deb(name=deb.name, version=deb.version, architecture=deb.architecture, file=kept, sha256=sha256)
+
+
+def is_remembered(recipe: Recipe, debs: DebsSection, status: bytes, cache: Cache) -> bool:
+    """Whether an earlier build fetched these packages and the cache has them; for plans: nothing is read."""
+    memo: Any = cache.recall("debs", memo_key(recipe, debs, status))
+    found: list[Any] = memo.get("debs", []) if isinstance(memo, dict) else []
+    return bool(found) and all(cache.peek(str(each[3])) is not None for each in found)
 
 
 def _remembered(cache: Cache, key: str) -> _Brought | None:

@@ -148,11 +148,10 @@ def quantize(
         _require_room(cache, wanted, parent, header)
         python, started = engine.python(progress=progress), clock.monotonic()
         made = _made(model, wanted, parent, python=python, cache=cache, progress=progress)
-        seconds = round(clock.monotonic() - started)
-        cache.remember(_MEMO, key, {"sha256": file_sha256(made), "seconds": seconds})
-    else:
-        made, seconds = known
-    made = _named(made, f"{model.name}.{wanted.level}.gguf")
+        known = _Made(file=made, seconds=round(clock.monotonic() - started), tool_sha256=engine.wheel_sha256)
+        about = {"sha256": file_sha256(made), "seconds": known.seconds, "tool_sha256": known.tool_sha256}
+        cache.remember(_MEMO, key, about)
+    made = _named(known.file, f"{model.name}.{wanted.level}.gguf", cache)
     found = read_gguf(made)
     _require_level(found, wanted, name=model.name)
     fell_back = _fell_back(found, wanted)
@@ -167,32 +166,46 @@ def quantize(
         parent_types=tuple(sorted(types)),
         level=wanted.level,
         tool=f"{PACKAGE} {engine.version} llama_model_quantize",
-        tool_sha256=engine.wheel_sha256,
+        tool_sha256=known.tool_sha256,
         weights=header.parameters,
         allow_requantize=wanted.allow_requantize,
         types={tensor.name: tensor.type_name for tensor in sorted(found.tensors, key=_name) if len(tensor.shape) > 1},
         fell_back=fell_back,
-        seconds=seconds,
+        seconds=known.seconds,
     )
 
 
-def _kept(cache: Cache, key: str) -> tuple[Path, int] | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """Weights in the cache, how long they took, and which wheel made them: it may be another than today's."""
+
+    file: Path
+    seconds: int
+    tool_sha256: str
+
+
+def _kept(cache: Cache, key: str) -> _Made | None:
     memo: Any = cache.recall(_MEMO, key)
-    if (
-        not isinstance(memo, dict)
-        or not isinstance(memo.get("sha256"), str)
-        or not isinstance(memo.get("seconds"), int)
-    ):
+    expected = {"sha256": str, "seconds": int, "tool_sha256": str}
+    if not isinstance(memo, dict) or not all(isinstance(memo.get(name), kind) for name, kind in expected.items()):
         return None
     file = cache.find(memo["sha256"])
-    return None if file is None else (file, memo["seconds"])
+    return None if file is None else _Made(file=file, seconds=memo["seconds"], tool_sha256=memo["tool_sha256"])
 
 
-def _named(kept: Path, name: str) -> Path:
+def _named(kept: Path, name: str, cache: Cache) -> Path:
     """Return the kept file under this model's name: the recipe names it, not whoever quantized it first."""
     place = kept.with_name(name)
-    if not place.exists():
-        os.link(kept, place)
+    if place.exists() and file_sha256(place) == file_sha256(kept):
+        return place
+    with cache.scratch() as scratch:
+        fresh = scratch / name
+        try:
+            os.link(kept, fresh)
+        except OSError:  # a file system without links
+            shutil.copyfile(kept, fresh)
+            fresh.chmod(0o444)
+        fresh.replace(place)  # it was not there, or is not what it was
     return place
 
 

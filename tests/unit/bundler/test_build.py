@@ -33,6 +33,24 @@ def test_the_same_inputs_give_the_same_bytes_on_another_machine(tmp_path: Path) 
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
 
 
+def test_a_build_takes_away_what_killed_ones_left_beside_its_work_folder_and_in_the_cache(tmp_path: Path) -> None:
+    recipe = Recipe.load(recipe_folder(tmp_path / "recipe"))
+    shop = workshop(tmp_path / "1")
+    left = [tmp_path / ".sealift-build-held-abcdefgh", shop.cache.root / "tmp" / "held-abcdefgh"]
+    for folder in left:
+        folder.mkdir(parents=True)
+        (folder / "0").write_bytes(b"weights")
+    (tmp_path / ".sealift-settings").mkdir()  # somebody's own
+    told: list[str] = []
+
+    build_in(replace(shop, progress=told.append), recipe, WorkFolder(root=tmp_path / "work"))
+
+    assert [folder.exists() for folder in left] == [False, False]
+    assert "took away what builds that were killed had left: 2 folders" in told
+    assert (tmp_path / ".sealift-settings").is_dir()
+    assert not list(tmp_path.glob(".sealift-build-*"))
+
+
 def test_a_candidate_holds_what_the_recipe_names_and_says_so(tmp_path: Path) -> None:
     recipe = Recipe.load(recipe_folder(tmp_path / "recipe"))
     work = WorkFolder(root=tmp_path / "work")

@@ -1,6 +1,7 @@
 """What a build would do is said before anything is fetched, and nothing is changed by saying it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from bundler.cache import Cache
 from bundler.cli.main import main
 from bundler.errors import RecipeError, SourceError
 from bundler.recipe import Recipe
+from tests.support.debs import deb, remembering
 from tests.support.payload import recipe_text
 from tests.support.recipes import for_vllm, security_update, two_sites
 from tests.support.workshop import workshop
@@ -58,6 +60,39 @@ def test_what_the_cache_holds_is_not_fetched_and_its_size_is_known(tmp_path: Pat
     assert plan.to_fetch == ()
 
 
+def test_what_lies_beside_a_models_weights_is_fetched_too(tmp_path: Path) -> None:
+    """Weights of gigabytes were left out; and of two files of one name one was counted."""
+    draft = (
+        'draft = {{ license = "MIT", origin = "x", source = {{ kind = "http", license_path = "LICENSE", '
+        'urls = ["https://example.invalid/{name}"], sha256 = "{digit}" }} }}\nruntime ='
+    ).replace("{digit}", "b" * 64)
+    text = recipe_text("a" * 64).replace(
+        'kind = "file", path = "tiny.gguf"', 'kind = "http", urls = ["https://example.invalid/tiny.gguf"]'
+    )
+    text = text.replace("runtime =", draft.format(name="tiny.gguf"), 1)
+    text = text.replace("n_ctx = 256", "n_ctx = 256, llama_cpp = { draft_tokens = 4 }")
+    recipe = Recipe.parse(text.encode(), folder=tmp_path)
+
+    plan = planned(recipe, tmp_path)
+
+    assert [item.sha256[:1] for item in plan.to_fetch if item.what == "tiny.gguf"] == ["a", "b"]
+
+
+def test_debian_packages_that_were_fetched_before_are_not_fetched_again(tmp_path: Path) -> None:
+    if shutil.which("dpkg-deb") is None:
+        pytest.skip("needs dpkg-deb")
+    recipe, _, cache = remembering(tmp_path, deb(tmp_path, "alpha"), deb(tmp_path, "beta"))
+    shop = workshop(tmp_path / "shop")
+
+    def origins() -> set[str]:
+        plan = plan_build(recipe, folders_of(recipe, tmp_path / "work"), cache=cache, checkout=shop.checkout)
+        return {item.origin for item in plan.releases[0].items if item.what.startswith("Debian")}
+
+    assert origins() == {"cache"}
+    shutil.rmtree(cache.root / "files")
+    assert origins() == {"fetch"}
+
+
 def test_a_plan_changes_nothing(tmp_path: Path) -> None:
     recipe = Recipe.load(two_sites(tmp_path / "recipe", weights_bytes=1024))
     shop = workshop(tmp_path / "shop")
@@ -81,8 +116,13 @@ def test_an_update_says_what_it_brings_and_leaves_unchanged(tmp_path: Path) -> N
     assert "security-update: 1 release" in text
     assert "leaves unchanged: models, engines, the server's own code, playbooks and units" in text
     assert "alpha 2.0" in text
-    assert "Debian package openssl and what it needs" in text
+    assert "Debian package openssl: what the security archive has newer" in text
     assert "sealift's own wheel" not in text
+
+    path.write_text(path.read_text().replace('packages = ["openssl"]\n', ""))
+    assert "fetch    unknown  Debian packages: what the security archive has newer" in str(
+        planned(Recipe.load(path), tmp_path / "unnamed")
+    )
 
 
 def test_a_download_of_known_size_is_counted(tmp_path: Path) -> None:

@@ -9,11 +9,14 @@ import pytest
 from pypdf import PdfReader
 
 from bundler.ceremonyscript import Script, ceremony_script
+from bundler.chunks import to_lines
+from bundler.cli.main import main
 from bundler.errors import CeremonyError
 from bundler.joining import Joining
 from bundler.keyfile import KeyKind
 from bundler.proposal import Proposal, propose
 from bundler.sheet import spaced
+from media.errors import UsageError
 from tests.support.gpg import GnuPG
 from tests.support.members import make_member
 
@@ -84,3 +87,14 @@ def test_a_joining_file_of_another_ceremony_is_refused(
 
     with pytest.raises(CeremonyError, match="joining file of uma"):
         script(proposal, [*joinings, stranger])
+
+
+def test_codes_of_two_files_are_no_proposal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "scanned.txt").write_text("\n".join([*to_lines(b"one"), *to_lines(b"two")]))
+    words = ["ceremony", "script", str(tmp_path / "script.txt"), "--proposal", str(tmp_path / "scanned.txt")]
+
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--witness", "Wendy Witness"])
+
+    assert ended.value.code == UsageError.exit_code
+    assert "one proposal is expected" in capsys.readouterr().err

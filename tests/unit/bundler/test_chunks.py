@@ -131,8 +131,10 @@ def test_files_and_piles_of_lines_are_read_together(tmp_path: Path) -> None:
         lambda text: text.lower(),
         lambda text: text.replace(b"\n", b""),
         lambda text: b"\r\n\r\n" + text.replace(b"\n", b"\r\n"),
+        lambda text: text.decode().encode("utf-16"),
+        lambda text: b"\xfe\xff" + text.decode().encode("utf-16-be"),
     ],
-    ids=["marked", "small letters", "no line ends", "carriage returns"],
+    ids=["marked", "small letters", "no line ends", "carriage returns", "UTF-16", "UTF-16, the other way round"],
 )
 def test_codes_are_read_as_scanners_and_editors_save_them(tmp_path: Path, saved: Callable[[bytes], bytes]) -> None:
     data = bytes(range(256)) * 40
@@ -151,3 +153,12 @@ def test_what_stands_among_codes_is_named_and_not_taken_for_a_damaged_file(tmp_p
 
     assert "ALICE'S CODES" in caught.value.why
     assert "a file of their own" in caught.value.fix
+
+
+def test_a_file_that_is_no_small_one_is_refused_and_not_read_in_part(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(chunks.LARGEST_WHOLE + 1))
+    (tmp_path / "whole").write_bytes(bytes(chunks.LARGEST_WHOLE))
+
+    with pytest.raises(LimitExceededError, match="large is no small file"):
+        read_small_file(tmp_path / "large")
+    assert read_small_file(tmp_path / "whole") == (bytes(chunks.LARGEST_WHOLE),)

@@ -3,13 +3,14 @@ from pathlib import Path
 
 import pytest
 
+from bundler.cli.main import main
 from bundler.custody import HandedOver, chain, hand_over, head
 from bundler.custodyform import paper_form
 from bundler.errors import SigningError
 from media.clock import FixedClock
 from media.custody import Method
 from media.digest import sha256_hex
-from media.errors import BadSignatureError, MalformedError, MissingFileError
+from media.errors import BadSignatureError, MalformedError, MissingFileError, UsageError
 from tests.support.medium import MADE_AT, SimulatedMedium, make_medium, throwaway_ceremony
 
 LATER = FixedClock(at=MADE_AT + timedelta(hours=3))
@@ -133,3 +134,22 @@ def test_the_head_is_that_of_the_last_entry_and_stands_on_the_form(medium: Simul
         entry.unlink()
     sealed = volume / "release" / "attest" / "custody-sealed-1.dsse.json"
     assert head(volume) == sha256_hex(sealed.read_bytes())[:16]
+
+
+@pytest.mark.parametrize(
+    "typed", [["--to", ""], ["--to", "x" * 201], ["--place", "Gate\nTwo"], ["--seal", "9" * 65], ["--seal", ""]]
+)
+def test_a_dry_run_of_a_hand_over_refuses_what_could_not_be_entered(
+    medium: SimulatedMedium, capsys: pytest.CaptureFixture[str], typed: list[str]
+) -> None:
+    before = sorted((medium.volumes[0] / "custody").iterdir())
+    said = {"--from": "Alice Archer", "--to": "Carl", "--place": "Gate"} | {typed[0]: typed[1]}
+    words = ["custody", "hand-over", str(medium.volumes[0]), "--ceremony", str(medium.ceremony.folder)]
+    words += ["--person", "carol", *(word for pair in said.items() for word in pair)]
+
+    for more in (["--dry-run"], []):
+        with pytest.raises(SystemExit) as ended:
+            main([*words, *more])
+        assert ended.value.code == UsageError.exit_code
+        assert "cannot be entered as it was written down" in capsys.readouterr().err
+    assert sorted((medium.volumes[0] / "custody").iterdir()) == before

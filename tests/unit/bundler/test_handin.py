@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from securesystemslib.signer import Signature  # type: ignore[attr-defined]  # no __all__
 
 from bundler.attest import attest, choose_volumes
-from bundler.chunks import to_lines
+from bundler.chunks import read_small_files, to_lines
 from bundler.errors import SigningError
-from bundler.handin import HandIn, Part, hand_in, take
+from bundler.handin import HandIn, Part, Seal, SignedStatement, hand_in, take
 from bundler.seal import seal
 from bundler.sign import sign
 from bundler.signatory import Ceremony
@@ -154,6 +155,42 @@ def test_taking_twice_and_in_any_order_changes_nothing(desk: Callable[[str], Wor
     assert (first.frozen, second.frozen, third.frozen) == (False, True, True)
     assert (third.signed, third.code) == (second.signed, second.code)
     assert (lead.metadata / "timestamp.json").read_bytes() == before
+
+
+def test_whoever_seals_nothing_hands_in_their_statements_after_the_release_was_sealed_too(
+    desk: Callable[[str], WorkFolder], held: Ceremony, pair: Pair
+) -> None:
+    """Without an OpenPGP key, as who enters custody may be, no seal can be theirs."""
+    alice = desk("alice")
+    take(alice, [pair.from_bob, pair.from_alice], ceremony=held)
+    people = [
+        replace(each, fingerprint="", certificate=b"") if each.id == "alice" else each for each in held.people.people
+    ]
+    keyless = replace(held, people=replace(held.people, people=tuple(people)))
+
+    found = hand_in(alice, "alice", ceremony=keyless)
+
+    assert (sorted(found.seals), "provenance" in found.statements) == ([], True)
+
+
+def test_a_hybrid_hand_in_for_as_many_volumes_as_there_may_be_can_be_taken(tmp_path: Path) -> None:
+    """It was written and then refused wherever it was taken, from 55 volumes on."""
+    own = (Signature("a" * 64, "ab" * 4627), Signature("b" * 40, "cd" * 64))
+    signed = SignedStatement(payload_type="application/x", payload_sha256="0" * 64, signatures=own)
+    stated = {f"custody-sealed-{number}": signed for number in range(1, 100)}
+    seals = {number: Seal(tag_manifest="0" * 64, signature=bytes(119)) for number in range(1, 100)}
+    found = HandIn(
+        person="alice",
+        release="clinic-7",
+        serial=7,
+        statements={**stated, **dict.fromkeys(("provenance", "sbom", "scan", "rehearsal"), signed)},
+        signatures=None,
+        frozen_with=("alice", "bob"),
+        seals=seals,
+    )
+    (tmp_path / "alice.hand-in.json").write_bytes(found.to_bytes())
+
+    assert [HandIn.from_bytes(each) for each in read_small_files([tmp_path / "alice.hand-in.json"])] == [found]
 
 
 def test_nobody_hands_in_what_they_did_not_sign(desk: Callable[[str], WorkFolder], held: Ceremony) -> None:

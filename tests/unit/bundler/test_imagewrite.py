@@ -17,7 +17,7 @@ from bundler.register import Register
 from bundler.room import Room, require_room, room
 from bundler.volumefiles import PlannedFile, planned_files, volume_index
 from media import layout
-from media.errors import UsageError
+from media.errors import ThresholdError, UsageError
 from tests.support.images import missing_for
 from tests.support.medium import SimulatedMedium, make_medium
 
@@ -213,6 +213,55 @@ def test_who_may_not_enter_custody_is_told_before_anything_is_written(
     assert command(*write, "--person", "zoe") == 111
     assert "names no person" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "typed", [["--to", "x" * 501], ["--to", "Carl\nCourier"], ["--person", "alice", "--to", "x" * 201]]
+)
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_what_could_not_be_entered_is_told_before_anything_is_written(
+    medium: SimulatedMedium, tmp_path: Path, typed: list[str], more: list[str]
+) -> None:
+    """The medium was written, and then nobody entered it."""
+    write = ["write", medium.work.root, tmp_path / "1", tmp_path / "2", "--ceremony", medium.ceremony.folder]
+
+    assert command(*write, *typed, *more) == 2
+    remake = ["remake", medium.work.root, tmp_path / "1", "--volume", 1, "--ceremony", medium.ceremony.folder]
+    assert command(*remake, *typed, *more) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_release_with_a_volume_that_too_few_sealed_is_refused_whole(
+    medium: SimulatedMedium, tmp_path: Path, more: list[str]
+) -> None:
+    """A dry run onto folders said that all could be written, and a run wrote the volumes before it."""
+    seal = medium.work.seal_of(2) / layout.signature_name(medium.fingerprint("bob"))
+    kept = seal.read_bytes()
+    seal.unlink()
+    write = ["write", medium.work.root, "--ceremony", medium.ceremony.folder, *more]
+    try:
+        refused = command(*write, tmp_path / "1", tmp_path / "2")
+        alone = command(*write, f"1={tmp_path / '1'}")
+        again = command("remake", medium.work.root, tmp_path / "2", "--volume", 2, *write[2:])
+    finally:
+        seal.write_bytes(kept)
+
+    assert {refused, alone, again} == {ThresholdError.exit_code}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_places_are_named_for_all_volumes_or_for_none(
+    medium: SimulatedMedium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a folder called 1= appeared here, with the volume in it."""
+    monkeypatch.chdir(tmp_path)
+    write = ["write", medium.work.root, "--ceremony", medium.ceremony.folder]
+
+    assert command(*write, "1=stick", "other") == 2
+    assert command(*write, "l=stick", "2=other") == 2
+    assert list(tmp_path.iterdir()) == []
+    assert command(*write, "./1=stick", "a/2=other", "--dry-run") == 0
 
 
 def test_each_volume_needs_a_place_or_is_named(medium: SimulatedMedium, tmp_path: Path) -> None:

@@ -43,6 +43,23 @@ def test_without_dejavu_a_character_that_misses_is_spelled(tmp_path: Path) -> No
     assert "Ärzte, naïve and <U+03A9>" in said
 
 
+def test_a_name_that_dejavu_cannot_draw_is_spelled_too() -> None:
+    """It was left out: a ceremony's line to sign on, or a label, had nobody's name on it."""
+    sheet = Sheet("Ceremony of 张伟", at=AT)
+    sheet.text("สม signs, Ж too", bold=True)
+    sheet.mono("joining file of 张\n✓ 1234")
+    sheet.lines(["张伟"])
+    sheet.facts([("For", "张")])
+
+    said = text_of(sheet.to_bytes())
+
+    assert said.count("Ceremony of <U+5F20><U+4F1F>") == 2  # at the foot, too
+    assert "<U+0E2A><U+0E21> signs, Ж too" in said
+    assert "joining file of <U+5F20>" in said
+    assert "✓ 1234" in said
+    assert said.count("<U+5F20>") == 5
+
+
 def test_the_code_on_a_sheet_can_be_read() -> None:
     image = PdfReader(io.BytesIO(filled())).pages[0].images[0].image
 

@@ -133,6 +133,38 @@ def test_quantized_weights_are_traced_to_their_parent_and_made_once(tmp_path: Pa
     assert " s" in brought.materials[1].note
 
 
+def test_weights_from_the_cache_name_the_wheel_that_made_them(tmp_path: Path) -> None:
+    """An engine of the same version may be built anew, and did not make them."""
+    _, section = model(tmp_path)
+    engine, cache = StandIn(folder=tmp_path, makes=tiny_weights(file_type=10)), Cache(root=tmp_path / "cache")
+    parent = pinned(tmp_path, tiny_weights())
+    first = quantized(section, parent, cache=cache, engine=lambda: engine)
+
+    second = quantized(section, parent, cache=cache, engine=lambda: replace(engine, wheel_sha256="c" * 64))
+
+    assert first.derivation is not None
+    assert first.derivation.tool_sha256 == "b" * 64
+    assert second.derivation == first.derivation
+
+
+def test_weights_under_another_models_name_are_compared_too(tmp_path: Path) -> None:
+    """Of two names one may have changed on the disk."""
+    (tmp_path / "other").mkdir()
+    section, other = model(tmp_path)[1], model(tmp_path / "other", name="zebra")[1]
+    engine, cache = StandIn(folder=tmp_path, makes=tiny_weights(file_type=10)), Cache(root=tmp_path / "cache")
+    parent = pinned(tmp_path, tiny_weights())
+    quantized(section, parent, cache=cache, engine=lambda: engine)
+    named = quantized(other, parent, cache=cache, engine=lambda: engine).files[0].path
+    changed = bytearray(named.read_bytes())
+    changed[-1] ^= 1
+    named.unlink()
+    named.write_bytes(changed)
+
+    again = quantized(other, parent, cache=cache, engine=lambda: engine).files[0].path
+
+    assert (again.name, again.read_bytes()) == ("zebra.Q2_K.gguf", engine.makes)
+
+
 def test_another_version_of_the_engine_makes_the_weights_anew(tmp_path: Path) -> None:
     _, section = model(tmp_path)
     engine, cache = StandIn(folder=tmp_path, makes=tiny_weights(file_type=10)), Cache(root=tmp_path / "cache")

@@ -426,6 +426,8 @@ def test_register_commands_show_and_try_without_entering(
     register: Register, medium: SimulatedMedium, clock: FixedClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = written(register, medium, clock)
+    pinned = register.folder.parent / "ledger.pub"
+    pinned.write_text(MemoryLedger(site=SITE).vkey)
 
     def run(*arguments: str) -> tuple[int, str]:
         with pytest.raises(SystemExit) as ended:
@@ -434,10 +436,15 @@ def test_register_commands_show_and_try_without_entering(
 
     assert run("sent", name, "--to", "Carl", "--due", "2099-12-24", "--dry-run")[0] == 0
     assert run("sent", name, "--to", "Carl", "--due", "soon")[0] == 2
+    for dry in (["--dry-run"], []):
+        for typed in (["--to", ""], ["--to", "Carl\nCourier"], ["--to", "C", "--by", "\u202e"], ["--to", "C" * 501]):
+            assert run("sent", name, *typed, *dry)[0] == 2
+        assert run("site", "a\tb", "--key", str(pinned), *dry)[0] == 2
     assert [entry.kind for entry in register.entries()] == ["written"]
     assert run("sent", name, "--to", "Carl", "--due", "2099-12-24")[0] == 0
     assert run("sent", name, "--to", "Dora", "--dry-run")[0] == 2
     assert run("returned", name, "--dry-run")[0] == 0
+    assert run("returned", name, "--condition", "a\nb", "--dry-run")[0] == 2
     assert "due back 2099-12-24T23:59:59Z" in run("missing")[1]
     assert run("missing", "--overdue")[1] == "no medium is overdue\n"
     assert run("list", "--csv")[1].startswith("medium,release,")

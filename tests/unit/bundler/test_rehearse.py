@@ -167,6 +167,19 @@ def test_the_same_payload_is_not_rehearsed_twice_in_a_day(work: WorkFolder, tmp_
     assert json.loads((work.attest / "rehearsal.json").read_bytes())["predicate"]["at"] == "2026-11-20T12:00:00Z"
 
 
+def test_a_statement_that_somebody_signed_stays_when_it_is_rehearsed_again(work: WorkFolder, tmp_path: Path) -> None:
+    """Whoever looks before they sign rehearses too; the signed one held no longer, and nobody's hand-in was taken."""
+    rehearsed(work, Scripted(), tmp_path)
+    before = (work.attest / "rehearsal.json").read_bytes()
+    (work.attest / "rehearsal.dsse.json").write_text("{}")
+
+    later = FixedClock(NOON + timedelta(days=2))
+    found = rehearsed(work, Scripted(), tmp_path, clock=later)
+
+    assert (found.at, found.was_remembered) == ("2026-11-22T12:00:00Z", False)
+    assert (work.attest / "rehearsal.json").read_bytes() == before
+
+
 def test_after_a_day_or_when_asked_it_is_rehearsed_again(work: WorkFolder, tmp_path: Path) -> None:
     clock, place = FixedClock(NOON), Scripted()
     rehearsed(work, place, tmp_path, clock=clock)
@@ -309,6 +322,17 @@ def test_what_is_put_together_for_an_update_has_each_package_once(tmp_path: Path
     assert (below.data / "server/requirements-server.txt").read_text().startswith("alpha==1.0")
     facts = json.loads((whole.data / "release.json").read_bytes())
     assert ("kind" in facts, facts["serial"], len(facts["models"])) == (False, 7, 1)
+
+
+def test_an_update_that_brings_a_package_which_nothing_has_is_refused_as_the_site_would(tmp_path: Path) -> None:
+    """It was left out of what was rehearsed, which passed; the box refused what was signed and carried there."""
+    _, below, work = update_and_base(tmp_path)
+    for name in ("server", "host"):
+        with (work.data / f"server/requirements-{name}.txt").open("a") as listed:
+            listed.write(f"# left out: x: reason\ngamma==1.0 --hash=sha256:{'0' * 64}\n")
+
+    with pytest.raises(RehearsalError, match="gamma, which the release below does not have"):
+        completed(work, below, tmp_path / "whole")
 
 
 def test_an_update_is_not_rehearsed_alone_or_on_another_release(tmp_path: Path) -> None:

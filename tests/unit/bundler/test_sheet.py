@@ -1,6 +1,15 @@
+import resource
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
+
+from bundler.errors import SigningError
+from bundler.seal import put_seals
 from bundler.sheet import SheetSigner, SheetVolume, TrustSheet, spaced
+from media import layout
+from media.errors import UnreadableError
+from tests.support.medium import make_medium
 
 FINGERPRINTS = ("A1" * 20, "B2" * 20)
 SHEET = TrustSheet(
@@ -72,3 +81,26 @@ def test_the_facts_for_a_program_are_the_facts_of_the_page() -> None:
     assert facts["code"] == SHEET.code
     assert [each["fingerprint"] for each in facts["signers"]] == list(FINGERPRINTS)
     assert facts["volumes"][0]["seals"] == ["S-1", "S-2"]
+
+
+def test_a_sheet_that_found_no_room_is_not_left_in_part_and_is_written_by_sealing_again(tmp_path: Path) -> None:
+    """A part of it was left for people to print, and no command wrote it anew."""
+    medium = make_medium(tmp_path / "m")
+    whole = medium.work.sheet.read_bytes()
+    medium.work.sheet.unlink()
+    for number in (1, 2):
+        (medium.work.seal_of(number) / layout.signature_name(medium.fingerprint("bob"))).unlink()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) - 100, hard))
+    try:
+        with pytest.raises(UnreadableError, match=r"sheet\.txt could not be written"):
+            put_seals(medium.work, "bob", ceremony=medium.ceremony)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not medium.work.sheet.exists()
+
+    done = put_seals(medium.work, "bob", ceremony=medium.ceremony)
+
+    assert (done.volumes, done.sheet, medium.work.sheet.read_bytes()) == ((), medium.work.sheet, whole)
+    with pytest.raises(SigningError, match="sealed every volume already"):
+        put_seals(medium.work, "bob", ceremony=medium.ceremony)

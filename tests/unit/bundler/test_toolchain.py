@@ -1,6 +1,8 @@
 import hashlib
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -21,6 +23,23 @@ def test_an_environment_that_is_complete_is_used_as_it_is(tmp_path: Path) -> Non
 
     assert (found.folder, found.lock_sha256) == (folder, digest)
     assert found.variables()["PATH"].startswith(f"{folder}/bin:")
+
+
+def test_an_environment_that_another_build_makes_is_waited_for_and_not_taken_from_it(tmp_path: Path) -> None:
+    """It began anew in the folder into which the other one was installing."""
+    lock, cache, told = tmp_path / "build.txt", Cache(root=tmp_path / "cache"), Event()
+    lock.write_text("hatchling==1 --hash=sha256:00\n")
+    folder = cache.folder("tools", f"{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}-{interpreter()}")
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        with cache.alone(folder.name, progress=print):
+            folder.mkdir(parents=True)
+            waits = beside.submit(ready, cache, lock, progress=lambda line: told.set() if "waiting" in line else None)
+            assert told.wait(20)
+            (folder / "half-made").touch()
+            (folder / ".complete").touch()
+
+        assert waits.result(20).folder == folder
+    assert (folder / "half-made").exists()
 
 
 def test_another_interpreter_has_environments_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

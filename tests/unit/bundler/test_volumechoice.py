@@ -3,12 +3,17 @@ from pathlib import Path
 
 import pytest
 
+from bundler.attest import choose_volumes
+from bundler.cli.bars import seals_by_volume
 from bundler.errors import CapacityError
 from bundler.measure import Measured
 from bundler.volumechoice import VolumeChoice, describe, plan_volumes, rooms_for
 from bundler.workfolder import WorkFolder
-from media.errors import MalformedError
+from media.clock import FixedClock
+from media.errors import MalformedError, UsageError
 from media.layout import BLOCK_BYTES
+from tests.support.candidate import new_candidate
+from tests.support.medium import MADE_AT, throwaway_ceremony
 from tests.unit.bundler.test_plan import PLAN as ANY_PLAN
 
 DIGEST = "0" * 64
@@ -93,3 +98,30 @@ def test_a_choice_that_was_not_made_says_how(tmp_path: Path) -> None:
 def test_a_choice_with_another_shape_is_refused(untrusted: bytes) -> None:
     with pytest.raises(MalformedError):
         VolumeChoice.from_bytes(untrusted)
+
+
+@pytest.mark.parametrize("reserved", [{2: ("A-1",)}, {0: ("A-1",)}, {100: ("A-1",)}, {1: ("A" * 65,)}, {1: ("A\n1",)}])
+def test_seals_that_nobody_would_find_or_read_again_are_refused_before_anything_is_fixed(
+    tmp_path: Path, reserved: dict[int, tuple[str, ...]]
+) -> None:
+    """One for a volume that is not there was lost without a word; others left a file that no command read again."""
+    work = new_candidate(tmp_path / "w")
+    before = sorted(work.root.rglob("*"))
+
+    with pytest.raises((UsageError, MalformedError)):
+        choose_volumes(
+            work,
+            "alice",
+            VolumeChoice(seals=reserved),
+            ceremony=throwaway_ceremony(),
+            clock=FixedClock(at=MADE_AT),
+            place="Room 1",
+        )
+
+    assert sorted(work.root.rglob("*")) == before
+
+
+@pytest.mark.parametrize("typed", ["\u00b2=A-1", "99999999999=A-1", "A-1", "1="])
+def test_a_seal_that_names_no_volume_is_refused(typed: str) -> None:
+    with pytest.raises(UsageError, match="which volume"):
+        seals_by_volume([typed])

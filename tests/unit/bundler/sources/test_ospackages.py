@@ -54,6 +54,28 @@ def test_a_new_release_asks_apt_again(tmp_path: Path) -> None:
     assert ospackages.memo_key(recipe, debs, b"") != ospackages.memo_key(recipe, debs, b"Package: x\n")
 
 
+@pytest.mark.parametrize("named", ["keyring", "sources"])
+def test_other_sources_or_keys_under_the_same_name_ask_apt_again(tmp_path: Path, named: str) -> None:
+    """Else a release would go on with the packages, and the signatures, of the sources of before."""
+    recipe, debs, _ = remembering(tmp_path)
+    debs = debs.model_copy(update={named: "named"})
+    absent = ospackages.memo_key(recipe, debs, b"")
+    (tmp_path / "named").write_text("deb http://mirror.invalid/debian bookworm main\n")
+    before = ospackages.memo_key(recipe, debs, b"")
+    (tmp_path / "named").write_text("deb http://mirror.invalid/debian bookworm-security main\n")
+
+    assert len({absent, before, ospackages.memo_key(recipe, debs, b"")}) == 3
+
+
+def test_a_target_that_names_its_release_of_debian_asks_apt_again(tmp_path: Path) -> None:
+    """What was fetched before was not compared with it."""
+    recipe, debs, _ = remembering(tmp_path)
+    said = 'profile = "single-cpu"\ncodename = "bookworm"'
+    other = Recipe.parse(recipe_text().replace('profile = "single-cpu"', said).encode(), folder=tmp_path)
+
+    assert ospackages.memo_key(recipe, debs, b"") != ospackages.memo_key(other, debs, b"")
+
+
 def test_what_each_machine_has_is_told_by_its_own_list(tmp_path: Path) -> None:
     status = "".join(
         f"Package: {name}\nStatus: install ok {state}\nVersion: 1\nArchitecture: amd64\n\n"
