@@ -217,6 +217,8 @@ def moved(ledger: Ledger, *, peer: str, by: str, term: int) -> int:
 
 
 def _mirror(here: Surroundings, box: Box) -> Check:
+    if box.fault:
+        return Check(check="mirror", holds=False, text=box.fault)
     if not box.brought:
         return Check(check="mirror", holds=False, text="nothing was ever brought from the other box")
     age = BelievedClock(here.config.at, here.clock).now() - from_text(box.brought)
@@ -230,8 +232,9 @@ def _mirror(here: Surroundings, box: Box) -> Check:
 def _decisions(box: Box) -> Check:
     lacks = f"; lacks serial {', '.join(map(str, box.missing))}" if box.missing else ""
     held = "; thresholds are held back" if box.held_back else ""
-    is_good = not (box.waiting or box.missing or box.held_back)
-    return Check(check="decisions", holds=is_good, text=f"{box.waiting} wait{lacks}{held}")
+    is_good = not (box.waiting or box.missing or box.held_back or box.fault)
+    waiting = "what waits is not known" if box.fault else f"{box.waiting} wait"
+    return Check(check="decisions", holds=is_good, text=f"{waiting}{lacks}{held}")
 
 
 def _versions(here: Surroundings, served: Mapping[int, str]) -> tuple[Check, ...]:

@@ -16,7 +16,6 @@ from appliance.actions.standby import evidenced, forked, pepper
 from appliance.actions.standby.forked import IMPORTED
 from appliance.audit import rotating
 from appliance.audit.facts import EVERY, Ledger
-from appliance.audit.offline import OfflineLedger
 from appliance.config import Config
 from appliance.errors import StoreWriteError
 from appliance.keys.provider import KeyProvider
@@ -146,7 +145,7 @@ def grow(
     peerkeys.record(ledger, pair.peer, news)
     then = FixedClock(at=opened.bundle.at)
     if untrusted_evidence:
-        evidenced.keep(config.at, untrusted_evidence, OfflineLedger.of_folder(folder, clock=then))
+        evidenced.keep(config.at, untrusted_evidence, mirror.reader(config.at, pair.peer, clock=then))
     done, refused = pepper.KEPT, None
     if pair.relation is Relation.STANDBY and opened.bundle.sealed:
         try:

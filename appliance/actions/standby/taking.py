@@ -15,7 +15,6 @@ from typing import Any, Final
 from appliance.actions import production
 from appliance.actions.production import Surroundings
 from appliance.actions.standby import evidenced, stopping
-from appliance.audit.client import OfflineLedger
 from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
@@ -87,7 +86,7 @@ def take_over(config: Config, peer: str, *, ledger: Ledger, promoter: PromoterCl
         ProofError: A record of the mirror is not proven.
     """
     box = require_paired(config.at, peer, Relation.STANDBY).peer
-    copy = OfflineLedger.of_folder(mirror.folder_of(config.at, box), clock=clock)
+    copy = mirror.reader(config.at, box, clock=clock)
     counts = {"person": 0, "promotion": 0, "approval": 0, "key": 0}
     counts["stop"] = stopping.follow(copy, box, ledger=ledger, promoter=promoter).count
     waits, start, passed = "", begin(ledger, box.origin), 0
