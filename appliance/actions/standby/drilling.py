@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from appliance.actions.findings import Finding
 from appliance.actions.gating.bench import content_of
-from appliance.actions.keys import CREATED
+from appliance.actions.keys import CREATED, PRODUCTION, in_force
 from appliance.actions.standby import status
 from appliance.actions.standby.status import Box
 from appliance.audit.facts import EVERY, Ledger
@@ -273,9 +273,15 @@ def _version(here: Surroundings, digest: str) -> tuple[Check, ...]:
 
 
 def _keys(here: Surroundings, box: Box) -> Check:
-    """Whether the secret is here under which the other box's keys are hashed."""
+    """Whether the secret is here under which the other box's keys are hashed: those that callers can still use.
+
+    Keys of the test stage have a secret of their own, which stays on its box.
+    """
     made = here.ledger.find(kind=CREATED, limit=EVERY)
-    brought = [leaf.body for leaf in made if carried.origin_of(leaf.body) == box.pair.peer.origin]
+    listed = in_force(here.state, BelievedClock(here.config.at, here.clock))
+    usable = {one.key_id for one in listed if one.stage == PRODUCTION}
+    of_peer = [leaf.body for leaf in made if carried.origin_of(leaf.body) == box.pair.peer.origin]
+    brought = [body for body in of_peer if body.get("key_id") in usable]
     try:
         known = set(here.keys.versions(PEPPER))
     except SealiftError as error:
