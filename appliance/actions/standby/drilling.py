@@ -32,6 +32,7 @@ from appliance.standby.pairing import Relation, paired
 from appliance.state import lines
 from appliance.store.content import ContentStore
 from appliance.timekeeping.believed import BelievedClock
+from appliance.timekeeping.judging import SMALL_SECONDS
 from media.clock import Clock, from_text
 from media.errors import SealiftError
 
@@ -156,7 +157,8 @@ def is_due(ledger: Ledger, now: datetime) -> bool:
     newest = last(ledger)
     if newest is None:
         return True
-    return now - from_text(str(newest["at"])) >= timedelta(days=DAYS if newest.get("ready") is True else 1)
+    age = _age(newest, now)
+    return age is None or age >= timedelta(days=DAYS if newest.get("ready") is True else 1)
 
 
 def findings(config: Config, ledger: Ledger, clock: Clock) -> Iterator[Finding]:
@@ -164,18 +166,25 @@ def findings(config: Config, ledger: Ledger, clock: Clock) -> Iterator[Finding]:
     if not is_standby(config):
         return
     newest = last(ledger)
-    age = None if newest is None else BelievedClock(config.at, clock).now() - from_text(str(newest["at"]))
+    age = None if newest is None else _age(newest, BelievedClock(config.at, clock).now())
+    never = "there was none" if newest is None else "it was recorded while the clock ran ahead"
     failed = [] if newest is None else [str(one["check"]) for one in newest["checks"] if one["holds"] is False]
     is_old = age is None or age > timedelta(days=config.backup.drill_days)
     yield Finding(
         name="fail-over drill",
         is_good=not failed and not is_old,
-        text="there was none"
+        text=never
         if age is None
         else f"{age.days} days ago" + (f"; did not hold: {', '.join(failed)}" if failed else ", all held"),
         why="whether this box can take over is to be known before it has to",
         fix="`sealift standby drill` says of each part what is missing",
     )
+
+
+def _age(drilled: Mapping[str, Any], now: datetime) -> timedelta | None:
+    """Return how long ago a drill was; None where it seems still to come, and must not count as fresh until then."""
+    age = now - from_text(str(drilled["at"]))
+    return None if age < -timedelta(seconds=SMALL_SECONDS) else max(age, timedelta())
 
 
 def drill(here: Surroundings) -> Drill:

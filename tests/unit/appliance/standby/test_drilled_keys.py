@@ -1,4 +1,4 @@
-"""The drill asks for the secret of those keys alone that callers of production can still use."""
+"""What a drill counts: keys that callers of production can still use, and times that have come."""
 
 import pytest
 
@@ -9,6 +9,7 @@ from appliance.actions.standby import drilling
 from appliance.actions.standby.drilling import Check, Surroundings
 from appliance.state import projection
 from appliance.state.database import open_state
+from media.clock import FixedClock
 from tests.support import boxes
 from tests.support.boxes import first, second
 from tests.support.promotion import Site
@@ -109,3 +110,17 @@ def test_keys_of_the_test_stage_have_another_secret_which_is_never_carried(first
     boxes.carry(first, second, name="two", peer="one")
 
     assert looked_at(second) == Check(check="keys", holds=True, text="0 keys of callers came from the other box")
+
+
+def test_a_drill_that_was_recorded_while_the_clock_ran_ahead_does_not_count_until_then(
+    first: Site, second: Site
+) -> None:
+    boxes.carry(first, second, name="two", peer="one")
+    now = second.clock.now()
+    second.clock.advance(300 * 24 * 3600)
+    second.ledger.append(drilling.DRILLED, {"level": "checked", "ready": True, "checks": [], "milliseconds": 1})
+
+    assert drilling.is_due(second.ledger, now)
+    (found,) = drilling.findings(second.config, second.ledger, FixedClock(now))
+    assert (found.is_good, found.text) == (False, "it was recorded while the clock ran ahead")
+    assert not drilling.is_due(second.ledger, second.clock.now())
