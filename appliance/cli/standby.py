@@ -19,7 +19,7 @@ from appliance.cli.boxkeys import keyring_of
 from appliance.cli.context import Context
 from appliance.cli.opened import ledger_of, production_of, promoter_of
 from appliance.keys.opening import open_keys
-from appliance.standby.pairing import Relation, require_paired
+from appliance.standby.pairing import Relation
 from media import durable
 from media.errors import SealiftError, UsageError
 
@@ -235,7 +235,9 @@ def _sync(
         if secret is None:
             raise pepper.waits(peer)
     with _noting(faults):
-        if (grown is not None or faults) and require_paired(own.config.at, peer).relation is Relation.STANDBY:
+        with ledger_of(own) as ledger:  # also what an earlier turn brought, and was kept from taking over
+            is_waiting = taking.is_waiting(own.config, peer, ledger=ledger, clock=own.clock)
+        if is_waiting or (grown is not None and grown.pair.relation is Relation.STANDBY):
             taken = _taken(own, peer)
     with _noting(faults), ledger_of(own) as ledger:
         keys = open_keys(own.config)
