@@ -170,8 +170,15 @@ def _export(
         )
     files = keeping.write(folder, made)
     own.result(
-        {"peer": peer, "start": made.start, "size": made.size, "files": sorted(path.name for path in files.values())},
-        f"records {made.start} to {made.size - 1} for {peer}: {', '.join(path.name for path in files.values())}",
+        {
+            "peer": peer,
+            "start": made.start,
+            "size": made.size,
+            "more": made.more,
+            "files": sorted(path.name for path in files.values()),
+        },
+        f"records {made.start} to {made.size - 1} for {peer}: {', '.join(path.name for path in files.values())}"
+        + ("\n  more follow: export again, into another folder, and import them there one after another" * made.more),
     )
 
 
@@ -250,7 +257,7 @@ def _sync(
         "stopped": list(stopped.stay),
         "drilled": None if drilled is None else drilled.to_json(),
     }
-    lines = [f"{peer} has {one.size} records of this box, {one.start} before" for one in sent]
+    lines = [_sent_text(peer, one) for one in sent]
     lines += [] if drilled is None else standby_drill.lines(drilled)
     lines += [] if grown is None else [f"holds {grown.size} records of {peer}, {grown.before} before"]
     lines += [f"took over {stopped.count} stops of callers and ends of them"] if stopped.count else []
@@ -260,6 +267,13 @@ def _sync(
     )
     if faults:
         raise faults[0]
+
+
+def _sent_text(peer: str, sent: Sent) -> str:
+    if not sent.is_taken:
+        return f"{peer} has {sent.start} records of this box, and did not take in yet what was sent before"
+    more = "; more follow in the next turns" if sent.more else ""
+    return f"{peer} has {sent.size} records of this box, {sent.start} before{more}"
 
 
 def _secret(own: Context, peer: str, grown: Grown | None = None) -> tuple[str, ...] | None:

@@ -230,12 +230,15 @@ def _mirror(here: Surroundings, box: Box) -> Check:
         return Check(check="mirror", holds=False, text=box.fault)
     if not box.brought:
         return Check(check="mirror", holds=False, text="nothing was ever brought from the other box")
-    age = BelievedClock(here.config.at, here.clock).now() - from_text(box.brought)
-    most = timedelta(hours=here.config.backup.age_hours)
+    now, most = BelievedClock(here.config.at, here.clock).now(), timedelta(hours=here.config.backup.age_hours)
+    age = now - from_text(box.brought)
     text = (
         f"{box.mirrored} records, the newest came {int(age.total_seconds())} s ago; at most {most.total_seconds():.0f}"
     )
-    return Check(check="mirror", holds=timedelta(seconds=-60) <= age <= most, text=text)
+    # Who lacks much gets it in several bundles, and each ends with a record that they made in its own.
+    is_behind = bool(box.newest) and now - from_text(box.newest) > most
+    text += f"; it is of {box.newest}, and later ones are still to come" if is_behind else ""
+    return Check(check="mirror", holds=timedelta(seconds=-60) <= age <= most and not is_behind, text=text)
 
 
 def _decisions(box: Box) -> Check:

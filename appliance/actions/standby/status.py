@@ -26,6 +26,7 @@ class Box:
         brought: When the last bundle that brought any was taken; empty for never.
         waiting: How many of its decisions are in the mirror and not taken over; stops of callers, too.
         held_back: Its file of thresholds that is not taken over; until then the stricter of both boxes' hold here.
+        newest: When the newest record that is here was made there; empty for none. A bundle need not bring all.
         fault: Why its mirror cannot be looked at, or that it holds less than was taken; empty for none.
     """
 
@@ -35,6 +36,7 @@ class Box:
     waiting: int
     missing: tuple[int, ...]
     held_back: str
+    newest: str = ""
     fault: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -49,6 +51,7 @@ class Box:
             "waiting": self.waiting,
             "missing_releases": list(self.missing),
             "held_back": self.held_back,
+            "newest": self.newest,
             "fault": self.fault,
         }
 
@@ -82,10 +85,11 @@ def _box(config: Config, pair: Paired, *, ledger: Ledger, clock: Clock) -> Box:
     copy = mirror.reader(config.at, pair.peer, clock=clock)
     held = PolicyBook.of(ledger).held.get(pair.peer.origin)
     last = ledger.find(kind=IMPORTED, field="sender", value=pair.peer.origin, limit=1)
-    mirrored, waiting, fault = 0, 0, ""
+    mirrored, waiting, newest, fault = 0, 0, "", ""
     if mirror.is_begun(config.at, pair.peer):
         try:
             mirrored = copy.head().size
+            newest = copy.leaf(mirrored - 1).time if mirrored else ""
             waiting = _waiting(copy, ledger, pair) if pair.relation is Relation.STANDBY else 0
         except (LedgerDamagedError, LedgerUnavailableError) as error:
             fault = f"its mirror cannot be read: {error.what}: {error.why}"
@@ -98,6 +102,7 @@ def _box(config: Config, pair: Paired, *, ledger: Ledger, clock: Clock) -> Box:
         waiting=waiting,
         missing=tuple(last[0].body.get("missing_releases", ())) if last else (),
         held_back="" if held is None else str(held.body.get("name")),
+        newest=newest,
         fault=fault,
     )
 
