@@ -287,3 +287,21 @@ def test_a_box_listens_where_it_will_have_an_address_and_says_when_a_port_is_tak
         assert early.getsockname()[0] == "192.0.2.7"
         with pytest.raises(ConfigError, match=r"standby\.listen"):
             service.listening("192.0.2.7", early.getsockname()[1])
+
+
+@pytest.mark.parametrize("days", [-4000, 4000])
+def test_a_clock_that_is_far_off_does_not_cut_the_pair(tmp_path: Path, days: int) -> None:
+    """The certificate is compared whole with the one of the pairing; what the clock says takes nothing from that."""
+    first, second = boxes.open_box(tmp_path / "one"), boxes.open_box(tmp_path / "two")
+    for box in (first, second):
+        box.clock.advance(days * 24 * 3600)
+        boxes.card(box, "one" if box is first else "two")
+        box.clock.advance(-days * 24 * 3600)
+    boxes.pair(first, second)
+
+    with listening(second, "one", echo) as port:
+        own = line(first, "two", port)
+        answer = own.call("say", text="a")
+        own.close()
+
+    assert answer == {"peer": "one", "said": "a"}
