@@ -138,7 +138,10 @@ def _part(
     own = shared.of(context)
     with ledger_of(own) as ledger:
         sequence = introducing.part(own.config, peer, by=by or [], reason=reason, ledger=ledger)
-    own.result({"peer": peer, "sequence": sequence}, f"parted from {peer}; record {sequence}")
+    text = f"parted from {peer}; record {sequence}"
+    if own.config.standby.listen:
+        text += "\n  it is answered, and asked, until sealift-standby.service is started anew: docs/operator/standby.md"
+    own.result({"peer": peer, "sequence": sequence}, text)
 
 
 def _status(context: typer.Context) -> None:
