@@ -11,6 +11,7 @@ from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.standby import mirror, whole
 from appliance.standby.pairing import Paired
+from media import canonical
 from media.clock import Clock
 
 IMPORTED: Final = "standby.imported"
@@ -29,6 +30,7 @@ def require_whole(config: Config, pair: Paired, ledger: Ledger, *, clock: Clock,
     Raises:
         LedgerDamagedError: The mirror of the other box is damaged.
         LedgerUnavailableError: This box's ledger does not answer, or that mirror cannot be read.
+        MalformedError: What the other box recorded of this one is of another shape.
         PairingRefusedError: It does not: this box lost records.
     """
     size, root = _held(config, pair, clock)
@@ -43,4 +45,8 @@ def _held(config: Config, pair: Paired, clock: Clock) -> tuple[int, str]:
         return 0, ""  # nothing was ever brought
     copy = mirror.reader(config.at, pair.peer, clock=clock)
     found = copy.find(kind=IMPORTED, field="sender", value=pair.own.origin, limit=1)
-    return (int(found[0].body["size"]), str(found[0].body["root"])) if found else (0, "")
+    if not found:
+        return 0, ""
+    untrusted = found[0].body
+    size = canonical.integer(untrusted.get("size"), f"{IMPORTED}.size")
+    return size, canonical.sha256_hex(untrusted.get("root"), f"{IMPORTED}.root")

@@ -115,7 +115,8 @@ def take_in(config: Config, peer: str, *, ledger: Ledger) -> Grown | None:
             raise
         grown = None
     finally:
-        shutil.rmtree(ready)
+        with suppress(FileNotFoundError):  # another process took it in meanwhile: the timer's, or a person's
+            shutil.rmtree(ready)
         note_held(config, peer)
     return grown
 
