@@ -111,14 +111,9 @@ def make(
         signer=rotating.in_force(ledger, keys),
         ends=ends,
     )
-    return Made(
-        envelope=envelope,
-        leaves=leaves,
-        evidence=evidenced.of(config, ledger, since=since),
-        start=since,
-        size=since + leaves.count(b"\n"),
-        more=ends is not None,
-    )
+    size = since + leaves.count(b"\n")
+    documents = evidenced.of(config, ledger, since=since, size=size)
+    return Made(envelope=envelope, leaves=leaves, evidence=documents, start=since, size=size, more=ends is not None)
 
 
 def grow(
