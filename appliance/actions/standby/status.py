@@ -1,10 +1,12 @@
 """Where this box stands towards the boxes that it is paired with: how far each mirror is, and what is not taken yet."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from appliance.actions.standby import stopping
 from appliance.actions.standby.forked import IMPORTED
+from appliance.actions.standby.keeping import installed
 from appliance.actions.standby.taking import KINDS, begin
 from appliance.audit.facts import Ledger
 from appliance.config import Config
@@ -100,11 +102,17 @@ def _box(config: Config, pair: Paired, *, ledger: Ledger, clock: Clock) -> Box:
         mirrored=mirrored,
         brought=last[0].time if last else "",
         waiting=waiting,
-        missing=tuple(last[0].body.get("missing_releases", ())) if last else (),
+        missing=_missing(ledger, last[0].body.get("missing_releases", ()) if last else ()),
         held_back="" if held is None else str(held.body.get("name")),
         newest=newest,
         fault=fault,
     )
+
+
+def _missing(ledger: Ledger, then: Collection[int]) -> tuple[int, ...]:
+    """Return which of the serials that were missing when the last bundle came still are."""
+    here = installed(ledger) if then else ()
+    return tuple(serial for serial in then if serial not in here)
 
 
 def _waiting(copy: Ledger, ledger: Ledger, pair: Paired) -> int:

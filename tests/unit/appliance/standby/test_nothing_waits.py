@@ -40,6 +40,22 @@ def test_what_both_boxes_decided_alike_is_gone_past(first: Site, second: Site) -
     assert boxes.carry(first, second, name="two", peer="one").promotions == 1
 
 
+def test_a_release_that_was_installed_since_is_not_missed(first: Site, second: Site) -> None:
+    for serial in (7, 8):
+        first.ledger.append("install.done", {"serial": serial, "release": "2026.11"})
+    boxes.carry(first, second, name="two", peer="one")
+    assert missing(second) == (7, 8)
+
+    second.ledger.append("install.done", {"serial": 7, "release": "2026.11"})
+
+    assert missing(second) == (8,)
+
+
+def missing(box: Site) -> tuple[int, ...]:
+    (found,) = status.read(box.config, ledger=box.ledger, clock=box.clock)
+    return found.missing
+
+
 @pytest.fixture
 def sealift(second: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """The commands at the second box; what goes to the first one is not sent."""
