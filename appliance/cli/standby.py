@@ -19,7 +19,7 @@ from appliance.cli.boxkeys import keyring_of
 from appliance.cli.context import Context
 from appliance.cli.opened import ledger_of, production_of, promoter_of
 from appliance.keys.opening import open_keys
-from appliance.standby.pairing import Relation, require_paired
+from appliance.standby.pairing import Relation
 from media import durable
 from media.errors import SealiftError, UsageError
 
@@ -138,7 +138,10 @@ def _part(
     own = shared.of(context)
     with ledger_of(own) as ledger:
         sequence = introducing.part(own.config, peer, by=by or [], reason=reason, ledger=ledger)
-    own.result({"peer": peer, "sequence": sequence}, f"parted from {peer}; record {sequence}")
+    text = f"parted from {peer}; record {sequence}"
+    if own.config.standby.listen:
+        text += "\n  it is answered, and asked, until sealift-standby.service is started anew: docs/operator/standby.md"
+    own.result({"peer": peer, "sequence": sequence}, text)
 
 
 def _status(context: typer.Context) -> None:
@@ -170,8 +173,15 @@ def _export(
         )
     files = keeping.write(folder, made)
     own.result(
-        {"peer": peer, "start": made.start, "size": made.size, "files": sorted(path.name for path in files.values())},
-        f"records {made.start} to {made.size - 1} for {peer}: {', '.join(path.name for path in files.values())}",
+        {
+            "peer": peer,
+            "start": made.start,
+            "size": made.size,
+            "more": made.more,
+            "files": sorted(path.name for path in files.values()),
+        },
+        f"records {made.start} to {made.size - 1} for {peer}: {', '.join(path.name for path in files.values())}"
+        + ("\n  more follow: export again, into another folder, and import them there one after another" * made.more),
     )
 
 
@@ -235,7 +245,9 @@ def _sync(
         if secret is None:
             raise pepper.waits(peer)
     with _noting(faults):
-        if (grown is not None or faults) and require_paired(own.config.at, peer).relation is Relation.STANDBY:
+        with ledger_of(own) as ledger:  # also what an earlier turn brought, and was kept from taking over
+            is_waiting = taking.is_waiting(own.config, peer, ledger=ledger, clock=own.clock)
+        if is_waiting or (grown is not None and grown.pair.relation is Relation.STANDBY):
             taken = _taken(own, peer)
     with _noting(faults), ledger_of(own) as ledger:
         keys = open_keys(own.config)
@@ -248,7 +260,7 @@ def _sync(
         "stopped": list(stopped.stay),
         "drilled": None if drilled is None else drilled.to_json(),
     }
-    lines = [f"{peer} has {one.size} records of this box, {one.start} before" for one in sent]
+    lines = [_sent_text(peer, one) for one in sent]
     lines += [] if drilled is None else standby_drill.lines(drilled)
     lines += [] if grown is None else [f"holds {grown.size} records of {peer}, {grown.before} before"]
     lines += [f"took over {stopped.count} stops of callers and ends of them"] if stopped.count else []
@@ -258,6 +270,13 @@ def _sync(
     )
     if faults:
         raise faults[0]
+
+
+def _sent_text(peer: str, sent: Sent) -> str:
+    if not sent.is_taken:
+        return f"{peer} has {sent.start} records of this box, and did not take in yet what was sent before"
+    more = "; more follow in the next turns" if sent.more else ""
+    return f"{peer} has {sent.size} records of this box, {sent.start} before{more}"
 
 
 def _secret(own: Context, peer: str, grown: Grown | None = None) -> tuple[str, ...] | None:

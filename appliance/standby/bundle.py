@@ -21,6 +21,7 @@ from appliance.audit.log import Signer
 from appliance.audit.succession import Keys
 from appliance.errors import PairingRefusedError
 from appliance.standby import vouched
+from appliance.standby.ending import Ending
 from appliance.standby.pairing import Paired
 from media import canonical, clock
 from media.digest import sha256_hex
@@ -32,6 +33,8 @@ ENVELOPE_NAME: Final = "bundle.dsse.json"
 LEAVES_NAME: Final = "leaves.jsonl"
 EVIDENCE_NAME: Final = "evidence.jsonl"
 MOST_BYTES: Final = 2**30
+AIM_BYTES: Final = 2**28
+"""Of records in one bundle, where there is a checkpoint for it to end with: what takes it needs five times as much."""
 _PAGE: Final = 500
 _FIELDS: Final = (
     *("format", "type", "site", "pairing_sha256", "sender", "receiver", "start", "size", "checkpoint"),
@@ -130,6 +133,7 @@ def make(
     sealed: bytes,
     at: datetime,
     signer: Signer,
+    ends: Ending | None = None,
 ) -> tuple[bytes, bytes]:
     """Return envelope and leaves of a bundle for the peer.
 
@@ -141,13 +145,14 @@ def make(
         sealed: The secret for API keys, sealed for the peer, or nothing.
         at: The present time.
         signer: The key that signs for the ledger now.
+        ends: Where it ends before the newest record.
 
     Raises:
         LedgerUnavailableError: The ledger does not answer.
         PairingRefusedError: The peer is said to hold more than there is, or the records are too many bytes.
         ProofError: The ledger shows no checkpoint.
     """
-    text = ledger.checkpoint()
+    text = ledger.checkpoint() if ends is None else ends.note
     signed = succession.of_ledger(ledger).checkpoint(text)
     if since > signed.size:
         raise PairingRefusedError(
@@ -163,7 +168,11 @@ def make(
         sequence += len(page)
         total += sum(len(leaf.raw) + 1 for leaf in page)
         if total > MOST_BYTES:
-            raise vouched.refused(f"more than {MOST_BYTES} bytes of records are missing there: pair it again, new")
+            raise PairingRefusedError(
+                what=f"more than {MOST_BYTES} bytes of records are missing there",
+                why="and no checkpoint lies between them since the key of this box's ledger was named",
+                fix="see docs/operator/standby.md: not done",
+            )
     leaves = b"".join(parts)
     bundle = Bundle(
         site=pair.own.site,

@@ -31,6 +31,8 @@ _WITHOUT_FORMATS: Final = 1
 TYPE: Final = "sealift/box-card"
 PAYLOAD_TYPE: Final = "application/vnd.sealift.box-card+json"
 _NAME: Final = re.compile(r"(?=.{1,32}\Z)[a-z0-9](-?[a-z0-9]){0,31}")
+_RESERVED: Final = "own"
+"""Beside the pairings, each in a file of the other box's name, this box's own card lies under this one."""
 _FIELDS: Final = ("format", "type", "site", "environment", "name", "vkey", "channel", "sealing", "made_at")
 _ENVIRONMENTS: Final = ("demo", "rehearsal", "production")
 _CHANNEL_CHARS: Final = 8192
@@ -134,13 +136,15 @@ class BoxCard:
 
 
 def require_name(untrusted: str) -> str:
-    """Return a box's name: 1 to 32 lower-case letters and digits, single hyphens between.
+    """Return a box's name: 1 to 32 lower-case letters and digits, single hyphens between; not ``own``.
 
     Raises:
         PairingRefusedError: It is not in that form.
     """
-    if not _NAME.fullmatch(untrusted):
-        raise vouched.refused("a box's name is 1 to 32 lower-case letters and digits, single hyphens between")
+    if not _NAME.fullmatch(untrusted) or untrusted == _RESERVED:
+        raise vouched.refused(
+            "a box's name is 1 to 32 lower-case letters and digits, single hyphens between; not `own`"
+        )
     return untrusted
 
 

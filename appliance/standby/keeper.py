@@ -257,13 +257,14 @@ class Keeper:
                 why="it is not the other box of this one's lease",
                 fix=f"name the other box: {', '.join(self._others_to_serve) or 'see standby.peer of the site file'}",
             )
+        by = canonical.text(untrusted.get("by"), "by", most=100)
         # Nothing is given up while the other does not answer, or may not serve, of which a release of before is silent.
         told = line.call("lease")
         if why := canonical.text(told.get("unfit", ""), "unfit", may_be_empty=True):
             raise NotActiveError(what=f"{to} cannot take the service", why=why, fix="see `sealift standby lease` there")
         with self._lock:
             ask = self._lease.hand_over(self._now(), to)
-            self._note("handed-over", {"to": to, "by": canonical.text(untrusted.get("by"), "by", most=100)})
+            self._note("handed-over", {"to": to, "by": by})
             self._settle()
         line.call("hand", term=ask.term)
 

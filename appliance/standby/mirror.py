@@ -7,7 +7,8 @@ whose ledger went on in a new epoch has another key: it is paired again first.
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
@@ -15,13 +16,15 @@ from appliance.audit import exclusive, tree
 from appliance.audit.backend import Row
 from appliance.audit.facts import EVERY
 from appliance.audit.leaf import Leaf
-from appliance.audit.log import FIRST_CHAIN
+from appliance.audit.log import FIRST_CHAIN, Log
 from appliance.audit.note import Checkpoint
+from appliance.audit.offline import OfflineLedger
 from appliance.audit.sqlite_backend import FILE_NAME, SqliteBackend, open_writer
 from appliance.audit.succession import ROTATED, Keys
 from appliance.config import Places
-from appliance.errors import PairingRefusedError
+from appliance.errors import LedgerDamagedError, PairingRefusedError
 from appliance.standby.card import BoxCard
+from media.clock import Clock
 
 OLDER: Final = "this bundle is older than what is here"
 _TERM: Final = "request_id"
@@ -37,6 +40,24 @@ def folder_of(places: Places, box: BoxCard) -> Path:
 def place_of(places: Places, origin: str) -> Path:
     """Return where the mirror of a ledger lies, also once its box was parted from."""
     return places.mirrors / origin.replace("/", "-")
+
+
+def is_begun(places: Places, box: BoxCard) -> bool:
+    """Tell whether there is a mirror of a box; also where this process may not look."""
+    try:
+        (folder_of(places, box) / FILE_NAME).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass  # told by whoever reads it
+    return True
+
+
+def reader(places: Places, box: BoxCard, *, clock: Clock) -> "Reader":
+    """Return the mirror of a box to read; that it is there is not asked before the first question."""
+    made = Reader.of_folder(folder_of(places, box), clock=clock)
+    made.box = box.name
+    return made
 
 
 def rotations(folder: Path, box: BoxCard) -> tuple[bytes, ...]:
@@ -63,6 +84,21 @@ def head_of(folder: Path, box: BoxCard) -> tuple[int, str]:
         return copy.size, copy.root if copy.size else ""
 
 
+class Reader(OfflineLedger):
+    """A mirror that is read; who takes a bundle into it has it for moments."""
+
+    wait_seconds = WAIT_SECONDS
+    box = ""
+
+    @contextmanager
+    def _log(self) -> Iterator[Log]:
+        try:
+            with super()._log() as log:
+                yield log
+        except LedgerDamagedError as error:
+            raise _damaged(self.box, error) from error
+
+
 class Mirror:
     """The mirror of one box, open to grow. Close it."""
 
@@ -74,6 +110,7 @@ class Mirror:
             box: Whose ledger it is.
 
         Raises:
+            LedgerDamagedError: Its file is damaged.
             LedgerUnavailableError: It cannot be written, or another process has it.
         """
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -82,6 +119,9 @@ class Mirror:
         self._lock = exclusive.take(folder, wait_seconds=WAIT_SECONDS)
         try:
             self._backend: SqliteBackend = open_writer(folder / FILE_NAME)
+        except LedgerDamagedError as error:
+            self._lock.close()
+            raise _damaged(box.name, error) from error
         except BaseException:
             self._lock.close()
             raise
@@ -185,4 +225,13 @@ def _refused(why: str) -> PairingRefusedError:
         what="the other box's ledger is not taken into the mirror",
         why=why,
         fix="make a new bundle; where the other box lost records, see docs/operator/standby.md: a fork",
+    )
+
+
+def _damaged(box: str, error: LedgerDamagedError) -> LedgerDamagedError:
+    # Not this box's own ledger: nothing of that is to be restored.
+    return LedgerDamagedError(
+        what=f"the mirror of {box} is damaged",
+        why=f"{error.what}{f': {error.why}' if error.why else ''}",
+        fix="see docs/operator/standby.md: a mirror that is damaged",
     )

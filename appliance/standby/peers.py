@@ -23,6 +23,7 @@ MAX_LINE_BYTES: Final = 2 * 1024 * 1024
 _MOST_CONNECTIONS: Final = 16
 _IDLE_SECONDS: Final = 30.0
 _HANDSHAKE_SECONDS: Final = 5.0
+_MOST_SHOWN: Final = 200
 
 Handler = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
@@ -135,7 +136,9 @@ class PeerLine:
         if not isinstance(answer.get("ok"), dict):
             refusal = canonical.mapping(answer.get("error", {}), "error")
             raise PeerRefusedError(
-                what=f"the box {self._name} refused", why=str(refusal.get("what", ""))[:200], fix="see its journal"
+                what=f"the box {self._name} refused",
+                why=": ".join(said for part in ("what", "why") if (said := _shown(refusal.get(part)))),
+                fix="mend what it says, there or here: docs/operator/standby.md",
             )
         return canonical.mapping(answer["ok"], "ok")
 
@@ -171,6 +174,11 @@ class PeerLine:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def _shown(untrusted: object) -> str:
+    """Return a text of the other box as it may be shown: short, and nothing in it that a terminal obeys."""
+    return "".join(one if one.isprintable() else " " for one in str(untrusted or ""))[:_MOST_SHOWN].strip()
 
 
 def _decode(untrusted_line: bytes) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from appliance.actions.findings import Finding
 from appliance.actions.gating.bench import content_of
-from appliance.actions.keys import CREATED
+from appliance.actions.keys import CREATED, PRODUCTION, in_force
 from appliance.actions.standby import status
 from appliance.actions.standby.status import Box
 from appliance.audit.facts import EVERY, Ledger
@@ -32,6 +32,7 @@ from appliance.standby.pairing import Relation, paired
 from appliance.state import lines
 from appliance.store.content import ContentStore
 from appliance.timekeeping.believed import BelievedClock
+from appliance.timekeeping.judging import SMALL_SECONDS
 from media.clock import Clock, from_text
 from media.errors import SealiftError
 
@@ -156,7 +157,8 @@ def is_due(ledger: Ledger, now: datetime) -> bool:
     newest = last(ledger)
     if newest is None:
         return True
-    return now - from_text(str(newest["at"])) >= timedelta(days=DAYS if newest.get("ready") is True else 1)
+    age = _age(newest, now)
+    return age is None or age >= timedelta(days=DAYS if newest.get("ready") is True else 1)
 
 
 def findings(config: Config, ledger: Ledger, clock: Clock) -> Iterator[Finding]:
@@ -164,18 +166,25 @@ def findings(config: Config, ledger: Ledger, clock: Clock) -> Iterator[Finding]:
     if not is_standby(config):
         return
     newest = last(ledger)
-    age = None if newest is None else BelievedClock(config.at, clock).now() - from_text(str(newest["at"]))
+    age = None if newest is None else _age(newest, BelievedClock(config.at, clock).now())
+    never = "there was none" if newest is None else "it was recorded while the clock ran ahead"
     failed = [] if newest is None else [str(one["check"]) for one in newest["checks"] if one["holds"] is False]
     is_old = age is None or age > timedelta(days=config.backup.drill_days)
     yield Finding(
         name="fail-over drill",
         is_good=not failed and not is_old,
-        text="there was none"
+        text=never
         if age is None
         else f"{age.days} days ago" + (f"; did not hold: {', '.join(failed)}" if failed else ", all held"),
         why="whether this box can take over is to be known before it has to",
         fix="`sealift standby drill` says of each part what is missing",
     )
+
+
+def _age(drilled: Mapping[str, Any], now: datetime) -> timedelta | None:
+    """Return how long ago a drill was; None where it seems still to come, and must not count as fresh until then."""
+    age = now - from_text(str(drilled["at"]))
+    return None if age < -timedelta(seconds=SMALL_SECONDS) else max(age, timedelta())
 
 
 def drill(here: Surroundings) -> Drill:
@@ -217,21 +226,27 @@ def moved(ledger: Ledger, *, peer: str, by: str, term: int) -> int:
 
 
 def _mirror(here: Surroundings, box: Box) -> Check:
+    if box.fault:
+        return Check(check="mirror", holds=False, text=box.fault)
     if not box.brought:
         return Check(check="mirror", holds=False, text="nothing was ever brought from the other box")
-    age = BelievedClock(here.config.at, here.clock).now() - from_text(box.brought)
-    most = timedelta(hours=here.config.backup.age_hours)
+    now, most = BelievedClock(here.config.at, here.clock).now(), timedelta(hours=here.config.backup.age_hours)
+    age = now - from_text(box.brought)
     text = (
         f"{box.mirrored} records, the newest came {int(age.total_seconds())} s ago; at most {most.total_seconds():.0f}"
     )
-    return Check(check="mirror", holds=timedelta(seconds=-60) <= age <= most, text=text)
+    # Who lacks much gets it in several bundles, and each ends with a record that they made in its own.
+    is_behind = bool(box.newest) and now - from_text(box.newest) > most
+    text += f"; it is of {box.newest}, and later ones are still to come" if is_behind else ""
+    return Check(check="mirror", holds=timedelta(seconds=-60) <= age <= most and not is_behind, text=text)
 
 
 def _decisions(box: Box) -> Check:
     lacks = f"; lacks serial {', '.join(map(str, box.missing))}" if box.missing else ""
     held = "; thresholds are held back" if box.held_back else ""
-    is_good = not (box.waiting or box.missing or box.held_back)
-    return Check(check="decisions", holds=is_good, text=f"{box.waiting} wait{lacks}{held}")
+    is_good = not (box.waiting or box.missing or box.held_back or box.fault)
+    waiting = "what waits is not known" if box.fault else f"{box.waiting} wait"
+    return Check(check="decisions", holds=is_good, text=f"{waiting}{lacks}{held}")
 
 
 def _versions(here: Surroundings, served: Mapping[int, str]) -> tuple[Check, ...]:
@@ -270,9 +285,15 @@ def _version(here: Surroundings, digest: str) -> tuple[Check, ...]:
 
 
 def _keys(here: Surroundings, box: Box) -> Check:
-    """Whether the secret is here under which the other box's keys are hashed."""
+    """Whether the secret is here under which the other box's keys are hashed: those that callers can still use.
+
+    Keys of the test stage have a secret of their own, which stays on its box.
+    """
     made = here.ledger.find(kind=CREATED, limit=EVERY)
-    brought = [leaf.body for leaf in made if carried.origin_of(leaf.body) == box.pair.peer.origin]
+    listed = in_force(here.state, BelievedClock(here.config.at, here.clock))
+    usable = {one.key_id for one in listed if one.stage == PRODUCTION}
+    of_peer = [leaf.body for leaf in made if carried.origin_of(leaf.body) == box.pair.peer.origin]
+    brought = [body for body in of_peer if body.get("key_id") in usable]
     try:
         known = set(here.keys.versions(PEPPER))
     except SealiftError as error:

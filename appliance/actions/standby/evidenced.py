@@ -31,11 +31,11 @@ _NEWEST: Final = 2
 _REGISTERED: Final = "model.registered"
 
 
-def of(config: Config, ledger: Ledger, *, since: int) -> bytes:
-    """Return the documents that go with the records from `since` on, one in each line."""
+def of(config: Config, ledger: Ledger, *, since: int, size: int = EVERY) -> bytes:
+    """Return the documents that go with the records from `since` to the one before `size`, one in each line."""
     lines: list[bytes] = []
     total = 0
-    for digest in _digests(ledger, since):
+    for digest in _digests(ledger, since, size):
         try:
             line = evidence.content(config.at, digest) + b"\n"
         except ProofError:
@@ -86,9 +86,9 @@ def record(results: Iterable[Carried], box: BoxCard, keys: Keys, *, ledger: Ledg
             ledger.append(GATE, carried.marked(leaf, box))
 
 
-def _digests(ledger: Ledger, since: int) -> list[str]:
-    """Return what results name, the newest first, each once."""
-    results = ledger.find(kind=GATE, limit=EVERY)
+def _digests(ledger: Ledger, since: int, size: int) -> list[str]:
+    """Return what results name, the newest first, each once; what lies beyond the bundle proves nothing there yet."""
+    results = [leaf for leaf in ledger.find(kind=GATE, limit=EVERY) if leaf.sequence < size]
     named = [(leaf.sequence, str(digest)) for leaf in results if (digest := leaf.body.get(_NAMED))]
     newest = list(dict.fromkeys(digest for _, digest in named))[:_NEWEST]
     return list(dict.fromkeys([*newest, *(digest for sequence, digest in named if sequence >= since)]))

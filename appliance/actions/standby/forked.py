@@ -8,11 +8,10 @@ over the network as by medium, and also once its new history is longer than the 
 from typing import Final
 
 from appliance.audit.facts import Ledger
-from appliance.audit.offline import OfflineLedger
 from appliance.config import Config
-from appliance.errors import LedgerUnavailableError
 from appliance.standby import mirror, whole
 from appliance.standby.pairing import Paired
+from media import canonical
 from media.clock import Clock
 
 IMPORTED: Final = "standby.imported"
@@ -29,7 +28,9 @@ def require_whole(config: Config, pair: Paired, ledger: Ledger, *, clock: Clock,
         holds: How many records of it the other box just said that it holds.
 
     Raises:
-        LedgerUnavailableError: This box's ledger does not answer.
+        LedgerDamagedError: The mirror of the other box is damaged.
+        LedgerUnavailableError: This box's ledger does not answer, or that mirror cannot be read.
+        MalformedError: What the other box recorded of this one is of another shape.
         PairingRefusedError: It does not: this box lost records.
     """
     size, root = _held(config, pair, clock)
@@ -40,9 +41,12 @@ def require_whole(config: Config, pair: Paired, ledger: Ledger, *, clock: Clock,
 
 def _held(config: Config, pair: Paired, clock: Clock) -> tuple[int, str]:
     """Return size and root of this box's ledger as the other box recorded them last; 0 where it never did."""
-    copy = OfflineLedger.of_folder(mirror.folder_of(config.at, pair.peer), clock=clock)
-    try:
-        found = copy.find(kind=IMPORTED, field="sender", value=pair.own.origin, limit=1)
-    except LedgerUnavailableError:
+    if not mirror.is_begun(config.at, pair.peer):
         return 0, ""  # nothing was ever brought
-    return (int(found[0].body["size"]), str(found[0].body["root"])) if found else (0, "")
+    copy = mirror.reader(config.at, pair.peer, clock=clock)
+    found = copy.find(kind=IMPORTED, field="sender", value=pair.own.origin, limit=1)
+    if not found:
+        return 0, ""
+    untrusted = found[0].body
+    size = canonical.integer(untrusted.get("size"), f"{IMPORTED}.size")
+    return size, canonical.sha256_hex(untrusted.get("root"), f"{IMPORTED}.root")

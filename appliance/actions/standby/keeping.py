@@ -15,13 +15,12 @@ from appliance.actions.pinned import plain_bytes
 from appliance.actions.standby import evidenced, forked, pepper
 from appliance.actions.standby.forked import IMPORTED
 from appliance.audit import rotating
-from appliance.audit.facts import EVERY, Ledger
-from appliance.audit.offline import OfflineLedger
+from appliance.audit.facts import EVERY, EvidenceLedger, Ledger
 from appliance.config import Config
 from appliance.errors import StoreWriteError
 from appliance.keys.provider import KeyProvider
-from appliance.standby import bundle, mirror, peerkeys
-from appliance.standby.bundle import ENVELOPE_NAME, EVIDENCE_NAME, LEAVES_NAME, Bundle
+from appliance.standby import bundle, ending, mirror, peerkeys
+from appliance.standby.bundle import AIM_BYTES, ENVELOPE_NAME, EVIDENCE_NAME, LEAVES_NAME, Bundle
 from appliance.standby.pairing import Paired, Relation, require_paired
 from media import durable
 from media.clock import Clock, FixedClock
@@ -33,13 +32,14 @@ _INSTALLED: Final = "install.done"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """A bundle that was made and recorded."""
+    """A bundle that was made and recorded; `more` says that records follow which did not fit in it."""
 
     envelope: bytes
     leaves: bytes
     evidence: bytes
     start: int
     size: int
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,16 @@ class Grown:
         }
 
 
-def make(config: Config, peer: str, *, since: int | None, ledger: Ledger, keys: KeyProvider, clock: Clock) -> Made:
+def make(
+    config: Config,
+    peer: str,
+    *,
+    since: int | None,
+    ledger: EvidenceLedger,
+    keys: KeyProvider,
+    clock: Clock,
+    aim: int = AIM_BYTES,
+) -> Made:
     """Make a bundle for a paired box and record that.
 
     Args:
@@ -76,6 +85,7 @@ def make(config: Config, peer: str, *, since: int | None, ledger: Ledger, keys: 
         ledger: This box's own.
         keys: The ledger's key, and the secret of API keys.
         clock: For the bundle's time.
+        aim: How many bytes of records fit; where there are more it ends with an earlier checkpoint.
 
     Raises:
         KeyMissingError: This process may not use the keys.
@@ -87,9 +97,10 @@ def make(config: Config, peer: str, *, since: int | None, ledger: Ledger, keys: 
     if since is None:
         last = ledger.find(kind=EXPORTED, field="receiver", value=pair.peer.origin, limit=1)
         since = int(last[0].body.get("size", 0)) if last else 0
+    ends = ending.earlier(ledger, since=since, aim=aim)
     # Before the bundle, so that its checkpoint covers the record that it was made.
     body = {"peer": peer, "receiver": pair.peer.origin, "start": since}
-    ledger.append(EXPORTED, {**body, "size": ledger.head().size + 1})
+    ledger.append(EXPORTED, {**body, "size": ledger.head().size + 1 if ends is None else ends.size})
     envelope, leaves = bundle.make(
         ledger,
         pair,
@@ -98,9 +109,11 @@ def make(config: Config, peer: str, *, since: int | None, ledger: Ledger, keys: 
         sealed=pepper.sealed_for(config, pair, keys) if pair.relation is Relation.STANDBY else b"",
         at=clock.now().replace(microsecond=0),
         signer=rotating.in_force(ledger, keys),
+        ends=ends,
     )
-    documents = evidenced.of(config, ledger, since=since)
-    return Made(envelope=envelope, leaves=leaves, evidence=documents, start=since, size=since + leaves.count(b"\n"))
+    size = since + leaves.count(b"\n")
+    documents = evidenced.of(config, ledger, since=since, size=size)
+    return Made(envelope=envelope, leaves=leaves, evidence=documents, start=since, size=size, more=ends is not None)
 
 
 def grow(
@@ -146,7 +159,7 @@ def grow(
     peerkeys.record(ledger, pair.peer, news)
     then = FixedClock(at=opened.bundle.at)
     if untrusted_evidence:
-        evidenced.keep(config.at, untrusted_evidence, OfflineLedger.of_folder(folder, clock=then))
+        evidenced.keep(config.at, untrusted_evidence, mirror.reader(config.at, pair.peer, clock=then))
     done, refused = pepper.KEPT, None
     if pair.relation is Relation.STANDBY and opened.bundle.sealed:
         try:

@@ -115,7 +115,14 @@ def accept(config: Config, peer: str, untrusted: bytes, *, ledger: Ledger, clock
         untrusted, pair, known, policy_digest=policy.digest, gates=policy.gates, now=clock.now()
     )
     _require_registered(ledger, found)
-    _require_news(ledger, found, pair.peer.origin, first=min(from_text(leaf.time) for leaf in leaves).isoformat())
+    first = min(from_text(leaf.time) for leaf in leaves).isoformat()
+    recorded = _recorded(ledger, found, pair.peer.origin, first=first)
+    if len(recorded) == len(leaves):
+        raise ConflictError(
+            what="this report was accepted before",
+            why=f"record {min(recorded.values())}",
+            fix="nothing is to be done",
+        )
     gates = tuple(str(leaf.body["gate"]) for leaf in leaves)
     if dry_run:
         return Accepted(
@@ -129,7 +136,8 @@ def accept(config: Config, peer: str, untrusted: bytes, *, ledger: Ledger, clock
         ACCEPTED, {**body, "model_digest": found.model_digest, "evidence_digest": found.evidence_digest}
     )
     for leaf in leaves:
-        ledger.append(GATE, carried.marked(leaf, pair.peer))
+        if str(leaf.body["gate"]) not in recorded:  # by an earlier turn that was cut off
+            ledger.append(GATE, carried.marked(leaf, pair.peer))
     return Accepted(
         model_digest=found.model_digest,
         evidence_digest=found.evidence_digest,
@@ -157,15 +165,20 @@ def _require_registered(ledger: Ledger, found: Report) -> None:
         )
 
 
-def _require_news(ledger: Ledger, found: Report, origin: str, *, first: str) -> None:
+def _recorded(ledger: Ledger, found: Report, origin: str, *, first: str) -> dict[str, int]:
+    """Return where the gates of this very run are recorded here, by their names.
+
+    Raises:
+        ConflictError: A gate that ran here since says otherwise.
+    """
+    recorded: dict[str, int] = {}
     for leaf in ledger.find(kind=GATE, field="model_digest", value=found.model_digest, limit=EVERY):
         if leaf.body.get("evidence_digest") == found.evidence_digest and carried.origin_of(leaf.body) == origin:
-            raise ConflictError(
-                what="this report was accepted before", why=f"record {leaf.sequence}", fix="nothing is to be done"
-            )
-        if from_text(leaf.time).isoformat() > first and leaf.body.get("passed") is not True:
+            recorded[str(leaf.body.get("gate"))] = leaf.sequence
+        elif from_text(leaf.time).isoformat() > first and leaf.body.get("passed") is not True:
             raise ConflictError(
                 what="a gate that ran since then says otherwise",
                 why=f"{str(leaf.body.get('gate'))[:40]} failed at record {leaf.sequence}",
                 fix="validate the version anew on the test appliance",
             )
+    return recorded

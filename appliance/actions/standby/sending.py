@@ -16,7 +16,7 @@ from appliance.actions.pinned import plain_bytes
 from appliance.actions.standby import forked, keeping
 from appliance.actions.standby.forked import IMPORTED
 from appliance.actions.standby.keeping import EXPORTED, Grown
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EvidenceLedger, Ledger
 from appliance.config import Config
 from appliance.errors import PairingRefusedError
 from appliance.keys.opening import folder_of
@@ -31,6 +31,8 @@ from media.clock import Clock
 from media.errors import SealiftError
 
 TIMEOUT_SECONDS: Final = 20.0
+AIM_BYTES: Final = 2**25
+"""Of records in one turn: the unit that takes them in has 512 MiB of memory."""
 _PART: Final = 1024 * 1024
 _NOTE_BYTES: Final = 128
 _PAGE: Final = 200
@@ -38,17 +40,24 @@ _PAGE: Final = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """What was sent; nothing where the other box was current."""
+    """What was sent; nothing where the other box was current.
+
+    Attributes:
+        more: Records follow that go in the next turns.
+        is_taken: The other box's inbox was free; else it has yet to take in what was sent before.
+    """
 
     start: int
     size: int
+    more: bool = False
+    is_taken: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
-        return {"start": self.start, "size": self.size}
+        return {"start": self.start, "size": self.size, "more": self.more, "is_taken": self.is_taken}
 
 
-def send(config: Config, peer: str, *, ledger: Ledger, keys: KeyProvider, clock: Clock) -> Sent:
+def send(config: Config, peer: str, *, ledger: EvidenceLedger, keys: KeyProvider, clock: Clock) -> Sent:
     """Send the other box what it lacks.
 
     Raises:
@@ -74,15 +83,15 @@ def send(config: Config, peer: str, *, ledger: Ledger, keys: KeyProvider, clock:
         if not _is_news(ledger, has):  # nor is there any after the end of a ledger that is shorter than it was
             forked.require_whole(config, pair, ledger, clock=clock, holds=has)
             return Sent(start=has, size=has)
-        made = keeping.make(config, peer, since=has, ledger=ledger, keys=keys, clock=clock)
+        made = keeping.make(config, peer, since=has, ledger=ledger, keys=keys, clock=clock, aim=AIM_BYTES)
         with suppress(PeerRefusedError):  # a release of before takes no documents; the records go there all the same
             _put(line, EVIDENCE_NAME, made.evidence)
         for name, content in ((LEAVES_NAME, made.leaves), (ENVELOPE_NAME, made.envelope)):
             _put(line, name, content)
-        line.call("done")
+        is_taken = line.call("done").get("taken") is True
     finally:
         line.close()
-    return Sent(start=made.start, size=made.size)
+    return Sent(start=made.start, size=made.size, more=made.more, is_taken=is_taken)
 
 
 def take_in(config: Config, peer: str, *, ledger: Ledger) -> Grown | None:
@@ -106,7 +115,8 @@ def take_in(config: Config, peer: str, *, ledger: Ledger) -> Grown | None:
             raise
         grown = None
     finally:
-        shutil.rmtree(ready)
+        with suppress(FileNotFoundError):  # another process took it in meanwhile: the timer's, or a person's
+            shutil.rmtree(ready)
         note_held(config, peer)
     return grown
 

@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from appliance.audit.client import OfflineLedger
 from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
-from appliance.errors import LedgerUnavailableError
 from appliance.promote.client import PromoterClient
 from appliance.promote.reviews import FREED, STOPPED, stopped_callers
 from appliance.promote.stopcarrying import is_known, is_same
@@ -44,18 +42,16 @@ def take_over(config: Config, peer: str, *, ledger: Ledger, promoter: PromoterCl
     """Follow the stops of a paired box by its mirror alone; nothing where that is none of a standby, or is not there.
 
     Raises:
-        LedgerUnavailableError: This box's ledger cannot be read.
+        LedgerDamagedError, LedgerUnavailableError: This box's ledger or the mirror cannot be read.
         PairingRefusedError: The box is not paired.
         SealiftError: As the promoter says.
     """
     pair = require_paired(config.at, peer)
     if pair.relation is not Relation.STANDBY:
         return Followed(count=0, stay=())
-    copy = OfflineLedger.of_folder(mirror.folder_of(config.at, pair.peer), clock=clock)
-    try:
-        copy.head()
-    except LedgerUnavailableError:
+    if not mirror.is_begun(config.at, pair.peer):
         return Followed(count=0, stay=())  # nothing was ever brought
+    copy = mirror.reader(config.at, pair.peer, clock=clock)
     return follow(copy, pair.peer, ledger=ledger, promoter=promoter)
 
 

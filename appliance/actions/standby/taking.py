@@ -15,7 +15,6 @@ from typing import Any, Final
 from appliance.actions import production
 from appliance.actions.production import Surroundings
 from appliance.actions.standby import evidenced, stopping
-from appliance.audit.client import OfflineLedger
 from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
@@ -87,10 +86,10 @@ def take_over(config: Config, peer: str, *, ledger: Ledger, promoter: PromoterCl
         ProofError: A record of the mirror is not proven.
     """
     box = require_paired(config.at, peer, Relation.STANDBY).peer
-    copy = OfflineLedger.of_folder(mirror.folder_of(config.at, box), clock=clock)
+    copy = mirror.reader(config.at, box, clock=clock)
     counts = {"person": 0, "promotion": 0, "approval": 0, "key": 0}
     counts["stop"] = stopping.follow(copy, box, ledger=ledger, promoter=promoter).count
-    waits, start, passed = "", begin(ledger, box.origin), 0
+    waits, start, passed, idle = "", begin(ledger, box.origin), 0, 0
     for leaf in _leaves(copy, start):
         start = leaf.sequence
         try:
@@ -102,13 +101,15 @@ def take_over(config: Config, peer: str, *, ledger: Ledger, promoter: PromoterCl
             break
         start += 1
         counts[leaf.kind.partition(".")[0]] += int(taken)
-        passed += int(not taken and leaf.kind in EVENTS and not carried.is_here(ledger, leaf.body, KINDS))
+        if not taken and not carried.is_here(ledger, leaf.body, KINDS):
+            idle += 1  # it holds here already; else it would be counted as one that waits
+            passed += int(leaf.kind in EVENTS)
     # Again: whoever ended one may have come with the people.
     stops = stopping.follow(copy, box, ledger=ledger, promoter=promoter)
     counts["stop"] += stops.count
     if waits:
         _hold_back(copy, start, box, ledger=ledger, promoter=promoter)
-    if passed or any(counts.values()):
+    if idle or any(counts.values()):
         ledger.append(TAKEN, {"peer": peer, "origin": box.origin, "counts": counts, "passed": passed, "next": start})
     held = PolicyBook.of(ledger).held.get(box.origin)
     return TakenOver(
@@ -123,6 +124,21 @@ def take_over(config: Config, peer: str, *, ledger: Ledger, promoter: PromoterCl
         held_back="" if held is None else str(held.body.get("name")),
         stopped=stops.stay,
     )
+
+
+def is_waiting(config: Config, peer: str, *, ledger: Ledger, clock: Clock) -> bool:
+    """Tell whether a mirror holds decisions that are not taken over, e.g. because that was cut off; none is judged.
+
+    Raises:
+        LedgerDamagedError, LedgerUnavailableError: This box's ledger or the mirror cannot be read.
+        PairingRefusedError: The box is not paired.
+    """
+    pair = require_paired(config.at, peer)
+    if pair.relation is not Relation.STANDBY or not mirror.is_begun(config.at, pair.peer):
+        return False
+    copy = mirror.reader(config.at, pair.peer, clock=clock)
+    leaves = _leaves(copy, begin(ledger, pair.peer.origin))
+    return any(not carried.is_here(ledger, leaf.body, KINDS) for leaf in leaves)
 
 
 def begin(ledger: Ledger, origin: str) -> int:

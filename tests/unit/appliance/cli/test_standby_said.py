@@ -4,10 +4,12 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from appliance.actions.standby import introducing
 from appliance.cli import policy, standby, standby_lease
 from appliance.errors import PrivilegeError, WireError
 from media.errors import UsageError
@@ -100,3 +102,17 @@ def test_a_box_of_two_without_a_lease_is_told_so_and_is_no_witness(
 
     assert "keeps no lease (standby.lease is false)" in told
     assert "witness" not in told
+
+
+def test_who_parts_from_a_box_hears_that_the_running_process_knows_it_still(
+    sealift: Run, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standby, "ledger_of", lambda _: nullcontext(None))
+    monkeypatch.setattr(introducing, "part", lambda *_, **__: 7)
+    words = ("standby", "part", "room-2", "--by", "Ana", "--by", "Ben", "--reason", "stolen")
+
+    assert "started anew" not in sealift(*words).out  # nothing listens for boxes here
+    file = root / "etc/sealift/sealift.toml"
+    file.write_text(f'{file.read_text()}[standby]\nlisten = "10.0.0.1"\npeer = "room-2"\n')
+
+    assert "it is answered, and asked, until sealift-standby.service is started anew" in sealift(*words).out

@@ -71,6 +71,24 @@ def test_what_was_lost_on_the_way_or_never_sent_comes_with_the_next_bundle(first
     assert older in {sha256_hex(line) for line in evidenced.of(first.config, first.ledger, since=0).splitlines()}
 
 
+def test_a_bundle_that_does_not_bring_all_has_the_documents_of_what_it_brings(first: Site, second: Site) -> None:
+    """What later records name would be left aside there, and might leave no room for what these name."""
+    named = [found_by_gates(first, text) for text in ("a", "b", "c")]
+    first.ledger.checkpoint()
+    size = first.ledger.head().size
+    aim = sum(len(leaf.raw) + 1 for leaf in first.ledger.leaves(0, size))
+    named_later = [found_by_gates(first, text) for text in ("d", "e", "f")]
+
+    keys = boxes.keys_of(first)
+    made = keeping.make(first.config, "two", since=0, ledger=first.ledger, keys=keys, clock=first.clock, aim=aim)
+
+    assert (made.size, made.more) == (size, True)
+    assert [sha256_hex(line) for line in made.evidence.splitlines()] == named[::-1]
+    keeping.grow(second.config, made.envelope, made.leaves, made.evidence, peer="one", ledger=second.ledger)
+    assert kept(second) == sorted(named)
+    assert not set(named) & set(named_later)
+
+
 def test_a_box_that_lost_a_document_gives_the_others(first: Site) -> None:
     lost, there = found_by_gates(first, "lost", is_kept=False), found_by_gates(first, "there")
 

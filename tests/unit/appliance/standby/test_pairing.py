@@ -159,3 +159,15 @@ def test_any_change_of_a_pairings_file_is_refused(first: Site, second: Site) -> 
     assert len(paired(first.config.at)) == 1
     with pytest.raises(MalformedError):
         Pairing.from_bytes(right + b"\n")
+
+
+def test_the_file_of_the_own_card_is_no_other_boxs(first: Site) -> None:
+    """`own.json` lies beside the pairings: parting from a box of that name would take this box's own card away."""
+    boxes.card(first, "one")
+
+    with pytest.raises(UsageError):
+        introducing.part(first.config, "own", by=["Ana", "Ben"], reason="x", ledger=first.ledger)
+
+    assert (first.config.at.boxes / pairing.OWN).exists()
+    with pytest.raises(UsageError):
+        boxes.card(first, "own")

@@ -15,11 +15,11 @@ from appliance.errors import ConfigError, NotActiveError, PairingRefusedError, W
 from appliance.standby import channel, kept, permit, service
 from appliance.standby.address import NoAddress
 from appliance.standby.bundle import ENVELOPE_NAME, LEAVES_NAME
-from appliance.standby.inbox import Inbox
+from appliance.standby.inbox import MOST_BYTES, Inbox
 from appliance.standby.keeper import Keeper, Voters
 from appliance.standby.lease import Kept, Lease, Rules
 from appliance.standby.pairing import require_paired
-from appliance.standby.peers import Handler, Listener, PeerLine
+from appliance.standby.peers import Handler, Listener, PeerLine, PeerRefusedError
 from media.errors import MalformedError, UsageError
 from tests.support import boxes
 from tests.support.promotion import Site
@@ -93,6 +93,32 @@ def test_nobody_else_gets_an_answer_and_no_other_box_is_spoken_to(first: Site, s
                 assert plain.recv(100)[:1] != b"{"
 
     assert said == []
+
+
+def test_why_the_other_box_refused_is_told_and_nothing_in_it_is_obeyed_by_a_terminal(
+    first: Site, second: Site, tmp_path: Path
+) -> None:
+    inbox = Inbox(tmp_path / "inbox")
+
+    def hostile(peer: str, untrusted: Mapping[str, Any]) -> Mapping[str, Any]:
+        if untrusted["do"] == "say":
+            raise WireError(what="no\x1b]0;title\x07", why="because\u202e" + "x" * 999, fix="\x1b[2Jrun this")
+        return inbox.handle(peer, untrusted)
+
+    with listening(second, "one", hostile) as port:
+        own = line(first, "two", port)
+        with pytest.raises(PeerRefusedError) as large:
+            own.call("put", name=LEAVES_NAME, offset=MOST_BYTES, data=boxes.b64(b"x"))
+        with pytest.raises(PeerRefusedError) as unprintable:
+            own.call("say")
+        own.close()
+
+    assert large.value.why == f"the bundle is not taken in: more than {MOST_BYTES} bytes: bring it on a medium"
+    said = unprintable.value
+    assert said.why.startswith("no ]0;title: because xx")
+    assert (said.why + said.fix).isprintable()
+    assert len(said.why) < 500
+    assert "run this" not in said.fix
 
 
 @pytest.mark.usefixtures("second")
@@ -261,3 +287,21 @@ def test_a_box_listens_where_it_will_have_an_address_and_says_when_a_port_is_tak
         assert early.getsockname()[0] == "192.0.2.7"
         with pytest.raises(ConfigError, match=r"standby\.listen"):
             service.listening("192.0.2.7", early.getsockname()[1])
+
+
+@pytest.mark.parametrize("days", [-4000, 4000])
+def test_a_clock_that_is_far_off_does_not_cut_the_pair(tmp_path: Path, days: int) -> None:
+    """The certificate is compared whole with the one of the pairing; what the clock says takes nothing from that."""
+    first, second = boxes.open_box(tmp_path / "one"), boxes.open_box(tmp_path / "two")
+    for box in (first, second):
+        box.clock.advance(days * 24 * 3600)
+        boxes.card(box, "one" if box is first else "two")
+        box.clock.advance(-days * 24 * 3600)
+    boxes.pair(first, second)
+
+    with listening(second, "one", echo) as port:
+        own = line(first, "two", port)
+        answer = own.call("say", text="a")
+        own.close()
+
+    assert answer == {"peer": "one", "said": "a"}

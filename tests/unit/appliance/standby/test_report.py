@@ -4,12 +4,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance.actions.standby import reporting
 from appliance.actions.standby.reporting import Accepted
-from appliance.errors import ConflictError, GateFailedError, PairingRefusedError, UnknownVersionError
+from appliance.errors import (
+    ConflictError,
+    GateFailedError,
+    LedgerUnavailableError,
+    PairingRefusedError,
+    UnknownVersionError,
+)
 from appliance.promote.policy import packaged
 from appliance.promote.validated import require_validated
 from appliance.registry import evidence
@@ -199,3 +206,30 @@ def test_a_production_box_reports_to_nobody_and_a_test_box_accepts_nothing(produ
         )
     with pytest.raises(PairingRefusedError):
         reporting.accept(tester.config, "one", report, ledger=tester.ledger, clock=tester.clock, dry_run=False)
+
+
+def test_a_report_whose_taking_was_cut_off_is_taken_to_its_end(
+    production: Site, tester: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, append = report_of(tester), production.ledger.append
+    left = iter(range(3))  # its own record, and the results of two gates
+
+    def fails(kind: str, body: dict[str, Any]) -> object:
+        if next(left, None) is None:
+            raise LedgerUnavailableError(what="the ledger does not answer", why="", fix="")
+        return append(kind, body)
+
+    with monkeypatch.context() as cut:
+        cut.setattr(production.ledger, "append", fails)
+        with pytest.raises(LedgerUnavailableError):
+            accept(production, report)
+    with pytest.raises(SealiftError):
+        require_validated(production.ledger, VERSION, packaged())
+
+    done = accept(production, report)
+
+    assert require_validated(production.ledger, VERSION, packaged()).evidence_digest == done.evidence_digest
+    results = production.ledger.find(kind="gate.result", limit=100)
+    assert sorted(str(one.body["gate"]) for one in results) == sorted(packaged().gates)
+    with pytest.raises(ConflictError, match="before"):
+        accept(production, report)

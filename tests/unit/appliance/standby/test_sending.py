@@ -5,10 +5,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from appliance.actions.standby import sending
+from appliance.actions.standby import keeping, sending
 from appliance.audit.log import Log
 from appliance.audit.memory import MemoryBackend
 from appliance.config import Config
@@ -17,6 +18,7 @@ from appliance.standby import channel, mirror
 from appliance.standby.inbox import Inbox
 from appliance.standby.pairing import require_paired
 from appliance.standby.peers import Listener
+from media.errors import MalformedError
 from tests.support import boxes
 from tests.support.boxes import first, second
 from tests.support.promotion import Site, digest
@@ -161,3 +163,36 @@ def test_a_box_that_is_away_or_has_no_address_is_an_error_that_says_so(first: Si
         send(first, config)
     with pytest.raises(PairingRefusedError):
         send(first, first.config)
+
+
+def test_two_who_take_in_at_once_are_no_fault(first: Site, second: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timer's turn and a person's: whoever is later finds the bundle gone from the inbox."""
+    with reachable(first, second) as config:
+        send(first, config)
+    grow = keeping.grow
+
+    def meanwhile(*args: Any, **more: Any) -> keeping.Grown:
+        monkeypatch.setattr(keeping, "grow", grow)
+        assert sending.take_in(second.config, "one", ledger=second.ledger) is not None
+        return grow(*args, **more)
+
+    monkeypatch.setattr(keeping, "grow", meanwhile)
+    later = sending.take_in(second.config, "one", ledger=second.ledger)
+
+    assert later is not None
+    assert later.before == later.size
+    assert len(second.ledger.find(kind="standby.imported")) == 1
+
+
+@pytest.mark.parametrize("body", [{}, {"size": "8", "root": "0" * 64}, {"size": -1}, {"size": 3, "root": 7}])
+def test_what_the_other_box_says_of_this_one_in_another_shape_is_refused(
+    first: Site, second: Site, body: dict[str, object]
+) -> None:
+    own = require_paired(second.config.at, "one").own.origin
+    first.ledger.append("standby.imported", {"peer": "two", "sender": own, **body})
+    made = boxes.bundle(first, "two")
+
+    with pytest.raises(MalformedError, match=r"standby\.imported"):
+        boxes.grow(second, made, "one")
+    with pytest.raises(MalformedError, match=r"standby\.imported"):
+        boxes.bundle(second, "one")

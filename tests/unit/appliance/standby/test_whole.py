@@ -20,6 +20,7 @@ from appliance.standby.pairing import require_paired
 from appliance.standby.peers import Listener, PeerLine
 from appliance.standby.service import listening
 from appliance.standby.whole import Whole
+from media.errors import MalformedError
 from tests.support import boxes
 from tests.support.boxes import first, second
 from tests.support.promotion import Site, digest
@@ -290,3 +291,18 @@ def test_the_service_is_not_handed_to_a_box_that_may_not_serve(first: Site, seco
 
         assert refused.value.why == "two lost records"
         assert keeper.command({"do": "lease"})["serving"] is True
+
+
+@pytest.mark.parametrize("by", ["", "Ana " * 40, None])
+def test_a_hand_over_by_nobody_is_refused_before_anything_is_given_up(
+    first: Site, second: Site, tmp_path: Path, by: str | None
+) -> None:
+    lease = Lease(me="one", rules=RULES, kept=Kept(term=1, holder="one", alone=True), started=900.0)
+    with keeper_of(first, second, tmp_path / "run", lease) as (keeper, line):
+        line.call = lambda do, **_: {"term": 1, "holder": "one", "taken": True}  # type: ignore[method-assign]
+
+        with pytest.raises(MalformedError, match="by"):
+            keeper.command({"do": "hand-over", "to": "two", "by": by})
+
+        told = keeper.command({"do": "lease"})
+        assert (told["serving"], told["term"], told["holder"]) == (True, 1, "one")
