@@ -158,10 +158,21 @@ def _apply_all(engine: Engine, ledger: Source, *, through: int) -> int:
     return last
 
 
-def rebuild(engine: Engine, ledger: Source) -> int:
-    """Throw all rows away and apply the whole ledger in one transaction; return the sequence reached."""
-    last = ledger.head().size - 1
+def rebuild(engine: Engine, ledger: Source, *, reflected: int = -1) -> int:
+    """Throw all rows away and apply the whole ledger in one transaction; return the sequence reached.
+
+    What was decided since the rows of before is held back, as by who catches up: its engines are still to be started.
+
+    Args:
+        engine: The state.
+        ledger: What it follows from.
+        reflected: The last record that another state of this ledger reflected, by which callers were sent so far.
+    """
     with writing(engine) as connection:
+        last = ledger.head().size - 1  # within: what others apply until then is not undone
+        own = connection.execute(select(Applied.sequence)).scalar_one_or_none()
+        done = max(reflected, -1 if own is None else own)
+        back: set[int] = set()
         for table in reversed(Base.metadata.sorted_tables):
             connection.execute(delete(table))
         connection.execute(insert(Applied).values(id=1, sequence=-1))
@@ -170,7 +181,11 @@ def rebuild(engine: Engine, ledger: Source) -> int:
             for leaf in page:
                 if leaf.sequence <= last:
                     apply(connection, leaf)
+                    if leaf.kind in held.KINDS and -1 < done < leaf.sequence:
+                        back.add(leaf.sequence)
             start = page[-1].sequence + 1
+        if back:
+            held.save(connection, back | held.held(connection))
         _set_applied(connection, last)
     return last
 

@@ -37,7 +37,7 @@ from appliance.state.database import open_state, writing
 from media.clock import SystemClock
 from tests.interop.test_postgresql_databases import CLOCK, Moving, everything
 from tests.interop.test_postgresql_databases import moving as moving  # noqa: PLC0414 - a fixture
-from tests.support.ledger import toml_of
+from tests.support.ledger import bodies, toml_of
 from tests.support.postgres import PostgresServer
 
 pytestmark = pytest.mark.interop
@@ -177,6 +177,25 @@ def test_what_is_held_back_from_callers_goes_with_the_records_and_is_left_nowher
         copying.copy(moving.server, "sqlite", clock=CLOCK)
         assert (held_back(moving.files()), held_back(moving.tables())) == (frozenset({7}), frozenset())
     assert projection.told_sequence(open_state(moving.files())) == 6
+
+
+def test_what_was_decided_and_not_carried_out_before_a_move_is_held_back_after_it(moving: Moving) -> None:
+    with moving.site.running():
+        ledger = moving.site.door("ledger-actions")
+        state = open_state(moving.files())
+        projection.tell(state, ledger, through=ledger.head().size - 1)
+        state.dispose()
+        ledger.close()
+        ledger = moving.site.door("ledger-promoter")
+        made = ledger.append("promotion.made", bodies()["promotion.made"]).sequence
+        ledger.close()  # and its command is killed, or waits for its engine
+
+    for _ in range(2):
+        copying.copy(moving.file, "postgresql", clock=CLOCK)
+        state = open_state(moving.tables(), read_only=True)
+        assert projection.told_sequence(state) == made - 1
+        assert not projection.is_told(state, made)
+        state.dispose()
 
 
 @pytest.mark.parametrize("way", ["postgresql", "sqlite"])
