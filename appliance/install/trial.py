@@ -13,13 +13,13 @@ the one before it runs again; so whoever finds one with no install running knows
 import fcntl
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
 from appliance import config as configuration
-from appliance.config import Places
+from appliance.config import DatabaseSection, Places
 from appliance.errors import ConfigError, InstallError
 from appliance.install import sitefile
 from media import canonical, durable
@@ -198,6 +198,18 @@ class Trials:
         before = self.settings()
         return None if before is None else _where_records_are(before, present)
 
+    def note_move(self, site_file: Path) -> None:
+        """Note in the kept site file, too, that the records were moved to where this one says.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        before = self.settings()
+        if before is not None:
+            after = _where_records_are(before, site_file.read_bytes(), have_moved=True)
+            if after != before:
+                durable.replace(self._settings, after, mode=0o644)
+
     def restore_settings(self, site_file: Path) -> bytes | None:
         """Put that site file back, the one that was tried kept beside it; return it when it was another one.
 
@@ -286,18 +298,28 @@ def one_line(text: str) -> str:
     ].strip()
 
 
-def _where_records_are(before: bytes, now: bytes) -> bytes:
-    """Return the site file of before, its `database` that of now where the kind is another one since."""
+def _where_records_are(before: bytes, now: bytes, *, have_moved: bool = False) -> bytes:
+    """Return the site file of before, its `database` that of now where the records were moved since.
+
+    Another kind says that they were; another server or database does so only to whoever has moved them.
+    """
     try:
         kept, present = configuration.parse(before), configuration.parse(now).database
     except ConfigError:
         return before
-    if kept.database.kind == present.kind:
+    if kept.database.kind == present.kind and not have_moved:
         return before
-    try:
-        return sitefile.with_kind(before, present.kind)
-    except ConfigError:  # it named no server yet
-        return sitefile.render(kept.model_copy(update={"database": present})).encode()
+    with suppress(ConfigError):  # it named no server yet
+        changed = sitefile.with_kind(before, present.kind)
+        if _place(configuration.parse(changed).database) == _place(present):
+            return changed
+    return sitefile.render(kept.model_copy(update={"database": present})).encode()
+
+
+def _place(section: DatabaseSection) -> tuple[object, ...]:
+    if section.kind == "sqlite":
+        return (section.kind,)
+    return section.kind, section.socket, section.server, section.address, section.port, section.name
 
 
 def _unwritten(what: str, error: OSError) -> InstallError:

@@ -558,6 +558,37 @@ def test_what_a_kill_left_with_the_records_of_before_is_started_anew_by_the_same
     assert units.calls == [f"stop {GATEWAY}", f"start {GATEWAY}", f"start {JOBS}", f"start {TARGET}"]
 
 
+def test_an_install_that_goes_back_finds_the_records_in_the_database_that_they_were_moved_to_last(
+    units: Units, tmp_path: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, trials = units.moving.files().config_file, Trials(units.moving.files())
+    mover(units, tmp_path).move("postgresql")
+    trials.confirm(file.read_bytes())
+    mover(units, tmp_path).move("sqlite")
+    first, second = units.moving.file.database.name, postgres.database()
+    file.write_text(file.read_text().replace(f'"{first}"', f'"{second}"'))
+    migrating.migrate(copying.both(configuration.load(file))[1], "up", None)
+    noted = Trials.note_move
+
+    def killed(*_: object) -> None:
+        raise PowerCutError
+
+    monkeypatch.setattr(Trials, "note_move", killed)
+    with pytest.raises(PowerCutError):
+        mover(units, tmp_path).move("postgresql")
+    monkeypatch.setattr(Trials, "note_move", noted)
+    mover(units, tmp_path).move("postgresql")
+    file.write_text(file.read_text() + "\n[limits]\nconcurrent_requests = 3\n")
+
+    trials.restore_settings(file)
+
+    found = configuration.load(file).database
+    assert (found.kind, found.name) == ("postgresql", second)
+    units.stop(LEDGER)
+    units.start(LEDGER)
+    assert size(units)
+
+
 def test_an_edit_of_the_site_file_while_records_are_copied_stays(
     units: Units, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

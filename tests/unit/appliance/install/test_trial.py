@@ -76,6 +76,36 @@ def test_records_that_moved_since_stay_where_they_are_when_a_box_goes_back(
     )
 
 
+SERVER = 'site = "s"\nprofile = "{}"\n[database]\nkind = "{}"\nsocket = "/run/postgresql"\nname = "{}"\n'
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_records_that_moved_to_another_database_are_not_looked_for_in_the_one_that_they_left(
+    trials: Trials, tmp_path: Path, kind: str
+) -> None:
+    site_file = tmp_path / "sealift.toml"
+    trials.confirm(SERVER.format("single-gpu", kind, "first").encode())
+    site_file.write_text(SERVER.format("standard", "postgresql", "second"))
+    trials.note_move(site_file)
+    assert trials.settings_beside(site_file.read_bytes()) == trials.settings()
+
+    site_file.write_text(SERVER.format("cpu-only", "postgresql", "second"))
+    trials.restore_settings(site_file)
+
+    found = configuration.parse(site_file.read_bytes())
+    assert (found.profile, found.database.kind, found.database.name) == ("single-gpu", "postgresql", "second")
+
+
+def test_a_database_that_a_person_named_is_tried_like_the_rest_of_the_site_file(trials: Trials, tmp_path: Path) -> None:
+    site_file, before = tmp_path / "sealift.toml", SERVER.format("single-gpu", "postgresql", "first")
+    trials.confirm(before.encode())
+    site_file.write_text(SERVER.format("single-gpu", "postgresql", "mistyped"))
+
+    trials.restore_settings(site_file)
+
+    assert site_file.read_text() == before
+
+
 def test_records_that_moved_since_are_no_change_that_anybody_has_to_read(trials: Trials) -> None:
     present = b'site = "s"\n[database]\nkind = "postgresql"\nsocket = "/run/postgresql"\n'
     trials.confirm(b'site = "s"\n[database]\nsocket = "/run/postgresql"\n')
