@@ -4,6 +4,7 @@
                              alone is tried as the release that runs
     RELEASES/returned.json   after the box went back by itself, until an install ends well
     RELEASES/settings.toml   the site file as it was when an install last ended well
+    RELEASES/former.toml     the one before that, for as long as the end of a trial is being noted
     OPT/before               link to the release before: by its code a cut-off trial is taken back, also after a boot
 
 Promises: the trial is on the disk before `current` changes and goes away only after the new release answered, or after
@@ -139,6 +140,7 @@ class Trials:
         Raises:
             InstallError: It cannot be written.
         """
+        self._drop(self._former)
         try:
             if trial.previous != NONE:
                 partial = self._before.with_name(".before")
@@ -176,17 +178,22 @@ class Trials:
         Raises:
             InstallError: It cannot be written.
         """
+        before = self.settings()
         try:
-            if self.settings() != settings:
+            if before != settings:
+                if before is not None and self._trial.exists():
+                    # Cut off before its trial is gone, the release goes back: not with the site file that it came with.
+                    durable.replace(self._former, before, mode=0o644)
                 durable.replace(self._settings, settings, mode=0o644)
         except OSError as error:
             raise _unwritten("the site file that this release runs with cannot be kept", error) from error
-        self._drop(self._trial, self._return)
+        self._drop(self._trial, self._return, self._former)
 
     def settings(self) -> bytes | None:
         """Return the site file that the last good install ran with, where there was one."""
+        is_ending = self._former.exists() and self._trial.exists()
         try:
-            return self._settings.read_bytes()
+            return (self._former if is_ending else self._settings).read_bytes()
         except OSError:
             return None
 
@@ -235,6 +242,9 @@ class Trials:
         """
         try:
             durable.replace(self._return, canonical.dumps({"format": FORMAT, **returned.to_json()}), mode=0o644)
+            if self._former.exists():
+                self._former.replace(self._settings)
+                durable.sync_folder(self._folder)
         except OSError as error:
             raise _unwritten("that the box went back cannot be noted", error) from error
         self._drop(self._trial)
@@ -270,6 +280,10 @@ class Trials:
     @property
     def _settings(self) -> Path:
         return self._folder / "settings.toml"
+
+    @property
+    def _former(self) -> Path:
+        return self._folder / "former.toml"
 
     @property
     def _return(self) -> Path:
