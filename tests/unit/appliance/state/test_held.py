@@ -14,8 +14,8 @@ from appliance.audit.memory import MemoryLedger
 from appliance.config import Config, Places, PlacesSection
 from appliance.errors import StoreWriteError
 from appliance.postgres.connecting import connect
-from appliance.state import held, projection
-from appliance.state.database import open_state
+from appliance.state import database, held, projection
+from appliance.state.database import open_state, writing
 from appliance.state.tables import Base
 from media import canonical
 from media.clock import FixedClock, SystemClock
@@ -203,3 +203,17 @@ def test_a_rebuild_asks_how_far_the_ledger_is_while_nobody_else_may_write(config
 
     assert projection.rebuild(state, Watched()) == ledger.head().size - 1
     assert asked
+
+
+@pytest.mark.parametrize("step", ["catch_up", "tell", "rebuild"])
+def test_a_state_that_another_process_writes_too_long_is_an_error_of_ours(
+    config: Config, ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.05)
+    state, other = open_state(config.at), open_state(config.at)
+    through = {"through": 1} if step == "tell" else {}
+
+    with writing(other), pytest.raises(StoreWriteError, match=r"state\.db") as caught:
+        getattr(projection, step)(state, ledger, **through)
+
+    assert caught.value.why == "database is locked"
