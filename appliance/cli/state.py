@@ -32,21 +32,28 @@ def _rebuild(context: typer.Context) -> None:
         # The ledger first: without it nothing may be thrown away.
         ledger.head()
         try:
-            reached = _made(own.config.at, ledger)
+            reached, told_to = _made(own.config.at, ledger)
         except StoreDamagedError:
             aside = _put_aside(own.config.at)
-            reached = _made(own.config.at, ledger)
+            reached, told_to = _made(own.config.at, ledger)
     lines = [f"the state reflects the ledger up to record {reached}"]
     if aside is not None:
         lines.append(f"the damaged file was kept as {aside.name}")
-    own.result({"sequence": reached, "damaged_file": aside.name if aside else None}, "\n".join(lines))
+    if told_to < reached:
+        lines.append(
+            f"what was decided at record {told_to + 1} is held back from callers until its engine was seen to answer:"
+            " `sealift promote production` looks again"
+        )
+    facts = {"sequence": reached, "told": told_to, "damaged_file": aside.name if aside else None}
+    own.result(facts, "\n".join(lines))
 
 
-def _made(places: Places, ledger: Ledger) -> int:
+def _made(places: Places, ledger: Ledger) -> tuple[int, int]:
+    """Return how far the state reflects the ledger, and how far callers are sent by it."""
     engine = open_state(places)
     try:
         require_whole(engine)  # what is damaged beside the rows that are written now would stay
-        return projection.rebuild(engine, ledger)
+        return projection.rebuild(engine, ledger), projection.told_sequence(engine)
     except DBAPIError as error:
         raise told(error) from error
     finally:

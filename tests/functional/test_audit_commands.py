@@ -234,6 +234,21 @@ def test_a_damaged_state_is_put_aside_and_made_again(site: LedgerSite, sealift: 
     ]
 
 
+def test_what_was_decided_since_and_not_carried_out_is_said_by_who_makes_the_state_anew(
+    site: LedgerSite, sealift: Sealift
+) -> None:
+    assert "held back" not in sealift("state", "rebuild")[1]
+    with site.running():
+        ledger = site.door("ledger-promoter")
+        made = ledger.append("promotion.made", bodies()["promotion.made"]).sequence
+        ledger.close()
+
+    _, out, _ = sealift("state", "rebuild")
+
+    assert f"decided at record {made} is held back" in out
+    assert as_json(sealift, "state", "rebuild")["told"] == made - 1
+
+
 @pytest.mark.parametrize("spoiled", ["rows", "an index"])
 def test_a_state_with_a_page_that_is_damaged_is_put_aside_and_made_again(
     site: LedgerSite, sealift: Sealift, spoiled: str
