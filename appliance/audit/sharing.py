@@ -22,7 +22,7 @@ _PAGE: Final = 4096
 # Doors of the ledger's own process.
 _OWN_DOORS: Final = frozenset({"ledger", "spool"})
 _ANY_NODE: Final = (
-    *("request.", "evidence."),
+    *("request.", "evidence.", "admin."),
     *("medium.", "release.", "custody.", "trust.", "export.", "install.", "store.", "tls.", "clock.", "network."),
     *("job.", "backup.", "capacity.", "retention.", "erasure.", "review.", "key.made", "key.destroyed"),
     # An install registers what its release brings, and may have lost the lead by starting its own ledger anew.

@@ -158,6 +158,7 @@ def test_a_node_that_does_not_lead_takes_what_belongs_to_answering_only() -> Non
     "kind",
     [
         *("medium.arrived", "medium.refused", "release.received", "export.receipt", "export.written", "export.carried"),
+        *("admin.login", "admin.login-refused", "admin.logout", "admin.relayed-approval"),
         *("install.begun", "key.made", "install.done", "model.registered", "install.returned", "capacity.measured"),
     ],
 )
