@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from appliance.actions import renewedelsewhere
 from appliance.actions.backups import aside, doomed, erasures
 from appliance.audit import nodekeys, rotating, succession
 from appliance.audit.facts import Ledger
@@ -184,6 +185,7 @@ class Keyring:
 
         Raises:
             UsageError: The key is not one that can be renewed here, or the reason cannot be recorded.
+            ConflictError: Another node has a newer version, which is not here yet.
             PrivilegeError: It is a box and this is not root.
             KeyMissingError: There is no such key, or the new version could not be written.
             LedgerUnavailableError: It could not be recorded; there is no new version.
@@ -194,6 +196,7 @@ class Keyring:
             if not self._is_asked_for(left):
                 self._ledger.append(ROTATED, self._renewed(name, left, said))
             return Changed(name=name, versions=self._keys.versions(name), gone=(), restarted=self._hand_over(name))
+        renewedelsewhere.require_own(self._config, self._ledger, name, newest=self._keys.newest(name))
         version = self._keys.create(name)
         try:
             self._ledger.append(ROTATED, self._renewed(name, version, said))

@@ -111,7 +111,8 @@ def _keys(facts: Mapping[str, Any]) -> Section:
             heads=("Secret", "Files overwritten, synced and unlinked"),
             rows=(
                 *((str(each["name"]), ", ".join(each["files"])) for each in facts["keys"]),
-                ("ledger-checkpoint", "last, after the head below was signed"),
+                # A release of before told of the second one among the others.
+                (", ".join(facts.get("last", ("ledger-checkpoint",))), "last, after the head below was signed"),
             ),
             widths=(4, 8),
         ),

@@ -1,7 +1,7 @@
 """Retiring a box: its keys are destroyed first, then it is shown that nothing they made opens any more, then paper.
 
     two enrolled people, the site's name typed -> recorded -> keys destroyed, each recorded -> old ciphertext tried
-    -> recorded and signed a last time -> the ledger's own key destroyed -> certificate with lines to sign
+    -> recorded and signed a last time -> the ledger's own keys destroyed -> certificate with lines to sign
 
 Destroying keys makes unreadable what was made with them: that is cryptographic erase in the words of SP 800-88 Rev. 2,
 for that data and no other. Disks, media and backups elsewhere are listed, each with who has to deal with it; only
@@ -155,7 +155,8 @@ def retire(
                 if facts is None and scope.node:
                     require_may_end(config, ledger, scope, decision.gone)
                 names = [name for name, _ in doomed.secrets_of(config, keys)]
-                return Retired(facts={"keys": names, "dry_run": True}, checkpoint="", certificate=None)
+                foreseen = {"keys": names, "last": doomed.last_of(config, keys), "dry_run": True}
+                return Retired(facts=foreseen, checkpoint="", certificate=None)
             if facts is None:
                 doomed.secrets_of(config, keys)  # a token that does not answer is found before anybody confirms
                 _require_recorder(ledger)
@@ -186,7 +187,7 @@ def _destroy_all(
 ) -> dict[str, Any]:
     begun = scope.began(ledger)
     old = _old_ciphertext(keys) if begun is None else dict(begun.body["old"])
-    secrets = doomed.secrets_of(config, keys)
+    secrets, last = doomed.secrets_of(config, keys), doomed.last_of(config, keys)
     if begun is None:
         names = [name for name, _ in secrets]
         # What the keys made goes into the record: whoever doubts it can try to open it for ever.
@@ -228,6 +229,7 @@ def _destroy_all(
         "by": people,
         "reason": decision.reason,
         "keys": [{"name": name, "files": list(files)} for name, files in recorded],
+        "last": last,
         "shown": shown,
         "backups": [
             {name: leaf.body.get(name) for name in ("name", "sha256", "made_at", "recipient")} for leaf in made

@@ -16,7 +16,8 @@ from typing import Any, Final, Protocol
 
 from appliance.actions import hostplan, retiring
 from appliance.audit.client import SocketLedger, open_ledger
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
+from appliance.audit.leaf import Leaf
 from appliance.audit.lives import STARTED
 from appliance.config import Config, Places
 from appliance.errors import ApprovalRefusedError, LedgerUnavailableError, PreflightError, StoreWriteError
@@ -147,7 +148,7 @@ def _recorded(
         if retired:  # its ledger has signed for the last time, and takes no more
             return ""
         if not isinstance(ledger, SocketLedger):
-            if _is_begun(ledger, decision):  # what was cut off had stopped the services already
+            if _is_begun(ledger, decision, config.database.node):  # what was cut off had stopped the services already
                 return ledger.checkpoint()
             raise LedgerUnavailableError(
                 what="an uninstall cannot be recorded", why="sealift-ledger does not run", fix="start it and try again"
@@ -157,15 +158,20 @@ def _recorded(
         ledger.close()
 
 
-def _is_begun(ledger: Ledger, decision: Decision) -> bool:
+def _is_begun(ledger: Ledger, decision: Decision, node: str) -> bool:
     """Tell whether these people's uninstall is on record, and nothing was installed since, nor did the box run again.
 
-    Of one that ran again root could say years later, with no password of anybody, that it is gone on with.
+    Of one that ran again root could say years later, with no password of anybody, that it is gone on with. Of several
+    nodes each has records of its own: what was decided about one takes no other off, and others run on meanwhile.
     """
-    removed, *since = (ledger.find(kind=kind, limit=1) for kind in (REMOVED, DONE, STARTED))
-    if not removed or any(one and one[0].sequence > removed[0].sequence for one in since):
+    removed, *since = (_newest(ledger, kind, node) for kind in (REMOVED, DONE, STARTED))
+    if removed is None or any(one is not None and one.sequence > removed.sequence for one in since):
         return False
-    return {one["person"] for one in removed[0].body["by"]} == set(decision.people)
+    return {one["person"] for one in removed.body["by"]} == set(decision.people)
+
+
+def _newest(ledger: Ledger, kind: str, node: str) -> Leaf | None:
+    return next((leaf for leaf in ledger.find(kind=kind, limit=EVERY) if leaf.via.is_of(node)), None)
 
 
 def _append(ledger: Ledger, decision: Decision, facts: Removed, confirm: Callable[[str], str]) -> str:

@@ -22,9 +22,11 @@ _PAGE: Final = 4096
 # Doors of the ledger's own process.
 _OWN_DOORS: Final = frozenset({"ledger", "spool"})
 _ANY_NODE: Final = (
-    *("request.", "evidence."),
-    *("release.", "custody.", "trust.", "install.", "store.", "tls.", "clock.", "network.", "job.", "backup."),
-    *("retention.", "erasure.", "review.", "key.destroyed", "model.damaged", "model.sound"),
+    *("request.", "evidence.", "admin."),
+    *("medium.", "release.", "custody.", "trust.", "export.", "install.", "store.", "tls.", "clock.", "network."),
+    *("job.", "backup.", "capacity.", "retention.", "erasure.", "review.", "key.made", "key.destroyed"),
+    # An install registers what its release brings, and may have lost the lead by starting its own ledger anew.
+    *("model.registered", "model.damaged", "model.sound"),
     *("census.seen", "census.followed", "window.closed", "retire.node-"),
 )
 

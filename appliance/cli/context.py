@@ -163,6 +163,13 @@ def _unexpected(error: Exception) -> SealiftError:
             why=error.strerror or "",
             fix="run it as root, with sudo; or use the page",
         )
+    if type(error).__module__.startswith("sqlalchemy."):
+        from sqlalchemy.exc import DBAPIError
+
+        from appliance.state.database import told
+
+        if isinstance(error, DBAPIError):  # damage, a full disk, a server that went away, whichever statement met it
+            return told(error)
     return endings.unexpected(error)
 
 

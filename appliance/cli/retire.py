@@ -78,7 +78,7 @@ def _retire(
         own.config, decision, confirm=confirm, certificate=certificate, clock=own.clock, dry_run=dry_run
     )
     if done.certificate is None:
-        own.result(done.to_json(), "would destroy " + ", ".join(done.facts["keys"]) + ", ledger-checkpoint")
+        own.result(done.to_json(), "would destroy " + ", ".join([*done.facts["keys"], *done.facts["last"]]))
         return
     lines = [
         f"the keys of {f'node {node} of ' if node else ''}{own.config.site} are destroyed",

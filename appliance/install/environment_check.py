@@ -83,7 +83,9 @@ def require_exact(site_packages: Path, expected: Mapping[str, str], *, environme
 
 
 def _changed_file(one: Distribution) -> str | None:
-    for file in one.files or ():
+    if not one.files:  # a list that is lost vouches for nothing
+        return f"the list of files of {one.metadata['Name']}"
+    for file in one.files:
         if file.hash is None or file.suffix == ".pyc":  # some wheels bring such files, and ours are made over them
             continue
         try:

@@ -26,7 +26,7 @@ from appliance.install.carried import Whole
 from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.store.content import StoredRelease
 from media import canonical
-from media.digest import sha256_hex
+from media.digest import file_sha256, sha256_hex
 
 HOST: Final = "host"
 SERVER: Final = "server"
@@ -82,13 +82,15 @@ def build(stored: StoredRelease, places: Places, *, with_host: bool, progress: P
     folder = releases.folder(stored.serial)
     with releases.locked():
         if releases.load(stored.serial) == wanted and _is_whole(folder, requirements):
-            return Built(installed=wanted, changed=False)
+            return Built(installed=wanted, changed=_lay_anew(stored, folder))
         _require_space(stored, places)
         _require_not_running_from(folder)
         with _in_place_of(folder):
             lay_host_files(stored, folder)
             # On a box the playbook proves them, after it brought the libraries of the system that they need.
             _build_all(stored, folder, requirements, proves=not with_host, progress=progress)
+            if with_host:
+                os.sync()  # else the power may take files that the record counts as whole
             releases.write(wanted)
     return Built(installed=wanted, changed=True)
 
@@ -118,6 +120,29 @@ def lay_host_files(stored: StoredRelease, folder: Path) -> None:
                     (folder / parent).chmod(0o755)
                 shutil.copyfile(stored.verify(path), place)
                 place.chmod(0o644)
+
+
+def _lay_anew(stored: StoredRelease, folder: Path) -> bool:
+    """Lay the host files of a release that is built already anew unless each is as it was signed; return whether.
+
+    People approved what the signed ones change, and the playbook is run from here.
+    """
+    listed = {
+        f"{name}/{path.removeprefix(prefix)}": stored.files[path].sha256
+        for path in stored.files
+        for prefix, name in _HOST_FILES.items()
+        if path.startswith(prefix)
+    }
+    folders = [folder / name for name in _HOST_FILES.values()]
+    there = [path for one in folders for path in one.rglob("*") if path.is_symlink() or not path.is_dir()]
+    if not any(path.is_symlink() for path in there):
+        found = {path.relative_to(folder).as_posix(): file_sha256(path) for path in there}
+        if found == listed:
+            return False
+    for one in folders:
+        shutil.rmtree(one, ignore_errors=True)
+    lay_host_files(stored, folder)
+    return True
 
 
 def _requirements(whole: Whole, *, with_host: bool) -> dict[str, bytes]:

@@ -4,6 +4,7 @@
                              alone is tried as the release that runs
     RELEASES/returned.json   after the box went back by itself, until an install ends well
     RELEASES/settings.toml   the site file as it was when an install last ended well
+    RELEASES/former.toml     the one before that, for as long as the end of a trial is being noted
     OPT/before               link to the release before: by its code a cut-off trial is taken back, also after a boot
 
 Promises: the trial is on the disk before `current` changes and goes away only after the new release answered, or after
@@ -13,13 +14,13 @@ the one before it runs again; so whoever finds one with no install running knows
 import fcntl
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
 from appliance import config as configuration
-from appliance.config import Places
+from appliance.config import DatabaseSection, Places
 from appliance.errors import ConfigError, InstallError
 from appliance.install import sitefile
 from media import canonical, durable
@@ -139,6 +140,7 @@ class Trials:
         Raises:
             InstallError: It cannot be written.
         """
+        self._drop(self._former)
         try:
             if trial.previous != NONE:
                 partial = self._before.with_name(".before")
@@ -176,17 +178,22 @@ class Trials:
         Raises:
             InstallError: It cannot be written.
         """
+        before = self.settings()
         try:
-            if self.settings() != settings:
+            if before != settings:
+                if before is not None and self._trial.exists():
+                    # Cut off before its trial is gone, the release goes back: not with the site file that it came with.
+                    durable.replace(self._former, before, mode=0o644)
                 durable.replace(self._settings, settings, mode=0o644)
         except OSError as error:
             raise _unwritten("the site file that this release runs with cannot be kept", error) from error
-        self._drop(self._trial, self._return)
+        self._drop(self._trial, self._return, self._former)
 
     def settings(self) -> bytes | None:
         """Return the site file that the last good install ran with, where there was one."""
+        is_ending = self._former.exists() and self._trial.exists()
         try:
-            return self._settings.read_bytes()
+            return (self._former if is_ending else self._settings).read_bytes()
         except OSError:
             return None
 
@@ -197,6 +204,18 @@ class Trials:
         """
         before = self.settings()
         return None if before is None else _where_records_are(before, present)
+
+    def note_move(self, site_file: Path) -> None:
+        """Note in the kept site file, too, that the records were moved to where this one says.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        before = self.settings()
+        if before is not None:
+            after = _where_records_are(before, site_file.read_bytes(), have_moved=True)
+            if after != before:
+                durable.replace(self._settings, after, mode=0o644)
 
     def restore_settings(self, site_file: Path) -> bytes | None:
         """Put that site file back, the one that was tried kept beside it; return it when it was another one.
@@ -223,6 +242,9 @@ class Trials:
         """
         try:
             durable.replace(self._return, canonical.dumps({"format": FORMAT, **returned.to_json()}), mode=0o644)
+            if self._former.exists():
+                self._former.replace(self._settings)
+                durable.sync_folder(self._folder)
         except OSError as error:
             raise _unwritten("that the box went back cannot be noted", error) from error
         self._drop(self._trial)
@@ -260,6 +282,10 @@ class Trials:
         return self._folder / "settings.toml"
 
     @property
+    def _former(self) -> Path:
+        return self._folder / "former.toml"
+
+    @property
     def _return(self) -> Path:
         return self._folder / "returned.json"
 
@@ -286,18 +312,28 @@ def one_line(text: str) -> str:
     ].strip()
 
 
-def _where_records_are(before: bytes, now: bytes) -> bytes:
-    """Return the site file of before, its `database` that of now where the kind is another one since."""
+def _where_records_are(before: bytes, now: bytes, *, have_moved: bool = False) -> bytes:
+    """Return the site file of before, its `database` that of now where the records were moved since.
+
+    Another kind says that they were; another server or database does so only to whoever has moved them.
+    """
     try:
         kept, present = configuration.parse(before), configuration.parse(now).database
     except ConfigError:
         return before
-    if kept.database.kind == present.kind:
+    if kept.database.kind == present.kind and not have_moved:
         return before
-    try:
-        return sitefile.with_kind(before, present.kind)
-    except ConfigError:  # it named no server yet
-        return sitefile.render(kept.model_copy(update={"database": present})).encode()
+    with suppress(ConfigError):  # it named no server yet
+        changed = sitefile.with_kind(before, present.kind)
+        if _place(configuration.parse(changed).database) == _place(present):
+            return changed
+    return sitefile.render(kept.model_copy(update={"database": present})).encode()
+
+
+def _place(section: DatabaseSection) -> tuple[object, ...]:
+    if section.kind == "sqlite":
+        return (section.kind,)
+    return section.kind, section.socket, section.server, section.address, section.port, section.name
 
 
 def _unwritten(what: str, error: OSError) -> InstallError:

@@ -15,11 +15,13 @@ from typing import Final
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
+from appliance import errors
 from appliance.config import Places
 from appliance.errors import ApplianceError, NotInstalledError, StoreDamagedError, StoreWriteError
+from appliance.postgres.connecting import reason
 from appliance.state import held, migrating, server
 
 FILE_NAME: Final = "state.db"
@@ -72,6 +74,33 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """Run a block as one transaction that holds the write lock from its beginning."""
     with engine.connect().execution_options(sealift_write=True) as connection, connection.begin():
         yield connection
+
+
+def require_whole(engine: Engine) -> None:
+    """Return where the file holds together in all its pages; what a server's disk did is the server's to find.
+
+    Raises:
+        StoreDamagedError: It does not: rebuild it.
+    """
+    if engine.dialect.name != "sqlite":
+        return
+    with engine.connect() as connection:
+        found = str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one())
+    if found != "ok":
+        raise _damaged(found.partition("\n")[0])
+
+
+def told(error: DBAPIError) -> ApplianceError:
+    """Return what people are told where the state was open and could not be read or written."""
+    if isinstance(error.orig, sqlite3.OperationalError):
+        fix = "check the disk and its owner; where another command writes it, wait for that one"
+        return StoreWriteError(what=f"{FILE_NAME} cannot be read or written", why=str(error.orig), fix=fix)
+    if isinstance(error.orig, sqlite3.Error):
+        return _damaged(str(error.orig))
+    why = reason(error.orig) if isinstance(error.orig, Exception) else type(error).__name__
+    return errors.DatabaseError(
+        what="the state's tables cannot be read or written", why=why, fix="`sealift db check`, then the same again"
+    )
 
 
 def _engine(path: Path, *, mode: str) -> Engine:

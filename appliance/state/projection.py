@@ -5,17 +5,19 @@ whoever appended it. Nothing here reads a clock, so a rebuild gives the same row
 anywhere: what was decided about production is held back (`appliance.state.held`) until `tell` is called.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from appliance.errors import LedgerDamagedError
 from appliance.stages import line_of
 from appliance.state import held, rollouts
-from appliance.state.database import writing
+from appliance.state.database import told, writing
 from appliance.state.shapes import SHAPES, require_shape
 from appliance.state.tables import ApiKey, Applied, Base, GateResult, ModelVersion, Promotion, Release, StageLoad
 
@@ -100,10 +102,10 @@ def tell(engine: Engine, ledger: Source, *, through: int) -> int:
     """Catch up, and let callers be sent by all that was decided through a sequence: its engines answer.
 
     Raises:
-        LedgerDamagedError, StoreWriteError: As `catch_up`.
+        DatabaseError, LedgerDamagedError, StoreDamagedError, StoreWriteError: As `catch_up`.
     """
     last = _apply_all(engine, ledger, through=through)
-    with writing(engine) as connection:  # nobody holds anything back meanwhile
+    with _sorted(), writing(engine) as connection:  # nobody holds anything back meanwhile
         held.save(connection, [one for one in held.held(connection) if one > through])
     return last
 
@@ -125,12 +127,24 @@ def catch_up(engine: Engine, ledger: Source) -> int:
     """Apply every leaf that is not applied yet; return the sequence reached.
 
     Raises:
-        StoreWriteError: What is held back cannot be written down.
+        StoreWriteError: State, or what is held back, cannot be written: a lock, a full disk.
+        StoreDamagedError: The file does not hold together.
+        DatabaseError: It is on a server, which is away or refuses.
         LedgerDamagedError: State reflects leaves that the ledger does not have.
     """
     return _apply_all(engine, ledger, through=-1)
 
 
+@contextmanager
+def _sorted() -> Iterator[None]:
+    """Tell in our own words what the database refused within a block."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise told(error) from error
+
+
+@_sorted()
 def _apply_all(engine: Engine, ledger: Source, *, through: int) -> int:
     with engine.connect() as connection:
         done = applied_sequence(connection)
@@ -158,10 +172,24 @@ def _apply_all(engine: Engine, ledger: Source, *, through: int) -> int:
     return last
 
 
-def rebuild(engine: Engine, ledger: Source) -> int:
-    """Throw all rows away and apply the whole ledger in one transaction; return the sequence reached."""
-    last = ledger.head().size - 1
-    with writing(engine) as connection:
+def rebuild(engine: Engine, ledger: Source, *, reflected: int = -1) -> int:
+    """Throw all rows away and apply the whole ledger in one transaction; return the sequence reached.
+
+    What was decided since the rows of before is held back, as by who catches up: its engines are still to be started.
+
+    Args:
+        engine: The state.
+        ledger: What it follows from.
+        reflected: The last record that another state of this ledger reflected, by which callers were sent so far.
+
+    Raises:
+        DatabaseError, LedgerDamagedError, StoreDamagedError, StoreWriteError: As `catch_up`.
+    """
+    with _sorted(), writing(engine) as connection:
+        last = ledger.head().size - 1  # within: what others apply until then is not undone
+        own = connection.execute(select(Applied.sequence)).scalar_one_or_none()
+        done = max(reflected, -1 if own is None else own)
+        back: set[int] = set()
         for table in reversed(Base.metadata.sorted_tables):
             connection.execute(delete(table))
         connection.execute(insert(Applied).values(id=1, sequence=-1))
@@ -170,7 +198,11 @@ def rebuild(engine: Engine, ledger: Source) -> int:
             for leaf in page:
                 if leaf.sequence <= last:
                     apply(connection, leaf)
+                    if leaf.kind in held.KINDS and -1 < done < leaf.sequence:
+                        back.add(leaf.sequence)
             start = page[-1].sequence + 1
+        if back:
+            held.save(connection, back | held.held(connection))
         _set_applied(connection, last)
     return last
 

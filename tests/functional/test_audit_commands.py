@@ -16,6 +16,7 @@ from appliance.audit.note import verify_checkpoint
 from appliance.audit.sqlite_backend import FILE_NAME
 from appliance.cli import audit, main, state
 from appliance.cli import context as shared
+from appliance.state import database
 from tests.support.ledger import LedgerSite, bodies, ledger_site
 
 Sealift = Callable[..., tuple[int, str, str]]
@@ -231,6 +232,59 @@ def test_a_damaged_state_is_put_aside_and_made_again(site: LedgerSite, sealift: 
         "state.db.damaged",
         "state.db.damaged-journal",
     ]
+
+
+def test_what_was_decided_since_and_not_carried_out_is_said_by_who_makes_the_state_anew(
+    site: LedgerSite, sealift: Sealift
+) -> None:
+    assert "held back" not in sealift("state", "rebuild")[1]
+    with site.running():
+        ledger = site.door("ledger-promoter")
+        made = ledger.append("promotion.made", bodies()["promotion.made"]).sequence
+        ledger.close()
+
+    _, out, _ = sealift("state", "rebuild")
+
+    assert f"decided at record {made} is held back" in out
+    assert as_json(sealift, "state", "rebuild")["told"] == made - 1
+
+
+@pytest.mark.parametrize("spoiled", ["rows", "an index"])
+def test_a_state_with_a_page_that_is_damaged_is_put_aside_and_made_again(
+    site: LedgerSite, sealift: Sealift, spoiled: str
+) -> None:
+    assert sealift("state", "rebuild")[0] == 0
+    file = site.places.registry / "state.db"
+    connection = sqlite3.connect(file)
+    name = "gate_result" if spoiled == "rows" else "ix_gate_result_model_digest_gate"
+    (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,)).fetchone()
+    ((size,),) = connection.execute("PRAGMA page_size")
+    connection.close()
+    with file.open("r+b") as stream:
+        stream.seek((page - 1) * size)
+        stream.write(b"\xff" * size)
+
+    code, out, _ = sealift("state", "rebuild")
+
+    assert (code, "state.db.damaged" in out) == (0, True)
+    connection = sqlite3.connect(file)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert connection.execute("SELECT gate FROM gate_result").fetchall() == [(bodies()["gate.result"]["gate"],)]
+    connection.close()
+
+
+def test_a_state_that_another_command_writes_is_told_and_no_fault_of_ours(
+    site: LedgerSite, sealift: Sealift, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sealift("state", "rebuild")[0] == 0
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.05)
+    other = sqlite3.connect(site.places.registry / "state.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    code, _, err = sealift("state", "rebuild")
+
+    other.close()
+    assert (code, "database is locked" in err, "wait for that one" in err) == (34, True, True)
 
 
 def test_without_a_ledger_no_state_is_thrown_away(tmp_path: Path, site: LedgerSite, sealift: Sealift) -> None:

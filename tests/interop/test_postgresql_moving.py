@@ -37,7 +37,7 @@ from appliance.state.database import open_state, writing
 from media.clock import SystemClock
 from tests.interop.test_postgresql_databases import CLOCK, Moving, everything
 from tests.interop.test_postgresql_databases import moving as moving  # noqa: PLC0414 - a fixture
-from tests.support.ledger import toml_of
+from tests.support.ledger import bodies, toml_of
 from tests.support.postgres import PostgresServer
 
 pytestmark = pytest.mark.interop
@@ -177,6 +177,25 @@ def test_what_is_held_back_from_callers_goes_with_the_records_and_is_left_nowher
         copying.copy(moving.server, "sqlite", clock=CLOCK)
         assert (held_back(moving.files()), held_back(moving.tables())) == (frozenset({7}), frozenset())
     assert projection.told_sequence(open_state(moving.files())) == 6
+
+
+def test_what_was_decided_and_not_carried_out_before_a_move_is_held_back_after_it(moving: Moving) -> None:
+    with moving.site.running():
+        ledger = moving.site.door("ledger-actions")
+        state = open_state(moving.files())
+        projection.tell(state, ledger, through=ledger.head().size - 1)
+        state.dispose()
+        ledger.close()
+        ledger = moving.site.door("ledger-promoter")
+        made = ledger.append("promotion.made", bodies()["promotion.made"]).sequence
+        ledger.close()  # and its command is killed, or waits for its engine
+
+    for _ in range(2):
+        copying.copy(moving.file, "postgresql", clock=CLOCK)
+        state = open_state(moving.tables(), read_only=True)
+        assert projection.told_sequence(state) == made - 1
+        assert not projection.is_told(state, made)
+        state.dispose()
 
 
 @pytest.mark.parametrize("way", ["postgresql", "sqlite"])
@@ -537,6 +556,37 @@ def test_what_a_kill_left_with_the_records_of_before_is_started_anew_by_the_same
 
     assert (ended.copied, ended.restarted) == (None, (GATEWAY,))
     assert units.calls == [f"stop {GATEWAY}", f"start {GATEWAY}", f"start {JOBS}", f"start {TARGET}"]
+
+
+def test_an_install_that_goes_back_finds_the_records_in_the_database_that_they_were_moved_to_last(
+    units: Units, tmp_path: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, trials = units.moving.files().config_file, Trials(units.moving.files())
+    mover(units, tmp_path).move("postgresql")
+    trials.confirm(file.read_bytes())
+    mover(units, tmp_path).move("sqlite")
+    first, second = units.moving.file.database.name, postgres.database()
+    file.write_text(file.read_text().replace(f'"{first}"', f'"{second}"'))
+    migrating.migrate(copying.both(configuration.load(file))[1], "up", None)
+    noted = Trials.note_move
+
+    def killed(*_: object) -> None:
+        raise PowerCutError
+
+    monkeypatch.setattr(Trials, "note_move", killed)
+    with pytest.raises(PowerCutError):
+        mover(units, tmp_path).move("postgresql")
+    monkeypatch.setattr(Trials, "note_move", noted)
+    mover(units, tmp_path).move("postgresql")
+    file.write_text(file.read_text() + "\n[limits]\nconcurrent_requests = 3\n")
+
+    trials.restore_settings(file)
+
+    found = configuration.load(file).database
+    assert (found.kind, found.name) == ("postgresql", second)
+    units.stop(LEDGER)
+    units.start(LEDGER)
+    assert size(units)
 
 
 def test_an_edit_of_the_site_file_while_records_are_copied_stays(

@@ -17,7 +17,8 @@ from appliance.keys.opening import PIN, KeyStore
 from appliance.keys.provider import PURPOSES
 from media import durable
 
-LAST: Final = "ledger-checkpoint"
+LAST: Final = ("ledger-mldsa", "ledger-checkpoint")
+"""The ledger's own. Its service starts with both alone, and what was cut off has to be recorded to its end."""
 
 Secret = Path | int
 """A file, or the version of a key on the token."""
@@ -26,7 +27,7 @@ Secret = Path | int
 def secrets_of(config: Config, keys: KeyStore) -> list[tuple[str, list[Secret]]]:
     """Return every secret of this box by name, with its copies in what restores put aside.
 
-    The ledger's own key is not among them: it signs until the end. Its copies are, none of which signs any more.
+    The ledger's own keys are not among them: they sign until the end. Their copies are, none of which signs any more.
 
     Args:
         config: The site's.
@@ -66,8 +67,17 @@ def labels(name: str, found: list[Secret]) -> list[str]:
     return [aside.named(each) if isinstance(each, Path) else f"{name}.v{each} on the token" for each in found]
 
 
+def last_of(config: Config, keys: KeyStore) -> list[str]:
+    """Return the names of the ledger's own keys that are here.
+
+    Raises:
+        KeyMissingError: As `secrets_of`.
+    """
+    return [name for name in LAST if [*_versions(config, keys, name), *_files(config.at, name)]]
+
+
 def destroy_last(config: Config, keys: KeyStore) -> None:
-    """Destroy the ledger's own key; of a token, then the PIN, without which nothing is asked of it again.
+    """Destroy the ledger's own keys; of a token, then the PIN, without which nothing is asked of it again.
 
     With it goes what is still put aside: of a box that was retired by a release which did not look there.
 
@@ -76,11 +86,13 @@ def destroy_last(config: Config, keys: KeyStore) -> None:
     """
     pin = config.at.key_files / PIN
     if pin.exists():
-        for version in _versions(config, keys, LAST):
-            keys.remove(LAST, version)
+        for name in LAST:
+            for version in _versions(config, keys, name):
+                keys.remove(name, version)
     left = _aside(config.at, *(f"{name}.v*" for name in PURPOSES), "box-*", *aside.PASSWORDS, PIN)
     left += sorted(config.at.key_files.glob(f".{PIN}-*"))  # a PIN that was being tried when the power went
-    for file in [*left, *_files(config.at, LAST), *([pin] if pin.exists() else [])]:
+    own = [file for name in LAST for file in _files(config.at, name)]
+    for file in [*left, *own, *([pin] if pin.exists() else [])]:
         overwrite(file)
 
 
@@ -122,7 +134,7 @@ def overwrite(file: Path) -> None:
 
 
 def _of_name(config: Config, keys: KeyStore, name: str) -> list[Secret]:
-    own: list[Secret] = [] if name == LAST else [*_versions(config, keys, name), *_files(config.at, name)]
+    own: list[Secret] = [] if name in LAST else [*_versions(config, keys, name), *_files(config.at, name)]
     return [*own, *_aside(config.at, f"{name}.v*")]
 
 

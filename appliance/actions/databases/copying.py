@@ -288,19 +288,21 @@ def _make_state(before: Places, places: Places, folder: Path, clock: Clock) -> N
         log = Log.read(backend, clock=clock)
         engine = open_state(places)
         try:
-            _carry_held(before, engine)
-            projection.rebuild(engine, log)
+            projection.rebuild(engine, log, reflected=_carry_held(before, engine))
         finally:
             engine.dispose()
 
 
-def _carry_held(before: Places, engine: Engine) -> None:
-    """Hold back here what was held back there, where it is taken out: a repeated move carries nothing old."""
+def _carry_held(before: Places, engine: Engine) -> int:
+    """Hold back here what was held back there, where it is taken out: a repeated move carries nothing old.
+
+    Returns the last record that the state there reflected, by which callers were sent; -1 where none reads.
+    """
     try:
         open_state(before, read_only=True).dispose()  # it is not made where there is none
         old = open_state(before)
     except ApplianceError:  # a state that does not read holds nothing back
-        return
+        return -1
     try:
         with writing(old) as there:
             back = held.held(there)
@@ -308,6 +310,7 @@ def _carry_held(before: Places, engine: Engine) -> None:
                 with writing(engine) as here:
                     held.save(here, held.held(here) | back)
                 held.save(there, ())
+            return projection.applied_sequence(there)
     finally:
         old.dispose()
 

@@ -150,6 +150,7 @@ class Mover:
         size = self._answering()
         if self.supervisor.state(JOBS) is UnitState.ACTIVE:
             return Moved(to=to, size=size, needed=False)
+        self._say(to)
         others = self._others()
         self._start_anew(others)
         return Moved(to=to, size=size, restarted=others)
@@ -186,6 +187,8 @@ class Mover:
         file = self.config.at.config_file
         try:
             durable.replace(file, sitefile.with_kind(file.read_bytes(), to), mode=0o644)
+            # A release that goes back by itself puts the one back that is kept.
+            Trials(self.config.at).note_move(file)
         except OSError as error:
             raise StoreWriteError(
                 what="the records are moved, and the site file could not be written; the ledger is stopped",

@@ -11,11 +11,12 @@ from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Any, Final
 
 from appliance.actions.boxkeys import ROTATED, Keyring
+from appliance.actions.renewedelsewhere import elsewhere, fix
 from appliance.actions.retention.deeds import FLOOR_YEARS, Retention
 from appliance.actions.retention.expiring import EXPIRED, EXPIRING, own
 from appliance.audit.epochs import OPENED
 from appliance.audit.facts import EVERY, Ledger
-from appliance.errors import LegalHoldError
+from appliance.errors import LedgerUnavailableError, LegalHoldError
 from appliance.keys.provider import KeyProvider
 from media.clock import Clock, from_text, to_text
 from media.errors import UsageError
@@ -79,8 +80,8 @@ def run(
 ) -> tuple[KeyYear, ...]:
     """Begin a new version where the newest has made for a year, and destroy what is due; return what was destroyed.
 
-    `say` is told where backups are not told yet (`Changed.unnoted`). What a run of this `node` before had destroyed
-    when it was cut off is recorded first (`cut_off`).
+    `say` is told where backups are not told yet (`Changed.unnoted`), and where a new version is another node's to make.
+    What a run of this `node` before had destroyed when it was cut off is recorded first (`cut_off`).
 
     Raises:
         UsageError: The years are below the floor.
@@ -94,7 +95,7 @@ def run(
         ledger.append(EXPIRED, left | {"cut_off": True})
     for each in key_years(ledger, keys):
         if each.until is None and clock.now() - each.since >= _YEAR:
-            keyring.rotate(each.name, reason=_REASON)
+            _renew(ledger, keyring, each, say=say, node=node)
     if gone and retention.holds():
         raise LegalHoldError(
             what="a legal hold forbids it", why=f"{len(gone)} keys of the audit class are due", fix="release the hold"
@@ -112,6 +113,19 @@ def run(
             say(f"{each.name}.v{each.version}: {done.unnoted}")
         ledger.append(EXPIRED, body)
     return gone
+
+
+def _renew(ledger: Ledger, keyring: Keyring, year: KeyYear, *, say: Callable[[str], None], node: str) -> None:
+    """Begin a new version; of several nodes the one that leads does, and people copy it to the others."""
+    if other := elsewhere(ledger, year.name, newest=year.version, node=node):
+        say(f"a newer version of {year.name} is on node {other}: {fix(other)}")
+        return
+    try:
+        keyring.rotate(year.name, reason=_REASON)
+    except LedgerUnavailableError as error:
+        if not node:
+            raise
+        say(f"{year.name} is not renewed here: {error.what}")
 
 
 def _cut_off(ledger: Ledger, keys: KeyProvider, node: str) -> list[dict[str, Any]]:

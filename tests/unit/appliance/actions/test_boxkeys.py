@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
+from appliance.actions import renewedelsewhere
 from appliance.actions.backups import erasures, shelf
 from appliance.actions.boxkeys import DROP_IN, MADE, ROTATED, Keyring, complete, listed
 from appliance.audit import nodekeys
 from appliance.audit.facts import Appended
 from appliance.audit.memory import MemoryLedger
+from appliance.audit.postgres_sharing import Node
 from appliance.audit.verify import verify
 from appliance.config import Config, DatabaseSection, PlacesSection
-from appliance.errors import KeyMissingError, LedgerUnavailableError, StoreWriteError
+from appliance.errors import ConflictError, KeyMissingError, LedgerUnavailableError, StoreWriteError
 from appliance.install.supervisor import UnitState
 from appliance.keys import commitments
 from appliance.keys.files import FileKeys, create_missing
@@ -108,6 +110,29 @@ def test_a_node_says_with_a_new_version_what_the_others_compare_with_theirs(
     own = commitments.of(FileKeys(config.at.key_files))
     assert leaf.body["commitment"] == own["session.v2"]
     assert nodekeys.compare(ledger.log, ledger.log.origin, own).text == ""
+
+
+def test_a_key_whose_newer_version_is_on_a_node_that_is_there_is_not_renewed_beside_it(
+    config: Config, ledger: MemoryLedger, supervisor: FakeSupervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    among = DatabaseSection(kind="postgresql", socket=str(tmp_path), node="b")
+    ring = Keyring(config.model_copy(update={"database": among}), ledger, supervisor)
+    there = [Node("a", True)]
+    monkeypatch.setattr(renewedelsewhere, "nodes_of", lambda _: there)
+    ledger.log.node = "a"
+    ledger.append(ROTATED, {"name": "session", "version": 2, "reason": "renewal"})
+    ledger.log.node = "b"
+
+    with pytest.raises(ConflictError, match="on node a") as refused:
+        ring.rotate("session", reason="renewal")
+    assert "box-keys complete" in refused.value.fix
+    assert FileKeys(config.at.key_files).versions("session") == (1,)
+
+    there.clear()  # gone for good, and its version with it
+    ring.rotate("session", reason="renewal")
+    there.append(Node("a", True))
+    ring.rotate("session", reason="renewal")
+    assert FileKeys(config.at.key_files).versions("session") == (1, 2, 3)
 
 
 def test_versions_that_were_copied_from_another_node_are_named_to_the_units_of_this_one(

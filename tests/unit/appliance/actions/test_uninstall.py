@@ -10,6 +10,7 @@ import pytest
 from appliance.actions import hostplan, uninstall
 from appliance.actions.uninstall import REMOVED, Decision
 from appliance.audit.log import Log
+from appliance.audit.memory import MemoryLedger
 from appliance.errors import ApprovalRefusedError, InstallError, LedgerUnavailableError, PreflightError
 from appliance.install.playbook import Play
 from appliance.install.releases import InstalledRelease, InstalledReleases
@@ -151,6 +152,20 @@ def test_what_was_cut_off_and_then_ran_again_takes_people_and_the_ledger_again(
     with pytest.raises(LedgerUnavailableError):
         run(cut_off, host=FakeHost())
     assert set(GOES) <= there(cut_off)
+
+
+def test_what_was_decided_about_one_node_takes_no_other_off_and_is_gone_on_with_while_others_run() -> None:
+    ledger = MemoryLedger()
+    removed = {"by": [{"person": "ann"}, {"person": "bo"}], "reason": "x", "serial": 1, "kept": []}
+    for node, kind, body in (("a", REMOVED, removed), ("b", "install.done", bodies()["install.done"])):
+        ledger.log.node = node
+        ledger.append(kind, body)
+
+    assert uninstall._is_begun(ledger, DECISION, "a")
+    assert not uninstall._is_begun(ledger, DECISION, "b")
+    ledger.append(REMOVED, removed)
+    assert uninstall._is_begun(ledger, DECISION, "b")
+    assert not uninstall._is_begun(ledger, DECISION, "c")
 
 
 def test_after_an_install_what_was_recorded_before_takes_nothing_off(site: LedgerSite) -> None:

@@ -24,7 +24,7 @@ from appliance.audit.sharing import SharedLog
 from appliance.audit.verify import require_sound_tail
 from appliance.errors import LedgerDamagedError, LedgerUnavailableError
 from media.clock import FixedClock
-from tests.support.ledger import row
+from tests.support.ledger import bodies, row
 
 CLOCK = FixedClock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC))
 PRIVATE = Ed25519PrivateKey.generate()
@@ -152,6 +152,21 @@ def test_a_node_that_does_not_lead_takes_what_belongs_to_answering_only() -> Non
         second.admit(taken)
     with pytest.raises(LedgerUnavailableError, match="another node leads"):
         second.admit(decides)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("medium.arrived", "medium.refused", "release.received", "export.receipt", "export.written", "export.carried"),
+        *("admin.login", "admin.login-refused", "admin.logout", "admin.relayed-approval"),
+        *("install.begun", "key.made", "install.done", "model.registered", "install.returned", "capacity.measured"),
+    ],
+)
+def test_what_happens_to_a_machine_is_recorded_by_it_whoever_leads(kind: str) -> None:
+    first, second = two()
+    assert first.pulse()
+
+    second.admit(Entry.of(kind, bodies().get(kind, {}), via=Via(door="ledger-actions", uid=7)))
 
 
 def test_another_key_of_checkpoints_makes_a_node_open_anew() -> None:

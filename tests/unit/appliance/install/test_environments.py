@@ -1,5 +1,6 @@
 """Environments from stored wheels: exact, checked, repeatable, and undone by nothing but a whole build."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -86,6 +87,39 @@ def test_an_environment_that_was_touched_is_built_anew(copied: Places) -> None:
     assert module.read_text() == "NAME = 'alpha'\n"
 
 
+def test_host_files_that_are_not_the_signed_ones_are_laid_anew_also_under_a_program_that_runs_from_there(
+    copied: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, stored = copied.releases / "1", StoredRelease.load(ContentStore(copied.store), 1)
+    monkeypatch.setattr(sys, "prefix", str(folder / "server"))
+    before = {path: path.read_bytes() for path in (folder / "systemd").rglob("*") if path.is_file()}
+    for path in before:
+        path.write_bytes(b"")  # as a power cut leaves what was not on the disk yet
+    (folder / "ansible/roles/units/more.yml").write_text("- name: What nobody signed\n")
+
+    assert built(stored, copied).changed
+
+    assert {path: path.read_bytes() for path in before} == before
+    assert not (folder / "ansible/roles/units/more.yml").exists()
+    assert not built(stored, copied).changed
+
+
+def test_what_is_built_on_a_box_is_on_the_disk_before_it_counts_as_whole(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+
+    def write(_: InstalledReleases, __: InstalledRelease) -> None:
+        steps.append("counts as whole")
+
+    monkeypatch.setattr(os, "sync", lambda: steps.append("on the disk"))
+    monkeypatch.setattr(InstalledReleases, "write", write)
+
+    built(store_release(places, small_release()), places, with_host=True)
+
+    assert steps == ["on the disk", "counts as whole"]
+
+
 def test_a_program_never_builds_anew_what_it_runs_from(copied: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     module = site_packages(copied.releases / "1/server") / "alpha/__init__.py"
     module.write_text("NAME = 'evil'\n")
@@ -113,7 +147,7 @@ def test_a_folder_comes_back_when_building_it_anew_fails(copied: Places) -> None
     assert [path.name for path in copied.releases.iterdir() if path.name != ".lock"] == ["1"]
 
 
-@pytest.mark.parametrize("damage", ["changed", "added", "removed"])
+@pytest.mark.parametrize("damage", ["changed", "added", "removed", "without its list", "with an empty list"])
 def test_every_kind_of_change_to_an_environment_is_seen(copied: Places, damage: str) -> None:
     packages = site_packages(copied.releases / "1/server")
     if damage == "changed":
@@ -121,8 +155,12 @@ def test_every_kind_of_change_to_an_environment_is_seen(copied: Places, damage: 
     elif damage == "added":
         shutil.copytree(packages / "alpha-1.0.dist-info", packages / "gamma-1.0.dist-info")
         (packages / "gamma-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: gamma\nVersion: 1.0\n")
-    else:
+    elif damage == "removed":
         (packages / "beta/__init__.py").unlink()
+    elif damage == "without its list":
+        (packages / "beta-1.0.dist-info/RECORD").unlink()
+    else:
+        (packages / "beta-1.0.dist-info/RECORD").write_bytes(b"")
 
     with pytest.raises(InstallError):
         require_exact(packages, {"alpha": "1.0", "beta": "1.0"}, environment="server")

@@ -76,6 +76,70 @@ def test_records_that_moved_since_stay_where_they_are_when_a_box_goes_back(
     )
 
 
+def test_a_release_whose_good_end_was_cut_off_goes_back_with_the_site_file_of_before(
+    trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site_file, folder = tmp_path / "sealift.toml", tmp_path / "opt/sealift/releases"
+    trials.confirm(b"of release 1")
+    trials.begin(TRIAL)
+    site_file.write_bytes(b"of release 2")
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trials, "_drop", cut)
+    with pytest.raises(KeyboardInterrupt):
+        trials.confirm(site_file.read_bytes())
+    monkeypatch.undo()
+
+    assert trials.pending() == TRIAL
+    trials.restore_settings(site_file)
+    trials.went_back(Returned(serial=2, release="r2", back_to=1, why="cut off", at="2026-11-20T08:00:00Z"))
+
+    assert (site_file.read_bytes(), trials.settings()) == (b"of release 1", b"of release 1")
+    assert sorted(path.name for path in folder.glob("*.toml")) == ["settings.toml"]
+
+
+def test_a_good_end_leaves_the_site_file_of_before_nowhere(trials: Trials, tmp_path: Path) -> None:
+    trials.confirm(b"of release 1")
+    trials.begin(TRIAL)
+
+    trials.confirm(b"of release 2")
+
+    assert trials.settings() == b"of release 2"
+    assert sorted(path.name for path in (tmp_path / "opt/sealift/releases").glob("*.toml")) == ["settings.toml"]
+
+
+SERVER = 'site = "s"\nprofile = "{}"\n[database]\nkind = "{}"\nsocket = "/run/postgresql"\nname = "{}"\n'
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_records_that_moved_to_another_database_are_not_looked_for_in_the_one_that_they_left(
+    trials: Trials, tmp_path: Path, kind: str
+) -> None:
+    site_file = tmp_path / "sealift.toml"
+    trials.confirm(SERVER.format("single-gpu", kind, "first").encode())
+    site_file.write_text(SERVER.format("standard", "postgresql", "second"))
+    trials.note_move(site_file)
+    assert trials.settings_beside(site_file.read_bytes()) == trials.settings()
+
+    site_file.write_text(SERVER.format("cpu-only", "postgresql", "second"))
+    trials.restore_settings(site_file)
+
+    found = configuration.parse(site_file.read_bytes())
+    assert (found.profile, found.database.kind, found.database.name) == ("single-gpu", "postgresql", "second")
+
+
+def test_a_database_that_a_person_named_is_tried_like_the_rest_of_the_site_file(trials: Trials, tmp_path: Path) -> None:
+    site_file, before = tmp_path / "sealift.toml", SERVER.format("single-gpu", "postgresql", "first")
+    trials.confirm(before.encode())
+    site_file.write_text(SERVER.format("single-gpu", "postgresql", "mistyped"))
+
+    trials.restore_settings(site_file)
+
+    assert site_file.read_text() == before
+
+
 def test_records_that_moved_since_are_no_change_that_anybody_has_to_read(trials: Trials) -> None:
     present = b'site = "s"\n[database]\nkind = "postgresql"\nsocket = "/run/postgresql"\n'
     trials.confirm(b'site = "s"\n[database]\nsocket = "/run/postgresql"\n')

@@ -1,3 +1,4 @@
+import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,13 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, insert, inspect, select, text, update
+from sqlalchemy.exc import DBAPIError
 
+from appliance.cli import context
 from appliance.config import Places
-from appliance.errors import NotInstalledError, StoreDamagedError, StoreWriteError
+from appliance.errors import DatabaseError, NotInstalledError, StoreDamagedError, StoreWriteError
 from appliance.state import lines, migrating
-from appliance.state.database import open_state, writing
+from appliance.state.database import open_state, require_whole, writing
 from appliance.state.tables import Applied, Base, Promotion, Release, Rollout
 
 
@@ -172,3 +175,37 @@ def test_a_folder_that_cannot_be_made_is_a_write_error(tmp_path: Path) -> None:
 
     with pytest.raises(StoreWriteError):
         open_state(Places(root=tmp_path, run=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("failed", "kind"),
+    [
+        (sqlite3.OperationalError("database or disk is full"), StoreWriteError),
+        (sqlite3.DatabaseError("database disk image is malformed"), StoreDamagedError),
+        (sqlite3.IntegrityError("UNIQUE constraint failed: promotion.sequence"), StoreDamagedError),
+        (RuntimeError("a driver's own"), DatabaseError),
+    ],
+)
+def test_a_statement_that_fails_is_told_with_what_to_do_by_every_command(
+    failed: Exception, kind: type[Exception]
+) -> None:
+    error = DBAPIError("SELECT secret", None, failed)
+
+    told = context._unexpected(error)
+
+    assert type(told) is kind
+    assert told.fix
+    assert "secret" not in told.what + told.why
+
+
+def test_a_file_that_holds_together_is_passed_and_one_that_does_not_is_named(places: Places) -> None:
+    engine = open_state(places)
+    require_whole(engine)
+    with engine.connect() as connection:
+        page = connection.execute(text("SELECT rootpage FROM sqlite_schema WHERE name = 'promotion'")).scalar_one()
+    with (places.registry / "state.db").open("r+b") as stream:
+        stream.seek((page - 1) * 4096)
+        stream.write(b"\x0d\x00\x00\xff\xff")
+
+    with pytest.raises(StoreDamagedError):
+        require_whole(engine)

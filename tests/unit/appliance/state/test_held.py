@@ -1,6 +1,8 @@
 """What was decided and is still to be carried out: written down before the state reflects it, taken out when it is."""
 
+import sqlite3
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine
@@ -12,8 +14,8 @@ from appliance.audit.memory import MemoryLedger
 from appliance.config import Config, Places, PlacesSection
 from appliance.errors import StoreWriteError
 from appliance.postgres.connecting import connect
-from appliance.state import held, projection
-from appliance.state.database import open_state
+from appliance.state import database, held, projection
+from appliance.state.database import open_state, writing
 from appliance.state.tables import Base
 from media import canonical
 from media.clock import FixedClock, SystemClock
@@ -156,3 +158,62 @@ def test_where_it_cannot_be_written_down_the_state_stays_as_it_was(config: Confi
 
     with state.connect() as connection:
         assert projection.applied_sequence(connection) == ledger.head().size - 2
+
+
+def test_a_state_made_anew_holds_back_what_nobody_told_it_before(state: Engine, ledger: MemoryLedger) -> None:
+    projection.tell(state, ledger, through=ledger.head().size - 1)
+    later = ledger.append("promotion.rolled-back", bodies()["promotion.rolled-back"]).sequence
+
+    projection.rebuild(state, ledger)  # the command that decided it was killed, or its engine is still loading
+
+    assert (held_in(state), projection.told_sequence(state)) == (frozenset({later}), later - 1)
+    assert projection.tell(state, ledger, through=later) == later
+    projection.rebuild(state, ledger)
+    assert held_in(state) == frozenset()
+
+
+def test_a_state_where_there_was_none_holds_back_what_another_one_did_not_reflect(
+    state: Engine, ledger: MemoryLedger
+) -> None:
+    told = ledger.head().size - 1
+    later = ledger.append("promotion.rolled-back", bodies()["promotion.rolled-back"]).sequence
+    projection.rebuild(state, ledger, reflected=told)
+    assert held_in(state) == {later}
+
+    projection.tell(state, ledger, through=later)
+    projection.rebuild(state, ledger, reflected=told)
+    assert held_in(state) == frozenset()
+
+
+def test_a_rebuild_asks_how_far_the_ledger_is_while_nobody_else_may_write(config: Config, ledger: MemoryLedger) -> None:
+    state, asked = open_state(config.at), []
+
+    class Watched:
+        """What a revoked key's command wrote after an earlier look would be gone until the next command."""
+
+        leaves = ledger.leaves
+
+        def head(self) -> Any:
+            other = sqlite3.connect(config.at.registry / "state.db", timeout=0, isolation_level=None)
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("BEGIN IMMEDIATE")
+            other.close()
+            asked.append(1)
+            return ledger.head()
+
+    assert projection.rebuild(state, Watched()) == ledger.head().size - 1
+    assert asked
+
+
+@pytest.mark.parametrize("step", ["catch_up", "tell", "rebuild"])
+def test_a_state_that_another_process_writes_too_long_is_an_error_of_ours(
+    config: Config, ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.05)
+    state, other = open_state(config.at), open_state(config.at)
+    through = {"through": 1} if step == "tell" else {}
+
+    with writing(other), pytest.raises(StoreWriteError, match=r"state\.db") as caught:
+        getattr(projection, step)(state, ledger, **through)
+
+    assert caught.value.why == "database is locked"

@@ -1,5 +1,6 @@
 """Retiring: keys first, old ciphertext dead, a certificate that claims no more than was done."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from appliance.actions.status import status
 from appliance.audit import note, pin
 from appliance.audit.client import open_ledger
 from appliance.errors import ApprovalRefusedError, KeyMissingError, LedgerUnavailableError, UnknownPersonError
+from appliance.install import hostfiles
 from appliance.keys.files import FileKeys
 from appliance.keys.provider import PURPOSES, Purpose
 from media.clock import SystemClock
@@ -96,7 +98,7 @@ def test_a_dry_run_after_a_retirement_that_was_cut_off_destroys_and_writes_nothi
 
         foreseen = retire(site, tmp_path / "again.html", dry_run=True)
 
-        assert foreseen.facts == {"keys": [], "dry_run": True}
+        assert foreseen.facts == {"keys": [], "last": ["ledger-checkpoint"], "dry_run": True}
         assert last.read_bytes() == key
         assert not (tmp_path / "again.html").exists()
         retire(site, tmp_path / "again.html")
@@ -224,8 +226,32 @@ def test_a_key_that_was_gone_when_the_power_went_is_on_the_certificate(
         finished = retire(site, tmp_path / "c.html")
 
     names = [each["name"] for each in finished.facts["keys"]]
-    assert set(names) >= set(PURPOSES) - {"ledger-checkpoint"}  # which goes with the node, last
+    assert set(names) >= set(PURPOSES) - set(doomed.LAST)
     assert len(names) == len(set(names))
+
+
+def test_what_the_ledgers_service_starts_with_goes_when_nothing_is_to_be_recorded_any_more(
+    site: BackedUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with site.box.running():
+        assert set(retire(site, tmp_path / "c.html", dry_run=True).facts["last"]) == set(doomed.LAST)
+        with monkeypatch.context() as power:
+            power.setattr(doomed, "destroy_last", cut)
+            with pytest.raises(KeyboardInterrupt):
+                retire(site, tmp_path / "c.html")
+    unit = hostfiles.folder("systemd") / "sealift-ledger.service"
+    loaded = set(re.findall(r"(?m)^LoadCredential=([a-z-]+):", unit.read_text()))
+
+    # Of a unit that lacks one of these systemd starts nothing (243/CREDENTIALS).
+    assert {name.rpartition(".")[0] for name in secrets_of(site)} == loaded == set(doomed.LAST)
+    with site.box.running():
+        finished = retire(site, tmp_path / "c.html")
+    assert secrets_of(site) == set()
+    assert set(finished.facts["last"]) == set(doomed.LAST)
+    assert "ledger-mldsa, ledger-checkpoint" in (tmp_path / "c.html").read_text()
 
 
 def put_aside(site: BackedUp, name: str = "before-restore-20261101T080000Z") -> Path:

@@ -325,6 +325,40 @@ def test_a_key_that_was_gone_when_the_power_went_is_recorded_as_gone_by_the_next
     assert "content-hmac.v9" not in dict(gone)
 
 
+def test_a_key_that_another_node_renewed_or_renews_is_not_renewed_here_apart_from_it(site: Kept) -> None:
+    ring, said = Ring(site), list[str]()
+    site.clock.advance(366 * DAY)
+    with recorded_by(site, "a"):
+        site.ledger.append(ROTATED, {"name": "identity-hmac", "version": 2, "reason": "a year is over"})
+    rotated = ring.rotate
+
+    def refused(name: str, *, reason: str) -> None:
+        raise LedgerUnavailableError(what="another node leads")
+
+    def run(node: str) -> None:
+        kind: Any = ring
+        audityears.run(
+            site.ledger, site.keys, kind, site.retention, years=7, clock=site.clock, say=said.append, node=node
+        )
+
+    ring.rotate = refused  # type: ignore[method-assign]
+    run("b")
+    assert (site.keys.versions("identity-hmac"), site.keys.versions("content-hmac")) == ((1,), (1,))
+    assert [("on node a: copy it" in text, "another node leads" in text) for text in said] == [
+        (True, False),
+        (False, True),
+    ]
+    with pytest.raises(LedgerUnavailableError):
+        run("")  # where a single one answers, it is down
+
+    ring.rotate = rotated  # type: ignore[method-assign]
+    site.keys.create("identity-hmac")  # copied from there
+    said.clear()
+    run("b")
+    assert (site.keys.versions("identity-hmac"), site.keys.versions("content-hmac")) == ((1, 2), (1, 2))
+    assert said == []
+
+
 class Ring:
     """What the audit class asks of the keyring, over the keys themselves."""
 
