@@ -10,7 +10,14 @@ from appliance.actions.promote import Step, promote, waiting
 from appliance.actions.rollback import rollback
 from appliance.actions.stop import stop
 from appliance.actions.versions import list_versions, show
-from appliance.errors import EngineLoadError, GateFailedError, NotPromotedError, UnitError, UnknownVersionError
+from appliance.errors import (
+    ApprovalRefusedError,
+    EngineLoadError,
+    GateFailedError,
+    NotPromotedError,
+    UnitError,
+    UnknownVersionError,
+)
 from appliance.gateway.routing import StateRoutes
 from appliance.install.supervisor import UnitState, engine_unit
 from appliance.promote.policy import packaged
@@ -97,6 +104,24 @@ def test_what_was_approved_before_a_newer_validation_keeps_nothing_back(floor: F
     assert newest.statement.evidence_digest != outdated.statement.evidence_digest
     assert found is not None
     assert found.statement == newest.statement
+
+
+def test_a_newer_validation_has_the_same_command_ask_anew(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.validate(descriptor)
+    old = asked_for(floor, descriptor, "better answers")
+    floor.site.approve(old, ANA)
+    floor.site.clock.advance(60)
+    floor.validate(descriptor)
+
+    assert floor.here.promoter.pending() == (), "nobody is asked for what cannot be promoted"
+    with pytest.raises(ApprovalRefusedError, match="cannot be approved"):
+        floor.site.approve(old, BEN)
+    anew = promote(floor.here, descriptor.model_digest, person=ANA.id)
+    assert (anew.step, anew.approved_by) == (Step.REQUESTED, ())
+    assert anew.request is not None
+    floor.site.approve(anew.request, ANA, BEN)
+    assert promote(floor.here, descriptor.model_digest, person="").step is Step.SERVING
 
 
 def test_nobody_asks_without_a_name(floor: Floor) -> None:

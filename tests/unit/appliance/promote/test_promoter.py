@@ -251,6 +251,19 @@ def test_new_evidence_after_the_approvals_has_to_be_approved(site: Site) -> None
         site.client.promote(request.statement.sha256)
 
 
+def test_requests_that_newer_gates_or_another_policy_void_take_no_place(site: Site) -> None:
+    validated = site.validate(A)
+    assert validated is not None
+    for number in range(MOST_PENDING):
+        site.client.request(validated, meaning=f"reason {number}", requested_by=ANA.id)
+    site.validate(A, run="2", passed=False)
+    assert site.client.pending() == ()
+    again = site.validate(A, run="3")
+    assert again is not None
+
+    assert site.client.request(again, meaning="one more", requested_by=ANA.id) == site.client.pending()[0]
+
+
 def test_the_approval_of_a_person_revoked_since_does_not_count(site: Site) -> None:
     request = site.approve(site.request(A), ANA, BEN)
     site.client.revoke(person=BEN.id, by=ANA.id, password=PASSWORD, reason="left")
