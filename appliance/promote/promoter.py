@@ -370,7 +370,7 @@ class Promoter:
             )
 
     def _counting(self, request: Request, people: SitePeople) -> tuple[Approval, ...]:
-        return tuple(one for one in still_counting(request.approvals, people) if one.approves_by in self._classes)
+        return still_counting(request.approvals, people, counting=self._classes)
 
     def _forget_expired(self) -> None:
         for request in self._requests():
