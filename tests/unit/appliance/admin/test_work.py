@@ -2,6 +2,7 @@
 
 import io
 import re
+import threading
 
 import pytest
 
@@ -89,6 +90,24 @@ def test_one_person_goes_back_by_the_page(page: Page) -> None:
 
     assert page.site.client.current()["model_digest"] == descriptor.model_digest
     assert page.runner.asked == [("start", "sealift-switch@follow.service")]
+
+
+def test_production_is_stopped_by_the_page_while_it_goes_back(page: Page) -> None:
+    _, descriptor = store_version(page.site.config)
+    page.site.promote(descriptor.model_digest)
+    page.site.promote(digest("a later version"))
+    loaded = threading.Event()
+    page.runner.tell = lambda: (loaded.wait(10), None)[1]
+    back = page.post("/promotion/rollback", reason="worse answers", password=PASSWORD)
+
+    stop = page.post("/promotion/stop", reason="both are wrong", password=PASSWORD)
+
+    assert stop.status_code == 302, stop.text
+    assert "waiting" in page.browser.get(stop.headers["Location"]).text
+    loaded.set()
+    for answer in (back, stop):
+        page.job_after(answer)
+    assert page.runner.asked == [("start", "sealift-switch@follow.service")] * 2
 
 
 def seen(page: Page, path: str) -> str:
