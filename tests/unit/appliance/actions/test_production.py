@@ -192,24 +192,29 @@ def test_callers_stay_there_too_when_another_command_brings_the_state_up(floor: 
     assert [one.model_digest for one in routes.lines().routes] == [second.model_digest]
 
 
-def test_a_stop_while_an_engine_loads_is_what_callers_are_told(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("goes_back", [True, False])
+def test_what_is_decided_while_an_engine_loads_is_what_callers_are_told(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch, *, goes_back: bool
+) -> None:
     old, new = floor.bring("old"), floor.bring("new")
     floor.serve(old)
     floor.validate(new)
     floor.approve(new, ANA, BEN)
-    start = floor.supervisor.start
+    start, client = floor.supervisor.start, floor.site.client
 
     def loads(unit: str) -> None:
         start(unit)
         if unit == unit_of(new.model_digest):
-            floor.site.client.stop(person=ANA.id, reason="the wrong one")
+            (client.rollback if goes_back else client.stop)(person=ANA.id, reason="the wrong one")
 
     monkeypatch.setattr(floor.supervisor, "start", loads)
     served = promote(floor.here, new.model_digest, person="").served
 
-    assert (floor.in_production(), floor.running()) == (None, set())
+    routes = StateRoutes(floor.site.config.at, floor.site.clock).lines().routes
+    assert [one.model_digest for one in routes] == ([old.model_digest] if goes_back else [])
+    assert floor.running() == ({unit_of(old.model_digest)} if goes_back else set())
     assert served is not None
-    assert served.started == (unit_of(new.model_digest),)
+    assert unit_of(new.model_digest) in served.started
 
 
 def test_a_promotion_cut_off_before_the_engine_is_finished_by_the_same_command(floor: Floor) -> None:
