@@ -12,6 +12,7 @@ from appliance.actions.stop import stop
 from appliance.actions.versions import list_versions, show
 from appliance.errors import (
     ApprovalRefusedError,
+    ConflictError,
     EngineLoadError,
     GateFailedError,
     NotPromotedError,
@@ -290,6 +291,20 @@ def test_a_stop_takes_the_route_away_and_ends_every_engine(floor: Floor) -> None
 
     assert set(facts.to_json()["stopped"]) == {unit_of(first.model_digest), unit_of(second.model_digest)}
     assert floor.in_production() is None
+
+
+def test_a_stop_that_was_cut_off_is_carried_out_by_the_same_command(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.serve(descriptor)
+    floor.site.client.stop(person=ANA.id, reason="incident")
+    routes = StateRoutes(floor.site.config.at, floor.site.clock)
+    assert len(routes.lines().routes) == 1, "nobody brought the state up to it yet"
+
+    with pytest.raises(ConflictError):
+        stop(floor.here, person=ANA.id, reason="incident")
+
+    floor.site.clock.advance(2)
+    assert (routes.lines().routes, floor.running()) == ((), set())
 
 
 def test_the_test_engine_of_another_is_left_alone(floor: Floor) -> None:

@@ -3,12 +3,14 @@
 import io
 import re
 import threading
+from dataclasses import replace
 
 import pytest
 
 from appliance.install import plans
 from appliance.promote.hostchange import HostRequest
 from appliance.state import projection
+from appliance.wire import Line
 from tests.support.adminpage import Page
 from tests.support.hostplans import make_plan
 from tests.support.promotion import PASSWORD, digest
@@ -108,6 +110,22 @@ def test_production_is_stopped_by_the_page_while_it_goes_back(page: Page) -> Non
     for answer in (back, stop):
         page.job_after(answer)
     assert page.runner.asked == [("start", "sealift-switch@follow.service")] * 2
+
+
+def test_a_decision_whose_job_is_refused_is_told_as_one_and_a_stop_is_carried_out_by_asking_again(page: Page) -> None:
+    _, descriptor = store_version(page.site.config)
+    page.site.promote(descriptor.model_digest)
+    application = page.browser.application
+    here = application.extensions["sealift"]
+    form = {"reason": "wrong answers", "password": PASSWORD}
+    application.extensions["sealift"] = replace(here, jobs=Line(page.site.root / "none.sock"))
+    refused = page.post("/promotion/stop", **form)
+    application.extensions["sealift"] = here
+
+    assert (refused.status_code, "it is decided and recorded" in refused.text) == (503, True)
+    page.job_after(page.post("/promotion/stop", **form))
+    assert page.runner.asked == [("start", "sealift-switch@follow.service")]
+    assert len(page.site.ledger.find(kind="promotion.stopped")) == 1
 
 
 def seen(page: Page, path: str) -> str:
