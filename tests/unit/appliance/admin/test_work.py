@@ -11,7 +11,7 @@ from appliance.install import plans
 from appliance.promote.hostchange import HostRequest
 from appliance.state import projection
 from appliance.wire import Line
-from tests.support.adminpage import Page
+from tests.support.adminpage import Page, token
 from tests.support.hostplans import make_plan
 from tests.support.promotion import PASSWORD, digest
 from tests.support.signatories import signatories
@@ -126,6 +126,19 @@ def test_a_decision_whose_job_is_refused_is_told_as_one_and_a_stop_is_carried_ou
     page.job_after(page.post("/promotion/stop", **form))
     assert page.runner.asked == [("start", "sealift-switch@follow.service")]
     assert len(page.site.ledger.find(kind="promotion.stopped")) == 1
+
+
+def test_who_guesses_at_the_login_keeps_nobody_who_is_in_from_stopping_production(page: Page) -> None:
+    _, descriptor = store_version(page.site.config)
+    page.site.promote(descriptor.model_digest)
+    stranger = page.browser.application.test_client()
+    for _ in range(12):
+        form = {"csrf": token(stranger, "/login"), "person": signatories()[0].id, "password": "guessed"}
+        stranger.post("/login", data=form)
+
+    page.job_after(page.post("/promotion/stop", reason="wrong answers", password=PASSWORD))
+
+    assert page.site.client.current()["model_digest"] is None
 
 
 def seen(page: Page, path: str) -> str:
