@@ -13,7 +13,7 @@ from appliance.actions.displaced import sentence
 from appliance.actions.fit import FitFacts, fit
 from appliance.actions.following import serving
 from appliance.actions.production import Served, Surroundings, settle
-from appliance.errors import ConflictError
+from appliance.errors import ApprovalRefusedError, ConflictError
 from appliance.promote.approvals import LEAST_PEOPLE
 from appliance.promote.destination import Said
 from appliance.promote.policybook import in_force
@@ -137,6 +137,53 @@ def promote(
     return PromoteFacts(
         step=Step.SERVING, version=version, needed=needed, request=request, promotion=promotion, served=served
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawnFacts:
+    """The requests that were withdrawn, or would be."""
+
+    version: Version
+    requests: tuple[Request, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        names = [one.statement.sha256 for one in self.requests]
+        return {"model_digest": self.version.model_digest, "withdrawn": names}
+
+
+def withdraw(
+    here: Surroundings,
+    which: str,
+    *,
+    person: str,
+    reason: str,
+    said: Said | None = None,
+    password: str | None = None,
+    dry_run: bool = False,
+) -> WithdrawnFacts:
+    """Withdraw what waits for approval of a version; of several lines that for the one that is said.
+
+    Raises:
+        UnknownVersionError: No such version is registered.
+        ApprovalRefusedError: Nothing waits.
+        ConflictError: Requests for several lines wait, and it is not said which is meant.
+        RemoteError: The promoter refused: nobody of that id, or no reason.
+    """
+    with here.state.connect() as session:
+        version = catalog.version(session, which)
+    lines, needed = here.promoter.current()["lines"], max(here.config.policy.approvals, LEAST_PEOPLE)
+    found = [one for one in _asked(here, version.model_digest) if _is_as_said(one, said, lines)]
+    if not found:
+        raise ApprovalRefusedError(
+            what=f"no request for {version.name} {version.version} waits",
+            why="it was promoted or withdrawn, it has expired, or production, gates or policy changed since",
+            fix="see `sealift history`",
+        )
+    _require_one_line(found, version, lines, needed=needed)
+    for one in () if dry_run else found:
+        here.promoter.withdraw(one.statement.sha256, person=person, reason=reason, password=password)
+    return WithdrawnFacts(version=version, requests=tuple(found))
 
 
 def _is_as_said(request: Request, said: Said | None, lines: Sequence[Mapping[str, Any]]) -> bool:

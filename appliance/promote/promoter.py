@@ -30,6 +30,7 @@ from appliance.promote.record import BY_AUTOMATION, Kind, Promotion
 from appliance.promote.statement import BY_PERSON, BY_RELEASE, LINE_FORMAT, Statement, require_meaning
 from appliance.promote.statement import FORMAT as FORMAT_OF_LINE_1
 from appliance.promote.validated import Validated, newest, require_newest, require_validated
+from appliance.promote.withdrawing import is_withdrawn
 from media import canonical
 from media.clock import Clock
 from media.errors import SealiftError
@@ -339,7 +340,7 @@ class Promoter:
                 request = Request.from_json(canonical.loads_canonical(content or b""))
             except SealiftError:
                 continue  # a damaged request cannot be approved; it is requested again
-            if request.statement.sha256 == name:
+            if request.statement.sha256 == name and not is_withdrawn(self._books.ledger, name):
                 yield request
 
     def _require_pending(self, statement_sha256: str, production: Production) -> Request:

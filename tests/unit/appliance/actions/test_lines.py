@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from appliance.actions.production import settle
-from appliance.actions.promote import Step, promote
+from appliance.actions.promote import Step, WithdrawnFacts, promote, withdraw
 from appliance.enginesections import EnginesSection, ProductionEngines
-from appliance.errors import ConflictError, JobRefusedError, NotPromotedError, UnitError
+from appliance.errors import ApprovalRefusedError, ConflictError, JobRefusedError, NotPromotedError, UnitError
 from appliance.install.supervisor import engine_unit
 from appliance.promote.destination import Said
 from appliance.promote.promoter import Request
@@ -136,6 +136,29 @@ def test_where_requests_for_several_lines_wait_it_is_said_which_is_meant(floor: 
     assert (waits.step, waits.request) == (Step.WAITING, beside.request)
     served = promote(floor.here, other.model_digest, person="", said=Said(replaces=first.name))
     assert served.step is Step.SERVING
+
+
+def test_the_request_that_is_said_is_withdrawn_and_no_other(floor: Floor, first: ModelDescriptor) -> None:
+    other = floor.bring("classes", name="classes")
+    floor.validate(other)
+    for said in (Said(replaces=first.name), Said(beside=True)):
+        promote(floor.here, other.model_digest, person=ANA.id, said=said)
+
+    def back(**options: Any) -> WithdrawnFacts:
+        return withdraw(floor.here, other.model_digest, person=BEN.id, reason="a mistake", **options)
+
+    with pytest.raises(ConflictError):
+        back()
+    told = back(said=Said(beside=True), dry_run=True)
+    assert len(floor.here.promoter.pending()) == 2
+    done = back(said=Said(beside=True))
+
+    assert done == told
+    (left,) = floor.here.promoter.pending()
+    assert Said.of(left.statement) == Said()
+    back()
+    with pytest.raises(ApprovalRefusedError):
+        back()
 
 
 def test_what_was_decided_about_a_line_waits_for_its_own_engine(floor: Floor, first: ModelDescriptor) -> None:
