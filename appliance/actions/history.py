@@ -11,6 +11,7 @@ from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.promote.classes import shown
 from appliance.promote.destination import Said
+from appliance.promote.withdrawing import WITHDRAWN
 from appliance.registry import deletion
 from media import canonical
 from media.errors import MediaError
@@ -22,6 +23,7 @@ _KINDS: Final = {
     "gate.result": "validated",
     _REQUESTED: "requested",
     _APPROVED: "approved",
+    WITHDRAWN: "request withdrawn",
     "approval.policy-adopted": "policy adopted",
     "promotion.made": "made",
     "promotion.rolled-back": "rolled back",
@@ -118,7 +120,7 @@ class _Lines:
     def follow(self, leaf: Leaf) -> tuple[int | None, str]:
         """Take the next record; return of which line it is, and in words."""
         body, line = leaf.body, leaf.body.get("line")
-        if leaf.kind == _APPROVED:
+        if leaf.kind in {_APPROVED, WITHDRAWN}:
             return self._asked.get(str(body.get("statement_sha256")), _FIRST)
         if leaf.kind == _REQUESTED:
             found = self._asked[str(body.get("statement_sha256"))] = self._requested(body)

@@ -14,7 +14,7 @@ cut off is finished by running it again.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from sqlalchemy import Engine
@@ -23,7 +23,7 @@ from appliance.actions.fit import Holds, fit, further_that_fit
 from appliance.actions.following import is_anothers
 from appliance.actions.linefaults import LineFaults
 from appliance.audit.facts import Ledger
-from appliance.config import Config
+from appliance.config import Config, Places
 from appliance.errors import UnitError
 from appliance.install.engines import wanted_engines
 from appliance.install.jobclient import Seen
@@ -125,6 +125,8 @@ def settle(
 ) -> Served:
     """Bring engines and state to what the promoter's chain says.
 
+    What is decided while an engine loads is followed at once, and callers are not told of what was decided before it.
+
     Args:
         here: What the action works with.
         keep: Digests whose engines stay warm, for going back fast.
@@ -171,6 +173,11 @@ def settle(
             alone = faults.take(digest, error)
             here.tell(f"{unit} does not answer: {error.why}; {_WITHOUT[alone]}")
     faults.require_takes_effect()
+    if _decided(places) != last:  # while an engine loaded, as a stop: callers are told of nothing that is over
+        again = settle(here, keep=keep, line=line, rests=rests, known=known)
+        seconds = here.clock.monotonic() - begun
+        both = (*started, *again.started), (*stopped, *again.stopped)
+        return replace(again, started=both[0], stopped=both[1], seconds=seconds)
     if _is_anothers_to_tell(here, production, in_window=line is not None or rests is not None):
         # Callers are sent by what was before, so that stays; what this node's engines have they get all the same.
         projection.catch_up(here.state, here.ledger)
@@ -192,6 +199,12 @@ def settle(
         seconds=seconds,
         missing=missing,
     )
+
+
+def _decided(places: Places) -> int:
+    """Return the sequence of what was decided last about production; -1 where nothing was."""
+    last = PromoterFolder(places.promoter).production().last
+    return -1 if last is None else last.sequence
 
 
 def drain(here: Surroundings, digests12: set[str]) -> None:

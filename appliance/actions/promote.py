@@ -13,6 +13,7 @@ from appliance.actions.displaced import sentence
 from appliance.actions.fit import FitFacts, fit
 from appliance.actions.following import serving
 from appliance.actions.production import Served, Surroundings, settle
+from appliance.errors import ApprovalRefusedError, ConflictError
 from appliance.promote.approvals import LEAST_PEOPLE
 from appliance.promote.destination import Said
 from appliance.promote.policybook import in_force
@@ -92,6 +93,7 @@ def promote(
 
     Raises:
         UnknownVersionError: No such version is registered.
+        ConflictError: Requests for several lines wait, and it is not said which is meant.
         UsageError: It has to be requested, and nobody is named.
         GateFailedError: It did not pass the gates of the current policy.
         EngineLoadError: It is known not to fit this machine's memory, so nobody is asked.
@@ -104,7 +106,9 @@ def promote(
     standing = here.promoter.current()
     if version.model_digest in serving(standing):
         return PromoteFacts(step=Step.SERVING, version=version, needed=needed, served=settle(here))
-    request = waiting(here, version.model_digest, fits=lambda one: _is_as_said(one, said, standing["lines"]))
+    found = [one for one in _asked(here, version.model_digest) if _is_as_said(one, said, standing["lines"])]
+    _require_one_line(found, version, standing["lines"], needed=needed)
+    request = most_approved(found)
     if request is None:
         if not person:
             raise UsageError(what="nobody requests it", why="a statement names who did", fix="give --as PERSON")
@@ -135,6 +139,53 @@ def promote(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawnFacts:
+    """The requests that were withdrawn, or would be."""
+
+    version: Version
+    requests: tuple[Request, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        names = [one.statement.sha256 for one in self.requests]
+        return {"model_digest": self.version.model_digest, "withdrawn": names}
+
+
+def withdraw(
+    here: Surroundings,
+    which: str,
+    *,
+    person: str,
+    reason: str,
+    said: Said | None = None,
+    password: str | None = None,
+    dry_run: bool = False,
+) -> WithdrawnFacts:
+    """Withdraw what waits for approval of a version; of several lines that for the one that is said.
+
+    Raises:
+        UnknownVersionError: No such version is registered.
+        ApprovalRefusedError: Nothing waits.
+        ConflictError: Requests for several lines wait, and it is not said which is meant.
+        RemoteError: The promoter refused: nobody of that id, or no reason.
+    """
+    with here.state.connect() as session:
+        version = catalog.version(session, which)
+    lines, needed = here.promoter.current()["lines"], max(here.config.policy.approvals, LEAST_PEOPLE)
+    found = [one for one in _asked(here, version.model_digest) if _is_as_said(one, said, lines)]
+    if not found:
+        raise ApprovalRefusedError(
+            what=f"no request for {version.name} {version.version} waits",
+            why="it was promoted or withdrawn, it has expired, or production, gates or policy changed since",
+            fix="see `sealift history`",
+        )
+    _require_one_line(found, version, lines, needed=needed)
+    for one in () if dry_run else found:
+        here.promoter.withdraw(one.statement.sha256, person=person, reason=reason, password=password)
+    return WithdrawnFacts(version=version, requests=tuple(found))
+
+
 def _is_as_said(request: Request, said: Said | None, lines: Sequence[Mapping[str, Any]]) -> bool:
     """Tell whether what waits is for the line that was said; so it is where nothing was."""
     if said is None or said == Said():
@@ -152,9 +203,42 @@ def said_of(here: Surroundings, model_digest: str) -> Said:
     return Said.of(None if request is None else request.statement)
 
 
-def waiting(
-    here: Surroundings, model_digest: str, *, fits: Callable[[Request], bool] = lambda _: True
-) -> Request | None:
+def waiting(here: Surroundings, model_digest: str) -> Request | None:
     """Return the request for a version that waits for approvals; of several see `most_approved`."""
-    found = [one for one in here.promoter.pending() if one.statement.model_digest == model_digest and fits(one)]
-    return most_approved(found)
+    return most_approved(_asked(here, model_digest))
+
+
+def _asked(here: Surroundings, model_digest: str) -> list[Request]:
+    return [one for one in here.promoter.pending() if one.statement.model_digest == model_digest]
+
+
+def _require_one_line(
+    requests: Sequence[Request], version: Version, lines: Sequence[Mapping[str, Any]], *, needed: int
+) -> None:
+    """Return when what waits brings the version into one line: another would make another model go away.
+
+    Raises:
+        ConflictError: It does not.
+    """
+    by_line: dict[Said, list[Request]] = {}
+    for one in requests:
+        by_line.setdefault(Said.of(one.statement), []).append(one)
+    if len(by_line) > 1:
+        told = (
+            f"{_place(said, lines)} ({max(len(one.approvals) for one in found)} of {needed} have approved)"
+            for said, found in by_line.items()
+        )
+        raise ConflictError(
+            what=f"several requests for {version.name} {version.version} wait, and each brings it elsewhere",
+            why="; ".join(sorted(told)),
+            fix="say which is meant: --beside, or --replaces NAME",
+        )
+
+
+def _place(said: Said, lines: Sequence[Mapping[str, Any]]) -> str:
+    if said.beside:
+        return "beside what is in production"
+    found = (
+        one for one in lines if one["newest"] == said.replaces or (not said.replaces and line_of(one) == FIRST_LINE)
+    )
+    return f"in the place of {next((one['name'] for one in found), 'what was there')}"

@@ -36,6 +36,8 @@ _IMPACT: Final = {
     "load": "load_millis",
 }
 _DEPLOYED: Final = ("promotion.made", "promotion.cut-over")
+_STARTED: Final = "promotion.canary-started"
+_REQUESTED: Final = "promotion.requested"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,16 +126,16 @@ def provenance(config: Config, ledger: Ledger, version: Version) -> Provenance:
     before = None if made is None else made.body.get("previous")
     held = deletion.hold_on(ledger, digest)
     gates = _newest_gates(ledger, digest)
-    requested = ledger.find(kind="promotion.requested", field="model_digest", value=digest, limit=1)
+    signed = _signed(ledger, digest, made)
     return Provenance(
         version=version,
         sent=_sent(config, registered, version),
         baseline=_baseline(config, gates),
         before={} if not before else _baseline(config, _newest_gates(ledger, str(before))),
         before_digest=None if not before else str(before),
-        requested_by=str(requested[0].body.get("requested_by")) if requested else None,
+        requested_by=_asker(ledger, digest, signed),
         reviewed_by=_judges(ledger, digest),
-        approved_by=_approvers(ledger, digest, made),
+        approved_by=_approvers(ledger, digest, signed),
         deployed=None if made is None else made.time,
         tested=bool(gates) and all(leaf.body.get("passed") is True for leaf in gates.values()),
         hold=None if held is None else f"{held.body.get('person')}: {held.body.get('reason')}",
@@ -170,9 +172,25 @@ def _judges(ledger: Ledger, digest: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(leaf.body.get("person")) for leaf in judged if leaf.sequence > begun))
 
 
-def _approvers(ledger: Ledger, digest: str, made: Leaf | None) -> tuple[str, ...]:
+def _signed(ledger: Ledger, digest: str, made: Leaf | None) -> Leaf | None:
+    """Return the record of what people signed for its first deployment; of a cut-over often its canary's start."""
+    if made is None or made.body.get("approvals"):
+        return made
+    started = ledger.find(kind=_STARTED, field="terms.version", value=digest, limit=EVERY)
+    return next((leaf for leaf in started if leaf.sequence < made.sequence), None)
+
+
+def _asker(ledger: Ledger, digest: str, signed: Leaf | None) -> str | None:
+    """Return who asked for what brought it into production, whoever asked for it again since; or who asked last."""
+    if signed is not None:
+        return str(signed.body.get("requested_by"))
+    asked = ledger.find(kind=_REQUESTED, field="model_digest", value=digest, limit=1)
+    return str(asked[0].body.get("requested_by")) if asked else None
+
+
+def _approvers(ledger: Ledger, digest: str, signed: Leaf | None) -> tuple[str, ...]:
     """Return who approved what brought it into production, or who has approved it so far."""
-    approvals = None if made is None else made.body.get("approvals")
+    approvals = None if signed is None else signed.body.get("approvals")
     if isinstance(approvals, list | tuple) and approvals:
         return tuple(str(one.get("name") or one.get("person")) for one in approvals)
     given = ledger.find(kind="approval.given", field="model_digest", value=digest, limit=EVERY)

@@ -14,7 +14,7 @@ from appliance.promote.record import Promotion
 from appliance.promote.reviews import KEY
 from appliance.registry import catalog
 from appliance.state import projection
-from media.errors import UsageError
+from media.errors import SealiftError, UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +39,19 @@ class StopFacts:
 def stop(here: Surroundings, *, person: str, reason: str, line: str = "", password: str | None = None) -> StopFacts:
     """Record the stop, take the route away, then end the engines: of every line, or of one model's.
 
+    Where it was stopped already, what is left of that is carried out: the command may have been cut off before.
+
     Raises:
         RemoteError: The promoter refused: nobody of that id, no reason, or nothing in production.
         UnitError: It was decided, and an engine did not end.
     """
-    promotion = here.promoter.stop(person=person, reason=reason, line=line, password=password)
+    try:
+        promotion = here.promoter.stop(person=person, reason=reason, line=line, password=password)
+    except SealiftError as error:
+        if error.to_json()["code"] == ConflictError.code and here.promoter.current()["withdrawn"]:
+            here.tell("it was stopped before; what is left of that is carried out now")
+            settle(here)
+        raise
     here.tell(f"the stop is recorded at sequence {promotion.sequence}")
     every = promotion.stops_all and are_several(here.promoter.current())
     return StopFacts(promotion=promotion, served=settle(here), every_line=every)

@@ -128,7 +128,9 @@ def revoke(here: Here, which: str, reason: Reason, *, dry_run: bool = False) -> 
         UsageError: No certificate that is valid or was taken back bears that serial or name.
         As `tls.revoke`.
     """
-    named = [one for one in clients(here) if which.lower() in {one.serial, one.name}]
+    # Programs print serials in capitals, with colons, and with a digit more where ours has an odd number of them.
+    serial = which.lower().replace(":", "").lstrip("0")
+    named = [one for one in clients(here) if which.lower() == one.name or serial == one.serial]
     found = [one for one in named if one.state == "valid"] or [one for one in named if one.state == "revoked"]
     if not found:
         raise UsageError(

@@ -24,6 +24,10 @@ from appliance.registry import evidence
 _MAX_SIGNATURE: Final = 16 * 1024
 _MAX_FIELD: Final = 500
 _MAX_ANSWER: Final = 8 * 1024
+_GONE: Final = (
+    "This request does not wait any more: it was promoted, it has expired, or production, the gates' results or their "
+    "policy changed since. Ask again on the version's page."
+)
 _ANSWER: Final = ("credential_id", "authenticator_data", "client_data", "signature")
 
 
@@ -149,7 +153,7 @@ def _thresholds(evidence_digest: str) -> tuple[str, ...]:
 def _waiting(digest: str) -> PendingRequest:
     found = [one for one in pending_requests(collaborators.page().promoter) if one.digest == digest]
     if not found:
-        abort(404)
+        abort(404, _GONE)
     return found[0]
 
 

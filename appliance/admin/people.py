@@ -58,7 +58,7 @@ def _login() -> Response | str | tuple[str, int]:
         return render_template("login.html", problem="")
     here = collaborators.page()
     person = _field("person")
-    if not here.attempts.allow(f"address {caller_address()}", f"person {person}"):
+    if not here.attempts.allow(f"address {caller_address()}", f"login {person}"):
         return render_template("login.html", problem="Too many attempts. Wait a minute."), 429
     # Who is revoked while the password is looked at is not let in by it.
     known = here.ledger.head().size

@@ -14,12 +14,15 @@ from appliance.actions import canary as canary_action
 from appliance.actions import rollback
 from appliance.actions.following import switch_for
 from appliance.admin import approval, collaborators, lines
+from appliance.errors import ConflictError
 from appliance.install.jobs import Kind
 from appliance.install.plans import Plan
 from appliance.promote.hostchange import HostRequest
 from appliance.promote.policybook import in_force
 from appliance.promote.validated import require_validated
+from appliance.wire import RemoteError
 from media import canonical
+from media.errors import SealiftError
 
 _MAX_FIELD = 500
 AGAIN: Final = "again"
@@ -93,7 +96,7 @@ def _promote(digest: str) -> AnyResponse:
     """Finish what enough people signed: the promoter counts them again, then a job switches production."""
     answer = collaborators.page().promoter.call("promote", statement_sha256=digest)
     kind = Kind.SWITCH_WARM if request.form.get("warm") == "yes" else Kind.SWITCH
-    return _ask(kind, digest=str(answer["promotion"]["model_digest"]))
+    return _follow(kind, str(answer["promotion"]["model_digest"]))
 
 
 def _rollback() -> AnyResponse:
@@ -106,13 +109,13 @@ def _rollback() -> AnyResponse:
         answer = _alone("canary-abort", **lines.seen())
     else:
         answer = _alone("rollback", model_digest=digest, line=name or None, **lines.seen())
-    return _ask(Kind.SWITCH, digest=str(answer["promotion"]["model_digest"]))
+    return _follow(Kind.SWITCH, str(answer["promotion"]["model_digest"]))
 
 
 def _canary(step: str) -> AnyResponse:
     # What takes callers away from a canary may be of any; what adds some is of the one that was shown.
     answer = _alone(f"canary-{step}", **(lines.seen() if step == "resume" else {}))
-    return _ask(Kind.SWITCH, digest=str(answer["promotion"]["model_digest"]))
+    return _follow(Kind.SWITCH, str(answer["promotion"]["model_digest"]))
 
 
 def _cut_over() -> AnyResponse:
@@ -123,7 +126,7 @@ def _cut_over() -> AnyResponse:
         abort(409, "Another canary runs now, or none. Read the page again.")
     canary_action.require_notice(canary, here.facts.pinned_to(str(canary["production"])))
     answer = _alone("canary-cutover", keeps_before=True)
-    return _ask(Kind.SWITCH, digest=str(answer["promotion"]["model_digest"]))
+    return _follow(Kind.SWITCH, str(answer["promotion"]["model_digest"]))
 
 
 def _keep() -> AnyResponse:
@@ -135,9 +138,33 @@ def _keep() -> AnyResponse:
 def _stop() -> AnyResponse:
     """Take production out of service; of several lines the one that is chosen, or every one."""
     name = lines.chosen(lines.several(), every=True)
-    _alone("stop", line=name or None)
-    kind, digest = switch_for(collaborators.page().promoter.call("current"), warm=False)
-    return _ask(kind, digest=digest)
+    promoter = collaborators.page().promoter
+    try:
+        _alone("stop", line=name or None)
+    except RemoteError as error:
+        # Stopped already, and perhaps without what follows from it: that is asked for once more.
+        if error.remote_code != ConflictError.code or not promoter.call("current")["withdrawn"]:
+            raise
+    return _follow(*switch_for(promoter.call("current"), warm=False))
+
+
+def _follow(kind: Kind, digest: str) -> AnyResponse:
+    """Ask for the job that carries out what the promoter has recorded just now.
+
+    Raises:
+        RemoteError: It is refused, and what was decided stands; the fix says how it is carried out all the same.
+    """
+    try:
+        return _ask(kind, digest=digest)
+    except SealiftError as error:
+        again = "the same as `sealift stop`" if kind is Kind.HALT else f"`sealift promote {digest[:12]}`"
+        raise RemoteError(
+            what="it is decided and recorded, and not carried out yet",
+            why=f"{error.what}: {error.why}",
+            fix=f"when that is mended, {again} at the machine: it decides nothing anew",
+            code=str(error.to_json()["code"]),
+            exit_code=error.exit_code,
+        ) from error
 
 
 def _alone(do: str, **fields: Any) -> dict[str, Any]:

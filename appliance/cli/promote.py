@@ -13,7 +13,7 @@ from appliance.actions.window import WindowFacts
 from appliance.cli import context as shared
 from appliance.cli import passwords
 from appliance.cli.context import Context
-from appliance.cli.opened import production_of
+from appliance.cli.opened import is_operator, production_of
 from appliance.cli.versions import fit_lines
 from appliance.cli.windowed import Minutes, broken_off_by_signals, of_version, require_named
 from appliance.errors import NotEnoughApprovalsError
@@ -42,16 +42,32 @@ def _promote(
     window: Annotated[
         bool, typer.Option("--window", help="Stop what it replaces, test, cut over: where memory holds one version.")
     ] = False,
-    reason: Annotated[str, typer.Option("--reason", help="Why the window is opened, for the record.")] = "",
+    withdraw: Annotated[
+        bool, typer.Option("--withdraw", help="Nobody is to approve it any more: take the request back.")
+    ] = False,
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why the window is opened, or the request withdrawn, for the record.")
+    ] = "",
     password_file: Annotated[
         Path | None, typer.Option("--password-file", help="The person's password, where it is asked. - is stdin.")
     ] = None,
     minutes: Minutes = MINUTES,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --window: only say what it would do.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --window or --withdraw: only say what it would do.")
+    ] = False,
 ) -> None:
     """Request a promotion, or finish one that two different people have approved. Repeat it until it serves."""
     own = shared.of(context)
     said = Said(beside=beside, replaces=replaces)
+    if withdraw:
+        if window or meaning or keep_warm:
+            raise UsageError(
+                what="--withdraw goes with --as, --reason, --beside and --replaces alone",
+                why="it takes a request back, and brings nothing into production",
+                fix="leave the other options out",
+            )
+        _withdraw(own, which, said, person=person, reason=reason, password_file=password_file, dry_run=dry_run)
+        return
     if window and said != Said():
         raise UsageError(
             what="--beside and --replaces are said when approval is asked for",
@@ -64,7 +80,7 @@ def _promote(
         return
     if dry_run or reason:
         raise UsageError(
-            what="--reason and --dry-run belong to --window",
+            what="--reason and --dry-run belong to --window and --withdraw",
             why="a promotion without a window stops nothing by itself",
             fix="see `sealift models fit` for what it would do, or give --window",
         )
@@ -86,6 +102,23 @@ def _promote(
             fix=f"let another person run `sealift approve {facts.version.model_digest[:12]} --as PERSON`",
         )
     own.result(facts.to_json(), _text(facts))
+
+
+def _withdraw(
+    own: Context, which: str, said: Said, *, person: str, reason: str, password_file: Path | None, dry_run: bool
+) -> None:
+    secret = None
+    if not dry_run and not (person and reason):
+        raise UsageError(
+            what="a withdrawal is recorded", why="by whom, and why", fix="give --as PERSON and --reason TEXT"
+        )
+    if not dry_run and (password_file is not None or is_operator(own.config)):
+        secret = passwords.read(password_file, prompt=f"Password of {person}")
+    with production_of(own) as here:
+        facts = action.withdraw(here, which, person=person, reason=reason, said=said, password=secret, dry_run=dry_run)
+    name, verb = f"{facts.version.name} {facts.version.version}", "would be" if dry_run else "is"
+    text = "; ".join(f"{one.statement.meaning} ({len(one.approvals)} had approved)" for one in facts.requests)
+    own.result({"dry_run": dry_run, **facts.to_json()}, f"the request for {name} {verb} withdrawn: {text}")
 
 
 def _window(own: Context, asked: Asked, *, password_file: Path | None, dry_run: bool) -> None:

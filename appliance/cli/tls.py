@@ -74,9 +74,12 @@ def _rotate(
     with here_of(own, with_server=reload) as here:
         done = actions.rotate(here, at_once=now, dry_run=dry_run)
     verb = "would make" if dry_run else "made"
-    text = f"{verb} {', '.join(done.made)}" if done.made else "nothing is due"
+    waits = done.why and "server" not in done.made
+    text = f"{verb} {', '.join(done.made)}" if done.made else "" if waits else "nothing is due"
     if done.is_seen:
         text += f"; callers are shown {done.fingerprint[:12]}"
+    if waits:
+        text += f"{'; ' if text else ''}{_still(done.fingerprint)}"
     if done.is_given:
         text += "; the web server may read its key now"
     own.result(done.to_json(), text)
@@ -98,7 +101,19 @@ def _ask(own: Context) -> None:
         jobs.wait(number).require_ok()
     after = TlsFolder.of(own.config).shown()
     name = "" if after is None else fingerprint(after.certificate)
-    own.result({"job": number, "replaced": before, "fingerprint": name}, f"callers are shown {name[:12]}")
+    is_replaced = name != before
+    own.result(
+        {"job": number, "replaced": before if is_replaced else "", "fingerprint": name},
+        f"callers are shown {name[:12]}" if is_replaced else _still(name),
+    )
+
+
+def _still(name: str) -> str:
+    """Return what becomes of a certificate that this box cannot replace by itself."""
+    return (
+        f"callers are shown {name[:12]} still, until the facility's authority has made another one: "
+        "`sealift tls request`"
+    )
 
 
 def _carry_out(own: Context, digest: str) -> None:
@@ -111,7 +126,9 @@ def _carry_out(own: Context, digest: str) -> None:
         _tell(own, Outcome.of_error(error))
         raise
     _tell(own, outcome)
-    own.result(done.to_json(), f"made {', '.join(done.made)}; callers are shown {done.fingerprint[:12]}")
+    made = f"made {', '.join(done.made)}; " if done.made else ""
+    shown = f"callers are shown {done.fingerprint[:12]}" if "server" in done.made else _still(done.fingerprint)
+    own.result(done.to_json(), made + shown)
 
 
 def _tell(own: Context, outcome: Outcome) -> None:

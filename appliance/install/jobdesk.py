@@ -24,7 +24,7 @@ from appliance.install import arrivals, auditors, exported, jobrights, plans, pl
 from appliance.install.decided import Decided
 from appliance.install.jobaskers import INTRODUCTION, Askers
 from appliance.install.joboutcome import Outcome, step_of
-from appliance.install.jobs import ENGINE_KINDS, WINDOWS, Job, Kind, Lane
+from appliance.install.jobs import ENGINE_KINDS, FOLLOWS, WINDOWS, Job, Kind, Lane
 from appliance.install.supervisor import Supervisor
 from appliance.install.windowjobs import WindowJobs
 from appliance.registry import carriers, evidence
@@ -39,6 +39,8 @@ ASKED: Final = "job.asked"
 DONE: Final = "job.done"
 _MOST_KEPT: Final = 200
 _MOST_SHOWN: Final = 50
+_MOST_WAITING: Final = 3
+_WAITING: Final = "waiting"
 
 Fields = Mapping[str, Any]
 
@@ -76,6 +78,9 @@ class Course:
 class JobDesk:
     """Answers one message at a time per connection; jobs of one lane run one after another.
 
+    Who asks for another one meanwhile is refused, but for what follows a decision about production: that waits, since
+    the decision is recorded, and who made it cannot make it once more.
+
     Args:
         config: The site file.
         ledger: Where jobs are recorded; none is carried out that is not.
@@ -106,6 +111,7 @@ class JobDesk:
         self._courses: OrderedDict[int, Course] = OrderedDict()
         self._running: dict[Lane, Course] = {}
         self._beside: Course | None = None
+        self._waiting: list[Course] = []
         self._answers: dict[str, Callable[[Peer, Fields], dict[str, Any]]] = {
             "ask": self._ask,
             "show": self._show,
@@ -159,10 +165,13 @@ class JobDesk:
         with self._lock:
             lanes = (Lane.BESIDE,) if self._windows.goes_beside(job) else job.lanes
             other = self._in_the_way(lanes)
-            is_same = other is not None and (other.job.kind, other.job.named) == (job.kind, job.named)
-            if other is not None and is_same and job.kind not in WINDOWS:
-                return {"job": other.number, "state": other.state}
-            if other is not None:
+            waits = other is not None and lanes == (Lane.PRODUCTION,) and self._may_wait(job, other)
+            # What runs began before this was decided, and may know nothing of it.
+            known = self._waiting if waits else [] if other is None else [other]
+            same = next((one for one in known if _is_same(one, job)), None)
+            if same is not None and job.kind not in WINDOWS:
+                return {"job": same.number, "state": same.state}
+            if other is not None and not waits:
                 raise ConflictError(
                     what=f"{job.kind} has to wait",
                     why=f"job {other.number} ({other.job.kind}) runs",
@@ -172,9 +181,21 @@ class JobDesk:
                 )
             window = self._windows.open(job) if job.kind in WINDOWS else None
             course = self._begin(peer, job)
+            if waits:
+                course.step = _WAITING
+                self._waiting.append(course)
+                return {"job": course.number, "state": course.state}
             self._running |= dict.fromkeys(lanes, course)
-        threading.Thread(target=self._carry_out, args=(course, window), daemon=True).start()
+        self._set_off(course, window)
         return {"job": course.number, "state": course.state}
+
+    def _may_wait(self, job: Job, other: Course) -> bool:
+        """Tell whether a job follows a decision behind another one that does."""
+        follow = {job.kind, other.job.kind} <= FOLLOWS and self._running.get(Lane.PRODUCTION) is other
+        return follow and len(self._waiting) < _MOST_WAITING
+
+    def _set_off(self, course: Course, window: Window | None = None) -> None:
+        threading.Thread(target=self._carry_out, args=(course, window), daemon=True).start()
 
     def _in_the_way(self, lanes: Sequence[Lane]) -> Course | None:
         """Return a job that runs in one of these lanes; one beside a window is in production's way, once that ended."""
@@ -266,6 +287,13 @@ class JobDesk:
     def _free(self, course: Course) -> None:
         with self._lock:
             self._running = {lane: one for lane, one in self._running.items() if one is not course}
+            # Under the lock, so that nothing else takes the lane in between.
+            following = self._waiting.pop(0) if self._waiting and Lane.PRODUCTION not in self._running else None
+            if following is not None:
+                following.step = ""
+                self._running[Lane.PRODUCTION] = following
+        if following is not None:
+            self._set_off(following)
 
     def _said(self, course: Course) -> Outcome | None:
         """Return how the unit says that it ended: by the door; the one that makes plans has none and leaves a file."""
@@ -352,3 +380,7 @@ class JobDesk:
             raise JobRefusedError(what=f"no {lane} job runs", why="nothing is told of it", fix="ask for the job first")
         jobrights.require_may_tell(peer, course.job.kind)
         return course
+
+
+def _is_same(course: Course, job: Job) -> bool:
+    return (course.job.kind, course.job.named) == (job.kind, job.named)

@@ -92,6 +92,9 @@ WINDOWS: Final = {
 }
 """Maintenance windows; they take the lane of the bench besides their own."""
 
+FOLLOWS: Final = frozenset({Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT})
+"""What brings engines to what people decided; it may be decided while another of these runs, which began before."""
+
 LANES: Final = {
     Kind.VALIDATE: Lane.BENCH,
     Kind.VALIDATE_IN_WINDOW: Lane.PRODUCTION,

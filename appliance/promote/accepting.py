@@ -62,7 +62,7 @@ class Acceptance:
         now = self._clock.now().replace(microsecond=0)
         approval = verify_signature(statement, signature, people.active, approves_by=presented.approves_by, at=now)
         self._require_may(approval, people)
-        kept = still_counting(before, people)
+        kept = still_counting(before, people, counting=self._counting)
         require_different((*kept, approval), people)
         if approval.approves_by == WEBAUTHN:
             self._require_risen(approval.fingerprint, Assertion.from_bytes(signature).counter)

@@ -225,14 +225,23 @@ def require_approved(
     return found
 
 
-def still_counting(approvals: Iterable[Approval], people: SitePeople) -> tuple[Approval, ...]:
+def still_counting(
+    approvals: Iterable[Approval], people: SitePeople, *, counting: Collection[str] = CLASSES
+) -> tuple[Approval, ...]:
     """Return those approvals whose person, role and credential count now, of the class that they would be of now.
 
-    A reset, a revocation or another role voids what waits of that person, and nothing that others signed. Who became an
+    Args:
+        approvals: What was kept.
+        people: Everyone ever enrolled.
+        counting: The classes that count at the site; whose approval is of another approves again by one of these.
+
+    A reset, a revocation or another role voids what waits of that person, and nothing that others signed; so does a
+    reset after which the person enrolled with the same key again: somebody else may have had it. Who became an
     admin too, or is none any more, approves again: what was kept says of itself what does not hold, and no record may.
     """
     approvers = {person.id: person for person in people.active if APPROVER in person.roles}
-    return tuple(one for one in approvals if one.person in approvers and _is_as_now(one, approvers[one.person]))
+    of_here = (one for one in approvals if one.approves_by in counting and one.person in approvers)
+    return tuple(one for one in of_here if _is_as_now(one, approvers[one.person]))
 
 
 def _signer(
@@ -259,7 +268,10 @@ def _signer(
 
 def _is_as_now(approval: Approval, person: SitePerson) -> bool:
     is_as_kept = approval.at is None or approval.lower == lower_of(person, approval.approves_by)
-    return is_as_kept and any(one.fingerprint == approval.fingerprint for one in person.present)
+    # None was taken between a reset and then; see `appliance.promote.accepting`.
+    since = person.counts_from
+    is_of_before = since is not None and (approval.at is None or approval.at < since)
+    return is_as_kept and not is_of_before and any(one.fingerprint == approval.fingerprint for one in person.present)
 
 
 def _materials(person: SitePerson) -> frozenset[str]:

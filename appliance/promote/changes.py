@@ -8,6 +8,7 @@ import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
@@ -15,7 +16,7 @@ from appliance.config import Config
 from appliance.errors import ApprovalRefusedError
 from appliance.promote.accepting import Acceptance
 from appliance.promote.approvable import Approvable
-from appliance.promote.approvals import LEAST_PEOPLE, Approval
+from appliance.promote.approvals import LEAST_PEOPLE, Approval, still_counting
 from appliance.promote.books import Books
 from appliance.promote.people import SitePeople
 from media import canonical
@@ -85,7 +86,12 @@ class Changes(ABC, Generic[RequestT]):
 
     @abstractmethod
     def pending(self) -> tuple[RequestT, ...]:
-        """Return the requests that can still be approved, the oldest first."""
+        """Return the requests that can still be approved, the oldest first, each with the approvals that count now."""
+
+    def _counting(self, request: RequestT) -> RequestT:
+        """Return a request as it stands now: without the approvals of who left, was reset or approves no more."""
+        people, classes = self._books.folder.people(), self._config.policy.classes
+        return replace(request, approvals=still_counting(request.approvals, people, counting=classes))
 
     def _waiting_for(self, statement_sha256: str, refused: ApprovalRefusedError) -> tuple[SitePeople, RequestT]:
         """Return people and the request that waits under a digest, or raise `refused`."""

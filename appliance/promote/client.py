@@ -182,6 +182,11 @@ class PromoterClient:
         """Bring an approved version into production."""
         return Promotion.from_json(self._call("promote", statement_sha256=statement_sha256)["promotion"])
 
+    def withdraw(self, statement_sha256: str, *, person: str, reason: str, password: str | None = None) -> int:
+        """Withdraw a request that waits; returns the record's sequence."""
+        fields = {"statement_sha256": statement_sha256, "person": person, "reason": reason, "password": password}
+        return int(self._call("withdraw", **fields)["sequence"])
+
     def rollback(
         self, *, person: str, reason: str, model_digest: str = "", line: str = "", password: str | None = None
     ) -> Promotion:

@@ -196,7 +196,7 @@ class ClockChanges(Changes[ClockRequest]):
                 if one.statement.is_over(found.session, ticks=ticks):
                     (self._folder / f"{one.statement.sha256}.json").unlink(missing_ok=True)
                 continue
-            kept.append(one)
+            kept.append(self._counting(one))
         return tuple(sorted(kept, key=lambda one: one.statement.ticks))
 
     def approve(self, statement_sha256: str, presented: Presented) -> ClockRequest:

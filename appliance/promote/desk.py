@@ -22,6 +22,7 @@ signature, nor does an enrolment, since it takes a code.
     pending -> {requests:[{statement,statement_sha256,basis,approvals}]}
     approve{statement_sha256,...} -> {request}                see `appliance.promote.presented`; so are the other two
     promote{statement_sha256} -> {promotion}
+    withdraw                                                  see `appliance.promote.withdrawing`
     rollback{person,reason,model_digest?,line?,password?,seen?} -> {promotion}   `line`: name of the model it serves;
                                                               `seen`: the `number` of `current` that was decided on
     stop{person,reason,line?,password?} -> {promotion}                       every line where none is named
@@ -51,7 +52,15 @@ from argon2 import PasswordHasher
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import ConflictError, LedgerRefusedError, WireError
-from appliance.promote import automation_desk, breakglass, deletion_desk, judgement_desk, policy_desk, rollout_desk
+from appliance.promote import (
+    automation_desk,
+    breakglass,
+    deletion_desk,
+    judgement_desk,
+    policy_desk,
+    rollout_desk,
+    withdrawing,
+)
 from appliance.promote.accepting import Acceptance
 from appliance.promote.alone import Alone
 from appliance.promote.asking import BY_PASSWORD
@@ -187,6 +196,7 @@ class Desk:
             **deletion_desk.answers(deletions, self._class_of),
             **policy_desk.answers(policies, self._people.class_of_asker),
             **judgement_desk.answers(books, self._class_of),
+            **withdrawing.answers(books, promoter.pending, self._class_of),
             **automation_desk.answers(self._automation, promoter, rollout, self._people.require_login),
         }
 

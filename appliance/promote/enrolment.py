@@ -204,8 +204,8 @@ class Enrolment:
         done = self._books.ledger.append(REVOKED, body)
         self._books.folder.save_people(people.with_revocation(gone.id, done.sequence))
 
-    def login(self, person: str, password: str) -> SitePerson:
-        """Return the person whose password this is.
+    def login(self, person: str, password: str, *, at: str = "") -> SitePerson:
+        """Return the person whose password this is; `at` as `Passwords.require` has it.
 
         Raises:
             UnknownPersonError: Not enrolled, revoked, or the password is wrong.
@@ -215,7 +215,7 @@ class Enrolment:
         except LedgerUnavailableError:
             people = self._books.folder.people()  # whoever looks meanwhile changes nothing: that takes the ledger
         found = people.require_active(person)
-        self._passwords.require(found.id, password)
+        self._passwords.require(found.id, password, at=at)
         return found
 
     def _renew(

@@ -149,7 +149,7 @@ class HostChanges(Changes[HostRequest]):
         return self._asked(request, REQUESTED, person.id, plan_digest=plan_digest, serial=serial)
 
     def pending(self) -> tuple[HostRequest, ...]:
-        """Return the requests that have not expired and by which no install was done, the oldest first.
+        """Return the requests that have not expired and by which no install was done; see `Changes.pending`.
 
         Raises:
             LedgerUnavailableError: The ledger does not answer.
@@ -159,7 +159,7 @@ class HostChanges(Changes[HostRequest]):
         used = self._used() if found else frozenset()
         return tuple(
             sorted(
-                (one for one in found if one.statement.sha256 not in used),
+                (self._counting(one) for one in found if one.statement.sha256 not in used),
                 key=lambda one: one.statement.requested_at,
             )
         )

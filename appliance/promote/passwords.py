@@ -172,14 +172,19 @@ class Passwords:
         hashes = {name: one for name, one in self._hashes().items() if name != person}
         self._folder.save_secret(PASSWORDS, canonical.dumps({"format": _PASSWORDS_FORMAT, "passwords": hashes}))
 
-    def require(self, person: str, untrusted: str) -> None:
+    def require(self, person: str, untrusted: str, *, at: str = "") -> None:
         """Check a password.
+
+        Args:
+            person: Whose.
+            untrusted: What was typed.
+            at: Where guesses are counted apart, so that those of strangers there keep nobody from a decision here.
 
         Raises:
             UnknownPersonError: It is wrong, or too many were wrong for this person.
         """
         stored = self._hashes().get(person)
-        whose = "nobody" if stored is None else person
+        whose = f"{at} {'nobody' if stored is None else person}"
         if self._limit.is_reached(whose):
             raise _wrong_password("too many wrong passwords; none is looked at for ten minutes")
         if stored is None or not _matches(self._hasher, stored, untrusted[: LONGEST_PASSWORD + 1]):

@@ -140,8 +140,10 @@ class PeopleDesk:
         )
         return {}
 
-    def _login(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
-        person = self.require_login(untrusted)
+    def _login(self, peer: Peer, untrusted: Fields) -> dict[str, Any]:
+        # Whoever reaches the page may guess here: that must keep nobody who is in from stopping production.
+        at = f"login {peer.door}"
+        person = self._enrolment.login(_text(untrusted, "person"), _password(untrusted), at=at)
         return {"person": person.id, "name": person.name, "roles": list(person.roles)}
 
     def _password_statement(self, _: Peer, untrusted: Fields) -> dict[str, Any]:

@@ -202,7 +202,7 @@ class PolicyChanges(Changes[PolicyRequest]):
         now, release = self._clock.now(), self._release()
         _, replaces = self._replaced(release)
         found = [
-            one
+            self._counting(one)
             for one in PolicyRequest.stored(self._folder)
             if now <= one.statement.expires
             and self._counts(asker_known=one.asker_known)

@@ -29,7 +29,8 @@ from appliance.promote.presented import Presented
 from appliance.promote.record import BY_AUTOMATION, Kind, Promotion
 from appliance.promote.statement import BY_PERSON, BY_RELEASE, LINE_FORMAT, Statement, require_meaning
 from appliance.promote.statement import FORMAT as FORMAT_OF_LINE_1
-from appliance.promote.validated import Validated, require_validated
+from appliance.promote.validated import Validated, newest, require_newest, require_validated
+from appliance.promote.withdrawing import is_withdrawn
 from media import canonical
 from media.clock import Clock
 from media.errors import SealiftError
@@ -251,11 +252,13 @@ class Promoter:
 
         Raises:
             ApprovalRefusedError: The statement is unknown, expired or outdated, or the approval is refused.
+            GateFailedError: A newer gate result contradicts the evidence.
             UnknownPersonError: The password or the one-time code is wrong.
         """
         people, production = self._books.catch_up()
         request = self._require_pending(statement_sha256, production)
         doubted.require_none(self._books.ledger, request.statement.model_digest)
+        require_newest(self._books.ledger, request.statement, self._policy())
         raw = request.statement.to_bytes()
         approval, approvals = self._acceptance.take(raw, presented, people, request.approvals)
         request.statement.require_apart(approval.person)
@@ -306,9 +309,7 @@ class Promoter:
             )
         raw = statement.to_bytes()
         require_approved(raw, approvals, people, sequence=sequence, threshold=self._threshold, counting=self._classes)
-        validated = require_validated(self._books.ledger, statement.model_digest, self._policy())
-        if (statement.evidence_digest, statement.policy_digest) != (validated.evidence_digest, validated.policy_digest):
-            raise _refused("its evidence or its policy is not the newest one")
+        require_newest(self._books.ledger, statement, self._policy())
         line = destination.line_of(production, statement)
         if line.number not in production.lines:
             readers.require_readable(self._config, self._books.ledger)
@@ -324,9 +325,12 @@ class Promoter:
         }
 
     def _pending(self, production: Production) -> Iterator[Request]:
-        now = self._clock.now()
+        now, is_newest = self._clock.now(), newest(self._books.ledger, self._policy)
         for request in sorted(self._requests(), key=lambda one: one.statement.requested_at):
-            if request.counts and now <= request.statement.expires and _is_of_now(request, production):
+            if not request.counts or now > request.statement.expires or not _is_of_now(request, production):
+                continue
+            # What newer gates or another policy void is asked for again, and takes no place of what can be promoted.
+            if is_newest(request.statement):
                 yield request
 
     def _requests(self) -> Iterator[Request]:
@@ -336,7 +340,7 @@ class Promoter:
                 request = Request.from_json(canonical.loads_canonical(content or b""))
             except SealiftError:
                 continue  # a damaged request cannot be approved; it is requested again
-            if request.statement.sha256 == name:
+            if request.statement.sha256 == name and not is_withdrawn(self._books.ledger, name):
                 yield request
 
     def _require_pending(self, statement_sha256: str, production: Production) -> Request:
@@ -367,7 +371,7 @@ class Promoter:
             )
 
     def _counting(self, request: Request, people: SitePeople) -> tuple[Approval, ...]:
-        return tuple(one for one in still_counting(request.approvals, people) if one.approves_by in self._classes)
+        return still_counting(request.approvals, people, counting=self._classes)
 
     def _forget_expired(self) -> None:
         for request in self._requests():

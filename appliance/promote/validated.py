@@ -6,14 +6,18 @@ that a later failure contradicts never opens the way. A level that is not for pr
 accepted it for this version by name, whatever its gates said.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from appliance.audit.facts import EVERY, Ledger
-from appliance.errors import GateFailedError
+from appliance.errors import ApprovalRefusedError, GateFailedError, UnknownVersionError
 from appliance.promote.levels import acceptance, require_content_addressed, require_level_for_production
 from appliance.promote.policy import GatePolicy
+from appliance.promote.statement import Statement
 from appliance.registry import deletion
 from media import canonical
+from media.errors import MalformedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,45 @@ def require_validated(ledger: Ledger, model_digest: str, policy: GatePolicy) -> 
         evidence_digest=digests.pop(),
         policy_digest=policy.digest,
     )
+
+
+def require_newest(ledger: Ledger, statement: Statement, policy: GatePolicy) -> None:
+    """Return when a statement names its version's newest evidence, and the present policy.
+
+    Raises:
+        ApprovalRefusedError: It does not: the gates ran again since, or another policy holds.
+        UnknownVersionError, GateFailedError: As `require_validated`.
+    """
+    if not _names(statement, require_validated(ledger, statement.model_digest, policy)):
+        raise ApprovalRefusedError(
+            what="the statement cannot be approved or promoted",
+            why="its evidence or its policy is not the newest one",
+            fix=f"request it again: `sealift promote {statement.model_digest[:12]} --as PERSON`",
+        )
+
+
+def newest(ledger: Ledger, policy: Callable[[], GatePolicy]) -> Callable[[Statement], bool]:
+    """Return what tells of statements whether `require_newest` holds; each version is looked up once.
+
+    Where no policy can be told, it holds of none.
+    """
+
+    @cache
+    def found(model_digest: str) -> Validated | None:
+        try:
+            return require_validated(ledger, model_digest, policy())
+        except (ApprovalRefusedError, GateFailedError, MalformedError, UnknownVersionError):
+            return None
+
+    def is_newest(statement: Statement) -> bool:
+        known = found(statement.model_digest)
+        return known is not None and _names(statement, known)
+
+    return is_newest
+
+
+def _names(statement: Statement, known: Validated) -> bool:
+    return (statement.evidence_digest, statement.policy_digest) == (known.evidence_digest, known.policy_digest)
 
 
 def _newest_results(ledger: Ledger, model_digest: str, policy: GatePolicy) -> dict[str, dict[str, object]]:

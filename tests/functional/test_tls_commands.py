@@ -94,6 +94,10 @@ def test_the_facilitys_certificate_from_request_to_import(sealift: Run, tmp_path
 
     assert done["in_place"] is True
     assert facts(sealift, "tls", "show")["server"]["fingerprint"] == done["fingerprint"]
+    still = f"callers are shown {done['fingerprint'][:12]} still, until the facility's authority has made another one"
+    told = [sealift("tls", "rotate", "--now", "it may have been copied")[1] for _ in range(2)]
+    assert [one.partition(still)[0] for one in told] == ["made request; ", ""]
+    assert all(still in one for one in told)
 
 
 def test_a_refusal_has_its_number_and_names_the_rule(sealift: Run, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from appliance.keys.opening import KeyStore
 from appliance.promote.books import Books
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.statement import Statement
+from appliance.promote.withdrawing import WITHDRAWN
 from appliance.registry import evidence
 from appliance.stages import FIRST_LINE, line_of
 from appliance.state import projection
@@ -255,7 +256,7 @@ def _waiting(ledger: OfflineLedger) -> tuple[str, ...]:
 
     A promotion voids what waited for its own line, and no other's.
     """
-    kinds = ("promotion.requested", _MADE, "promotion.canary-started")
+    kinds = ("promotion.requested", _MADE, "promotion.canary-started", WITHDRAWN)
     found = [leaf for kind in kinds for leaf in ledger.find(kind=kind, limit=EVERY)]
     waiting: dict[str, int] = {}
     lines: dict[str, int] = {}
@@ -263,6 +264,9 @@ def _waiting(ledger: OfflineLedger) -> tuple[str, ...]:
         body, signed = leaf.body, str(leaf.body.get("statement_sha256", ""))
         if leaf.kind == "promotion.requested":
             waiting[signed] = _line_of(str(body.get("statement", "")), lines)
+            continue
+        if leaf.kind == WITHDRAWN:
+            waiting.pop(signed, None)
             continue
         line, terms = line_of(body), body.get("terms")
         lines[str(terms.get("version") if isinstance(terms, Mapping) else body.get("model_digest"))] = line

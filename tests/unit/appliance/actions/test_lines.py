@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from appliance.actions.production import settle
-from appliance.actions.promote import Step, promote
+from appliance.actions.promote import Step, WithdrawnFacts, promote, withdraw
 from appliance.enginesections import EnginesSection, ProductionEngines
-from appliance.errors import JobRefusedError, NotPromotedError, UnitError
+from appliance.errors import ApprovalRefusedError, ConflictError, JobRefusedError, NotPromotedError, UnitError
 from appliance.install.supervisor import engine_unit
 from appliance.promote.destination import Said
 from appliance.promote.promoter import Request
@@ -115,6 +115,50 @@ def test_who_asks_again_is_told_for_what_the_request_waits(floor: Floor, first: 
 
     assert waits.step is Step.WAITING
     assert waits.goes.startswith(f"takes the place of {first.name}")
+
+
+def test_where_requests_for_several_lines_wait_it_is_said_which_is_meant(floor: Floor, first: ModelDescriptor) -> None:
+    other = floor.bring("classes", name="classes")
+    floor.validate(other)
+    in_its_place = promote(floor.here, other.model_digest, person=ANA.id, said=Said(replaces=first.name))
+    beside = promote(floor.here, other.model_digest, person=ANA.id, said=Said(beside=True))
+    assert in_its_place.request is not None
+    assert beside.request is not None
+    floor.site.approve(in_its_place.request, ANA, BEN)
+
+    with pytest.raises(ConflictError) as refused:
+        promote(floor.here, other.model_digest, person="")
+    assert refused.value.why == (
+        f"beside what is in production (0 of 2 have approved); in the place of {first.name} (2 of 2 have approved)"
+    )
+    assert floor.site.client.current()["model_digest"] == first.model_digest
+    waits = promote(floor.here, other.model_digest, person="", said=Said(beside=True))
+    assert (waits.step, waits.request) == (Step.WAITING, beside.request)
+    served = promote(floor.here, other.model_digest, person="", said=Said(replaces=first.name))
+    assert served.step is Step.SERVING
+
+
+def test_the_request_that_is_said_is_withdrawn_and_no_other(floor: Floor, first: ModelDescriptor) -> None:
+    other = floor.bring("classes", name="classes")
+    floor.validate(other)
+    for said in (Said(replaces=first.name), Said(beside=True)):
+        promote(floor.here, other.model_digest, person=ANA.id, said=said)
+
+    def back(**options: Any) -> WithdrawnFacts:
+        return withdraw(floor.here, other.model_digest, person=BEN.id, reason="a mistake", **options)
+
+    with pytest.raises(ConflictError):
+        back()
+    told = back(said=Said(beside=True), dry_run=True)
+    assert len(floor.here.promoter.pending()) == 2
+    done = back(said=Said(beside=True))
+
+    assert done == told
+    (left,) = floor.here.promoter.pending()
+    assert Said.of(left.statement) == Said()
+    back()
+    with pytest.raises(ApprovalRefusedError):
+        back()
 
 
 def test_what_was_decided_about_a_line_waits_for_its_own_engine(floor: Floor, first: ModelDescriptor) -> None:

@@ -10,7 +10,15 @@ from appliance.actions.promote import Step, promote, waiting
 from appliance.actions.rollback import rollback
 from appliance.actions.stop import stop
 from appliance.actions.versions import list_versions, show
-from appliance.errors import EngineLoadError, GateFailedError, NotPromotedError, UnitError, UnknownVersionError
+from appliance.errors import (
+    ApprovalRefusedError,
+    ConflictError,
+    EngineLoadError,
+    GateFailedError,
+    NotPromotedError,
+    UnitError,
+    UnknownVersionError,
+)
 from appliance.gateway.routing import StateRoutes
 from appliance.install.supervisor import UnitState, engine_unit
 from appliance.promote.policy import packaged
@@ -99,6 +107,24 @@ def test_what_was_approved_before_a_newer_validation_keeps_nothing_back(floor: F
     assert found.statement == newest.statement
 
 
+def test_a_newer_validation_has_the_same_command_ask_anew(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.validate(descriptor)
+    old = asked_for(floor, descriptor, "better answers")
+    floor.site.approve(old, ANA)
+    floor.site.clock.advance(60)
+    floor.validate(descriptor)
+
+    assert floor.here.promoter.pending() == (), "nobody is asked for what cannot be promoted"
+    with pytest.raises(ApprovalRefusedError, match="cannot be approved"):
+        floor.site.approve(old, BEN)
+    anew = promote(floor.here, descriptor.model_digest, person=ANA.id)
+    assert (anew.step, anew.approved_by) == (Step.REQUESTED, ())
+    assert anew.request is not None
+    floor.site.approve(anew.request, ANA, BEN)
+    assert promote(floor.here, descriptor.model_digest, person="").step is Step.SERVING
+
+
 def test_nobody_asks_without_a_name(floor: Floor) -> None:
     descriptor = floor.bring()
     floor.validate(descriptor)
@@ -165,6 +191,31 @@ def test_callers_stay_there_too_when_another_command_brings_the_state_up(floor: 
     promote(floor.here, second.model_digest, person="")
     floor.site.clock.advance(2)
     assert [one.model_digest for one in routes.lines().routes] == [second.model_digest]
+
+
+@pytest.mark.parametrize("goes_back", [True, False])
+def test_what_is_decided_while_an_engine_loads_is_what_callers_are_told(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch, *, goes_back: bool
+) -> None:
+    old, new = floor.bring("old"), floor.bring("new")
+    floor.serve(old)
+    floor.validate(new)
+    floor.approve(new, ANA, BEN)
+    start, client = floor.supervisor.start, floor.site.client
+
+    def loads(unit: str) -> None:
+        start(unit)
+        if unit == unit_of(new.model_digest):
+            (client.rollback if goes_back else client.stop)(person=ANA.id, reason="the wrong one")
+
+    monkeypatch.setattr(floor.supervisor, "start", loads)
+    served = promote(floor.here, new.model_digest, person="").served
+
+    routes = StateRoutes(floor.site.config.at, floor.site.clock).lines().routes
+    assert [one.model_digest for one in routes] == ([old.model_digest] if goes_back else [])
+    assert floor.running() == ({unit_of(old.model_digest)} if goes_back else set())
+    assert served is not None
+    assert unit_of(new.model_digest) in served.started
 
 
 def test_a_promotion_cut_off_before_the_engine_is_finished_by_the_same_command(floor: Floor) -> None:
@@ -240,6 +291,20 @@ def test_a_stop_takes_the_route_away_and_ends_every_engine(floor: Floor) -> None
 
     assert set(facts.to_json()["stopped"]) == {unit_of(first.model_digest), unit_of(second.model_digest)}
     assert floor.in_production() is None
+
+
+def test_a_stop_that_was_cut_off_is_carried_out_by_the_same_command(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.serve(descriptor)
+    floor.site.client.stop(person=ANA.id, reason="incident")
+    routes = StateRoutes(floor.site.config.at, floor.site.clock)
+    assert len(routes.lines().routes) == 1, "nobody brought the state up to it yet"
+
+    with pytest.raises(ConflictError):
+        stop(floor.here, person=ANA.id, reason="incident")
+
+    floor.site.clock.advance(2)
+    assert (routes.lines().routes, floor.running()) == ((), set())
 
 
 def test_the_test_engine_of_another_is_left_alone(floor: Floor) -> None:

@@ -93,6 +93,26 @@ def test_a_version_that_was_deployed_has_every_field(config: Config, state: Engi
     }
 
 
+def test_who_asked_and_approved_are_those_of_what_brought_it_into_production(config: Config, state: Engine) -> None:
+    ledger = MemoryLedger()
+    digest = bring(config, ledger, state, "new", 1)
+    old = {"model_digest": digest, "statement_sha256": "a" * 64, "person": "gus", "name": "Gus"}
+    ledger.append("approval.given", old)  # of a statement that was void before anybody else signed it
+    approvals = [{"person": "ana", "name": "Ana"}, {"person": "ben", "name": "Ben"}]
+    terms = {"version": digest, "percent": 20, "hours": 1, "watch_hours": 48}
+    signed = {"approvals": approvals, "requested_by": "iris", "terms": terms}
+    ledger.append("promotion.canary-started", {"model_digest": "b" * 64, "previous": "b" * 64, **signed})
+    done = {"model_digest": digest, "previous": "b" * 64, "person": "dag", "reason": "quiet", "terms": terms}
+    ledger.append("promotion.cut-over", done)
+    ledger.append("promotion.requested", {"model_digest": digest, "requested_by": "cas"})  # again, after a stop
+    with state.connect() as session:
+        version = catalog.version(session, digest)
+
+    told = provenance(config, ledger, version).to_json()["approval"]
+
+    assert (told["requested_by"], told["approved_by"]) == ("iris", ["Ana", "Ben"])
+
+
 def test_what_nobody_stated_or_measured_is_none_and_never_guessed(config: Config, state: Engine) -> None:
     ledger = MemoryLedger()
     stored = store_release(config.at, version_files())

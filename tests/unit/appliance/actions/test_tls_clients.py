@@ -114,6 +114,15 @@ def test_a_name_is_taken_back_with_all_its_certificates_and_others_stay(box: Her
     assert len(box.ledger.find(kind=tls.REVOKED)) == 2
 
 
+def test_a_serial_is_known_as_other_programs_print_it(box: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cryptography.x509.random_serial_number", lambda: 0xABC)
+    tls_clients.issue(box, name="emr-1")
+
+    (gone,) = tls_clients.revoke(box, "0A:BC", Reason.SUPERSEDED)
+
+    assert (gone.name, gone.serial) == ("emr-1", "abc")
+
+
 def test_what_is_taken_back_stays_taken_back_through_every_rotation(box: Here, clock: FixedClock) -> None:
     tls_clients.issue(box, name="emr-1")
     (gone,) = tls_clients.revoke(box, "emr-1", Reason.KEY_COMPROMISE)

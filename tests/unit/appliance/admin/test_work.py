@@ -2,13 +2,16 @@
 
 import io
 import re
+import threading
+from dataclasses import replace
 
 import pytest
 
 from appliance.install import plans
 from appliance.promote.hostchange import HostRequest
 from appliance.state import projection
-from tests.support.adminpage import Page
+from appliance.wire import Line
+from tests.support.adminpage import Page, token
 from tests.support.hostplans import make_plan
 from tests.support.promotion import PASSWORD, digest
 from tests.support.signatories import signatories
@@ -89,6 +92,53 @@ def test_one_person_goes_back_by_the_page(page: Page) -> None:
 
     assert page.site.client.current()["model_digest"] == descriptor.model_digest
     assert page.runner.asked == [("start", "sealift-switch@follow.service")]
+
+
+def test_production_is_stopped_by_the_page_while_it_goes_back(page: Page) -> None:
+    _, descriptor = store_version(page.site.config)
+    page.site.promote(descriptor.model_digest)
+    page.site.promote(digest("a later version"))
+    loaded = threading.Event()
+    page.runner.tell = lambda: (loaded.wait(10), None)[1]
+    back = page.post("/promotion/rollback", reason="worse answers", password=PASSWORD)
+
+    stop = page.post("/promotion/stop", reason="both are wrong", password=PASSWORD)
+
+    assert stop.status_code == 302, stop.text
+    assert "waiting" in page.browser.get(stop.headers["Location"]).text
+    loaded.set()
+    for answer in (back, stop):
+        page.job_after(answer)
+    assert page.runner.asked == [("start", "sealift-switch@follow.service")] * 2
+
+
+def test_a_decision_whose_job_is_refused_is_told_as_one_and_a_stop_is_carried_out_by_asking_again(page: Page) -> None:
+    _, descriptor = store_version(page.site.config)
+    page.site.promote(descriptor.model_digest)
+    application = page.browser.application
+    here = application.extensions["sealift"]
+    form = {"reason": "wrong answers", "password": PASSWORD}
+    application.extensions["sealift"] = replace(here, jobs=Line(page.site.root / "none.sock"))
+    refused = page.post("/promotion/stop", **form)
+    application.extensions["sealift"] = here
+
+    assert (refused.status_code, "it is decided and recorded" in refused.text) == (503, True)
+    page.job_after(page.post("/promotion/stop", **form))
+    assert page.runner.asked == [("start", "sealift-switch@follow.service")]
+    assert len(page.site.ledger.find(kind="promotion.stopped")) == 1
+
+
+def test_who_guesses_at_the_login_keeps_nobody_who_is_in_from_stopping_production(page: Page) -> None:
+    _, descriptor = store_version(page.site.config)
+    page.site.promote(descriptor.model_digest)
+    stranger = page.browser.application.test_client()
+    for _ in range(12):
+        form = {"csrf": token(stranger, "/login"), "person": signatories()[0].id, "password": "guessed"}
+        stranger.post("/login", data=form)
+
+    page.job_after(page.post("/promotion/stop", reason="wrong answers", password=PASSWORD))
+
+    assert page.site.client.current()["model_digest"] is None
 
 
 def seen(page: Page, path: str) -> str:

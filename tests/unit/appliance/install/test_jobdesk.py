@@ -126,6 +126,29 @@ class Plans(FakeSupervisor):
         super().start(unit)
 
 
+def test_what_is_decided_while_engines_follow_a_decision_is_followed_after_it(site: Site) -> None:
+    """Scenario: a version loads, somebody sees that it is the wrong one, and stops production."""
+    served, ana = store_version(site.config)[1].model_digest, signatories()[0]
+    runner = Gate()
+    desk = desk_of(site, runner)
+    site.promote(served)
+    first = ask(desk, "jobs-admin", kind="switch-production", digest=served)["job"]
+    site.client.stop(person=ana.id, reason="wrong answers")
+
+    halt = ask(desk, "jobs-admin", kind="halt-production", digest=served)["job"]
+    assert ask(desk, "jobs-operator", kind="halt-production", digest=served)["job"] == halt
+    shown = ask(desk, "jobs-operator", "show", job=halt)
+    assert (shown["state"], shown["step"], len(runner.asked)) == ("running", "waiting", 1)
+    with pytest.raises(ConflictError, match="has to wait"):
+        ask(desk, "jobs-operator", kind="validate-in-window", digest=served, person=ana.id, reason="x", minutes=30)
+    runner.opened.set()
+
+    for number in (first, halt):
+        ended(desk, number)
+    assert runner.asked == [("start", "sealift-switch@follow.service")] * 2
+    assert desk.is_idle
+
+
 def test_how_a_plan_ended_is_read_from_what_its_unit_left(site: Site) -> None:
     store_version(site.config, serial=1)
     made = ended(desk := desk_of(site, Plans(site, Outcome(ok=True, digest="cd" * 32))), plan_of(desk))

@@ -12,9 +12,9 @@ from appliance.errors import (
     LedgerUnavailableError,
     UnknownPersonError,
 )
-from appliance.promote.desk import OPERATOR_DOOR
+from appliance.promote.desk import ADMIN_DOOR, OPERATOR_DOOR
 from media.errors import MalformedError
-from tests.support.promotion import PASSWORD, Site, open_site
+from tests.support.promotion import PASSWORD, Site, digest, open_site
 from tests.support.signatories import Signatory, signatories
 
 ANA, BEN, CHI, DAG = signatories()
@@ -224,6 +224,19 @@ def test_after_five_wrong_passwords_the_right_one_waits_and_others_do_not(tmp_pa
     site.client.login(BEN.id, PASSWORD)
     site.clock.advance(601)
     site.client.login(ANA.id, PASSWORD)
+
+
+def test_who_guesses_at_the_page_keeps_nobody_from_stopping_production(tmp_path: Path) -> None:
+    site = open_site(tmp_path)
+    site.promote(digest("v1"))
+    page = site.at_door(ADMIN_DOOR)
+    for _ in range(6):
+        with pytest.raises(UnknownPersonError):
+            page.login(ANA.id, "wrong password")
+
+    with pytest.raises(UnknownPersonError):
+        page.login(ANA.id, PASSWORD)
+    assert page.stop(person=ANA.id, reason="wrong answers", password=PASSWORD).person == ANA.id
 
 
 def test_a_revoked_person_neither_logs_in_nor_acts(tmp_path: Path) -> None:

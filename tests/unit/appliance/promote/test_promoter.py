@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from appliance.actions.history import history
 from appliance.audit.memory import MemoryLedger
 from appliance.errors import (
     ApprovalRefusedError,
@@ -19,6 +20,7 @@ from appliance.errors import (
     UnknownPersonError,
     UnknownVersionError,
 )
+from appliance.promote.desk import OPERATOR_DOOR
 from appliance.promote.policy import packaged
 from appliance.promote.promoter import MOST_PENDING
 from appliance.promote.standing import require_promoted
@@ -249,6 +251,39 @@ def test_new_evidence_after_the_approvals_has_to_be_approved(site: Site) -> None
 
     with pytest.raises(ApprovalRefusedError):
         site.client.promote(request.statement.sha256)
+
+
+def test_requests_that_newer_gates_or_another_policy_void_take_no_place(site: Site) -> None:
+    validated = site.validate(A)
+    assert validated is not None
+    for number in range(MOST_PENDING):
+        site.client.request(validated, meaning=f"reason {number}", requested_by=ANA.id)
+    site.validate(A, run="2", passed=False)
+    assert site.client.pending() == ()
+    again = site.validate(A, run="3")
+    assert again is not None
+
+    assert site.client.request(again, meaning="one more", requested_by=ANA.id) == site.client.pending()[0]
+
+
+def test_one_person_withdraws_a_request_and_it_is_asked_for_anew(site: Site) -> None:
+    request = site.approve(site.request(A), ANA, BEN)
+    named, content = request.statement.sha256, site.folder.read_request(request.statement.sha256)
+    with pytest.raises(UnknownPersonError):
+        site.at_door(OPERATOR_DOOR).withdraw(named, person=CHI.id, reason="the wrong one", password="guessed")
+    site.at_door(OPERATOR_DOOR).withdraw(named, person=CHI.id, reason="the wrong one", password=PASSWORD)
+    assert content is not None
+    site.folder.save_request(named, content)  # a power failure kept the file
+
+    assert site.client.pending() == ()
+    for late in (lambda: site.client.promote(named), lambda: site.approve(request, CHI)):
+        with pytest.raises(ApprovalRefusedError):
+            late()
+    with pytest.raises(ApprovalRefusedError):
+        site.client.withdraw(named, person=CHI.id, reason="again")
+    (told,) = [one for one in history(site.ledger) if one.what == "request withdrawn"]
+    assert (told.people, told.reason, told.model_digest) == ((CHI.id,), "the wrong one", A)
+    assert site.request(A).statement.sha256 != named
 
 
 def test_the_approval_of_a_person_revoked_since_does_not_count(site: Site) -> None:

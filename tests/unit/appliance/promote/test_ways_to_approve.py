@@ -94,6 +94,22 @@ def test_one_time_codes_are_those_of_the_standard() -> None:
     ]
 
 
+def test_who_approved_in_a_way_that_counts_no_more_approves_in_another(tmp_path: Path) -> None:
+    site = open_site(tmp_path, enrolled=0, classes=ALL)
+    first, second = site.client.codes(2)
+    site.client.enrol(code=first, name=ANA.name, password=PASSWORD, certificate=ANA.certificate)
+    both = site.client.enrol(code=second, name=BEN.name, password=PASSWORD, certificate=BEN.certificate, totp=True)
+    request = site.approve(requested(site), ANA)
+    site.client.approve(request.statement.sha256, by_password(site, both))
+    site.config = site.config.model_copy(
+        update={"policy": site.config.policy.model_copy(update={"classes": ["openpgp"]})}
+    )
+    site.restart()
+
+    site.approve(request, BEN)
+    assert [one.approves_by for one in site.client.promote(request.statement.sha256).approvals] == ["openpgp"] * 2
+
+
 def test_a_security_key_and_a_token_bring_a_version_forward_and_the_launcher_verifies_both(
     site: Site, people: dict[str, Any], key: Authenticator, token: ec.EllipticCurvePrivateKey
 ) -> None:

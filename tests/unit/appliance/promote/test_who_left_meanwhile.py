@@ -63,6 +63,14 @@ def test_the_host_is_changed_by_the_two_who_are_left(site: Site) -> None:
     assert found.statement == request.statement
 
 
+def test_who_reads_what_waits_is_told_of_nobody_whose_yes_counts_no_more(site: Site) -> None:
+    host_request(site, ANA, BEN)
+    approves_no_more(site, BEN)
+
+    (waiting,) = site.client.pending_hosts()
+    assert [one.person for one in waiting.approvals] == [ANA.id]
+
+
 def test_of_three_who_approved_one_may_leave(site: Site) -> None:
     host_request(site, ANA, BEN, CAS)
     site.client.revoke(person=ANA.id, by=BEN.id, password=PASSWORD, reason="left")
@@ -81,6 +89,22 @@ def test_a_version_is_promoted_by_the_two_who_are_left(site: Site) -> None:
     promotion = site.client.promote(site.approve(request, ANA, CAS).statement.sha256)
 
     assert [one.person for one in promotion.approvals] == [ANA.id, CAS.id]
+
+
+def test_what_was_approved_before_a_reset_counts_no_more_though_the_key_comes_back(site: Site) -> None:
+    request = site.approve(site.request(digest("v1")), ANA, BEN)
+    host_request(site, ANA, BEN)
+    code = site.client.reset(BEN.id, [(ANA.id, PASSWORD), (CAS.id, PASSWORD)])
+    site.client.enrol(code=code, name=BEN.name, certificate=BEN.certificate, password=PASSWORD, person=BEN.id)
+
+    with pytest.raises(NotEnoughApprovalsError):
+        site.client.promote(request.statement.sha256)
+    with pytest.raises(HostChangeError):
+        approved_hosts(site.config, PLAN.serial, now=site.clock.now(), plan_digest=PLAN.digest)
+    site.clock.advance(24 * 3600)
+    assert [one.person for one in site.client.pending()[0].approvals] == [ANA.id]
+    site.approve(request, BEN)
+    assert [one.person for one in site.client.promote(request.statement.sha256).approvals] == [ANA.id, BEN.id]
 
 
 def test_who_is_no_admin_any_more_approves_again_and_keeps_nobody_else_from_it(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from appliance.errors import (
 )
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.record import Kind
+from appliance.promote.withdrawing import WITHDRAWN
 from appliance.verify import trust
 from appliance.verify.trust import Checkpoint
 from media.clock import SystemClock, to_text
@@ -45,6 +46,7 @@ from tests.support import lines
 from tests.support.backups import Recipient, recipient
 from tests.support.installable import small_release, store_release
 from tests.support.promotion import digest, open_site
+from tests.support.signatories import signatories
 from tests.unit.appliance.actions.backups.conftest import BackedUp
 
 TWO = Decisions(by=("Ann Old", "Ben Young"), reason="the box burnt")
@@ -736,6 +738,8 @@ def test_records_of_further_lines_come_back_in_their_line(
     for name in ("A", "B"):
         decided.promote(digest(name))
     waits = decided.request(digest("C"))
+    mistake = decided.request(digest("C"), meaning="a mistake").statement.sha256
+    decided.client.withdraw(mistake, person=signatories()[0].id, reason="a mistake")
     number = lines.open_line(decided, digest("D"))
     lines.start_canary(decided, digest("E"), number)
     lines.cut_over(decided, number)
@@ -751,7 +755,7 @@ def test_records_of_further_lines_come_back_in_their_line(
     lines.bring(decided, digest("J"), number)
     with site.box.running():
         for leaf in decided.ledger.leaves(0, 500):
-            if leaf.kind.partition(".")[0] in {"person", "promotion"}:
+            if leaf.kind.partition(".")[0] in {"person", "promotion"} or leaf.kind == WITHDRAWN:
                 site.record(leaf.kind, dict(leaf.body), PROMOTER)
     fresh = site.fresh(tmp_path / "fresh")
 
@@ -766,4 +770,4 @@ def test_records_of_further_lines_come_back_in_their_line(
     assert (done.production, done.further) == (digest("B"), {str(number): digest("J"), str(third): digest("H")})
     assert done.to_json()["further"] == done.further
     assert {waits.statement.sha256, asked[2].sha256} <= set(done.voided)
-    assert not {one.sha256 for one in asked[:2]} & set(done.voided)
+    assert not {mistake, *(one.sha256 for one in asked[:2])} & set(done.voided)
