@@ -3,6 +3,7 @@
 import errno
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -91,6 +92,37 @@ def test_no_text_breaks_out_of_its_message(text: str, name: str) -> None:
         values = re.findall(rb'[a-z_0-9]+="((?:[^"\\\]]|\\.)*)"', data)
         assert data.endswith(b"] request.outcome 4")
         assert len(values) == 6
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("request.refused", "release.refused", "medium.refused", "job.refused", "automation.refused"),
+        *("admin.login-refused", "person.code-refused", "custody.rejected", "model.damaged", "backup.drill-failed"),
+        *("tls.rotation-failed", "promotion.canary-aborted", "promotion.stopped", "install.returned"),
+        *("emergency.begun", "trust.replaced", "trust.doubted", "retire.node-begun", "ledger.restored"),
+    ],
+)
+def test_refusals_failures_and_changes_of_trust_are_warnings(kind: str) -> None:
+    one = replace(leaf(), kind=kind)
+
+    assert siemformats.severity(one) == 4
+    assert siemformats.rfc5424(one, "box").partition(b" ")[2].startswith(b"<108>1 ")
+
+
+def test_what_went_well_is_no_warning_and_a_job_that_failed_is_one() -> None:
+    assert [siemformats.severity(replace(leaf(), kind=kind)) for kind in ("promotion.made", "emergency.ended")] == [
+        6,
+        6,
+    ]
+    assert [siemformats.severity(replace(leaf(ok=ok), kind="job.done")) for ok in (True, False)] == [6, 4]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_name_that_was_typed_stays_and_the_id_of_a_person_leaves(name: str) -> None:
+    assert b"ann-old" in FORMATS[name](leaf(person="ann-old"), "box")
+    assert b"automation:nightly@ann-old" in FORMATS[name](leaf(person="automation:nightly@ann-old"), "box")
+    assert b"Ann" not in FORMATS[name](leaf(person="Dr. Ann Old, for Mr. Smith"), "box")
 
 
 class Collector:
