@@ -220,7 +220,7 @@ def _destroy_all(
             result["result"] += f"; that is here: {', '.join(boxes)} may have the same key"
     # Each once: a key is recorded again where the first run was cut off before it was gone.
     recorded = dict.fromkeys((leaf.body["name"], tuple(leaf.body["files"])) for leaf in scope.keys(ledger))
-    made = ledger.find(kind=making.MADE, limit=EVERY)
+    made = making.all_made(ledger)
     return {
         "site": config.site,
         **scope.named,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from appliance.audit import tree
+from appliance.audit.facts import EVERY
 from appliance.audit.tree import Node
 
 
@@ -96,8 +97,12 @@ class Backend(Protocol):
         """Return the stored checkpoint of exactly this size."""
         ...
 
-    def checkpoints(self) -> list[tuple[int, str]]:
-        """Return every stored checkpoint, by size."""
+    def checkpoints(self, start: int = 0, limit: int = EVERY) -> list[tuple[int, str]]:
+        """Return up to `limit` stored checkpoints of at least `start` records with their sizes, the smallest first.
+
+        Raises:
+            LedgerDamagedError: One of them is no text.
+        """
         ...
 
     def tidy(self) -> None:

@@ -288,7 +288,7 @@ class Log:
 
     def checkpoints(self, start: int, limit: int) -> list[tuple[int, str]]:
         """Return up to `limit` kept checkpoints of at least `start` records with their sizes, the smallest first."""
-        return [one for one in self.backend.checkpoints() if one[0] >= start][:limit]
+        return self.backend.checkpoints(start, limit)
 
     def nodes(self, start: int, end: int) -> list[tree.Node]:
         """Return what is stored of the tree that the leaves [start, end) completed."""

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from appliance.audit import tree
 from appliance.audit.backend import Row
-from appliance.audit.facts import Appended, ConsistencyProof, InclusionProof, Sent, TreeHead
+from appliance.audit.facts import EVERY, Appended, ConsistencyProof, InclusionProof, Sent, TreeHead
 from appliance.audit.leaf import Leaf, Via
 from appliance.audit.log import Entry, Log, Signer
 from appliance.audit.tree import Node
@@ -98,9 +98,9 @@ class MemoryBackend:
         """Return the checkpoint of one size."""
         return self._checkpoints.get(size)
 
-    def checkpoints(self) -> list[tuple[int, str]]:
-        """Return every checkpoint."""
-        return sorted(self._checkpoints.items())
+    def checkpoints(self, start: int = 0, limit: int = EVERY) -> list[tuple[int, str]]:
+        """Return checkpoints by size; see `Backend.checkpoints`."""
+        return sorted(one for one in self._checkpoints.items() if one[0] >= start)[:limit]
 
     def tidy(self) -> None:
         """Do nothing."""

@@ -10,6 +10,7 @@ from heapq import merge
 from typing import Any, Final
 
 from appliance.audit.backend import Row, stored_nodes
+from appliance.audit.facts import EVERY
 from appliance.audit.tree import Node
 from appliance.errors import DatabaseError, LedgerDamagedError, LedgerUnavailableError
 from appliance.postgres.session import Session, StatementError
@@ -135,11 +136,10 @@ class PostgresBackend:
         found = self._all("SELECT note FROM sealift_ledger.checkpoint WHERE size = %s", (size,))
         return str(found[0][0]) if found else None
 
-    def checkpoints(self) -> list[tuple[int, str]]:
-        """Return every checkpoint by size."""
-        return [
-            (int(size), str(note)) for size, note in self._all("SELECT * FROM sealift_ledger.checkpoint ORDER BY 1")
-        ]
+    def checkpoints(self, start: int = 0, limit: int = EVERY) -> list[tuple[int, str]]:
+        """Return checkpoints by size; see `Backend.checkpoints`."""
+        statement = "SELECT size, note FROM sealift_ledger.checkpoint WHERE size >= %s ORDER BY 1 LIMIT %s"
+        return [(int(size), str(note)) for size, note in self._all(statement, (start, limit))]
 
     def fill(
         self,

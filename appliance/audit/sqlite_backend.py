@@ -17,6 +17,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from appliance.audit.backend import Row, stored_nodes
+from appliance.audit.facts import EVERY
 from appliance.audit.tree import Node
 from appliance.errors import LedgerDamagedError, LedgerFullError, LedgerUnavailableError
 
@@ -75,6 +76,7 @@ _UP: Final = "SELECT * FROM leaf WHERE sequence >= ? ORDER BY sequence LIMIT ?"
 _DOWN: Final = "SELECT * FROM leaf WHERE sequence <= ? ORDER BY sequence DESC LIMIT ?"
 _HASHES: Final = "SELECT sequence, hash FROM leaf WHERE sequence >= ? AND sequence < ? ORDER BY 1"
 _NODES: Final = "SELECT position, hash FROM node WHERE level = ? AND position >= ? AND position < ? ORDER BY 1"
+_CHECKPOINTS: Final = "SELECT size, CAST(note AS BLOB) FROM checkpoint WHERE size >= ? ORDER BY 1 LIMIT ?"
 _UP_KIND: Final = """
 SELECT * FROM leaf INDEXED BY leaf_kind WHERE kind = ? AND sequence >= ? ORDER BY sequence LIMIT ?"""
 _DOWN_KIND: Final = """
@@ -177,9 +179,17 @@ class SqliteBackend:
         found = self._all("SELECT note FROM checkpoint WHERE size = ?", (size,))
         return str(found[0][0]) if found else None
 
-    def checkpoints(self) -> list[tuple[int, str]]:
-        """Return every checkpoint, by size."""
-        return [(int(size), str(note)) for size, note in self._all("SELECT size, note FROM checkpoint ORDER BY 1", ())]
+    def checkpoints(self, start: int = 0, limit: int = EVERY) -> list[tuple[int, str]]:
+        """Return checkpoints by size; see `Backend.checkpoints`."""
+        found = self._all(_CHECKPOINTS, (start, limit))
+        try:
+            return [(int(size), bytes(note).decode()) for size, note in found]
+        except UnicodeDecodeError as error:
+            raise LedgerDamagedError(
+                what=f"{FILE_NAME} is damaged",
+                why="a checkpoint that it keeps is no text",
+                fix="see docs/operator/ledger.md: recovery",
+            ) from error
 
     def tidy(self) -> None:
         """Fold the write-ahead log in when it has grown; see `Backend.tidy`."""

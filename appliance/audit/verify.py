@@ -10,7 +10,8 @@ from typing import Final
 
 from appliance.audit import cosigning, epochs, note, succession, tree
 from appliance.audit.backend import Backend
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EvidenceLedger, Ledger
+from appliance.audit.keptheads import KeptHeads
 from appliance.audit.leaf import Leaf
 from appliance.audit.log import FIRST_CHAIN
 from appliance.errors import LedgerDamagedError
@@ -27,6 +28,7 @@ class Verification:
     """What recomputing found. `findings` contradict the ledger; `remarks` are for a person to judge.
 
     `covered` is how many records a checkpoint from outside agrees with: who holds the key may rewrite all after them.
+    `kept` is how many checkpoints that the ledger keeps itself were held against its tree.
     """
 
     origin: str
@@ -37,6 +39,7 @@ class Verification:
     findings: tuple[str, ...]
     remarks: tuple[str, ...]
     covered: int = 0
+    kept: int = 0
 
     @property
     def ok(self) -> bool:
@@ -83,7 +86,7 @@ def _require_checkpoint(backend: Backend, size: int, text: str) -> None:
 
 
 def verify(
-    ledger: Ledger,
+    ledger: EvidenceLedger,
     *,
     pinned: note.VerifierKey | None = None,
     notes: Sequence[str] = (),
@@ -106,6 +109,7 @@ def verify(
     )
     signed = [*outside, *inside]
     wanted = {one.size for one in signed}
+    kept = KeptHeads(ledger, keys or succession.Keys(), most=head.size if keys else 0)
     while walk.size < head.size:
         page = ledger.leaves(walk.size, min(_PAGE, head.size - walk.size))
         if not page:
@@ -116,6 +120,8 @@ def verify(
             made |= {(level, position): value for level, position, value in walk.take(leaf)}
             if walk.size in wanted:
                 walk.roots[walk.size] = tree.root_of(walk.frontier)
+            while 0 <= kept.due <= walk.size:
+                kept.compare(walk.origin, tree.root_of(walk.frontier))
         walk.compare(made, ledger.nodes(begun, walk.size))
         progress(walk.size, head.size)
     if tree.root_of(walk.frontier).hex() != head.root:
@@ -127,6 +133,7 @@ def verify(
         )
     for one in signed:
         _judge(one, head.size, walk)
+    walk.findings += filter(None, [kept.finding])
     _judge_cosigned(ledger, head.size, walk)
     _require_found(ledger, walk)
     if walk.origin != head.origin:
@@ -140,6 +147,7 @@ def verify(
         findings=tuple(walk.findings),
         remarks=tuple(walk.remarks),
         covered=max((one.size for one in outside if walk.roots.get(one.size) == one.root), default=0),
+        kept=kept.compared,
     )
 
 

@@ -136,7 +136,7 @@ def _verify(
     trees = ", ".join(str(size) for size in done.checkpoints) or "none"
     lines = [
         f"{'✓' if done.ok else '✗'} {done.origin}: {done.size} leaves, root {done.root}",
-        f"  signed trees compared: {trees}",
+        f"  signed trees compared: {trees}; of the checkpoints that are kept here, {done.kept}",
         *(f"✗ {finding}" for finding in done.findings),
         *(f"! {remark}" for remark in done.remarks),
     ]

@@ -86,15 +86,15 @@ def _verify(context: typer.Context, file: File, home: Home = None) -> None:
     if home is None:
         digest = restoring.digest_of(file)
         with ledger_of(own) as ledger:
-            known = ledger.find(kind=making.MADE, field="sha256", value=digest, limit=1)
-        if not known:
+            known = making.recorded(ledger, digest)
+        if known is None:
             raise BackupDamagedError(
                 what="the file is not one that this ledger recorded",
                 why=f"sha256 {digest}",
                 fix="use another; or open it with --home to see what it is",
             )
-        facts = {"sha256": digest, "recorded": known[0].sequence, "opened": False}
-        own.result(facts, f"as recorded at {known[0].time} (record {known[0].sequence}); not opened: give --home")
+        facts = {"sha256": digest, "recorded": known.sequence, "opened": False}
+        own.result(facts, f"as recorded at {known.time} (record {known.sequence}); not opened: give --home")
         return
     with throwaway.folder("sealift-verify-") as folder:
         digest, contents = restoring.opened(file, home, folder)

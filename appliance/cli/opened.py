@@ -77,7 +77,7 @@ def read_note(path: Path) -> str:
         UsageError: It cannot be read.
     """
     try:
-        return path.read_text().rstrip() + "\n"
+        return path.read_text("utf-8").rstrip() + "\n"
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             what=f"the checkpoint {path.name} cannot be read", why="", fix="name the file that holds it"

@@ -26,6 +26,7 @@ from typing import Final
 from appliance import config as configuration
 from appliance import unit
 from appliance.actions.forwarding import Standing, client_file
+from appliance.audit.epochs import RESTORED
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.audit.rights import SIEM
@@ -33,6 +34,7 @@ from appliance.audit.socket_ledger import SocketLedger
 from appliance.config import Config
 from appliance.errors import CollectorError, LedgerUnavailableError
 from appliance.observe import sealed
+from appliance.observe.sentepochs import SentEpochs
 from appliance.observe.siemformats import FORMATS, Encode
 from appliance.watchdog.loops import Pulse, Watchdog
 from media import canonical, durable
@@ -50,7 +52,6 @@ JUDGE_AGAIN_SECONDS: Final = 60.0
 CURSOR: Final = "cursor.json"
 _MOST_WORDS: Final = 300
 _CONNECT_SECONDS: Final = 20.0
-_RESTORED: Final = "ledger.restored"
 _log = logging.getLogger("sealift.siem")
 
 Send = Callable[[bytes], None]
@@ -105,6 +106,7 @@ class Forwarder:
         self._host = host
         self._send = send
         self._is_kept = True
+        self._are_noted = False
         self.cursor = Cursor.read(folder)
 
     def turn(self) -> int:
@@ -119,6 +121,10 @@ class Forwarder:
             self._keep(self.cursor)
         self._follow_restores()
         leaves = self._ledger.leaves(self.cursor.sequence, BATCH)
+        if not self._are_noted or any(leaf.sequence == 0 or leaf.kind == RESTORED for leaf in leaves):
+            end = leaves[-1].sequence + 1 if leaves else self.cursor.sequence
+            SentEpochs.of(self._ledger, end).write(self._folder)  # before they are sent: the cursor may not be ahead
+            self._are_noted = True
         if not leaves:
             return 0
         self._send(b"".join(self._encode(leaf, self._host) for leaf in leaves))
@@ -140,14 +146,19 @@ class Forwarder:
         return found[0].time if found else ""
 
     def _follow_restores(self) -> None:
-        """Go back to where a restore began when the record before the cursor is not the one that was sent."""
+        """Go back to where restores parted the ledger from what was sent, when the record before the cursor is another.
+
+        The cursor is kept before the epochs are: cut off in between, what was sent is not forgotten.
+        """
         if not self.cursor.sequence or self._is_the_same(self.cursor.sequence - 1):
             return
-        newest = self._ledger.find(_RESTORED, limit=1)
-        begin = newest[0].sequence if newest else 0
+        now = SentEpochs.of(self._ledger).begun
+        begin = SentEpochs.read(self._folder).common(now, self.cursor.sequence)
+        begin = min(begin, self._ledger.head().size)
         _log.warning("the ledger is another from record %d on: sending again from there", begin)
         before = self._ledger.leaf(begin - 1).hash if begin else ""
-        self.cursor = Cursor(sequence=begin, before=before)
+        self._keep(Cursor(sequence=begin, before=before))
+        self._are_noted = False
 
     def _is_the_same(self, sequence: int) -> bool:
         found: list[Leaf] = self._ledger.leaves(sequence, 1)

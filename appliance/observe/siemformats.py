@@ -6,6 +6,7 @@ hash, so that a collector's copy can be held against the ledger, and a message t
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -21,9 +22,14 @@ _SD_ID: Final = "sealift@32473"
 _FACILITY: Final = 13  # log audit (RFC 5424, table 1)
 _INFORMATIONAL, _WARNING = 6, 4
 _LOUD: Final = (
-    *("request.refused", "release.refused", "ledger.restored", "ledger.disk-full"),
+    *("ledger.restored", "ledger.disk-full", "install.returned", "emergency.begun"),
     *("trust.", "promotion.stopped", "retire."),
 )
+_BAD_ENDINGS: Final = ("refused", "failed", "rejected", "aborted", "damaged")
+"""Of the kinds of refusals and failures, such as `admin.login-refused`."""
+_ID: Final = r"[a-z0-9](?:-?[a-z0-9]){0,31}"
+_PERSON: Final = re.compile(rf"(?:automation:{_ID}@)?{_ID}", re.ASCII)
+"""A person's id, or an automation key with it; deeds that root does at the console have any name that was typed."""
 _MOST: Final = 256
 _SEVERITY: Final = {_INFORMATIONAL: 3, _WARNING: 7}
 
@@ -35,6 +41,8 @@ def fields(leaf: Leaf) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in SENT:
         value = leaf.body.get(name)
+        if name == "person" and not (isinstance(value, str) and _PERSON.fullmatch(value)):
+            continue
         if isinstance(value, bool):
             found[name] = "true" if value else "false"
         elif isinstance(value, str | int):
@@ -53,8 +61,10 @@ def plain(text: str) -> str:
 
 def severity(leaf: Leaf) -> int:
     """Return the severity of syslog: a warning for refusals, failures and changes of trust."""
-    bad = leaf.body.get("outcome") in {"error", "unknown"} or leaf.body.get("passed") is False
-    return _WARNING if bad or leaf.kind.startswith(_LOUD) else _INFORMATIONAL
+    body = leaf.body
+    bad = body.get("outcome") in ("error", "unknown") or body.get("passed") is False or body.get("ok") is False
+    is_loud = leaf.kind.startswith(_LOUD) or leaf.kind.endswith(_BAD_ENDINGS)
+    return _WARNING if bad or is_loud else _INFORMATIONAL
 
 
 def rfc5424(leaf: Leaf, host: str) -> bytes:

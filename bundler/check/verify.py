@@ -774,7 +774,7 @@ def cosigned_lines(walk: Walk, roots: dict[int, bytes], start: int) -> list[str]
 
 def check_printed(path: Path, walk: Walk, given: list["Key"], roots: dict[int, bytes], size: int) -> int:
     """Check that a checkpoint from outside lies in the tree; return its size."""
-    head = signed_head(path.read_text("utf-8"), [*walk.keys.values(), *given])
+    head = signed_head(path.read_text("utf-8").rstrip() + "\n", [*walk.keys.values(), *given])
     if head.size > size:
         raise RefusedError(91, f"{path.name} signed {head.size} records, and the ledger has {size}: it was cut back")
     if head.origin != walk.origin_at(head.size):
@@ -887,7 +887,7 @@ def check_prints(
     roots = {one["size"]: older_root(one, head.size, head.root) for one in about["continues"]}
     require_rotated(walk, roots)
     for path in printed:
-        other = signed_head(path.read_text("utf-8"), [*walk.keys.values(), *given])
+        other = signed_head(path.read_text("utf-8").rstrip() + "\n", [*walk.keys.values(), *given])
         if (other.size, other.root) != (head.size, head.root):
             if other.size not in roots:
                 raise RefusedError(2, f"the file does not reach {path.name}; make it with --printed")

@@ -17,7 +17,7 @@ from appliance.actions import nodes, window_gone
 from appliance.actions.status import status
 from appliance.audit import postgres_opening, postgres_sharing, tree
 from appliance.audit.entry import Entry
-from appliance.audit.facts import Appended, Ledger
+from appliance.audit.facts import Appended, EvidenceLedger, Ledger
 from appliance.audit.leaf import Via
 from appliance.audit.log import Log, Signer
 from appliance.audit.note import Checkpoint, parts
@@ -60,7 +60,7 @@ def two_nodes(places: Places) -> Iterator[tuple[SharedLog, SharedLog]]:
 
 
 def is_sound(log: SharedLog) -> bool:
-    return verify(cast("Ledger", log)).ok
+    return verify(cast("EvidenceLedger", log)).ok
 
 
 def noted(number: int, key: str = "") -> Entry:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from appliance.actions.databases import migrating
 from appliance.audit import postgres_opening
 from appliance.audit.entry import Entry
-from appliance.audit.facts import Appended, Ledger
+from appliance.audit.facts import Appended, EvidenceLedger
 from appliance.audit.leaf import Via
 from appliance.audit.log import Signer
 from appliance.audit.postgres_sharing import open_node
@@ -132,7 +132,7 @@ def test_two_nodes_go_on_at_a_standby_with_all_that_either_acknowledged(pair: Pa
         for one in promised:
             assert isinstance(one, Appended)
             assert logs[0].leaf(one.sequence).hash == one.leaf_hash
-        assert verify(cast("Ledger", logs[1])).ok
+        assert verify(cast("EvidenceLedger", logs[1])).ok
     assert len(heads) == 1
 
 

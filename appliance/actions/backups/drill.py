@@ -113,6 +113,7 @@ def drill(
                 what="a drill cannot be recorded", why="sealift-ledger does not run", fix="start it and try again"
             )
         try:
+            making.finish(config, ledger, folder)
             facts = _drill(config, ledger, folder, found[-1], by=by, home=home, surroundings=surroundings, clock=clock)
         except (SealiftError, OSError) as error:
             if _says_nothing(error):
@@ -255,7 +256,7 @@ def _folder() -> Iterator[Path]:
 
 def _require_recorded(ledger: Ledger, file: Path, newest: Kept) -> None:
     digest = file_sha256(file)
-    if digest != newest.sha256 or not ledger.find(kind=making.MADE, field="sha256", value=digest, limit=1):
+    if digest != newest.sha256 or making.recorded(ledger, digest) is None:
         raise archive.damaged("the file on the disk is not the one that was recorded when it was made")
 
 

@@ -1,7 +1,10 @@
 """Making a backup: record, stream, prove, encrypt, in one pass; the newest is in place or the one before still is.
 
-    gather -> record backup.begun -> signed checkpoint -> tar -+-> gpg -> file beside -> read back -> rename
+    gather -> record backup.begun -> signed checkpoint -> tar -+-> gpg -> file beside -> read back
                                                                +-> read, ledger made again, everything compared
+    -> record backup.written -> rename -> record backup.made
+
+No file is in place whose bytes no record names. Where the last record was lost, the next backup or drill makes it.
 
 The very bytes that are encrypted are also read as a restore reads them, in a throwaway folder. No plaintext is laid
 down but the records, which hold no prompt, no answer and no secret.
@@ -24,17 +27,21 @@ from appliance.actions.backups import manifest as form
 from appliance.actions.backups.archive import Contents, Draft
 from appliance.actions.backups.manifest import Manifest
 from appliance.actions.backups.shelf import Kept
-from appliance.audit import succession
+from appliance.audit import epochs, succession
 from appliance.audit.client import SocketLedger, open_ledger
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, KeyedLedger, Ledger
+from appliance.audit.leaf import Leaf
 from appliance.config import Config
 from appliance.errors import LedgerUnavailableError, NoSpaceError, StoreWriteError
 from appliance.timekeeping.believed import BelievedClock
 from media import durable
 from media.clock import Clock
+from media.digest import file_sha256
 from media.errors import SealiftError
 
 DOOR: Final = "ledger-actions"
+WRITTEN: Final = "backup.written"
+"""Its bytes are whole on the disk, and about to be put in place; the body is that of `MADE`."""
 MADE: Final = "backup.made"
 _CHUNK: Final = 1024 * 1024
 
@@ -87,6 +94,7 @@ def make(config: Config, *, clock: Clock, surroundings: Surroundings | None = No
                 what="a backup cannot be recorded", why="sealift-ledger does not run", fix="start it and try again"
             )
         with shelf.alone(folder):
+            finish(config, ledger, folder)
             return _make(config, ledger, folder, clock=clock, surroundings=surroundings, fingerprint=whose.fingerprint)
     finally:
         ledger.close()
@@ -123,9 +131,46 @@ def draft(
     )
 
 
+def finish(config: Config, ledger: KeyedLedger, folder: Path) -> None:
+    """Record the newest backup as made where it lies here and that record was lost; the one before names its bytes.
+
+    Raises:
+        LedgerUnavailableError: It could not be recorded.
+    """
+    made = ledger.find(kind=MADE, limit=1)
+    written = ledger.find(kind=WRITTEN, limit=1)
+    if not written or (made and made[0].sequence > written[0].sequence):
+        return
+    body = written[0].body
+    for kept in shelf.kept(folder, config.site):
+        if kept.sha256 == body.get("sha256") and _digest(folder / kept.name) == kept.sha256:
+            ledger.append(MADE, body, key=_key(kept.sha256))
+
+
+def recorded(ledger: Ledger, sha256: str) -> Leaf | None:
+    """Return the record that names these bytes as a backup: that it was made, written, or restored here; None for none.
+
+    Raises:
+        LedgerUnavailableError: There is no ledger to ask.
+    """
+    named = ((MADE, "sha256"), (WRITTEN, "sha256"), (epochs.RESTORED, "backup.sha256"))
+    found = (ledger.find(kind=kind, field=field, value=sha256, limit=1) for kind, field in named)
+    return next((leaves[0] for leaves in found if leaves), None)
+
+
+def all_made(ledger: Ledger) -> list[Leaf]:
+    """Return a record of each backup that was made, in order: those among them whose last record was lost.
+
+    Raises:
+        LedgerUnavailableError: There is no ledger to ask.
+    """
+    found = [leaf for kind in (WRITTEN, MADE) for leaf in ledger.find(kind=kind, limit=EVERY)]
+    return sorted({leaf.body.get("sha256"): leaf for leaf in found}.values(), key=lambda leaf: leaf.sequence)
+
+
 def _make(
     config: Config,
-    ledger: Ledger,
+    ledger: KeyedLedger,
     folder: Path,
     *,
     clock: Clock,
@@ -153,6 +198,12 @@ def _make(
             recipient=fingerprint,
             media=manifest.media,
         )
+        body = {
+            **kept.to_json(),
+            "milliseconds": int(1000 * (clock.monotonic() - started)),
+            "verified": "plaintext restored",
+        }
+        ledger.append(WRITTEN, body)
         erasures.note(folder, ledger)
         durable.replace(folder / f"{name}.json", kept.to_bytes(), mode=0o640)
         beside.rename(folder / name)
@@ -162,14 +213,22 @@ def _make(
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
-    body = {
-        **kept.to_json(),
-        "milliseconds": int(1000 * (clock.monotonic() - started)),
-        "verified": "plaintext restored",
-    }
-    done = ledger.append(MADE, body)
+    done = ledger.append(MADE, body, key=_key(digest))
     oldest = shelf.tidy(folder, keep=config.backup.keep)
     return Made(kept=kept, file=folder / name, sequence=done.sequence, removed=tuple(sorted((*surplus, *oldest))))
+
+
+def _digest(file: Path) -> str:
+    """Return the SHA-256 of a backup; nothing where it does not read, which the drill tells."""
+    try:
+        return file_sha256(file)
+    except OSError:
+        return ""
+
+
+def _key(sha256: str) -> str:
+    """Return under what a backup is recorded as made, once: a drill may do so at the same moment."""
+    return f"backup-{sha256[:32]}"
 
 
 def _write(beside: Path, config: Config, ledger: Ledger, prepared: Draft) -> Manifest:

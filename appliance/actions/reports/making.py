@@ -106,7 +106,7 @@ def counted(
             "holds": verified.ok and is_the_signed_tree,
             "findings": list(verified.findings) + ([] if is_the_signed_tree else ["the records are not those signed"]),
             "remarks": list(verified.remarks),
-            "checkpoints": len(verified.checkpoints),
+            "checkpoints": verified.kept,
             "beyond": max(0, verified.size - signed.size),
         },
         **tally.to_json(),

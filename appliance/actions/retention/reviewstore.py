@@ -200,9 +200,10 @@ class ReviewStore:
         return {year: self._year_key(year) for year in self._year_numbers()}
 
     def _year_numbers(self) -> tuple[int, ...]:
+        # Also those of samples that were kept while the clock ran years ahead: a person's keys of then go, too.
+        years = {*range(2020, self._clock.now().year + 2), *(sample.year for sample in self.samples())}
         names = self._slots.names()
-        years = range(2020, self._clock.now().year + 2)
-        return tuple(year for year in years if _slot("year", str(year)) in names)
+        return tuple(year for year in sorted(years) if _slot("year", str(year)) in names)
 
     def _year_key(self, year: int, *, make: bool = False) -> bytes:
         name = _slot("year", str(year))

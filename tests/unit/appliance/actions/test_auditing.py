@@ -21,6 +21,8 @@ from appliance.audit.leaf import Leaf, Via
 from appliance.audit.log import Entry
 from appliance.audit.memory import MemoryLedger
 from appliance.audit.note import VerifierKey
+from appliance.audit.verify import verify
+from appliance.cli.opened import read_note
 from appliance.errors import LedgerDamagedError
 from media.clock import FixedClock
 from media.errors import UsageError
@@ -158,6 +160,19 @@ def test_a_print_is_read_whatever_letters_the_auditors_terminal_has(ledger: Memo
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "from outside  1 checkpoints agree" in done.stdout
+
+
+@pytest.mark.parametrize("end", ["", "\n\n", "\n \n"])
+def test_a_print_is_taken_by_the_box_and_by_the_checker_however_it_was_copied(
+    ledger: MemoryLedger, tmp_path: Path, module: ModuleType, end: str
+) -> None:
+    (tmp_path / "print").write_text(ledger.checkpoint().rstrip() + end)
+    make(ledger, tmp_path / "out")
+
+    told = checker.ending(module, "ledger", "--key", ledger.vkey, "--printed", tmp_path / "print", tmp_path / "out")
+
+    assert verify(ledger, notes=[read_note(tmp_path / "print")]).findings == ()
+    assert told == 0
 
 
 def test_the_subtrees_around_a_place_complete_every_tree(module: ModuleType) -> None:

@@ -6,8 +6,8 @@ from typing import cast
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from appliance.audit import epochs, rights
-from appliance.audit.facts import Ledger
+from appliance.audit import epochs, note, rights
+from appliance.audit.facts import EvidenceLedger
 from appliance.audit.leaf import Via
 from appliance.audit.log import Entry, Log, Signer
 from appliance.audit.memory import MemoryBackend
@@ -26,9 +26,9 @@ def signer() -> Signer:
     return Signer(public=key.public_key().public_bytes_raw(), sign=key.sign)
 
 
-def read(log: Log) -> Ledger:
+def read(log: Log) -> EvidenceLedger:
     """Return the log as what reads a ledger sees: its methods, by name."""
-    return cast("Ledger", log)
+    return cast("EvidenceLedger", log)
 
 
 def opened(backend: MemoryBackend, own: Signer) -> Log:
@@ -60,6 +60,23 @@ def test_the_tree_goes_on_under_another_name_and_only_the_new_key_opens_it() -> 
     third = begun(backend, signer())
     assert [epoch.origin for epoch in epochs.epochs(read(third))] == [old.origin, log.origin, third.origin]
     assert verify(read(third), pinned=third.vkey, notes=[old_note]).ok
+
+
+def test_kept_checkpoints_of_an_epoch_that_ended_are_held_against_its_own_key() -> None:
+    backend, first, second = MemoryBackend(), signer(), signer()
+    before = opened(backend, first)
+    before.checkpoint()
+    log = begun(backend, second)
+    whole = verify(read(log), pinned=log.vkey)
+    by_the_new_key = note.Checkpoint(
+        origin=before.origin, size=2, root=bytes.fromhex(before.consistency(2, 3).old_root)
+    )
+
+    backend.save_checkpoint(2, note.sign(by_the_new_key.to_text(), log.vkey, second.sign))
+
+    assert (whole.findings, whole.kept) == ((), 2)
+    (finding,) = verify(read(log), pinned=log.vkey).findings
+    assert "the first that of 2 records (it is signed by the key of another ledger)" in finding
 
 
 def test_an_epoch_never_begins_with_the_key_of_the_one_before() -> None:

@@ -10,7 +10,7 @@ import pytest
 from appliance.audit import note, rotating, succession
 from appliance.audit.backend import Row
 from appliance.audit.client import OfflineLedger
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EvidenceLedger
 from appliance.audit.leaf import Via
 from appliance.audit.log import Entry, Log
 from appliance.audit.memory import MemoryBackend
@@ -68,9 +68,9 @@ def ask(log: Log, version: object, door: str = "ledger-actions") -> None:
     log.append([Entry.of(ASKED, body, via=Via(door=door, uid=0))])
 
 
-def reading(log: Log) -> Ledger:
+def reading(log: Log) -> EvidenceLedger:
     """Return the log as what reads a ledger sees: its methods, by name."""
-    return cast("Ledger", log)
+    return cast("EvidenceLedger", log)
 
 
 def public(keys: FileKeys, version: int) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from appliance.audit import note, succession, tree
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EvidenceLedger, Ledger
 from appliance.audit.leaf import Leaf, Via, encode, encode_body
 from appliance.audit.log import Entry, Log, Signer
 from appliance.audit.memory import MemoryBackend
@@ -68,8 +68,8 @@ class History:
         return succession.cosigned(head.to_text(), [signing(self.keys[index], self.log.origin)])
 
     @property
-    def ledger(self) -> Ledger:
-        return cast("Ledger", self.log)
+    def ledger(self) -> EvidenceLedger:
+        return cast("EvidenceLedger", self.log)
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_a_tree_rewritten_before_a_rotation_is_seen_though_the_new_key_signs_it(
         succession.verified(cast("Ledger", log), text, history.log.vkey)
     with pytest.raises(LedgerDamagedError):
         require_sound_tail(forged)
-    assert any("over other records" in each for each in verify(cast("Ledger", log)).findings)
+    assert any("over other records" in each for each in verify(cast("EvidenceLedger", log)).findings)
 
 
 def test_a_rotation_on_another_branch_is_no_link(history: History) -> None:

@@ -174,6 +174,9 @@ class Shortened:
     def checkpoint(self) -> str:
         return self._ledger.inclusion(0, self._size).note or self._ledger.checkpoint()
 
+    def checkpoints(self, start: int, limit: int) -> list[tuple[int, str]]:
+        return self._ledger.checkpoints(start, limit)
+
 
 def test_an_older_printed_checkpoint_of_the_same_ledger_agrees() -> None:
     ledger = MemoryLedger()
@@ -281,6 +284,53 @@ def test_leaves_on_a_page_of_their_own_have_their_nodes_compared(monkeypatch: py
 
     (finding,) = verify(ledger, pinned=key_of(ledger)).findings
     assert "the first from leaf 0 on" in finding
+
+
+@pytest.mark.parametrize(
+    ("statement", "count", "why"),
+    [
+        ("UPDATE checkpoint SET note = replace(note, 'demo', 'dema') WHERE size IN (6, 8)", 2, "6 records (no known"),
+        ("UPDATE checkpoint SET note = replace(note, char(10) || '6', char(10) || '5') WHERE size = 6", 1, "is wrong)"),
+        ("UPDATE checkpoint SET note = 'x' WHERE size = 6", 1, "6 records (it has no signatures)"),
+        ("UPDATE checkpoint SET size = 0 WHERE size = 6", 1, "0 records (it was signed over 6)"),
+        ("UPDATE checkpoint SET note = (SELECT note FROM checkpoint WHERE size = 7) WHERE size = 6", 1, "over 7)"),
+    ],
+)
+def test_a_kept_checkpoint_that_the_disk_changed_is_named_also_where_it_is_not_the_newest(
+    site: LedgerSite, statement: str, count: int, why: str
+) -> None:
+    with site.running():
+        actions = site.door("ledger-actions")
+        while actions.head().size < 12:
+            actions.append("unit.noted", {"version": actions.head().size})
+            actions.checkpoint()
+        actions.close()
+    before = offline(site)
+    connection = sqlite3.connect(site.places.ledger / FILE_NAME, isolation_level=None)
+    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        connection.execute(f"DROP TRIGGER {name}")
+    kept = connection.execute("SELECT count(*) FROM checkpoint").fetchone()[0]
+    connection.execute(statement)
+    connection.close()
+
+    findings = " ".join(offline(site).findings)
+
+    assert (before.findings, before.kept) == ((), kept)
+    assert kept > 6
+    assert why in findings
+    assert f"{count} of the checkpoints that are kept do not hold" in findings
+
+
+def test_a_kept_checkpoint_of_other_records_is_found_though_the_key_signed_it() -> None:
+    ledger = history()
+    signed = note.Checkpoint(origin=ledger.log.origin, size=4, root=bytes(32))
+    signer = ledger.log.signer
+    assert signer is not None
+    ledger.log.backend.save_checkpoint(4, note.sign(signed.to_text(), ledger.log.key, signer.sign))
+
+    (finding,) = verify(ledger, pinned=key_of(ledger)).findings
+
+    assert "the first that of 4 records (it was signed over other records): an export with it is refused" in finding
 
 
 class Broken(MemoryLedger):

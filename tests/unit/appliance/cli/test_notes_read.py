@@ -1,12 +1,19 @@
 """A checkpoint from outside was copied or typed by somebody: a blank line more or less at its end is no other note."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typer.testing import CliRunner
 
 from appliance.audit.note import Checkpoint, VerifierKey, sign, verify_checkpoint
+from appliance.cli import trust
+from appliance.cli.context import Context
 from appliance.cli.opened import read_note
+from appliance.config import Config
 from appliance.errors import ProofError
 from media.errors import UsageError
 
@@ -31,3 +38,26 @@ def test_what_stands_in_it_counts_as_before(tmp_path: Path) -> None:
         verify_checkpoint(read_note(file), [KEY])
     with pytest.raises(UsageError):
         read_note(tmp_path / "none.txt")
+
+
+def test_it_is_read_whatever_letters_the_console_has(tmp_path: Path) -> None:
+    (tmp_path / "printed.txt").write_text(NOTE, encoding="utf-8")
+    words = "import sys, pathlib; from appliance.cli import opened; opened.read_note(pathlib.Path(sys.argv[1]))"
+    command = [sys.executable, "-X", "utf8=0", "-c", words, str(tmp_path / "printed.txt")]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100, env={"LC_ALL": "C"})
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_recovery_of_trust_says_that_a_print_is_not_there(tmp_path: Path) -> None:
+    app, own = typer.Typer(), Context(config_path=tmp_path / "none.toml")
+    trust.register(app)
+    own._config = Config(site="demo")
+    code, people = ["--code", "a" * 64], ["--by", "Ann", "--by", "Bo"]
+
+    done = CliRunner().invoke(
+        app, ["trust", "recover", *people, *code, *code, "--checkpoint", str(tmp_path / "none.txt")], obj=own
+    )
+
+    assert isinstance(done.exception, UsageError)

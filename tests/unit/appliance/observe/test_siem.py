@@ -3,20 +3,23 @@
 import errno
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance import config as configuration
 from appliance.actions.forwarding import Standing
 from appliance.audit.leaf import Leaf, Via
-from appliance.audit.memory import MemoryLedger
+from appliance.audit.log import Log, Signer
+from appliance.audit.memory import MemoryBackend, MemoryLedger
 from appliance.errors import CollectorError, ConfigError
-from appliance.observe import siem, siemformats
+from appliance.observe import sentepochs, siem, siemformats
 from appliance.observe.siem import BATCH, Cursor, Forwarder
 from appliance.observe.siemformats import FORMATS
 from appliance.watchdog.loops import Pulse
@@ -89,6 +92,37 @@ def test_no_text_breaks_out_of_its_message(text: str, name: str) -> None:
         values = re.findall(rb'[a-z_0-9]+="((?:[^"\\\]]|\\.)*)"', data)
         assert data.endswith(b"] request.outcome 4")
         assert len(values) == 6
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("request.refused", "release.refused", "medium.refused", "job.refused", "automation.refused"),
+        *("admin.login-refused", "person.code-refused", "custody.rejected", "model.damaged", "backup.drill-failed"),
+        *("tls.rotation-failed", "promotion.canary-aborted", "promotion.stopped", "install.returned"),
+        *("emergency.begun", "trust.replaced", "trust.doubted", "retire.node-begun", "ledger.restored"),
+    ],
+)
+def test_refusals_failures_and_changes_of_trust_are_warnings(kind: str) -> None:
+    one = replace(leaf(), kind=kind)
+
+    assert siemformats.severity(one) == 4
+    assert siemformats.rfc5424(one, "box").partition(b" ")[2].startswith(b"<108>1 ")
+
+
+def test_what_went_well_is_no_warning_and_a_job_that_failed_is_one() -> None:
+    assert [siemformats.severity(replace(leaf(), kind=kind)) for kind in ("promotion.made", "emergency.ended")] == [
+        6,
+        6,
+    ]
+    assert [siemformats.severity(replace(leaf(ok=ok), kind="job.done")) for ok in (True, False)] == [6, 4]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_name_that_was_typed_stays_and_the_id_of_a_person_leaves(name: str) -> None:
+    assert b"ann-old" in FORMATS[name](leaf(person="ann-old"), "box")
+    assert b"automation:nightly@ann-old" in FORMATS[name](leaf(person="automation:nightly@ann-old"), "box")
+    assert b"Ann" not in FORMATS[name](leaf(person="Dr. Ann Old, for Mr. Smith"), "box")
 
 
 class Collector:
@@ -176,6 +210,113 @@ def test_after_a_restore_the_records_that_are_others_are_sent_again(tmp_path: Pa
 
     assert forwarder(restored, tmp_path, collector).turn() == 2
     assert collector.taken == [0, 1]
+
+
+def restored(ledger: MemoryLedger, size: int, more: int = 0) -> MemoryLedger:
+    """Return the ledger that a backup of so many records brings back, with some records of its own epoch."""
+    backend, made, key = MemoryBackend(), MemoryLedger(CLOCK), Ed25519PrivateKey.generate()
+    nodes = [one for one in ledger.log.backend.nodes(0, size) if one[0]]
+    backend.append(ledger.log.backend.rows(0, size), nodes)
+    signer = Signer(public=key.public_key().public_bytes_raw(), sign=key.sign)
+    made.log = Log.begin_epoch(backend, clock=CLOCK, site="demo", signer=signer, facts={"by": ["Ann", "Bo"]})
+    return grown(made, more)
+
+
+def grown(ledger: MemoryLedger, more: int) -> MemoryLedger:
+    for number in range(more):
+        ledger.append("trust.rotated", {"version": number})
+    return ledger
+
+
+class Copies:
+    """A collector that keeps each record once, by number and leaf hash."""
+
+    def __init__(self) -> None:
+        self.held: set[tuple[int, str]] = set()
+        self.taken = 0
+
+    def __call__(self, batch: bytes) -> None:
+        found = [json.loads(line) for line in batch.splitlines()]
+        self.held |= {(one["sequence"], one["leaf"]) for one in found}
+        self.taken += len(found)
+
+    def lacks(self, ledger: MemoryLedger) -> list[int]:
+        leaves = ledger.leaves(0, 1000)
+        return [leaf.sequence for leaf in leaves if (leaf.sequence, leaf.hash) not in self.held]
+
+
+def send_all(ledger: MemoryLedger, folder: Path, copies: Copies) -> None:
+    one = Forwarder(ledger, folder, encode=FORMATS["json"], host="box", send=copies)
+    while one.turn():
+        pass
+
+
+def test_after_two_restores_with_the_forwarder_down_nothing_of_the_first_lacks(tmp_path: Path) -> None:
+    copies, first = Copies(), grown(MemoryLedger(CLOCK), 99)
+    send_all(first, tmp_path, copies)
+
+    twice = restored(restored(first, 40, 30), 60, 5)
+    send_all(twice, tmp_path, copies)
+
+    assert copies.lacks(twice) == []
+    assert copies.taken == 100 + twice.head().size - 40
+
+
+def test_a_restore_of_a_later_backup_than_the_one_that_was_restored_before_skips_no_record(tmp_path: Path) -> None:
+    """The first restore's epoch is gone; of the epoch before it the collector has no more than was sent."""
+    copies, first = Copies(), grown(MemoryLedger(CLOCK), 29)
+    send_all(first, tmp_path, copies)
+    grown(first, 70)
+    send_all(restored(first, 50, 9), tmp_path, copies)
+
+    again = restored(first, 80, 3)
+    send_all(again, tmp_path, copies)
+
+    assert copies.lacks(again) == []
+
+
+@pytest.mark.parametrize("kept", [None, b"{}", b""])
+def test_of_what_a_release_before_sent_all_is_sent_from_the_first_restore_on(
+    tmp_path: Path, kept: bytes | None
+) -> None:
+    copies, first = Copies(), grown(MemoryLedger(CLOCK), 99)
+    send_all(first, tmp_path, copies)
+    (tmp_path / sentepochs.FILE).unlink()
+    if kept is not None:
+        (tmp_path / sentepochs.FILE).write_bytes(kept)
+
+    twice = restored(restored(first, 40, 30), 60, 60)
+    send_all(twice, tmp_path, copies)
+
+    assert copies.lacks(twice) == []
+
+
+def test_a_ledger_that_was_cut_back_without_a_restore_does_not_end_the_forwarder(tmp_path: Path) -> None:
+    copies, first = Copies(), grown(MemoryLedger(CLOCK), 99)
+    send_all(restored(first, 60, 9), tmp_path, copies)
+    shorter = MemoryLedger(CLOCK)
+    backend = MemoryBackend()
+    backend.append(first.log.backend.rows(0, 30), [one for one in first.log.backend.nodes(0, 30) if one[0]])
+    shorter.log = Log.read(backend, clock=CLOCK)
+
+    send_all(shorter, tmp_path, copies)
+
+    assert copies.lacks(shorter) == []
+    assert Cursor.read(tmp_path).sequence == 30
+
+
+def test_epochs_that_cannot_be_noted_are_noted_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies, ledger = Copies(), restored(grown(MemoryLedger(CLOCK), 9), 5, 2)
+    one = Forwarder(ledger, tmp_path, encode=FORMATS["json"], host="box", send=copies)
+    monkeypatch.setattr(sentepochs.SentEpochs, "write", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        one.turn()
+    monkeypatch.undo()
+
+    assert (copies.taken, one.turn()) == (0, 8)
+    assert [first for _, first in sentepochs.SentEpochs.read(tmp_path).begun] == [0, 5]
 
 
 def test_a_collector_has_a_name_and_an_address_or_neither() -> None:

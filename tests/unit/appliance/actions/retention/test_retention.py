@@ -65,6 +65,19 @@ def test_erasing_a_person_takes_their_samples_of_every_year_and_nobody_elses(sit
             site.store.content(sample)
 
 
+def test_samples_made_while_the_clock_ran_years_ahead_are_erased_and_held_like_any_other(site: Kept) -> None:
+    site.clock.advance(14 * 365 * DAY)
+    taken = site.store.add("req_1", subject="pat", content=b"text", days=30)
+    held = site.store.add("req_2", subject="sam", content=b"text", days=30)
+    site.clock.advance(-14 * 365 * DAY)
+
+    assert site.store.tidy() == 0  # as the service does when it starts
+    assert site.store.content(held) == b"text"
+    assert site.retention.erase("pat", subject_hash="f" * 64, **WHO) == 1
+    with pytest.raises(KeyMissingError):
+        site.store.content(taken)
+
+
 def test_a_row_that_survives_its_key_stays_shut(site: Kept) -> None:
     sample = site.store.add("req_1", subject="pat", content=b"text", days=30)
     copy = (site.folder / "review/review.db").read_bytes()
