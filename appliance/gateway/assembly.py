@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from appliance.gateway.likelihoods import Likelihood, Places
 from appliance.gateway.parameters import Asked
 from appliance.gateway.reading import CallPiece, Finish, FinishReason, Part, Said, Text, Thought, Usage, broken
-from appliance.phi.restore import Restorer, as_it_is, inside_json
+from appliance.phi.restore import Restorer, inside_json
 from appliance.phi.tokens import TokenMap
 from appliance.serve.stopping import StopBuffer
 
@@ -40,7 +40,7 @@ class Answer:
     ) -> None:
         self._tokens = tokens
         self._names = names
-        self._content = Restorer(tokens, put=inside_json if is_json else as_it_is)
+        self._content = Restorer(tokens, put=inside_json if is_json else None)
         self._thought = Restorer(tokens)
         self._arguments: dict[int, Restorer] = {}
         self._nameless: dict[int, AssembledCall] = {}
