@@ -40,10 +40,15 @@ class Stream:
         """The whole answer.
 
         Raises:
-            ServiceError: It did not come to its end.
+            ServiceError: It did not come to its end, or was not read to it.
         """
         if self._answer is None:
-            raise broken_off(self._response.headers, None)
+            raise ServiceError(
+                what="there is no whole answer",
+                why="it was not read to its end",
+                fix="go through the text to its end before you ask for the answer",
+                request_id=self.request_id,
+            )
         return self._answer
 
     @property

@@ -120,6 +120,16 @@ def test_a_batch_of_completions_is_answered_as_that_route_does(rig: Rig) -> None
     assert [one["endpoint"] for one in rig.bodies("request.refused")] == ["completions"] * 2
 
 
+def test_an_answer_with_half_a_letter_leaves_the_results_readable(rig: Rig) -> None:
+    rig.engine.script = Script(text="Grüße \ud83d")
+
+    ended, good, _ = _ended(rig, "/v1/chat/completions", _line(1), _line(2))
+    content = _get(rig, f"/v1/files/{ended['output_file_id']}/content").data
+
+    assert len(content.decode().splitlines()) == 2
+    assert [one["response"]["body"]["choices"][0]["message"]["content"] for one in good] == ["Grüße \ud83d"] * 2
+
+
 def test_a_batch_of_embeddings_is_answered_as_that_route_does(rig: Rig) -> None:
     url = "/v1/embeddings"
     lines = [

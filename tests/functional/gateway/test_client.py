@@ -339,6 +339,26 @@ def test_several_answers_at_once_are_refused_before_anything_is_sent(site: Site,
         assert client.chat(HELLO, n=1).content == "You said: hello"
 
 
+def test_an_answer_that_would_come_another_way_is_refused_before_anything_is_sent(site: Site) -> None:
+    with _client(site) as client:
+        for ask, stream in ((client.chat, True), (client.stream_chat, False)):
+            with pytest.raises(ServiceError, match="as it was asked for"):
+                ask(HELLO, stream=stream)
+        assert not site.rig.engine.asked
+        assert client.chat(HELLO, stream=False).content == "You said: hello"
+        assert "".join(client.stream_chat(HELLO, stream=True)) == "You said: hello"
+
+
+def test_an_answer_that_was_not_read_to_its_end_is_called_so(site: Site) -> None:
+    with _client(site) as client:
+        stream = client.stream_chat(HELLO)
+        with pytest.raises(ServiceError) as early:
+            _ = stream.answer
+
+    assert early.value.why == "it was not read to its end"
+    assert early.value.request_id == stream.request_id
+
+
 def test_functions_that_a_model_calls_are_in_the_answer_whole_or_streamed(site: Site) -> None:
     site.rig.engine.script = Script(text="", tool_calls=tuple(_call(at, place) for at, place in enumerate(PLACES)))
     with _client(site) as client:
