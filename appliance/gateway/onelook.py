@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
-from appliance.errors import DatabaseError, StoreDamagedError
+from appliance.errors import DatabaseError, LedgerUnavailableError, StoreDamagedError
 from media.clock import Clock
 from media.errors import SealiftError
 
 FRESH_SECONDS: Final = 1.0
-_TOLD: Final = (StoreDamagedError, DatabaseError)
+_TOLD: Final = (StoreDamagedError, DatabaseError, LedgerUnavailableError)
 _T = TypeVar("_T")
 
 
@@ -37,7 +37,7 @@ class LastFailure:
         """Return where no look failed since somebody came.
 
         Raises:
-            StoreDamagedError, DatabaseError: One did.
+            StoreDamagedError, DatabaseError, LedgerUnavailableError: One did.
         """
         if came < self._at:
             raise self._error()

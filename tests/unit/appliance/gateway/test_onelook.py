@@ -1,6 +1,7 @@
 """Callers who want to know the same wait for one look at it, never one after another."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,13 +12,15 @@ from typing import Any, cast
 import pytest
 
 from appliance.audit.memory import MemoryLedger
-from appliance.errors import DatabaseError, StoreDamagedError
+from appliance.errors import DatabaseError, LedgerUnavailableError, StoreDamagedError
 from appliance.gateway.auth import StateApiKeys
+from appliance.gateway.conversations import Conversations
 from appliance.gateway.fleets import Upstreams
 from appliance.gateway.health import Found, Readiness
 from appliance.gateway.onelook import OneLook
 from appliance.gateway.quotas import Quotas
 from appliance.gateway.resting import Resting
+from appliance.gateway.routing import Serving
 from appliance.standby.permit import Always
 from media.clock import FixedClock
 from media.errors import SealiftError
@@ -101,7 +104,7 @@ def test_what_was_found_is_told_for_a_second(clock: Watched) -> None:
     assert (first, second, looking.found()) == (0, 0, 1)
 
 
-@pytest.mark.parametrize("kind", [StoreDamagedError, DatabaseError])
+@pytest.mark.parametrize("kind", [StoreDamagedError, DatabaseError, LedgerUnavailableError])
 def test_who_waited_for_a_look_that_failed_is_told_so_and_waits_for_no_other(
     clock: Watched, kind: type[SealiftError]
 ) -> None:
@@ -158,3 +161,31 @@ def test_whoever_asks_whether_the_box_is_well_waits_for_one_look_at_an_engine_th
 
     assert told(slow, readiness.found) == [Found(missing=("engine",))] * CALLERS
     assert slow.looks == 1
+
+
+def test_callers_do_not_wait_one_after_another_for_a_ledger_that_tells_no_conversation() -> None:
+    asked: list[int] = []
+    come = threading.Semaphore(0)
+
+    class Silent(MemoryLedger):
+        def head(self) -> Any:
+            asked.append(1)
+            assert all(come.acquire(timeout=10) for _ in range(CALLERS))
+            time.sleep(0.3)  # until the last one waits, too
+            raise LedgerUnavailableError(what="the ledger does not answer", why="", fix="")
+
+    conversations = Conversations(Silent())
+    serving = cast("Serving", SimpleNamespace(line=1, since=0, routes=()))
+
+    def ask() -> None:
+        come.release()
+        with pytest.raises(LedgerUnavailableError):
+            conversations.began(serving, "c")
+
+    threads = [threading.Thread(target=ask) for _ in range(CALLERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(asked) == 1
