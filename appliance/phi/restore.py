@@ -32,17 +32,20 @@ class Restorer:
     Args:
         tokens: The tokens of the request that is answered; no other's.
         put: How a value is written where its token stood; None for running text that may hold JSON (`JsonForm`).
+        behind: What that text goes on from, if it begins in the middle of one.
 
     Attributes:
         unknown: How many tokens stood in the text that this request has not; they are left as they are.
     """
 
-    def __init__(self, tokens: TokenMap, *, put: Callable[[str], str] | None = as_it_is) -> None:
+    def __init__(self, tokens: TokenMap, *, put: Callable[[str], str] | None = as_it_is, behind: str = "") -> None:
         self._tokens = tokens
         self._put = put or as_it_is
         # Followed only where it makes a difference: most identifiers are written alike in both.
         is_followed = put is None and any(inside_json(value) != value for value in tokens.values.values())
         self._form = JsonForm() if is_followed else None
+        if self._form is not None:
+            self._form.read(behind)
         self._held = ""
         self.unknown = 0
 

@@ -85,6 +85,18 @@ def test_json_in_a_plain_answer_can_be_read_whatever_an_identifier_holds(rig: Ri
     assert streamed == whole
 
 
+def test_json_that_a_completions_prompt_began_stays_json(rig: Rig) -> None:
+    prompts = [f'{RECORD}\nAs JSON: {{"name": "', f"{RECORD}\nIn words:"]
+    rig.engine.script = Script(text='[NAME_1]"}')
+
+    asked = {"model": MODEL, "prompt": prompts, "n": 2}
+    choices = rig.ask(asked, path="/v1/completions").get_json()["choices"]
+
+    texts = [one["text"] for one in choices]
+    assert [json.loads(f'{{"name": "{text}') for text in texts[:2]] == [{"name": NAME}] * 2
+    assert texts[2:] == [f'{NAME}"}}'] * 2
+
+
 @pytest.mark.parametrize(
     "prose",
     [
