@@ -93,8 +93,10 @@ class InferenceClient:
         """Ask with a whole conversation; parameters are those of docs/api.md, for one answer.
 
         Raises:
-            ServiceError: It could not be answered, or `n` asks for several answers; then nothing was sent.
+            ServiceError: It could not be answered; or `n` asks for several answers, or `stream` for another way to get
+                it: then nothing was sent.
         """
+        _require_way(parameters, is_stream=False)
         body = {"model": self._model, "messages": [dict(one) for one in messages], **parameters}
         return whole_answer(self._asking, body, user=self._user)
 
@@ -112,9 +114,10 @@ class InferenceClient:
         """Ask with a whole conversation and get the answer as it is written.
 
         Raises:
-            ServiceError: It was refused before it began, or `n` asks for several answers; then nothing was sent.
+            ServiceError: It was refused before it began; or as of `chat`, and nothing was sent.
         """
         _require_one(parameters)
+        _require_way(parameters, is_stream=True)
         began = time.monotonic()
         body = {
             "model": self._model,
@@ -161,6 +164,16 @@ def whole_answer(asking: Asking, body: Mapping[str, Any], *, user: str = "") -> 
     except (ValueError, RecursionError) as error:
         raise not_an_answer(header_of(response.headers, "x-request-id")) from error
     return noted(answer_of(untrusted, response.headers, latency_ms=milliseconds_since(began)))
+
+
+def _require_way(asked: Mapping[str, Any], *, is_stream: bool) -> None:
+    # What came another way than it is read would be made, charged, and called no answer.
+    if asked.get("stream") not in (None, is_stream):
+        raise ServiceError(
+            what="this client reads an answer as it was asked for",
+            why="stream says another way",
+            fix="leave stream out: chat gets an answer whole, stream_chat as it is written",
+        )
 
 
 def _require_one(asked: Mapping[str, Any]) -> None:

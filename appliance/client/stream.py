@@ -14,6 +14,7 @@ from appliance.client.noting import milliseconds_since, noted
 from appliance.errors import ServiceError
 
 _MAX_LINE: Final = 4 * 1024 * 1024
+_REFUSED: Final = "invalid_request_error"
 
 
 class Stream:
@@ -40,10 +41,15 @@ class Stream:
         """The whole answer.
 
         Raises:
-            ServiceError: It did not come to its end.
+            ServiceError: It did not come to its end, or was not read to it.
         """
         if self._answer is None:
-            raise broken_off(self._response.headers, None)
+            raise ServiceError(
+                what="there is no whole answer",
+                why="it was not read to its end",
+                fix="go through the text to its end before you ask for the answer",
+                request_id=self.request_id,
+            )
         return self._answer
 
     @property
@@ -103,12 +109,7 @@ class Stream:
 
     def _take(self, untrusted: Any) -> str:
         if "error" in untrusted:
-            raise ServiceError(
-                what="the answer broke off",
-                why=printable(untrusted["error"]["code"])[:64],
-                fix="ask again",
-                request_id=self.request_id,
-            )
+            raise self._told(untrusted["error"])
         self._last["model"] = untrusted["model"]
         self._last["usage"] = usage_of(untrusted.get("usage")) or self._last.get("usage")
         for choice in untrusted["choices"]:
@@ -119,6 +120,18 @@ class Stream:
             self._join(choice["delta"].get("tool_calls") or ())
             return str(choice["delta"].get("content") or "")
         return ""
+
+    def _told(self, untrusted: Any) -> ServiceError:
+        """Return the error for what the service says in place of more: some engines refuse a request only then."""
+        code, message = printable(untrusted["code"])[:64], printable(untrusted.get("message") or "")[:300]
+        is_refused = untrusted.get("type") == _REFUSED
+        return ServiceError(
+            what="the service refused the request" if is_refused else "the answer broke off",
+            why=f"{code}: {message}" if message else code,
+            fix="see docs/api.md for the code" if is_refused else "ask again",
+            request_id=self.request_id,
+            service_code=code,
+        )
 
     def _join(self, untrusted: Any) -> None:
         """Take fragments of calls: the first one of each index has id and name, all of them have some of its text."""

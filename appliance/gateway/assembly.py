@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from appliance.gateway.likelihoods import Likelihood, Places
 from appliance.gateway.parameters import Asked
 from appliance.gateway.reading import CallPiece, Finish, FinishReason, Part, Said, Text, Thought, Usage, broken
-from appliance.phi.restore import Restorer, as_it_is, inside_json
+from appliance.phi.restore import Restorer, inside_json
 from appliance.phi.tokens import TokenMap
 from appliance.serve.stopping import StopBuffer
 
@@ -36,11 +36,17 @@ class Answer:
     """
 
     def __init__(
-        self, tokens: TokenMap, *, is_json: bool, names: Mapping[str, str], stops: tuple[str, ...] = ()
+        self,
+        tokens: TokenMap,
+        *,
+        is_json: bool,
+        names: Mapping[str, str],
+        stops: tuple[str, ...] = (),
+        behind: str = "",
     ) -> None:
         self._tokens = tokens
         self._names = names
-        self._content = Restorer(tokens, put=inside_json if is_json else as_it_is)
+        self._content = Restorer(tokens, put=inside_json if is_json else None, behind=behind)
         self._thought = Restorer(tokens)
         self._arguments: dict[int, Restorer] = {}
         self._nameless: dict[int, AssembledCall] = {}
@@ -187,8 +193,9 @@ class Assembly:
         maps = [self._tokens.of(prompt) for prompt in prompts] if len(prompts) > 1 else [self._tokens]
         stops = tuple(self._tokens.restore(stop) for stop in asked.own_stop)
         self.answers = [
-            Answer(maps[at // asked.answers], is_json=is_json, names=asked.function_names, stops=stops)
-            for at in range(asked.all_answers)
+            Answer(of_prompt, is_json=is_json, names=asked.function_names, stops=stops, behind=prompt)
+            for of_prompt, prompt in zip(maps, prompts or ("",), strict=True)
+            for _ in range(asked.answers)
         ]
 
     @property

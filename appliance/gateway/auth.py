@@ -17,12 +17,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from appliance.config import Places
 from appliance.errors import NotInstalledError, StoreDamagedError
 from appliance.gateway import problems
+from appliance.gateway.onelook import LastFailure
 from appliance.keys.provider import KeyProvider
 from appliance.phi.policy import PhiMode
 from appliance.stages import Stage
 from appliance.state.database import open_state
 from appliance.state.tables import ApiKey as ApiKeyRow
 from media.clock import Clock, from_text
+from media.errors import SealiftError
 
 PEPPER: Final = "api-key-pepper"
 _FORMS: Final = {
@@ -114,21 +116,33 @@ class StateApiKeys:
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._known: dict[str, tuple[float, ApiKey]] = {}
+        self._failure = LastFailure()
 
     def lookup(self, key_id: str) -> ApiKey | None:
         """Return the key; see `ApiKeys`."""
-        now = self._clock.monotonic()
-        read_at, known = self._known.get(key_id, (float("-inf"), None))
-        if known is not None and now - read_at <= _FRESH_SECONDS:
+        came = self._clock.monotonic()
+        if (known := self._remembered(key_id, came)) is not None:
             return known
         with self._lock:
-            found = self._read(key_id)
+            if (known := self._remembered(key_id, came)) is not None:  # read for another request meanwhile
+                return known
+            self._failure.require_none_since(came)
+            began = self._clock.monotonic()
+            try:
+                found = self._read(key_id)
+            except SealiftError as error:
+                self._failure.note(error, at=self._clock.monotonic())
+                raise
             self._known.pop(key_id, None)
             if found is not None:
                 if len(self._known) >= _REMEMBERED_KEYS:
                     self._known.clear()
-                self._known[key_id] = (now, found)
+                self._known[key_id] = (began, found)
         return found
+
+    def _remembered(self, key_id: str, came: float) -> ApiKey | None:
+        read_at, known = self._known.get(key_id, (float("-inf"), None))
+        return known if came - read_at <= _FRESH_SECONDS else None
 
     def is_ended(self, key_id: str) -> bool:
         """Tell whether a key was ended; see `ApiKeys`. While the state is built anew there are no keys in it."""

@@ -7,6 +7,7 @@ lines has two conversations.
 """
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ from typing import Final
 
 from appliance.audit.facts import Ledger
 from appliance.gateway.arms import Began
+from appliance.gateway.onelook import LastFailure
 from appliance.gateway.routing import Serving
+from media.errors import SealiftError
 
 _INTENT: Final = "request.intent"
 _MOST: Final = 200_000
@@ -44,6 +47,7 @@ class Conversations:
         self._most = most
         self._lock = threading.Lock()
         self._rollouts: dict[int, _Rollout] = {}
+        self._failure = LastFailure()
 
     def began(self, serving: Serving, conversation: str) -> Began | None:
         """Return where a conversation began since this rollout did; None where it began before, or is forgotten.
@@ -51,13 +55,19 @@ class Conversations:
         Raises:
             LedgerUnavailableError: It cannot be told; then no record could be made either.
         """
+        came = time.monotonic()
         with self._lock:
             rollout = self._rollouts.get(serving.line)
             if rollout is None or rollout.since != serving.since:
                 rollout = self._rollouts[serving.line] = _Rollout(since=serving.since, next=serving.since)
             found = rollout.began.get(conversation)
             if found is None:
-                self._read_on(rollout, {route.model_digest for route in serving.routes})
+                self._failure.require_none_since(came)  # nobody waits for a silent ledger twice
+                try:
+                    self._read_on(rollout, {route.model_digest for route in serving.routes})
+                except SealiftError as error:
+                    self._failure.note(error, at=time.monotonic())
+                    raise
                 found = rollout.began.get(conversation)
             return found
 

@@ -1,6 +1,5 @@
 """Whether the gateway lives, and whether it can answer: no more than that. Metrics are for this machine only."""
 
-import threading
 from dataclasses import dataclass, replace
 
 from flask import Blueprint, Response, jsonify
@@ -12,6 +11,7 @@ from appliance.gateway.access import local, public
 from appliance.gateway.fleets import Upstreams
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.nodecensus import NodeCensus
+from appliance.gateway.onelook import OneLook
 from appliance.gateway.problems import Problem
 from appliance.gateway.quotas import Quotas
 from appliance.gateway.resting import Resting
@@ -19,8 +19,6 @@ from appliance.gateway.routing import Lines, Route, Routes
 from appliance.stages import FIRST_LINE
 from appliance.standby.permit import Permit
 from media.clock import Clock
-
-_FRESH_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +36,7 @@ class Found:
 
 
 class Readiness:
-    """Asks state, engine, ledger and counters, at most once a second however often it is asked itself.
+    """Asks state, engine, ledger and counters, at most once a second and once at a time however often it is asked.
 
     While a window rests a further line, its callers are told when to ask again and the other lines answer, so the box
     is ready; not so while line 1 rests, nor where no other line serves.
@@ -59,14 +57,11 @@ class Readiness:
         self._routes = routes
         self._upstreams = upstreams
         self._ledger = ledger
-        self._clock = clock
         self._permit = permit
         self._resting = resting
         self._quotas = quotas
         self._census = census
-        self._lock = threading.Lock()
-        self._asked_at: float | None = None
-        self._found = Found()
+        self._looking = OneLook(self._ask, clock)
 
     def found(self) -> Found:
         """Return what is not there, and what rests."""
@@ -74,12 +69,7 @@ class Readiness:
             self._permit.require()
         except NotActiveError:
             return Found(missing=("lease",))
-        with self._lock:
-            now = self._clock.monotonic()
-            if self._asked_at is None or now - self._asked_at > _FRESH_SECONDS:
-                self._found = self._ask()
-                self._asked_at = now
-            return self._found
+        return self._looking.found()
 
     def _ask(self) -> Found:
         try:

@@ -99,7 +99,10 @@ class NodeCensus:
         except LedgerUnavailableError:
             if self._word is None:
                 raise
-            return  # without the ledger nothing is answered, and its own error tells callers more
+            # Without the ledger nothing is answered, and its own error tells callers more. It may have been silent for
+            # seconds: those who wait, and the next texts, do not ask it once more.
+            self._looked_at = self._clock.monotonic()
+            return
         of = None if record is None else record.sequence
         if self._compared != (mark := self._mark(), of):
             self._word = censusnodes.compared(self._folder, self._keys, record)

@@ -66,9 +66,9 @@ class Resting:
         with self._lock:
             now = self._clock.monotonic()
             if now - self._looked_at >= _KEPT_SECONDS:
-                self._looked_at = now
                 try:
                     self._window = windows.opened(self._ledger, node=self._node)
                 except (SealiftError, KeyError, ValueError):  # then it is told as it was
                     self._window = None
+                self._looked_at = self._clock.monotonic()  # a silent ledger is asked by none of those who wait
             return self._window

@@ -5,11 +5,10 @@ versions of a line answers is not theirs to choose (see `appliance.gateway.arms`
 within a second, and so is the scrub's word that a version is damaged: nobody is routed to it any more.
 """
 
-import threading
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,7 +17,8 @@ from appliance.audit.facts import Ledger
 from appliance.config import Places
 from appliance.errors import NotInstalledError, StoreDamagedError
 from appliance.gateway import problems, staterows
-from appliance.gateway.unapplied import Unapplied, stops
+from appliance.gateway.onelook import OneLook
+from appliance.gateway.unapplied import Stops, Unapplied, stops
 from appliance.modelaliases import PRODUCTION
 from appliance.promote.canary import offset_of
 from appliance.registry.damaged import damaged
@@ -33,7 +33,6 @@ from media.embedding import EmbeddingProfile
 
 ALIAS: Final = PRODUCTION
 NO_ALIASES: Final[Mapping[str, str]] = {}
-_FRESH_SECONDS: Final = 1.0
 _DIGEST_CHARACTERS: Final = 12
 
 
@@ -266,6 +265,12 @@ def require_route(routes: Routes, model: str) -> Route:
     return next(route for route in require_serving(lines, model).routes if route.answers_to(name))
 
 
+class _Told(NamedTuple):
+    lines: Lines
+    stops: Stops
+    applied: int
+
+
 class StateRoutes:
     """Reads promotions, rollouts and stops from `state.db`, at most once a second; who was stopped since: `ledger`."""
 
@@ -282,12 +287,8 @@ class StateRoutes:
     ) -> None:
         self._places = places
         self._aliases, self._sites = aliases, sites
-        self._clock = clock
-        self._lock = threading.Lock()
+        self._looking = OneLook(self._look, clock)
         self._engine: Engine | None = None
-        self._read_at: float | None = None
-        self._lines = Lines()
-        self._stops: frozenset[tuple[str, str]] = frozenset()
         self._applied = -1
         self._unapplied = Unapplied(ledger, clock)
         self._damaged: frozenset[str] = frozenset()
@@ -295,40 +296,35 @@ class StateRoutes:
 
     def lines(self) -> Lines:
         """Return everything that may answer; see `Routes`."""
-        with self._lock:
-            self._freshen()
-            return self._lines
+        return self._looking.found().lines
 
     def is_stopped(self, *, key_id: str, department: str) -> bool:
         """Tell whether a caller is stopped; see `Routes`."""
-        with self._lock:
-            self._freshen()
-            told, applied = self._stops, self._applied
-        found = stops(told, self._unapplied.since(applied))
+        told = self._looking.found()
+        found = stops(told.stops, self._unapplied.since(told.applied))
         return ("key", key_id) in found or ("department", department) in found
 
-    def _freshen(self) -> None:
-        now = self._clock.monotonic()
-        if self._read_at is None or now - self._read_at > _FRESH_SECONDS:
-            self._prepare()
-            try:
-                if self._engine is None:
-                    self._engine = open_state(self._places, read_only=True)
-                with self._engine.connect() as connection:
-                    self._damaged = frozenset(damaged(self._places.scrub))
-                    self._applied = applied_sequence(connection)  # first: what comes meanwhile is only told twice
-                    # After an upgrade the gateway may be there before whoever writes the state brings its schema up.
-                    is_whole = staterows.has_rollouts(connection)
-                    self._lines = self._read(connection, is_whole=is_whole)
-                    self._stops = staterows.stops(connection) if is_whole else frozenset()
-            except NotInstalledError:
-                self._lines, self._stops, self._applied = Lines(), frozenset(), -1
-            except SQLAlchemyError as error:
-                self._has_lines = False
-                raise StoreDamagedError(
-                    what="the state cannot be read", why=type(error).__name__, fix="see `sealift status`"
-                ) from error
-            self._read_at = now
+    def _look(self) -> "_Told":
+        self._prepare()
+        try:
+            if self._engine is None:
+                self._engine = open_state(self._places, read_only=True)
+            with self._engine.connect() as connection:
+                self._damaged = frozenset(damaged(self._places.scrub))
+                self._applied = applied_sequence(connection)  # first: what comes meanwhile is only told twice
+                # After an upgrade the gateway may be there before whoever writes the state brings its schema up.
+                is_whole = staterows.has_rollouts(connection)
+                lines = self._read(connection, is_whole=is_whole)
+                told = staterows.stops(connection) if is_whole else frozenset()
+        except NotInstalledError:
+            self._applied = -1
+            return _Told(Lines(), frozenset(), self._applied)
+        except SQLAlchemyError as error:
+            self._has_lines = False
+            raise StoreDamagedError(
+                what="the state cannot be read", why=type(error).__name__, fix="see `sealift status`"
+            ) from error
+        return _Told(lines, told, self._applied)
 
     def _prepare(self) -> None:
         """Ask for what is needed beside the state, before it is opened."""

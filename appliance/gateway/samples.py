@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from appliance.actions.retention.reviewdesk import MAX_CONTENT_BYTES
 from appliance.errors import WireError
 from appliance.gateway.classification import DataClass
 from appliance.gateway.metrics import Metrics
@@ -179,6 +180,8 @@ class Samples:
             content = _content(waiting, self._detector)
         except Exception:  # noqa: BLE001 - whatever the search failed on, its text may hold what it looked for
             return UNPROTECTED
+        if len(content) > MAX_CONTENT_BYTES:
+            return TOO_LONG
         about = waiting.asked.about
         try:
             self._store.call(
@@ -207,7 +210,8 @@ def _content(waiting: _Waiting, detector: Detector) -> bytes:
         "endpoint": about.endpoint,
         "texts": [{"role": role, "text": text} for role, text in zip(roles, texts, strict=True)],
     }
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":")).encode()
+    # Not as ASCII, which makes a letter of Greek, Russian or Chinese two or three times as long; half letters pass.
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
 
 
 def _without_values(text: str, masked: Masked) -> str:

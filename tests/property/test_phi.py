@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from appliance.phi import escapes
 from appliance.phi.detect import PatternDetector
+from appliance.phi.jsonform import JsonForm
 from appliance.phi.restore import Restorer, inside_json
 from appliance.phi.tokens import MAX_TOKEN_CHARACTERS, TOKEN, TokenMap, mask
 
@@ -139,3 +140,36 @@ def test_restoring_inside_a_tool_calls_arguments_keeps_them_json(arguments: dict
     returned = json.loads(restored)
     assert list(returned) == list(arguments)
     assert all(map(_is_the_same, returned.values(), arguments.values()))
+
+
+_values = st.text(st.sampled_from('ab"\\\n\t/ {[]}:,é'), max_size=6)
+_leaves = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), _values)
+_documents = st.recursive(
+    _leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_values, inner, max_size=3), max_leaves=8
+).filter(lambda value: isinstance(value, dict | list))
+_prose = st.text(st.sampled_from("ab .:`\n{["), max_size=6)
+
+
+@given(st.data(), _prose, _documents, _values, st.sampled_from([None, 1, 2]))
+def test_json_in_a_plain_answer_stays_json_whatever_is_put_back_into_it(
+    data: st.DataObject, before: str, value: Any, held: str, indent: int | None
+) -> None:
+    told, wanted = {"who": "[NAME_1]", "[NAME_1]": value, "all": ["x [NAME_1]", {}]}, {"who": held, held: value}
+    written = json.dumps(told, ensure_ascii=data.draw(st.booleans()), indent=indent)
+    restorer = Restorer(TokenMap(values={("NAME", 1): held}), put=None)
+
+    pieces = [restorer.feed(piece) for piece in data.draw(_cut(f"{before}{written}"))]
+    restored = "".join([*pieces, restorer.finish()])
+
+    assert json.loads(restored.removeprefix(before)) == {**wanted, "all": [f"x {held}", {}]}
+
+
+@given(st.data(), st.text(st.sampled_from('ab"\\\n{}[]:,1 '), max_size=20))
+def test_the_form_of_an_answer_is_the_same_however_it_is_cut(data: st.DataObject, answer: str) -> None:
+    whole, cut = JsonForm(), JsonForm()
+
+    whole.read(answer)
+    for piece in data.draw(_cut(answer)):
+        cut.read(piece)
+
+    assert cut.is_in_text == whole.is_in_text

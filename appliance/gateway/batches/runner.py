@@ -1,7 +1,8 @@
 """Answers the lines of batches, behind everybody else in the queue, each as a request of its own in the ledger.
 
-Promises: of all gateways of a box one runs batches at a time (a lock that the kernel frees when it dies); a line whose
-result is durable is never asked again; one that was being answered when the power went is asked once more, under
+Promises: of all gateways of a box one runs batches at a time (a lock that the kernel frees when it dies); of a key's
+batches the oldest goes first, and no key waits for another one's lines, which may take long or wait for places; a line
+whose result is durable is never asked again; one that was being answered when the power went is asked once more, under
 another request id. Before each line the key, stops, the lease and the batch are looked at again.
 """
 
@@ -10,8 +11,8 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -40,6 +41,7 @@ Serve = Callable[[str, Come], Response]
 _LOOK_SECONDS: Final = 1.0
 _FAULT_SECONDS: Final = 30.0
 _SLICE: Final = 4
+_MOST_KEYS: Final = 16
 _TRIES: Final = 3
 _LONGEST_PAUSE_SECONDS: Final = 60.0
 _MOST_DOUBLINGS: Final = 8
@@ -71,7 +73,7 @@ class Runner:
         store: Where batches lie.
         serve: Answers one request of an endpoint.
         world: What lines are held against.
-        workers: Lines at a time.
+        workers: Lines at a time, which keys share; each has one at least.
     """
 
     def __init__(self, store: BatchStore, *, serve: Serve, world: World, workers: int) -> None:
@@ -112,21 +114,58 @@ class Runner:
         self._store.close()
 
     def look(self) -> bool:
-        """Do a part of what there is to do; return whether lines were answered.
+        """Do a part of what there is to do, of each key beside the others; return whether lines were answered.
+
+        While a key's part lasts the others' next ones are begun; returns when none is under way.
 
         Raises:
             SealiftError: State, ledger or store cannot be used.
         """
-        now = self._world.witnesses.clock.monotonic()
         if not self._store.file.exists() or not self._is_mine():
             return False
+        did = False
+        idle: dict[str, float] = {}
+        going: dict[str, Future[bool]] = {}
+        with ThreadPoolExecutor(_MOST_KEYS, thread_name_prefix="batches-of-key") as pool:
+            while True:
+                now = self._now()
+                self._expire(now)
+                due = self._due(now)
+                workers = max(self._workers // max(len(due.keys() | going.keys()), 1), 1)
+                for key_id in due.keys() - going.keys():
+                    if idle.get(key_id, now) <= now:
+                        going[key_id] = pool.submit(self._of_key, due[key_id], workers)
+                if not going:
+                    return did
+                wait(going.values(), timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
+                for key_id in [one for one, part in going.items() if part.done()]:
+                    has_answered = going.pop(key_id).result()
+                    did |= has_answered
+                    idle[key_id] = self._now() + (0.0 if has_answered else _LOOK_SECONDS)
+                if not going:
+                    return did
+
+    def _now(self) -> float:
+        return self._world.witnesses.clock.monotonic()
+
+    def _expire(self, now: float) -> None:
         if now - self._expired_at > _EXPIRE_SECONDS:
             self._expired_at = now
             self._store.expire(days=self._world.limits.batch_days)
-        did = False
+
+    def _due(self, now: float) -> dict[str, list[Batch]]:
+        """Return the batches that may go on, of each key, the oldest first."""
+        found: dict[str, list[Batch]] = {}
         for batch in reversed(self._store.batches(running=True)):
             if not self._stopping.is_set() and self._pauses.get(batch.id, now) <= now:
-                did |= self._advanced(batch)
+                found.setdefault(batch.key_id, []).append(batch)
+        return found
+
+    def _of_key(self, batches: Sequence[Batch], workers: int) -> bool:
+        did = False
+        for batch in batches:
+            if not self._stopping.is_set():
+                did |= self._advanced(batch, workers)
         return did
 
     def _run(self) -> None:
@@ -153,10 +192,10 @@ class Runner:
         self._descriptor = descriptor
         return True
 
-    def _advanced(self, batch: Batch) -> bool:
+    def _advanced(self, batch: Batch, workers: int) -> bool:
         """Advance one; what is wrong with it holds up no other."""
         try:
-            return self._advance(batch)
+            return self._advance(batch, workers)
         except StoreDamagedError:
             raise  # of a full disk, say: it is everybody's
         except Exception as error:  # noqa: BLE001 - as above, and this one waits alone
@@ -169,14 +208,14 @@ class Runner:
             self._pauses[batch.id] = self._world.witnesses.clock.monotonic() + _FAULT_SECONDS
             return False
 
-    def _advance(self, batch: Batch) -> bool:
+    def _advance(self, batch: Batch, workers: int) -> bool:
         days = self._world.limits.batch_days
         if batch.status == "cancelling" or self._world.api_keys.is_ended(batch.key_id):
             self._store.finish(batch, "cancelled", days=days)
             return True
         is_late = self._store.now() >= batch.expires
         aside = {} if is_late else self._aside_of(batch)
-        most = batch.total if is_late else self._workers * _SLICE
+        most = batch.total if is_late else workers * _SLICE
         found = self._store.left(batch, most=most + len(aside))
         left = [one for one in found if one[0] not in aside]
         if is_late:
@@ -188,7 +227,7 @@ class Runner:
             return False
         self._store.move(batch.id, "in_progress", only_from=("validating",))
         if left:
-            with ThreadPoolExecutor(self._workers, thread_name_prefix="batch") as pool:
+            with ThreadPoolExecutor(workers, thread_name_prefix="batch") as pool:
                 done = list(pool.map(lambda one: self._line(batch, *one), left))
             return any(done)
         if aside:

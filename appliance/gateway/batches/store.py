@@ -23,6 +23,7 @@ KEY: Final = "phi-map"
 MOST_BATCHES: Final = 1000
 """Of a key's batches that ended so many are kept, the newest: each has metadata, and their number costs nothing."""
 _BUSY_SECONDS: Final = 10.0
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS file (id TEXT PRIMARY KEY, key_id TEXT NOT NULL, purpose TEXT NOT NULL,
     bytes INTEGER NOT NULL, name BLOB NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL) WITHOUT ROWID""",
@@ -218,8 +219,7 @@ class BatchStore:
 
     def add_result(self, batch_id: str, number: int, result: Mapping[str, Any], *, ok: bool) -> None:
         """Keep a line's result; it is durable when this returns. A second one is dropped."""
-        raw = json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
-        sealed = self._seal(f"result {batch_id} {number}", raw)
+        sealed = self._seal(f"result {batch_id} {number}", _line(result))
         with self._shared.transaction() as connection:
             row = (batch_id, number, int(ok), sealed)
             connection.execute("INSERT OR IGNORE INTO result VALUES (?, ?, ?, ?)", row)
@@ -322,6 +322,14 @@ class BatchStore:
 
     def _open(self, place: str, sealed: bytes) -> bytes:
         return self._keys.unwrap(KEY, sealed, f"batches {place}".encode())
+
+
+def _line(result: Mapping[str, Any]) -> bytes:
+    """Return a result as JSON in UTF-8, which no half of a letter is that an engine said: then in ASCII, escaped."""
+    try:
+        return _ENCODER.encode(result).encode()
+    except UnicodeEncodeError:
+        return json.dumps(result, separators=(",", ":")).encode()
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import sqlite3
+import threading
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -118,6 +119,16 @@ def test_a_batch_of_completions_is_answered_as_that_route_does(rig: Rig) -> None
     assert asked == {"SSN [SSN_1]", "one", "two"}
     assert {one["endpoint"] for one in rig.bodies("request.intent")} == {"completions"}
     assert [one["endpoint"] for one in rig.bodies("request.refused")] == ["completions"] * 2
+
+
+def test_an_answer_with_half_a_letter_leaves_the_results_readable(rig: Rig) -> None:
+    rig.engine.script = Script(text="Grüße \ud83d")
+
+    ended, good, _ = _ended(rig, "/v1/chat/completions", _line(1), _line(2))
+    content = _get(rig, f"/v1/files/{ended['output_file_id']}/content").data
+
+    assert len(content.decode().splitlines()) == 2
+    assert [one["response"]["body"]["choices"][0]["message"]["content"] for one in good] == ["Grüße \ud83d"] * 2
 
 
 def test_a_batch_of_embeddings_is_answered_as_that_route_does(rig: Rig) -> None:
@@ -652,6 +663,39 @@ def _refusing(rig: Rig, refusals: list[Exception]) -> Runner:
         return made._serve(endpoint, come)
 
     return Runner(made._store, serve=serve, world=made._world, workers=1)
+
+
+def test_a_key_whose_lines_take_long_holds_up_no_other_ones_batches(rig: Rig) -> None:
+    made = running(rig.app).batches
+    other = rig.api_keys.add(key_text("bcdefgh234"))
+    goes_on, holds = threading.Event(), threading.Event()
+
+    def serve(endpoint: str, come: Come) -> Response:
+        if come.key.key_id == "abcdefgh23":
+            holds.set()
+            assert goes_on.wait(60)
+        return made._serve(endpoint, come)
+
+    runner = Runner(made._store, serve=serve, world=made._world, workers=2)
+    first = _create(rig, *(_line(number) for number in range(3))).json
+    mine, rig.key = rig.key, other
+    second = _create(rig, *(_line(number) for number in range(20))).json
+    rig.key = mine
+    looking = threading.Thread(target=runner.look)
+    looking.start()
+
+    assert holds.wait(60)
+    until = time.monotonic() + 60
+    while _get_status(rig, second) != "completed" and time.monotonic() < until:
+        time.sleep(0.02)
+    ended = _get_status(rig, second), _get_status(rig, first)
+    goes_on.set()
+    looking.join(60)
+
+    assert ended == ("completed", "in_progress")
+    while runner.look():
+        pass
+    assert _get_status(rig, first) == "completed"
 
 
 def test_a_line_that_waited_and_whose_engine_broke_off_then_is_not_given_up(rig: Rig) -> None:

@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
+from appliance.cli.chat import _go_on_after
+from appliance.cli.context import Context
 from appliance.cli.main import build
 from appliance.client import InferenceClient, ToolCall
 from appliance.errors import ServiceError
@@ -207,10 +210,30 @@ def test_a_stream_that_breaks_off_is_an_error_and_no_answer(site: Site) -> None:
         with pytest.raises(ServiceError) as broken:
             list(stream)
 
-    assert broken.value.why == "engine_error"
+    assert (broken.value.what, broken.value.service_code) == ("the answer broke off", "engine_error")
+    assert broken.value.why == "engine_error: The engine failed in the middle of an answer."
     assert broken.value.request_id.startswith("req_")
     with pytest.raises(ServiceError):
         _ = stream.answer
+
+
+@pytest.mark.parametrize(
+    ("code", "told", "hint"),
+    [("context_length_exceeded", "context_length_exceeded", True), ("odd", "engine_refused", False)],
+)
+def test_what_an_engine_refuses_behind_a_streams_head_is_a_refusal_and_not_to_be_asked_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch, code: str, told: str, *, hint: bool
+) -> None:
+    refusal = {"error": {"message": "no", "type": "invalid_request_error", "code": code}}
+    site.rig.engine.script = Script(events=({"choices": [{"index": 0, "delta": {"role": "assistant"}}]}, refusal))
+    with _client(site) as client, pytest.raises(ServiceError) as refused:
+        list(client.stream_chat(HELLO))
+    said: list[str] = []
+    _go_on_after(cast("Context", SimpleNamespace(say=said.append)), refused.value, is_typed=True)
+
+    assert refused.value.what == "the service refused the request"
+    assert (refused.value.service_code, refused.value.fix) == (told, "see docs/api.md for the code")
+    assert any("/new" in one for one in said) is hint
 
 
 def test_what_fails_for_a_moment_is_asked_again_after_the_wait_that_was_asked_for(site: Site) -> None:
@@ -337,6 +360,26 @@ def test_several_answers_at_once_are_refused_before_anything_is_sent(site: Site,
                 ask(HELLO, n=number)
         assert not site.rig.engine.asked
         assert client.chat(HELLO, n=1).content == "You said: hello"
+
+
+def test_an_answer_that_would_come_another_way_is_refused_before_anything_is_sent(site: Site) -> None:
+    with _client(site) as client:
+        for ask, stream in ((client.chat, True), (client.stream_chat, False)):
+            with pytest.raises(ServiceError, match="as it was asked for"):
+                ask(HELLO, stream=stream)
+        assert not site.rig.engine.asked
+        assert client.chat(HELLO, stream=False).content == "You said: hello"
+        assert "".join(client.stream_chat(HELLO, stream=True)) == "You said: hello"
+
+
+def test_an_answer_that_was_not_read_to_its_end_is_called_so(site: Site) -> None:
+    with _client(site) as client:
+        stream = client.stream_chat(HELLO)
+        with pytest.raises(ServiceError) as early:
+            _ = stream.answer
+
+    assert early.value.why == "it was not read to its end"
+    assert early.value.request_id == stream.request_id
 
 
 def test_functions_that_a_model_calls_are_in_the_answer_whole_or_streamed(site: Site) -> None:

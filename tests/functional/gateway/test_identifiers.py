@@ -63,6 +63,61 @@ def test_a_streamed_answer_is_restored_at_every_split(rig: Rig) -> None:
     assert said(events(rig.ask(asked).data)) == expected
 
 
+ADDRESS = "12 Oak Street\nSpringfield, IL 62704"
+NAME = 'Robert "Bob" Smith'
+RECORD = json.dumps({"patientName": NAME, "mrn": "12", "address": ADDRESS})
+
+
+@pytest.mark.parametrize(
+    ("before", "behind"),
+    [("", ""), ("Here it is:\n```json\n", "\n```\nFor {1} only."), ("As a list: [", "]."), ("{{ { ", " }")],
+)
+def test_json_in_a_plain_answer_can_be_read_whatever_an_identifier_holds(rig: Rig, before: str, behind: str) -> None:
+    answer = f'{before}{{"name": "[NAME_1]", "at": ["[ADDRESS_1]", 1.5, null], "note": "\\"[NAME_1]\\""}}{behind}'
+    wanted = {"name": NAME, "at": [ADDRESS, 1.5, None], "note": f'"{NAME}"'}
+
+    rig.engine.script = Script(text=answer)
+    whole = rig.chat(RECORD).get_json()["choices"][0]["message"]["content"]
+    rig.engine.script = Script(pieces=tuple(answer))
+    streamed = said(events(rig.chat(RECORD, stream=True).data))
+
+    assert json.loads(whole.removeprefix(before).removesuffix(behind)) == wanted
+    assert streamed == whole
+
+
+def test_json_that_a_completions_prompt_began_stays_json(rig: Rig) -> None:
+    prompts = [f'{RECORD}\nAs JSON: {{"name": "', f"{RECORD}\nIn words:"]
+    rig.engine.script = Script(text='[NAME_1]"}')
+
+    asked = {"model": MODEL, "prompt": prompts, "n": 2}
+    choices = rig.ask(asked, path="/v1/completions").get_json()["choices"]
+
+    texts = [one["text"] for one in choices]
+    assert [json.loads(f'{{"name": "{text}') for text in texts[:2]] == [{"name": NAME}] * 2
+    assert texts[2:] == [f'{NAME}"}}'] * 2
+
+
+@pytest.mark.parametrize(
+    "prose",
+    [
+        'He is "{}", and lives here.',
+        "- {} (see [1]): {{home}}",
+        'f() {{ return {}; }} // {{"a": {}}}',
+        '```\n{}\n```\n| "{}" |',
+        '{{"a": 1}} "{}"',
+        '["a\n{}"',
+        '{{"a" "{}"',
+        '{{"a\\q{}"',
+    ],
+)
+def test_prose_has_an_identifier_as_its_caller_wrote_it(rig: Rig, prose: str) -> None:
+    rig.engine.script = Script(text=prose.format("[NAME_1]", "[ADDRESS_1]"))
+
+    answer = rig.chat(RECORD).get_json()["choices"][0]["message"]["content"]
+
+    assert answer == prose.format(NAME, ADDRESS)
+
+
 def test_text_without_brackets_is_not_held_back(rig: Rig) -> None:
     rig.engine.script = Script(pieces=("one ", "two ", "[", "SSN_1", "]", " three"))
 

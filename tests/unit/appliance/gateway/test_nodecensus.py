@@ -134,6 +134,24 @@ def test_without_the_ledger_what_was_known_holds_and_what_never_was_refuses(
         node.started().find("about jane doe")
 
 
+def test_a_silent_ledger_is_not_asked_again_for_each_text(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node(config)
+    node.bring()
+    assert node.finds() == 1
+    asked: list[int] = []
+
+    def silent(*_: object, **__: object) -> list[object]:
+        asked.append(1)
+        node.later(10)  # as long as it is waited for
+        raise LedgerUnavailableError(what="the ledger does not answer", why="", fix="")
+
+    monkeypatch.setattr(node.ledger, "find", silent)
+    node.later()
+
+    assert [node.finds() for _ in range(5)] == [1] * 5
+    assert len(asked) == 1
+
+
 def test_a_word_that_could_not_be_recorded_is_said_with_the_next_look(config: Config) -> None:
     node = Node(config)
     node.bring()

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from appliance.audit.leaf import Leaf
 from appliance.audit.memory import MemoryLedger
 from appliance.errors import LedgerUnavailableError
@@ -113,3 +115,20 @@ def test_where_the_ledger_is_away_the_engine_is_still_told_of() -> None:
     ledger.is_away = True
 
     assert Resting(ledger, clock).explained(away()).code == "engine_unavailable"
+
+
+def test_a_silent_ledger_is_asked_by_one_of_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FixedClock(at=NOW)
+    ledger = Counted(clock)
+    ledger.is_away = True
+    resting = Resting(ledger, clock)
+    find = ledger.find
+
+    def silent(*asked: Any, **named: Any) -> list[Leaf]:
+        clock.advance(10)  # as long as it is waited for
+        return find(*asked, **named)
+
+    monkeypatch.setattr(ledger, "find", silent)
+
+    assert [resting.explained(away()).code for _ in range(3)] == ["engine_unavailable"] * 3
+    assert ledger.looks == 1

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from appliance.actions.retention.reviewdesk import MAX_CONTENT_BYTES
 from appliance.errors import WireError
 from appliance.gateway.messages import Message
 from appliance.gateway.metrics import Metrics
@@ -201,3 +202,34 @@ def test_what_is_longer_than_a_sample_may_be_is_not_kept() -> None:
     site.samples.close()
 
     assert (store.taken, site.count("dropped-too-long")) == ([], 1)
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "ж", "医", "\U0001f600"])
+def test_a_text_in_any_letters_is_kept_up_to_what_a_sample_may_be(letter: str) -> None:
+    answer = letter * ((MAX_TEXT_BYTES - 100) // len(letter.encode()))
+    site = Site(Store())
+
+    site.answered("why?", answer)
+    site.samples.close()
+
+    assert site.count("kept") == 1
+    assert len(base64.b64decode(site.store.taken[0]["content"])) <= MAX_CONTENT_BYTES
+    assert site.store.content()["texts"][-1] == {"role": "answer", "text": answer}
+
+
+def test_half_a_letter_is_kept_as_it_is() -> None:
+    site = Site(Store())
+
+    site.answered("why?", "so \ud83d")
+    site.samples.close()
+
+    assert site.store.content()["texts"][-1]["text"] == "so \ud83d"
+
+
+def test_what_the_store_would_refuse_for_its_length_is_counted_as_too_long() -> None:
+    site = Site(Store())
+
+    site.answered("why?", "\n" * (MAX_TEXT_BYTES - 100))
+    site.samples.close()
+
+    assert (site.count("dropped-too-long"), site.store.taken) == (1, [])
