@@ -132,6 +132,7 @@ class LlamaCppDecoder:
         self._is_whole = bool(
             llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
         )
+        self._window = int(llama_cpp.llama_model_n_swa(self._model))
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Return the tokens of `text` without adding a start token; see `Decoder`."""
@@ -302,6 +303,12 @@ class LlamaCppDecoder:
             found = self._ends[token] = bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
         return found
 
+    def reaches(self, sequence: int, tokens: int) -> bool:
+        """Tell whether the window before a place is held; see `Decoder`."""
+        # llama.cpp gives away cells that no window sees any more, and says from which position on it holds all.
+        first = int(llama_cpp.llama_memory_seq_pos_min(self._memory, sequence)) if self._window else 0
+        return self._is_whole or not tokens or 0 <= first <= max(0, tokens - self._window + 1)
+
     def copy(self, source: int, target: int, tokens: int) -> bool:
         """Share cells of the cache; see `Decoder`."""
         if self._is_whole:
@@ -317,7 +324,7 @@ class LlamaCppDecoder:
 
     def cut(self, sequence: int, tokens: int) -> bool:
         """Take the end of a sequence away; see `Decoder`."""
-        if llama_cpp.llama_memory_seq_rm(self._memory, sequence, tokens, -1):
+        if self.reaches(sequence, tokens) and llama_cpp.llama_memory_seq_rm(self._memory, sequence, tokens, -1):
             return True
         llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
         return False

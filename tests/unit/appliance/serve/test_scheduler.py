@@ -308,6 +308,35 @@ def test_a_model_that_cannot_give_a_part_reads_again_and_says_the_same() -> None
     assert "".join(piece.text for piece in pieces if piece.index == 1) == "ABC"
 
 
+def test_a_beginning_before_a_window_that_slid_on_is_read_again_and_what_rests_goes_on() -> None:
+    decoder = EchoDecoder(context_tokens=256, sequences=3, window=4)
+    scheduler = Scheduler(decoder)
+    whole(scheduler.submit(generation("abcdefghijkl", salt="one")))
+    decoder.gone[0] = 12  # others were given the places of what no window sees any more
+
+    early, turned = whole(scheduler.submit(generation("abcdefgxy", salt="one")))
+    on, gone_on = whole(scheduler.submit(generation("abcdefghijklABCDEFGHIJKLzz", salt="one")))
+    scheduler.stop()
+
+    assert (early, turned.cached_tokens) == ("ABCDEFGXY", 0)
+    assert (on, gone_on.cached_tokens) == ("ZZ", 24)
+
+
+def test_nobody_is_given_a_beginning_that_its_holder_lost() -> None:
+    decoder = EchoDecoder(context_tokens=256, sequences=3, window=4)
+    scheduler = Scheduler(decoder)
+    holder = scheduler.submit(generation("abcdefgh" * 8, salt="one", max_tokens=100)).pieces()
+    next(holder)
+    decoder.gone[0] = 40
+
+    text, last = whole(scheduler.submit(generation("abcdefghxy", salt="one")))
+    rest = sum(piece.completion_tokens for piece in holder if piece.finish_reason)
+    scheduler.stop()
+
+    assert (text, last.cached_tokens) == ("ABCDEFGHXY", 0)
+    assert rest == 64
+
+
 def test_what_rests_goes_before_anyone_is_turned_away(decoder: EchoDecoder, scheduler: Scheduler) -> None:
     for salt in ("one", "two", "three", "four"):
         assert whole(scheduler.submit(generation("abcdefgh", salt=salt, max_tokens=30)))[0] == "ABCDEFGH"
