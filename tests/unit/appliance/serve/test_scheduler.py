@@ -610,6 +610,33 @@ def test_a_running_answer_gets_a_token_in_each_step_that_reads_a_long_prompt() -
     assert all(rows[0].wants_logits and {row.token for row in rows[1:]} == {ord("z")} for rows in reading)
 
 
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_prompt_is_read_also_while_as_many_answer_as_a_step_has_rows(most: int) -> None:
+    decoder = EchoDecoder(context_tokens=4096, batch_tokens=most, sequences=3)
+    answering, go, decode = threading.Event(), threading.Event(), decoder.decode
+
+    def waits(rows: Sequence[Row]) -> None:
+        decode(rows)
+        if all(chr(row.token).isupper() for row in rows) and len(rows) == most:
+            answering.set()
+            assert go.wait(20)
+
+    decoder.decode = waits  # type: ignore[method-assign]
+    scheduler = Scheduler(decoder)
+    scheduler.submit(generation("a" * 300, max_tokens=400, answers=most))
+    assert answering.wait(20)
+    before = len(decoder.steps)
+    late = scheduler.submit(generation("bcd", salt="late"))
+    go.set()
+
+    text = whole(late)[0]
+    ends = max(at for at, step in enumerate(decoder.steps) if any(chr(row.token) in "BCD" for row in step))
+    scheduler.stop()
+
+    assert text == "BCD"
+    assert ends - before < 30
+
+
 def test_steps_are_filled_up_or_taken_in_rounds_as_the_curve_says() -> None:
     micros = {1: 10, 2: 30, 3: 40, 4: 28}
     for prompts, widths in ((2, {1}), (3, {4}), (4, {4})):
