@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from bundler.recipe_fields import Line, Many, Moment, Name, RelativePath, Section, Sha256, Site
 from bundler.recipe_runtime import ENGINES_OWN, RuntimeSection, VllmSection
 from bundler.recipe_sources import CompanionSection, ModelSource, QuantizeSection, ReferenceSection
-from media.llamaprofile import ON_PROCESSOR
+from media.llamaprofile import MOST_ANSWERS, ON_PROCESSOR
 from media.llamaprofile import faults as llama_faults
 from media.vllmprofile import faults
 
@@ -107,6 +107,9 @@ class ModelSection(Section):
         if self.engine != "vllm":
             if self.runtime.vllm is not None:
                 message = "runtime.vllm is for models that vLLM serves"
+                raise ValueError(message)
+            if self.engine == "llama.cpp" and self.runtime.n_seq_max > MOST_ANSWERS:
+                message = f"runtime.n_seq_max is {self.runtime.n_seq_max}; llama.cpp gives {MOST_ANSWERS} at most"
                 raise ValueError(message)
             if self.runtime.llama_cpp is not None and self.engine == "attached":
                 message = "runtime.llama_cpp is for models that llama.cpp serves"

@@ -81,6 +81,8 @@ def _read(untrusted: BinaryIO, size: int) -> Vocabulary:
     numbers: dict[str, int] = {}
     for _ in range(keys):
         name, begin = reader.name(), reader.at
+        if name in places:  # of two, what one says would be taken for the other's
+            raise refused(f"the key {name} is there twice")
         _, value = reader.value(name)
         if name.startswith(_PREFIX):
             places[name] = (begin, reader.at)

@@ -17,6 +17,8 @@ ALL_LAYERS: Final = -1
 MOST_LAYERS: Final = 1000
 MOST_GPUS: Final = 16
 MOST_GUESSED: Final = 16
+MOST_ANSWERS: Final = 255
+"""Answers at once; llama.cpp has 256 sequences, and one is for padding and scores."""
 DRAFT_ROLE: Final = "draft"
 """What a descriptor calls the file with the weights of the small model that guesses."""
 _LEAST_TOKENS: Final = 128

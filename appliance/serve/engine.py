@@ -250,12 +250,25 @@ class Decoder(Tokenizer, Protocol):
         """Tell whether the token ends a turn."""
         ...
 
+    def reaches(self, sequence: int, tokens: int) -> bool:
+        """Tell whether a sequence still holds all that a token behind its first `tokens` looks back at.
+
+        Where a window slides over what was read, others may have been given the places that it has left.
+        """
+        ...
+
     def copy(self, source: int, target: int, tokens: int) -> bool:
-        """Make an empty sequence hold the first tokens of another; False, and nothing held, where that cannot be."""
+        """Make an empty sequence hold the first tokens of another; False, and nothing held, where that cannot be.
+
+        Asked only of a source that `reaches` so far; where it says False, the model can give no part of any.
+        """
         ...
 
     def cut(self, sequence: int, tokens: int) -> bool:
-        """Leave only the first tokens of a sequence; False, and nothing held, where that cannot be (hybrid models)."""
+        """Leave only the first tokens of a sequence; False, and nothing held, where that cannot be.
+
+        So it is with hybrid models, and where a sequence no longer `reaches` so far.
+        """
         ...
 
     def rest(self, sequence: int) -> None:

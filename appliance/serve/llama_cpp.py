@@ -7,7 +7,6 @@ nothing.
 """
 
 import ctypes
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -17,27 +16,17 @@ from typing import Any, Final
 
 import llama_cpp
 import numpy as np
-from llama_cpp.llama_grammar import SchemaConverter
 
 from appliance.errors import EngineLoadError, EngineProtocolError
 from appliance.serve import llama_devices
 from appliance.serve.engine import Constraint, Likelihood, Row, Sampling
-from appliance.serve.grammar import exact, grammar_text
+from appliance.serve.grammar import grammar_text
 from appliance.serve.llama_chain import chain_of, is_plain
+from appliance.serve.llama_schema import rules_of
 from appliance.serve.llama_vocabulary import LlamaVocabulary
-from appliance.serve.schema import SchemaRefusedError
 from media.llamaprofile import ON_PROCESSOR, LlamaSettings, own_cells
 
-_WHOLE: Final = "whole"
-"""How the converter calls the rule of a whole schema; else it would take a property without a name for that."""
 _QUIET: Final = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
-
-
-class _Converter(SchemaConverter):  # type: ignore[misc] # llama_cpp carries no types
-    def _format_literal(self, literal: str) -> str:
-        # Its own escapes leave a backslash alone, and write letters beyond ASCII as they look in JSON's escapes.
-        text = json.dumps(json.loads(literal), ensure_ascii=False)
-        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 @dataclass(slots=True, kw_only=True)
@@ -132,6 +121,7 @@ class LlamaCppDecoder:
         self._is_whole = bool(
             llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
         )
+        self._window = int(llama_cpp.llama_model_n_swa(self._model))
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Return the tokens of `text` without adding a start token; see `Decoder`."""
@@ -149,17 +139,7 @@ class LlamaCppDecoder:
 
     def grammar_of(self, constraint: Constraint) -> str:
         """Return the grammar in llama.cpp's own notation; see `Decoder`."""
-        converter = _Converter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)
-        try:
-            # Its own search for references overlooks those behind another, and would fetch.
-            definitions = constraint.schema.get("$defs", {})
-            converter._refs.update({f"#/$defs/{name}": one for name, one in definitions.items()})  # noqa: SLF001
-            top = {name: one for name, one in constraint.schema.items() if name != "$defs"}
-            root = converter.visit(top, _WHOLE)
-        except (AssertionError, KeyError, ValueError, TypeError, RecursionError) as error:
-            raise SchemaRefusedError("", "the schema cannot be made into a grammar") from error
-        rules = {**converter._rules, "root": root}  # noqa: SLF001 - it has no other door to its rules
-        return grammar_text(exact(rules), constraint)
+        return grammar_text(rules_of(constraint.schema), constraint)
 
     def begin(self, sequence: int, sampling: Sampling) -> None:
         """Make the sequence's sampler chain; see `Decoder`."""
@@ -302,6 +282,12 @@ class LlamaCppDecoder:
             found = self._ends[token] = bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
         return found
 
+    def reaches(self, sequence: int, tokens: int) -> bool:
+        """Tell whether the window before a place is held; see `Decoder`."""
+        # llama.cpp gives away cells that no window sees any more, and says from which position on it holds all.
+        first = int(llama_cpp.llama_memory_seq_pos_min(self._memory, sequence)) if self._window else 0
+        return self._is_whole or not tokens or 0 <= first <= max(0, tokens - self._window + 1)
+
     def copy(self, source: int, target: int, tokens: int) -> bool:
         """Share cells of the cache; see `Decoder`."""
         if self._is_whole:
@@ -317,7 +303,7 @@ class LlamaCppDecoder:
 
     def cut(self, sequence: int, tokens: int) -> bool:
         """Take the end of a sequence away; see `Decoder`."""
-        if llama_cpp.llama_memory_seq_rm(self._memory, sequence, tokens, -1):
+        if self.reaches(sequence, tokens) and llama_cpp.llama_memory_seq_rm(self._memory, sequence, tokens, -1):
             return True
         llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
         return False

@@ -4,7 +4,8 @@ Rules:
     PLACE-1 What was read for one salt is used for that salt only: how soon an answer begins tells nobody what others
             asked.
     PLACE-2 What rests goes before anyone is turned away: the longest unused first.
-    PLACE-3 Where a model cannot give a part of what it read (hybrid and recurrent ones), it is read again.
+    PLACE-3 Where a model cannot give a part of what it read (hybrid and recurrent ones), it is read again; so is a
+            beginning that lies before a window which has slid on, once others were given its places.
     PLACE-4 The last token of a prompt is always decoded: the first one of the answer is drawn from it.
     PLACE-5 Of what rests and what others hold now, what saves most reading is used. What rests is gone on with itself
             only where most of it is; otherwise it is copied from, and rests on while there is room.
@@ -45,7 +46,7 @@ class Places:
     def place(self, job: Job, active: Iterable[Job], *, room: int) -> None:
         """Give a job a sequence and what can be used again; what it comes to hold fits into `room` with what rests."""
         wanted, beside = len(job.tokens) - 1, room - job.need
-        alike = [(min(common_start(one.tokens, job.tokens), wanted), one) for one in self._resting_of(job)]
+        alike = [(self._held(one.sequence, one.tokens, job, wanted), one) for one in self._resting_of(job)]
         kept, rested = max(alike, key=lambda pair: pair[0], default=(0, None))
         shared, holder = self._shared(job, active, wanted)
         if rested is not None and kept >= max(1, 0 if self._cannot_copy else shared):
@@ -67,9 +68,10 @@ class Places:
         """
         if self._cannot_copy or job.suspended is not None:
             return False
+        most = len(job.tokens)
+        there = [self._held(one.sequence, one.tokens, job, most) for one in self._resting_of(job)]
+        best = max((*there, self._shared(job, active, most)[0]), default=0)
         alike = [(common_start(one.tokens, job.tokens), one) for one in active if one.salt == job.salt]
-        there = [common_start(one.tokens, job.tokens) for one in self._resting if one.salt == job.salt]
-        best = max((*there, *(min(common, one.held) for common, one in alike)), default=0)
         for common, one in alike:
             is_sooner = one.is_reading and one.generation.priority <= job.generation.priority
             if one.sequence is not None and is_sooner and common - best >= _WORTH_WAITING:
@@ -115,8 +117,13 @@ class Places:
     def _shared(self, job: Job, active: Iterable[Job], wanted: int) -> tuple[int, Job | None]:
         """Return who of the same salt holds most of a job's beginning now, and how much."""
         holders = [one for one in active if one.salt == job.salt and one.sequence is not None and one is not job]
-        shared = [(min(common_start(one.tokens, job.tokens), one.held, wanted), one) for one in holders]
+        shared = [(self._held(one.sequence or 0, one.tokens, job, min(one.held, wanted)), one) for one in holders]
         return max(shared, key=lambda pair: pair[0], default=(0, None))
+
+    def _held(self, sequence: int, tokens: Sequence[int], job: Job, most: int) -> int:
+        """Return how much of a job's beginning a sequence of these tokens has, `most` at most; all of it or nothing."""
+        found = min(common_start(tokens, job.tokens), most)
+        return found if self._decoder.reaches(sequence, found) else 0
 
     def _rests_on(self, rested: _Resting, kept: int, beside: int) -> bool:
         """Whether less than half of what rests would be used, and there is a place beside it; others go for that."""

@@ -278,7 +278,9 @@ class Scheduler:
         for job in self._active:
             (reading if job.is_reading else going).append(job)
         guesses = [] if reading else self._guesses(going)
-        width = min(len(going), self._decoder.batch_tokens) if reading else self._plan.rows(len(going))
+        # A prompt is read in every step, or in every other one where a step has one row.
+        beside = self._decoder.batch_tokens - 1 or self.counts.steps % 2
+        width = min(len(going), beside) if reading else self._plan.rows(len(going))
         # Rounds take turns: who waited longest for a step is first.
         if width < len(going):
             going = sorted(going, key=lambda job: (job.turn, job.number))[:width]

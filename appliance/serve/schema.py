@@ -25,6 +25,8 @@ MAX_CHOICES: Final = 512
 MAX_REPEATED: Final = 256
 MAX_REPEATED_IN_ALL: Final = 2048
 MAX_READINGS: Final = 512
+MAX_BESIDE: Final = 4096
+"""Characters of names beside which an object takes others: of these a grammar has a rule for each letter of those."""
 _MOST_ROUNDS: Final = 64
 _TYPES: Final = ("object", "array", "string", "number", "integer", "boolean", "null")
 _ANYTHING: Final = ["object", "array", "string", "number", "boolean", "null"]
@@ -72,6 +74,7 @@ class _Reader:
         self._schema = schema
         self._nodes = 0
         self._repeated = 0
+        self._beside = 0
         self._defs: dict[str, str] = {}
         self._read: dict[str, Any] = {}
 
@@ -169,6 +172,9 @@ class _Reader:
         read = {name: self._node(one, f"{at}/properties/*", depth=depth + 1) for name, one in properties.items()}
         if more is not False:
             more = self._node(more, f"{at}/additionalProperties", depth=depth + 1)
+            self._beside += sum(map(len, properties))
+            if self._beside > MAX_BESIDE:
+                raise SchemaRefusedError(f"{at}/properties", f"at most {MAX_BESIDE} characters of names beside others")
         if not read and more is not False and more == {"type": _ANYTHING}:
             return {"type": "object"}
         return {"type": "object", "properties": read, "required": list(required), "additionalProperties": more}

@@ -1,4 +1,5 @@
 """Recurrent and hybrid models in the engine that `make demo` shipped: their memory is a state that no part is taken of.
+And one whose window slides: llama.cpp gives others the places that it has left.
 
 The models have random weights (tests/support/tiny_models.py), so nearly every token is a surprise, and an answer from a
 memory that held a token too much or too few would be another one.
@@ -93,6 +94,53 @@ for kind in ("recurrent", "hybrid"):
 print("FOUND " + json.dumps(found))
 """
 
+WINDOWED = """
+import json, random, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from appliance.serve.engine import Generation, Sampling
+from appliance.serve.llama_cpp import LlamaCppDecoder
+from appliance.serve.scheduler import Scheduler
+from tests.support import tiny_models
+
+source = Path(sys.argv[2])
+path = source.with_name("windowed.gguf")
+path.write_bytes(tiny_models.windowed(source, window=32))
+decoder = LlamaCppDecoder(path, n_ctx=1024, n_batch=48, n_seq_max=4, threads=1)
+scheduler = Scheduler(decoder)
+
+
+def told(tokens, *, salt="", most=12):
+    before = scheduler.counts.cached_tokens
+    answer = scheduler.submit(
+        Generation(
+            tokens=tokens, sampling=Sampling(temperature=0), max_tokens=most, salt=salt, top_logprobs=0
+        )
+    )
+    words = [likely.token.hex() for piece in answer.pieces() for likely in piece.likelihoods]
+    return {"told": words, "cached": scheduler.counts.cached_tokens - before}
+
+
+def text(seed, tokens):
+    drawn = random.Random(seed)
+    return [drawn.randrange(1000, decoder.vocabulary_tokens) for _ in range(tokens)]
+
+
+ward = text(1, 300)
+# They turn off before the window at the end of what rests, at its end, and not at all.
+asked = [[*ward[:150], *text(5, 20)], [*ward[:290], *text(6, 20)], [*ward, *text(7, 20)]]
+found = {"fresh": [told(one) for one in asked], "again": []}
+for one in asked:
+    # The first makes room for the third, which is longer and so takes places of the second.
+    told(text(2, 300), salt="another key", most=1)
+    told(ward, salt="ward", most=1)
+    told(text(3, 500), salt="a third key", most=1)
+    found["again"].append(told(one, salt="ward"))
+    scheduler.between_steps(scheduler._places.forget)
+scheduler.stop()
+print("FOUND " + json.dumps(found))
+"""
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -137,6 +185,13 @@ def test_an_answer_that_had_to_wait_for_an_urgent_one_ends_as_it_would_have(own:
     assert own["preempted"] >= 1
     assert own["urgent"] == [own["alone"][3]] * 3
     assert own["patient"] == [own["patient alone"]] * 3
+
+
+def test_what_was_read_is_used_only_where_all_of_its_window_is_still_there(tmp_path: Path) -> None:
+    found = told_by(WINDOWED, tmp_path)
+
+    assert [one["told"] for one in found["again"]] == [one["told"] for one in found["fresh"]]
+    assert [one["cached"] > 200 for one in found["again"]] == [False, True, True]
 
 
 @pytest.mark.usefixtures("found")

@@ -40,6 +40,8 @@ class EchoDecoder:
     Attributes:
         is_whole: It cannot give a part of what a sequence holds, as hybrid models.
         is_apart: Each sequence has an equal part of the context to itself.
+        window: How many tokens one looks back at; 0 for all.
+        gone: How many tokens of their beginning sequences lost behind a window that slid on.
     """
 
     context_tokens: int = 64
@@ -58,6 +60,8 @@ class EchoDecoder:
     released: list[int] = field(default_factory=list)
     is_whole: bool = False
     is_apart: bool = False
+    window: int = 0
+    gone: dict[int, int] = field(default_factory=dict)
     samplers: dict[int, "_Sampler"] = field(default_factory=dict)
     begun: list[Sampling] = field(default_factory=list)
     copied: list[tuple[int, int, int]] = field(default_factory=list)
@@ -118,7 +122,11 @@ class EchoDecoder:
     def is_end(self, token: int) -> bool:
         return token == END
 
+    def reaches(self, sequence: int, tokens: int) -> bool:
+        return not tokens or self.gone.get(sequence, 0) <= max(0, tokens - self.window + 1)
+
     def copy(self, source: int, target: int, tokens: int) -> bool:
+        assert self.reaches(source, tokens)
         if self.is_whole:
             return False
         assert not self.prompts.get(target)
@@ -130,7 +138,7 @@ class EchoDecoder:
     def cut(self, sequence: int, tokens: int) -> bool:
         held = self.prompts.get(sequence, [])
         assert tokens <= len(held)
-        is_done = not self.is_whole or tokens in {0, len(held)}
+        is_done = self.reaches(sequence, tokens) and (not self.is_whole or tokens in {0, len(held)})
         self.prompts[sequence] = held[:tokens] if is_done else []
         return is_done
 
@@ -140,6 +148,7 @@ class EchoDecoder:
     def release(self, sequence: int) -> None:
         self.released.append(sequence)
         self.prompts.pop(sequence, None)
+        self.gone.pop(sequence, None)
         self.samplers.pop(sequence, None)
 
     def suspend(self, sequence: int, *, most_bytes: int) -> Any:

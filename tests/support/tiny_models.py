@@ -1,10 +1,11 @@
-"""Models of a few layers and random weights: Mamba's and LFM2's, whose memory is a state, and one of a long context.
+"""Models of a few layers and random weights: Mamba's and LFM2's, whose memory is a state, Gemma 2's, half of whose
+layers look back through a window, and one of a long context.
 
 No such model is small enough to travel with tests, and what they are for is how an engine handles their memory, which
 is llama.cpp's own for the architecture, whatever the weights. Tokenizer and template are those of another GGUF file.
 The same seed gives the same bytes. Runs where NumPy is.
 
-Sources: the GGUF specification (version 3); llama.cpp's list of tensors for `mamba` and `lfm2`.
+Sources: the GGUF specification (version 3); llama.cpp's list of tensors for `mamba`, `lfm2` and `gemma2`.
 """
 
 import struct
@@ -98,6 +99,34 @@ def hybrid(source: Path) -> bytes:
                 f"{at}shortconv.out_proj.weight": _random(draw, _WIDTH, _WIDTH),
             }
     return _gguf("lfm2", fields, source, made | {"token_embd_norm.weight": np.ones(_WIDTH)})
+
+
+def windowed(source: Path, *, window: int) -> bytes:
+    """Return a Gemma 2 whose every second layer looks back at so many tokens, with the vocabulary of a GGUF file."""
+    fields: dict[str, int | float | Sequence[int]] = {
+        "context_length": 4096,
+        "embedding_length": _WIDTH,
+        "feed_forward_length": _INNER,
+        "attention.head_count": _HEADS,
+        "attention.head_count_kv": _HEADS,
+        "attention.sliding_window": window,
+        "block_count": _LAYERS,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+        "rope.freq_base": 10000.0,
+    }
+    draw = np.random.default_rng(13)
+    made = _outer(draw, source)
+    for layer in range(_LAYERS):
+        at = f"blk.{layer}."
+        norms = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
+        made |= {f"{at}{norm}.weight": np.ones(_WIDTH) for norm in norms}
+        made |= {f"{at}attn_{part}.weight": _random(draw, _WIDTH, _WIDTH) for part in ("q", "k", "v", "output")}
+        made |= {
+            f"{at}ffn_gate.weight": _random(draw, _INNER, _WIDTH),
+            f"{at}ffn_up.weight": _random(draw, _INNER, _WIDTH),
+            f"{at}ffn_down.weight": _random(draw, _WIDTH, _INNER),
+        }
+    return _gguf("gemma2", fields, source, made | {"output_norm.weight": np.ones(_WIDTH)})
 
 
 def attentive(source: Path, *, context: int) -> bytes:

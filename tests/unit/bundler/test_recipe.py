@@ -91,6 +91,7 @@ BACKEND = '[llama_cpp]\nbackend = "vulkan"\n'
         ),
         ("n_ctx = 256", "n_ctx = 256, llama_cpp = { n_gpu_layers = -1 }", "models.0"),
         ("n_ctx = 256", "n_ctx = 256, llama_cpp = { num_keep = 129 }", "models.0"),
+        ("n_ctx = 256", "n_ctx = 256, n_seq_max = 256", "models.0"),
         (
             "n_ctx = 256",
             'n_ctx = 256, llama_cpp = { tensor_split = ["x"] }',

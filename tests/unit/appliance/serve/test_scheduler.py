@@ -308,6 +308,35 @@ def test_a_model_that_cannot_give_a_part_reads_again_and_says_the_same() -> None
     assert "".join(piece.text for piece in pieces if piece.index == 1) == "ABC"
 
 
+def test_a_beginning_before_a_window_that_slid_on_is_read_again_and_what_rests_goes_on() -> None:
+    decoder = EchoDecoder(context_tokens=256, sequences=3, window=4)
+    scheduler = Scheduler(decoder)
+    whole(scheduler.submit(generation("abcdefghijkl", salt="one")))
+    decoder.gone[0] = 12  # others were given the places of what no window sees any more
+
+    early, turned = whole(scheduler.submit(generation("abcdefgxy", salt="one")))
+    on, gone_on = whole(scheduler.submit(generation("abcdefghijklABCDEFGHIJKLzz", salt="one")))
+    scheduler.stop()
+
+    assert (early, turned.cached_tokens) == ("ABCDEFGXY", 0)
+    assert (on, gone_on.cached_tokens) == ("ZZ", 24)
+
+
+def test_nobody_is_given_a_beginning_that_its_holder_lost() -> None:
+    decoder = EchoDecoder(context_tokens=256, sequences=3, window=4)
+    scheduler = Scheduler(decoder)
+    holder = scheduler.submit(generation("abcdefgh" * 8, salt="one", max_tokens=100)).pieces()
+    next(holder)
+    decoder.gone[0] = 40
+
+    text, last = whole(scheduler.submit(generation("abcdefghxy", salt="one")))
+    rest = sum(piece.completion_tokens for piece in holder if piece.finish_reason)
+    scheduler.stop()
+
+    assert (text, last.cached_tokens) == ("ABCDEFGHXY", 0)
+    assert rest == 64
+
+
 def test_what_rests_goes_before_anyone_is_turned_away(decoder: EchoDecoder, scheduler: Scheduler) -> None:
     for salt in ("one", "two", "three", "four"):
         assert whole(scheduler.submit(generation("abcdefgh", salt=salt, max_tokens=30)))[0] == "ABCDEFGH"
@@ -579,6 +608,33 @@ def test_a_running_answer_gets_a_token_in_each_step_that_reads_a_long_prompt() -
     assert [len(rows) for rows in reading] == [8, 8, 8, 8, 8, 6]  # five times seven letters and then five
     assert "".join(chr(rows[0].token) for rows in reading) == "CDEFGH"
     assert all(rows[0].wants_logits and {row.token for row in rows[1:]} == {ord("z")} for rows in reading)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_prompt_is_read_also_while_as_many_answer_as_a_step_has_rows(most: int) -> None:
+    decoder = EchoDecoder(context_tokens=4096, batch_tokens=most, sequences=3)
+    answering, go, decode = threading.Event(), threading.Event(), decoder.decode
+
+    def waits(rows: Sequence[Row]) -> None:
+        decode(rows)
+        if all(chr(row.token).isupper() for row in rows) and len(rows) == most:
+            answering.set()
+            assert go.wait(20)
+
+    decoder.decode = waits  # type: ignore[method-assign]
+    scheduler = Scheduler(decoder)
+    scheduler.submit(generation("a" * 300, max_tokens=400, answers=most))
+    assert answering.wait(20)
+    before = len(decoder.steps)
+    late = scheduler.submit(generation("bcd", salt="late"))
+    go.set()
+
+    text = whole(late)[0]
+    ends = max(at for at, step in enumerate(decoder.steps) if any(chr(row.token) in "BCD" for row in step))
+    scheduler.stop()
+
+    assert text == "BCD"
+    assert ends - before < 30
 
 
 def test_steps_are_filled_up_or_taken_in_rounds_as_the_curve_says() -> None:

@@ -117,6 +117,7 @@ def nested(levels: int) -> dict[str, Any]:
         {"type": "object", "properties": {f"p{at}": {"enum": list("ab")} for at in range(2000)}},
         {"anyOf": [{"type": "string", "maxLength": 256}] * 9},
         {"title": "x" * 70_000, "type": "string"},
+        {"type": "object", "properties": {"x" * 4097: {"type": "string"}}, "additionalProperties": True},
         # Each level doubles in how many ways a text may be read.
         {
             "$ref": "#/$defs/a",
