@@ -15,7 +15,7 @@ from appliance.actions.pinned import plain_bytes
 from appliance.actions.trust import TrustFacts
 from appliance.cli import context as shared
 from appliance.cli.context import Context
-from appliance.cli.opened import ledger_of
+from appliance.cli.opened import ledger_of, read_note
 from media.clock import from_text
 from media.emergency import MOST_ENVELOPE_BYTES
 from media.errors import MalformedError
@@ -64,7 +64,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Write a lost or damaged trust record anew: two people, the running release's code, the last checkpoint."""
         own = shared.of(context)
-        note = checkpoint.read_text(encoding="utf-8") if checkpoint is not None else ""
+        note = read_note(checkpoint) if checkpoint is not None else ""
         facts = action.recover(own.config, code or _ask(), by, checkpoint=note, clock=own.clock, roots=root or ())
         _show(own, facts, "recovered")
 
