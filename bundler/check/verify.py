@@ -228,9 +228,7 @@ def gpgv(fingerprint: str, *, keyring: bytes, signature: bytes, data: bytes) -> 
     kinds = [words[0] for words in status]
     if (
         done.returncode != 0
-        or kinds.count("NEWSIG") != 1
-        or kinds.count("GOODSIG") != 1
-        or len(valid) != 1
+        or [kinds.count(kind) for kind in ("NEWSIG", "GOODSIG", "VALIDSIG")] != [1, 1, 1]
         or REFUSING & set(kinds)
         or len(valid[0]) < 11
         or valid[0][10] != fingerprint
@@ -883,7 +881,8 @@ def check_prints(
         if other.size not in roots:
             raise RefusedError(2, f"the file does not reach {path.name}; make it with --printed")
         if roots[other.size] != other.root:
-            raise RefusedError(91, f"INCONSISTENT: the ledger is not the one that {path.name} signed")
+            what = "INCONSISTENT: the ledger is not" if other.origin in walk.chains else "another ledger is"
+            raise RefusedError(91, f"{what} the one that {path.name} signed")
     return roots
 
 

@@ -33,10 +33,12 @@ def prove() -> int:
     return verify.proof(["--key", (BOX / "etc/sealift/ledger.pub").read_text().strip(), str(BOX / "root/proof.json")])
 
 
-def held_against(path: Path) -> None:
-    key = verify.Key(KEY)
+def held_against(path: Path, *, origin: str = "demo") -> None:
+    """Hold a print against a tree of this origin, whose records name the key, or another's where it is only given."""
+    key, walk = verify.Key(KEY), verify.Walk(0, 0, [])
+    walk.begin_chain({"origin": origin, "sequence": 0}, key)
     head = verify.signed_head(print_of(5, b"a" * 32), [key])
-    verify.check_prints({"format": 1, "continues": []}, head, verify.Walk(0, 0, []), [key], [path])
+    verify.check_prints({"format": 1, "continues": []}, head, walk, [key], [path])
 
 
 def test_a_machine_that_lacks_what_opens_files_safely_is_told_so(
@@ -135,6 +137,13 @@ def test_a_print_of_the_same_size_over_other_records_is_a_contradiction(tmp_path
     with pytest.raises(verify.RefusedError, match="INCONSISTENT") as refused:
         held_against(tmp_path / "november.txt")
     assert refused.value.ending == 91
+
+
+def test_a_print_of_another_ledger_contradicts_nothing(tmp_path: Path) -> None:
+    (tmp_path / "november.txt").write_text(print_of(5, b"b" * 32))
+
+    with pytest.raises(verify.RefusedError, match=r"^another ledger is the one that november\.txt signed"):
+        held_against(tmp_path / "november.txt", origin="other")
 
 
 @pytest.mark.parametrize("around", [("", ""), ("\ufeff", ""), ("", "\n\n"), ("\ufeff", "  \n")])
