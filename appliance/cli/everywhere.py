@@ -7,7 +7,7 @@ nothing of each other.
 
 from collections.abc import Callable, Iterator
 from copy import copy
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import typer
 import typer.main
@@ -19,11 +19,21 @@ _PANEL: Final = "On every command"
 
 def command_of(app: typer.Typer) -> Callable[..., Any]:
     """Return the whole command line, each command of which takes what every command does."""
-    root = typer.main.get_command(app)
+    root: Any = typer.main.get_command(app)
+    root.no_args_is_help = False
+    give(root, root)
+    return cast("Callable[..., Any]", root)
+
+
+def give(root: Any, group: Any) -> None:
+    """Let each command below a group take what every command of the root does, and ask for what is missing.
+
+    Typer's own help for a group without a command is printed whatever `--json` says: `context.run` shows it.
+    """
     shared = [_shared(one) for one in root.params if isinstance(one, TyperOption) and one.opts[0] in ANYWHERE]
-    for command in _below(root):
+    for command in _below(group):
         command.params += shared
-    return root
+        command.no_args_is_help = False
 
 
 def _below(group: Any) -> Iterator[Any]:

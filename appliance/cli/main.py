@@ -2,8 +2,6 @@
 
 import importlib
 import os
-import sys
-from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -13,75 +11,11 @@ import typer
 
 from appliance import config as configuration
 from appliance.cli import context as shared
-
-_COMMANDS = (
-    "trust",
-    "inspect",
-    "media",
-    "receive",
-    "evidence",
-    "custody",
-    "export",
-    "scrub",
-    "install",
-    "host",
-    "setup",
-    "run_units",
-    "status",
-    "doctor",
-    "logs",
-    "gpus",
-    "clock",
-    "network",
-    "capacity",
-    "readiness",
-    "people",
-    "versions",
-    "stage",
-    "validate",
-    "evals",
-    "policy",
-    "answers",
-    "approve",
-    "promote",
-    "canary",
-    "route",
-    "rollback",
-    "review",
-    "stop",
-    "emergency",
-    "alerts",
-    "siem",
-    "history",
-    "affected",
-    "keys",
-    "automation",
-    "boxkeys",
-    "retention",
-    "samples",
-    "census",
-    "tls",
-    "audit",
-    "state",
-    "db",
-    "backup",
-    "retire",
-    "uninstall",
-    "standby",
-    "report",
-    "window",
-    "controls",
-    "prove",
-    "ask",
-    "chat",
-)
-
-# The modules of commands that are called otherwise.
-_MODULES = {"models": "versions", "box-keys": "boxkeys", "drill": "backup", "run": "ask"}
-_SMALLEST = "ask"
+from appliance.cli.outline import OUTLINE, Outlined, module_of
 
 app = typer.Typer(
     name="sealift",
+    cls=Outlined,
     help="Receive, install, promote and serve an LLM on an isolated machine, and prove every answer's origin.",
     no_args_is_help=True,
     add_completion=True,
@@ -110,33 +44,16 @@ def _root(
 
 
 @cache
-def build(only: str = "") -> typer.Typer:
-    """Return the application with every command registered, or with those of one module."""
-    for name in (only,) if only else _COMMANDS:
-        importlib.import_module(f"appliance.cli.{name}").register(app)
+def build() -> typer.Typer:
+    """Return the application with every command's module loaded, which `main` leaves to whoever asks for one."""
+    for module in dict.fromkeys(map(module_of, OUTLINE)):
+        importlib.import_module(module).register(app)
     return app
-
-
-def asked(arguments: Sequence[str]) -> str:
-    """Return the module of the command that is asked for, where its name says which; else nothing.
-
-    Most of a short command's time is the others' modules, and going back should not wait for them.
-    """
-    words = iter(arguments)
-    for word in words:
-        if word == "--version":
-            return _SMALLEST
-        if word == "--config":
-            next(words, None)
-        elif not word.startswith("-"):
-            name = _MODULES.get(word, word.replace("-", "_"))
-            return name if name in _COMMANDS and "_SEALIFT_COMPLETE" not in os.environ else ""
-    return ""
 
 
 def main() -> NoReturn:
     """Entry point of the `sealift` script."""
-    shared.run(build(asked(sys.argv[1:])))
+    shared.run(app)
 
 
 if __name__ == "__main__":

@@ -71,13 +71,13 @@ def ledger_of(own: Context) -> Iterator[SocketLedger | OfflineLedger]:
 
 
 def read_note(path: Path) -> str:
-    """Return the text of a checkpoint from outside; blank lines at its end are whoever copied it, and no other note.
+    """Return the text of a checkpoint from outside, without what a copy adds: a mark before it, blank lines after it.
 
     Raises:
         UsageError: It cannot be read.
     """
     try:
-        return path.read_text("utf-8").rstrip() + "\n"
+        return path.read_text(encoding="utf-8-sig").rstrip() + "\n"
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             what=f"the checkpoint {path.name} cannot be read", why="", fix="name the file that holds it"

@@ -50,13 +50,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-if sys.version_info < (3, 10):  # noqa: UP036 - whoever looks into a medium has the Python that is there
-    print("NOT CHECKED: this needs Python 3.10 or newer", file=sys.stderr)
+if sys.version_info < (3, 10) or not hasattr(os, "O_NOFOLLOW"):
+    print("NOT CHECKED: this needs Python 3.10 or newer, and Linux or macOS (on Windows: WSL)", file=sys.stderr)
     sys.exit(18)
 BLOCK = 64 * 1024 * 1024
 PART_BLOCKS = 60
 CHUNK = 4 * 1024 * 1024
 LARGEST_LIST = 32 * 1024 * 1024
+DEEPEST = 100
 TAGS = "tagmanifest-sha256.txt"
 PAYLOAD = "manifest-sha256.txt"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+~@-]*", re.ASCII)
@@ -76,31 +77,41 @@ class RefusedError(Exception):
 
 def main(arguments: list[str]) -> int:
     """Check the volumes and return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("volumes", nargs="+", type=Path, metavar="VOLUME")
     parser.add_argument("--code", default="", help="the release code on the trust sheet")
     parser.add_argument("--signer", action="append", default=[], help="a full fingerprint on the trust sheet")
     asked = parser.parse_args(arguments)
-    signers = [each.replace(" ", "").upper() for each in asked.signer]
+    code, signers = "".join(asked.code.split()).lower(), ["".join(each.split()).upper() for each in asked.signer]
+    return told(lambda: media_lines(asked.volumes, code, signers))
+
+
+def media_lines(volumes: list[Path], code: str, signers: list[str]) -> list[str]:
+    """Return what holds of a release; anything that does not is refused."""
+    found, signed = check(volumes, code=code, signers=signers)
+    lines = [f"release code  {found}", *(f"signed by     {fingerprint}" for fingerprint in sorted(signed))]
+    lines.append("checked       OpenPGP signatures over the tag manifests, with gpgv")
+    lines.append("not checked   signatures under metadata/ and attest/, ML-DSA among them: the appliance does")
+    if code and signers:
+        return [*lines, "HOLDS: every file is what these signers sealed."]
+    lines.append("The files agree with each other. THIS PROVES NOTHING until the code and every fingerprint above")
+    return [*lines, "are compared with the trust sheet that reached you apart from the medium."]
+
+
+def told(check_all: Callable[[], list[str]]) -> int:
+    """Print what was found, or why it is refused, so that no terminal obeys it, and return the exit status."""
     try:
-        code, found = check(asked.volumes, code=asked.code.replace(" ", "").lower(), signers=signers)
+        lines = check_all()
     except RefusedError as refused:
-        print(f"REFUSED: {refused}", file=sys.stderr)
+        print(f"REFUSED: {ascii(str(refused))[1:-1]}", file=sys.stderr)
         return refused.ending
     except OSError as error:
-        failed = "gpgv could not be run" if error.filename == "gpgv" else "a file could not be read"
+        name = Path(str(error.filename or "a file")).name
+        failed = "gpgv could not be run" if name == "gpgv" else f"{ascii(name)[1:-1]} could not be read"
         print(f"NOT CHECKED: {failed}: {error.strerror}", file=sys.stderr)
         return 18
-    print(f"release code  {code}")
-    for fingerprint in sorted(found):
-        print(f"signed by     {fingerprint}")
-    print("checked       OpenPGP signatures over the tag manifests, with gpgv")
-    print("not checked   signatures under metadata/ and attest/, ML-DSA among them: the appliance does")
-    if asked.code and asked.signer:
-        print("HOLDS: every file is what these signers sealed.")
-    else:
-        print("The files agree with each other. THIS PROVES NOTHING until the code and every fingerprint above")
-        print("are compared with the trust sheet that reached you apart from the medium.")
+    for line in lines:
+        print("".join(each if each.isprintable() else ascii(each)[1:-1] for each in line))
     return 0
 
 
@@ -128,10 +139,9 @@ def check_tags(release: Path) -> dict[str, str]:
         raise RefusedError(19, "bagit.txt names another format")
     expected = set(entries) | set(payload) | {TAGS}
     for name in walk(release):
-        if name in expected or SIGNATURE.fullmatch(name):
-            expected.discard(name)
-            continue
-        raise RefusedError(12, f"{name} is on the medium, and no list names it")
+        if name not in expected and not SIGNATURE.fullmatch(name):
+            raise RefusedError(12, f"{name} is on the medium, and no list names it")
+        expected.discard(name)
     if expected:
         raise RefusedError(11, f"{min(expected)} is not on the medium")
     if PAYLOAD not in entries or any(name.startswith("data/") for name in entries):
@@ -218,9 +228,7 @@ def gpgv(fingerprint: str, *, keyring: bytes, signature: bytes, data: bytes) -> 
     kinds = [words[0] for words in status]
     if (
         done.returncode != 0
-        or kinds.count("NEWSIG") != 1
-        or kinds.count("GOODSIG") != 1
-        or len(valid) != 1
+        or [kinds.count(kind) for kind in ("NEWSIG", "GOODSIG", "VALIDSIG")] != [1, 1, 1]
         or REFUSING & set(kinds)
         or len(valid[0]) < 11
         or valid[0][10] != fingerprint
@@ -240,9 +248,8 @@ def check_set(volumes: list[Path], tags: dict[Path, dict[str, str]]) -> tuple[di
     index = load(texts.pop())
     if index.get("format") != 1:
         raise RefusedError(19, "the index has a newer format")
-    shared = [
-        {name: digest for name, digest in entries.items() if "/" in name} for entries in tags.values()
-    ]  # metadata/, attest/ and check/ are the same on every volume
+    # metadata/, attest/ and check/ are the same on every volume
+    shared = [{name: digest for name, digest in entries.items() if "/" in name} for entries in tags.values()]
     if any(entries != shared[0] for entries in shared):
         raise RefusedError(14, "the volumes do not carry the same metadata")
     ids = {volume["id"]: volume["number"] for volume in index["volumes"]}
@@ -364,12 +371,12 @@ def walk(folder: Path, prefix: str = "") -> Iterator[str]:
         name = prefix + entry.name
         safe(name)
         mode = entry.stat(follow_symlinks=False).st_mode
-        if stat.S_ISDIR(mode):
+        if stat.S_ISDIR(mode) and name.count("/") < DEEPEST:
             yield from walk(Path(entry.path), f"{name}/")
         elif stat.S_ISREG(mode):
             yield name
         else:
-            raise RefusedError(13, f"{name} is not a plain file")
+            raise RefusedError(13, f"{name[:200]} is not a plain file, or lies too deep")
 
 
 def opened(path: Path) -> BinaryIO:
@@ -377,11 +384,10 @@ def opened(path: Path) -> BinaryIO:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise RefusedError(11, f"{path.name} is not on the medium") from None
-    stream = os.fdopen(descriptor, "rb")
-    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        raise RefusedError(11, f"{path.name} is not here") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise RefusedError(13, f"{path.name} is not a plain file")
-    return stream
+    return os.fdopen(descriptor, "rb")
 
 
 def read(path: Path, most: int = LARGEST_LIST) -> bytes:
@@ -456,21 +462,6 @@ def asked_for(door: str, arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def told(check_all: Callable[[], list[str]]) -> int:
-    """Print what was found, or why it is refused, and return the exit status."""
-    try:
-        lines = check_all()
-    except RefusedError as refused:
-        print(f"REFUSED: {ascii(str(refused))[1:-1]}", file=sys.stderr)
-        return refused.ending
-    except OSError as error:
-        print(f"NOT CHECKED: a file could not be read: {error.strerror}", file=sys.stderr)
-        return 18
-    for line in lines:  # what records say came from outside, and this is a terminal
-        print("".join(each if each.isprintable() else ascii(each)[1:-1] for each in line))
-    return 0
-
-
 def export_lines(folder: Path, keys: list[str], printed: list[Path], *, unrecorded: bool) -> list[str]:
     """Return what holds of an export; anything that does not is refused."""
     about = check_files(folder)
@@ -484,7 +475,7 @@ def export_lines(folder: Path, keys: list[str], printed: list[Path], *, unrecord
         if leaf["sequence"] < start:
             walk.note_keys(leaf)
     listed = [load(line)["size"] for line in read(folder / "checkpoints.jsonl", LARGEST_OF_ANSWERS).splitlines()]
-    wanted = {end, *listed, *(note_size(path.read_text("utf-8")) for path in printed)}
+    wanted = {end, *listed, *(note_size(printed_note(path)) for path in printed)}
     with opened(folder / "leaves.jsonl") as stream:
         twice = [leaf_of(line.rstrip(b"\n"))["body"] for line in stream if COSIGNED_KIND.encode() in line]
         wanted |= {note_size(str(body.get("note"))) for body in twice}
@@ -599,9 +590,8 @@ class Walk:
         if leaf["kind"] == COSIGNED_KIND and leaf["via"]["door"] == "ledger":
             self.cosigned.append((leaf["body"]["note"], self.second))
         if leaf["kind"] in ERASING:
-            self.erased.append(
-                {"sequence": leaf["sequence"], "time": leaf["time"], "kind": leaf["kind"], **leaf["body"]}
-            )
+            about = {name: leaf[name] for name in ("sequence", "time", "kind")}
+            self.erased.append({**about, **leaf["body"]})
 
     def root(self) -> bytes:
         """Return the root of what was added so far."""
@@ -774,7 +764,7 @@ def cosigned_lines(walk: Walk, roots: dict[int, bytes], start: int) -> list[str]
 
 def check_printed(path: Path, walk: Walk, given: list["Key"], roots: dict[int, bytes], size: int) -> int:
     """Check that a checkpoint from outside lies in the tree; return its size."""
-    head = signed_head(path.read_text("utf-8").rstrip() + "\n", [*walk.keys.values(), *given])
+    head = signed_head(printed_note(path), [*walk.keys.values(), *given])
     if head.size > size:
         raise RefusedError(91, f"{path.name} signed {head.size} records, and the ledger has {size}: it was cut back")
     if head.origin != walk.origin_at(head.size):
@@ -884,15 +874,15 @@ def check_prints(
 ) -> dict[int, bytes]:
     """Return the roots of trees that this one continues: each over which a key was rotated, and each from outside."""
     require_format(about, 1, walk)
-    roots = {one["size"]: older_root(one, head.size, head.root) for one in about["continues"]}
+    roots = {one["size"]: older_root(one, head.size, head.root) for one in about["continues"]} | {head.size: head.root}
     require_rotated(walk, roots)
     for path in printed:
-        other = signed_head(path.read_text("utf-8").rstrip() + "\n", [*walk.keys.values(), *given])
-        if (other.size, other.root) != (head.size, head.root):
-            if other.size not in roots:
-                raise RefusedError(2, f"the file does not reach {path.name}; make it with --printed")
-            if roots[other.size] != other.root:
-                raise RefusedError(91, f"INCONSISTENT: the ledger is not the one that {path.name} signed")
+        other = signed_head(printed_note(path), [*walk.keys.values(), *given])
+        if other.size not in roots:
+            raise RefusedError(2, f"the file does not reach {path.name}; make it with --printed")
+        if roots[other.size] != other.root:
+            what = "INCONSISTENT: the ledger is not" if other.origin in walk.chains else "another ledger is"
+            raise RefusedError(91, f"{what} the one that {path.name} signed")
     return roots
 
 
@@ -1102,12 +1092,18 @@ def signed_head(text: str, keys: list["Key"], *, by: "Key | None" = None) -> Hea
         raise RefusedError(21, "a checkpoint lacks its Ed25519 signature, or another ledger's key made it")
     for key in held:
         if not key.begin <= head.size <= key.end:
-            raise RefusedError(
-                21, f"the key {key.id.hex()} had ended or not begun when {head.size} records were signed"
-            )
+            raise RefusedError(21, f"the key {key.id.hex()} had ended or not begun when it signed {head.size} records")
     if by is not None and by.text not in [key.text for key in held]:
         raise RefusedError(21, "the checkpoint is not signed by the ledger's key")
     return head
+
+
+def printed_note(path: Path) -> str:
+    """Return a checkpoint from outside, without what an editor puts before it and a copy behind it."""
+    try:
+        return path.read_text("utf-8-sig").rstrip() + "\n"
+    except UnicodeDecodeError:
+        raise RefusedError(10, f"{path.name} is not text in UTF-8") from None
 
 
 def note_size(text: str) -> int:
@@ -1232,7 +1228,7 @@ def unhex(text: str) -> bytes:
 def base64(text: str) -> bytes:
     """Return what base64 encodes, in its one form only."""
     try:
-        data = binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
+        data = binascii.a2b_base64(text.encode("ascii"))  # what it passes over is not in what is compared below
     except (ValueError, UnicodeEncodeError):
         raise RefusedError(10, "something is not base64") from None
     if binascii.b2a_base64(data, newline=False).decode() != text:
@@ -1414,7 +1410,10 @@ if __name__ == "__main__":
     try:
         COMMAND = COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None
         ENDING = COMMAND(sys.argv[2:]) if COMMAND else main(sys.argv[1:])
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError):
         print("REFUSED: a list is malformed", file=sys.stderr)
         ENDING = 10
+    except KeyboardInterrupt:
+        print("NOT CHECKED: interrupted", file=sys.stderr)
+        ENDING = 18
     sys.exit(ENDING)

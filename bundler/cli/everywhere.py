@@ -7,7 +7,7 @@ nothing of each other.
 
 from collections.abc import Callable, Iterator
 from copy import copy
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import typer
 import typer.main
@@ -19,11 +19,13 @@ _PANEL: Final = "On every command"
 
 def command_of(app: typer.Typer) -> Callable[..., Any]:
     """Return the whole command line, each command of which takes what every command does."""
-    root = typer.main.get_command(app)
+    root: Any = typer.main.get_command(app)
+    root.no_args_is_help = False  # Typer's own help is printed whatever `--json` says: `context.run` shows it
     shared = [_shared(one) for one in root.params if isinstance(one, TyperOption) and one.opts[0] in ANYWHERE]
     for command in _below(root):
         command.params += shared
-    return root
+        command.no_args_is_help = False
+    return cast("Callable[..., Any]", root)
 
 
 def _below(group: Any) -> Iterator[Any]:

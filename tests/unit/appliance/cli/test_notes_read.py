@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 from appliance.audit.note import Checkpoint, VerifierKey, sign, verify_checkpoint
-from appliance.cli import trust
+from appliance.cli import main, trust
 from appliance.cli.context import Context
 from appliance.cli.opened import read_note
 from appliance.config import Config
@@ -28,6 +28,26 @@ def test_how_a_copy_of_a_checkpoint_ends_makes_it_no_other_one(tmp_path: Path, e
     file.write_text(NOTE.rstrip("\n") + end)
 
     assert verify_checkpoint(read_note(file), [KEY]).size == 7
+
+
+def test_what_an_editor_puts_before_it_makes_it_no_other_one(tmp_path: Path) -> None:
+    file = tmp_path / "printed.txt"
+    file.write_text(NOTE, encoding="utf-8-sig")
+
+    assert verify_checkpoint(read_note(file), [KEY]).size == 7
+
+
+def test_trust_is_not_recovered_by_what_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An editor's other encoding ended as a fault of ours."""
+    site_file, file = tmp_path / "sealift.toml", tmp_path / "printed.txt"
+    site_file.write_text(f'format = 1\nsite = "demo"\nenvironment = "demo"\n[places]\nroot = "{tmp_path}"\n')
+    file.write_text(NOTE, encoding="utf-16")
+    line = ["sealift", "--config", str(site_file), "trust", "recover", "--by", "Ann", "--by", "Ben", "--code", "c"]
+    monkeypatch.setattr(sys, "argv", [*line, "--code", "c", "--checkpoint", str(file)])
+
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == UsageError.exit_code
 
 
 def test_what_stands_in_it_counts_as_before(tmp_path: Path) -> None:
