@@ -377,6 +377,7 @@ def test_an_answer_that_was_not_read_to_its_end_is_called_so(site: Site) -> None
         stream = client.stream_chat(HELLO)
         with pytest.raises(ServiceError) as early:
             _ = stream.answer
+        stream.close()
 
     assert early.value.why == "it was not read to its end"
     assert early.value.request_id == stream.request_id

@@ -77,4 +77,11 @@ def test_a_namespace_without_links_is_offline() -> None:
 def test_a_link_is_live_with_a_carrier_and_not_without(script: str, found: list[str]) -> None:
     made = f"ip link add name cable0 type veth peer name cable1 && ip link set lo up && {script}"
 
-    assert alone(made, "from bundler.offline import links; print(sorted(links().live))") == f"{found}\n"
+    # The kernel tells of a carrier a moment after the link is up.
+    looked = (
+        "import time\nfrom bundler.offline import links\nuntil = time.monotonic() + 5\n"
+        f"while sorted(links().live) != {found} and time.monotonic() < until:\n    time.sleep(0.05)\n"
+        "print(sorted(links().live))"
+    )
+
+    assert alone(made, looked) == f"{found}\n"
