@@ -14,10 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
-from media.errors import SealiftError, UnreadableError
+from media.errors import SealiftError, UnreadableError, UsageError
 
 _SHOWN: Final = 80
 _JOINERS: Final = "\u200c\u200d"  # letters of some scripts join or part by them
+# What Typer says of a group without a command.
+_NO_COMMAND: Final = "Missing command."
 _STREAMS: Final = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 # What a place says of itself that a person chose: not theirs to write, full, not there, a name that is none.
@@ -80,6 +82,25 @@ def tell(text: str) -> None:
 def shown(text: object) -> str:
     """Return a text without what a terminal would obey: escapes and marks of direction are shown by their number."""
     return "".join(letter if _is_shown(letter) else _by_number(letter) for letter in str(text))
+
+
+def one_line(text: object, most: int) -> str:
+    """Return the beginning of a text as one printable line, for what others say: nothing that a terminal obeys."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(text))[:most]
+
+
+def wrong_line(said: str, asked: Any, *, as_json: bool) -> UsageError:
+    """Return what a person is told of a command line that cannot be; a group without a command shows its help, too.
+
+    Args:
+        said: What the parser says.
+        asked: Its context of the command that was asked for; None where there is none.
+        as_json: Whether stdout is for one JSON document alone.
+    """
+    if asked is not None and said == _NO_COMMAND and not as_json:
+        asked.get_help()  # prints it
+    about = getattr(asked, "command_path", Path(sys.argv[0]).name)
+    return UsageError(what=said, fix=f"see `{about} --help`")
 
 
 def is_unheard() -> bool:

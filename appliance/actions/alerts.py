@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 
-from media import canonical, durable
+from media import canonical, durable, endings
 from media.clock import Clock, to_text
 from media.errors import MalformedError, MediaError
 
@@ -202,5 +202,4 @@ def _write(folder: Path, alerts: Iterable[Alert]) -> None:
 
 def _clean(untrusted: object) -> str:
     """Return one printable line: no control characters reach a terminal."""
-    text = untrusted if isinstance(untrusted, str) else ""
-    return "".join(letter if letter.isprintable() else " " for letter in text)[:_TEXT].strip()
+    return endings.one_line(untrusted if isinstance(untrusted, str) else "", _TEXT).strip()

@@ -117,8 +117,6 @@ def end(error: SealiftError, *, as_json: bool) -> NoReturn:
 
 # What Typer makes of a KeyboardInterrupt inside a command.
 _INTERRUPTED = 130
-# What it says of a group without a command.
-_NO_COMMAND = "Missing command."
 
 
 def run(app: typer.Typer) -> NoReturn:
@@ -139,7 +137,7 @@ def run(app: typer.Typer) -> NoReturn:
     except (typer.Abort, KeyboardInterrupt) as ended:
         end(_broken_off(ended), as_json=as_json)
     except TyperException as wrong:
-        end(_wrong_line(wrong, as_json=as_json), as_json=as_json)
+        end(endings.wrong_line(wrong.format_message(), getattr(wrong, "ctx", None), as_json=as_json), as_json=as_json)
     except Exception as error:  # noqa: BLE001 - whatever it is, it ends by a line and an exit code
         if debug:
             traceback.print_exc()
@@ -153,14 +151,6 @@ def _show_all_letters() -> None:
     """Show a letter that the terminal cannot by its number, as on stderr, where it would end the command."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _wrong_line(wrong: TyperException, *, as_json: bool) -> UsageError:
-    asked, said = getattr(wrong, "ctx", None), wrong.format_message()
-    if asked is not None and said == _NO_COMMAND and not as_json:
-        asked.get_help()  # prints it
-    about = getattr(asked, "command_path", Path(sys.argv[0]).name)
-    return UsageError(what=said, fix=f"see `{about} --help`")
 
 
 def _unexpected(error: Exception) -> SealiftError:

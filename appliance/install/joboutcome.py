@@ -6,7 +6,7 @@ from typing import Any, Final, Self
 
 from appliance.install.supervisor import require_unit_name
 from appliance.wire import RemoteError
-from media import canonical
+from media import canonical, endings
 from media.errors import MalformedError, SealiftError
 
 _STEP: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
@@ -125,4 +125,4 @@ def _text(fields: dict[str, Any], name: str) -> str:
 
 
 def _cut(text: object) -> str:
-    return "".join(one if one.isprintable() else " " for one in str(text))[:_LONGEST]
+    return endings.one_line(text, _LONGEST)

@@ -23,7 +23,7 @@ from appliance import config as configuration
 from appliance.config import DatabaseSection, Places
 from appliance.errors import ConfigError, InstallError
 from appliance.install import sitefile
-from media import canonical, durable
+from media import canonical, durable, endings
 from media.errors import MediaError
 
 FORMAT: Final = 1
@@ -307,9 +307,7 @@ def tried_beside(site_file: Path) -> Path:
 
 def one_line(text: str) -> str:
     """Return a reason as `Returned` takes it: one printable line of bounded length, folders of this host left out."""
-    return "".join(letter if letter.isprintable() else " " for letter in _PATH.sub("", text.replace("\\n", " ")))[
-        :_MOST
-    ].strip()
+    return endings.one_line(_PATH.sub("", text.replace("\\n", " ")), _MOST).strip()
 
 
 def _where_records_are(before: bytes, now: bytes, *, have_moved: bool = False) -> bytes:

@@ -25,7 +25,7 @@ from appliance.config import Places
 from appliance.errors import InstallError
 from appliance.install import plans
 from appliance.install.supervisor import Supervisor, SystemdSupervisor
-from media import canonical, durable
+from media import canonical, durable, endings
 from media.digest import sha256_hex
 from media.errors import MediaError, SealiftError
 
@@ -52,8 +52,7 @@ class Verdict:
 
     def to_bytes(self) -> bytes:
         """Return the verdict as its unit leaves it."""
-        why = "".join(one if one.isprintable() else " " for one in self.why)[:_MOST_SAID]
-        return canonical.dumps({"format": _FORMAT, **asdict(self), "why": why})
+        return canonical.dumps({"format": _FORMAT, **asdict(self), "why": endings.one_line(self.why, _MOST_SAID)})
 
     @classmethod
     def from_bytes(cls, untrusted: bytes) -> Self:

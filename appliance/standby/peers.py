@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from appliance.errors import WireError
 from appliance.standby import channel
-from media import canonical
+from media import canonical, endings
 from media.errors import SealiftError
 
 MAX_LINE_BYTES: Final = 2 * 1024 * 1024
@@ -178,7 +178,7 @@ class PeerLine:
 
 def _shown(untrusted: object) -> str:
     """Return a text of the other box as it may be shown: short, and nothing in it that a terminal obeys."""
-    return "".join(one if one.isprintable() else " " for one in str(untrusted or ""))[:_MOST_SHOWN].strip()
+    return endings.one_line(untrusted or "", _MOST_SHOWN).strip()
 
 
 def _decode(untrusted_line: bytes) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any, NoReturn, cast
 
 import typer
@@ -92,8 +91,6 @@ def end(error: SealiftError, *, as_json: bool) -> NoReturn:
 
 # What Typer makes of a KeyboardInterrupt inside a command.
 _INTERRUPTED = 130
-# What it says of a group without a command.
-_NO_COMMAND = "Missing command."
 
 
 def _show_all_letters() -> None:
@@ -127,7 +124,7 @@ def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
     except (typer.Abort, KeyboardInterrupt) as ended:
         end(_broken_off(ended), as_json=as_json)
     except TyperException as wrong:
-        end(_wrong_line(wrong, as_json=as_json), as_json=as_json)
+        end(endings.wrong_line(wrong.format_message(), getattr(wrong, "ctx", None), as_json=as_json), as_json=as_json)
     except Exception as error:  # noqa: BLE001 - whatever it is, it ends by a line and an exit code
         if debug:
             traceback.print_exc()
@@ -135,14 +132,6 @@ def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
     if code == _INTERRUPTED:
         end(_broken_off(None), as_json=as_json)
     raise SystemExit(code if isinstance(code, int) else 0)
-
-
-def _wrong_line(wrong: TyperException, *, as_json: bool) -> UsageError:
-    asked, said = getattr(wrong, "ctx", None), wrong.format_message()
-    if asked is not None and said == _NO_COMMAND and not as_json:
-        asked.get_help()  # prints it
-    about = getattr(asked, "command_path", Path(sys.argv[0]).name)
-    return UsageError(what=said, fix=f"see `{about} --help`")
 
 
 def _unexpected(error: Exception) -> SealiftError:
