@@ -45,7 +45,7 @@ from appliance.state.database import open_state
 from appliance.store.content import ContentStore
 from appliance.store.scrubbed import ScrubState, reference
 from appliance.timekeeping.believed import BelievedClock
-from appliance.timekeeping.judging import SMALL_SECONDS
+from appliance.timekeeping.judging import age_of
 from appliance.timekeeping.record import Verdict, published
 from appliance.verify import trust
 from appliance.verify.freshness import BUILT
@@ -393,6 +393,5 @@ def _moment(text: str) -> datetime:
 
 
 def _age(text: str, clock: Clock) -> float:
-    age = (clock.now() - _moment(text)).total_seconds()
-    # What seems still to come was recorded while the clock ran ahead: how long it waits, nobody knows, so it counts.
-    return inf if age < -SMALL_SECONDS else max(age, 0)
+    age = age_of(_moment(text), clock.now())
+    return inf if age is None else age.total_seconds()  # how long it waits, nobody knows, so it counts

@@ -175,9 +175,12 @@ def settle(
     faults.require_takes_effect()
     if _decided(places) != last:  # while an engine loaded, as a stop: callers are told of nothing that is over
         again = settle(here, keep=keep, line=line, rests=rests, known=known)
-        seconds = here.clock.monotonic() - begun
-        both = (*started, *again.started), (*stopped, *again.stopped)
-        return replace(again, started=both[0], stopped=both[1], seconds=seconds)
+        return replace(
+            again,
+            started=(*started, *again.started),
+            stopped=(*stopped, *again.stopped),
+            seconds=here.clock.monotonic() - begun,
+        )
     if _is_anothers_to_tell(here, production, in_window=line is not None or rests is not None):
         # Callers are sent by what was before, so that stays; what this node's engines have they get all the same.
         projection.catch_up(here.state, here.ledger)

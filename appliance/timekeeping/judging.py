@@ -175,6 +175,15 @@ def _bound(seconds: int) -> int:
     return _STEP_SECONDS + max(seconds, 0) * _DRIFT * 2 // 1_000_000
 
 
+def age_of(at: datetime, now: datetime) -> timedelta | None:
+    """Return how long ago something was recorded; None where nobody knows.
+
+    What seems still to come was recorded while the clock ran ahead, and must not count as fresh until that is past.
+    """
+    age = now - at
+    return None if age < -_slack() else max(age, timedelta())
+
+
 def _slack() -> timedelta:
     return timedelta(seconds=SMALL_SECONDS)
 

@@ -13,7 +13,7 @@ from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
 from appliance.timekeeping.believed import BelievedClock
-from appliance.timekeeping.judging import SMALL_SECONDS
+from appliance.timekeeping.judging import age_of
 from media.clock import Clock, from_text
 
 _UNKNOWN: Final = timedelta.max
@@ -137,6 +137,5 @@ def _why(leaf: Leaf) -> str:
 
 
 def _age(leaf: Leaf, now: datetime) -> timedelta:
-    # What seems still to come was written while the clock ran ahead, and must not count as fresh until that is past.
-    age = now - from_text(_moment(leaf))
-    return _UNKNOWN if age < -timedelta(seconds=SMALL_SECONDS) else max(age, timedelta())
+    age = age_of(from_text(_moment(leaf)), now)
+    return _UNKNOWN if age is None else age

@@ -8,7 +8,7 @@ from appliance.actions.findings import Finding
 from appliance.actions.retention.deeds import FLOOR_YEARS, unfinished
 from appliance.audit.epochs import OPENED
 from appliance.audit.facts import Ledger
-from appliance.timekeeping.judging import SMALL_SECONDS
+from appliance.timekeeping.judging import age_of
 from media.clock import Clock, from_text
 
 RAN: Final = "retention.ran"
@@ -33,11 +33,11 @@ def age_seconds(ledger: Ledger, clock: Clock) -> float:
         LedgerUnavailableError: The ledger does not answer.
     """
     now = clock.now()
-    ages = [(now - from_text(leaf.time)).total_seconds() for leaf in [*ledger.find(RAN), *ledger.find(OPENED, limit=1)]]
-    # A run that seems still to come was recorded by a clock that ran ahead, and would hide for years that none follows.
-    passed = [age for age in ages if age >= -SMALL_SECONDS]
+    ages = [age_of(from_text(leaf.time), now) for leaf in [*ledger.find(RAN), *ledger.find(OPENED, limit=1)]]
+    # A run that seems still to come would hide for years that none follows.
+    passed = [age for age in ages if age is not None]
     if passed:
-        return max(passed[0], 0.0)
+        return passed[0].total_seconds()
     return UNKNOWN_SECONDS if ages else 0.0
 
 

@@ -32,7 +32,7 @@ from appliance.standby.pairing import Relation, paired
 from appliance.state import lines
 from appliance.store.content import ContentStore
 from appliance.timekeeping.believed import BelievedClock
-from appliance.timekeeping.judging import SMALL_SECONDS
+from appliance.timekeeping.judging import age_of
 from media.clock import Clock, from_text
 from media.errors import SealiftError
 
@@ -182,9 +182,7 @@ def findings(config: Config, ledger: Ledger, clock: Clock) -> Iterator[Finding]:
 
 
 def _age(drilled: Mapping[str, Any], now: datetime) -> timedelta | None:
-    """Return how long ago a drill was; None where it seems still to come, and must not count as fresh until then."""
-    age = now - from_text(str(drilled["at"]))
-    return None if age < -timedelta(seconds=SMALL_SECONDS) else max(age, timedelta())
+    return age_of(from_text(str(drilled["at"])), now)
 
 
 def drill(here: Surroundings) -> Drill:
