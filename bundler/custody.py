@@ -91,11 +91,33 @@ def next_entry(
     """
     info = _info(volume)
     so_far = chain(volume, ceremony=ceremony)
+    number = so_far.entries[-1].hand_over.entry + 1 if so_far.entries else 1
+    previous = so_far.entries[-1].sha256 if so_far.entries else _sealed_sha256(volume, info)
+    return _entry(number, previous, info.release, info.volume_id, person_id, facts, clock=clock), so_far
+
+
+def require_first(release: str, volume_id: str, person_id: str, facts: HandedOver, *, clock: Clock) -> None:
+    """Pass only when the first hand-over of a volume can be entered; asked before anything is written.
+
+    Raises:
+        UsageError: Something that was typed cannot.
+    """
+    _entry(1, "0" * 64, release, volume_id, person_id, facts, clock=clock)
+
+
+def _entry(
+    number: int, previous: str, release: str, volume_id: str, person_id: str, facts: HandedOver, *, clock: Clock
+) -> HandOver:
+    """Return an entry that can be made.
+
+    Raises:
+        UsageError: Something that was written down cannot be entered.
+    """
     entry = HandOver(
-        entry=so_far.entries[-1].hand_over.entry + 1 if so_far.entries else 1,
-        previous=so_far.entries[-1].sha256 if so_far.entries else _sealed_sha256(volume, info),
-        release=info.release,
-        volume=info.volume_id,
+        entry=number,
+        previous=previous,
+        release=release,
+        volume=volume_id,
         kind=HandOverKind.HANDED_OVER,
         from_=facts.sender,
         to=facts.receiver,
@@ -106,36 +128,6 @@ def next_entry(
         method=Method.PAPER if facts.on_paper else Method.SIGNED,
         entered_by=person_id,
     )
-    _require_enterable(entry)
-    return entry, so_far
-
-
-def require_first(release: str, volume_id: str, person_id: str, facts: HandedOver, *, clock: Clock) -> None:
-    """Pass only when the first hand-over of a volume can be entered; asked before anything is written.
-
-    Raises:
-        UsageError: Something that was typed cannot.
-    """
-    _require_enterable(
-        HandOver(
-            entry=1,
-            previous="0" * 64,
-            release=release,
-            volume=volume_id,
-            kind=HandOverKind.HANDED_OVER,
-            from_=facts.sender,
-            to=facts.receiver,
-            at=clock.now(),
-            place=facts.place,
-            seals=facts.seals,
-            condition=facts.condition,
-            method=Method.SIGNED,
-            entered_by=person_id,
-        )
-    )
-
-
-def _require_enterable(entry: HandOver) -> None:
     try:
         entry.to_payload()
     except MalformedError as error:
@@ -144,6 +136,7 @@ def _require_enterable(entry: HandOver) -> None:
             why=error.why,
             fix="names, place and seal numbers are needed, in one line each, names and place of at most 200 characters",
         ) from error
+    return entry
 
 
 def chain(volume: Path, *, ceremony: Ceremony) -> CustodyFacts:

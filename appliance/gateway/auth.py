@@ -24,7 +24,6 @@ from appliance.stages import Stage
 from appliance.state.database import open_state
 from appliance.state.tables import ApiKey as ApiKeyRow
 from media.clock import Clock, from_text
-from media.errors import SealiftError
 
 PEPPER: Final = "api-key-pepper"
 _FORMS: Final = {
@@ -128,11 +127,8 @@ class StateApiKeys:
                 return known
             self._failure.require_none_since(came)
             began = self._clock.monotonic()
-            try:
+            with self._failure.noting(self._clock.monotonic):
                 found = self._read(key_id)
-            except SealiftError as error:
-                self._failure.note(error, at=self._clock.monotonic())
-                raise
             self._known.pop(key_id, None)
             if found is not None:
                 if len(self._known) >= _REMEMBERED_KEYS:

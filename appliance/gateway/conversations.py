@@ -17,7 +17,6 @@ from appliance.audit.facts import Ledger
 from appliance.gateway.arms import Began
 from appliance.gateway.onelook import LastFailure
 from appliance.gateway.routing import Serving
-from media.errors import SealiftError
 
 _INTENT: Final = "request.intent"
 _MOST: Final = 200_000
@@ -63,11 +62,8 @@ class Conversations:
             found = rollout.began.get(conversation)
             if found is None:
                 self._failure.require_none_since(came)  # nobody waits for a silent ledger twice
-                try:
+                with self._failure.noting(time.monotonic):
                     self._read_on(rollout, {route.model_digest for route in serving.routes})
-                except SealiftError as error:
-                    self._failure.note(error, at=time.monotonic())
-                    raise
                 found = rollout.began.get(conversation)
             return found
 

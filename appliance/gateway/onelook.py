@@ -6,7 +6,8 @@ wait a hundred times as long, with a thread for each, and nothing else would be 
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, Generic, TypeVar
 
 from appliance.errors import DatabaseError, LedgerUnavailableError, StoreDamagedError
@@ -32,6 +33,15 @@ class LastFailure:
         if kind is not None:
             what, why, fix = error.what, error.why, error.fix
             self._at, self._error = at, lambda: kind(what=what, why=why, fix=fix)
+
+    @contextmanager
+    def noting(self, now: Callable[[], float]) -> Iterator[None]:
+        """Note by this clock that the look within the block failed, where it did."""
+        try:
+            yield
+        except SealiftError as error:
+            self.note(error, at=now())
+            raise
 
     def require_none_since(self, came: float) -> None:
         """Return where no look failed since somebody came.
@@ -72,10 +82,7 @@ class OneLook(Generic[_T]):
                 return self._known[1]
             self._failure.require_none_since(came)
             began = self._clock.monotonic()
-            try:
+            with self._failure.noting(self._clock.monotonic):
                 found = self._look()
-            except SealiftError as error:
-                self._failure.note(error, at=self._clock.monotonic())
-                raise
             self._known = began, found
             return found
