@@ -222,12 +222,20 @@ class Decoder(Tokenizer, Protocol):
         """Make the sampler of a sequence that has none."""
         ...
 
-    def decode(self, rows: Sequence[Row]) -> None:
-        """Run one step over `rows`.
+    def decode(self, rows: Sequence[Row]) -> bool:
+        """Run one step over `rows`; False where it ended in the middle, and each of their sequences is to be cut.
 
         Raises:
             EngineProtocolError: The library reported a failure.
         """
+        ...
+
+    def halt(self) -> None:
+        """End the step that goes on, soon, and each one until `go_on`, where the library can; from any thread."""
+        ...
+
+    def go_on(self) -> None:
+        """Take `halt` back; from any thread."""
         ...
 
     def sample(self, sequence: int, row: int) -> int:

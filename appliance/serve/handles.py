@@ -14,17 +14,21 @@ class Handle:
 
     Args:
         answers: How many answers there are.
+        on_cancel: Called once whoever waits has left, on any thread.
     """
 
-    def __init__(self, answers: int = 1) -> None:
+    def __init__(self, answers: int = 1, *, on_cancel: Callable[[], None] = lambda: None) -> None:
         self._pieces: queue.SimpleQueue[Piece | Exception] = queue.SimpleQueue()
         self._answers = answers
+        self._on_cancel = on_cancel
         self.is_cancelled = False
         """Whether `cancel` was called; asked of every answer in every step."""
 
     def cancel(self) -> None:
-        """Ask the scheduler to stop within one step; safe at any time and more than once."""
-        self.is_cancelled = True
+        """Ask the scheduler to stop within one step, or in the middle of one for nobody else; safe more than once."""
+        if not self.is_cancelled:
+            self.is_cancelled = True
+            self._on_cancel()
 
     def put(self, piece: Piece | Exception) -> None:
         """Deliver from the scheduler's thread."""

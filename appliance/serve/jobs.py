@@ -1,6 +1,6 @@
 """One answer in the making: what its sequence must hold, what it holds, and what was said of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,9 +126,11 @@ def require_fits(generation: Generation, request_tokens: int) -> None:
         )
 
 
-def jobs_of(generation: Generation, number: int) -> tuple[Handle, list[Job]]:
-    """Return the answers that a generation asks for, and the caller's end of them."""
-    handle = Handle(generation.answers)
+def jobs_of(
+    generation: Generation, number: int, *, on_cancel: Callable[[], None] = lambda: None
+) -> tuple[Handle, list[Job]]:
+    """Return the answers that a generation asks for, and the caller's end of them, which tells when that has left."""
+    handle = Handle(generation.answers, on_cancel=on_cancel)
     jobs: list[Job] = []
     for index in range(generation.answers):
         jobs.append(

@@ -32,6 +32,7 @@ from appliance.serve.errands import Question, Scoring, Work, failure
 from appliance.serve.handles import Handle
 from appliance.serve.jobs import Job, jobs_of, require_fits
 from appliance.serve.places import Places
+from appliance.serve.unwanted import UnwantedSteps
 from appliance.serve.waiting import Shares, Waiting
 
 MOST_SUSPENDED_BYTES: Final = 256 << 20
@@ -61,6 +62,7 @@ class Scheduler:
         self._waiting = Waiting(self._shares)
         self._places = Places(decoder)
         self._active: list[Job] = []
+        self._steps = UnwantedSteps(decoder, self._active)
         self._work: deque[Work[Any]] = deque()
         self._numbers = 0
         self._lock = threading.Lock()
@@ -98,7 +100,7 @@ class Scheduler:
         with self._lock:
             number = self._numbers
             self._numbers += generation.answers
-        handle, jobs = jobs_of(generation, number)
+        handle, jobs = jobs_of(generation, number, on_cancel=self._steps.look)
         self._arrivals.put(jobs)
         return handle
 
@@ -196,13 +198,11 @@ class Scheduler:
                 self._work.append(arrival)
                 block = False
             else:
-                self._shares.arrive(arrival[0].salt, self._salts())
+                salts = self._waiting.salts | {job.salt for job in self._active}
+                self._shares.arrive(arrival[0].salt, salts)
                 for job in arrival:
                     self._waiting.add(job, step=self.counts.steps)
                 block = False
-
-    def _salts(self) -> set[str]:
-        return self._waiting.salts | {job.salt for job in self._active}
 
     def _drop_cancelled(self) -> None:
         for job in [*(one for one in self._active if one.handle.is_cancelled), *self._waiting.take_cancelled()]:
@@ -300,11 +300,11 @@ class Scheduler:
             self.counts.padded += spare
         self.counts.rows += len(rows)
         try:
-            self._decoder.decode(rows)
+            is_done = self._steps.decode(rows, step=self.counts.steps)
         finally:
             if spare > 0:
                 self._decoder.cut(self._decoder.sequences, 0)
-        for job, row in sampled:
+        for job, row in sampled if is_done else ():
             try:
                 self._take(job, row)
                 if guesses:

@@ -66,6 +66,7 @@ class EchoDecoder:
     begun: list[Sampling] = field(default_factory=list)
     copied: list[tuple[int, int, int]] = field(default_factory=list)
     resumed: list[bool] = field(default_factory=list)
+    wanted: list[bool] = field(default_factory=list)
 
     @property
     def request_tokens(self) -> int:
@@ -89,7 +90,13 @@ class EchoDecoder:
         thought = "Hm.</think>\n\n" if constraint.follows_thought else ""
         return thought + constraint.opening + said + constraint.closing
 
-    def decode(self, rows: Sequence[Row]) -> None:
+    def halt(self) -> None:
+        self.wanted.append(False)
+
+    def go_on(self) -> None:
+        self.wanted.append(True)
+
+    def decode(self, rows: Sequence[Row]) -> bool:
         if self.fail_at_step is not None and len(self.steps) >= self.fail_at_step:
             raise EngineProtocolError(what="a decode step failed", why="as asked", fix="none")
         assert 0 < len(rows) <= self.batch_tokens
@@ -99,6 +106,7 @@ class EchoDecoder:
             seen = self.prompts.setdefault(row.sequence, [])
             assert row.position == len(seen), "positions have no gaps"
             seen.append(row.token)
+        return True
 
     def sample(self, sequence: int, row: int) -> int:
         seen, sampler = self.prompts[sequence], self.samplers[sequence]

@@ -62,13 +62,14 @@ class TakenOver(EchoDecoder):
             text = _outcome(_DEEDS[text])
         return super().tokenize(self.inside if text == "told" else text, special=special)
 
-    def decode(self, rows: Sequence[Row]) -> None:
-        super().decode(rows)
+    def decode(self, rows: Sequence[Row]) -> bool:
+        is_done = super().decode(rows)
         said = "".join(chr(row.token) for row in rows)
         if said.startswith("hang"):
             threading.Event().wait()
         if said.startswith("inside"):
             self.inside = _outcome(_fork)
+        return is_done
 
 
 def main() -> None:

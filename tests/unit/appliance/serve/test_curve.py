@@ -117,9 +117,10 @@ class TimedDecoder(EchoDecoder):
         super().__init__(**settings)
         self._clock = clock
 
-    def decode(self, rows: Sequence[Row]) -> None:
-        super().decode(rows)
+    def decode(self, rows: Sequence[Row]) -> bool:
+        is_done = super().decode(rows)
         self._clock.advance(len(rows) / 1000 + (0.5 if len(self.steps) % 6 == 3 else 0))
+        return is_done
 
 
 def test_steps_are_measured_without_their_noise_and_leave_nothing_behind() -> None:

@@ -150,7 +150,7 @@ def test_a_long_prompt_is_read_a_batch_a_step() -> None:
 
 
 class Failing(SmallDecoder):
-    def decode(self, rows: Sequence[Row]) -> None:
+    def decode(self, rows: Sequence[Row]) -> bool:
         raise EngineProtocolError(what="a decode step failed", why="as asked", fix="none")
 
 

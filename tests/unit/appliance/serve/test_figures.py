@@ -24,12 +24,13 @@ class SlowDecoder(EchoDecoder):
         self.is_in_step, self.goes_on = threading.Event(), threading.Event()
         self._steps = 0
 
-    def decode(self, rows: Any) -> None:
-        super().decode(rows)
+    def decode(self, rows: Any) -> bool:
+        is_done = super().decode(rows)
         self._steps += 1
         if self._steps == 2:
             self.is_in_step.set()
             assert self.goes_on.wait(60)
+        return is_done
 
 
 @pytest.fixture

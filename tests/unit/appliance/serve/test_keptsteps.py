@@ -119,9 +119,9 @@ class Slow(EchoDecoder):
         super().__init__(sequences=4, batch_tokens=64)
         self._clock, self._micros = clock, micros
 
-    def decode(self, rows: Any) -> None:
-        super().decode(rows)
+    def decode(self, rows: Any) -> bool:
         self._clock.advance(len(rows) * self._micros / 1e6)
+        return super().decode(rows)
 
 
 @pytest.mark.parametrize(

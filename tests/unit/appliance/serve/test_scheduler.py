@@ -191,10 +191,11 @@ def held(decoder: EchoDecoder, *, letters: str) -> threading.Event:
     go = threading.Event()
     decode = decoder.decode
 
-    def waits(rows: Sequence[Row]) -> None:
-        decode(rows)
+    def waits(rows: Sequence[Row]) -> bool:
+        is_done = decode(rows)
         if any(chr(row.token) in letters for row in rows):
             assert go.wait(20)
+        return is_done
 
     decoder.decode = waits  # type: ignore[method-assign]
     return go
@@ -615,11 +616,12 @@ def test_a_prompt_is_read_also_while_as_many_answer_as_a_step_has_rows(most: int
     decoder = EchoDecoder(context_tokens=4096, batch_tokens=most, sequences=3)
     answering, go, decode = threading.Event(), threading.Event(), decoder.decode
 
-    def waits(rows: Sequence[Row]) -> None:
-        decode(rows)
+    def waits(rows: Sequence[Row]) -> bool:
+        is_done = decode(rows)
         if all(chr(row.token).isupper() for row in rows) and len(rows) == most:
             answering.set()
             assert go.wait(20)
+        return is_done
 
     decoder.decode = waits  # type: ignore[method-assign]
     scheduler = Scheduler(decoder)

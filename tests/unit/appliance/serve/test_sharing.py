@@ -29,10 +29,11 @@ def reading(decoder: EchoDecoder, first: Generation) -> Iterator[tuple[Scheduler
     """Hold the first step of the first prompt until the block ends, so that what is asked in it arrives meanwhile."""
     began, go, decode = threading.Event(), threading.Event(), decoder.decode
 
-    def waits(rows: Sequence[Row]) -> None:
-        decode(rows)
+    def waits(rows: Sequence[Row]) -> bool:
+        is_done = decode(rows)
         began.set()
         assert go.wait(20)
+        return is_done
 
     decoder.decode = waits  # type: ignore[method-assign]
     scheduler = Scheduler(decoder)
@@ -135,9 +136,9 @@ def test_calibration_computes_on_the_schedulers_thread() -> None:
     decoder = EchoDecoder(context_tokens=2048, sequences=8)
     threads, decode = set(), decoder.decode
 
-    def noted(rows: Sequence[Row]) -> None:
+    def noted(rows: Sequence[Row]) -> bool:
         threads.add(threading.current_thread().name)
-        decode(rows)
+        return decode(rows)
 
     decoder.decode = noted  # type: ignore[method-assign]
     scheduler = Scheduler(decoder)

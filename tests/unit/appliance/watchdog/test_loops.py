@@ -144,10 +144,10 @@ class StuckDecoder(EchoDecoder):
     entered = threading.Event()
     unstuck = threading.Event()
 
-    def decode(self, rows: Sequence[Row]) -> None:
+    def decode(self, rows: Sequence[Row]) -> bool:
         self.entered.set()
         self.unstuck.wait()
-        super().decode(rows)
+        return super().decode(rows)
 
 
 def test_the_engines_scheduler_turns_until_a_step_hangs() -> None:
