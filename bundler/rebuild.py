@@ -24,15 +24,17 @@ from bundler.process import Progress as Told
 from bundler.process import quiet
 from bundler.provenance import BUILT_HERE
 from bundler.recipe import Recipe
+from bundler.wheelfile import UNREADABLE
 from bundler.workfolder import WorkFolder
 from media import layout
-from media.canonical import loads, mapping
+from media.canonical import array, loads, mapping
 from media.digest import sha256_hex
 from media.errors import MalformedError
 from media.limits import PAYLOAD_BYTES
 
 Build = Callable[[Recipe, WorkFolder], Sequence[Candidate]]
 
+_PROVENANCE: Final = "The provenance"
 _AGAIN: Final = ".sealift-again-"
 _TEXT_BYTES: Final = 256 * 2**10
 _SHOWN_LINES: Final = 40
@@ -275,32 +277,32 @@ def _predicate(work: WorkFolder, name: str) -> dict[str, Any]:
 
 
 def _without_machine(statement: dict[str, Any]) -> dict[str, Any]:
-    predicate = dict(statement.get("predicate", {}))
+    predicate = dict(_part(statement, "predicate"))
     for path in _OF_THE_MACHINE:
         at = predicate
         for step in path[:-1]:
-            at[step] = dict(at.get(step, {}))
+            at[step] = dict(_part(at, step))
             at = at[step]
         at.pop(path[-1], None)
     return {**statement, "predicate": predicate}
 
 
 def _downloaded(provenance: Mapping[str, Any]) -> set[str]:
-    definition = mapping(provenance.get("buildDefinition", {}), "The provenance")
-    return {
-        str(each.get("digest", {}).get("sha256", ""))
-        for each in definition.get("resolvedDependencies", ())
-        if isinstance(each, dict)
-    }
+    return {str(_part(each, "digest").get("sha256", "")) for each in _dependencies(provenance)}
 
 
 def _notes_differing(provenance: Mapping[str, Any]) -> bool:
-    definition = mapping(provenance.get("buildDefinition", {}), "The provenance")
-    return any(
-        str(each.get("annotations", {}).get("note", "")).startswith(BUILT_HERE)
-        for each in definition.get("resolvedDependencies", ())
-        if isinstance(each, dict)
-    )
+    notes = [str(_part(each, "annotations").get("note", "")) for each in _dependencies(provenance)]
+    return any(note.startswith(BUILT_HERE) for note in notes)
+
+
+def _dependencies(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
+    listed = array(_part(provenance, "buildDefinition").get("resolvedDependencies", []), _PROVENANCE)
+    return [mapping(each, _PROVENANCE) for each in listed]
+
+
+def _part(untrusted: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return mapping(untrusted.get(name, {}), _PROVENANCE)
 
 
 def _flat(value: Any, prefix: str = "") -> list[str]:
@@ -336,8 +338,8 @@ def _text_lines(file: Path) -> list[str]:
 def _members(first: Path, second: Path) -> tuple[str, ...]:
     try:
         was, now = (_listed(file) for file in (first, second))
-    except (zipfile.BadZipFile, OSError) as error:
-        raise MalformedError(what=f"{first.name} is no archive", why=type(error).__name__) from error
+    except UNREADABLE:  # that is the difference; what else differs is shown, too
+        return ("one of them is no archive that reads", *_sizes(first, second))
     said = [f"- {name}" for name in sorted(was.keys() - now.keys())]
     said += [f"+ {name}" for name in sorted(now.keys() - was.keys())]
     said += [f"~ {name}" for name in sorted(was.keys() & now.keys()) if was[name] != now[name]]

@@ -17,6 +17,7 @@ from bundler.recipe import Recipe
 from bundler.workfolder import WorkFolder
 from media import layout
 from media.canonical import dumps, loads
+from media.errors import MalformedError
 from tests.support.payload import recipe_folder
 from tests.support.workshop import workshop
 
@@ -153,6 +154,37 @@ def test_when_it_was_built_and_on_which_machine_is_no_difference(desks: Desks, w
     )
 
     assert [each.name for each in compared(work, desks).differing] == ["statement: provenance"]
+
+
+@pytest.mark.parametrize(
+    "predicate",
+    [
+        [],
+        {"buildDefinition": []},
+        {"buildDefinition": {"resolvedDependencies": 5}},
+        {"buildDefinition": {"resolvedDependencies": ["x"]}},
+        {"buildDefinition": {"resolvedDependencies": [{"digest": [1]}]}},
+        {"buildDefinition": {"resolvedDependencies": [{"annotations": "x"}]}},
+    ],
+)
+def test_a_provenance_of_another_shape_is_said_to_be_one(desks: Desks, work: WorkFolder, predicate: Any) -> None:
+    """It is the first signer's; to the second one it was a fault of ours."""
+    change(work.attest / "provenance.json", lambda value: value.update(predicate=predicate))
+
+    with pytest.raises(MalformedError, match="provenance"):
+        compared(work, desks)
+
+
+def test_a_wheel_that_is_no_archive_hides_no_other_difference(desks: Desks, work: WorkFolder) -> None:
+    wheel = next((work.data / "wheels").glob("alpha-*.whl"))
+    wheel.unlink()
+    wheel.write_bytes(b"PK\x03\x04 none")
+    (work.data / "slipped-in.txt").write_text("x")
+
+    found = {each.name: each.shown for each in compared(work, desks).differing}
+
+    assert found[f"data/wheels/{wheel.name}"][0] == "one of them is no archive that reads"
+    assert "data/slipped-in.txt" in found
 
 
 def test_what_is_named_and_does_not_differ_is_refused(desks: Desks, work: WorkFolder) -> None:
