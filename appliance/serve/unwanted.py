@@ -25,7 +25,8 @@ class UnwantedSteps:
         self._active = active
         self._step = 0
         self._is_ended = False
-        self._lock = threading.Lock()
+        # Python may end somebody else's iterator of pieces, which looks as well, wherever it finds time to: also here.
+        self._lock = threading.RLock()
 
     def decode(self, rows: Sequence[Row], *, step: int) -> bool:
         """Run one step, whose answers have it as their turn; False where it was ended, and they hold nothing of it.

@@ -171,6 +171,29 @@ def test_what_was_read_before_the_step_is_used_again_where_a_part_can_be_taken(
     assert scheduler.counts.cached_tokens - before == (0 if is_whole else 8)
 
 
+def test_a_caller_that_is_found_to_be_gone_while_another_is_looked_for_holds_nobody_up(
+    scheduler: Scheduler, decoder: LongSteps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scenario: Python collects an iterator of pieces that nobody reads, within the look for another caller."""
+    handle = asked(scheduler, "abcdefghijkl")
+    assert decoder.in_it.wait(SECONDS)
+    collected = Handle(on_cancel=scheduler._steps.look)
+    halt = decoder.halt
+
+    def collects() -> None:
+        collected.cancel()
+        halt()
+
+    monkeypatch.setattr(decoder, "halt", collects)
+    leaving = threading.Thread(target=handle.cancel, daemon=True)
+    leaving.start()
+    leaving.join(SECONDS)
+
+    assert not leaving.is_alive()
+    until(is_idle(scheduler))
+    assert whole(asked(scheduler, "xyz")) == "XYZ"
+
+
 def test_a_step_that_fails_while_it_is_unwanted_leaves_the_next_one_wanted(
     scheduler: Scheduler, decoder: LongSteps
 ) -> None:
