@@ -15,6 +15,7 @@ from appliance.errors import CodeRefusedError, UnknownPersonError
 from appliance.promote.folder import PromoterFolder
 from media import canonical
 from media.clock import Clock
+from media.errors import MediaError
 
 FORMAT: Final = 2
 CODES: Final = "codes.json"
@@ -144,7 +145,7 @@ class Passwords:
         """Store the hash of a password.
 
         Raises:
-            CodeRefusedError: It is too short or too long.
+            CodeRefusedError: It is too short or too long, or has characters that nobody sees.
         """
         self.require_fit(password)
         hashes = {**self._hashes(), person: self._hasher.hash(password)}
@@ -154,7 +155,7 @@ class Passwords:
         """Return where a password may be set.
 
         Raises:
-            CodeRefusedError: It is too short or too long.
+            CodeRefusedError: It is too short or too long, or has characters that nobody sees.
         """
         if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
             raise CodeRefusedError(
@@ -162,6 +163,12 @@ class Passwords:
                 why=f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters",
                 fix="choose another; a code is still good",
             )
+        try:
+            canonical.text(password, "the password")
+        except MediaError as error:  # a decision takes a password as it takes every text, and would refuse it each time
+            raise CodeRefusedError(
+                what="the password is refused", why=error.why, fix="choose another; a code is still good"
+            ) from error
 
     def has(self, person: str) -> bool:
         """Tell whether a person has a password on this box."""

@@ -172,6 +172,9 @@ def test_a_refused_name_password_or_certificate_keeps_the_code(empty: Site) -> N
         enrol(empty, codes[0], ANA, name="two  spaces")
     with pytest.raises(CodeRefusedError):
         enrol(empty, codes[0], ANA, password="short")
+    with pytest.raises(CodeRefusedError) as caught:
+        enrol(empty, codes[0], ANA, password="correct horse\u200f battery")
+    assert "reading direction" in caught.value.why
     with pytest.raises(MalformedError):
         empty.client.enrol(code=codes[0], name=ANA.name, certificate=b"junk", password=PASSWORD)
 
