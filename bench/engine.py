@@ -126,6 +126,9 @@ class Callers:
                 choices = json.loads(line[6:]).get("choices") or [{}]
                 if choices[0].get("delta", {}).get("content"):
                     first = time.perf_counter() - began
+        if not first:  # it would be the quickest of all
+            message = "a streamed answer had no text"
+            raise ValueError(message)
         return first, 0
 
 

@@ -173,6 +173,9 @@ class Callers:
                     if not first and any(one.get("delta", {}).get("content") for one in event.get("choices") or []):
                         first = time.monotonic() - began
                     usage = event.get("usage") or usage
+            if not first:  # it would be the quickest of all
+                message = "a streamed answer had no text"
+                raise ValueError(message)
         else:
             usage = json.load(answer)["usage"]
             first = time.monotonic() - began

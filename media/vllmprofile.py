@@ -8,7 +8,7 @@ all that is signed.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final
 
 from media import canonical
@@ -17,12 +17,16 @@ from media.errors import MalformedError
 TENSOR_PARALLEL: Final = (1, 2, 4, 8)
 PIPELINE_PARALLEL: Final = (1, 2, 4)
 _NEWER: Final = ("tool_call_parser", "reasoning_parser")
-QUANTIZATIONS: Final = ("awq", "awq_marlin", "fp8", "gptq", "gptq_marlin", "squeezellm")
-"""Methods that weights may be quantized by; none is said for weights of 16 bits."""
+QUANTIZATIONS: Final = ("awq", "awq_marlin", "fp8", "gptq", "gptq_marlin")
+"""Methods that weights may be quantized by; none is said for weights of 16 bits.
+
+Of requirement C26 squeezellm is left out: vLLM has dropped it, and would not start."""
 _PARSER: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}", re.ASCII)
 PRODUCTION_ANSWERS: Final = 128
 """Answers at once that a version in production has at least (C16); a test stage does with fewer: none is refused."""
 _MEMORY: Final = (Decimal("0.7"), Decimal("0.95"))
+_DECIMAL: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?", re.ASCII)
+"""As a recipe may say it: no other spelling of a number, and none that is not a number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,10 +116,6 @@ def faults(settings: VllmSettings, *, n_ctx: int, n_batch: int, n_seq_max: int) 
         parser = getattr(settings, name)
         if parser and not _PARSER.fullmatch(parser):
             yield f"{name} is {parser[:40]!r}; it is one word, as vLLM names it"
-    try:
-        share = Decimal(settings.gpu_memory_utilization)
-    except InvalidOperation:
-        share = Decimal(0)
-    if not _MEMORY[0] <= share <= _MEMORY[1]:
-        said = settings.gpu_memory_utilization[:12]
-        yield f"gpu_memory_utilization is {said}; allowed is {_MEMORY[0]} to {_MEMORY[1]}"
+    said = settings.gpu_memory_utilization
+    if not _DECIMAL.fullmatch(said) or not _MEMORY[0] <= Decimal(said) <= _MEMORY[1]:
+        yield f"gpu_memory_utilization is {said[:12]!a}; allowed is {_MEMORY[0]} to {_MEMORY[1]}"

@@ -26,6 +26,13 @@ _OTHERS: Final = frozenset({".json", ".txt", ".model", ".tiktoken", ".md"})
 _OURS: Final = frozenset({"LICENSE", "provenance.json", "descriptor.json"})
 _PICKLED: Final = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})
 _METHODS: Final = frozenset({"awq", "gptq", "fp8", "compressed-tensors"})
+# What a recipe may tell vLLM of weights that are quantized so, or by nothing; anything else it would not start with.
+_TOLD: Final[Mapping[str, tuple[str, ...]]] = {
+    "": ("fp8",),  # made so as they are loaded
+    "awq": ("awq", "awq_marlin"),
+    "gptq": ("gptq", "gptq_marlin"),
+    "fp8": ("fp8",),
+}
 _CONTEXTS: Final = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 _MOST: Final = 64 * 2**20
 
@@ -107,7 +114,9 @@ def quantization_of(model: ModelSection, untrusted_config: bytes) -> dict[str, A
             why=f"{CONFIG} says {most}",
             fix="lower it",
         )
-    return _quantized(model, config.get("quantization_config"))
+    found = _quantized(model, config.get("quantization_config"))
+    _require_told_alike(model, found.get("quant_method", ""))
+    return found
 
 
 def template_of(files: Mapping[str, bytes]) -> bytes | None:
@@ -129,6 +138,16 @@ def template_of(files: Mapping[str, bytes]) -> bytes | None:
         ) from error
     template = found.get("chat_template")
     return template.encode() if isinstance(template, str) and template else None
+
+
+def _require_told_alike(model: ModelSection, method: str) -> None:
+    told = model.runtime.vllm.quantization if model.runtime.vllm is not None else ""
+    if told and told not in _TOLD.get(method, ()):
+        raise RecipeError(
+            what=f"models.{model.name}.runtime.vllm.quantization: vLLM would not start with {told}",
+            why=f"{CONFIG} says that the weights are quantized by {method or 'nothing'}",
+            fix="leave it out: vLLM reads it there",
+        )
 
 
 def _quantized(model: ModelSection, untrusted: Any) -> dict[str, Any]:

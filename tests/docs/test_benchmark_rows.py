@@ -1,8 +1,18 @@
-"""Each row of the benchmarks of engines says how many threads decoded: without them its figures are of no machine."""
+"""Each row of the benchmarks of engines says how many threads decoded: without them its figures are of no machine.
 
+Whoever gives no answer has no figure in any of them.
+"""
+
+import http.client
+import io
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from bench import engine, vllm
+import pytest
+
+from bench import engine, vllm, vllm_callers
 from bench.levels import Picked
 from bench.measuring import Row
 from bench.vllm_callers import Measured
@@ -35,3 +45,64 @@ def test_of_vllm_behind_the_gateway_and_beside_our_engine() -> None:
         assert _threads(vllm._gateway_alone(ours, peer, way=way)) == {vllm.THREADS}
     level = Picked(name="Q8_0", weights=Path("weights.gguf"), calibrated={})
     assert _threads(vllm._engine_rows(level, ours, peer)) == {vllm.ENGINE_THREADS}
+
+
+class _Streams(http.client.HTTPConnection):
+    """A contestant that sends these events to whoever asks."""
+
+    def __init__(self, events: Sequence[dict[str, Any]]) -> None:
+        super().__init__("engine")
+        lines = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+        self._body = f"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{lines}data: [DONE]\n\n".encode()
+
+    def connect(self) -> None:
+        """Connect to nobody."""
+        self.sock = _Sent(self._body)  # as much of a socket as a connection uses
+
+
+class _Sent:
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def sendall(self, _data: bytes) -> None:
+        """Take a request."""
+
+    def makefile(self, _mode: str) -> io.BytesIO:
+        """Return the answer."""
+        return io.BytesIO(self._body)
+
+    def close(self) -> None:
+        """Close nothing."""
+
+
+_ROLE: dict[str, Any] = {"choices": [{"delta": {"role": "assistant", "content": ""}}]}
+_TEXT: dict[str, Any] = {"choices": [{"delta": {"content": "The"}}]}
+_END: dict[str, Any] = {"choices": [], "usage": {"completion_tokens": 1}}
+_FAILED: dict[str, Any] = {"error": {"code": "engine_failed"}}
+
+
+@pytest.mark.parametrize("events", [[_ROLE, _END], [_FAILED], []])
+def test_a_streamed_answer_without_text_is_no_first_token_at_all(
+    events: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.Contestant, "connection", lambda _: _Streams(events))
+    monkeypatch.setattr(vllm_callers.Contestant, "connection", lambda _: _Streams(events))
+
+    with pytest.raises(SystemExit, match="no text"):
+        engine.Callers(engine.Contestant(name="ours"), 1, stream=True).run()
+    with pytest.raises(SystemExit, match="no text"):
+        vllm_callers.Callers(vllm_callers.Contestant(name="ours", model="m"), [["?"]], stream=True).run()
+
+
+def test_the_first_token_is_that_of_the_first_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine.Contestant, "connection", lambda _: _Streams([_ROLE, _TEXT, _END]))
+    monkeypatch.setattr(vllm_callers.Contestant, "connection", lambda _: _Streams([_ROLE, _TEXT, _END]))
+    of_engines = engine.Callers(engine.Contestant(name="ours"), 2, stream=True)
+    of_vllm = vllm_callers.Callers(vllm_callers.Contestant(name="ours", model="m"), [["?"]], stream=True)
+
+    of_engines.run()
+    of_vllm.run()
+
+    assert len(of_engines.first) == 2
+    assert all(one > 0 for one in (*of_engines.first, *of_vllm.first))
+    assert of_vllm.tokens == 1

@@ -371,6 +371,38 @@ def test_a_configuration_that_contradicts_the_recipe_is_refused(
         gathered(recipe, Cache(root=tmp_path / "cache"))
 
 
+@pytest.mark.parametrize(
+    ("method", "quantization", "told", "is_taken"),
+    [
+        ("", "BF16", "fp8", True),
+        ("", "BF16", "awq", False),
+        ("awq", "AWQ 4-bit", "awq_marlin", True),
+        ("awq", "AWQ 4-bit", "gptq", False),
+        ("gptq", "GPTQ 4-bit", "gptq_marlin", True),
+        ("gptq", "GPTQ 4-bit", "fp8", False),
+        ("compressed-tensors", "INT4", "awq", False),
+    ],
+)
+def test_vllm_is_told_of_no_other_quantization_than_its_weights_have(
+    tmp_path: Path,
+    method: str,
+    quantization: str,
+    told: str,
+    is_taken: bool,  # noqa: FBT001 - a parameter of the table
+) -> None:
+    said = {"quantization_config": {"quant_method": method}} if method else {}
+    made = folder_recipe(tmp_path, {**FOLDER, "config.json": json.dumps(said).encode()}, quantization=quantization)
+    runtime = made.models[0].runtime.model_copy(update={"vllm": VllmSection(quantization=told)})
+    recipe = made.model_copy(update={"models": (made.models[0].model_copy(update={"runtime": runtime}),)})
+
+    if is_taken:
+        descriptor = json.loads(gathered(recipe, Cache(root=tmp_path / "cache"))["descriptor.json"])
+        assert descriptor["runtime"]["vllm"]["quantization"] == told
+    else:
+        with pytest.raises(RecipeError, match=f"would not start with {told}"):
+            gathered(recipe, Cache(root=tmp_path / "cache"))
+
+
 def test_how_a_publisher_quantized_is_told_in_the_provenance_record(tmp_path: Path) -> None:
     config = (
         b'{"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": true, "x": 0.1}}'
