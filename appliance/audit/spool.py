@@ -23,8 +23,6 @@ from media.errors import SealiftError
 
 FORMAT: Final = 1
 REJECTED: Final = "rejected"
-FAMILIES: Final = ("release.", "custody.", "trust.", "install.", "store.", "tls.")
-"""What may come this way at all: facts of receiving, installing and certificates."""
 _REJECTED_MODE: Final = 0o750
 _NAME = re.compile(r"([0-9]{6,9})-[0-9a-f]{8}\.json")
 _MEMBERS: Final = {"format", "kind", "at", "body"}
@@ -150,6 +148,4 @@ def _parse(untrusted: bytes) -> tuple[str, Mapping[str, Any]]:
         or not isinstance(at, str)
     ):
         raise SealiftError(what="a spooled fact is not of format 1")
-    if not require_kind(kind).startswith(FAMILIES):
-        raise SealiftError(what="a spooled fact is of a kind that nobody spools")
     return require_kind(kind), {**body, "spooled_at": at}
