@@ -261,12 +261,11 @@ def _readings(node: Mapping[str, Any], kinds: Mapping[str, frozenset[str]], know
     if "enum" in node:
         return len(node["enum"])
     properties, more = node.get("properties", {}), node.get("additionalProperties", False)
-    within = max((_readings(one, kinds, known) for one in properties.values()), default=1)
-    # A name that is listed may also be one of those that are not.
-    beside = 0 if more is False else _readings(more, kinds, known)
-    optional = len(set(properties) - set(node.get("required", ()))) + 1
+    # A name says which value comes: one that is listed is none of the others, however it is spelled.
+    values = [*properties.values(), *([] if more is False else [more])]
+    names = len(set(properties) - set(node.get("required", ()))) + 1 + (more is not False)
     items = [*node.get("prefixItems", ()), *([node["items"]] if "items" in node else [])]
-    return max(within + beside, optional + beside, *(_readings(one, kinds, known) for one in items))
+    return max([names, *(_readings(one, kinds, known) for one in [*values, *items])])
 
 
 def _kinds_of(definitions: Mapping[str, Mapping[str, Any]]) -> dict[str, frozenset[str]]:

@@ -11,8 +11,9 @@ Hermes and Qwen models.
 import json
 import re
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from appliance.serve import schema
@@ -36,11 +37,15 @@ _TOLD: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """One function; `arguments` is the schema of its arguments in the form that grammars keep."""
+    """One function; `arguments` is the schema of its arguments in the form that grammars keep.
+
+    `is_strict` tells whether the caller was promised that they follow the schema.
+    """
 
     name: str
     told: Mapping[str, Any]
     arguments: Mapping[str, Any]
+    is_strict: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +74,15 @@ def read_tools(body: Mapping[str, Any]) -> Tools | None:
     """Return what may be called; None where nothing may.
 
     Raises:
-        SchemaRefusedError: A tool is malformed, or a strict one's schema cannot be kept.
+        SchemaRefusedError: A tool is malformed, or a strict one's schema cannot be kept, by itself or beside others of
+            its name.
     """
     untrusted, choice = body.get("tools") or [], body.get("tool_choice")
     if not untrusted or choice == "none":
         return None
     if not isinstance(untrusted, list):
         raise SchemaRefusedError("tools", "a list of functions")
-    tools = tuple(_tool(one, f"tools[{place}]") for place, one in enumerate(untrusted))
+    tools = _with_few_readings([_tool(one, f"tools[{place}]") for place, one in enumerate(untrusted)])
     named = choice.get("function", {}).get("name") if isinstance(choice, dict) else None
     if named is not None:
         tools = tuple(tool for tool in tools if tool.name == named)
@@ -211,6 +217,7 @@ def _tool(untrusted: object, at: str) -> Tool:
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(function, dict) or not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
         raise SchemaRefusedError(at, "a function with a name")
+    is_strict = function.get("strict") is True
     arguments = _ANY_OBJECT
     if function.get("parameters") is not None:
         try:
@@ -218,11 +225,31 @@ def _tool(untrusted: object, at: str) -> Tool:
             if arguments.get("type") != "object":
                 raise SchemaRefusedError("", "arguments are an object")
         except SchemaRefusedError as error:
-            if function.get("strict") is True:
+            if is_strict:
                 raise SchemaRefusedError(f"{at}.function.parameters{error.at}", error.why) from error
             arguments = _ANY_OBJECT  # OpenAI promises a schema for strict functions only
     described = {key: function[key] for key in ("name", "description", "parameters") if function.get(key)}
-    return Tool(name=name, told=described, arguments=arguments)
+    return Tool(name=name, told=described, arguments=arguments, is_strict=is_strict)
+
+
+def _with_few_readings(tools: Sequence[Tool]) -> tuple[Tool, ...]:
+    """Return the functions with schemas that a grammar can follow at once: those of one name are read side by side."""
+    found = list(tools)
+    for name, count in Counter(tool.name for tool in tools).items():
+        places = [place for place, tool in enumerate(tools) if tool.name == name]
+        if count == 1:
+            continue  # it was read by itself
+        same = _schema_of([tools[place] for place in places])
+        try:
+            schema.require_few_readings(same, same.get("$defs", {}))
+        except SchemaRefusedError as error:
+            strict = next((place for place in places if tools[place].is_strict), None)
+            if strict is not None:
+                why = f"beside the other functions of its name {error.why}"
+                raise SchemaRefusedError(f"tools[{strict}].function.parameters", why) from error
+            for place in places:
+                found[place] = replace(tools[place], arguments=_ANY_OBJECT)
+    return tuple(found)
 
 
 def _schema_of(tools: Sequence[Tool]) -> dict[str, Any]:
@@ -233,10 +260,6 @@ def _schema_of(tools: Sequence[Tool]) -> dict[str, Any]:
         definitions |= {f"tool-{place}-{name}": one for name, one in arguments.pop("$defs", {}).items()}
         calls.append(_call_of(tool.name, arguments))
     made: dict[str, Any] = {"anyOf": calls}
-    try:
-        schema.require_few_readings(made, definitions)
-    except SchemaRefusedError:
-        return {"anyOf": [_call_of(tool.name, dict(_ANY_OBJECT)) for tool in tools]}
     return {**made, "$defs": definitions} if definitions else made
 
 

@@ -123,16 +123,6 @@ def nested(levels: int) -> dict[str, Any]:
             "$ref": "#/$defs/a",
             "$defs": {"a": {"anyOf": [{"type": "object", "properties": {"x": {"$ref": "#/$defs/a"}}}] * 2}},
         },
-        {
-            "$ref": "#/$defs/a",
-            "$defs": {
-                "a": {
-                    "type": "object",
-                    "properties": {"x": {"$ref": "#/$defs/a"}},
-                    "additionalProperties": {"$ref": "#/$defs/a"},
-                }
-            },
-        },
         # Few words, but whoever follows each reference comes by the last definition 2 to the power of 200 times.
         {
             "$ref": "#/$defs/0",
@@ -146,9 +136,7 @@ def nested(levels: int) -> dict[str, Any]:
             "$ref": "#/$defs/0",
             "$defs": {
                 "0": {
-                    "type": "object",
-                    "properties": {"x": {"$ref": "#/$defs/1"}},
-                    "additionalProperties": {"type": "null"},
+                    "anyOf": [{"type": "object", "properties": {"x": {"$ref": "#/$defs/1"}}}, {"type": "object"}],
                 },
                 **{str(at): {"type": "array", "items": {"$ref": f"#/$defs/{(at + 1) % 200}"}} for at in range(1, 200)},
             },
@@ -167,6 +155,17 @@ def test_so_many_readings_are_taken_and_one_choice_more_is_not() -> None:
     assert len(schema.read(alternatives(8))["anyOf"]) == 8
     with pytest.raises(SchemaRefusedError, match="ways at once"):
         schema.read(alternatives(9))
+
+
+def test_a_listed_name_is_not_read_as_one_of_the_others_too() -> None:
+    half = {"enum": [f"{place}" for place in range(400)]}
+    read = schema.read({"type": "object", "properties": {"x": half}, "additionalProperties": half})
+    assert read["additionalProperties"] == read["properties"]["x"] == half
+
+    itself = {"$ref": "#/$defs/a"}
+    schema.read(
+        itself | {"$defs": {"a": {"type": "object", "properties": {"x": itself}, "additionalProperties": itself}}}
+    )
 
 
 def test_a_long_chain_of_definitions_is_read_in_as_many_steps_as_it_has_links() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from appliance.serve.schema import SchemaRefusedError
 from appliance.serve.tool_calls import CallReader, CallText, read_tools, told
 
 CALL = '<tool_call>\n{"name": "look_up", "arguments": {"q": "a \\"}\\" {", "n": [1, {"x": 2}]}}\n</tool_call>'
@@ -108,3 +109,28 @@ def test_a_function_that_is_not_strict_may_have_words_that_are_not_kept() -> Non
 
     assert tools is not None
     assert tools.tools[0].arguments == {"type": "object"}
+
+
+def choosing(name: str, count: int, *, strict: bool) -> dict[str, Any]:
+    parameters: dict[str, Any] = {"type": "object", "required": ["code"], "additionalProperties": False}
+    parameters["properties"] = {"code": {"enum": [f"{name}{at}" for at in range(count)]}}
+    return {"type": "function", "function": {"name": name, "parameters": parameters, "strict": strict}}
+
+
+def test_each_function_keeps_its_schema_however_many_choices_all_have_together() -> None:
+    tools = read_tools({"tools": [choosing(name, 200, strict=True) for name in ("one", "two", "three")]})
+
+    assert tools is not None
+    kept = [one["properties"]["arguments"]["properties"]["code"] for one in tools.constraint().schema["anyOf"]]
+    assert [len(one["enum"]) for one in kept] == [200, 200, 200]
+
+
+def test_strict_functions_of_one_name_with_too_many_choices_together_are_refused() -> None:
+    same = [choosing("one", 200, strict=False), choosing("one", 200, strict=False), choosing("one", 200, strict=True)]
+    with pytest.raises(SchemaRefusedError, match="beside the other functions of its name") as caught:
+        read_tools({"tools": same})
+    assert caught.value.at == "tools[2].function.parameters"
+
+    tools = read_tools({"tools": [same[0]] * 3 + [choosing("two", 200, strict=True)]})
+    assert tools is not None
+    assert [tool.arguments == {"type": "object"} for tool in tools.tools] == [True, True, True, False]
