@@ -15,7 +15,7 @@ from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve import vllm
 from media import canonical
 from media.errors import MalformedError, MediaError
-from media.vllmprofile import VllmSettings
+from media.vllmprofile import VllmSettings, faults
 from tests.support.mutation import json_values
 from tests.support.versions import version_files
 
@@ -53,6 +53,41 @@ def test_the_server_listens_on_a_unix_socket_under_the_versions_digest_behind_ou
     assert (value(arguments, "--max-model-len"), value(arguments, "--max-num-seqs")) == ("8192", "256")
     assert "--enable-chunked-prefill" in arguments
     assert value(arguments, "--scheduling-policy") == "priority"
+
+
+def test_the_flags_of_production_reach_vllm_as_the_profile_says_them() -> None:
+    """Requirement C7, and that nothing of the environment's own, or of the model's, changes what is approved."""
+    settings = {"tensor_parallel_size": 4, "gpu_memory_utilization": "0.95", "quantization": "awq"}
+    descriptor = version({"n_ctx": 16384}, pipeline_parallel_size=1, enforce_eager=True, **settings)
+
+    arguments = vector(descriptor)
+
+    assert arguments[:4] == ["/env/bin/python", "-I", "-m", "vllm.entrypoints.openai.api_server"]
+    told = {
+        "--tensor-parallel-size": "4",
+        "--pipeline-parallel-size": "1",
+        "--gpu-memory-utilization": "0.95",
+        "--max-num-seqs": "256",
+        "--max-num-batched-tokens": "8192",
+        "--max-model-len": "16384",
+        "--quantization": "awq",
+        "--generation-config": "vllm",
+        "--uvicorn-log-level": "warning",
+    }
+    assert {name: value(arguments, name) for name in told} == told
+    assert {"--enforce-eager", "--enable-chunked-prefill", "--disable-fastapi-docs"} <= set(arguments)
+
+
+def test_the_numbers_of_cards_are_those_of_the_field_and_no_others() -> None:
+    runtime = {"n_ctx": 8192, "n_batch": 8192, "n_seq_max": 256}
+
+    def taken(name: str) -> list[int]:
+        usual = VllmSettings().to_json()
+        tried = {number: VllmSettings(**{**usual, name: number}) for number in range(-1, 65)}
+        return [number for number, settings in tried.items() if not list(faults(settings, **runtime))]
+
+    assert taken("tensor_parallel_size") == [1, 2, 4, 8]
+    assert taken("pipeline_parallel_size") == [1, 2, 4]
 
 
 def test_calls_of_functions_are_read_where_the_profile_says_in_which_form_the_model_makes_them() -> None:
@@ -178,7 +213,10 @@ def test_its_processes_see_nothing_of_ours_and_reach_nobody(monkeypatch: pytest.
 
     assert not told.keys() & {"CREDENTIALS_DIRECTORY", "HTTPS_PROXY", "SEALIFT_CONFIG", "NOTIFY_SOCKET"}
     assert (told["VLLM_NO_USAGE_STATS"], told["HF_HUB_OFFLINE"], told["CUDA_VISIBLE_DEVICES"]) == ("1", "1", "1")
-    assert told["TRANSFORMERS_OFFLINE"] == "1"
+    told_nobody = ("TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "VLLM_DO_NOT_TRACK", "DO_NOT_TRACK")
+    assert [told[name] for name in told_nobody] == ["1"] * 4
+    # What vLLM logs of a request is below a warning, and no plug-in of its environment may add to it.
+    assert (told["VLLM_LOGGING_LEVEL"], told["VLLM_PLUGINS"]) == ("WARNING", "")
     assert told["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert told["PYTORCH_CUDA_ALLOC_CONF"] == "max_split_size_mb:512"
     assert told["VLLM_CPU_KVCACHE_SPACE"] == "2"
