@@ -25,8 +25,6 @@ _POOLINGS: Final[dict[Pooling, int]] = {
     "last": llama_cpp.LLAMA_POOLING_TYPE_LAST,
 }
 _WATCHED_TOKENS: Final = 32
-_ENDED: Final = 2
-"""What `llama_decode` returns for a batch that was ended from outside."""
 
 
 class LlamaCppEmbedder:
@@ -109,7 +107,7 @@ class LlamaCppEmbedder:
         ends = self._ends if at >= _WATCHED_TOKENS else llama_cpp.ggml_abort_callback(0)
         llama_cpp.llama_set_abort_callback(self._context, ends, None)
         code = llama_cpp.llama_decode(self._context, batch)  # which encodes, where the model has no memory
-        if code == _ENDED:
+        if code == llama_devices.ENDED:
             raise left()
         if code != 0:
             raise EngineProtocolError(what="embeddings failed", why=f"llama.cpp returned {code}", fix="see the journal")

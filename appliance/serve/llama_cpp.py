@@ -26,8 +26,6 @@ from appliance.serve.llama_schema import rules_of
 from appliance.serve.llama_vocabulary import LlamaVocabulary
 from media.llamaprofile import ON_PROCESSOR, LlamaSettings, own_cells
 
-_ENDED: Final = 2
-"""What `llama_decode` returns for a step that was ended from outside."""
 _QUIET: Final = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
 
 
@@ -99,7 +97,7 @@ class LlamaCppDecoder:
         self._vocab_size = self.vocabulary_tokens = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
         self._vocabulary = vocabulary = LlamaVocabulary(self._vocab)
         self.start, self.end, self.opening = vocabulary.start, vocabulary.end, vocabulary.opening
-        self._ending = _asked_within_steps(self._context)
+        self._ending = llama_devices.Ending(self._context)
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = batch = llama_cpp.llama_batch_init(n_batch, 0, 1)
         # Whole columns are written at once: through ctypes alone each number would cost as much as all of a column.
@@ -171,7 +169,7 @@ class LlamaCppDecoder:
         self._uncopied.clear()
         self._likeliest.clear()
         code = llama_cpp.llama_decode(self._context, self._batch)
-        if code not in {0, _ENDED}:
+        if code not in {0, llama_devices.ENDED}:
             raise EngineProtocolError(
                 what="a decode step failed", why=f"llama_decode returned {code}", fix="see the journal of the engine"
             )
@@ -179,11 +177,11 @@ class LlamaCppDecoder:
 
     def halt(self) -> None:
         """End the step that goes on between two of its operations; see `Decoder`."""
-        self._ending.value = b"x"
+        self._ending.halt()
 
     def go_on(self) -> None:
         """Take `halt` back; see `Decoder`."""
-        self._ending.value = b""
+        self._ending.go_on()
 
     def _by_neighbours(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Order rows by sequence: llama.cpp computes neighbours together that come one after another, and no others."""
@@ -383,17 +381,6 @@ class LlamaCppDecoder:
             return sum(self.likelihood(first + offset, token, 0).logprob for offset, token in enumerate(continuation))
         finally:
             llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
-
-
-def _asked_within_steps(context: Any) -> Any:
-    """Return a text that a context looks at between any two operations of a step, and that ends it by having a letter.
-
-    There are hundreds of them in a step, so what asks is a function of C: the text's length (ADR 88).
-    """
-    text = ctypes.create_string_buffer(2)
-    length = ctypes.cast(ctypes.CDLL(None).strlen, llama_cpp.ggml_abort_callback)
-    llama_cpp.llama_set_abort_callback(context, length, ctypes.cast(text, ctypes.c_void_p))
-    return text
 
 
 def _finite(value: float) -> float:

@@ -1,4 +1,7 @@
-"""What llama.cpp computes on: the library that fits the processor, those for GPUs, and where a model's layers lie."""
+"""What llama.cpp computes on: the library that fits the processor, those for GPUs, and where a model's layers lie.
+
+And how what it computes on a processor is ended from outside, between two of its operations (ADR 88).
+"""
 
 import ctypes
 import sys
@@ -18,6 +21,8 @@ _GPU_LIBRARIES: Final = ("libggml-vulkan.so",)
 # GGML_BACKEND_DEVICE_TYPE_GPU and _IGPU: llama.cpp takes one of the latter, which share memory, where no other is.
 _GPU_DEVICE: Final = 1
 _SHARING_DEVICE: Final = 2
+ENDED: Final = 2
+"""What `llama_decode` returns where it was ended."""
 
 
 @cache
@@ -103,6 +108,30 @@ def load(path: Path, model_params: Any) -> Any:
     """
     with ThreadPoolExecutor(1) as loading:
         return loading.submit(llama_cpp.llama_model_load_from_file, str(path).encode(), model_params).result()
+
+
+class Ending:
+    """Ends the computations of a context, from any thread and until it is taken back.
+
+    llama.cpp asks between any two operations, hundreds of times a step, so what it asks is a function of C: the length
+    of a text, which has a letter while computations are to end.
+
+    Args:
+        context: Of llama.cpp; nothing else may end its computations.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._text = ctypes.create_string_buffer(2)
+        length = ctypes.cast(ctypes.CDLL(None).strlen, llama_cpp.ggml_abort_callback)
+        llama_cpp.llama_set_abort_callback(context, length, ctypes.cast(self._text, ctypes.c_void_p))
+
+    def halt(self) -> None:
+        """End the computation that goes on, and each one that begins."""
+        self._text.value = b"x"
+
+    def go_on(self) -> None:
+        """Take `halt` back."""
+        self._text.value = b""
 
 
 def _gpus() -> int:
