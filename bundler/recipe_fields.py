@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from media import canonical
+
 _FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
 
 
@@ -61,7 +63,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Site = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\x20-\x7e]+$")]
 Moment = Annotated[datetime, AfterValidator(_utc)]
-Number = Annotated[str, BeforeValidator(_decimal_text), Field(pattern=r"^[0-9]{1,3}(\.[0-9]{1,6})?$")]
+Number = Annotated[str, BeforeValidator(_decimal_text), Field(pattern=f"^{canonical.DECIMAL.pattern}$")]
 RelativePath = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_relative)]
 FileName = Annotated[str, Field(pattern=_FILE_NAME)]
 Url = Annotated[str, Field(max_length=1000, pattern=r"^[\x21-\x7e]+$"), AfterValidator(_plain_url)]

@@ -26,6 +26,8 @@ _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", 
 # Controls, separators of lines, and marks that turn the reading direction: they make a line say something else.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _UNPRINTABLE_LINES = re.compile(_UNPRINTABLE.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
+DECIMAL = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?")
+"""How what is signed writes a number that may have decimals: as text, without a sign or an exponent."""
 _WRITTEN_AS_INTEGER = 1e21  # below this RFC 8785 writes a float without fraction like an integer
 _LONG_BYTES = 2**18  # such a document lists files, whose names and digests stand in other lists too
 _INTEGER_CHARS = len(str(limits.INTEGER_MAX)) + 1

@@ -5,7 +5,6 @@ so what a site would refuse is never signed. Without the table a version runs on
 conversation that does not fit. Decimal numbers are texts, as in all that is signed.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
@@ -26,7 +25,6 @@ _CELLS: Final = 256
 _MOST_DECIMAL: Final = 12
 # What a table of before it was known stands for.
 _LATER: Final[Mapping[str, Any]] = {"kv_unified": True, "draft_tokens": 0}
-_DECIMAL: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,4 +155,4 @@ def faults(settings: LlamaSettings, *, n_ctx: int, n_seq_max: int) -> Iterator[s
 
 
 def _are_shares(texts: tuple[str, ...]) -> bool:
-    return all(_DECIMAL.fullmatch(one) for one in texts) and any(Decimal(one) > 0 for one in texts)
+    return all(canonical.DECIMAL.fullmatch(one) for one in texts) and any(Decimal(one) > 0 for one in texts)

@@ -25,8 +25,6 @@ _PARSER: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}", re.ASCII)
 PRODUCTION_ANSWERS: Final = 128
 """Answers at once that a version in production has at least (C16); a test stage does with fewer: none is refused."""
 _MEMORY: Final = (Decimal("0.7"), Decimal("0.95"))
-_DECIMAL: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?", re.ASCII)
-"""As a recipe may say it: no other spelling of a number, and none that is not a number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,5 +115,5 @@ def faults(settings: VllmSettings, *, n_ctx: int, n_batch: int, n_seq_max: int) 
         if parser and not _PARSER.fullmatch(parser):
             yield f"{name} is {parser[:40]!r}; it is one word, as vLLM names it"
     said = settings.gpu_memory_utilization
-    if not _DECIMAL.fullmatch(said) or not _MEMORY[0] <= Decimal(said) <= _MEMORY[1]:
+    if not canonical.DECIMAL.fullmatch(said) or not _MEMORY[0] <= Decimal(said) <= _MEMORY[1]:
         yield f"gpu_memory_utilization is {said[:12]!a}; allowed is {_MEMORY[0]} to {_MEMORY[1]}"
