@@ -158,17 +158,11 @@ class Passwords:
             CodeRefusedError: It is too short or too long, or has characters that nobody sees.
         """
         if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
-            raise CodeRefusedError(
-                what="the password is refused",
-                why=f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters",
-                fix="choose another; a code is still good",
-            )
+            raise _unfit_password(f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters")
         try:
             canonical.text(password, "the password")
         except MediaError as error:  # a decision takes a password as it takes every text, and would refuse it each time
-            raise CodeRefusedError(
-                what="the password is refused", why=error.why, fix="choose another; a code is still good"
-            ) from error
+            raise _unfit_password(error.why) from error
 
     def has(self, person: str) -> bool:
         """Tell whether a person has a password on this box."""
@@ -233,6 +227,10 @@ def _code_refused(why: str) -> CodeRefusedError:
         why=why,
         fix="type it as it was printed, each works once; a lost one: docs/operator/approving.md, People",
     )
+
+
+def _unfit_password(why: str) -> CodeRefusedError:
+    return CodeRefusedError(what="the password is refused", why=why, fix="choose another; a code is still good")
 
 
 def _wrong_password(why: str) -> UnknownPersonError:

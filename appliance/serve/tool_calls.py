@@ -11,7 +11,7 @@ Hermes and Qwen models.
 import json
 import re
 import secrets
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
@@ -234,10 +234,11 @@ def _tool(untrusted: object, at: str) -> Tool:
 
 def _with_few_readings(tools: Sequence[Tool]) -> tuple[Tool, ...]:
     """Return the functions with schemas that a grammar can follow at once: those of one name are read side by side."""
-    found = list(tools)
-    for name, count in Counter(tool.name for tool in tools).items():
-        places = [place for place, tool in enumerate(tools) if tool.name == name]
-        if count == 1:
+    found, places_of = list(tools), defaultdict(list)
+    for place, tool in enumerate(tools):
+        places_of[tool.name].append(place)
+    for places in places_of.values():
+        if len(places) == 1:
             continue  # it was read by itself
         same = _schema_of([tools[place] for place in places])
         try:
