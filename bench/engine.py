@@ -33,7 +33,7 @@ from typing import Any, Final
 
 from bench import engine_peers, engine_step
 from bench.engine_peers import SUBJECTS
-from bench.measuring import Row, machine, say, write
+from bench.measuring import Row, machine, require_text, say, write
 
 CALLERS: Final = tuple(int(one) for one in os.environ.get("CALLERS", "1,4,8,16,32").split(","))
 LEVELS: Final = tuple(os.environ.get("LEVELS", "Q4_1,Q8_0").split(","))
@@ -126,9 +126,7 @@ class Callers:
                 choices = json.loads(line[6:]).get("choices") or [{}]
                 if choices[0].get("delta", {}).get("content"):
                     first = time.perf_counter() - began
-        if not first:  # it would be the quickest of all
-            message = "a streamed answer had no text"
-            raise ValueError(message)
+        require_text(first)
         return first, 0
 
 

@@ -119,6 +119,17 @@ def timed(work: Callable[[], object]) -> float:
     return monotonic() - begun
 
 
+def require_text(first_seconds: float) -> None:
+    """Pass where a stream had text, the first after so long. Without any it would be the quickest of all.
+
+    Raises:
+        ValueError: It had none.
+    """
+    if not first_seconds:
+        message = "a streamed answer had no text"
+        raise ValueError(message)
+
+
 def forget(*folders: Path) -> None:
     """Write out what is waiting below these folders and drop their files from the page cache.
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from bench.asking import held_still, processor_seconds
 from bench.engine_peers import SUBJECTS, connection_to
-from bench.measuring import say
+from bench.measuring import require_text, say
 from bench.vllm_steps import Steps, counted
 
 CALLERS: Final = int(os.environ.get("CALLERS", "16"))
@@ -173,9 +173,7 @@ class Callers:
                     if not first and any(one.get("delta", {}).get("content") for one in event.get("choices") or []):
                         first = time.monotonic() - began
                     usage = event.get("usage") or usage
-            if not first:  # it would be the quickest of all
-                message = "a streamed answer had no text"
-                raise ValueError(message)
+            require_text(first)
         else:
             usage = json.load(answer)["usage"]
             first = time.monotonic() - began

@@ -1,9 +1,8 @@
 """An attached engine without its launcher: the application in this process, before a peer that the site file names."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
 from flask.testing import FlaskClient
 
@@ -15,8 +14,6 @@ from appliance.serve.instance import Instance
 from appliance.serve.launcher import prove
 from appliance.store.content import ContentStore
 from tests.support.engine_process import engine_site
-
-PATIENCE_SECONDS: Final = 20.0
 
 
 @contextmanager
@@ -45,11 +42,3 @@ def chat(engine: FlaskClient, text: str = "abcd", **more: Any) -> tuple[int, dic
     said = {"messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 32, **more}
     answer = engine.post("/v1/chat/completions", json=said)
     return answer.status_code, answer.get_json()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until it holds."""
-    ends = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < ends
-        time.sleep(0.005)

@@ -22,8 +22,9 @@ from appliance.serve.attached_dialect import LlamaServer
 from appliance.serve.attached_peer import Address, Peer
 from appliance.serve.engine import Generation, Sampling
 from tests.support import attached, hostile_frames
-from tests.support.attached_inside import chat, load, proven, site_of_a_peer, until
+from tests.support.attached_inside import chat, load, proven, site_of_a_peer
 from tests.support.fake_peer import CONTROL, FakePeer, fake_peer
+from tests.support.waiting import until
 
 PLACES = 2
 

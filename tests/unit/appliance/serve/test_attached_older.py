@@ -17,11 +17,11 @@ from appliance.serve.attached_sglang import Sglang
 from appliance.serve.attached_tokens import LocalTokens
 from appliance.serve.engine import Generation, Sampling
 from tests.support import hostile_frames, tiny_tokenizer
-from tests.support.attached_inside import until
 from tests.support.fake_sglang import FakeSglang, fake_sglang
 from tests.support.fake_trtllm import FakeTrtllm, fake_trtllm
 from tests.support.tiny_tokenizer import tokenizer
 from tests.support.versions import short_folder
+from tests.support.waiting import until
 
 PLACES = 2
 CONTEXT = 512

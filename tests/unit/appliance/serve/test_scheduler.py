@@ -3,7 +3,7 @@
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -15,6 +15,7 @@ from appliance.serve.jobs import Job, jobs_of
 from appliance.serve.scheduler import Scheduler
 from appliance.serve.waiting import AGING_STEPS, LEAD, Shares
 from tests.support.decoder import EchoDecoder
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -199,13 +200,6 @@ def held(decoder: EchoDecoder, *, letters: str) -> threading.Event:
 
     decoder.decode = waits  # type: ignore[method-assign]
     return go
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 def test_several_answers_read_their_prompt_once_and_have_seeds_of_their_own() -> None:

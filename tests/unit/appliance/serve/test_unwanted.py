@@ -1,7 +1,6 @@
 """A step that nobody wants any more ends in the middle; one that somebody wants does not."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +10,7 @@ from appliance.serve.engine import Generation, Row, Sampling
 from appliance.serve.handles import Handle
 from appliance.serve.scheduler import Scheduler
 from tests.support.decoder import EchoDecoder
+from tests.support.waiting import until
 
 SECONDS = 20.0
 
@@ -75,13 +75,6 @@ def asked(scheduler: Scheduler, text: str, *, salt: str = "", answers: int = 1) 
 
 def whole(handle: Handle) -> str:
     return "".join(piece.text for piece in handle.pieces())
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 def is_idle(scheduler: Scheduler) -> Callable[[], bool]:
