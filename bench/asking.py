@@ -152,6 +152,37 @@ def idle(one: Contestant, count: int) -> list[tuple[http.client.HTTPConnection, 
     return opened
 
 
+def require_open(
+    opened: Sequence[tuple[http.client.HTTPConnection, http.client.HTTPResponse]], *, seconds: float = 0.01
+) -> None:
+    """Pass where each of these streams goes on: whatever it says besides, its end does not come.
+
+    Args:
+        opened: What `idle` returned; none of them can be read afterwards.
+        seconds: How long each is waited for once it says nothing more.
+
+    Raises:
+        SystemExit: Some have ended, so that nothing was measured beside them.
+    """
+    ended = sum(not _goes_on(connection, response, seconds) for connection, response in opened)
+    if ended:
+        raise SystemExit(f"error: {ended} of {len(opened)} idle streams ended while others were asked")
+
+
+def _goes_on(connection: http.client.HTTPConnection, response: http.client.HTTPResponse, seconds: float) -> bool:
+    if connection.sock is None:  # the answer was to be the connection's last
+        return False
+    connection.sock.settimeout(seconds)
+    try:
+        while response.readline():
+            pass  # a comment that keeps it, or the end's own words, which the end follows
+    except TimeoutError:
+        return True
+    except (OSError, http.client.HTTPException):
+        return False
+    return False
+
+
 def _sent(raw: bytes) -> int:
     if not raw.startswith(b"data: {"):
         return 0

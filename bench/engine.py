@@ -2,10 +2,11 @@
 
 Ours is the unit's own process with its scheduler, asked at its socket; no gateway is before it. Beside it are
 llama-cpp-python's packaged server, llama.cpp's own C++ server (as xllamacpp) and the bare `llama_decode` loop, which is
-what any of them could reach. All have the same weights and the same THREADS. Rounds are interleaved and each begins
-with another contestant; the others stay loaded and idle. Every question is a new one, so that no contestant has read it
-before; all of them keep what they read, and questions begin alike, as an application's do. ONLY=servers measures them
-alone, ONLY=step what Python takes of our engine's steps alone.
+what any of them could reach: contexts apart as ours has, the likeliest token found in place. All have the same weights
+and the same THREADS. Rounds are interleaved and each begins with another contestant; the others stay loaded and idle.
+Every question is a new one, so that no contestant has read it before; all of them keep what they read, and questions
+begin alike, as an application's do. ONLY=servers measures them alone, ONLY=step what Python takes of our engine's steps
+alone.
 
     tokens     of whole answers of 64 tokens, a second, at 1, 4, 8, 16 and 32 callers
     first      the median time to the first token of a streamed answer at 16 callers
@@ -33,7 +34,7 @@ from typing import Any, Final
 
 from bench import engine_peers, engine_step
 from bench.engine_peers import SUBJECTS
-from bench.measuring import Row, machine, require_text, say, write
+from bench.measuring import Row, machine, require_text, say, versions, write
 
 CALLERS: Final = tuple(int(one) for one in os.environ.get("CALLERS", "1,4,8,16,32").split(","))
 LEVELS: Final = tuple(os.environ.get("LEVELS", "Q4_1,Q8_0").split(","))
@@ -134,7 +135,8 @@ def main() -> int:
     """Measure all and write `build/bench/engine.json`; returns 1 when a goal was missed."""
     if unknown := set(ONLY) - {"step", "servers"}:
         raise SystemExit(f"error: ONLY={','.join(sorted(unknown))}\n  fix: step, servers or both")
-    rows = [machine()]
+    own, others = engine_peers.interpreter(), engine_peers.peers()
+    rows = [machine(), versions((own, ["llama-cpp-python"]), (others, ["llama-cpp-python", "xllamacpp"]))]
     for level in LEVELS:
         with tempfile.TemporaryDirectory(prefix="sle", dir="/tmp") as name, ExitStack() as stack:
             model = engine_peers.weights(Path(name), level)
@@ -182,22 +184,29 @@ def _servers(level: str, model: Path, folder: Path, stack: ExitStack) -> list[Ro
 def _speeds(contestants: Sequence[Contestant], model: Path, count: int) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {name: [] for name in (*(one.name for one in contestants), _LOOP, _WHOLE_LOOP)}
     for turn in range(ROUNDS):
-        for one in [*contestants[turn % 3 :], *contestants[: turn % 3]]:
-            callers = Callers(one, count)
+        for place in _order(len(contestants) + 1, turn):
+            if place == len(contestants):
+                alone, whole = engine_peers.loop(model, threads=THREADS, sequences=count, steps=TOKENS, own=_OWN)
+                found[_LOOP].append(alone)
+                found[_WHOLE_LOOP].append(whole)
+                continue
+            callers = Callers(contestants[place], count)
             seconds = callers.run()
-            found[one.name].append(callers.tokens / seconds)
-        alone, whole = engine_peers.loop(model, threads=THREADS, sequences=count, steps=TOKENS, own=_OWN)
-        found[_LOOP].append(alone)
-        found[_WHOLE_LOOP].append(whole)
+            found[contestants[place].name].append(callers.tokens / seconds)
         told = "  ".join(f"{name} {speeds[-1]:.0f}" for name, speeds in found.items())
         say(f"  {count} callers, round {turn + 1}: {told} tokens/s   load {os.getloadavg()[0]:.1f}")
     return found
 
 
+def _order(contestants: int, turn: int) -> list[int]:
+    """Return their places in the order of a round, which begins with the next one each time."""
+    return [(turn + place) % contestants for place in range(contestants)]
+
+
 def _firsts(contestants: Sequence[Contestant]) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {one.name: [] for one in contestants}
     for turn in range(ROUNDS):
-        for one in [*contestants[turn % 3 :], *contestants[: turn % 3]]:
+        for one in (contestants[place] for place in _order(len(contestants), turn)):
             callers = Callers(one, _AT, stream=True)
             callers.run()
             found[one.name].append(statistics.median(callers.first))

