@@ -1,6 +1,7 @@
 """What a caller does to a contestant of `bench.gateway`, and what the processes of any contestant cost."""
 
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -15,9 +16,10 @@ from typing import Any, Final
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-_TEXT: Final = (
-    "Please summarise: the patient is stable, has no fever and goes home on Monday with a follow-up in a week."
+QUESTION: Final = (
+    "Please summarise: the patient is stable, has no fever and goes home on Monday with a follow-up in a week.",
 )
+"""What callers ask: a short question that names nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +46,10 @@ class Contestant:
             raise SystemExit(f"{self.name} answers {response.status}: {response.read(500)!r}")
         return response
 
-    def ask(self, connection: http.client.HTTPConnection) -> float:
-        """Ask for a whole answer; return the seconds it took."""
+    def ask(self, connection: http.client.HTTPConnection, text: str, *, stream: bool = False) -> float:
+        """Ask for an answer and read it whole; return the seconds it took."""
         began = time.perf_counter()
-        self.send(connection, _TEXT, stream=False).read()
+        self.send(connection, text, stream=stream).read()
         return time.perf_counter() - began
 
     def processor_seconds(self) -> float:
@@ -95,22 +97,52 @@ def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
 
 
-def alone(one: Contestant, count: int) -> list[float]:
-    """Return the seconds of so many answers, asked one after another on one connection."""
+@contextmanager
+def kept_to(pids: Sequence[int], core: int) -> Iterator[None]:
+    """Keep these processes and all below them to one core until the block ends."""
+    cores = os.sched_getaffinity(pids[0])
+    try:
+        _place(pids, {core})
+        yield
+    finally:
+        _place(pids, cores)
+
+
+def _place(pids: Sequence[int], cores: set[int]) -> None:
+    for pid in family(pids):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(int(task.name), cores)
+
+
+def alone(one: Contestant, count: int, texts: Sequence[str] = QUESTION, *, streamed: bool = False) -> list[float]:
+    """Return the seconds of so many answers, asked one after another on one connection.
+
+    Args:
+        one: Who is asked.
+        count: How often.
+        texts: What is asked, in turns.
+        streamed: Whether every other answer is streamed.
+    """
     connection = one.connection()
-    taken = [one.ask(connection) for _ in range(count)]
+    asked = itertools.islice(itertools.cycle(texts), count)
+    taken = [one.ask(connection, text, stream=streamed and bool(turn % 2)) for turn, text in enumerate(asked)]
     connection.close()
     return taken
 
 
-def together(one: Contestant, count: int, *, callers: int) -> tuple[float, list[float]]:
-    """Ask so often with so many callers; return the wall seconds, and those of each answer."""
+def together(
+    one: Contestant, count: int, *, callers: int, texts: Sequence[str] = QUESTION, streamed: bool = False
+) -> tuple[float, list[float]]:
+    """Ask as `alone` so often with so many callers; return the wall seconds, and those of each answer."""
     taken: list[list[float]] = [[] for _ in range(callers)]
     faults: list[BaseException] = []
 
     def work(place: int) -> None:
         try:
-            taken[place] = alone(one, count // callers)
+            # Each begins with another text, so that not all ask the same at one time.
+            own = (*texts[place % len(texts) :], *texts[: place % len(texts)])
+            taken[place] = alone(one, count // callers, own, streamed=streamed)
         except BaseException as fault:  # noqa: BLE001 - told to whoever waits
             faults.append(fault)
 

@@ -203,13 +203,14 @@ def _order(contestants: int, turn: int) -> list[int]:
     return [(turn + place) % contestants for place in range(contestants)]
 
 
-def _firsts(contestants: Sequence[Contestant]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {one.name: [] for one in contestants}
+def _firsts(contestants: Sequence[Contestant]) -> dict[str, list[list[float]]]:
+    """Return the seconds of every caller, the quickest first, round by round."""
+    found: dict[str, list[list[float]]] = {one.name: [] for one in contestants}
     for turn in range(ROUNDS):
         for one in (contestants[place] for place in _order(len(contestants), turn)):
             callers = Callers(one, _AT, stream=True)
             callers.run()
-            found[one.name].append(statistics.median(callers.first))
+            found[one.name].append(sorted(callers.first))
     return found
 
 
@@ -227,8 +228,9 @@ def _speed_rows(level: str, count: int, found: dict[str, list[float]]) -> list[R
     return rows
 
 
-def _first_rows(level: str, found: dict[str, list[float]]) -> list[Row]:
-    medians = {name: statistics.median(seconds) for name, seconds in found.items()}
+def _first_rows(level: str, found: dict[str, list[list[float]]]) -> list[Row]:
+    medians = {name: statistics.median(map(statistics.median, rounds)) for name, rounds in found.items()}
+    every = {name: [[round(one, 4) for one in seconds] for seconds in rounds] for name, rounds in found.items()}
     ours, rows = medians.pop("ours"), []
     for name, most in (("llama_cpp.server", 1 / 20), ("llama.cpp C++", 1.0)):
         ratio = ours / medians[name]
@@ -241,6 +243,18 @@ def _first_rows(level: str, found: dict[str, list[float]]) -> list[Row]:
                 ratio=ratio,
                 goal=f"at most {most:g} times the peer's",
                 met=ratio <= most,
+                more={"threads": THREADS, "runs": every},
+            )
+        )
+    for name in ("llama_cpp.server", "llama.cpp C++"):
+        last = {of: statistics.median(seconds[-1] for seconds in rounds) for of, rounds in found.items()}
+        rows.append(
+            Row(
+                name=f"{level}, {_AT} callers, to the first token of whoever waits longest, against {name}",
+                ours=last["ours"],
+                peer=last[name],
+                unit="s",
+                ratio=last["ours"] / last[name],
                 more={"threads": THREADS},
             )
         )

@@ -42,16 +42,9 @@ def server(model: str, port: str, threads: str, context: str) -> None:
     module.llama_model_load_from_file = load  # type: ignore[attr-defined] # what its classes call
     packaged = importlib.import_module("llama_cpp.server.__main__")
     sys.argv = ["llama_cpp.server", "--model", model, "--host", "127.0.0.1", "--port", port, "--n_threads", threads]
-    sys.argv += [
-        "--n_threads_batch",
-        threads,
-        "--n_ctx",
-        context,
-        "--interrupt_requests",
-        "False",
-        "--verbose",
-        "False",
-    ]
+    sys.argv += ["--n_threads_batch", threads, "--n_ctx", context, "--interrupt_requests", "False"]
+    # By itself it computes the scores of every token of a prompt, and leaves out flash attention.
+    sys.argv += ["--logits_all", "False", "--flash_attn", "True", "--verbose", "False"]
     packaged.main()
 
 
@@ -62,6 +55,7 @@ def cpp(model: str, port: str, threads: str, places: str, context: str) -> None:
     params.model.path = model
     params.n_ctx = int(context)
     params.n_parallel = int(places)
+    params.cache_ram_mib = 0  # what it keeps of a sequence is copied first, and no question comes twice
     params.cpuparams.n_threads = int(threads)
     params.cpuparams_batch.n_threads = int(threads)
     params.hostnames = ["127.0.0.1"]

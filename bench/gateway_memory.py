@@ -13,6 +13,7 @@ from typing import Final
 from bench import asking
 from bench.asking import Contestant
 from bench.measuring import ROOT
+from bench.notes import notes
 from tests.support.engine import MODEL_DIGEST
 from tests.support.gateway import MODEL
 from tests.support.gateway_server import Server
@@ -63,11 +64,14 @@ def costless_engine(server: Server, *, port: int = 0) -> Iterator["subprocess.Po
 def resident(ours: Contestant, answers: int, *, callers: int) -> tuple[int, int]:
     """Return the bytes that its processes hold after a tenth of so many answers, and after all of them.
 
+    What is asked are clinical notes, whose identifiers are replaced; every other answer is streamed.
+
     Raises:
         SystemExit: A request was not answered.
     """
     tenth = max(answers // 10, callers)
-    asking.together(ours, tenth, callers=callers)
+    texts = [one.text for one in notes("dev")]
+    asking.together(ours, tenth, callers=callers, texts=texts, streamed=True)
     early = ours.resident_bytes()
-    asking.together(ours, answers - tenth, callers=callers)
+    asking.together(ours, answers - tenth, callers=callers, texts=texts, streamed=True)
     return early, ours.resident_bytes()

@@ -1,8 +1,9 @@
 """An engine that costs nothing: it says the same at once, or a chunk every INTERVAL milliseconds with the time in it.
 
 python -m bench.mock_engine SOCKET PORT listens on both. What a request wants is in its last message: `stream COUNT
-MILLISECONDS` says how, `idle` begins a stream and says nothing more. Each streamed chunk is the machine's monotonic
-nanoseconds at the moment it was sent, so whoever reads it knows how long it took.
+MILLISECONDS` says how, `idle` begins a stream and says nothing more; a stream of anything else is the whole answer in a
+few chunks at once. Each chunk of the first is the machine's monotonic nanoseconds at the moment it was sent, so whoever
+reads it knows how long it took.
 """
 
 import asyncio
@@ -33,6 +34,11 @@ def _event(delta: dict[str, str], reason: str | None = None) -> bytes:
     return _chunk(b"data: " + json.dumps(value).encode() + b"\n\n")
 
 
+def _usage() -> bytes:
+    value = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": _MODEL, "choices": []}
+    return _chunk(b"data: " + json.dumps(value | {"usage": json.loads(_WHOLE)["usage"]}).encode() + b"\n\n")
+
+
 def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
@@ -44,6 +50,11 @@ async def _stream(writer: asyncio.StreamWriter, words: list[str]) -> None:
         writer.write(_event({"content": "wait "}))
         await writer.drain()
         await asyncio.sleep(3600)
+        return
+    if words[0] != "stream":
+        writer.write(b"".join(_event({"content": word}) for word in ("Stable,", " no", " fever.")))
+        writer.write(_event({}, "stop") + _usage() + _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+        await writer.drain()
         return
     count, interval = int(words[1]), float(words[2]) / 1000
     for _ in range(count):

@@ -49,11 +49,13 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
         method="SmolLM2-135M, answers of 64 tokens, every question a new one, the same threads for all, no gateway."
         " Contestants take turns, each round begins with another one, medians. The bare loop's prompts are read before"
         " its clock starts; with prompts, their own tokens are read, too, as all others do. Python's part of a step:"
-        " all seconds of our scheduler without HTTP that are not inside llama_decode.",
+        " all seconds of our scheduler without HTTP that are not inside llama_decode."
+        " llama.cpp's C++ server (xllamacpp) is as its wheel comes, without AVX-512 and AMX; ours and llama_cpp.server have"
+        " a library for each processor and products of our own (ADR 67, 77).",
     ),
     "vllm": Subject(
         title="vLLM behind the gateway beside vLLM alone, and our engine for processors beside vLLM",
-        method="SmolLM2-135M as safetensors, answers of 64 tokens, the same model, limits and threads. Ours is the"
+        method="SmolLM2-135M as safetensors, answers of 64 tokens, the same model and threads. Ours is the"
         " gateway with keys, limits, identifiers and durable records, and vLLM behind our door; in rows of our engine"
         " that engine (llama.cpp, the same model as GGUF), and no gateway. Both are asked in turns; the first round"
         " warms up; medians.",

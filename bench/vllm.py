@@ -223,12 +223,13 @@ def _gateway_alone(ours: Measured, same: Measured, *, way: str) -> list[Row]:
 
     Its goal is the same: whatever our launcher does for vLLM, the gateway may take no more of it.
     """
-    name = f"the gateway before one vLLM, {CALLERS} callers, {way} answers"
+    same_vllm = "against the same vLLM at its socket"
+    name = f"the gateway before one vLLM, {CALLERS} callers, {way} answers, {same_vllm}"
     mine, other = median(ours.outside_seconds), median(same.outside_seconds)
     return [
         _speed(name, ours, same, least=GOAL, than="the same vLLM at its socket"),
         Row(
-            name=f"outside vLLM, a whole wait, {way} answers",
+            name=f"outside vLLM, a whole wait, {way} answers, {same_vllm}",
             ours=mine,
             peer=other,
             unit="s",

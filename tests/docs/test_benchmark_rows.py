@@ -37,7 +37,8 @@ def test_of_the_engine_and_its_peers() -> None:
 
     for count in (1, 16):
         assert _threads(engine._speed_rows("Q4_1", count, speeds)) == {engine.THREADS}
-    assert _threads(engine._first_rows("Q4_1", speeds)) == {engine.THREADS}
+    firsts = {name: [[0.1, 0.2], [0.1, 0.3]] for name in speeds}
+    assert _threads(engine._first_rows("Q4_1", firsts)) == {engine.THREADS}
 
 
 def test_of_vllm_behind_the_gateway_and_beside_our_engine() -> None:
