@@ -50,8 +50,8 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
         " Contestants take turns, each round begins with another one, medians. The bare loop's prompts are read before"
         " its clock starts; with prompts, their own tokens are read, too, as all others do. Python's part of a step:"
         " all seconds of our scheduler without HTTP that are not inside llama_decode."
-        " llama.cpp's C++ server (xllamacpp) is as its wheel comes, without AVX-512 and AMX; ours and llama_cpp.server have"
-        " a library for each processor and products of our own (ADR 67, 77).",
+        " llama.cpp's C++ server (xllamacpp) is as its wheel comes, without AVX-512 and AMX; ours and llama_cpp.server"
+        " have a library for each processor and products of our own (ADR 67, 77).",
     ),
     "vllm": Subject(
         title="vLLM behind the gateway beside vLLM alone, and our engine for processors beside vLLM",
