@@ -73,9 +73,9 @@ class InferenceClient:
         temperature: float = 0.0,
         max_tokens: int = 2048,
         top_p: float = 0.95,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
     ) -> Answer:
-        """Ask one question, with an instruction before it.
+        """Ask one question, with an instruction before it; `stop` is one word that ends the answer, or several.
 
         Raises:
             ServiceError: It could not be answered.
@@ -86,7 +86,7 @@ class InferenceClient:
             temperature=temperature,
             max_tokens=max_tokens,
             top_p=top_p,
-            **({"stop": list(stop)} if stop else {}),
+            **({"stop": stop if isinstance(stop, str) else list(stop)} if stop else {}),
         )
 
     def chat(self, messages: Sequence[Mapping[str, Any]], **parameters: Any) -> Answer:

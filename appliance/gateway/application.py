@@ -161,7 +161,9 @@ def create_app(
         stage=stage,
         needs_certificates=config.tls.clients == "required",
     ).guard(app)
-    detector = detector or _detector(config, ledger, keys, clock)
+    lists: tuple[health.Listed, ...] = ()
+    if detector is None:
+        detector, lists = _detector(config, ledger, keys, clock)
     review = Line(config.at.socket(GATEWAY_DOOR), timeout_seconds=_REVIEW_SECONDS)
     # What is tried out is nobody's answer: nothing of the test stage is kept.
     policy = config.review if stage is Stage.PRODUCTION else ReviewSection()
@@ -208,7 +210,7 @@ def create_app(
         permit=permit,
         resting=resting,
         quotas=quotas,
-        census=detector if isinstance(detector, NodeCensus) else None,
+        lists=lists,
     )
     app.register_blueprint(openai.make_blueprint(answering, embeddings, routes))
     app.register_blueprint(ollama.make_blueprint(answering, embeddings, routes, clock))
@@ -230,18 +232,22 @@ def create_app(
     return app
 
 
-def _detector(config: Config, ledger: Ledger, keys: KeyProvider, clock: Clock) -> Detector:
+def _detector(
+    config: Config, ledger: Ledger, keys: KeyProvider, clock: Clock
+) -> tuple[Detector, tuple[health.Listed, ...]]:
+    """Return what finds identifiers, and what has to be there of the site's list of names for that."""
     patterns = PatternDetector()
     known = WithNames(patterns, NameRecogniser()) if config.phi.names else patterns
     # Nobody's real name lies where things are tried out; see docs/operator/teststage.md.
     if config.at.stage is Stage.TEST:
-        return known
+        return known, ()
     folder, node = config.at.census, config.database.node
     found = WithCensus(known, folder=folder, keys=keys, clock=clock)
     if not node:
-        return found
+        return found, (found,)
     refuses = config.phi.other_list == "refuse"
-    return NodeCensus(found, ledger=ledger, keys=keys, folder=folder, node=node, refuses=refuses, clock=clock)
+    agreed = NodeCensus(found, ledger=ledger, keys=keys, folder=folder, node=node, refuses=refuses, clock=clock)
+    return agreed, (agreed, found)
 
 
 def running(app: Flask) -> Running:

@@ -183,10 +183,12 @@ class Door:
             assigned=problem.assigned,
             model_digest=problem.model_digest,
         )
-        self.metrics.refused(endpoint=endpoint, code=problem.code)
-        self.log.note(
-            Event.REFUSED, request_id=noted.request_id, endpoint=endpoint, status=problem.status, code=problem.code
-        )
+        self.metrics.refused(endpoint=endpoint, code=problem.code, is_fault=problem.is_fault)
+        said = {"request_id": noted.request_id, "endpoint": endpoint, "status": problem.status, "code": problem.code}
+        if problem.is_fault:
+            self.log.alert(Event.REFUSED, **said, error=problem.reason or problem.code)
+        else:
+            self.log.note(Event.REFUSED, **said)
         caller = f"key {key_id}" if key_id else f"address {client_address(request.environ)}"
         try:
             self.refusals.add(refusal, caller=caller)

@@ -1,16 +1,17 @@
 """Whether the gateway lives, and whether it can answer: no more than that. Metrics are for this machine only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from flask import Blueprint, Response, jsonify
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from appliance.audit.facts import Ledger
-from appliance.errors import ApplianceError, NotActiveError, StoreDamagedError
+from appliance.errors import ApplianceError, CiphertextError, KeyMissingError, NotActiveError, StoreDamagedError
 from appliance.gateway.access import local, public
 from appliance.gateway.fleets import Upstreams
 from appliance.gateway.metrics import Metrics
-from appliance.gateway.nodecensus import NodeCensus
 from appliance.gateway.onelook import OneLook
 from appliance.gateway.problems import Problem
 from appliance.gateway.quotas import Quotas
@@ -35,6 +36,18 @@ class Found:
     resting: tuple[int, ...] = ()
 
 
+class Listed(Protocol):
+    """The site's list of names, as far as requests can be looked through for it."""
+
+    def require(self) -> None:
+        """Return while they can be.
+
+        Raises:
+            CiphertextError, KeyMissingError, StoreDamagedError: The list cannot be used, or is not the one on record.
+            LedgerUnavailableError: That could never be told yet.
+        """
+
+
 class Readiness:
     """Asks state, engine, ledger and counters, at most once a second and once at a time however often it is asked.
 
@@ -52,7 +65,7 @@ class Readiness:
         permit: Permit,
         resting: Resting,
         quotas: Quotas,
-        census: NodeCensus | None = None,
+        lists: Sequence[Listed] = (),
     ) -> None:
         self._routes = routes
         self._upstreams = upstreams
@@ -60,7 +73,7 @@ class Readiness:
         self._permit = permit
         self._resting = resting
         self._quotas = quotas
-        self._census = census
+        self._lists = lists
         self._looking = OneLook(self._ask, clock)
 
     def found(self) -> Found:
@@ -78,9 +91,9 @@ class Readiness:
             found = Found(missing=("state",))
         try:
             self._ledger.head()
-            if self._census is not None:
-                self._census.require()
-        except StoreDamagedError:
+            for one in self._lists:
+                one.require()
+        except (CiphertextError, KeyMissingError, StoreDamagedError):
             found = replace(found, missing=(*found.missing, "census"))
         except ApplianceError:
             found = replace(found, missing=(*found.missing, "ledger"))

@@ -269,10 +269,16 @@ class Metrics:
         if count:
             self._unknown_tokens.inc(count)
 
-    def refused(self, *, endpoint: str, code: str) -> None:
-        """Count a refusal."""
+    def refused(self, *, endpoint: str, code: str, is_fault: bool = False) -> None:
+        """Count a refusal before a version was asked.
+
+        Args:
+            endpoint: What was asked.
+            code: The reason.
+            is_fault: Whether this box is the reason.
+        """
         self._refused.labels(code).inc()
-        self._requests.labels(NO_MODEL, endpoint, "refused").inc()
+        self._requests.labels(NO_MODEL, endpoint, "error" if is_fault else "refused").inc()
 
     def flagged(self, rules: Iterable[str]) -> None:
         """Count a request that looks like an attack."""

@@ -33,7 +33,7 @@ class NodeCensus:
     """A `Detector` that finds what another one does, while this node has the list on record. Safe for threads.
 
     Args:
-        detector: Finds by patterns and by the list that lies here.
+        detector: Finds by patterns and by the list that lies here, if any.
         ledger: Where lists are on record, and where it is said what was found.
         keys: Open and digest the list.
         folder: Where it lies.

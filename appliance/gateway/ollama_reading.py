@@ -87,6 +87,8 @@ class Ollama:
                 raise invalid("format", "Not with raw.", code="unsupported_parameter")
             if endpoint is Endpoint.COMPLETIONS and thinks:
                 raise invalid("think", "Not with raw.", code="unsupported_parameter")
+            if endpoint is Endpoint.COMPLETIONS and thinks is not None:
+                ignored.append("think")  # nobody is told not to think where the text is continued as it is
             words |= _prompt(given, is_raw=endpoint is Endpoint.COMPLETIONS)
         asked = parameters.read(words, endpoint=endpoint, limits=limits)
         ignored += [name for name in ("keep_alive",) if name in given]
@@ -159,8 +161,9 @@ def _options(given: Mapping[str, Any], limits: LimitsSection) -> tuple[dict[str,
     ignored: list[str] = []
     # Ollama's way to say that nothing counts as repeated; its usual 64 are what llama.cpp's engine looks back.
     if _is_neutral(options.get("repeat_last_n"), (0,)):
-        is_number = _is_number(options.get("repeat_penalty"))  # what is none is refused all the same
-        options = {**options, "repeat_last_n": None, **({"repeat_penalty": 1} if is_number else {})}
+        said = options.get("repeat_penalty")
+        may_be = said is None or _is_number(said)  # what is none is refused all the same
+        options = {**options, "repeat_last_n": None, **({"repeat_penalty": 1} if may_be else {})}
     for name, value in options.items():
         if value is None:
             continue

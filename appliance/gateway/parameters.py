@@ -89,6 +89,7 @@ _ONLY: Final = {
     "tool_choice": "chat",
     "tools": "chat",
     "prompt": "completions",
+    "reasoning_effort": "chat",
     "response_format": "chat",
     "top_logprobs": "chat",
 }

@@ -34,6 +34,9 @@ STOPPING: Final = "stopping"
 _PARAMETER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ASKED_AGAIN: Final = frozenset({409, 429})
 """Below 500, what OpenAI's SDKs ask again by themselves; 408 they may: a body that came too slowly."""
+_NO_FAULT: Final = frozenset(
+    {"maintenance_window", "not_active", "overloaded", "queue_timeout", "stopped", "stopping", "version_changed"}
+)
 _REFUSED_BY_ENGINES: Final = frozenset({"logit_bias", "logprobs", "response_format", "tools"})
 _KNOWN: Final[Mapping[type[SealiftError], tuple[int, str, str, float | None]]] = {
     NotActiveError: (503, "not_active", "Another box of this site serves now.", 1.0),
@@ -73,6 +76,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
         renews: Whether what ran out comes anew some day, though nobody says when.
         awaits: What has to happen before asking again helps, where more may be known of that (`Patience`).
         asked_version: The version that was asked, or was to be; nothing where none was chosen.
+        reason: The type of the error behind it, for the log; of what made the search for identifiers fail.
     """
 
     def __init__(
@@ -99,7 +103,13 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
         self.renews = False
         self.awaits: Awaited | None = None
         self.asked_version = ""
+        self.reason = ""
         self.headers: dict[str, str] = {}
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether this box failed, and neither its people's order nor want of room was the reason."""
+        return self.status >= 500 and self.code not in _NO_FAULT
 
     def body(self) -> dict[str, Any]:
         """Return the JSON body."""
@@ -271,6 +281,7 @@ def from_error(error: BaseException) -> Problem:
         if isinstance(error, kind):
             problem = Problem(status, code, message, retry_after_seconds=retry_after_seconds)
             problem.awaits = Awaited.ENGINE if kind is EngineUnavailableError else None
+            problem.reason = error.why if isinstance(error, PhiUnavailableError) else type(error).__name__
             return problem
     return Problem(500, "internal_error", "The gateway failed; the operator finds the request id in its journal.")
 

@@ -130,6 +130,10 @@ class WithCensus:
         named = census.find_in(shadowed) if census is not None else ()
         return merged([*found, *named])
 
+    def require(self) -> None:
+        """Return while there is no list, or one that can be used; raises as `find`."""
+        self._fresh()
+
     def _fresh(self) -> Census | None:
         with self._lock:
             now = self._clock.monotonic()

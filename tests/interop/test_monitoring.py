@@ -44,6 +44,7 @@ def reconciled(*, answers: int, outcomes: int, refused_by_engines: int = 0) -> d
         'llm_requests_total{model="m",status="success"}': f"0+{answers}x{_MINUTES}",
         'llm_requests_total{model="m",status="refused"}': f"0+{refused_by_engines}x{_MINUTES}",
         'llm_requests_total{model="none",status="refused"}': f"0+99x{_MINUTES}",
+        'llm_requests_total{model="none",status="error"}': f"0+99x{_MINUTES}",
         'sealift_ledger_requests_total{kind="request.outcome"}': f"0+{outcomes}x{_MINUTES}",
         **_LIMIT,
     }
@@ -122,7 +123,8 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         {'sealift_queue_turned_away_total{priority="batch",why="full"}': f"0+2x{_MINUTES}"},
         {'sealift_queue_turned_away_total{priority="batch",why="left"}': f"0+2x{_MINUTES}"},
     ),
-    "AnswersFail": (requests(good=90, bad=10), requests(good=96, bad=4, refused=50)),
+    # However many are refused, who came without a key among them.
+    "AnswersFail": (requests(good=90, bad=10, refused=9000), requests(good=96, bad=4, refused=50)),
     "RecordsIncomplete": (
         {"sealift_spool_rejected_files": 1},
         {"sealift_spool_rejected_files": 0, "sealift_unrecorded_refusals_total": 7},

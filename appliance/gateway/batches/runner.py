@@ -352,10 +352,12 @@ class Runner:
         at = (batch.id, number)
         tries = self._tries[at] = self._tries.get(at, 0) + 1
         # Whose intent is recorded was sent: an engine that is gone then may have died of it, and would every time.
-        breaks_off = problem.status == 502 or (problem.recorded and problem.code == "engine_unavailable")
+        breaks_off = problem.status == 502 or problem.code == "internal_error"
+        breaks_off |= problem.recorded and problem.code == "engine_unavailable"
         broken_off = self._broken_off[at] = self._broken_off.get(at, 0) + breaks_off
         # What 503 says passes, also where no caller is told when: a stop, a queue or counters that cannot be written.
-        passes = problem.status == 503 or problem.retry_after_seconds is not None
+        # So does a search for identifiers that failed: of the box's list, its keys or its disk, not of this line.
+        passes = problem.status == 503 or problem.code == "phi_unavailable" or problem.retry_after_seconds is not None
         if broken_off < _TRIES if breaks_off else passes:
             seconds = max(problem.retry_after_seconds or 1.0, 2.0 ** min(tries, _MOST_DOUBLINGS) / 2)
             self._pauses[batch.id] = self._world.witnesses.clock.monotonic() + min(seconds, _LONGEST_PAUSE_SECONDS)
@@ -375,7 +377,7 @@ class Runner:
             model_digest=problem.model_digest,
         )
         witnesses = self._world.witnesses
-        witnesses.metrics.refused(endpoint=refusal.endpoint, code=problem.code)
+        witnesses.metrics.refused(endpoint=refusal.endpoint, code=problem.code, is_fault=problem.is_fault)
         try:
             self._world.refusals.add(refusal, caller=f"key {key.key_id}")
         except SealiftError as lost:

@@ -27,6 +27,7 @@ from appliance.gateway.beginning import Come
 from appliance.gateway.filequotas import FileQuotas
 from appliance.gateway.problems import quota_spent, stopped, unauthorized
 from appliance.gateway.record import Refusal
+from appliance.phi.censusfile import NAME
 from tests.support.engine import DIMENSIONS, Script
 from tests.support.gateway import MODEL, Rig, gateway, key_text
 
@@ -888,6 +889,42 @@ def test_a_line_that_ends_its_engine_is_asked_three_times(rig: Rig) -> None:
     (result,) = _results(rig, ended["error_file_id"])
     assert result["response"]["body"]["error"]["code"] == "engine_unavailable"
     assert len(rig.bodies("request.outcome")) == 3
+
+
+def test_lines_are_asked_again_when_the_search_for_identifiers_works_again(rig: Rig) -> None:
+    """Scenario: the list of names is damaged for a while; no line of a batch is to blame, nor used up."""
+    batch = _create(rig, _line(1), _line(2)).json
+    names = rig.config.at.census / NAME
+    names.parent.mkdir(parents=True, exist_ok=True)
+    names.write_bytes(b"garbage")
+    for _ in range(6):
+        rig.clock.advance(120)
+        _run(rig)
+    assert _get(rig, f"/v1/batches/{batch['id']}").json["status"] == "in_progress"
+
+    names.unlink()
+    rig.clock.advance(600)
+    _run(rig)
+
+    ended = _get(rig, f"/v1/batches/{batch['id']}").json
+    assert (ended["status"], ended["request_counts"]["completed"]) == ("completed", 2)
+
+
+def test_a_line_at_which_the_gateway_fails_is_asked_three_times(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = _create(rig, _line(1)).json
+    tried = []
+
+    def fails(*_: object) -> None:
+        tried.append(1)
+        raise RuntimeError
+
+    monkeypatch.setattr(running(rig.app).batches, "_serve", fails)
+    for _ in range(6):
+        rig.clock.advance(120)
+        _run(rig)
+
+    ended = _get(rig, f"/v1/batches/{batch['id']}").json
+    assert (ended["status"], ended["request_counts"]["failed"], len(tried)) == ("completed", 1, 3)
 
 
 def test_a_piece_of_another_file_does_not_open_in_its_place(rig: Rig, tmp_path: Path) -> None:

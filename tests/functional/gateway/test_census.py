@@ -1,5 +1,7 @@
 """Names of the site's own list through the whole gateway: out of the engine, back in the answer; damaged, no answer."""
 
+import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +86,27 @@ def test_a_damaged_list_refuses_every_request_until_it_is_whole(rig: Rig, harm: 
         assert response.status_code == 500
         assert response.get_json()["error"]["code"] == "phi_unavailable"
     assert len(rig.engine.asked) == asked
+    ready = rig.client.get("/readyz")
+    assert (ready.status_code, ready.get_json()["error"]["message"]) == (503, "Not ready: census.")
 
     if harm == "unreadable":
         file.rmdir()
     bring(rig, "Jane Doe")
     assert rig.chat(TEXT).status_code == 200
+    assert rig.client.get("/readyz").status_code == 200
+
+
+def test_a_list_whose_key_is_gone_is_named_by_readiness_and_the_log(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    bring(rig, "Jane Doe")
+    file = rig.config.at.census / NAME
+    file.write_bytes(file.read_bytes().replace(b"1", b"9", 1))
+    rig.clock.advance(1.1)
+
+    assert rig.chat("nobody is named here").status_code == 500
+    assert rig.client.get("/readyz").status_code == 503
+    (line,) = (one for one in caplog.records if "request_refused" in one.message)
+    assert line.levelno == logging.ERROR
+    assert json.loads(line.message)["error"] in {"CiphertextError", "KeyMissingError", "StoreDamagedError"}
 
 
 def test_the_name_is_in_no_record_no_metric_and_no_log(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:

@@ -521,9 +521,12 @@ def test_a_stop_text_ends_an_answer_whole_or_streamed(site: Site) -> None:
         asked = site.rig.engine.last["stop"]
         stream = client.stream_complete("one END two", stop=[" END"])
         streamed = "".join(stream)
+        of_one_word = client.complete("one END two", stop=" END")
         client.complete("one END two")
 
-    assert (whole.content, streamed) == ("You said: one", "You said: one")
+    assert (whole.content, streamed, of_one_word.content) == ("You said: one", "You said: one", "You said: one")
+    assert whole.usage is not None
+    assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens > 0
     assert (whole.finish_reason, stream.answer.finish_reason) == ("stop", "stop")
     assert asked == [" END", "never said"]
     assert not site.rig.engine.last.get("stop")

@@ -79,6 +79,8 @@ def test_a_raw_prompt_is_passed_as_it_is(rig: Rig) -> None:
         ({"top_k": 40, "min_p": 0.05, "repeat_penalty": 1.1}, {"top_k": 40, "min_p": 0.05, "repetition_penalty": 1.1}),
         ({"repeat_penalty": 1.1, "repeat_last_n": 64}, {"repetition_penalty": 1.1}),
         ({"repeat_penalty": 1.1, "repeat_last_n": 0}, {"repetition_penalty": 1.0}),
+        ({"repeat_last_n": 0}, {"repetition_penalty": 1.0}),
+        ({"repeat_penalty": None, "repeat_last_n": 0}, {"repetition_penalty": 1.0}),
         ({"top_k": 0}, {"top_k": 0}),
         ({}, {}),
     ],
@@ -91,6 +93,12 @@ def test_how_a_token_is_drawn_is_said_in_the_engines_words(
 
     assert response.status_code == 200
     assert {name: rig.engine.last[name] for name in BEYOND_OPENAI if name in rig.engine.last} == sent
+
+
+def test_a_wish_not_to_think_is_named_where_the_text_is_continued_as_it_is(rig: Rig) -> None:
+    response = _ask(rig, "/api/generate", prompt="hello", raw=True, think=False, stream=False)
+
+    assert (response.status_code, response.headers["x-sealift-ignored"]) == (200, "think")
 
 
 @pytest.mark.parametrize(("options", "sent"), [({}, 256), ({"num_predict": 9}, 9), ({"num_predict": -1}, 4096)])

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import logging
 import socket
 import threading
 import time
@@ -726,6 +727,29 @@ def test_a_detector_that_fails_means_refusal(tmp_path: Path, caplog: pytest.LogC
         assert rig.engine.asked == []
         assert _refused(rig) == [("chat", "abcdefgh23", 500, "phi_unavailable")]
         assert SECRET not in caplog.text
+        (line,) = (one for one in caplog.records if "request_refused" in one.message)
+        assert (line.levelno, json.loads(line.message)["error"]) == (logging.ERROR, "RuntimeError")
+        assert _counted(rig) == {"error": 1}
+
+
+def _counted(rig: Rig) -> dict[str, float]:
+    """Return how requests ended that reached no version."""
+    ways = {way: rig.sample("llm_requests_total", model="none", endpoint="chat", status=way) for way in WAYS}
+    return {way: count for way, count in ways.items() if count}
+
+
+WAYS = ("success", "refused", "error", "cancelled")
+
+
+def test_a_fault_of_this_box_is_counted_as_one_and_what_is_by_order_or_for_want_of_room_is_not(rig: Rig) -> None:
+    rig.routes.route = None
+    assert rig.chat("hello").status_code == 503
+    assert _counted(rig) == {"error": 1}
+
+    assert rig.ask({"model": MODEL}).status_code == 400
+    rig.routes.stopped.add("abcdefgh23")
+    assert rig.chat("hello").status_code == 503
+    assert _counted(rig) == {"error": 1, "refused": 2}
 
 
 def test_a_long_request_is_counted_and_answered_by_the_engine_that_is_there(tmp_path: Path) -> None:
