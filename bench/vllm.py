@@ -8,8 +8,9 @@ that is durable before each answer, our launcher, and vLLM behind our door. The 
 on a TCP port, with the same model and the same limits. Both stay loaded; they are asked in turns. A version is
 received, validated and promoted by two people as on a site; only the gates' engine is a stand-in. In the second, ours
 is the unit's own process asked at its socket: neither has a gateway before it. While one is asked, what computes for
-the other stands still. In the first each service has the share of the processors that its unit says (`bench.shares`),
-the peer and the callers what systemd gives where a unit says nothing.
+the other stands still. There vLLM is started twice, as on a box, which has no compiler, and compiling, as it does by
+itself where there is one; the quicker is held against ours. In the first each service has the share of the processors
+that its unit says (`bench.shares`), the peer and the callers what systemd gives where a unit says nothing.
 
 ``SEALIFT_VLLM_PYTHON`` names an interpreter that finds vLLM and this checkout (else one is made from
 tests/engines/engine-vllm.txt and kept in the cache), ``SEALIFT_VLLM_MODEL`` a folder of safetensors (else the demo's
@@ -34,12 +35,13 @@ from statistics import median
 from typing import Final
 
 from appliance.registry import gpus
-from appliance.serve import vllm
+from appliance.serve import precision, vllm
 from bench import engine_peers, shares
 from bench.asking import family, held_still
 from bench.levels import Picked, picked
 from bench.measuring import Row, machine, say, versions, write
 from bench.vllm_callers import CALLERS, Contestant, Measured, measured
+from media.vllmprofile import VllmSettings
 from tests.engines.served import promoted
 from tests.engines.vllm_environment import interpreter, model
 from tests.support.commands import as_json
@@ -56,26 +58,44 @@ ENGINE_GOAL: Final = 1.0
 
 
 @contextmanager
-def alone(python: Path, folder: Path, scratch: Path, *, threads: int) -> Iterator[Contestant]:
-    """Run vLLM by its own command."""
+def alone(python: Path, folder: Path, scratch: Path, *, threads: int, compiles: bool = False) -> Iterator[Contestant]:
+    """Run vLLM by its own command, in the precision in which ours would run.
+
+    Args:
+        python: Finds vLLM.
+        folder: The model.
+        scratch: For what it writes.
+        threads: That decode.
+        compiles: Whether it compiles on a processor, as it does by itself where there is a compiler; a box has none.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     on_processor = not gpus.open_reader()()
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    told = vllm.environment(scratch, threads=threads, free_bytes=free, on_processor=on_processor)
+    held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    in_single = on_processor and precision.is_single(VllmSettings(), weights_bytes=held, free_bytes=free)
+    told = vllm.environment(
+        scratch, threads=threads, free_bytes=free // 2, on_processor=on_processor, in_single=in_single
+    )
+    if compiles:
+        del told["TORCHDYNAMO_DISABLE"]
+    name = "vLLM alone, compiled" if compiles else "vLLM alone"
     command = [
         *(str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--host", "127.0.0.1"),
         *("--port", str(port), "--max-model-len", str(RUNTIME["n_ctx"]), "--max-num-seqs", str(RUNTIME["n_seq_max"])),
         *("--max-num-batched-tokens", str(RUNTIME["n_batch"]), "--served-model-name", "alone"),
         *("--chat-template", str(folder / "chat_template.jinja"), "--generation-config", "vllm", "--seed", "0"),
         *("--disable-uvicorn-access-log", "--uvicorn-log-level", "warning"),
-        *(["--enforce-eager"] if on_processor else ["--gpu-memory-utilization", "0.15"]),
+        *(["--dtype", "float32"] if in_single else []),
+        *([] if on_processor else ["--gpu-memory-utilization", "0.15"]),
+        *(["--enforce-eager"] if on_processor and not compiles else []),
     ]
-    with (scratch / "alone.log").open("wb") as log:
+    written = scratch / f"{name}.log"
+    with written.open("wb") as log:
         process = subprocess.Popen(command, cwd=scratch, env=told, stdout=log, stderr=log)
         try:
-            _until_answering(process, port, scratch / "alone.log")
-            yield Contestant(name="vLLM alone", port=port, model="alone", pids=(process.pid,), counts=port)
+            _until_answering(process, port, written)
+            yield Contestant(name=name, port=port, model="alone", pids=(process.pid,), counts=port)
         finally:
             process.terminate()
             process.wait(timeout=180)
@@ -143,11 +163,18 @@ def _services(peer: Contestant) -> dict[str, shares.Group]:
 
 
 def _engine_measured(python: Path, folder: Path, scratch: Path, level: Picked) -> list[Row]:
-    with alone(python, folder, scratch, threads=ENGINE_THREADS) as peer, ExitStack() as stack:
-        with held_still(peer.pids):
+    with ExitStack() as stack:
+        peers: list[Contestant] = []
+        for compiles in (False, True):
+            with held_still([pid for one in peers for pid in one.pids]):
+                peer = alone(python, folder, scratch, threads=ENGINE_THREADS, compiles=compiles)
+                peers.append(stack.enter_context(peer))
+        with held_still([pid for one in peers for pid in one.pids]):
             ours = stack.enter_context(_our_engine(level))
-        found = measured([ours, peer], stream=False)
-    return _engine_rows(level, found[ours.name], found[peer.name])
+        found = measured([ours, *peers], stream=False)
+    better = max(peers, key=lambda one: median(found[one.name].tokens_per_second))
+    say(f"held against ours: {better.name}")
+    return _engine_rows(level, found[ours.name], found[better.name])
 
 
 @contextmanager
