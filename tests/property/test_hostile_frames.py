@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from appliance.gateway.record import CONTENT_KEY
@@ -27,7 +27,10 @@ pytestmark = pytest.mark.slow
 _VECTORS: Final = ("/v1/embeddings", "/api/embed", "/api/embeddings")
 _STREAMED: Final = ("/v1/chat/completions", "/v1/completions", "/api/chat", "/api/generate")
 _WHOLE: Final = (*_STREAMED, *_VECTORS)
-_OFTEN = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+# What fails is a good answer with a member or two spoiled, so it is small already; shrinking asks for minutes.
+_OFTEN = settings(
+    suppress_health_check=[HealthCheck.too_slow], deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
+)
 _LIMITS = "requests_per_minute = 1000000000"
 _LEAST_ANSWERED: Final = 0.25
 
@@ -59,9 +62,7 @@ def ask(rig: Rig, path: str, body: dict[str, Any]) -> Got:
     (outcome,) = rig.ledger.find("request.outcome", "request_id", request_id, limit=2)
     assert rig.sample("llm_active_requests", model=MODEL) == 0
     is_known = response.headers.get("x-sealift-cache") == "hit"
-    return Got(
-        status=response.status_code, content=response.get_data(), is_known=is_known, outcome=dict(outcome.body)
-    )
+    return Got(status=response.status_code, content=response.get_data(), is_known=is_known, outcome=dict(outcome.body))
 
 
 def ended(said: Iterable[Any]) -> bool:
@@ -136,7 +137,9 @@ def require_kept_alone_what_was_answered(rig: Rig, path: str, request: Request, 
         rig.engine.script = Script()
     again = ask(rig, path, request.body)
     told = read(path, request, again)
-    assert told is not None
+    assert told is not None or (whole is not None and path in _VECTORS), "all or none, but for vectors, is kept"
+    if told is None:  # for those vectors that are not kept the engine has too many
+        return False
     if whole is None:
         assert not again.is_known, "what was no answer is none later"
     if again.is_known:

@@ -20,7 +20,9 @@ MOST_TOKENS: Final = 64
 CALLED: Final = "look_up"
 _TOOLS: Final = [{"type": "function", "function": {"name": CALLED, "parameters": {"type": "object"}}}]
 _TEXTS = st.lists(
-    st.sampled_from(["So ", STAND_IN, "[ssn 1]", "[SSN_2]", "[NAME_1]", "[", "]", "ö🙂 ", "[SSN_", '"', "\n", "1"]),
+    st.sampled_from(
+        [STAND_IN, "So ", STAND_IN, "[ssn 1]", "[SSN_2]", "[NAME_1]", "[", "]", "ö🙂 ", "[SSN_", '"', "\n", "1"]
+    ),
     min_size=1,
     max_size=5,
 ).map("".join)
@@ -52,7 +54,7 @@ def _words() -> str:
 
 
 def _question(draw: st.DrawFn) -> tuple[str, bool]:
-    has_identifier = draw(st.booleans())
+    has_identifier = draw(st.sampled_from([True, True, False]))
     return _words() + (f" SSN {IDENTIFIER}" if has_identifier else ""), has_identifier
 
 

@@ -90,7 +90,26 @@ _RAW = st.sampled_from(
 STREAMS: st.SearchStrategy[tuple[Any, ...]] = st.lists(OBJECTS | _RAW, max_size=5).map(tuple)
 """The events of a stream: objects, and bytes that are sent as they are."""
 
-_OPERATIONS = ("drop", "double", "other", "near", "near")
+_OPERATIONS = ("drop", "double", "other", "near", "near", "beside", "beside", "renamed")
+_CALLED = {"index": 0, "id": "made-0", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+_BESIDE: tuple[tuple[str, Any], ...] = (
+    ("content", "[SSN_1]"),
+    ("text", "[SSN_1]"),
+    ("reasoning_content", "[SSN_1]"),
+    ("tool_calls", [_CALLED]),
+    ("tool_calls", [_CALLED, {**_CALLED, "index": 1}]),
+    ("delta", {"tool_calls": [_CALLED], "content": "[SSN_1]"}),
+    ("message", {"tool_calls": [_CALLED], "content": "[SSN_1]"}),
+    ("delta", {"reasoning_content": "[SSN_1]"}),
+    ("message", {"reasoning_content": "[SSN_1]"}),
+    ("logprobs", {"content": [{"token": "[SSN_1]", "logprob": -1, "bytes": None, "top_logprobs": []}]}),
+    ("logprobs", {"tokens": ["[SSN_1]"], "token_logprobs": [-1], "top_logprobs": None}),
+    ("finish_reason", "tool_calls"),
+    ("usage", {"prompt_tokens": 1, "completion_tokens": 2, "completion_tokens_details": {"reasoning_tokens": 9}}),
+    ("error", {"message": "[SSN_1]"}),
+    ("index", 1),
+)
+"""Members that are right elsewhere, with values that they have there."""
 
 
 def _near(value: Any) -> st.SearchStrategy[Any]:
@@ -98,7 +117,7 @@ def _near(value: Any) -> st.SearchStrategy[Any]:
     if isinstance(value, bool):
         return st.just(not value) | st.just(int(value))
     if isinstance(value, int):
-        return st.sampled_from([value + 1, -1, 0, 2**31, 2**63, 10**400, float(value), bool(value), str(value)])
+        return st.sampled_from([value + 1, -1, 0, 2**31, 2**63, 10**400, 0.5, bool(value), str(value)])
     if isinstance(value, float):
         return st.sampled_from([0.0, -0.0, 1e-45, 1e39, float("nan"), float("inf"), 10**400, True, str(value)])
     if isinstance(value, str):
@@ -116,7 +135,7 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def spoil(draw: st.DrawFn, said: Any) -> None:
-    """Drop, double or change one member of an answer or a list of events, which is changed in its place."""
+    """Drop, double, rename or change one member of an answer or a list of events, or put another beside it."""
     places = list(_places(said))
     if not places:
         return
@@ -128,6 +147,9 @@ def spoil(draw: st.DrawFn, said: Any) -> None:
             holder.insert(key, copy.deepcopy(holder[key]))
         case "double":
             holder[key] = [holder[key], copy.deepcopy(holder[key])]
+        case "beside" | "renamed" as how if isinstance(holder, dict):
+            name, value = draw(st.sampled_from(_BESIDE))
+            holder[name] = copy.deepcopy(value) if how == "beside" else holder.pop(key)
         case "other":
             holder[key] = draw(_ANY)
         case _:

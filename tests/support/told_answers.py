@@ -43,9 +43,9 @@ def _count(value: object) -> int:
 
 
 def _usage(told: dict[str, Any]) -> tuple[int, ...]:
-    details = told.pop("completion_tokens_details", {"reasoning_tokens": 1})
+    details = told.pop("completion_tokens_details", {"reasoning_tokens": told["completion_tokens"]})
     assert set(details) == {"reasoning_tokens"}
-    assert _count(details["reasoning_tokens"]) > 0
+    assert _count(details["reasoning_tokens"]) <= told["completion_tokens"]
     assert _count(told.pop("dropped_tokens", 1)) > 0
     assert set(told) == {"prompt_tokens", "completion_tokens", "total_tokens"}
     prompt, made = _count(told["prompt_tokens"]), _count(told["completion_tokens"])
@@ -133,6 +133,7 @@ def whole_of_openai(content: bytes, *, is_chat: bool) -> Whole:
 def _require_texts(found: Whole) -> None:
     for answer in found.answers:
         assert answer.finish in REASONS
+        assert answer.calls or answer.finish != "tool_calls"
         assert isinstance(answer.text, str)
         assert isinstance(answer.thoughts, str)
         ids = [one[0] for one in answer.calls]
@@ -176,6 +177,8 @@ def stream_of_openai(content: bytes, *, is_chat: bool, answers: int, with_usage:
         answer.finish = choice["finish_reason"] or ""
     assert roles == [1 if is_chat else 0] * answers
     assert len({(one["id"], one["created"], one["model"]) for one in events}) == 1
+    for answer in found.answers:
+        answer.calls = [one[:3] for one in sorted(answer.calls, key=lambda one: _count(one[3]))]
     _require_texts(found)
     return found
 
