@@ -42,13 +42,25 @@ _SHAPE: Final[dict[str, Any]] = {
 }
 
 
-def keeps_the_contract(socket: Path, *, seconds: int = 600) -> None:
-    """Fail with what the contract's tests said where the engine behind a socket does not pass them, each in time."""
+def keeps_the_contract(socket: Path, *, seconds: int = 600, offers: str = "any") -> None:
+    """Fail with what the contract's tests said where the engine behind a socket does not pass them, each in time.
+
+    Args:
+        socket: Where it listens.
+        seconds: How long each test may take.
+        offers: What it does of `logprobs`, `response_format`, `tools` and `embeddings`, with commas; it refuses the
+            others. "any" where it may do or refuse each.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/functional/test_engine_contract.py",
          "-k", "real", "--timeout", str(seconds)],
         cwd=line.ROOT,
-        env={**os.environ, "SEALIFT_ENGINE_SOCKET": str(socket), "SEALIFT_ENGINE_STEP_TOKENS": STEP_TOKENS},
+        env={
+            **os.environ,
+            "SEALIFT_ENGINE_SOCKET": str(socket),
+            "SEALIFT_ENGINE_STEP_TOKENS": STEP_TOKENS,
+            "SEALIFT_ENGINE_OFFERS": offers,
+        },
         capture_output=True,
         text=True,
         check=False,

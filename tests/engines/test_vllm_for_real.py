@@ -182,7 +182,7 @@ def test_where_the_model_decides_it_is_told_of_the_functions(served: Served) -> 
 
 
 def test_it_keeps_the_contract_of_every_engine(served: Served) -> None:
-    keeps_the_contract(served.socket)
+    keeps_the_contract(served.socket, offers="logprobs,response_format,tools")
 
 
 def test_a_users_text_is_never_a_control_token(served: Served) -> None:

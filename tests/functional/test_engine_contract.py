@@ -252,9 +252,19 @@ def test_an_answer_keeps_the_form_that_was_asked_for(client: EngineClient, offer
     answer = _offered("response_format", offers, lambda: client.chat(body))
 
     if answer is not None:
-        assert answer["choices"][0]["finish_reason"] == "stop"
-        assert json.loads(_text(answer)) in [{"city": city} for city in CITIES]
+        is_cut = answer["choices"][0]["finish_reason"] == "length"
+        _require_city(_text(answer), is_cut=is_cut)
         assert _streamed(list(client.chat_stream(body))) == _text(answer)
+
+
+def _require_city(text: str, *, is_cut: bool) -> None:
+    """Require one of the cities in its form; where the answer was cut, as in white space without end, a beginning."""
+    if not is_cut:
+        assert json.loads(text) in [{"city": city} for city in CITIES]
+        return
+    begins = "".join(text.split())
+    assert begins.startswith('{"city":')
+    assert any(json.dumps({"city": city}, separators=(",", ":")).startswith(begins) for city in CITIES)
 
 
 def test_a_function_that_must_be_called_is_called(client: EngineClient, offers: str) -> None:
@@ -266,9 +276,10 @@ def test_a_function_that_must_be_called_is_called(client: EngineClient, offers: 
 
     if answer is not None:
         (call,) = answer["choices"][0]["message"]["tool_calls"]
-        assert answer["choices"][0]["finish_reason"] in {"stop", "tool_calls"}
+        reason = answer["choices"][0]["finish_reason"]
+        assert reason in {"stop", "tool_calls", "length"}
         assert call["function"]["name"] == "look_up"
-        assert json.loads(call["function"]["arguments"]) in [{"city": city} for city in CITIES]
+        _require_city(call["function"]["arguments"], is_cut=reason == "length")
 
 
 def test_texts_become_vectors_of_one_length(client: EngineClient, offers: str) -> None:

@@ -63,7 +63,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def test_it_keeps_the_contract_of_every_engine(engine: tuple[Path, "subprocess.Popen[bytes]", Path]) -> None:
-    keeps_the_contract(engine[0], seconds=300)
+    keeps_the_contract(engine[0], seconds=300, offers="logprobs,response_format")
 
 
 def test_it_answers_what_it_was_asked(client: EngineClient) -> None:

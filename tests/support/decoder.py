@@ -27,7 +27,8 @@ def example_of(schema: Any, definitions: Any) -> Any:
         return example_of(schema["anyOf"][0], definitions)
     if "enum" in schema:
         return schema["enum"][0]
-    kind = schema["type"][0] if isinstance(schema["type"], list) else schema["type"]
+    kind = schema.get("type", "object")
+    kind = kind[0] if isinstance(kind, list) else kind
     if kind == "object":
         return {name: example_of(one, definitions) for name, one in schema.get("properties", {}).items()}
     return {"array": [], "string": "x", "number": 1.5, "integer": 7, "boolean": True}.get(kind)
