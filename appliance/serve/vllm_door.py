@@ -94,6 +94,8 @@ class Door:
                 await self._app(scope, receive, send)
             elif scope["method"] == "POST" and scope["path"] in _ROUTES:
                 await self._counted(_ROUTES[scope["path"]], scope, receive, send)
+            elif what == ("POST", "/v1/embeddings"):
+                await _answer(send, 404, _error("unsupported_model", "this version makes no embeddings"))
             else:
                 await _answer(send, 404, _error("not_found", "there is no such route"))
         except RefusedRequestError as error:

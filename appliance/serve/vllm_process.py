@@ -212,6 +212,7 @@ def _facts(proven: Proven, stage: str, listener: socket.socket) -> Facts:
         controls=proven.controls,
         listener=listener.fileno(),
         thinks=bool(descriptor.runtime.vllm and descriptor.runtime.vllm.reasoning_parser),
+        calls=bool(descriptor.runtime.vllm and descriptor.runtime.vllm.tool_call_parser),
         model=_anatomy_of(proven).to_json(),
     )
 

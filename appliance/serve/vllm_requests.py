@@ -65,6 +65,7 @@ class Facts:
         controls: Names of control tokens, longest first.
         listener: Descriptor of the socket that callers come to.
         thinks: Whether vLLM tells what the model thinks aloud from its answers.
+        calls: Whether vLLM reads calls of functions in what the model writes.
         model: What its files say of it, as `Anatomy` is told.
     """
 
@@ -78,6 +79,7 @@ class Facts:
     controls: tuple[str, ...]
     listener: int
     thinks: bool = False
+    calls: bool = False
     model: Mapping[str, Any] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
@@ -138,8 +140,11 @@ def chat(untrusted: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     """Return what vLLM is asked for a chat.
 
     Raises:
-        RefusedRequestError: Messages, or their roles, are none.
+        RefusedRequestError: Messages, or their roles, are none; or functions may be called where this version calls
+            none.
     """
+    if untrusted.get("tools") and untrusted.get("tool_choice") != "none" and not facts.calls:
+        raise RefusedRequestError("unsupported_parameter", "this version calls no functions", param="tools")
     body = {**_common(untrusted, facts, _OF_CHAT), "messages": messages(untrusted, facts)}
     if body.get("tool_choice") not in (None, "none", "auto") and isinstance(body.get("tools"), list):
         body["tools"] = [_held(tool) for tool in body["tools"]]

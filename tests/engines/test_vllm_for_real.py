@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import subprocess
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from openai.types.chat import ChatCompletionMessageFunctionToolCall
 
 from appliance.serve.client import EngineClient
 from examples.demo.conversation import PLAIN
-from tests.engines.contract import LONG, PATIENCE_SECONDS, keeps_the_contract
+from tests.engines.contract import LONG, PATIENCE_SECONDS, keeps_the_contract, lets_an_answer_end
 from tests.engines.served import Served, by_the_line, the_short_way
 
 pytestmark = [pytest.mark.engines]
@@ -182,7 +181,7 @@ def test_where_the_model_decides_it_is_told_of_the_functions(served: Served) -> 
 
 
 def test_it_keeps_the_contract_of_every_engine(served: Served) -> None:
-    keeps_the_contract(served.socket)
+    keeps_the_contract(served.socket, offers="logprobs,response_format,tools")
 
 
 def test_a_users_text_is_never_a_control_token(served: Served) -> None:
@@ -343,23 +342,8 @@ def test_killed_it_ends_its_launcher_and_what_was_asked_is_recorded_as_an_error(
 
 
 def test_told_to_stop_it_lets_an_answer_come_to_its_end(served: Served) -> None:
-    events: list[dict[str, Any]] = []
-    begun = threading.Event()
-
-    def listen() -> None:
-        with EngineClient(served.socket, read_seconds=PATIENCE_SECONDS) as engine:
-            for event in engine.chat_stream({**LONG, "max_tokens": 48}):
-                events.append(event)
-                begun.set()
-
     launcher = served.find_launcher()
-    listener = threading.Thread(target=listen)
-    listener.start()
-    assert begun.wait(PATIENCE_SECONDS)
 
-    os.kill(launcher, signal.SIGTERM)
-    listener.join(PATIENCE_SECONDS)
+    lets_an_answer_end(served.socket, lambda: os.kill(launcher, signal.SIGTERM), asked=LONG, most=48)
+
     until(lambda: not is_running(launcher))
-
-    assert events[-1]["usage"]["completion_tokens"] >= 1
-    assert [one["finish_reason"] for event in events for one in event["choices"] if one["finish_reason"]] == ["length"]

@@ -19,17 +19,18 @@ class _Sampler:
     drawn: int = 0
 
 
-def _example(schema: Any, definitions: Any) -> Any:
+def example_of(schema: Any, definitions: Any) -> Any:
     """Return a value that a schema takes."""
     if "$ref" in schema:
-        return _example(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+        return example_of(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     if "anyOf" in schema:
-        return _example(schema["anyOf"][0], definitions)
+        return example_of(schema["anyOf"][0], definitions)
     if "enum" in schema:
         return schema["enum"][0]
-    kind = schema["type"][0] if isinstance(schema["type"], list) else schema["type"]
+    kind = schema.get("type", "object")
+    kind = kind[0] if isinstance(kind, list) else kind
     if kind == "object":
-        return {name: _example(one, definitions) for name, one in schema.get("properties", {}).items()}
+        return {name: example_of(one, definitions) for name, one in schema.get("properties", {}).items()}
     return {"array": [], "string": "x", "number": 1.5, "integer": 7, "boolean": True}.get(kind)
 
 
@@ -86,7 +87,7 @@ class EchoDecoder:
 
     def grammar_of(self, constraint: Constraint) -> str:
         """Return a text that the constraint allows."""
-        said = json.dumps(_example(constraint.schema, constraint.schema.get("$defs", {})))
+        said = json.dumps(example_of(constraint.schema, constraint.schema.get("$defs", {})))
         thought = "Hm.</think>\n\n" if constraint.follows_thought else ""
         return thought + constraint.opening + said + constraint.closing
 

@@ -78,6 +78,12 @@ class _Handler(Handler, BaseHTTPRequestHandler):
         else:
             self.send_json({"detail": "Not Found"}, 404)
 
+    def events(self, body: dict[str, Any]) -> Iterator[Any]:
+        """Return what an answer is made of; see `events_of`."""
+        if body.get("response_format") and self.server.peer.keeps_shapes:
+            body = {**body, "json_schema": json.dumps(body["response_format"]["json_schema"]["schema"])}
+        return events_of(body)
+
     def do_POST(self) -> None:
         peer, body = self.server.peer, json.loads(self.rfile.read(int(self.headers["content-length"])))
         peer.asked.append((self.path, body))

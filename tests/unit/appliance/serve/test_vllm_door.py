@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from media.errors import MalformedError
 CONTROLS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 ON = Facts(
     model_digest="d" * 64, weights_digest="w" * 64, stage="test", n_ctx=2048, system_prompt="Be brief.",
-    temperature=0.2, top_p=0.9, controls=CONTROLS, listener=3, model={"architecture": "qwen2"},
+    temperature=0.2, top_p=0.9, controls=CONTROLS, listener=3, calls=True, model={"architecture": "qwen2"},
 )  # fmt: skip
 CHAT = {"messages": [{"role": "user", "content": "hello"}]}
 
@@ -87,6 +88,24 @@ def test_a_function_that_must_be_called_is_held_to_its_schema_and_what_the_calle
     asked = inner.asked[0][1]["tools"]
     assert [tool["function"].get("strict") for tool in asked] == [strict, False, None]
     assert asked[0]["function"] == told | ({} if strict is None else {"strict": strict})
+
+
+def test_functions_are_refused_by_their_name_where_calls_are_not_read() -> None:
+    asked = {**CHAT, "tools": [{"type": "function", "function": {"name": "f"}}]}
+
+    with pytest.raises(RefusedRequestError) as refused:
+        requests.chat(asked, replace(ON, calls=False))
+
+    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "tools")
+    assert requests.chat({**asked, "tool_choice": "none"}, replace(ON, calls=False))["tools"] == asked["tools"]
+
+
+def test_vectors_are_refused_by_their_name(ask: Any) -> None:
+    inner = Inner()
+
+    status, told = ask(inner, "/v1/embeddings", {"input": ["a"]})
+
+    assert (status, told["error"]["code"], inner.asked) == (404, "unsupported_model", [])
 
 
 def test_a_chat_gets_the_versions_prompt_name_and_defaults_and_none_of_vllms_own_fields(ask: Any) -> None:
