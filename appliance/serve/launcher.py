@@ -194,7 +194,7 @@ def load(loadable: Loadable, *, stage: str, kept: Kept, on_processor: bool = Fal
             threads=threads,
             settings=replace(llama, kv_unified=True),
         )
-        drafter = Drafter.beside(decoder, small, most=llama.draft_tokens)
+        drafter = Drafter.beside(decoder, small, most=llama.draft_tokens, clock=clock)
     scheduler = Scheduler(decoder, drafter=drafter)
     say, seconds = sys.stderr.write, CALIBRATION_SECONDS
     scheduler.calibrate(lambda own: keptsteps.taken(kept, own, clock=clock, seconds=seconds, say=say))
