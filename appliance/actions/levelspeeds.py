@@ -57,6 +57,12 @@ class Fastest:
         """Return the fields for answers."""
         return {"model_digest": self.level.variant.version.model_digest, "answers": self.answers}
 
+    def told(self) -> str:
+        """Return it as people read it, with what was not measured."""
+        more = "" if self.answers > 1 else "; of no two levels it measured more at once, and under load another may be"
+        most = f"{self.level.variant.quantization} gives most with {self.answers} answers at once"
+        return f"{most}, as validation measured it{more}"
+
 
 def level_speeds(places: Places, state: Engine, *, proofs: Proofs | None = None) -> dict[str, tuple[Level, ...]]:
     """Return the variants of each model, the least reduced first, with what was measured of each.
