@@ -59,9 +59,10 @@ class Fastest:
 
     def told(self) -> str:
         """Return it as people read it, with what was not measured."""
-        more = "" if self.answers > 1 else "; of no two levels it measured more at once, and under load another may be"
-        most = f"{self.level.variant.quantization} gives most with {self.answers} answers at once"
-        return f"{most}, as validation measured it{more}"
+        told = f"{self.level.variant.quantization} gives most with"
+        if self.answers > 1:
+            return f"{told} {self.answers} answers at once, as validation measured it"
+        return f"{told} one answer alone, as validation measured it; of no two levels it measured more at once"
 
 
 def level_speeds(places: Places, state: Engine, *, proofs: Proofs | None = None) -> dict[str, tuple[Level, ...]]:

@@ -235,6 +235,12 @@ def test_prompts_are_read_as_fast_as_steps_allow_whatever_a_step_costs(
     assert not any(decoder.prompts.values())
 
 
+def test_what_prompts_take_is_no_time_taken_from_steps_of_several_answers() -> None:
+    decoder = Costing(lambda rows: 0.1 + 0.0015 * rows, sequences=8)
+
+    assert set(decoder.measured().micros) == {1, 2, 3, 4, 5, 6}
+
+
 @given(
     base=st.floats(min_value=0.0001, max_value=2),
     a_row=st.floats(min_value=0.00001, max_value=0.5),
