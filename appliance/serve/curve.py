@@ -81,8 +81,12 @@ class Curve:
         return cls(threads=threads, micros=_points(fields.get("steps")), machine=machine, prompts=prompts)
 
     def seconds(self, rows: int) -> float:
-        """Return how long a step of so many answers takes: measured, drawn between what was measured, or drawn on."""
-        return _drawn(self.micros if len(self.micros) > 1 else self.prompts or self.micros, rows)
+        """Return how long a step of so many answers takes: measured, drawn between what was measured, or drawn on.
+
+        Beyond the widest that was measured it is about what as many tokens of a prompt take.
+        """
+        beyond = {tokens: micros for tokens, micros in self.prompts.items() if tokens > max(self.micros)}
+        return _drawn({**self.micros, **beyond}, rows)
 
     def reading(self, tokens: int) -> float:
         """Return how long a step takes that reads so many tokens of a prompt, as `seconds`."""

@@ -235,6 +235,15 @@ def test_prompts_are_read_as_fast_as_steps_allow_whatever_a_step_costs(
     assert not any(decoder.prompts.values())
 
 
+def test_answers_of_a_slow_model_go_on_together_where_only_few_were_measured_and_a_second_row_costs_most() -> None:
+    decoder = Costing(lambda rows: 0.2 if rows == 1 else 0.6 + 0.06 * rows, sequences=16)
+
+    curve = decoder.measured()
+
+    assert set(curve.micros) == {1, 2}
+    assert Plan(curve, most=16).rows(16) == 16  # in 1.6 s, where rounds of one take 3.2
+
+
 def test_what_prompts_take_is_no_time_taken_from_steps_of_several_answers() -> None:
     decoder = Costing(lambda rows: 0.1 + 0.0015 * rows, sequences=8)
 
