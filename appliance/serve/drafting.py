@@ -113,7 +113,7 @@ class Drafter:
         began = self._clock.monotonic()
         row = self._read(behind[: self._chunk], run)
         if len(behind) >= self._chunk and row is not None:
-            # In proportion, which is too little at most: a step costs something whatever it reads.
+            # In proportion: rather too few than too many, since a step costs something whatever it reads.
             tokens = round(self._chunk * _READ_SECONDS / max(self._clock.monotonic() - began, 1e-6))
             self._chunk = min(max(tokens, 1), self._decoder.batch_tokens)
         return row
