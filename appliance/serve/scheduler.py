@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from appliance.errors import EngineUnavailableError
@@ -38,8 +39,6 @@ from appliance.serve.waiting import Shares, Waiting
 MOST_SUSPENDED_BYTES: Final = 256 << 20
 MOST_PREEMPTIONS: Final = 4
 _T = TypeVar("_T")
-
-
 _Arrival = Scoring | Work[Any] | Question | list[Job] | None
 
 
@@ -316,8 +315,10 @@ class Scheduler:
         if self._drafter is None or len(going) != 1 or self.waiting:
             return []
         (job,) = going
+        job.turn = self.counts.steps
         most = min(job.generation.max_tokens - job.produced, self._decoder.batch_tokens) - 1
-        return self._drafter.guess(job.tokens, salt=job.salt, most=most)
+        run = partial(self._steps.run, step=job.turn)
+        return self._drafter.guess(job.tokens, salt=job.salt, most=most, run=run)
 
     def _judge(self, job: Job, guesses: Sequence[int]) -> None:
         """Draw on for as long as what is drawn was guessed; then the sequence lets go of the guesses that were not."""
