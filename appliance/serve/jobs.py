@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
 from appliance.errors import EngineUnavailableError
 from appliance.serve.engine import FinishReason, Generation, Likelihood, Piece, Row, Suspended
 from appliance.serve.handles import Handle

@@ -25,8 +25,8 @@ class _Sampler:
 class Suspended:
     """What was taken out of a sequence; its tokens where they were kept."""
 
-    sampler: _Sampler
     held: list[int] | None
+    sampler: Any = None
 
     @property
     def state_bytes(self) -> int:

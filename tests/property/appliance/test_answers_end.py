@@ -25,15 +25,15 @@ from tests.support.decoder import END, TOKEN_BYTES, EchoDecoder, Suspended
 MOST_STEPS = 20_000
 
 
-def _next(seen: Sequence[int], never_ends: bool) -> int:
+def _next(seen: Sequence[int], *, never_ends: bool) -> int:
     drawn = zlib.crc32(",".join(map(str, seen)).encode())
     return END if not never_ends and drawn % 23 == 0 else ord("a") + drawn % 26
 
 
-def _alone(asked: Generation, never_ends: bool) -> tuple[str, str]:
+def _alone(asked: Generation, *, never_ends: bool) -> tuple[str, str]:
     tokens = list(asked.tokens)
     for _ in range(asked.max_tokens):
-        token = _next(tokens, never_ends)
+        token = _next(tokens, never_ends=never_ends)
         if token == END:
             return "".join(map(chr, tokens[len(asked.tokens) :])), "stop"
         tokens.append(token)
@@ -58,7 +58,7 @@ class _Hashing(EchoDecoder):
         return is_done
 
     def sample(self, sequence: int, row: int) -> int:
-        return _next(self.prompts[sequence][: self.last[row].position + 1], self.never_ends)
+        return _next(self.prompts[sequence][: self.last[row].position + 1], never_ends=self.never_ends)
 
     def suspend(self, sequence: int, *, most_bytes: int) -> Suspended:
         found = super().suspend(sequence, most_bytes=most_bytes)
@@ -88,6 +88,8 @@ class _Asked:
     """How many steps after the one before it comes."""
 
 
+ALIKE = [_Asked(20, 200)] * 6
+MIXED = [_Asked(20, 200, priority=at % 3, after=9) for at in range(9)]
 _asked = st.builds(
     _Asked,
     prompt=st.integers(1, 60),
@@ -108,10 +110,10 @@ _asked = st.builds(
     never_ends=st.booleans(),
     most_bytes=st.sampled_from([0, 30 * TOKEN_BYTES, 1 << 28]),
 )
-@example([_Asked(20, 200)] * 6, 128, 6, 16, "shared", True, 0)
-@example([_Asked(20, 200, priority=at % 3, after=9) for at in range(9)], 96, 4, 16, "shared", True, 0)
+@example(asked=ALIKE, tokens=128, places=6, batch=16, kind="shared", never_ends=True, most_bytes=0)
+@example(asked=MIXED, tokens=96, places=4, batch=16, kind="shared", never_ends=True, most_bytes=0)
 def test_every_answer_ends_as_it_would_alone(
-    asked: list[_Asked], tokens: int, places: int, batch: int, kind: str, never_ends: bool, most_bytes: int
+    *, asked: list[_Asked], tokens: int, places: int, batch: int, kind: str, never_ends: bool, most_bytes: int
 ) -> None:
     is_apart = kind == "apart"
     decoder = _Hashing(
@@ -134,9 +136,7 @@ def test_every_answer_ends_as_it_would_alone(
         generations.append(
             (
                 one.after,
-                Generation(
-                    tokens=prompt, max_tokens=most, priority=one.priority, answers=one.answers, salt=one.salt
-                ),
+                Generation(tokens=prompt, max_tokens=most, priority=one.priority, answers=one.answers, salt=one.salt),
             )
         )
     handles: list[Handle] = []
@@ -162,7 +162,7 @@ def test_every_answer_ends_as_it_would_alone(
             for index in range(generation.answers):
                 text = "".join(piece.text for piece in pieces if piece.index == index)
                 ends = [piece.finish_reason for piece in pieces if piece.index == index and piece.finish_reason]
-                alone = _alone(generation, never_ends)
+                alone = _alone(generation, never_ends=never_ends)
                 assert (text, ends) == (alone[0], [alone[1]])
         scheduler.stop()
     assert not decoder.kept

@@ -9,7 +9,7 @@ from appliance.serve.context import MOST_PREEMPTIONS, Context
 from appliance.serve.engine import Generation, Row
 from appliance.serve.jobs import Job, jobs_of
 from appliance.serve.scheduler import Scheduler
-from tests.support.decoder import TOKEN_BYTES, EchoDecoder, Suspended, _Sampler
+from tests.support.decoder import TOKEN_BYTES, EchoDecoder, Suspended
 
 
 def generation(prompt: str, *, most: int, priority: int = 0, salt: str = "") -> Generation:
@@ -113,7 +113,7 @@ def test_answers_with_contexts_of_their_own_take_nothing_from_each_other() -> No
 def job(number: int, *, tokens: int, most: int = 1000, priority: int = 0, preempted: int = 0, kept: int = 0) -> Job:
     _, (made,) = jobs_of(Generation(tokens=[1] * tokens, max_tokens=most, priority=priority), number)
     made.preempted, made.held = preempted, tokens
-    made.suspended = Suspended(sampler=_Sampler(text=""), held=[1] * kept)
+    made.suspended = Suspended(held=[1] * kept)
     return made
 
 
