@@ -7,6 +7,7 @@ import pytest
 from appliance.serve import context as contexts
 from appliance.serve.context import MOST_PREEMPTIONS, Context
 from appliance.serve.engine import Generation, Row
+from appliance.serve.handles import Handle
 from appliance.serve.jobs import Job, jobs_of
 from appliance.serve.scheduler import Scheduler
 from tests.support.decoder import TOKEN_BYTES, EchoDecoder, Suspended
@@ -31,7 +32,7 @@ def at_step(decoder: EchoDecoder, step: int, do: Callable[[], object]) -> None:
 
 def spoken(scheduler: Scheduler, decoder: EchoDecoder, first: Generation, *others: Generation) -> list[str]:
     """Ask the first, and the others while that one answers; return what each said."""
-    handles = []
+    handles: list[Handle] = []
     begins = len(decoder.steps) + len(first.tokens) // decoder.batch_tokens + 3
     at_step(decoder, begins, lambda: handles.extend(scheduler.submit(one) for one in others))
     said = ["".join(piece.text for piece in scheduler.submit(first).pieces())]
