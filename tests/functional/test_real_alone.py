@@ -18,6 +18,7 @@ PROGRAM = """
 import json, sys, threading
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
+from appliance.serve import context as contexts
 from appliance.serve.curve import measure
 from appliance.serve.engine import Generation, Sampling
 from appliance.serve.llama_cpp import LlamaCppDecoder
@@ -33,12 +34,12 @@ for name, unified, widest in (("shared", True, 48), ("apart", False, 256)):
     scheduler = Scheduler(decoder)
     scheduler.calibrate(lambda own: measure(own, clock=SystemClock(), threads=1, seconds=1.0))
 
-    def ask(turn, subject, into):
+    def ask(turn, subject, into, most=24):
         prompt = f"<|im_start|>user\\nWrite about {subject}.<|im_end|>\\n<|im_start|>assistant\\n"
         asked = Generation(
             tokens=decoder.tokenize(prompt, special=True),
             sampling=Sampling(temperature=0),
-            max_tokens=24,
+            max_tokens=most,
             salt=f"{turn} {subject}",
         )
         into[subject] = "".join(piece.text for piece in scheduler.submit(asked).pieces())
@@ -54,6 +55,24 @@ for name, unified, widest in (("shared", True, 48), ("apart", False, 256)):
     for thread in threads:
         thread.join()
     found[name] = {"alone": alone, "again": again, "together": together, "steps": scheduler.counts.steps - steps}
+    scheduler.stop()
+
+# Four that have 600 tokens in the end, where all share 320.
+for name, most_bytes in (("kept", contexts.MOST_SUSPENDED_BYTES), ("read again", 0)):
+    decoder = LlamaCppDecoder(Path(sys.argv[2]), n_ctx=320, n_batch=48, n_seq_max=4, threads=1)
+    contexts.MOST_SUSPENDED_BYTES = most_bytes
+    scheduler = Scheduler(decoder)
+    alone, together = {}, {}
+    for subject in subjects[:4]:
+        ask(f"{name} alone", subject, alone, 130)
+    threads = [
+        threading.Thread(target=ask, args=(f"{name} together", subject, together, 130)) for subject in subjects[:4]
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found[name] = {"alone": alone, "together": together, "preempted": scheduler.counts.preempted}
     scheduler.stop()
 print("FOUND " + json.dumps(found))
 """
@@ -74,3 +93,13 @@ def test_an_answer_is_the_same_alone_and_beside_others(found: Any, contexts: str
     assert all(told["together"][subject][:12] == text[:12] != "" for subject, text in told["alone"].items())
     assert len(set(told["alone"].values())) == 8
     assert told["steps"] < 8 * 24, "they shared steps"
+
+
+@pytest.mark.parametrize("way", ["kept", "read again"])
+def test_answers_that_outgrow_a_context_end_as_they_do_alone(found: Any, way: str) -> None:
+    told = found[way]
+
+    assert told["preempted"] >= 1
+    assert all(told["together"][subject][:12] == text[:12] != "" for subject, text in told["alone"].items())
+    same = [subject for subject, text in told["alone"].items() if told["together"][subject] == text]
+    assert len(same) >= 3, same

@@ -88,6 +88,13 @@ for kind in ("recurrent", "hybrid"):
             for first, pieces in zip(begun, patient, strict=True)
         ])
     own["preempted"] = scheduler.counts.preempted
+
+    # Three that have 1,300 tokens in the end, where all share 1,024.
+    grow = [long + text for text in texts[:3]]
+    own["large alone"] = [told(submit(text, tokens=1024 // 4)) for text in grow]
+    large = [submit(text, tokens=1024 // 4) for text in grow]
+    own["large"] = [told(answer) for answer in large]
+    own["grown"] = scheduler.counts.preempted - own["preempted"]
     own["cache"] = need.cache
     scheduler.stop()
     found[kind] = own
@@ -185,6 +192,12 @@ def test_an_answer_that_had_to_wait_for_an_urgent_one_ends_as_it_would_have(own:
     assert own["preempted"] >= 1
     assert own["urgent"] == [own["alone"][3]] * 3
     assert own["patient"] == [own["patient alone"]] * 3
+
+
+def test_answers_that_outgrow_a_context_end_as_they_do_alone(own: Any) -> None:
+    assert own["grown"] >= 1
+    assert own["large"] == own["large alone"]
+    assert all(len(told) == 256 for told in own["large"])
 
 
 def test_what_was_read_is_used_only_where_all_of_its_window_is_still_there(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from appliance.errors import EngineProtocolError
 from appliance.serve.engine import Constraint, Likelihood, Row, Sampling
 
 END = 0
+TOKEN_BYTES = 8
+"""What a token's state takes."""
 
 
 @dataclass
@@ -17,6 +19,18 @@ class _Sampler:
 
     text: str
     drawn: int = 0
+
+
+@dataclass
+class Suspended:
+    """What was taken out of a sequence; its tokens where they were kept."""
+
+    held: list[int] | None
+    sampler: Any = None
+
+    @property
+    def state_bytes(self) -> int:
+        return TOKEN_BYTES * len(self.held or [])
 
 
 def example_of(schema: Any, definitions: Any) -> Any:
@@ -107,6 +121,9 @@ class EchoDecoder:
             seen = self.prompts.setdefault(row.sequence, [])
             assert row.position == len(seen), "positions have no gaps"
             seen.append(row.token)
+        held = [len(seen) for sequence, seen in self.prompts.items() if sequence < self.sequences]
+        assert max(held, default=0) <= self.request_tokens, "a sequence has no more"
+        assert sum(held) <= self.context_tokens, "there are no more places"
         return True
 
     def sample(self, sequence: int, row: int) -> int:
@@ -160,15 +177,16 @@ class EchoDecoder:
         self.gone.pop(sequence, None)
         self.samplers.pop(sequence, None)
 
-    def suspend(self, sequence: int, *, most_bytes: int) -> Any:
+    def suspend(self, sequence: int, *, most_bytes: int) -> Suspended:
         held = self.prompts.pop(sequence)
-        return self.samplers.pop(sequence), held if 8 * len(held) <= most_bytes else None
+        is_kept = TOKEN_BYTES * len(held) <= most_bytes
+        return Suspended(sampler=self.samplers.pop(sequence), held=held if is_kept else None)
 
     def resume(self, sequence: int, suspended: Any) -> bool:
-        self.samplers[sequence], held = suspended
-        self.prompts[sequence] = held or []
-        self.resumed.append(held is not None)
-        return held is not None
+        self.samplers[sequence] = suspended.sampler
+        self.prompts[sequence] = suspended.held or []
+        self.resumed.append(suspended.held is not None)
+        return suspended.held is not None
 
     def discard(self, suspended: Any) -> None:
         pass
