@@ -267,8 +267,14 @@ def _told(status: int, untrusted: bytes) -> tuple[int, dict[str, Any]]:
     if 400 <= status < 500:
         if "maximum context length" in text or "max_model_len" in text or field in {"input_tokens", "input_text"}:
             return 400, _error("context_length_exceeded", "question and answer do not fit the context")
-        return 400, _error("invalid_value", "the engine refused the request")
+        return 400, _error("invalid_value", "the engine refused the request", _of_ours(field))
     return 500, _error("engine_failed", "the engine failed")
+
+
+def _of_ours(untrusted: str) -> str | None:
+    """Return the field of a request that vLLM names, as in ``body.stop.0``; None where it is none of a caller's."""
+    name = untrusted.removeprefix("body.").partition(".")[0]
+    return name if name in requests.NAMED else None
 
 
 def _error(code: str, message: str, param: str | None = None) -> dict[str, Any]:
