@@ -1,8 +1,8 @@
 """vLLM, supervised as it is: the argument list and the environment of its own server, from a version's profile.
 
 What lies outside the ranges of `media.vllmprofile` (requirements C5-C24) is refused, remote code is never trusted,
-and only safetensors are opened. Nothing of a prompt is logged: vLLM's own log begins at warnings, and it keeps no
-access log.
+and only safetensors are opened. Nothing of a prompt is logged: vLLM's own log begins at warnings and is written by
+`vllm_log`, and it keeps no access log.
 """
 
 import os
@@ -13,6 +13,7 @@ from typing import Final
 
 from appliance.errors import EngineLoadError
 from appliance.registry.descriptor import ModelDescriptor, Runtime
+from appliance.serve.vllm_log import CONFIGURATION
 from media.vllmprofile import VllmSettings, faults
 
 DOOR: Final = "appliance.serve.vllm_door.Door"
@@ -27,6 +28,7 @@ _AIRTIGHT: Final[Mapping[str, str]] = {
     "TOKENIZERS_PARALLELISM": "false",
     "VLLM_HOST_IP": "127.0.0.1",
     "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_CONFIG_PATH": str(CONFIGURATION),
     "VLLM_PLUGINS": "",
     # FlashInfer builds its sampler with CUDA's compiler when the first request asks for top_p, and a box has none (ADR
     # 66); vLLM's own samplers come built, or are Triton's.

@@ -29,6 +29,17 @@ FACTS: Final = "SEALIFT_VLLM_FACTS"
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 _PASSED: Final = frozenset({("GET", "/health"), ("GET", "/metrics"), ("GET", "/v1/models")})
 
+
+def opened() -> bool:
+    """Return whether callers can come to the door of this process's server, or nobody here can say."""
+    facts = os.environ.get(FACTS)
+    return facts is None or _mark(facts).exists()
+
+
+def _mark(facts: str) -> Path:
+    return Path(facts).with_name("opened")
+
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -66,6 +77,8 @@ class Door:
     def _open(self, whole: App) -> None:
         """Listen where callers come to, in vLLM's own loop, for the whole application that this door is part of."""
         import uvicorn
+
+        _mark(os.environ[FACTS]).touch()
 
         class Quiet(uvicorn.Server):  # type: ignore[misc] # uvicorn comes with vLLM alone
             """A second server in a process whose first one has the signals."""
