@@ -84,8 +84,8 @@ def test_a_step_that_fails_tells_why_and_no_stop_text_and_no_schema(tmp_path: Pa
     told = log.read_text(errors="replace")
 
     sys.stdout.write(told[-6000:])
+    assert MARKED not in told
+    assert "Dumping" not in told
     assert ended is not None
     assert WHY in told
     assert "vllm.v1.engine.core:" in told
-    assert MARKED not in told
-    assert "Dumping" not in told

@@ -190,9 +190,13 @@ def test_it_is_never_given_more_than_its_places_and_tokens(scheduler: AttachedSc
     until(lambda: peer.running == 0)
     peer.most = peer.most_tokens = 0
     few = [scheduler.submit(Generation(tokens=[65], max_tokens=8)) for _ in range(3 * PLACES)]
+    reasons = [[one.finish_reason for one in handle.pieces()][-1] for handle in few]
+    peer.hold = threading.Event()
     long = [scheduler.submit(Generation(tokens=[65] * 300, max_tokens=100)) for _ in range(PLACES)]
+    until(lambda: (scheduler.running, scheduler.waiting, peer.running) == (1, PLACES - 1, 1))
+    peer.hold.set()
 
-    reasons = [[one.finish_reason for one in handle.pieces()][-1] for handle in (*few, *long)]
+    reasons += [[one.finish_reason for one in handle.pieces()][-1] for handle in long]
 
     assert set(reasons) <= {"stop", "length"}
     assert peer.most <= PLACES
