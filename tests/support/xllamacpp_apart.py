@@ -8,7 +8,7 @@ from appliance.serve import attached_xllamacpp
 
 def main() -> None:
     """Serve until this process is ended."""
-    library = importlib.import_module("xllamacpp")  # it is in the engine's own environment alone
+    library: Any = importlib.import_module("xllamacpp")  # it is in the engine's own environment alone
     server = library.Server
 
     def apart(params: Any) -> Any:

@@ -72,7 +72,8 @@ def asked(
     of = bench.descriptor
     weights = replace(of.weights[0], path="data/models/tiny/model.safetensors", length=gib * GIB)
     runtime = replace(of.runtime, vllm=replace(VllmSettings(), **settings))
-    files, config = (weights,), b""
+    files: tuple[Any, ...] = (weights,)
+    config = b""
     if n_ctx is not None:
         config, runtime = json.dumps(WIDE).encode(), replace(runtime, n_ctx=n_ctx)
         files = (weights, replace(weights, path=CONFIG, role="config", length=len(config)))
