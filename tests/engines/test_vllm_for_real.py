@@ -20,9 +20,10 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageFunctionToolCall
 
+from appliance.errors import EngineRefusedError
 from appliance.serve.client import EngineClient
 from examples.demo.conversation import PLAIN
-from tests.engines.contract import LONG, PATIENCE_SECONDS, keeps_the_contract, lets_an_answer_end
+from tests.engines.contract import LONG, PATIENCE_SECONDS, QUESTION, keeps_the_contract, lets_an_answer_end
 from tests.engines.served import Served, by_the_line, the_short_way
 
 pytestmark = [pytest.mark.engines]
@@ -279,6 +280,32 @@ def test_an_answer_ends_where_the_context_is_full_and_a_question_that_fits_is_ne
 
     assert answer["choices"][0]["finish_reason"] in {"length", "stop"}
     assert answer["usage"]["prompt_tokens"] < answer["usage"]["total_tokens"] <= context
+
+
+@pytest.mark.parametrize("more", [{"top_p": 0, "temperature": 1.5}, {"n": 3}, {"n": 2, "top_p": 0}], ids=str)
+def test_the_likeliest_token_alone_is_answered_in_every_way_that_the_gateway_promises(
+    served: Served, more: dict[str, Any]
+) -> None:
+    short = {**QUESTION, "max_tokens": 8}
+    with asked(served, short) as answer:
+        (likeliest,) = json.load(answer)["choices"]
+    with asked(served, {**short, "logprobs": True, **more}) as answer:
+        found = json.load(answer)["choices"]
+
+    assert [one["message"]["content"] for one in found] == [likeliest["message"]["content"]] * more.get("n", 1)
+    first = [one["logprobs"]["content"][0]["logprob"] for one in found]
+    assert first == pytest.approx([first[0]] * len(first), abs=0.05)
+    assert -1.5 < first[0] < -0.001  # the model's own, neither of the one that was left nor of another temperature
+
+
+def test_a_refusal_of_vllm_names_the_parameter(served: Served) -> None:
+    with (
+        EngineClient(served.socket, read_seconds=PATIENCE_SECONDS) as engine,
+        pytest.raises(EngineRefusedError) as refused,
+    ):
+        engine.chat({**QUESTION, "temperature": 2.5})
+
+    assert refused.value.engine_param == "temperature"
 
 
 @pytest.mark.parametrize("seed", [-1, 7])

@@ -79,6 +79,19 @@ def test_told_to_stop_it_lets_an_answer_come_to_its_end() -> None:
         process.wait(PATIENCE_SECONDS)
 
 
+def test_one_whose_places_hold_a_part_of_the_context_each_is_refused_at_its_start() -> None:
+    """As llama.cpp's server does without `--kv-unified`: prompts that our side let through were refused by it."""
+    with engine_site() as site:
+        apart = {**attached.SUPERVISED, "module": "tests.support.xllamacpp_apart"}
+        files = attached.files_of(
+            apart, weights=attached.demo_weights(), template=TEMPLATE, n_ctx=2048, n_batch=512, n_seq_max=4
+        )
+        told = attached.refused(site, attached.store(site, files), python=attached.environment(), seconds=180)
+
+    assert "it refuses a prompt of 2047 tokens (status 400)" in told
+    assert "--kv-unified" in told
+
+
 def test_it_answers_what_it_was_asked(client: EngineClient) -> None:
     answer = client.chat({**QUESTION, "max_tokens": 24})
 
