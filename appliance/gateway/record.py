@@ -325,7 +325,7 @@ class Refusals:
                 due[caller] = fold.until, fold.next()
                 fold.until = now + _FOLD_SECONDS
         while due:
-            caller, (until, counted) = next(iter(due.items()))
+            caller, (_, counted) = next(iter(due.items()))
             try:
                 self._recorder.refused(counted.last, repeated=counted.count)
             except LedgerUnavailableError:
