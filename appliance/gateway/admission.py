@@ -32,10 +32,14 @@ Watch = Callable[[Callable[[], None]], Callable[[], None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What a caller asks of the queue."""
+    """What a caller asks of the queue: its class, and how long it waits.
+
+    `patience` is how long requests may wait here, where that is longer; 0 where it is not.
+    """
 
     priority: Priority
     seconds: float
+    patience: float = 0.0
 
 
 class GiveBack(Protocol):
@@ -165,6 +169,7 @@ class Admission:
             most=most,
             line=line,
             kind=kind,
+            patience=wish.patience,
         )
         name = wish.priority.value
         self._pay()
@@ -232,10 +237,10 @@ class Admission:
         with self._desk.open() as queue:
             if queue.is_running(ticket.id):
                 return True
-            expected = queue.expected_seconds(ticket, now)
+            again = queue.again_seconds(ticket, now) if now >= ticket.until else 0.0
         if now >= ticket.until:
             self._metrics.turned_away(name, "deadline")
-            raise problems.waited_too_long(expected)
+            raise problems.waited_too_long(again)
         return False
 
     def _give_back(self, ticket_id: str, *, answered: bool = False) -> None:
@@ -290,4 +295,5 @@ def wish_of(environ: Mapping[str, Any], *, tier: str, limits: LimitsSection) -> 
     seconds = str(environ.get("HTTP_X_SEALIFT_MAX_WAIT") or limits.queue_seconds).strip()
     if not (seconds.isascii() and seconds.isdigit() and len(seconds) <= 4):
         raise invalid(WAIT_HEADER, "Whole seconds.")
-    return Wish(priority=priority, seconds=float(min(int(seconds), limits.queue_seconds)))
+    longest = limits.queue_seconds
+    return Wish(priority=priority, seconds=float(min(int(seconds), longest)), patience=float(longest))

@@ -38,6 +38,7 @@ from appliance.gateway.record import Recorder, Refusals
 from appliance.gateway.resting import Resting
 from appliance.gateway.routing import Routes
 from appliance.gateway.samples import Samples
+from appliance.gateway.searching import Searches
 from appliance.gateway.serverquotas import ServerQuotas
 from appliance.gateway.shared_queue import SharedDesk
 from appliance.gateway.shortway import Gateway
@@ -185,7 +186,7 @@ def create_app(
         routes=routes,
         upstreams=upstreams,
         keys=keys,
-        detector=detector,
+        searches=Searches(detector, limits=limits, watch=beginning.watch, clock=clock, metrics=metrics),
         beginning=beginning,
         witnesses=witnesses,
         conversations=Conversations(ledger),

@@ -16,6 +16,7 @@ from flask import Response
 from werkzeug.http import http_date
 
 from appliance.gateway import problems
+from appliance.gateway.admission import Wish
 from appliance.gateway.answering import Answering
 from appliance.gateway.arms import Chosen, caller_alone, choose_for_vectors, note
 from appliance.gateway.beginning import Come, Question, replaced
@@ -24,11 +25,12 @@ from appliance.gateway.calls import EngineCall, Replayed
 from appliance.gateway.disconnect import leaving
 from appliance.gateway.embedding_reading import AskedVectors, Wording, read
 from appliance.gateway.exchange import Exchange
+from appliance.gateway.fitting import require_readable
 from appliance.gateway.reading import Usage
-from appliance.gateway.routing import require_serving
+from appliance.gateway.routing import Route, require_serving
 from appliance.gateway.vectors import Made, Vectors, cut, numbers, packed, read_vectors
 from appliance.phi.patterns import PhiClass
-from appliance.phi.policy import PhiMode, protect
+from appliance.phi.policy import PhiMode
 from appliance.phi.tokens import TokenMap
 from media.clock import from_text
 from media.embedding import EmbeddingProfile
@@ -67,7 +69,7 @@ class Embeddings:
         if profile is None:
             raise problems.invalid("model", "This version makes no embeddings.", code="unsupported_model")
         dimensions = _require_dimensions(asked, profile)
-        inputs, phi = self._protected(asked, come)
+        inputs, phi, wish = self._protected(asked, come, chosen.route, profile)
         looked = _Looked.up(self.answering.caches, inputs, come=come, chosen=chosen)
         question = Question(
             endpoint=ENDPOINT,
@@ -79,6 +81,7 @@ class Embeddings:
             characters=sum(len(one) for one in asked.inputs),
             cache=looked.result if looked.known else "",
             start=partial(self._start, come, chosen, looked.missing),
+            wish=wish,
         )
         try:
             vectors, headers = self._ask(come, question, looked, dimensions=dimensions, profile=profile)
@@ -136,22 +139,25 @@ class Embeddings:
         still = partial(self.answering.beginning.require_still, come, chosen.route)
         return upstream.start(_ROUTE, body, left=leaving(come.environ), still=still)
 
-    def _protected(self, asked: AskedVectors, come: Come) -> tuple[Inputs, Mapping[PhiClass, int]]:
-        mode = come.key.phi_mode
+    def _protected(
+        self, asked: AskedVectors, come: Come, route: Route, profile: EmbeddingProfile
+    ) -> tuple[Inputs, Mapping[PhiClass, int], Wish]:
+        texts = [one for one in asked.inputs if isinstance(one, str)]
+        if len(texts) < len(asked.inputs) and come.key.phi_mode is not PhiMode.PASS:
+            message = "Send text: tokens cannot be searched for identifiers, and this key lets none pass."
+            raise problems.invalid("input", message, code="unsupported_parameter")
+        for text in texts:
+            require_readable(text, profile.n_ctx)
+        searched = self.answering.searches.of(come, [[text] for text in texts])
+        if searched.has_waited:
+            self.answering.beginning.require_still(come, route)
         counts: Counter[PhiClass] = Counter()
-        inputs: list[str | tuple[int, ...]] = []
-        for one in asked.inputs:
-            if isinstance(one, str):
-                masked = protect([one], mode=mode, detector=self.answering.detector)
-                counts.update(masked.counts)
-                inputs.append(masked.texts[0])
-            elif mode is PhiMode.PASS:
-                inputs.append(one)
-            else:
-                message = "Send text: tokens cannot be searched for identifiers, and this key lets none pass."
-                raise problems.invalid("input", message, code="unsupported_parameter")
+        for masked in searched.masked:
+            counts.update(masked.counts)
         self.answering.witnesses.metrics.found(come.key.department, counts)
-        return tuple(inputs), dict(counts)
+        read_as = iter(searched.masked)
+        inputs = tuple(next(read_as).texts[0] if isinstance(one, str) else one for one in asked.inputs)
+        return inputs, dict(counts), searched.wish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,8 @@ Rules:
     QUE-1  A request runs at once when a place is free for its class and caller, and nobody who may run waits before it.
     QUE-2  Of those who wait the one with the earliest due moment runs next: its arrival and a handicap of its class. A
            second of waiting counts the same for all, so whoever waits overtakes later ones of a higher class in time
-           (aging), and nobody starves.
+           (aging). A handicap is at most a part of how long requests may wait here, so that this happens before they
+           have to give up, and nobody starves who waits that long.
     QUE-3  A class has a ceiling of places; who is at it lets others pass and keeps its own order.
     QUE-4  At most so many wait, of each class, of each caller (half of all), of each line (three quarters, where there
            are more) and in all; who would wait longer than it may is told so at once.
@@ -19,7 +20,7 @@ Rules:
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -37,8 +38,10 @@ class Priority(StrEnum):
     BATCH = "batch"
 
 
-# How many seconds earlier a request of a class must have come to go before an urgent one.
+# How many seconds earlier a request of a class must have come to go before an urgent one; and at most which part of the
+# longest wait: with 30 seconds, batch that counted as 300 later would give up before it overtook anybody.
 HANDICAP_SECONDS: Final = {Priority.URGENT: 0.0, Priority.INTERACTIVE: 10.0, Priority.BATCH: 300.0}
+_MOST_OF_WAIT: Final = {Priority.URGENT: 0.0, Priority.INTERACTIVE: 1 / 3, Priority.BATCH: 2 / 3}
 
 # More than callers wait where a site names no other bound, so that a flood for one model holds nobody of another up.
 SHARE_SECONDS: Final = 60.0
@@ -103,6 +106,8 @@ class Ticket:
         kind: Which requests hold a place about as long.
         number: Rises with each ticket; the earlier of two that are due at once goes first.
         until: When it gives up waiting.
+        patience: How long requests may wait here, in seconds, where its caller waits less; 0 where it waits that long.
+            Handicaps follow from this, so that nobody gets ahead by waiting less.
         began: When it got its place; None while it waits.
     """
 
@@ -115,12 +120,18 @@ class Ticket:
     line: str = ""
     kind: str = ""
     number: int = 0
+    patience: float = 0.0
     began: float | None = None
 
     @property
     def due(self) -> tuple[float, int]:
         """What those who wait are ordered by where no line is behind its share."""
-        return (self.arrived + HANDICAP_SECONDS[self.priority], self.number)
+        return (self.arrived + self.handicap_of(self.priority), self.number)
+
+    def handicap_of(self, priority: Priority) -> float:
+        """Return how many seconds later a request of a class counts that may wait as long as this one."""
+        longest = self.patience or max(self.until - self.arrived, 0.0)
+        return min(HANDICAP_SECONDS[priority], _MOST_OF_WAIT[priority] * longest)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -270,6 +281,13 @@ class Queue:
         """Return how long a ticket that waits will go on waiting, as measured of late."""
         return self._expected(ticket, now, self._before(ticket))
 
+    def again_seconds(self, ticket: Ticket, now: float) -> float:
+        """Return when one like a ticket that gives up now is expected to be served within the wait that it allows."""
+        longest = max(ticket.until - ticket.arrived, 0.0)
+        again = replace(ticket, arrived=now, until=now + longest, number=self._next)
+        before = [one for one in self._before(again) if one.id != ticket.id]
+        return max(self.expected_seconds(ticket, now), self._expected(again, now, before) - longest)
+
     def first_end(self, caller: str, now: float) -> float:
         """Return in how many seconds the first request of a caller, or of any, is expected to end; 0 where none is."""
         running = [one for one in self._running.values() if caller in {"", one.caller}]
@@ -294,6 +312,22 @@ class Queue:
 
     def _expected(self, ticket: Ticket, now: float, before: Collection[Ticket]) -> float:
         """Return in how many seconds a ticket gets a place, with these before it, at the measured paces."""
+        return self._overtaken(ticket, now, self._from_those(ticket, now, before))
+
+    def _overtaken(self, ticket: Ticket, now: float, wait: float) -> float:
+        """Return a wait with what later ones of classes above take of it, as long as they still overtake."""
+        due, _ = ticket.due
+        window = {one: due - ticket.handicap_of(one) - now for one in Priority}
+        part = {one: self._counts[one] / self.bounds.places for one in Priority if window[one] > 0}
+        part.pop(ticket.priority, None)
+        if len(self._running) < self.bounds.places or not part:
+            return wait
+        most = wait + sum(part[one] * window[one] for one in part)
+        rest = 1.0 - sum(part.values())
+        return min(wait / rest, most) if rest > 0 else most
+
+    def _from_those(self, ticket: Ticket, now: float, before: Collection[Ticket]) -> float:
+        """Return a wait as those say who are here."""
         running, places = list(self._running.values()), self.bounds.places
         if not self._is_below(ticket.priority):
             running = [one for one in running if one.priority is ticket.priority]

@@ -160,6 +160,22 @@ def test_a_caller_whose_leaving_cannot_be_watched_waits_no_longer_and_holds_no_p
     assert [one.take(_wish(), _stay).position for _ in range(2)] == [0, 0]
 
 
+def test_every_gateway_knows_how_long_requests_may_wait_by_which_one_of_a_lower_class_has_its_turn(made: Make) -> None:
+    one, other = made(), made()
+    for _ in range(2):
+        one.take(_wish(), _stay)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(one.take, Wish(priority=Priority.BATCH, seconds=80.0, patience=90.0), _stay)
+        _wait_for(lambda: _waits(other, 1))
+        with other._desk.open() as queue:
+            (ticket,) = queue.waiting
+            assert ticket.due[0] - ticket.arrived == pytest.approx(60.0)
+            running = [each.id for each in queue.running]
+            for each in running:
+                queue.leave(each, SystemClock().monotonic(), answered=True)
+        waiting.result(30).give_back()
+
+
 def test_who_gets_no_place_in_time_is_told_when_to_come_back(made: Make) -> None:
     one = made()
     for _ in range(2):
