@@ -1,8 +1,8 @@
 """One call to a version's engines: from whichever of them began to answer, and how it went told to all of them.
 
 Until a word was said another engine is asked where one fails. Two at most are asked in vain by what may be the
-request's own fault: what ends an engine, or makes it say that it failed, would do so with each. An answer that is longer
-than may be is asked of no other one, and counted against none.
+request's own fault: what ends an engine, or makes it say that it failed, would do so with each. An answer that is
+longer than may be is asked of no other one, and counted against none.
 """
 
 from collections.abc import Callable, Iterator, Mapping

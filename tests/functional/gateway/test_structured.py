@@ -134,7 +134,7 @@ def test_as_many_probabilities_as_may_be_asked_for_fit_an_answer(ours: Rig, fiel
         "token": "\ufffd" * 12,
         "logprob": -12.345678901234567,
         "bytes": [237] * 12,
-    }  # few of a vocabulary are longer
+    }
     assert told * len(json.dumps(long, separators=(",", ":")) + ",") < mib * 2**20
 
 
