@@ -2,9 +2,9 @@
 
 Promises: of all gateways of a box one runs batches at a time; of a key's batches the oldest goes first, and no key
 waits for another one's batch (`Turns`), whose lines may take long or wait for places; a batch ends with what it has
-where its key may keep no more; a line whose result is durable is never asked again; one that was being answered when the power
-went is asked once more, under another request id. Before each line the key, stops, the lease and the batch are looked
-at again.
+where its key may keep no more; a line whose result is durable is never asked again; one that was being answered when
+the power went is asked once more, under another request id. Before each line the key, stops, the lease and the batch
+are looked at again.
 """
 
 import json
