@@ -1,7 +1,8 @@
 """Answers one request for embeddings: the same order of things as for a chat (`appliance.gateway.answering`).
 
 Each text is protected by itself, so that its vector does not depend on what is beside it in a list. A text whose vector
-is in the cache is not asked for again; where all are, no engine is asked, and it is recorded all the same.
+is in the cache is not asked for again; where all are, no engine is asked, and it is recorded all the same. A list whose
+vectors do not fit one answer of an engine is asked a slice at a time (`appliance.gateway.slices`).
 """
 
 import json
@@ -28,7 +29,8 @@ from appliance.gateway.exchange import Exchange
 from appliance.gateway.fitting import require_readable
 from appliance.gateway.reading import Usage
 from appliance.gateway.routing import Route, require_serving
-from appliance.gateway.vectors import Made, Vectors, cut, numbers, packed, read_vectors
+from appliance.gateway.slices import InSlices, sliced
+from appliance.gateway.vectors import Made, Vectors, cut, numbers, packed
 from appliance.phi.patterns import PhiClass
 from appliance.phi.policy import PhiMode
 from appliance.phi.tokens import TokenMap
@@ -71,6 +73,7 @@ class Embeddings:
         dimensions = _require_dimensions(asked, profile)
         inputs, phi, wish = self._protected(asked, come, chosen.route, profile)
         looked = _Looked.up(self.answering.caches, inputs, come=come, chosen=chosen)
+        slices = sliced(looked.missing, profile)
         question = Question(
             endpoint=ENDPOINT,
             chosen=chosen,
@@ -80,7 +83,8 @@ class Embeddings:
             tokens=TokenMap(),  # nothing is put back into a vector
             characters=sum(len(one) for one in asked.inputs),
             cache=looked.result if looked.known else "",
-            start=partial(self._start, come, chosen, looked.missing),
+            prompts=max(len(slices), 1),
+            start=partial(self._start, come, chosen, slices, profile),
             wish=wish,
         )
         try:
@@ -119,7 +123,7 @@ class Embeddings:
                 beginning.settle(held, 0, "")  # nothing was answered
             raise
         try:
-            fresh, total = _fresh(exchange, looked, profile)
+            fresh, total = _fresh(exchange, looked)
             made = looked.merged(fresh)
             vectors = Vectors(made=tuple(cut(one.raw, dimensions) for one in made), usage=_usage(made, fresh, total))
             exchange.deliver(vectors)
@@ -131,13 +135,20 @@ class Embeddings:
         looked.keep(self.answering.caches, fresh)
         return vectors, {**(held.headers if held else {}), **place.headers()}
 
-    def _start(self, come: Come, chosen: Chosen, missing: Sequence[str | tuple[int, ...]]) -> EngineCall:
-        if not missing:
+    def _start(
+        self, come: Come, chosen: Chosen, slices: Sequence[Sequence[Any]], profile: EmbeddingProfile
+    ) -> EngineCall:
+        if not slices:
             return Replayed(())
         upstream = self.answering.upstreams.to(chosen.route.socket, places=chosen.route.places)
-        body = {"model": chosen.route.model_digest, "input": missing, "encoding_format": "base64"}
+        left = leaving(come.environ)
         still = partial(self.answering.beginning.require_still, come, chosen.route)
-        return upstream.start(_ROUTE, body, left=leaving(come.environ), still=still)
+
+        def start(inputs: Sequence[Any]) -> EngineCall:
+            body = {"model": chosen.route.model_digest, "input": inputs, "encoding_format": "base64"}
+            return upstream.start(_ROUTE, body, left=left, still=still)
+
+        return InSlices(slices, start=start, profile=profile, still=still)
 
     def _protected(
         self, asked: AskedVectors, come: Come, route: Route, profile: EmbeddingProfile
@@ -209,12 +220,11 @@ class _Looked:
                 caches.embeddings.keep(place, (made.raw, made.tokens), size=len(made.raw))
 
 
-def _fresh(exchange: Exchange, looked: _Looked, profile: EmbeddingProfile) -> tuple[tuple[Made, ...], int | None]:
-    count = len(looked.missing)
-    if not count:
+def _fresh(exchange: Exchange, looked: _Looked) -> tuple[tuple[Made, ...], int | None]:
+    if not looked.missing:
         return (), 0
     told = exchange.call.answer()
-    return read_vectors(told, count=count, dimensions=profile.dimensions, most_tokens=profile.n_ctx)
+    return told["made"], told["tokens"]
 
 
 def _usage(made: Sequence[Made], fresh: Sequence[Made], total: int | None) -> Usage | None:

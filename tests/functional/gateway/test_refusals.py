@@ -181,6 +181,12 @@ WRONG: list[tuple[dict[str, Any], str | None, str]] = [
     ({"logprobs": 1}, "logprobs", "invalid_value"),
     ({"top_logprobs": 2}, "top_logprobs", "invalid_value"),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "invalid_value"),
+    ({"logprobs": True, "top_logprobs": 20, "n": 3, "max_tokens": 4096}, "top_logprobs", "invalid_value"),
+    (
+        {"logprobs": True, "top_logprobs": 20, "n": 5, "max_tokens": 4096, "stream": True},
+        "top_logprobs",
+        "invalid_value",
+    ),
     ({"logit_bias": {"1": 101}}, "logit_bias", "invalid_value"),
     ({"logit_bias": {"1": True}}, "logit_bias", "invalid_value"),
     ({"logit_bias": {"-1": 1}}, "logit_bias", "invalid_value"),
