@@ -293,10 +293,10 @@ def test_a_whole_answer_is_sent_as_its_caller_takes_it_and_closed(pair: Pair) ->
         return False
 
     told = Told([PIECE * 1000])
-    paced = Paced(told, Reader(ours, clock=clock, has_left=takes_a_little))
+    paced = Paced(told, Reader(ours, clock=clock, has_left=takes_a_little), Lagging())
     with pytest.raises(CallerLagsError):
         _sent(ours, paced, [])
     paced.close()
 
     assert told.closed
-    assert b"".join(Paced([PIECE, b"", PIECE * 100], Reader(None, clock=clock))) == PIECE * 101
+    assert b"".join(Paced([PIECE, b"", PIECE * 100], Reader(None, clock=clock), Lagging())) == PIECE * 101

@@ -9,12 +9,14 @@ from flask import Blueprint, Response, g
 from werkzeug.exceptions import HTTPException
 
 from appliance.gateway import leakcheck
+from appliance.gateway.disconnect import DisconnectWatch
+from appliance.gateway.lagging import Lagging
 from appliance.gateway.shortway import Gateway, served
 from media.clock import SystemClock
 
 
 def _app(*, short: bool, fails: str = "") -> Gateway:
-    app = Gateway("test", SystemClock())
+    app = Gateway("test", SystemClock(), lagging=Lagging(), watch=DisconnectWatch())
     app.config.update(MAX_CONTENT_LENGTH=8, PROVIDE_AUTOMATIC_OPTIONS=False)
 
     def arrive() -> None:
