@@ -219,14 +219,18 @@ class Reader:
         """
         began = looked = self._clock.monotonic()
         while not self.takes(_LOOK_SECONDS):
-            now = self._clock.monotonic()
-            if self._must_hurry or self._is_hurried():
-                self._hurried += now - looked
-            looked = now
-            is_late = now - began > min(self._silence, self._allowed - self._waited)
+            looked = self._looked_since(looked)
+            is_late = looked - began > min(self._silence, self._allowed - self._waited)
             if is_late or self._hurried > self._hurried_allowed or self._has_left():
                 raise CallerLagsError(errno.EPIPE, "the caller does not read")
-        self._waited += self._clock.monotonic() - began
+        self._waited += self._looked_since(looked) - began
+
+    def _looked_since(self, last: float) -> float:
+        """Note how long it was hurried since the last look; return when this one is."""
+        now = self._clock.monotonic()
+        if now > last and (self._must_hurry or self._is_hurried()):
+            self._hurried += now - last
+        return now
 
 
 class Paced:
