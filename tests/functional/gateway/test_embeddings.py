@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from werkzeug.test import EnvironBuilder
 
 from appliance.gateway.embedding import written
+from appliance.gateway.lagging import WHOSE
 from appliance.gateway.routing import Canary, Rule
 from appliance.gateway.vectors import numbers
 from appliance.phi.policy import PhiMode
@@ -368,3 +370,16 @@ def test_vectors_are_text_one_at_a_time_only(rig: Rig) -> None:
     assert told > 64 * 4096 * 10
     assert most < told / 4
     assert rig.ask({"model": MODEL, "input": ["a"] * 17}, path="/v1/embeddings").status_code == 200
+
+
+@pytest.mark.parametrize(("path", "size"), [("/v1/embeddings", 3 * 4 * DIMENSIONS), ("/v1/models", 0)])
+def test_whoever_sends_an_answer_knows_whose_key_it_is_for_and_what_it_takes(rig: Rig, path: str, size: int) -> None:
+    """One that reads slowly is counted by it."""
+    asked = EnvironBuilder(path=path, headers=list(rig.headers().items()), json={"model": MODEL, "input": list("abc")})
+    asked.method = "POST" if size else "GET"
+    environ = asked.get_environ()
+
+    told = rig.app(environ, lambda *_: lambda _: None)
+    list(told)
+
+    assert environ[WHOSE] == (rig.key.split("-")[1], size)
