@@ -1,7 +1,7 @@
 """Whose places somebody waits for: those who hold one for a slow reader are hurried then."""
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 
 from appliance.errors import StoreDamagedError
@@ -71,7 +71,7 @@ class _Damaged(MemoryDesk):
     looks = 0
     is_damaged = False
 
-    def open(self):  # type: ignore[no-untyped-def]
+    def open(self) -> AbstractContextManager[Queue]:
         self.looks += 1
         if self.is_damaged:
             raise StoreDamagedError(what="the queue cannot be used", why="a test", fix="none")
