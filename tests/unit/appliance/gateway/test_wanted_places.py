@@ -1,7 +1,7 @@
 """Whose places somebody waits for: those who hold one for a slow reader are hurried then."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from appliance.errors import StoreDamagedError
@@ -71,11 +71,13 @@ class _Damaged(MemoryDesk):
     looks = 0
     is_damaged = False
 
-    def open(self) -> AbstractContextManager[Queue]:
+    @contextmanager
+    def open(self) -> Iterator[Queue]:
         self.looks += 1
         if self.is_damaged:
             raise StoreDamagedError(what="the queue cannot be used", why="a test", fix="none")
-        return super().open()
+        with super().open() as queue:
+            yield queue
 
 
 def test_the_queue_is_looked_at_once_a_second_for_all_and_not_believed_anew_where_it_cannot_be_read() -> None:
