@@ -201,7 +201,9 @@ class Answering:
             endpoint=asked.endpoint.value,
         )
         self.witnesses.samples.choose(asked, kept, label=arrival.label)
-        response = (self._stream if asked.stream else _whole)(exchange, writer, masked_asked, arrival)
+        response = (partial(self._stream, place.is_wanted) if asked.stream else _whole)(
+            exchange, writer, masked_asked, arrival
+        )
         told = {"x-model-version": route.model_digest, **(held.headers if held else {}), **place.headers()}
         if chosen.rule:
             told["x-sealift-rule"] = chosen.rule
@@ -231,13 +233,21 @@ class Answering:
         require_possible(asked, limits.input_tokens, context=route.context)
         return asked
 
-    def _stream(self, exchange: Exchange, writer: Writer, asked: Asked, arrival: Arrival) -> Response:
+    def _stream(
+        self, is_wanted: Callable[[], bool], exchange: Exchange, writer: Writer, asked: Asked, arrival: Arrival
+    ) -> Response:
         try:
             exchange.call.opened()
         except Exception as error:  # noqa: BLE001 - whatever happens, the outcome is recorded
             raise exchange.fail(error) from None
         caller, clock = caller_socket(arrival.environ), self.witnesses.clock
-        reader = Reader(caller, clock=clock, has_left=lambda: exchange.call.is_cancelled)
+        watch = self.beginning.watch
+        reader = Reader(
+            caller,
+            clock=clock,
+            has_left=lambda: exchange.call.is_cancelled,
+            is_hurried=lambda: watch.is_stopping or (not backlog.has_room and is_wanted()),
+        )
         backlog = Backlog(reader, self.lagging, key_id=arrival.key.key_id)
         stream = AnswerStream(exchange, writer, asked, backlog)
         return Response(stream, mimetype=writer.mimetype, headers=writer.headers, direct_passthrough=True)

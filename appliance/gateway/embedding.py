@@ -47,6 +47,12 @@ _FEW: Final = 16
 Inputs = tuple[str | tuple[int, ...], ...]
 
 
+class VectorsResponse(Response):
+    """Vectors, which are written as their caller takes them; `held_bytes` is about how much they take until then."""
+
+    held_bytes: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embeddings:
     """What serves requests for embeddings; made once for each process."""
@@ -97,7 +103,8 @@ class Embeddings:
         seconds = self.answering.witnesses.clock.monotonic() - come.began
         told = written(_body(asked, vectors, model=chosen.route.name, seconds=seconds))
         body = told if len(vectors.made) > _FEW else b"".join(told)
-        response = Response(body, mimetype="application/json")
+        response = VectorsResponse(body, mimetype="application/json")
+        response.held_bytes = sum(map(len, vectors.made))
         response.headers.extend(headers)
         response.headers["x-model-version"] = chosen.route.model_digest
         response.headers["x-sealift-phi"] = replaced(phi, come.key.phi_mode)

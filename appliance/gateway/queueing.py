@@ -277,6 +277,10 @@ class Queue:
             del self._waiting[ticket.id]
             self._begin(ticket, now)
 
+    def wanted(self) -> frozenset[str]:
+        """Return which of those that run hold a place that somebody who waits would have at once."""
+        return frozenset(one.id for one in self._running.values() if self._is_wanted(one))
+
     def expected_seconds(self, ticket: Ticket, now: float) -> float:
         """Return how long a ticket that waits will go on waiting, as measured of late."""
         return self._expected(ticket, now, self._before(ticket))
@@ -359,6 +363,13 @@ class Queue:
             return pace
         ages = (now - one.began for one in self._running.values() if one.kind == kind and one.began is not None)
         return max([_LEAST_SECONDS, *ages])
+
+    def _is_wanted(self, held: Ticket) -> bool:
+        return any(
+            (one.priority is held.priority or self._is_below(one.priority))
+            and (one.caller == held.caller or not self._has_all(one))
+            for one in self._waiting.values()
+        )
 
     def _is_below(self, priority: Priority) -> bool:
         return self._counts[priority] < self.bounds.ceiling(priority)

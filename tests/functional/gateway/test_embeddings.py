@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from werkzeug.test import EnvironBuilder
 
 from appliance.gateway.calls import Replayed
 from appliance.gateway.embedding import written
+from appliance.gateway.lagging import WHOSE
 from appliance.gateway.problems import Problem
 from appliance.gateway.routing import Canary, Rule
 from appliance.gateway.slices import InSlices
@@ -435,3 +437,16 @@ def test_a_caller_who_leaves_ends_the_slice_that_is_made_and_what_would_follow_i
         call.answer()
 
     assert (left.value.status, asked) == (499, [["a"], ["b"]])
+
+
+@pytest.mark.parametrize(("path", "size"), [("/v1/embeddings", 3 * 4 * DIMENSIONS), ("/v1/models", 0)])
+def test_whoever_sends_an_answer_knows_whose_key_it_is_for_and_what_it_takes(rig: Rig, path: str, size: int) -> None:
+    """One that reads slowly is counted by it."""
+    asked = EnvironBuilder(path=path, headers=list(rig.headers().items()), json={"model": MODEL, "input": list("abc")})
+    asked.method = "POST" if size else "GET"
+    environ = asked.get_environ()
+
+    told = rig.app(environ, lambda *_: lambda _: None)
+    list(told)
+
+    assert environ[WHOSE] == (rig.key.split("-")[1], size)
