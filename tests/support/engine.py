@@ -213,7 +213,7 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
             return
         calls = [{**call, "type": "function"} for call in script.tool_calls]
         message = {"role": "assistant", "content": "".join(said), **({"tool_calls": calls} if calls else {})}
-        choice = {"message": message} if chat else {"text": "".join(said)}
+        choice: dict[str, Any] = {"message": message} if chat else {"text": "".join(said)}
         if top is not None:
             choice["logprobs"] = _likely(said, top)
         choices = [{"index": index, **choice, "finish_reason": reason} for index in range(answers)]
