@@ -89,6 +89,7 @@ class FakeEngine:
     weights_digest: str = WEIGHTS_DIGEST
     prompt_tokens: int = 0
     answer_tokens: int = 0
+    tells_figures: bool = True
 
     @property
     def embedded(self) -> list[Any]:
@@ -131,7 +132,7 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
                 self.send_json({"status": "ok" if engine.is_ready else "loading"}, 200 if engine.is_ready else 503)
             case "/v1/models":
                 self.send_json({"object": "list", "data": [{"id": engine.model_digest, "object": "model"}]})
-            case "/metrics":
+            case "/metrics" if engine.tells_figures:
                 self._send_metrics()
             case "/sealift/v1/status":
                 self.send_json(
@@ -212,7 +213,7 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
             return
         calls = [{**call, "type": "function"} for call in script.tool_calls]
         message = {"role": "assistant", "content": "".join(said), **({"tool_calls": calls} if calls else {})}
-        choice = {"message": message} if chat else {"text": "".join(said)}
+        choice: dict[str, Any] = {"message": message} if chat else {"text": "".join(said)}
         if top is not None:
             choice["logprobs"] = _likely(said, top)
         choices = [{"index": index, **choice, "finish_reason": reason} for index in range(answers)]

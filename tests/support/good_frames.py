@@ -173,14 +173,15 @@ def streams(draw: st.DrawFn, request: Request) -> list[dict[str, Any]]:
     whole = draw(answers(request))
     events: list[dict[str, Any]] = []
     for choice in whole["choices"]:
-        index, of_event = choice["index"], []
+        index = choice["index"]
+        of_event: list[dict[str, Any]] = []
         if "text" in choice:
             of_event += [{"text": piece} for piece in _cut(draw, choice["text"])]
         else:
             of_event += [{"delta": one} for one in _deltas(draw, choice["message"])]
         if "logprobs" in choice:
             of_event[-1]["logprobs"] = choice["logprobs"]
-        last = {"text": ""} if "text" in choice else {"delta": {}}
+        last: dict[str, Any] = {"text": ""} if "text" in choice else {"delta": {}}
         of_event.append({**last, "finish_reason": choice["finish_reason"]})
         events += [{"choices": [{"index": index, "finish_reason": None, **one}], "usage": None} for one in of_event]
     return [*events, {"choices": [], "usage": whole["usage"]}]

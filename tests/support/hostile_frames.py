@@ -7,7 +7,7 @@ check is reached, too.
 
 import base64
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from hypothesis import strategies as st
@@ -90,6 +90,8 @@ _RAW = st.sampled_from(
 STREAMS: st.SearchStrategy[tuple[Any, ...]] = st.lists(OBJECTS | _RAW, max_size=5).map(tuple)
 """The events of a stream: objects, and bytes that are sent as they are."""
 
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+"""Hypothesis's, of a strategy or of a test's own data."""
 _OPERATIONS = ("drop", "double", "other", "near", "near", "beside", "beside", "renamed")
 _CALLED = {"index": 0, "id": "made-0", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
 _BESIDE: tuple[tuple[str, Any], ...] = (
@@ -134,7 +136,7 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from _places(value[key])
 
 
-def spoil(draw: st.DrawFn, said: Any) -> None:
+def spoil(draw: Draw, said: Any) -> None:
     """Drop, double, rename or change one member of an answer or a list of events, or put another beside it."""
     places = list(_places(said))
     if not places:
@@ -156,7 +158,7 @@ def spoil(draw: st.DrawFn, said: Any) -> None:
             holder[key] = draw(_near(holder[key]))
 
 
-def spoiled(draw: st.DrawFn, good: Any, *, is_stream: bool) -> Any:
+def spoiled(draw: Draw, good: Any, *, is_stream: bool) -> Any:
     """Return what a good engine says with up to two members spoiled, and among events bytes that are sent as they are.
 
     Args:
