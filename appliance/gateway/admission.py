@@ -17,8 +17,9 @@ from appliance.config import LimitsSection
 from appliance.errors import StoreDamagedError
 from appliance.gateway import problems
 from appliance.gateway.metrics import NO_MODEL, Metrics
+from appliance.gateway.pace import Pace
 from appliance.gateway.problems import Problem, invalid
-from appliance.gateway.queueing import Bounds, FullError, Pace, Priority, Queue, Ticket
+from appliance.gateway.queueing import Bounds, FullError, Priority, Queue, Ticket
 from appliance.gateway.wellness import never
 from media.clock import Clock
 

@@ -20,14 +20,13 @@ Rules:
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-_WEIGHT: Final = 1 / 16
+from appliance.gateway.pace import Pace
+
 _LEAST_SECONDS: Final = 1.0
-MOST_KINDS: Final = 64
-"""Of which kinds a pace is remembered: of those that were measured last."""
 
 
 class Priority(StrEnum):
@@ -132,27 +131,6 @@ class Ticket:
         """Return how many seconds later a request of a class counts that may wait as long as this one."""
         longest = self.patience or max(self.until - self.arrived, 0.0)
         return min(HANDICAP_SECONDS[priority], _MOST_OF_WAIT[priority] * longest)
-
-
-@dataclass(slots=True, kw_only=True)
-class Pace:
-    """How long places were held of late, in seconds, by kind of request; the kind that was measured last is the last.
-
-    A mean over all kinds would tell whoever waits for long answers what short ones took.
-    """
-
-    mean_seconds: dict[str, float] = field(default_factory=dict)
-
-    def of(self, kind: str) -> float:
-        """Return how long requests of a kind held a place; 0 before one was measured."""
-        return self.mean_seconds.get(kind, 0.0)
-
-    def note(self, kind: str, seconds: float) -> None:
-        """Take one more into the mean of its kind, newer ones counting more."""
-        held, mean = max(seconds, 0.0), self.mean_seconds.pop(kind, 0.0)
-        self.mean_seconds[kind] = held if not mean else mean + _WEIGHT * (held - mean)
-        while len(self.mean_seconds) > MOST_KINDS:
-            del self.mean_seconds[next(iter(self.mean_seconds))]
 
 
 class FullError(Exception):

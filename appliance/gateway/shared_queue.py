@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from appliance.errors import StoreDamagedError
-from appliance.gateway.queueing import Bounds, FullError, Pace, Priority, Queue, Ticket
+from appliance.gateway.pace import Pace
+from appliance.gateway.queueing import Bounds, FullError, Priority, Queue, Ticket
 from appliance.gateway.shared_file import begun, connected
 from media.clock import Clock
 

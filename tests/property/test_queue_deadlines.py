@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from appliance.config import LimitsSection
 from appliance.gateway.admission import bounds_of, wish_of
-from appliance.gateway.queueing import FullError, Pace, Priority, Queue, Ticket
+from appliance.gateway.pace import Pace
+from appliance.gateway.queueing import FullError, Priority, Queue, Ticket
 
 _limits = st.builds(
     LimitsSection,

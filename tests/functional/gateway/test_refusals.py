@@ -455,10 +455,11 @@ def test_what_no_token_could_make_fit_is_refused_before_it_is_searched(tmp_path:
     with gateway(tmp_path, limits=limits, more=rules, detector=_BrokenDetector()) as rig:
         rig.promote(also=("production", "auto"))
         text = "word " * 20_000
-        asked: dict[str, Any] = {
+        ways: dict[str, dict[str, Any]] = {
             "/v1/completions": {"prompt": text},
             "/v1/embeddings": {"input": [text]},
-        }.get(path, {"messages": [{"role": "user", "content": text}]})
+        }
+        asked = ways.get(path, {"messages": [{"role": "user", "content": text}]})
 
         response = rig.ask({"model": model, **asked}, path=path)
 

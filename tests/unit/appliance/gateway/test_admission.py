@@ -16,8 +16,9 @@ from appliance.config import LimitsSection
 from appliance.errors import StoreDamagedError
 from appliance.gateway.admission import Admission, Desk, MemoryDesk, Place, Wish, bounds_of, wish_of
 from appliance.gateway.metrics import Metrics
+from appliance.gateway.pace import MOST_KINDS
 from appliance.gateway.problems import Problem
-from appliance.gateway.queueing import MOST_KINDS, Bounds, Priority
+from appliance.gateway.queueing import Bounds, Priority
 from appliance.gateway.shared_queue import SharedDesk
 from media.clock import Clock, SystemClock
 

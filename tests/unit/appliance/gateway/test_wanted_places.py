@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from appliance.errors import StoreDamagedError
 from appliance.gateway.admission import NO_PLACE, Admission, MemoryDesk, Place, Wish
 from appliance.gateway.metrics import Metrics
+from appliance.gateway.pace import Pace
 from appliance.gateway.problems import Problem
-from appliance.gateway.queueing import Bounds, Pace, Priority, Queue, Ticket
+from appliance.gateway.queueing import Bounds, Priority, Queue, Ticket
 from media.clock import FixedClock
 
 
