@@ -18,6 +18,8 @@ MOST_GPUS: Final = 16
 MOST_GUESSED: Final = 16
 MOST_ANSWERS: Final = 255
 """Answers at once; llama.cpp has 256 sequences, and one is for padding and scores."""
+MOST_SUSPENDED_BYTES: Final = 256 << 20
+"""What an engine keeps of all answers that gave their places away, so that they need not be read again."""
 DRAFT_ROLE: Final = "draft"
 """What a descriptor calls the file with the weights of the small model that guesses."""
 _LEAST_TOKENS: Final = 128

@@ -123,4 +123,4 @@ def _needs(stored: StoredRelease, descriptor: ModelDescriptor, asked: Crowd, eng
         need = memory.need_of_header(header, length=weights.length, n_ctx=tokens, n_batch=batch, answers=answers)
     except (SealiftError, OSError):
         return None
-    return need.total
+    return (need if descriptor.runtime.attached is not None else memory.with_suspended(need)).total

@@ -95,8 +95,7 @@ def _variant_lines(model: str, levels: Sequence[Level], best: Fastest | None) ->
             f"  {-(-one.variant.bytes // _MIB)} MiB{measured}"
         )
     if best is not None:
-        quantization = best.level.variant.quantization
-        yield f"  {quantization} gives most with {best.answers} answers at once, as validation measured it"
+        yield f"  {best.told()}"
 
 
 def _fit(

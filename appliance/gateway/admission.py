@@ -4,6 +4,7 @@ Where the box has one gateway its queue is in memory; several share one in a fil
 that places, order and bounds are those of the box.
 """
 
+import math
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -16,8 +17,10 @@ from appliance.config import LimitsSection
 from appliance.errors import StoreDamagedError
 from appliance.gateway import problems
 from appliance.gateway.metrics import NO_MODEL, Metrics
+from appliance.gateway.pace import Pace
 from appliance.gateway.problems import Problem, invalid
-from appliance.gateway.queueing import Bounds, FullError, Pace, Priority, Queue, Ticket
+from appliance.gateway.queueing import Bounds, FullError, Priority, Queue, Ticket
+from appliance.gateway.wellness import never
 from media.clock import Clock
 
 PRIORITY_HEADER: Final = "X-Sealift-Priority"
@@ -26,16 +29,24 @@ POSITION_HEADER: Final = "x-sealift-queue-position"
 WAITED_HEADER: Final = "x-sealift-queue-ms"
 URGENT_TIER: Final = "premium"
 _LOOK_SECONDS: Final = 0.5
+# How long what was looked up of the queue holds, for those who ask whether their places are wanted.
+_WANTED_SECONDS: Final = 1.0
+# Who was turned away is told to ask again, and waits nowhere meanwhile.
+_TURNED_AWAY_SECONDS: Final = 10.0
 _PRIORITIES: Final = frozenset(Priority)
 Watch = Callable[[Callable[[], None]], Callable[[], None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What a caller asks of the queue."""
+    """What a caller asks of the queue: its class, and how long it waits.
+
+    `patience` is how long requests may wait here, where that is longer; 0 where it is not.
+    """
 
     priority: Priority
     seconds: float
+    patience: float = 0.0
 
 
 class GiveBack(Protocol):
@@ -48,11 +59,19 @@ class GiveBack(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """One of the places. `position` is how many were to run before the request when it came, 0 where it ran at once."""
+    """One of the places.
+
+    Attributes:
+        position: How many were to run before the request when it came, 0 where it ran at once.
+        waited_seconds: How long it waited.
+        give_back: Frees it.
+        is_wanted: Tells whether somebody waits for it, or was turned away of late.
+    """
 
     position: int
     waited_seconds: float
     give_back: GiveBack
+    is_wanted: Callable[[], bool] = never
 
     def headers(self) -> dict[str, str]:
         """Return what callers are told."""
@@ -124,6 +143,8 @@ class Admission:
         self._lock = threading.Lock()
         self._woken: dict[str, threading.Event] = {}
         self._owed: dict[str, bool] = {}
+        self._wanted: tuple[float, frozenset[str]] = (-math.inf, frozenset())
+        self._turned_away = -math.inf
 
     def close(self) -> None:
         """Give back what is held."""
@@ -165,6 +186,7 @@ class Admission:
             most=most,
             line=line,
             kind=kind,
+            patience=wish.patience,
         )
         name = wish.priority.value
         self._pay()
@@ -172,6 +194,8 @@ class Admission:
             with self._desk.open() as queue:
                 position = queue.enter(ticket, now)
         except FullError as full:
+            if not full.of_class:
+                self._turned_away = now
             self._metrics.turned_away(name, "full")
             raise problems.queue_full(
                 of_class=full.of_class, retry_after_seconds=full.retry_after_seconds, position=full.ahead + 1
@@ -181,7 +205,12 @@ class Admission:
                 self._wait(ticket, watch)
         waited = self._clock.monotonic() - now
         self._metrics.waited(name, waited)
-        return Place(position=position, waited_seconds=waited, give_back=partial(self._give_back, ticket.id))
+        return Place(
+            position=position,
+            waited_seconds=waited,
+            give_back=partial(self._give_back, ticket.id),
+            is_wanted=partial(self._is_wanted, ticket.id),
+        )
 
     def first_end(self, caller: str = "") -> float:
         """Return in how many seconds the first request is expected to end, of one caller or of any; 0 where none is.
@@ -191,6 +220,20 @@ class Admission:
         """
         with self._desk.open() as queue:
             return queue.first_end(caller, self._clock.monotonic())
+
+    def _is_wanted(self, ticket_id: str) -> bool:
+        """Tell whether a place is wanted; where the queue cannot be read, as it was before."""
+        now = self._clock.monotonic()
+        with self._lock:
+            looked, found = self._wanted
+            if is_old := now - looked > _WANTED_SECONDS:
+                self._wanted = (now, found)  # one looks, and others go by what was found before meanwhile
+        if is_old:
+            with suppress(StoreDamagedError), self._desk.open() as queue:
+                found = queue.wanted()
+            with self._lock:
+                self._wanted = (now, found)
+        return ticket_id in found or now - self._turned_away < _TURNED_AWAY_SECONDS
 
     def _wait(self, ticket: Ticket, watch: Watch) -> None:
         woken, has_left = threading.Event(), threading.Event()
@@ -232,10 +275,10 @@ class Admission:
         with self._desk.open() as queue:
             if queue.is_running(ticket.id):
                 return True
-            expected = queue.expected_seconds(ticket, now)
+            again = queue.again_seconds(ticket, now) if now >= ticket.until else 0.0
         if now >= ticket.until:
             self._metrics.turned_away(name, "deadline")
-            raise problems.waited_too_long(expected)
+            raise problems.waited_too_long(again)
         return False
 
     def _give_back(self, ticket_id: str, *, answered: bool = False) -> None:
@@ -290,4 +333,5 @@ def wish_of(environ: Mapping[str, Any], *, tier: str, limits: LimitsSection) -> 
     seconds = str(environ.get("HTTP_X_SEALIFT_MAX_WAIT") or limits.queue_seconds).strip()
     if not (seconds.isascii() and seconds.isdigit() and len(seconds) <= 4):
         raise invalid(WAIT_HEADER, "Whole seconds.")
-    return Wish(priority=priority, seconds=float(min(int(seconds), limits.queue_seconds)))
+    longest = limits.queue_seconds
+    return Wish(priority=priority, seconds=float(min(int(seconds), longest)), patience=float(longest))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from flask import Response
 from werkzeug.datastructures import Headers
@@ -17,9 +17,7 @@ from werkzeug.http import http_date
 
 from appliance.config import LimitsSection, PolicySection
 from appliance.enginesections import RouterRule
-from appliance.errors import EngineRefusedError
 from appliance.gateway import problems
-from appliance.gateway.admission import wish_of
 from appliance.gateway.arms import Began, Caller, Chosen, caller_of, choose, choose_routed, note
 from appliance.gateway.beginning import Beginning, Come, Question, replaced
 from appliance.gateway.caches import HEADER, HIT, Before, Caches, Place
@@ -29,6 +27,7 @@ from appliance.gateway.dialect import About, Dialect, Writer
 from appliance.gateway.disconnect import caller_socket, leaving
 from appliance.gateway.engine_body import caller_fields, engine_body, with_length
 from appliance.gateway.exchange import Exchange, Witnesses
+from appliance.gateway.fitting import fitting, require_possible, told_by
 from appliance.gateway.fleet import Fleet
 from appliance.gateway.fleets import Upstreams
 from appliance.gateway.formats import require_kept, require_one_form
@@ -36,26 +35,20 @@ from appliance.gateway.lagging import Backlog, Lagging, Reader
 from appliance.gateway.modellimits import within
 from appliance.gateway.parameters import ASK_FOR_NOTHING, Asked, Endpoint
 from appliance.gateway.prompts import asking
-from appliance.gateway.protection import protected
+from appliance.gateway.protection import protected, texts_of
 from appliance.gateway.quotas import Quotas
 from appliance.gateway.reading import parts_of
 from appliance.gateway.routing import Lines, Route, Routes, Serving
 from appliance.gateway.samples import About as Kept
+from appliance.gateway.searching import Searched, Searches
 from appliance.gateway.streaming import AnswerStream
 from appliance.gateway.suspicion import Suspicion, require_unsuspicious
 from appliance.keys.provider import KeyProvider
-from appliance.phi.detect import Detector
 from appliance.registry.router import ALIAS, Query
-from appliance.serve.client import EngineClient
 from appliance.serve.engine import THOUGHTS
 from media.clock import from_text
 from media.errors import SealiftError
 
-# A token covers at least one byte of text; a chat template adds a few around each message and each call of a function,
-# and says once how functions are called.
-_TEMPLATE_TOKENS: Final = 32
-_TOOLS_TOKENS: Final = 256
-_T = TypeVar("_T")
 _ENCODER: Final = json.JSONEncoder(check_circular=False)
 _ROUTES: Final = {Endpoint.CHAT: "/v1/chat/completions", Endpoint.COMPLETIONS: "/v1/completions"}
 
@@ -79,7 +72,7 @@ class Answering:
     routes: Routes
     upstreams: Upstreams
     keys: KeyProvider
-    detector: Detector
+    searches: Searches
     beginning: Beginning
     witnesses: Witnesses
     conversations: Conversations
@@ -103,9 +96,11 @@ class Answering:
         meant = lines.meant(asked.model)
         user = asked.user or arrival.user
         caller = caller_of(asked, key_id=arrival.key.key_id, user=user, keys=self.keys)
-        serving, chosen = self._routed(arrival, asked, lines) or self._in_line(meant, caller)
+        searched = self._searched_for_rules(arrival, asked)
+        found = None if searched is None else self._routed(arrival, asked, lines, searched)
+        serving, chosen = found or self._in_line(meant, caller)
         try:
-            response = self._answer(arrival, asked, caller, chosen, serving)
+            response = self._answer(arrival, asked, caller, chosen, serving, searched)
         except Exception as error:
             problem = asked.in_own_words(problems.from_error(error))
             problem.line, problem.asked_version = serving.line, chosen.route.model_digest
@@ -118,27 +113,35 @@ class Answering:
             response.headers["sunset"] = http_date(from_text(chosen.notice))
         return response
 
-    def _answer(self, arrival: Arrival, asked: Asked, caller: Caller, chosen: Chosen, serving: Serving) -> Response:
+    def _answer(
+        self,
+        arrival: Arrival,
+        asked: Asked,
+        caller: Caller,
+        chosen: Chosen,
+        serving: Serving,
+        searched: Searched | None,
+    ) -> Response:
         route = chosen.route
         limits = self.limits.of(route.name)
-        asked = with_length(within(asked, limits) if self.limits.models else asked, route, limits)
-        if not route.has_tools:
-            _require_no_tools(asked)
-        require_one_form(asked.response_format, asked.tools, has_calls=asked.tool_choice != "none")
-        if route.engine == "llama.cpp":
-            require_kept(asked.response_format, asked.tools)
+        asked = self._required(asked, route, limits)
         flagged = require_unsuspicious(
             asked, injection=Suspicion(self.policy.injection), code=Suspicion(self.policy.code)
         )
         self.witnesses.metrics.flagged(flagged)
-        masked_asked, masked = protected(asked, mode=arrival.key.phi_mode, detector=self.detector)
+        if searched is None:
+            searched = self.searches.of(arrival, [texts_of(asked)])
+        if searched.has_waited:
+            self.beginning.require_still(arrival, route)
+        (masked,) = searched.masked
+        masked_asked = protected(asked, masked, mode=arrival.key.phi_mode)
         self.witnesses.metrics.found(arrival.key.department, masked.counts)
         upstream = self.upstreams.to(route.socket, places=route.places)
         left = leaving(arrival.environ)
         masked_asked = _taken(masked_asked, upstream, left)
-        prompt = sum(_fitting(one, upstream, limits.input_tokens, left) for one in masked_asked.of_one_prompt())
+        prompt = sum(fitting(one, upstream, limits.input_tokens, left) for one in masked_asked.of_one_prompt())
         body = engine_body(masked_asked, route)
-        wish = arrival.wish or wish_of(arrival.environ, tier=arrival.key.tier, limits=self.limits)
+        wish = searched.wish
         of_caller = caller_fields(route, key_id=arrival.key.key_id, keys=self.keys, priority=wish.priority)
         still = partial(self.beginning.require_still, arrival, route)
         starting = partial(
@@ -198,7 +201,9 @@ class Answering:
             endpoint=asked.endpoint.value,
         )
         self.witnesses.samples.choose(asked, kept, label=arrival.label)
-        response = (self._stream if asked.stream else _whole)(exchange, writer, masked_asked, arrival)
+        response = (partial(self._stream, place.is_wanted) if asked.stream else _whole)(
+            exchange, writer, masked_asked, arrival
+        )
         told = {"x-model-version": route.model_digest, **(held.headers if held else {}), **place.headers()}
         if chosen.rule:
             told["x-sealift-rule"] = chosen.rule
@@ -213,13 +218,36 @@ class Answering:
             response.headers.add(name, value)
         return response
 
-    def _stream(self, exchange: Exchange, writer: Writer, asked: Asked, arrival: Arrival) -> Response:
+    def _required(self, asked: Asked, route: Route, limits: LimitsSection) -> Asked:
+        """Return the request with the length that its answer may have.
+
+        Raises:
+            Problem: The model's limits do not allow it, or its engine does not do what it asks.
+        """
+        asked = with_length(within(asked, limits) if self.limits.models else asked, route, limits)
+        if not route.has_tools:
+            _require_no_tools(asked)
+        require_one_form(asked.response_format, asked.tools, has_calls=asked.tool_choice != "none")
+        if route.engine == "llama.cpp":
+            require_kept(asked.response_format, asked.tools)
+        require_possible(asked, limits.input_tokens, context=route.context)
+        return asked
+
+    def _stream(
+        self, is_wanted: Callable[[], bool], exchange: Exchange, writer: Writer, asked: Asked, arrival: Arrival
+    ) -> Response:
         try:
             exchange.call.opened()
         except Exception as error:  # noqa: BLE001 - whatever happens, the outcome is recorded
             raise exchange.fail(error) from None
         caller, clock = caller_socket(arrival.environ), self.witnesses.clock
-        reader = Reader(caller, clock=clock, has_left=lambda: exchange.call.is_cancelled)
+        watch = self.beginning.watch
+        reader = Reader(
+            caller,
+            clock=clock,
+            has_left=lambda: exchange.call.is_cancelled,
+            is_hurried=lambda: watch.is_stopping or (not backlog.has_room and is_wanted()),
+        )
         backlog = Backlog(reader, self.lagging, key_id=arrival.key.key_id)
         stream = AnswerStream(exchange, writer, asked, backlog)
         return Response(stream, mimetype=writer.mimetype, headers=writer.headers, direct_passthrough=True)
@@ -232,11 +260,18 @@ class Answering:
             began = self.conversations.began(serving, caller.conversation)
         return serving, choose(serving, caller, began)
 
-    def _routed(self, arrival: Arrival, asked: Asked, lines: Lines) -> tuple[Serving, Chosen] | None:
-        """Return what the site's rules choose; None where the caller did not leave it to them, or none applies."""
+    def _searched_for_rules(self, arrival: Arrival, asked: Asked) -> Searched | None:
+        """Return what was found in a request whose caller leaves the model to the site's rules; None of another."""
         if asked.model != ALIAS or not self.rules:
             return None
-        _, masked = protected(asked, mode=arrival.key.phi_mode, detector=self.detector)
+        require_possible(asked, self.limits.widest().input_tokens)
+        return self.searches.of(arrival, [texts_of(asked)])
+
+    def _routed(
+        self, arrival: Arrival, asked: Asked, lines: Lines, searched: Searched
+    ) -> tuple[Serving, Chosen] | None:
+        """Return what the site's rules choose; None where none applies."""
+        (masked,) = searched.masked
         begins = []
         for message in asked.messages:
             begins.append(message.content or "")
@@ -278,49 +313,6 @@ def _require_no_tools(asked: Asked) -> None:
         raise problems.invalid("messages", message, code="unsupported_parameter")
 
 
-def _fitting(asked: Asked, upstream: Fleet, most: int, left: Callable[[], bool]) -> int:
-    """Return how many tokens a prompt has at most; the engine counts only where its length alone does not tell.
-
-    Raises:
-        Problem: They are above the input limit.
-    """
-    messages = [message.to_engine() for message in asked.messages]
-    calls = [call for message in asked.messages for call in message.tool_calls]
-    tools = () if asked.tool_choice == "none" else asked.tools
-    texts = [asked.prompt, *(message.content or "" for message in asked.messages)]
-    texts += [f"{call.name}{_spread(call.arguments)}" for call in calls]
-    texts += [json.dumps(list(tools), ensure_ascii=False)] if tools else []
-    around = _TEMPLATE_TOKENS * (len(messages) + len(calls) + 1) + (_TOOLS_TOKENS if tools else 0)
-    at_most = sum(len(text.encode()) for text in texts) + around
-    if at_most <= most:
-        return at_most
-    count = _told(
-        upstream,
-        lambda engine: (
-            engine.tokenize(messages=messages, tools=tools) if messages else engine.tokenize(prompt=asked.prompt)
-        ),
-        left,
-    )
-    if count is None:  # it cannot count for us, and keeps its own context limit
-        return at_most
-    if count > most:
-        raise problems.Problem(
-            400,
-            "context_length_exceeded",
-            f"The request has {count} tokens; the limit is {most}.",
-            param="messages" if messages else "prompt",
-        )
-    return count
-
-
-def _spread(arguments: str) -> str:
-    """Return JSON text as templates write it, with spaces between its parts; other text as it is."""
-    try:
-        return json.dumps(json.loads(arguments), ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return arguments
-
-
 def _taken(asked: Asked, upstream: Fleet, left: Callable[[], bool]) -> Asked:
     """Return a request without the words beyond OpenAI's that ask for nothing and that the engine does not take.
 
@@ -329,23 +321,13 @@ def _taken(asked: Asked, upstream: Fleet, left: Callable[[], bool]) -> Asked:
     """
     if not asked.beyond_openai and not asked.thinks:
         return asked
-    takes = _told(upstream, lambda engine: engine.status().takes, left) or frozenset()
+    takes = told_by(upstream, lambda engine: engine.status().takes, left) or frozenset()
     if asked.thinks and THOUGHTS not in takes:
         raise problems.no_thoughts()
     for name, value in asked.beyond_openai.items():
         if name not in takes and value != ASK_FOR_NOTHING[name]:
             raise problems.invalid(name, "The engine does not take it.", code="unsupported_parameter")
     return replace(asked, beyond_openai={name: said for name, said in asked.beyond_openai.items() if name in takes})
-
-
-def _told(upstream: Fleet, question: Callable[[EngineClient], _T], left: Callable[[], bool]) -> _T | None:
-    """Return what an engine says of itself; None from another's, which does not know the question."""
-    try:
-        return upstream.ask(question, left=left)
-    except EngineRefusedError as error:
-        if error.http_status != 404:
-            raise
-        return None
 
 
 class WholeResponse(Response):

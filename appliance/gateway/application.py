@@ -27,6 +27,7 @@ from appliance.gateway.enginefigures import EngineFigures
 from appliance.gateway.exchange import Witnesses
 from appliance.gateway.filequotas import FileQuotas
 from appliance.gateway.fleets import Upstreams
+from appliance.gateway.lagging import Lagging
 from appliance.gateway.limits import Limiter, RateLimiter
 from appliance.gateway.logs import Log
 from appliance.gateway.metrics import Metrics
@@ -38,6 +39,7 @@ from appliance.gateway.record import Recorder, Refusals
 from appliance.gateway.resting import Resting
 from appliance.gateway.routing import Routes
 from appliance.gateway.samples import Samples
+from appliance.gateway.searching import Searches
 from appliance.gateway.serverquotas import ServerQuotas
 from appliance.gateway.shared_queue import SharedDesk
 from appliance.gateway.shortway import Gateway
@@ -109,7 +111,8 @@ def create_app(
         metrics: Counted into; new ones when absent.
         detector: Finds identifiers; the patterns and the census list when absent.
     """
-    app = Gateway("sealift-gateway", clock)
+    lagging, watch = Lagging(), DisconnectWatch()
+    app = Gateway("sealift-gateway", clock, lagging=lagging, watch=watch)
     # No OPTIONS that Flask would answer by itself: a route exists because it was decided on.
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False)
     # Nor are callers led elsewhere, as Flask does for `//`: its address would be a web server's word, and no record.
@@ -176,7 +179,7 @@ def create_app(
         api_keys=api_keys,
         admission=admission,
         permit=permit,
-        watch=DisconnectWatch(),
+        watch=watch,
         witnesses=witnesses,
         quotas=quotas,
     )
@@ -185,7 +188,7 @@ def create_app(
         routes=routes,
         upstreams=upstreams,
         keys=keys,
-        detector=detector,
+        searches=Searches(detector, limits=limits, watch=beginning.watch, clock=clock, metrics=metrics),
         beginning=beginning,
         witnesses=witnesses,
         conversations=Conversations(ledger),
@@ -194,6 +197,7 @@ def create_app(
         policy=config.policy,
         is_sticky=config.engines.production.sticky,
         rules=config.router.rules,
+        lagging=lagging,
     )
     embeddings = Embeddings(answering=answering)
     store = BatchStore(config.at.batches, keys=keys, clock=dates)
@@ -227,7 +231,7 @@ def create_app(
         admission=admission,
         samples=samples,
         batches=batches,
-        watch=beginning.watch,
+        watch=watch,
     )
     return app
 

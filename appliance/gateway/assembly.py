@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from appliance.gateway.likelihoods import Likelihood, Places
-from appliance.gateway.parameters import Asked
+from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.reading import CallPiece, Finish, FinishReason, Part, Said, Text, Thought, Usage, broken
 from appliance.phi.restore import Restorer, inside_json
 from appliance.phi.tokens import TokenMap
@@ -125,6 +125,8 @@ class Answer:
         for index, restorer in self._arguments.items():
             rest = restorer.finish()
             yield from self._called(CallPiece(index=index, id="", name="", arguments=rest, choice=choice))
+        if self.finish_reason == "tool_calls" and not self.calls:  # who hears it looks for some
+            self.finish_reason = "stop"
 
     def _said(self, piece: Text, *, is_last: bool = False) -> Iterator[Text]:
         if piece.text or (is_last and self._held):
@@ -158,8 +160,17 @@ class Answer:
         call.arguments.append(piece.arguments)
         if piece.name:
             call.name = piece.name
+            call.id = self._own_id(call.id, piece.index)
             self.calls[piece.index] = self._nameless.pop(piece.index)
             yield replace(piece, id=call.id, arguments="".join(call.arguments))
+
+    def _own_id(self, given: str, index: int) -> str:
+        """Return a call's id; another than the engine's where an earlier call has it: results are told by them."""
+        taken = {one.id for one in self.calls.values()}
+        own = given or f"call_{index}"
+        while own in taken:
+            own = f"{own}-{index}"
+        return own
 
 
 class Assembly:
@@ -177,6 +188,7 @@ class Assembly:
         self._tokens = tokens
         self.usage: Usage | None = None
         self._most_tokens: int | None = None
+        self._may_call = self._may_think = self._tells_likelihoods = True
         self.answers = [Answer(tokens, is_json=False, names={})]
 
     def expect(self, asked: Asked) -> None:
@@ -189,6 +201,9 @@ class Assembly:
             asked: What the engine was asked.
         """
         self._most_tokens = asked.max_tokens * asked.all_answers
+        self._may_call = bool(asked.tools) and asked.tool_choice != "none"
+        self._may_think = asked.endpoint is Endpoint.CHAT
+        self._tells_likelihoods = asked.logprobs is not None
         prompts, is_json = asked.prompts, asked.response_format is not None
         maps = [self._tokens.of(prompt) for prompt in prompts] if len(prompts) > 1 else [self._tokens]
         stops = tuple(self._tokens.restore(stop) for stop in asked.own_stop)
@@ -236,7 +251,8 @@ class Assembly:
         """Take one part; yield what may be delivered now.
 
         Raises:
-            EngineProtocolError: It is of an answer that nobody asked for, or that had ended; or it counts more tokens
+            EngineProtocolError: It is of an answer that nobody asked for, or that had ended; it calls a function where
+                none may be called, or is a thought in a completion, which has text alone; or it counts more tokens
                 than were asked for, which the caller would pay.
         """
         if isinstance(part, Usage):
@@ -244,9 +260,18 @@ class Assembly:
                 raise broken("it counts more tokens than it was asked for")
             self.usage = part
         elif part.choice < len(self.answers):
-            yield from self.answers[part.choice].take(part)
+            yield from self.answers[part.choice].take(self._asked_for(part))
         else:
             raise broken("there is another answer than was asked for")
+
+    def _asked_for(self, part: Said | Finish) -> Said | Finish:
+        if isinstance(part, CallPiece) and not self._may_call:
+            raise broken("it calls a function where none may be called")
+        if isinstance(part, Thought) and not self._may_think:
+            raise broken("it thinks aloud in a completion")
+        if isinstance(part, Text) and part.likelihoods and not self._tells_likelihoods:
+            return replace(part, likelihoods=())
+        return part
 
     def close(self) -> Iterator[Said]:
         """Yield what was held back; nothing comes after this.

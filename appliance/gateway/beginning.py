@@ -133,6 +133,9 @@ class Beginning:
                     raise problems.ending() from None
                 raise
             undo.callback(call.close)
+            # Before anything waits for the ledger: whoever leaves meanwhile stops the engine, too.
+            unwatch = self.watch.watch(come.environ, call.cancel)
+            undo.callback(unwatch)
             intent = self.witnesses.recorder.intent(
                 Intent(
                     request_id=come.request_id,
@@ -155,7 +158,6 @@ class Beginning:
             undo.callback(intent.give_up)
             if not question.is_whole:
                 intent.wait()
-            unwatch = self.watch.watch(come.environ, call.cancel)
             undo.pop_all()
         facts = Facts(
             request_id=come.request_id,

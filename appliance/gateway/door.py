@@ -23,6 +23,7 @@ from appliance.gateway.caches import HIT, Caches
 from appliance.gateway.certificate import presented
 from appliance.gateway.disconnect import bound_waits
 from appliance.gateway.identity import client_address, new_request_id
+from appliance.gateway.lagging import WHOSE
 from appliance.gateway.limits import Limiter
 from appliance.gateway.logs import Event, Log
 from appliance.gateway.metrics import Metrics
@@ -141,7 +142,9 @@ class Door:
             raise problems.stopped()
 
     def _leave(self, response: Response) -> Response:
-        _, noted = served()
+        asked, noted = served()
+        if noted.key is not None:
+            asked.environ[WHOSE] = (noted.key.key_id, getattr(response, "held_bytes", 0))
         headers = response.headers
         version = headers.get("x-model-version")
         if version and headers.get(_OF_CACHES) != HIT:  # of a cache alone no engine was asked

@@ -1,7 +1,8 @@
 """Answers one request for embeddings: the same order of things as for a chat (`appliance.gateway.answering`).
 
 Each text is protected by itself, so that its vector does not depend on what is beside it in a list. A text whose vector
-is in the cache is not asked for again; where all are, no engine is asked, and it is recorded all the same.
+is in the cache is not asked for again; where all are, no engine is asked, and it is recorded all the same. A list whose
+vectors do not fit one answer of an engine is asked a slice at a time (`appliance.gateway.slices`).
 """
 
 import json
@@ -16,6 +17,7 @@ from flask import Response
 from werkzeug.http import http_date
 
 from appliance.gateway import problems
+from appliance.gateway.admission import Wish
 from appliance.gateway.answering import Answering
 from appliance.gateway.arms import Chosen, caller_alone, choose_for_vectors, note
 from appliance.gateway.beginning import Come, Question, replaced
@@ -24,11 +26,13 @@ from appliance.gateway.calls import EngineCall, Replayed
 from appliance.gateway.disconnect import leaving
 from appliance.gateway.embedding_reading import AskedVectors, Wording, read
 from appliance.gateway.exchange import Exchange
+from appliance.gateway.fitting import require_readable
 from appliance.gateway.reading import Usage
-from appliance.gateway.routing import require_serving
-from appliance.gateway.vectors import Made, Vectors, cut, numbers, packed, read_vectors
+from appliance.gateway.routing import Route, require_serving
+from appliance.gateway.slices import InSlices, sliced
+from appliance.gateway.vectors import Made, Vectors, cut, numbers, packed
 from appliance.phi.patterns import PhiClass
-from appliance.phi.policy import PhiMode, protect
+from appliance.phi.policy import PhiMode
 from appliance.phi.tokens import TokenMap
 from media.clock import from_text
 from media.embedding import EmbeddingProfile
@@ -41,6 +45,12 @@ _NANOSECONDS: Final = 1_000_000_000
 # More are written as their caller takes them: as text they are five times as large, and a caller may read slowly.
 _FEW: Final = 16
 Inputs = tuple[str | tuple[int, ...], ...]
+
+
+class VectorsResponse(Response):
+    """Vectors, which are written as their caller takes them; `held_bytes` is about how much they take until then."""
+
+    held_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +77,9 @@ class Embeddings:
         if profile is None:
             raise problems.invalid("model", "This version makes no embeddings.", code="unsupported_model")
         dimensions = _require_dimensions(asked, profile)
-        inputs, phi = self._protected(asked, come)
+        inputs, phi, wish = self._protected(asked, come, chosen.route, profile)
         looked = _Looked.up(self.answering.caches, inputs, come=come, chosen=chosen)
+        slices = sliced(looked.missing, profile)
         question = Question(
             endpoint=ENDPOINT,
             chosen=chosen,
@@ -78,7 +89,9 @@ class Embeddings:
             tokens=TokenMap(),  # nothing is put back into a vector
             characters=sum(len(one) for one in asked.inputs),
             cache=looked.result if looked.known else "",
-            start=partial(self._start, come, chosen, looked.missing),
+            prompts=max(len(slices), 1),
+            start=partial(self._start, come, chosen, slices, profile),
+            wish=wish,
         )
         try:
             vectors, headers = self._ask(come, question, looked, dimensions=dimensions, profile=profile)
@@ -90,7 +103,8 @@ class Embeddings:
         seconds = self.answering.witnesses.clock.monotonic() - come.began
         told = written(_body(asked, vectors, model=chosen.route.name, seconds=seconds))
         body = told if len(vectors.made) > _FEW else b"".join(told)
-        response = Response(body, mimetype="application/json")
+        response = VectorsResponse(body, mimetype="application/json")
+        response.held_bytes = sum(map(len, vectors.made))
         response.headers.extend(headers)
         response.headers["x-model-version"] = chosen.route.model_digest
         response.headers["x-sealift-phi"] = replaced(phi, come.key.phi_mode)
@@ -116,7 +130,7 @@ class Embeddings:
                 beginning.settle(held, 0, "")  # nothing was answered
             raise
         try:
-            fresh, total = _fresh(exchange, looked, profile)
+            fresh, total = _fresh(exchange, looked)
             made = looked.merged(fresh)
             vectors = Vectors(made=tuple(cut(one.raw, dimensions) for one in made), usage=_usage(made, fresh, total))
             exchange.deliver(vectors)
@@ -128,30 +142,40 @@ class Embeddings:
         looked.keep(self.answering.caches, fresh)
         return vectors, {**(held.headers if held else {}), **place.headers()}
 
-    def _start(self, come: Come, chosen: Chosen, missing: Sequence[str | tuple[int, ...]]) -> EngineCall:
-        if not missing:
+    def _start(
+        self, come: Come, chosen: Chosen, slices: Sequence[Sequence[Any]], profile: EmbeddingProfile
+    ) -> EngineCall:
+        if not slices:
             return Replayed(())
         upstream = self.answering.upstreams.to(chosen.route.socket, places=chosen.route.places)
-        body = {"model": chosen.route.model_digest, "input": missing, "encoding_format": "base64"}
+        left = leaving(come.environ)
         still = partial(self.answering.beginning.require_still, come, chosen.route)
-        return upstream.start(_ROUTE, body, left=leaving(come.environ), still=still)
 
-    def _protected(self, asked: AskedVectors, come: Come) -> tuple[Inputs, Mapping[PhiClass, int]]:
-        mode = come.key.phi_mode
+        def start(inputs: Sequence[Any]) -> EngineCall:
+            body = {"model": chosen.route.model_digest, "input": inputs, "encoding_format": "base64"}
+            return upstream.start(_ROUTE, body, left=left, still=still)
+
+        return InSlices(slices, start=start, profile=profile, still=still)
+
+    def _protected(
+        self, asked: AskedVectors, come: Come, route: Route, profile: EmbeddingProfile
+    ) -> tuple[Inputs, Mapping[PhiClass, int], Wish]:
+        texts = [one for one in asked.inputs if isinstance(one, str)]
+        if len(texts) < len(asked.inputs) and come.key.phi_mode is not PhiMode.PASS:
+            message = "Send text: tokens cannot be searched for identifiers, and this key lets none pass."
+            raise problems.invalid("input", message, code="unsupported_parameter")
+        for text in texts:
+            require_readable(text, profile.n_ctx)
+        searched = self.answering.searches.of(come, [[text] for text in texts])
+        if searched.has_waited:
+            self.answering.beginning.require_still(come, route)
         counts: Counter[PhiClass] = Counter()
-        inputs: list[str | tuple[int, ...]] = []
-        for one in asked.inputs:
-            if isinstance(one, str):
-                masked = protect([one], mode=mode, detector=self.answering.detector)
-                counts.update(masked.counts)
-                inputs.append(masked.texts[0])
-            elif mode is PhiMode.PASS:
-                inputs.append(one)
-            else:
-                message = "Send text: tokens cannot be searched for identifiers, and this key lets none pass."
-                raise problems.invalid("input", message, code="unsupported_parameter")
+        for masked in searched.masked:
+            counts.update(masked.counts)
         self.answering.witnesses.metrics.found(come.key.department, counts)
-        return tuple(inputs), dict(counts)
+        read_as = iter(searched.masked)
+        inputs = tuple(next(read_as).texts[0] if isinstance(one, str) else one for one in asked.inputs)
+        return inputs, dict(counts), searched.wish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,12 +227,11 @@ class _Looked:
                 caches.embeddings.keep(place, (made.raw, made.tokens), size=len(made.raw))
 
 
-def _fresh(exchange: Exchange, looked: _Looked, profile: EmbeddingProfile) -> tuple[tuple[Made, ...], int | None]:
-    count = len(looked.missing)
-    if not count:
+def _fresh(exchange: Exchange, looked: _Looked) -> tuple[tuple[Made, ...], int | None]:
+    if not looked.missing:
         return (), 0
     told = exchange.call.answer()
-    return read_vectors(told, count=count, dimensions=profile.dimensions, most_tokens=profile.n_ctx)
+    return told["made"], told["tokens"]
 
 
 def _usage(made: Sequence[Made], fresh: Sequence[Made], total: int | None) -> Usage | None:

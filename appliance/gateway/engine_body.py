@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from appliance.gateway.formats import require_told
 from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.queueing import Priority
 from appliance.gateway.routing import Route
@@ -18,10 +19,15 @@ _PRIORITIES: Final[Mapping[Priority, int]] = {Priority.URGENT: 0, Priority.INTER
 
 
 def with_length(asked: Asked, route: Route, limits: LimitsSection) -> Asked:
-    """Return the request with a length: the caller's, else the version's own, never above the site's highest."""
-    if asked.names_length or not route.max_tokens:
-        return asked
-    return replace(asked, max_tokens=min(route.max_tokens, limits.max_tokens))
+    """Return the request with a length: the caller's, else the version's own, never above the site's highest.
+
+    Raises:
+        Problem: Of that length the likelihoods that are asked for may be more than an engine's answer has room for.
+    """
+    if not asked.names_length and route.max_tokens:
+        asked = replace(asked, max_tokens=min(route.max_tokens, limits.max_tokens))
+    require_told(answers=asked.answers, max_tokens=asked.max_tokens, logprobs=asked.logprobs, stream=asked.stream)
+    return asked
 
 
 def engine_body(asked: Asked, route: Route) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """One call to a version's engines: from whichever of them began to answer, and how it went told to all of them.
 
 Until a word was said another engine is asked where one fails. Two at most are asked in vain by what may be the
-request's own fault: what ends an engine, or makes it say that it failed, would do so with each.
+request's own fault: what ends an engine, or makes it say that it failed, would do so with each. An answer that is
+longer than may be is asked of no other one, and counted against none.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,7 @@ from appliance.gateway.picking import Picking
 from appliance.gateway.upstream import FAILURES, Call, is_of_request
 from appliance.gateway.wellness import never
 from appliance.gateway.words import ReportedError, Words, is_whole
+from appliance.serve.events import AnswerTooLongError
 
 _MOST_FAILED: Final = 2
 _FORMS: Final = ("response_format", "tools")
@@ -92,6 +94,8 @@ class FleetCall(OneAfterAnother[Call]):
             try:
                 said = self._call.answer()
                 is_well = is_whole(said, name=self._name)
+            except AnswerTooLongError:
+                raise  # of what was asked: it is no fault that another instance would not have, too
             except (EngineUnavailableError, EngineProtocolError) as error:
                 self._leave(error)
             else:
@@ -111,6 +115,8 @@ class FleetCall(OneAfterAnother[Call]):
             words = Words(self._call.events(), name=self._name, began=self._begins)
             try:
                 yield from words
+            except AnswerTooLongError:
+                raise  # as of a whole answer
             except (EngineUnavailableError, EngineProtocolError) as error:
                 if not words.is_begun:
                     self._leave(error)

@@ -15,6 +15,8 @@ from appliance.serve import schema
 from appliance.serve.schema import SchemaRefusedError
 
 MAX_ANSWERS: Final = 8
+MOST_TOLD: Final = 200_000
+MOST_TOLD_OF_STREAM: Final = 400_000
 _MAX_TOP: Final[Mapping[str, int]] = {"chat": 20, "completions": 5}
 FORM_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MOST_DESCRIPTION: Final = 4096
@@ -105,6 +107,21 @@ def read_logprobs(given: Mapping[str, Any], *, endpoint: str) -> int | None:
     if top and not value:
         raise invalid("top_logprobs", "Only with logprobs.")
     return top if value else None
+
+
+def require_told(*, answers: int, max_tokens: int, logprobs: int | None, stream: bool) -> None:
+    """Refuse more likelihoods than an engine's answer has room for: it would be lost after minutes.
+
+    Of one at 4,096 tokens with 20 alternatives there are 86,016; each takes 70 to 110 bytes of JSON, and has 167 in 32
+    MiB of a whole answer, 64 of a stream (`appliance.gateway.upstream`).
+
+    Raises:
+        Problem: The tokens that the answers may have, with their alternatives, are more.
+    """
+    most = MOST_TOLD_OF_STREAM if stream else MOST_TOLD
+    if logprobs is not None and answers * max_tokens * (1 + logprobs) > most:
+        message = f"At most {most} likelihoods: n * max_tokens * (1 + alternatives). Ask for fewer of one of them."
+        raise invalid("logprobs" if logprobs == 0 else "top_logprobs", message)
 
 
 def require_one_form(

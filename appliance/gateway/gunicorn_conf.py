@@ -12,7 +12,7 @@ from prometheus_client import start_http_server
 from appliance import cycles
 from appliance.config import Config
 from appliance.gateway.application import running
-from appliance.gateway.lagging import MOST_CALLERS
+from appliance.gateway.lagging import MOST_CALLERS, MOST_HURRIED
 from appliance.gateway.lingering import LingeringWorker, let_go
 from appliance.gateway.logs import Event, Log
 from appliance.gateway.onecore import keep_to_one_core
@@ -24,8 +24,8 @@ from appliance.watchdog.workers import HEARTBEATS, STOP_SECONDS, WorkerWatch
 from media.clock import SystemClock
 from media.errors import SealiftError
 
-# Threads beyond those of callers that are answered, wait or are given the rest of an answer, so that health and
-# refusals never wait behind streams.
+# Threads beyond those of callers that are answered, wait or read slowly, so that health and refusals never wait behind
+# them.
 _HEADROOM: Final = 16
 
 
@@ -48,7 +48,7 @@ bind = f"unix:{_site.at.socket(_name)}"
 umask = 0o007
 workers = 1
 worker_class = LingeringWorker
-threads = _site.limits.concurrent_requests + _site.limits.queue_length + MOST_CALLERS + _HEADROOM
+threads = _site.limits.concurrent_requests + _site.limits.queue_length + MOST_CALLERS + MOST_HURRIED + _HEADROOM
 worker_connections = threads + 1024  # which are kept between two requests
 # A connection of each caller, one to an engine and one to the ledger of each thread, and what Python has open.
 _files: Final = worker_connections + 2 * threads + 256

@@ -19,25 +19,23 @@ from appliance.gateway.messages import Message, ToolCall
 from appliance.gateway.parameters import Asked
 from appliance.gateway.stops import for_engine
 from appliance.gateway.widening import widened
-from appliance.phi.detect import Detector
-from appliance.phi.policy import PhiMode, protect
+from appliance.phi.policy import PhiMode
 from appliance.phi.tokens import Around, Masked
 
 
-def protected(asked: Asked, *, mode: PhiMode, detector: Detector) -> tuple[Asked, Masked]:
-    """Return the request as the engine may see it, and what was found.
-
-    Raises:
-        PhiBlockedError: As `appliance.phi.policy.protect`.
-        PhiUnavailableError: Likewise.
-    """
-    masked = protect(list(_texts(asked)), mode=mode, detector=detector)
+def protected(asked: Asked, masked: Masked, *, mode: PhiMode) -> Asked:
+    """Return the request as the engine may see it: with what was made of its `texts_of`."""
     if mode is PhiMode.PASS:
-        return asked, masked
+        return asked
     if masked.tokens.values:
         asked = with_names(widened(_rebuilt(asked, iter(masked.texts)), masked.tokens))
         asked = dataclasses.replace(asked, stop=for_engine(asked.stop, masked.tokens), own_stop=asked.stop)
-    return with_ids(asked), masked
+    return with_ids(asked)
+
+
+def texts_of(asked: Asked) -> list[str]:
+    """Return every text of a request that an engine would read, in the order in which tokens are numbered."""
+    return list(_texts(asked))
 
 
 def _texts(asked: Asked) -> Iterator[str]:
@@ -59,7 +57,7 @@ def _texts(asked: Asked) -> Iterator[str]:
 
 
 def _rebuilt(asked: Asked, texts: Iterator[str]) -> Asked:
-    """Put texts in the places `_texts` took them from, in the same order."""
+    """Put texts in the places `texts_of` took them from, in the same order."""
     return dataclasses.replace(
         asked,
         messages=tuple(_message(message, texts) for message in asked.messages),

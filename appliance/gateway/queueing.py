@@ -4,7 +4,8 @@ Rules:
     QUE-1  A request runs at once when a place is free for its class and caller, and nobody who may run waits before it.
     QUE-2  Of those who wait the one with the earliest due moment runs next: its arrival and a handicap of its class. A
            second of waiting counts the same for all, so whoever waits overtakes later ones of a higher class in time
-           (aging), and nobody starves.
+           (aging). A handicap is at most a part of how long requests may wait here, so that this happens before they
+           have to give up, and nobody starves who waits that long.
     QUE-3  A class has a ceiling of places; who is at it lets others pass and keeps its own order.
     QUE-4  At most so many wait, of each class, of each caller (half of all), of each line (three quarters, where there
            are more) and in all; who would wait longer than it may is told so at once.
@@ -19,14 +20,13 @@ Rules:
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-_WEIGHT: Final = 1 / 16
+from appliance.gateway.pace import Pace
+
 _LEAST_SECONDS: Final = 1.0
-MOST_KINDS: Final = 64
-"""Of which kinds a pace is remembered: of those that were measured last."""
 
 
 class Priority(StrEnum):
@@ -37,8 +37,10 @@ class Priority(StrEnum):
     BATCH = "batch"
 
 
-# How many seconds earlier a request of a class must have come to go before an urgent one.
+# How many seconds earlier a request of a class must have come to go before an urgent one; and at most which part of the
+# longest wait: with 30 seconds, batch that counted as 300 later would give up before it overtook anybody.
 HANDICAP_SECONDS: Final = {Priority.URGENT: 0.0, Priority.INTERACTIVE: 10.0, Priority.BATCH: 300.0}
+_MOST_OF_WAIT: Final = {Priority.URGENT: 0.0, Priority.INTERACTIVE: 1 / 3, Priority.BATCH: 2 / 3}
 
 # More than callers wait where a site names no other bound, so that a flood for one model holds nobody of another up.
 SHARE_SECONDS: Final = 60.0
@@ -103,6 +105,8 @@ class Ticket:
         kind: Which requests hold a place about as long.
         number: Rises with each ticket; the earlier of two that are due at once goes first.
         until: When it gives up waiting.
+        patience: How long requests may wait here, in seconds, where its caller waits less; 0 where it waits that long.
+            Handicaps follow from this, so that nobody gets ahead by waiting less.
         began: When it got its place; None while it waits.
     """
 
@@ -115,33 +119,18 @@ class Ticket:
     line: str = ""
     kind: str = ""
     number: int = 0
+    patience: float = 0.0
     began: float | None = None
 
     @property
     def due(self) -> tuple[float, int]:
         """What those who wait are ordered by where no line is behind its share."""
-        return (self.arrived + HANDICAP_SECONDS[self.priority], self.number)
+        return (self.arrived + self.handicap_of(self.priority), self.number)
 
-
-@dataclass(slots=True, kw_only=True)
-class Pace:
-    """How long places were held of late, in seconds, by kind of request; the kind that was measured last is the last.
-
-    A mean over all kinds would tell whoever waits for long answers what short ones took.
-    """
-
-    mean_seconds: dict[str, float] = field(default_factory=dict)
-
-    def of(self, kind: str) -> float:
-        """Return how long requests of a kind held a place; 0 before one was measured."""
-        return self.mean_seconds.get(kind, 0.0)
-
-    def note(self, kind: str, seconds: float) -> None:
-        """Take one more into the mean of its kind, newer ones counting more."""
-        held, mean = max(seconds, 0.0), self.mean_seconds.pop(kind, 0.0)
-        self.mean_seconds[kind] = held if not mean else mean + _WEIGHT * (held - mean)
-        while len(self.mean_seconds) > MOST_KINDS:
-            del self.mean_seconds[next(iter(self.mean_seconds))]
+    def handicap_of(self, priority: Priority) -> float:
+        """Return how many seconds later a request of a class counts that may wait as long as this one."""
+        longest = self.patience or max(self.until - self.arrived, 0.0)
+        return min(HANDICAP_SECONDS[priority], _MOST_OF_WAIT[priority] * longest)
 
 
 class FullError(Exception):
@@ -266,9 +255,20 @@ class Queue:
             del self._waiting[ticket.id]
             self._begin(ticket, now)
 
+    def wanted(self) -> frozenset[str]:
+        """Return which of those that run hold a place that somebody who waits would have at once."""
+        return frozenset(one.id for one in self._running.values() if self._is_wanted(one))
+
     def expected_seconds(self, ticket: Ticket, now: float) -> float:
         """Return how long a ticket that waits will go on waiting, as measured of late."""
         return self._expected(ticket, now, self._before(ticket))
+
+    def again_seconds(self, ticket: Ticket, now: float) -> float:
+        """Return when one like a ticket that gives up now is expected to be served within the wait that it allows."""
+        longest = max(ticket.until - ticket.arrived, 0.0)
+        again = replace(ticket, arrived=now, until=now + longest, number=self._next)
+        before = [one for one in self._before(again) if one.id != ticket.id]
+        return max(self.expected_seconds(ticket, now), self._expected(again, now, before) - longest)
 
     def first_end(self, caller: str, now: float) -> float:
         """Return in how many seconds the first request of a caller, or of any, is expected to end; 0 where none is."""
@@ -294,6 +294,22 @@ class Queue:
 
     def _expected(self, ticket: Ticket, now: float, before: Collection[Ticket]) -> float:
         """Return in how many seconds a ticket gets a place, with these before it, at the measured paces."""
+        return self._overtaken(ticket, now, self._from_those(ticket, now, before))
+
+    def _overtaken(self, ticket: Ticket, now: float, wait: float) -> float:
+        """Return a wait with what later ones of classes above take of it, as long as they still overtake."""
+        due, _ = ticket.due
+        window = {one: due - ticket.handicap_of(one) - now for one in Priority}
+        part = {one: self._counts[one] / self.bounds.places for one in Priority if window[one] > 0}
+        part.pop(ticket.priority, None)
+        if len(self._running) < self.bounds.places or not part:
+            return wait
+        most = wait + sum(part[one] * window[one] for one in part)
+        rest = 1.0 - sum(part.values())
+        return min(wait / rest, most) if rest > 0 else most
+
+    def _from_those(self, ticket: Ticket, now: float, before: Collection[Ticket]) -> float:
+        """Return a wait as those say who are here."""
         running, places = list(self._running.values()), self.bounds.places
         if not self._is_below(ticket.priority):
             running = [one for one in running if one.priority is ticket.priority]
@@ -325,6 +341,13 @@ class Queue:
             return pace
         ages = (now - one.began for one in self._running.values() if one.kind == kind and one.began is not None)
         return max([_LEAST_SECONDS, *ages])
+
+    def _is_wanted(self, held: Ticket) -> bool:
+        return any(
+            (one.priority is held.priority or self._is_below(one.priority))
+            and (one.caller == held.caller or not self._has_all(one))
+            for one in self._waiting.values()
+        )
 
     def _is_below(self, priority: Priority) -> bool:
         return self._counts[priority] < self.bounds.ceiling(priority)

@@ -177,7 +177,7 @@ def _usage(untrusted: object) -> Usage:
         prompt_tokens=int(prompt),
         completion_tokens=int(completion),
         dropped_tokens=int(dropped),
-        thought_tokens=int(thought),
+        thought_tokens=min(int(thought), int(completion)),  # of some engines counted apart, so a token more or less
     )
 
 

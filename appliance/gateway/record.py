@@ -9,7 +9,7 @@ gave.
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from appliance.audit.facts import SendingLedger, Sent
@@ -234,17 +234,34 @@ class Refusal:
 
 
 @dataclass(slots=True)
-class _Fold:
-    until: float
+class _Counted:
     last: Refusal
     count: int
+
+
+@dataclass(slots=True)
+class _Fold:
+    """What is counted of one caller, by kind, the longest counted first; `until` its next record may be made."""
+
+    until: float
+    kinds: dict[Refusal, _Counted] = field(default_factory=dict)
+
+    def count(self, refusal: Refusal, count: int = 1) -> None:
+        kind = replace(refusal, request_id="")
+        counted = self.kinds.setdefault(kind, _Counted(refusal, 0))
+        counted.last, counted.count = refusal, counted.count + count
+
+    def next(self) -> _Counted:
+        return self.kinds.pop(next(iter(self.kinds)))
 
 
 class Refusals:
     """Records every refusal, but of those for asking too often, or a box that stands by, one a second for each caller.
 
-    A record that stands for several says how many (`repeated`). Otherwise a client gone wild, or an attacker without a
-    key, could fill the disk that records are kept on for seven years.
+    A record that stands for several says how many (`repeated`), and these are alike in all but their request ids: code,
+    endpoint, version and arm. Where a caller is refused for several reasons, each has its turn, a second for each.
+    Otherwise a client gone wild, or an attacker without a key, could fill the disk that records are kept on for seven
+    years. How many kinds there are is bounded, as codes, endpoints and the versions of production are.
     """
 
     def __init__(self, recorder: Recorder, clock: Clock) -> None:
@@ -265,7 +282,8 @@ class Refusals:
             LedgerUnavailableError: Something is not recorded.
         """
         self._ended.set()
-        self.flush(everything=True)
+        while self._folds:
+            self.flush(everything=True)
 
     def _run(self) -> None:
         while not self._ended.wait(_FOLD_SECONDS):
@@ -273,26 +291,24 @@ class Refusals:
                 self.flush()
 
     def add(self, refusal: Refusal, *, caller: str) -> None:
-        """Record, or count towards the caller's next record.
+        """Record, or count towards the caller's next record of refusals like this one.
 
         Raises:
             LedgerUnavailableError: It is not recorded.
         """
         self.flush()
         if refusal.status == 429 or refusal.code == _UNASKED:
-            if refusal.code == _UNASKED:  # a record that stands for several is of one kind
-                caller = f"{caller} {_UNASKED}"
             with self._lock:
                 fold = self._folds.get(caller)
                 if fold is not None:
-                    fold.last, fold.count = refusal, fold.count + 1
+                    fold.count(refusal)
                     return
                 if len(self._folds) < _MAX_FOLDS:
-                    self._folds[caller] = _Fold(self._clock.monotonic() + _FOLD_SECONDS, refusal, 0)
+                    self._folds[caller] = _Fold(self._clock.monotonic() + _FOLD_SECONDS)
         self._recorder.refused(refusal)
 
     def flush(self, *, everything: bool = False) -> None:
-        """Record what was counted and is due.
+        """Record of each caller who is due what was counted longest, or with `everything` of all callers.
 
         Raises:
             LedgerUnavailableError: Something is not recorded; it stays counted.
@@ -300,21 +316,26 @@ class Refusals:
         if not self._folds:
             return
         now = self._clock.monotonic()
+        due: dict[str, tuple[float, _Counted]] = {}
         with self._lock:
-            due = {caller: fold for caller, fold in self._folds.items() if everything or fold.until <= now}
-            for caller in due:
-                del self._folds[caller]
+            for caller, fold in [one for one in self._folds.items() if everything or one[1].until <= now]:
+                if not fold.kinds:
+                    del self._folds[caller]
+                    continue
+                due[caller] = fold.until, fold.next()
+                fold.until = now + _FOLD_SECONDS
         while due:
-            caller, fold = next(iter(due.items()))
+            caller, (_, counted) = next(iter(due.items()))
             try:
-                if fold.count:
-                    self._recorder.refused(fold.last, repeated=fold.count)
+                self._recorder.refused(counted.last, repeated=counted.count)
             except LedgerUnavailableError:
                 self._keep(due)
                 raise
             del due[caller]
 
-    def _keep(self, due: Mapping[str, _Fold]) -> None:
+    def _keep(self, due: Mapping[str, tuple[float, _Counted]]) -> None:
         with self._lock:
-            for caller, fold in due.items():
-                self._folds.setdefault(caller, _Fold(fold.until, fold.last, 0)).count += fold.count
+            for caller, (until, counted) in due.items():
+                fold = self._folds.setdefault(caller, _Fold(until))
+                fold.until = min(fold.until, until)
+                fold.count(counted.last, counted.count)

@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Final
 
 from appliance.errors import StoreDamagedError
-from appliance.gateway.queueing import Bounds, FullError, Pace, Priority, Queue, Ticket
+from appliance.gateway.pace import Pace
+from appliance.gateway.queueing import Bounds, FullError, Priority, Queue, Ticket
 from appliance.gateway.shared_file import begun, connected
 from media.clock import Clock
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 _SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS ticket (id TEXT PRIMARY KEY, gateway TEXT NOT NULL, priority TEXT NOT NULL,
     arrived REAL NOT NULL, until REAL NOT NULL, number INTEGER NOT NULL, began REAL, caller TEXT NOT NULL,
-    line TEXT NOT NULL, most INTEGER NOT NULL, kind TEXT NOT NULL)
+    line TEXT NOT NULL, most INTEGER NOT NULL, kind TEXT NOT NULL, patience REAL NOT NULL)
     WITHOUT ROWID""",
     # In the order in which they were measured last, which the row ids keep.
     "CREATE TABLE IF NOT EXISTS held (kind TEXT PRIMARY KEY, mean_seconds REAL NOT NULL)",
@@ -112,7 +113,8 @@ class SharedDesk:
     def _read(self, connection: sqlite3.Connection) -> tuple[dict[str, Ticket], dict[str, str]]:
         tickets, owners = {}, {}
         for row in connection.execute(
-            "SELECT id, gateway, priority, arrived, until, number, began, caller, line, most, kind FROM ticket"
+            "SELECT id, gateway, priority, arrived, until, number, began, caller, line, most, kind, "
+            "patience FROM ticket"
         ):
             tickets[row[0]] = Ticket(
                 id=row[0],
@@ -125,6 +127,7 @@ class SharedDesk:
                 line=row[8],
                 most=row[9],
                 kind=row[10],
+                patience=row[11],
             )
             owners[row[0]] = row[1]
         return tickets, owners
@@ -147,8 +150,9 @@ class SharedDesk:
                     ticket.line,
                     ticket.most,
                     ticket.kind,
+                    ticket.patience,
                 )
-                connection.execute("INSERT INTO ticket VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+                connection.execute("INSERT INTO ticket VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
             elif ticket.began != before[each].began:
                 connection.execute("UPDATE ticket SET began = ? WHERE id = ?", (ticket.began, each))
 

@@ -14,8 +14,8 @@ from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
-from appliance.gateway.disconnect import caller_socket
-from appliance.gateway.lagging import Paced, Reader
+from appliance.gateway.disconnect import DisconnectWatch, caller_socket
+from appliance.gateway.lagging import NOBODYS, WHOSE, Lagging, Paced, Reader
 from appliance.gateway.streaming import AnswerStream
 from media.clock import Clock
 
@@ -50,16 +50,26 @@ class _NoSessions(SessionInterface):
 
 
 class Gateway(Flask):
-    """The application."""
+    """The application.
+
+    Args:
+        name: Of Flask's.
+        clock: Its monotonic seconds are used.
+        lagging: What is kept for callers who read slowly.
+        watch: Knows whether this process stops: who reads slowly is hurried then, and not waited for at its end.
+    """
 
     session_interface = _NoSessions()
 
-    def __init__(self, name: str, clock: Clock) -> None:
+    def __init__(self, name: str, clock: Clock, *, lagging: Lagging, watch: DisconnectWatch) -> None:
         # No static folder: a route exists because it was decided on.
         super().__init__(name, static_folder=None)
         self._short: dict[str, tuple[Rule, Callable[[], Any]]] = {}
         self._hosts: set[str] = set()
         self._clock = clock
+        self._lagging = lagging
+        self._is_ending = lambda: watch.is_ending
+        self._is_stopping = lambda: watch.is_stopping
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the view or hook as it is: none of ours is a coroutine."""
@@ -81,7 +91,10 @@ class Gateway(Flask):
         told = self.wsgi_app(environ, start_response)
         if isinstance(told, AnswerStream):
             return told
-        return Paced(told, Reader(caller_socket(environ), clock=self._clock))
+        reader = Reader(
+            caller_socket(environ), clock=self._clock, has_left=self._is_ending, is_hurried=self._is_stopping
+        )
+        return Paced(told, reader, self._lagging, whose=environ.get(WHOSE, NOBODYS))
 
     def wsgi_app(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Answer one request."""

@@ -18,11 +18,13 @@ from appliance.gateway.connections import EngineConnection, EngineConnections
 from appliance.gateway.response import BROKEN, EngineResponse
 from appliance.gateway.wellness import never, says_it_is_well
 from appliance.serve.client import MAX_ANSWER_BYTES, EngineClient
-from appliance.serve.events import DONE, EventReader, broken, json_object, refused, unreachable
+from appliance.serve.events import DONE, EventReader, broken, json_object, refused, too_long, unreachable
 
 FAILURES: Final = (EngineUnavailableError, EngineProtocolError, EngineRefusedError)
 _BUSY: Final = frozenset({429, 503})
 _MOST_AFTER_DONE: Final = 65536
+# Several answers with the likelihoods of their tokens: see `appliance.gateway.formats.require_told`.
+_ANSWERS: Final = 2
 _MAX_STREAM_BYTES: Final = 4 * MAX_ANSWER_BYTES
 _SILENT_SECONDS: Final = 300.0
 _DRAIN_SECONDS: Final = 0.2
@@ -192,7 +194,7 @@ class Call:
         """
         self.opened()
         response = self._opened_response()
-        untrusted = b"".join(self._pieces(response, limit=MAX_ANSWER_BYTES))
+        untrusted = b"".join(self._pieces(response, limit=_ANSWERS * MAX_ANSWER_BYTES))
         self._finished(response)
         return json_object(untrusted, name=self._name)
 
@@ -264,7 +266,7 @@ class Call:
                 return
             size += len(untrusted)
             if size > limit:
-                raise broken(self._name, f"an answer is longer than {limit} bytes")
+                raise too_long(self._name, limit)
             yield untrusted
 
     def _drain(self, response: EngineResponse) -> None:

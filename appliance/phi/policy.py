@@ -3,12 +3,12 @@
 Detection runs in every mode, because findings are counted in every mode; where it fails, the request is refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 from appliance.errors import PhiBlockedError, PhiUnavailableError
 from appliance.phi.detect import Detector
-from appliance.phi.tokens import Masked, TokenMap, mask
+from appliance.phi.tokens import Masked, TokenMap, UnwantedError, mask
 
 
 class PhiMode(StrEnum):
@@ -19,15 +19,20 @@ class PhiMode(StrEnum):
     BLOCK = "block"
 
 
-def protect(texts: Sequence[str], *, mode: PhiMode, detector: Detector) -> Masked:
-    """Return `texts` as the engine may see them.
+def protect(
+    texts: Sequence[str], *, mode: PhiMode, detector: Detector, is_wanted: Callable[[], bool] = lambda: True
+) -> Masked:
+    """Return `texts` as the engine may see them; `is_wanted` tells between two of them whether anybody waits still.
 
     Raises:
+        UnwantedError: Nobody does.
         PhiBlockedError: The key's mode is block and something was found.
         PhiUnavailableError: The detector failed; whether there is an identifier is not known.
     """
     try:
-        masked = mask(texts, detector)
+        masked = mask(texts, detector, is_wanted=is_wanted)
+    except UnwantedError:
+        raise
     except Exception as error:  # noqa: BLE001 - a detector that fails in any way means refusal
         raise PhiUnavailableError(
             what="the search for patient identifiers failed",

@@ -7,7 +7,7 @@ type another's token, and `TokenMap.restore` of masked text is always the text i
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -34,6 +34,8 @@ _SHORTEST_PART: Final = 3
 _EVERYDAY: Final = NEVER | ENDS | EVERYDAY | PARTICLES
 _WRITTEN_ONE_WAY: Final = _EVERYDAY | THINGS
 _SHORTEST_OWNER: Final = 4
+# Characters, which take about 10 ms.
+_ASKED_EACH: Final = 10_000
 _WORD: Final = re.compile(r"\w+")
 _BETWEEN_PARTS: Final = re.compile(r"[,^\s]+")
 _NOT_A_NAME: Final = re.compile(
@@ -97,18 +99,36 @@ class Around(str):
     __slots__ = ()
 
 
-def mask(texts: Sequence[str], detector: Detector) -> Masked:
+class UnwantedError(Exception):
+    """Nobody waits any more for what is masked."""
+
+
+def _always() -> bool:
+    return True
+
+
+def mask(texts: Sequence[str], detector: Detector, *, is_wanted: Callable[[], bool] = _always) -> Masked:
     """Replace every identifier and every look-alike of a token in all `texts` of one request.
 
     What a text escapes, as JSON does, is looked for as what it means, and comes back as that. A text that is what was
     found in one of `Around` is that identifier; in place of that one itself stands an empty text.
+
+    Args:
+        texts: Those of one request, in the order in which tokens are numbered.
+        detector: Finds identifiers in one text at a time: what stands in it depends on all of it, so none is parted.
+        is_wanted: Asked between texts, each time that so many characters were read.
+
+    Raises:
+        UnwantedError: It is not.
     """
     tokens = TokenMap()
     repeats = _Repeats()
+    wanted = _Wanted(is_wanted)
     read = [escapes.read(text) for text in texts]
     spans: list[list[_Span]] = []
     repeated: list[tuple[int, list[_Span]]] = []
     for one in read:
+        wanted.require(len(one.plain))
         spans.append(_learn(one.plain, one.found(detector), tokens=tokens, repeats=repeats))
         repeated.append((len(repeats), list(repeats.find(one.plain))))
         # A name may be written otherwise there, and has a token of its own then, which later texts take from nothing.
@@ -124,6 +144,7 @@ def mask(texts: Sequence[str], detector: Detector) -> Masked:
     counts: Counter[PhiClass] = Counter()
     masked: list[str] = []
     for text, one, known, (learned, found) in zip(texts, read, spans, repeated, strict=True):
+        wanted.require(len(one.plain))
         if isinstance(text, Around):
             masked.append("")
             continue
@@ -132,6 +153,23 @@ def mask(texts: Sequence[str], detector: Detector) -> Masked:
         spans_of_it = _with_repeats(spans_of_it, found if learned == len(repeats) else repeats.find(one.plain))
         masked.append(_masked(one, spans_of_it, tokens=tokens, counts=counts))
     return Masked(texts=tuple(masked), counts=dict(counts), tokens=tokens)
+
+
+class _Wanted:
+    """Asks whether anybody waits still, and not before each of thousands of short texts."""
+
+    def __init__(self, is_wanted: Callable[[], bool]) -> None:
+        self._is_wanted = is_wanted
+        self._read = 0
+
+    def require(self, characters: int) -> None:
+        """Return where so many characters are to be read."""
+        self._read += characters
+        if self._read < _ASKED_EACH:
+            return
+        self._read = 0
+        if not self._is_wanted():
+            raise UnwantedError
 
 
 def _learn(text: str, findings: Sequence[Finding], *, tokens: TokenMap, repeats: "_Repeats") -> list["_Span"]:

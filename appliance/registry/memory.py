@@ -17,12 +17,14 @@ Rules, each measured with llama.cpp (the figures of SmolLM2 are in docs/operator
           there twice: as it was, to be read from, and laid out anew.
     MEM-8 A recurrent or hybrid model keeps a state of fixed size for each answer, and one for padding, beside or in
           place of keys and values (appliance/registry/states.py).
+    MEM-9 Of answers that gave their places or their room to others the engine keeps what they held, beside the cache:
+          as much as the cache itself has, and `MOST_SUSPENDED_BYTES` at most (appliance/serve/context.py, ROOM-4).
 A need is an upper bound: what is refused for want of memory might have fitted barely, never the other way.
 """
 
 import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Self
@@ -34,7 +36,7 @@ from appliance.verify.fit import Machine
 from media import gguf
 from media.embedding import EMBEDDING_BATCH_TEXTS, EMBEDDING_BATCH_TOKENS
 from media.gguf import GgufHeader
-from media.llamaprofile import own_cells
+from media.llamaprofile import MOST_SUSPENDED_BYTES, own_cells
 
 PROCESS_BYTES: Final = 96 * 2**20
 """The engine's master and worker with their libraries, nothing loaded."""
@@ -145,6 +147,8 @@ def need_of(descriptor: ModelDescriptor, path_of: Callable[[str], Path]) -> Need
         cells=cells,
         answers=runtime.n_seq_max,
     )
+    if runtime.attached is None:
+        need = with_suspended(need)
     own, profile, draft = descriptor.embedding_weights, runtime.embedding, descriptor.draft_weights
     if own is not None and profile is not None:
         at_once = max(profile.n_ctx, EMBEDDING_BATCH_TOKENS)
@@ -155,6 +159,11 @@ def need_of(descriptor: ModelDescriptor, path_of: Callable[[str], Path]) -> Need
             header, length=draft.length, n_ctx=runtime.request_tokens, n_batch=runtime.n_batch, answers=1
         )
     return need
+
+
+def with_suspended(need: Need) -> Need:
+    """Return it with what our engine keeps of answers that gave way to others (MEM-9)."""
+    return replace(need, cache=need.cache + min(need.cache, MOST_SUSPENDED_BYTES))
 
 
 @cache

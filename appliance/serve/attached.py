@@ -4,8 +4,9 @@ What reads requests and what tells answers is the same code as for llama.cpp (`a
 another. So this module has the two places of the seam: what counts tokens, and what takes generations.
 
 Rules:
-    PEER-1 The peer is never given more than the profile's places and tokens, so it neither queues nor runs out; who
-           waits here goes by class, caller and time as with our own engine (`waiting`). Nothing is preempted.
+    PEER-1 The peer is never given more than the profile's places, nor more tokens than it has room for by its dialect,
+           so it neither queues nor runs out; who waits here goes by class, caller and time as with our own engine
+           (`waiting`). Nothing is preempted.
     PEER-2 A caller who leaves ends the peer's work within `LOOK_SECONDS`: the connection is broken, in a prefill too.
     PEER-3 A peer that is silent for longer than an answer may be, or that breaks its contract, ends that answer alone;
            one that does not say that it is well is an engine that is down, and after `_GONE_SECONDS` all its answers
@@ -100,7 +101,7 @@ class AttachedScheduler:
     Args:
         peer: Who answers.
         dialect: Its words.
-        context_tokens: Tokens that all answers at once may have.
+        context_tokens: Tokens of one question and its answer; how many all at once may have, the dialect says.
         places: Answers at once.
         is_running: Whether the peer's process, where it is ours, still runs.
         now: The machine's monotonic clock.
@@ -123,7 +124,7 @@ class AttachedScheduler:
         self._context_tokens = context_tokens
         self._is_running = is_running
         self._now = now
-        self._room = _Room(places=places, tokens=context_tokens)
+        self._room = _Room(places=places, tokens=dialect.held(context_tokens=context_tokens, places=places))
         self._arrivals: queue.SimpleQueue[list[Job]] = queue.SimpleQueue()
         self._shares = Shares()
         self._waiting = Waiting(self._shares)

@@ -6,9 +6,11 @@ Everything else of an attached engine, its places, its callers and its answers, 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from appliance.errors import EngineLoadError
+from appliance.errors import EngineLoadError, EngineRefusedError
+from appliance.serve import attached_older as older
 from appliance.serve import attached_words as words
 from appliance.serve.asking import RefusedError, Serving
+from appliance.serve.attached_openai import SENTENCE
 from appliance.serve.attached_peer import Peer
 from appliance.serve.attached_words import Part
 from appliance.serve.engine import BEYOND_OPENAI, Generation, Sampling
@@ -38,6 +40,15 @@ class Dialect(Protocol):
         Raises:
             EngineLoadError: It is not.
             EngineProtocolError, EngineRefusedError, EngineUnavailableError: It did not say.
+        """
+        ...
+
+    def held(self, *, context_tokens: int, places: int) -> int:
+        """Return how many tokens the peer holds of all answers at once; asked once it is known to fit.
+
+        Args:
+            context_tokens: Tokens of one question and its answer.
+            places: Answers at once.
         """
         ...
 
@@ -146,7 +157,31 @@ class LlamaServer:
         return True
 
     def require_fit(self, *, context_tokens: int) -> None:
-        """Pass: what it has to be told, each question says."""
+        """Pass when a place of it holds `context_tokens`; what else it has to be told, each question says.
+
+        Raises:
+            EngineLoadError: It has less: by itself it gives each place a part of its context.
+            EngineProtocolError, EngineRefusedError, EngineUnavailableError: It did not answer.
+        """
+        sentence = self.tokenize(SENTENCE, special=False)
+        if not sentence:
+            raise older.unfit("its vocabulary has no English letters", "choose another version")
+        prompt = (sentence * (context_tokens // len(sentence) + 1))[: context_tokens - 1]
+        try:
+            said = self._peer.ask(words.COMPLETIONS, words.read_whole(prompt, model=self._model))
+        except EngineRefusedError as error:
+            if error.http_status >= 500:
+                raise
+            raise older.unfit(
+                f"it refuses a prompt of {len(prompt)} tokens (status {error.http_status})",
+                "start it with --kv-unified and --ctx-size {n_ctx}, or give it n_ctx for each of its places",
+            ) from error
+        part = self.part_of(said, top=None)
+        words.require_counted(part, prompt=len(prompt), most=1, name=self._peer.name)
+
+    def held(self, *, context_tokens: int, places: int) -> int:  # noqa: ARG002 - the places share it
+        """Return one context: that is what all places share with `--kv-unified`, and a larger one is not told of."""
+        return context_tokens
 
     @property
     def opening(self) -> Sequence[int]:

@@ -47,6 +47,10 @@ class CountedHere:
         """All of them do."""
         return True
 
+    def held(self, *, context_tokens: int, places: int) -> int:
+        """Return a context for each place: such servers hold one for each answer, and none tells of fewer."""
+        return context_tokens * places
+
     @property
     def named(self) -> Collection[int]:
         """Its added tokens."""

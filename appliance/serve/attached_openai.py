@@ -31,6 +31,8 @@ SENTENCE: Final = "Nobody had told the keeper of the lighthouse that the harbour
 """What it is tried with, said often enough."""
 SHORT_TOKENS: Final = 640
 """Of the prompt that is said again: more than the pages of 16 to 256 tokens by which servers keep what they read."""
+_LLAMA: Final = "llamacpp"
+"""Whom llama.cpp's own server names as the model's owner."""
 _SHAPED: Final = "xylophone"
 _SHAPED_TOKENS: Final = 24
 """More than it has letters, quotes and an end."""
@@ -48,6 +50,7 @@ class OpenAI(older.CountedHere):
         super().__init__(peer, tokens)
         self.model = ""
         self.keeps_shapes = False
+        self._shares = False
 
     def require_fit(self, *, context_tokens: int) -> None:
         """Pass when the peer did what OPENAI-2 asks of it; learn its name for the model, and whether it keeps shapes.
@@ -69,6 +72,10 @@ class OpenAI(older.CountedHere):
         if known:
             raise keeps_prompts()
         self.keeps_shapes = self.shape_is_kept(sentence)
+
+    def held(self, *, context_tokens: int, places: int) -> int:
+        """Return a context for each place, and one for all of llama.cpp's own server, whose places share it."""
+        return context_tokens if self._shares else super().held(context_tokens=context_tokens, places=places)
 
     def sentence(self, text: str = SENTENCE) -> list[int]:
         """Return the tokens of what it is tried with.
@@ -145,7 +152,7 @@ class OpenAI(older.CountedHere):
         return part.likelihoods[0]
 
     def only_model(self) -> str:
-        """Return the name that it has for the one model that it serves.
+        """Return the name that it has for the one model that it serves; learn whether its places share a context.
 
         Raises:
             EngineLoadError: It names none, or several.
@@ -156,6 +163,7 @@ class OpenAI(older.CountedHere):
         names = [one.get("id") if isinstance(one, dict) else None for one in rows]
         if len(names) != 1 or not isinstance(names[0], str) or not 0 < len(names[0]) <= 4096:
             raise older.unfit("it does not name exactly one model", "start it with the version's model alone")
+        self._shares = rows[0].get("owned_by") == _LLAMA
         return names[0]
 
     def known_of(self, prompt: Sequence[int]) -> int | None:

@@ -35,7 +35,8 @@ _NEEDED: Final[Mapping[str, tuple[bool, str]]] = {
     "skip_tokenizer_init": (False, "it writes no text"),
 }
 
-_ROOMS: Final = ("max_total_num_tokens", "max_req_input_len")
+_ALL: Final = "max_total_num_tokens"
+_ROOMS: Final = (_ALL, "max_req_input_len")
 """Of all answers at once, and of one question: what is longer SGLang cuts, or lets wait."""
 
 
@@ -51,6 +52,7 @@ class Sglang(older.CountedHere):
     def __init__(self, peer: Peer, tokens: LocalTokens, *, model: str) -> None:
         super().__init__(peer, tokens)
         self._model = model
+        self._all: int | None = None
 
     def require_fit(self, *, context_tokens: int) -> None:
         """Pass when the peer says that it is set up as SGL-3 has it, with room for `context_tokens`.
@@ -70,6 +72,12 @@ class Sglang(older.CountedHere):
                 raise older.unfit(
                     f"its {name} is below the version's n_ctx, {context_tokens}", "give it more, or n_ctx less"
                 )
+        self._all = int(said[_ALL])
+
+    def held(self, *, context_tokens: int, places: int) -> int:
+        """Return a context for each place, and no more than SGLang says that it holds."""
+        wanted = super().held(context_tokens=context_tokens, places=places)
+        return wanted if self._all is None else min(wanted, self._all)
 
     @property
     def takes(self) -> tuple[str, ...]:

@@ -105,6 +105,19 @@ def forced(prompt: Sequence[int], token: int, *, model: str) -> dict[str, Any]:
     }
 
 
+def read_whole(prompt: Sequence[int], *, model: str) -> dict[str, Any]:
+    """Return the question that lets llama.cpp's server read a prompt, for one token."""
+    return {
+        "model": model,
+        "prompt": list(prompt),
+        "max_tokens": 1,
+        "temperature": 0,
+        "seed": 0,
+        "stream": False,
+        "cache_prompt": False,
+    }
+
+
 def forced_likelihood(untrusted: Mapping[str, Any], token: int, *, name: str) -> float:
     """Return how likely the token was that a peer was forced to say.
 

@@ -25,7 +25,7 @@ from urllib3.exceptions import TimeoutError as HttpTimeoutError
 from appliance.errors import EngineProtocolError, EngineUnavailableError
 from appliance.serve.anatomy import UNTOLD, Anatomy
 from appliance.serve.curve import Curve
-from appliance.serve.events import DONE, EventReader, broken, json_object, refused, unreachable
+from appliance.serve.events import DONE, EventReader, broken, json_object, refused, too_long, unreachable
 from appliance.unixhttp import UnixPool
 
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
@@ -297,7 +297,7 @@ class EngineClient:
             size += len(part)
             if size > MAX_ANSWER_BYTES:
                 response.close()
-                raise broken(self._name, f"an answer is longer than {MAX_ANSWER_BYTES} bytes")
+                raise too_long(self._name, MAX_ANSWER_BYTES)
             parts.append(part)
         return b"".join(parts)
 

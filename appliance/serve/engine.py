@@ -141,6 +141,15 @@ class Row(NamedTuple):
     wants_logits: bool
 
 
+class Suspended(Protocol):
+    """What a decoder keeps of a sequence that was taken out."""
+
+    @property
+    def state_bytes(self) -> int:
+        """How large what is kept of its tokens is; 0 where they have to be read again."""
+        ...
+
+
 class Tokenizer(Protocol):
     """Who knows a model's tokens; safe for threads."""
 
@@ -287,7 +296,7 @@ class Decoder(Tokenizer, Protocol):
         """Forget a sequence and its sampler."""
         ...
 
-    def suspend(self, sequence: int, *, most_bytes: int) -> Any:
+    def suspend(self, sequence: int, *, most_bytes: int) -> Suspended:
         """Take a sequence out with its sampler, and with its state unless that is larger than `most_bytes`."""
         ...
 

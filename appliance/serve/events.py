@@ -19,6 +19,10 @@ DONE: Final[dict[str, Any]] = {}
 """What `EventReader.feed` yields for `[DONE]`; compare with ``is``."""
 
 
+class AnswerTooLongError(EngineProtocolError):
+    """An engine's answer has more bytes than are read of one: so would any other engine's to the same request."""
+
+
 class EventReader:
     """Joins pieces of a stream to events.
 
@@ -69,6 +73,12 @@ def broken(name: str, why: str) -> EngineProtocolError:
     return EngineProtocolError(
         what=f"the engine behind {name} broke its contract", why=why, fix="use the release's own engine"
     )
+
+
+def too_long(name: str, limit: int) -> AnswerTooLongError:
+    """Return the error for an answer of an engine, by its socket's name, that has more than `limit` bytes."""
+    error = broken(name, f"an answer is longer than {limit} bytes")
+    return AnswerTooLongError(what=error.what, why=error.why, fix="ask for less in one request")
 
 
 def unreachable(name: str, error: Exception) -> EngineUnavailableError:

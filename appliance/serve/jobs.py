@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from appliance.errors import EngineUnavailableError
-from appliance.serve.engine import FinishReason, Generation, Likelihood, Piece, Row
+from appliance.serve.engine import FinishReason, Generation, Likelihood, Piece, Row, Suspended
 from appliance.serve.handles import Handle
 from appliance.serve.speech import Speech
 
@@ -22,7 +21,7 @@ class Job:
         leader: Another answer to the same prompt, or to one that begins alike, which reads that first; only while this
             one waits.
         shared: How many tokens of its prompt the leader reads for this one, too.
-        suspended: What the decoder kept when another took this one's place.
+        suspended: What the decoder kept when another took this one's place, or its room.
         cached: How many tokens of the prompt were there already.
         salt: Whose prompt it is; answers of one generation share theirs even where nobody else may.
         is_kept: Whether what was read may be used by later ones of the same salt.
@@ -31,7 +30,7 @@ class Job:
             until it could be.
         line: The class that its prompt is read in, as it is by now (WAIT-1).
         since: The step in which it began to wait.
-        preempted: How often it gave its place away.
+        preempted: How often it gave its place to a more urgent one.
         said, likelihoods: What was said of an answer that nobody reads as it is made, and how likely it was. Every
             token that wakes a thread takes a core from those that decode, and the interpreter from the scheduler.
     """
@@ -49,7 +48,7 @@ class Job:
     held: int = 0
     ahead: int = 0
     sequence: int | None = None
-    suspended: Any = None
+    suspended: Suspended | None = None
     cached: int | None = None
     produced: int = 0
     turn: int = 0
@@ -65,6 +64,11 @@ class Job:
     def need(self) -> int:
         """How many tokens it may come to hold."""
         return len(self.generation.tokens) + self.generation.max_tokens
+
+    @property
+    def kept_bytes(self) -> int:
+        """How large what is kept of its tokens is while it waits."""
+        return 0 if self.suspended is None else self.suspended.state_bytes
 
     @property
     def unread(self) -> int:

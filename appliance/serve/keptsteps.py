@@ -4,9 +4,9 @@ Validation measures on the test engine and keeps the curve in its evidence, whos
 service lays it down beside the engine's environment (`appliance.install.approvedsteps`), where the engine can read it.
 
 Promises: an engine goes by a kept curve only in production, on the machine and with the threads that it was measured
-with, for a version whose layers all lie on the processor, and while the narrowest and the widest step still take what
-it says; everywhere else it measures. What is read is only about speed, and nobody's word all the same: it is bounded,
-and what is no curve is none.
+with, for a version whose layers all lie on the processor, where it says how prompts are read, and while the narrowest
+and the widest step still take what it says; everywhere else it measures. What is read is only about speed, and nobody's
+word all the same: it is bounded, and what is no curve is none.
 """
 
 import os
@@ -54,6 +54,8 @@ def kept(places: Places, descriptor: ModelDescriptor, instance: Instance, *, thr
         why = "its validation measured on another machine or processor"
     elif found.threads != threads:
         why = f"its validation measured with {found.threads} threads, and this engine has {threads}"
+    elif not found.prompts:
+        why = "its validation did not measure how prompts are read"
     return Kept(threads=threads, machine=machine, curve=None if why else found, why=why)
 
 
@@ -64,7 +66,7 @@ def taken(known: Kept, decoder: Decoder, *, clock: Clock, seconds: float, say: C
         known: What may be gone by.
         decoder: Whose sequences are all empty; nothing else may use it meanwhile.
         clock: Times the steps.
-        seconds: About how long measuring may take.
+        seconds: About how long measuring steps of several answers may take; see `measure`.
         say: Takes the line.
 
     Raises:

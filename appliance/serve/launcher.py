@@ -61,7 +61,7 @@ LEAST_THREADS: Final = 64
 KEPT_CONNECTIONS: Final = 1000
 """Connections beyond those that are answered: gateways keep some open between two requests."""
 CALIBRATION_SECONDS: Final = 2.0
-"""How long an engine measures its steps after loading, where it does; its status and a version's evidence have them."""
+"""How long an engine measures steps of several answers after loading, where it does; see `curve.measure`."""
 MOST_WORKERS: Final = 4
 
 
@@ -194,7 +194,7 @@ def load(loadable: Loadable, *, stage: str, kept: Kept, on_processor: bool = Fal
             threads=threads,
             settings=replace(llama, kv_unified=True),
         )
-        drafter = Drafter.beside(decoder, small, most=llama.draft_tokens)
+        drafter = Drafter.beside(decoder, small, most=llama.draft_tokens, clock=clock)
     scheduler = Scheduler(decoder, drafter=drafter)
     say, seconds = sys.stderr.write, CALIBRATION_SECONDS
     scheduler.calibrate(lambda own: keptsteps.taken(kept, own, clock=clock, seconds=seconds, say=say))

@@ -42,6 +42,10 @@ class _Suspended:
     sampler: _Sampler | None
     state: Any
 
+    @property
+    def state_bytes(self) -> int:
+        return 0 if self.state is None else len(self.state)
+
 
 class LlamaCppDecoder:
     """A GGUF model and one context, as `appliance.serve.engine.Decoder`."""
@@ -327,7 +331,7 @@ class LlamaCppDecoder:
         llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
         self.rest(sequence)
 
-    def suspend(self, sequence: int, *, most_bytes: int) -> object:
+    def suspend(self, sequence: int, *, most_bytes: int) -> _Suspended:
         """Copy the sequence's state out of the cache; see `Decoder`."""
         size = llama_cpp.llama_state_seq_get_size(self._context, sequence)
         state = None

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from appliance.serve.context import Context
 from appliance.serve.engine import Decoder
 from appliance.serve.jobs import Job
 
@@ -32,8 +33,9 @@ class _Resting:
 class Places:
     """Sequences of one decoder."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, context: Context) -> None:
         self._decoder = decoder
+        self._context = context
         self._free = list(range(decoder.sequences))
         self._resting: list[_Resting] = []
         self._cannot_copy = False
@@ -44,8 +46,8 @@ class Places:
         return sum(len(one.tokens) for one in self._resting)
 
     def place(self, job: Job, active: Iterable[Job], *, room: int) -> None:
-        """Give a job a sequence and what can be used again; what it comes to hold fits into `room` with what rests."""
-        wanted, beside = len(job.tokens) - 1, room - job.need
+        """Give a job a sequence and what can be used again; what it claims fits into `room` with what rests."""
+        wanted, beside = len(job.tokens) - 1, room - self._context.claim(job)
         alike = [(self._held(one.sequence, one.tokens, job, wanted), one) for one in self._resting_of(job)]
         kept, rested = max(alike, key=lambda pair: pair[0], default=(0, None))
         shared, holder = self._shared(job, active, wanted)
@@ -53,7 +55,7 @@ class Places:
             if self._rests_on(rested, kept, beside) and self._copy(rested.sequence, job, kept):
                 return
             self._resting.remove(rested)
-            self._make_room(beside, needs_sequence=False)
+            self.let_rest(beside)
             job.sequence = rested.sequence
             job.held = kept if self._decoder.cut(rested.sequence, kept) else 0
             return
@@ -81,7 +83,7 @@ class Places:
 
     def restore(self, job: Job, *, room: int) -> None:
         """Give a job that was suspended a sequence, with what it held where the decoder kept it."""
-        self._make_room(room - job.need, needs_sequence=True)
+        self._make_room(room - self._context.claim(job), needs_sequence=True)
         job.sequence = self._lowest_free()
         suspended, job.suspended = job.suspended, None
         if not self._decoder.resume(job.sequence, suspended):
@@ -105,6 +107,10 @@ class Places:
             job.suspended = self._decoder.suspend(job.sequence, most_bytes=most_bytes)
             self._free.append(job.sequence)
             job.sequence = None
+
+    def let_rest(self, tokens: int) -> None:
+        """Leave only so many tokens at rest."""
+        self._make_room(tokens, needs_sequence=False)
 
     def forget(self) -> None:
         """Free everything that rests."""

@@ -1,12 +1,13 @@
 """Continuous batching: one thread owns the decoder; every step first feeds those who are answering, then the newcomers.
 
-Admission reserves a sequence's whole need (prompt and max_tokens), so a started answer never runs out of context. A
-cancelled request leaves at the next step, inside a prefill too, because a prefill is fed in chunks. Whatever fails,
-whoever waits is told, and the thread goes on.
+Who is let in, and who gives way where answers outgrow the context, `context` says. A cancelled request leaves at the
+next step, inside a prefill too, because a prefill is fed in chunks. Whatever fails, whoever waits is told, and the
+thread goes on.
 
 Rules:
-    SCHED-1 An answer whose priority is a lower class gives its place to one that waits and would not fit otherwise; it
-            goes on later where it was, with what its sequence held where that is not too large; a few times at most.
+    SCHED-1 An answer whose priority is a lower class gives its place to one that waits and would not fit otherwise; a
+            few times at most. Whoever gives way, to that one or to those who grow (ROOM-2), goes on later where it was,
+            with what its sequence held where that is not too large.
     SCHED-2 How many answers go on in one step is what the curve says (`curve`); rounds take turns.
     SCHED-3 A failure in one answer's sampling ends that answer only.
     SCHED-4 The decoder is called on this one thread only, calibration included: OpenMP keeps a team of threads for each
@@ -21,9 +22,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from appliance.errors import EngineUnavailableError
+from appliance.serve.context import Context
 from appliance.serve.counts import Counts
 from appliance.serve.curve import Curve, Plan, padding
 from appliance.serve.drafting import Drafter
@@ -35,11 +38,7 @@ from appliance.serve.places import Places
 from appliance.serve.unwanted import UnwantedSteps
 from appliance.serve.waiting import Shares, Waiting
 
-MOST_SUSPENDED_BYTES: Final = 256 << 20
-MOST_PREEMPTIONS: Final = 4
 _T = TypeVar("_T")
-
-
 _Arrival = Scoring | Work[Any] | Question | list[Job] | None
 
 
@@ -60,7 +59,8 @@ class Scheduler:
         self._arrivals: queue.SimpleQueue[_Arrival] = queue.SimpleQueue()
         self._shares = Shares()
         self._waiting = Waiting(self._shares)
-        self._places = Places(decoder)
+        self._context = Context(decoder)
+        self._places = Places(decoder, self._context)
         self._active: list[Job] = []
         self._steps = UnwantedSteps(decoder, self._active)
         self._work: deque[Work[Any]] = deque()
@@ -167,6 +167,7 @@ class Scheduler:
         while self._collect(block=not self._active and not len(self._waiting) and not self._work):
             try:
                 self._drop_cancelled()
+                self._give_way()
                 self._admit()
                 if self._active:
                     self._step()
@@ -210,7 +211,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         while (job := self._waiting.next(step=self.counts.steps)) is not None:
-            if self._fits(job, self._active):
+            if self._context.fits(job, self._active):
                 # Asked of who would begin now only: whoever waits for room is first in line at every step.
                 if job.leader is None and self._places.waits_for_another(job, self._active):
                     continue
@@ -218,7 +219,7 @@ class Scheduler:
                 return
             self._waiting.remove(job)
             job.leader = None
-            room = self._decoder.context_tokens - sum(one.need for one in self._active)
+            room = self._context.left(self._active)
             self._active.append(job)
             try:
                 self._place(job, room)
@@ -239,35 +240,27 @@ class Scheduler:
             self.counts.prompt_tokens += len(job.tokens)
             self.counts.cached_tokens += job.held
 
-    def _fits(self, job: Job, beside: Sequence[Job]) -> bool:
-        if len(beside) >= self._decoder.sequences:
-            return False
-        return sum(one.need for one in beside) + job.need <= self._decoder.context_tokens
-
     def _preempt_for(self, job: Job) -> bool:
         """Take the places of the least urgent that are less urgent than `job`, if it then fits."""
-        stays, order = list(self._active), sorted(self._active, key=lambda one: (one.generation.priority, one.number))
-        leaving: list[Job] = []
-        while order and not self._fits(job, stays):
-            last = order.pop()
-            if last.generation.priority > job.generation.priority and last.preempted < MOST_PREEMPTIONS:
-                stays.remove(last)
-                leaving.append(last)
-        if not leaving or not self._fits(job, stays):
-            return False
+        leaving = self._context.leaving_for(job, self._active)
         for one in leaving:
-            self._suspend(one)
-        return True
+            self._suspend(one, for_urgent=True)
+        return bool(leaving)
 
-    def _suspend(self, job: Job) -> None:
-        has_room = self._waiting.suspended < self._decoder.sequences
+    def _give_way(self) -> None:
+        while (job := self._context.gives_way(self._active)) is not None:
+            priority = job.generation.priority
+            self._suspend(job, for_urgent=any(one.generation.priority < priority for one in self._active))
+
+    def _suspend(self, job: Job, *, for_urgent: bool) -> None:
+        most = self._context.bytes_for(job, self._waiting.kept)
         self._active.remove(job)
         try:
-            self._places.suspend(job, most_bytes=MOST_SUSPENDED_BYTES // self._decoder.sequences if has_room else 0)
+            self._places.suspend(job, most_bytes=most)
         except Exception as error:  # noqa: BLE001 - its caller would wait for ever, and its sequence be lost
             self._fail(job, error)
             return
-        job.preempted += 1
+        job.preempted += for_urgent
         self.counts.preempted += 1
         self._waiting.add(job, step=self.counts.steps)
 
@@ -278,6 +271,7 @@ class Scheduler:
         for job in self._active:
             (reading if job.is_reading else going).append(job)
         guesses = [] if reading else self._guesses(going)
+        self._places.let_rest(self._context.unfilled(self._active) - len(guesses))
         # A prompt is read in every step, or in every other one where a step has one row.
         beside = self._decoder.batch_tokens - 1 or self.counts.steps % 2
         width = min(len(going), beside) if reading else self._plan.rows(len(going))
@@ -316,8 +310,10 @@ class Scheduler:
         if self._drafter is None or len(going) != 1 or self.waiting:
             return []
         (job,) = going
+        job.turn = self.counts.steps
         most = min(job.generation.max_tokens - job.produced, self._decoder.batch_tokens) - 1
-        return self._drafter.guess(job.tokens, salt=job.salt, most=most)
+        run = partial(self._steps.run, step=job.turn)
+        return self._drafter.guess(job.tokens, salt=job.salt, most=most, run=run)
 
     def _judge(self, job: Job, guesses: Sequence[int]) -> None:
         """Draw on for as long as what is drawn was guessed; then the sequence lets go of the guesses that were not."""

@@ -1,8 +1,9 @@
 """A step that nobody wants any more ends in the middle.
 
 A large model on few cores takes seconds for one step. Whoever leaves is to be let go within one, so a step is ended
-once all for whom it computes have left. While one of them is left it goes on: what it does for those who left beside
-is little (`curve.Plan.chunk`), and to begin it anew would let anybody hold up others by coming and going (ADR 88).
+once all for whom it computes have left, and not begun where they left before. While one of them is left it goes on:
+what it does for those who left beside is little (`curve.Plan.chunk`), and to begin it anew would let anybody hold up
+others by coming and going (ADR 88).
 """
 
 import threading
@@ -21,7 +22,7 @@ class UnwantedSteps:
     """
 
     def __init__(self, decoder: Decoder, active: Sequence[Job]) -> None:
-        self._decoder = decoder
+        self._decoder = self._runs = decoder
         self._active = active
         self._step = 0
         self._is_ended = False
@@ -34,28 +35,50 @@ class UnwantedSteps:
         Raises:
             EngineProtocolError: The decoder failed.
         """
+        is_done = self.run(self._decoder, rows, step=step)
+        if not is_done:
+            self._undo(rows, step)
+        return is_done
+
+    def run(self, decoder: Decoder, rows: Sequence[Row], *, step: int) -> bool:
+        """Run what a decoder does for those whose turn this step is; False where it did not come to its end.
+
+        What it did then, if it began at all, is for the caller to take away.
+
+        Raises:
+            EngineProtocolError: The decoder failed.
+        """
         with self._lock:
-            self._step = step
+            # Whoever left since the scheduler looked found no step to end, and does not look again.
+            if self._is_unwanted(step):
+                return False
+            self._runs, self._step = decoder, step
         try:
-            is_done = self._decoder.decode(rows)
+            return decoder.decode(rows)
         finally:
             with self._lock:
                 self._step = 0
                 if self._is_ended:
                     self._is_ended = False
-                    self._decoder.go_on()
-        if not is_done:
-            self._undo(rows, step)
-        return is_done
+                    decoder.go_on()
 
     def look(self) -> None:
         """End the step that goes on, if all for whom it computes have left; from any thread."""
         with self._lock:
             if not self._step or self._is_ended:
                 return
-            if all(job.handle.is_cancelled for job in self._active if job.turn == self._step):
+            if self._is_unwanted(self._step):
                 self._is_ended = True
-                self._decoder.halt()
+                self._runs.halt()
+
+    def _is_unwanted(self, step: int) -> bool:
+        is_of_some = False
+        for job in self._active:
+            if job.turn == step:
+                if not job.handle.is_cancelled:
+                    return False
+                is_of_some = True
+        return is_of_some
 
     def _undo(self, rows: Sequence[Row], step: int) -> None:
         for job in self._active:

@@ -1,8 +1,8 @@
 """vLLM, supervised as it is: the argument list and the environment of its own server, from a version's profile.
 
 What lies outside the ranges of `media.vllmprofile` (requirements C5-C24) is refused, remote code is never trusted,
-and only safetensors are opened. Nothing of a prompt is logged: vLLM's own log begins at warnings, and it keeps no
-access log.
+and only safetensors are opened. Nothing of a prompt is logged: vLLM's own log begins at warnings and is written by
+`vllm_log`, and it keeps no access log.
 """
 
 import os
@@ -11,8 +11,10 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
-from appliance.errors import EngineLoadError
+from appliance.errors import EngineLoadError, EngineUnavailableError
+from appliance.registry.contexts import Kept
 from appliance.registry.descriptor import ModelDescriptor, Runtime
+from appliance.serve.vllm_log import CONFIGURATION
 from media.vllmprofile import VllmSettings, faults
 
 DOOR: Final = "appliance.serve.vllm_door.Door"
@@ -27,6 +29,7 @@ _AIRTIGHT: Final[Mapping[str, str]] = {
     "TOKENIZERS_PARALLELISM": "false",
     "VLLM_HOST_IP": "127.0.0.1",
     "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_CONFIG_PATH": str(CONFIGURATION),
     "VLLM_PLUGINS": "",
     # FlashInfer builds its sampler with CUDA's compiler when the first request asks for top_p, and a box has none (ADR
     # 66); vLLM's own samplers come built, or are Triton's.
@@ -85,7 +88,7 @@ def environment(
     if on_processor:
         # Else the first request for likelihoods compiles a kernel: a minute with a compiler, a failure without one.
         told["TORCHDYNAMO_DISABLE"] = "1"
-        told["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, free_bytes // (2 if in_single else 4) // _GIB))
+        told["VLLM_CPU_KVCACHE_SPACE"] = str(cache_bytes(free_bytes, in_single=in_single) // _GIB)
         told["VLLM_CPU_NUM_OF_RESERVED_CPU"] = str(max(0, len(os.sched_getaffinity(0)) - threads))
     if one_process:
         # vLLM keeps to a worker of its own on a processor, since it cannot set how many threads OpenMP starts once that
@@ -96,6 +99,35 @@ def environment(
         # looks where there are more threads than cores: docs/benchmarks.md has what that gives.
         told["GOMP_SPINCOUNT"] = "1000"
     return told
+
+
+def cache_bytes(free_bytes: int, *, in_single: bool = False) -> int:
+    """Return what holds the keys and values of tokens on a processor: a quarter, or half in single precision."""
+    return max(1, free_bytes // (2 if in_single else 4) // _GIB) * _GIB
+
+
+def require_room(descriptor: ModelDescriptor, kept: Kept | None, *, free_bytes: int, in_single: bool = False) -> None:
+    """Pass where a processor's free memory may hold the weights, and what holds tokens one context.
+
+    Args:
+        descriptor: The version.
+        kept: What its tokens leave behind; None where its files do not say.
+        free_bytes: Memory that is free now.
+        in_single: Whether it computes in single precision, in which all of it takes twice as much.
+
+    Raises:
+        EngineUnavailableError: They do not; another time more may be free.
+    """
+    times, cache = 2 if in_single else 1, cache_bytes(free_bytes, in_single=in_single)
+    weights, n_ctx = times * descriptor.weights_bytes, descriptor.runtime.n_ctx
+    context = 0 if kept is None else times * kept.of_one(n_ctx)
+    if weights + cache > free_bytes or context > cache:
+        raise EngineUnavailableError(
+            what="the memory that is free here does not hold the version",
+            why=f"its weights take {weights / _GIB:.1f} GiB and one context of {n_ctx} tokens {context / _GIB:.1f} GiB;"
+            f" {free_bytes / _GIB:.1f} GiB are free, of which {cache / _GIB:.0f} hold contexts",
+            fix="end what takes memory here, or ask the sender for a release with n_ctx less",
+        )
 
 
 def over_ray() -> Path | None:

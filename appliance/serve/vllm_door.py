@@ -29,6 +29,17 @@ FACTS: Final = "SEALIFT_VLLM_FACTS"
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 _PASSED: Final = frozenset({("GET", "/health"), ("GET", "/metrics"), ("GET", "/v1/models")})
 
+
+def opened() -> bool:
+    """Return whether callers can come to the door of this process's server, or nobody here can say."""
+    facts = os.environ.get(FACTS)
+    return facts is None or _mark(facts).exists()
+
+
+def _mark(facts: str) -> Path:
+    return Path(facts).with_name("opened")
+
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -67,6 +78,8 @@ class Door:
         """Listen where callers come to, in vLLM's own loop, for the whole application that this door is part of."""
         import uvicorn
 
+        _mark(os.environ[FACTS]).touch()
+
         class Quiet(uvicorn.Server):  # type: ignore[misc] # uvicorn comes with vLLM alone
             """A second server in a process whose first one has the signals."""
 
@@ -94,6 +107,8 @@ class Door:
                 await self._app(scope, receive, send)
             elif scope["method"] == "POST" and scope["path"] in _ROUTES:
                 await self._counted(_ROUTES[scope["path"]], scope, receive, send)
+            elif what == ("POST", "/v1/embeddings"):
+                await _answer(send, 404, _error("unsupported_model", "this version makes no embeddings"))
             else:
                 await _answer(send, 404, _error("not_found", "there is no such route"))
         except RefusedRequestError as error:
@@ -267,8 +282,14 @@ def _told(status: int, untrusted: bytes) -> tuple[int, dict[str, Any]]:
     if 400 <= status < 500:
         if "maximum context length" in text or "max_model_len" in text or field in {"input_tokens", "input_text"}:
             return 400, _error("context_length_exceeded", "question and answer do not fit the context")
-        return 400, _error("invalid_value", "the engine refused the request")
+        return 400, _error("invalid_value", "the engine refused the request", _of_ours(field))
     return 500, _error("engine_failed", "the engine failed")
+
+
+def _of_ours(untrusted: str) -> str | None:
+    """Return the field of a request that vLLM names, as in ``body.stop.0``; None where it is none of a caller's."""
+    name = untrusted.removeprefix("body.").partition(".")[0]
+    return name if name in requests.NAMED else None
 
 
 def _error(code: str, message: str, param: str | None = None) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from typing import Final, Self
 from appliance import unit
 from appliance.config import Config
 from appliance.errors import EngineLoadError, EngineUnavailableError
+from appliance.registry.contexts import Kept
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve import frommachine, vllm
-from appliance.serve.anatomy import CONFIG, UNTOLD, Anatomy, of_config
+from appliance.serve.anatomy import CONFIG, of_config
 from appliance.serve.client import EngineClient
 from appliance.serve.precision import is_single
 from appliance.serve.vllm_door import FACTS
@@ -47,6 +48,17 @@ class Proven:
     descriptor: ModelDescriptor
     files: dict[str, HashedFile]
     controls: tuple[str, ...]
+
+    def config(self) -> str:
+        """Return its `config.json`, once more hashed; empty where it brings none.
+
+        Raises:
+            EngineLoadError: It changed, is too long, or is no text.
+        """
+        named = next((one for one in self.descriptor.files if Path(one.path).name == CONFIG), None)
+        if named is None:
+            return ""
+        return self.files[CONFIG].read_text(named.sha256, max_bytes=_MAX_TOKENIZER_BYTES, name=CONFIG)
 
     def link_into(self, folder: Path) -> None:
         """Make a folder of links to the open files."""
@@ -110,7 +122,7 @@ def serve(proven: Proven, *, stage: str, name: str, config: Config, threads: int
 
     Raises:
         EngineLoadError: vLLM ended before it was ready, or was not in time.
-        EngineUnavailableError: It ended later, or stopped answering.
+        EngineUnavailableError: It ended later, or stopped answering; or memory is short now.
     """
     with tempfile.TemporaryDirectory(prefix="sealift-vllm-") as scratch, _listener(config, name) as listener:
         folder = Path(scratch)
@@ -124,6 +136,8 @@ def serve(proven: Proven, *, stage: str, name: str, config: Config, threads: int
         free = _free()
         weights = proven.descriptor.weights_bytes
         in_single = on_processor and is_single(settings, weights_bytes=weights, free_bytes=free)
+        if on_processor and vllm.over_ray() is None:
+            vllm.require_room(proven.descriptor, Kept.of_config(proven.config()), free_bytes=free, in_single=in_single)
         process = subprocess.Popen(
             vllm.arguments(
                 Path(sys.executable),
@@ -212,15 +226,9 @@ def _facts(proven: Proven, stage: str, listener: socket.socket) -> Facts:
         controls=proven.controls,
         listener=listener.fileno(),
         thinks=bool(descriptor.runtime.vllm and descriptor.runtime.vllm.reasoning_parser),
-        model=_anatomy_of(proven).to_json(),
+        calls=bool(descriptor.runtime.vllm and descriptor.runtime.vllm.tool_call_parser),
+        model=of_config(proven.config()).to_json(),
     )
-
-
-def _anatomy_of(proven: Proven) -> Anatomy:
-    found = next((one for one in proven.descriptor.files if Path(one.path).name == CONFIG), None)
-    if found is None:
-        return UNTOLD
-    return of_config(proven.files[CONFIG].read_text(found.sha256, max_bytes=_MAX_TOKENIZER_BYTES, name=CONFIG))
 
 
 def _free() -> int:

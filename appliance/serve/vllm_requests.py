@@ -26,6 +26,8 @@ _OF_CHAT: Final = (
     *_SAMPLING, "logprobs", "top_logprobs", "tools", "tool_choice", "parallel_tool_calls", "max_completion_tokens",
 )  # fmt: skip
 _OF_COMPLETION: Final = (*_SAMPLING, "logprobs", "prompt")
+NAMED: Final = frozenset((*_OF_CHAT, *_OF_COMPLETION, "messages")) - {"cache_salt", "priority"}
+"""What a caller may be told that a refusal is about."""
 _CLASSES: Final = range(3)
 """The gateway's classes of urgency, the most urgent first; no number beyond them puts anybody before all others."""
 _SEEDS: Final = 2**63 - 16
@@ -65,6 +67,7 @@ class Facts:
         controls: Names of control tokens, longest first.
         listener: Descriptor of the socket that callers come to.
         thinks: Whether vLLM tells what the model thinks aloud from its answers.
+        calls: Whether vLLM reads calls of functions in what the model writes.
         model: What its files say of it, as `Anatomy` is told.
     """
 
@@ -78,6 +81,7 @@ class Facts:
     controls: tuple[str, ...]
     listener: int
     thinks: bool = False
+    calls: bool = False
     model: Mapping[str, Any] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
@@ -138,8 +142,11 @@ def chat(untrusted: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     """Return what vLLM is asked for a chat.
 
     Raises:
-        RefusedRequestError: Messages, or their roles, are none.
+        RefusedRequestError: Messages, or their roles, are none; or functions may be called where this version calls
+            none.
     """
+    if untrusted.get("tools") and untrusted.get("tool_choice") != "none" and not facts.calls:
+        raise RefusedRequestError("unsupported_parameter", "this version calls no functions", param="tools")
     body = {**_common(untrusted, facts, _OF_CHAT), "messages": messages(untrusted, facts)}
     if body.get("tool_choice") not in (None, "none", "auto") and isinstance(body.get("tools"), list):
         body["tools"] = [_held(tool) for tool in body["tools"]]
@@ -217,6 +224,7 @@ def _common(untrusted: Mapping[str, Any], facts: Facts, allowed: Iterable[str]) 
     }
     body.setdefault("temperature", facts.temperature)
     body.setdefault("top_p", facts.top_p)
+    body |= _likeliest(body)
     limit = body.pop("max_completion_tokens", None) or body.get("max_tokens", MAX_TOKENS)
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise RefusedRequestError("invalid_value", "max_tokens is a whole number of at least 1")
@@ -229,6 +237,25 @@ def _common(untrusted: Mapping[str, Any], facts: Facts, allowed: Iterable[str]) 
     if body.get("stream") is True:
         body["stream_options"] = {"include_usage": True}
     return body
+
+
+def _likeliest(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how vLLM is asked for the likeliest token alone where it refuses the contract's own words for that.
+
+    It takes no share of 0, and at temperature 0 one answer alone. Biases, penalties and shapes count before a limit of
+    one token does, and likelihoods are told from before all of them.
+    """
+    at_once = _number(body["temperature"]) == 0 and _number(body.get("n")) > 1
+    if not at_once and _number(body["top_p"]) > 0:
+        return {}
+    alone: dict[str, Any] = {"top_p": 1.0, "top_k": 1}
+    # Of tokens that are equally likely the seed decides: the same one each time, as at temperature 0.
+    return alone | ({"temperature": 1.0, "seed": body.get("seed", 0)} if at_once else {})
+
+
+def _number(value: object) -> float:
+    """Return a number; 1 for what is none, which vLLM refuses by itself."""
+    return value if isinstance(value, int | float) else 1
 
 
 def _held(tool: Any) -> Any:

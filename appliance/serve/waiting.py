@@ -137,9 +137,9 @@ class Waiting:
         return {job.salt for job in self._jobs}
 
     @property
-    def suspended(self) -> int:
-        """How many were begun and gave their places away."""
-        return sum(job.suspended is not None for job in self._jobs)
+    def kept(self) -> list[Job]:
+        """Those who gave their places away, and need not be read again."""
+        return [job for job in self._jobs if job.kept_bytes]
 
     def add(self, job: Job, *, step: int) -> None:
         """Take a job in."""

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,13 +43,25 @@ _SHAPE: Final[dict[str, Any]] = {
 }
 
 
-def keeps_the_contract(socket: Path, *, seconds: int = 600) -> None:
-    """Fail with what the contract's tests said where the engine behind a socket does not pass them, each in time."""
+def keeps_the_contract(socket: Path, *, seconds: int = 600, offers: str = "any") -> None:
+    """Fail with what the contract's tests said where the engine behind a socket does not pass them, each in time.
+
+    Args:
+        socket: Where it listens.
+        seconds: How long each test may take.
+        offers: What it does of `logprobs`, `response_format`, `tools` and `embeddings`, with commas; it refuses the
+            others. "any" where it may do or refuse each.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/functional/test_engine_contract.py",
          "-k", "real", "--timeout", str(seconds)],
         cwd=line.ROOT,
-        env={**os.environ, "SEALIFT_ENGINE_SOCKET": str(socket), "SEALIFT_ENGINE_STEP_TOKENS": STEP_TOKENS},
+        env={
+            **os.environ,
+            "SEALIFT_ENGINE_SOCKET": str(socket),
+            "SEALIFT_ENGINE_STEP_TOKENS": STEP_TOKENS,
+            "SEALIFT_ENGINE_OFFERS": offers,
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -56,6 +69,24 @@ def keeps_the_contract(socket: Path, *, seconds: int = 600) -> None:
     sys.stdout.write(done.stdout[-3000:])
     assert done.returncode == 0, done.stdout[-6000:]
     assert "skipped" not in done.stdout
+
+
+def lets_an_answer_end(socket: Path, stop: Callable[[], None], *, asked: Mapping[str, Any], most: int) -> None:
+    """Fail where an engine that is told to stop in the middle of an answer does not bring that to its end.
+
+    Args:
+        socket: Where it listens.
+        stop: Tells it to stop.
+        asked: A chat whose answer is cut at its length.
+        most: That length, in tokens.
+    """
+    with EngineClient(socket, read_seconds=PATIENCE_SECONDS) as client:
+        stream = client.chat_stream({**asked, "max_tokens": most, "stream_options": {"include_usage": True}})
+        events = [next(stream)]
+        stop()
+        events += stream
+    assert events[-1]["usage"]["completion_tokens"] == most
+    assert [one["finish_reason"] for event in events for one in event["choices"] if one["finish_reason"]] == ["length"]
 
 
 def knows_the_capital(client: EngineClient) -> None:

@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import subprocess
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -21,9 +20,10 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageFunctionToolCall
 
+from appliance.errors import EngineRefusedError
 from appliance.serve.client import EngineClient
 from examples.demo.conversation import PLAIN
-from tests.engines.contract import LONG, PATIENCE_SECONDS, keeps_the_contract
+from tests.engines.contract import LONG, PATIENCE_SECONDS, QUESTION, keeps_the_contract, lets_an_answer_end
 from tests.engines.served import Served, by_the_line, the_short_way
 
 pytestmark = [pytest.mark.engines]
@@ -182,7 +182,7 @@ def test_where_the_model_decides_it_is_told_of_the_functions(served: Served) -> 
 
 
 def test_it_keeps_the_contract_of_every_engine(served: Served) -> None:
-    keeps_the_contract(served.socket)
+    keeps_the_contract(served.socket, offers="logprobs,response_format,tools")
 
 
 def test_a_users_text_is_never_a_control_token(served: Served) -> None:
@@ -282,6 +282,32 @@ def test_an_answer_ends_where_the_context_is_full_and_a_question_that_fits_is_ne
     assert answer["usage"]["prompt_tokens"] < answer["usage"]["total_tokens"] <= context
 
 
+@pytest.mark.parametrize("more", [{"top_p": 0, "temperature": 1.5}, {"n": 3}, {"n": 2, "top_p": 0}], ids=str)
+def test_the_likeliest_token_alone_is_answered_in_every_way_that_the_gateway_promises(
+    served: Served, more: dict[str, Any]
+) -> None:
+    short = {**QUESTION, "max_tokens": 8}
+    with asked(served, short) as answer:
+        (likeliest,) = json.load(answer)["choices"]
+    with asked(served, {**short, "logprobs": True, **more}) as answer:
+        found = json.load(answer)["choices"]
+
+    assert [one["message"]["content"] for one in found] == [likeliest["message"]["content"]] * more.get("n", 1)
+    first = [one["logprobs"]["content"][0]["logprob"] for one in found]
+    assert first == pytest.approx([first[0]] * len(first), abs=0.05)
+    assert -1.5 < first[0] < -0.001  # the model's own, neither of the one that was left nor of another temperature
+
+
+def test_a_refusal_of_vllm_names_the_parameter(served: Served) -> None:
+    with (
+        EngineClient(served.socket, read_seconds=PATIENCE_SECONDS) as engine,
+        pytest.raises(EngineRefusedError) as refused,
+    ):
+        engine.chat({**QUESTION, "temperature": 2.5})
+
+    assert refused.value.engine_param == "temperature"
+
+
 @pytest.mark.parametrize("seed", [-1, 7])
 def test_the_same_seed_gives_the_same_words(served: Served, seed: int) -> None:
     hot = {**LONG, "temperature": 1.5, "seed": seed, "max_tokens": 24}
@@ -343,23 +369,8 @@ def test_killed_it_ends_its_launcher_and_what_was_asked_is_recorded_as_an_error(
 
 
 def test_told_to_stop_it_lets_an_answer_come_to_its_end(served: Served) -> None:
-    events: list[dict[str, Any]] = []
-    begun = threading.Event()
-
-    def listen() -> None:
-        with EngineClient(served.socket, read_seconds=PATIENCE_SECONDS) as engine:
-            for event in engine.chat_stream({**LONG, "max_tokens": 48}):
-                events.append(event)
-                begun.set()
-
     launcher = served.find_launcher()
-    listener = threading.Thread(target=listen)
-    listener.start()
-    assert begun.wait(PATIENCE_SECONDS)
 
-    os.kill(launcher, signal.SIGTERM)
-    listener.join(PATIENCE_SECONDS)
+    lets_an_answer_end(served.socket, lambda: os.kill(launcher, signal.SIGTERM), asked=LONG, most=48)
+
     until(lambda: not is_running(launcher))
-
-    assert events[-1]["usage"]["completion_tokens"] >= 1
-    assert [one["finish_reason"] for event in events for one in event["choices"] if one["finish_reason"]] == ["length"]

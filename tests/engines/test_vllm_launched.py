@@ -46,7 +46,7 @@ def engine() -> Iterator[Path]:
 
 
 def test_it_keeps_the_contract_of_every_engine(engine: Path) -> None:
-    keeps_the_contract(engine)
+    keeps_the_contract(engine, offers="logprobs,response_format")
 
 
 def test_it_answers_what_it_was_asked(engine: Path) -> None:

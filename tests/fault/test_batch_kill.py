@@ -10,8 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from appliance.gateway.batches.store import BatchStore
+from appliance.keys.files import FileKeys, create_missing
+from media.clock import FixedClock
 from tests.support.engine import Script
-from tests.support.gateway import MODEL
+from tests.support.gateway import MODEL, NOW
 from tests.support.gateway_server import Server, gateway_server
 
 pytestmark = pytest.mark.fault
@@ -103,3 +106,61 @@ def test_a_batch_goes_on_after_each_kill_and_no_line_has_two_results(tmp_path: P
         recorded = _recorded(server)
         assert {recorded[one["response"]["request_id"]] for one in results} == {"ok"}
         assert found["request_counts"] == {"total": LINES, "completed": LINES, "failed": 0}
+
+
+def _end_until_killed(file: Path, keys: FileKeys, *, parts: int) -> bool:
+    """End the one batch in a process of its own, which is killed after so many parts; return whether it was."""
+    child = os.fork()
+    if not child:
+        done: list[None] = []
+
+        def goes_on() -> bool:
+            if len(done) >= parts:
+                os.kill(os.getpid(), signal.SIGKILL)
+            done.append(None)
+            return True
+
+        code = 1
+        try:
+            store = BatchStore(file, keys=keys, clock=FixedClock(NOW))
+            (batch,) = store.batches()
+            store.finish(batch, "completed", days=1, goes_on=goes_on)
+            store.close()
+            code = 0
+        finally:
+            os._exit(code)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in {0, -signal.SIGKILL}
+    return status != 0
+
+
+def test_a_batch_that_is_killed_while_it_ends_has_each_result_once(tmp_path: Path) -> None:
+    create_missing(tmp_path / "keys")
+    keys, file, count = FileKeys(tmp_path / "keys"), tmp_path / "batches.db", 40
+    store = BatchStore(file, keys=keys, clock=FixedClock(NOW))
+    source = store.add_file("k", purpose="batch", name="a", parts=[b"{}\n"] * count, days=1)
+    batch = store.add_batch(
+        certificate="", endpoint="/v1/embeddings", source=source, hours=1, faults=(), metadata=None, said={}
+    )
+    assert batch is not None
+    for number in range(1, count + 1):
+        store.add_result(batch, number, json.dumps({"n": number, "text": "x" * 2**17}).encode(), ok=number % 7 != 0)
+    store.close()
+
+    kills = 0
+    while _end_until_killed(file, keys, parts=1):
+        kills += 1
+        assert kills < 50
+
+    assert kills > 4
+    store = BatchStore(file, keys=keys, clock=FixedClock(NOW))
+    (ended,) = store.batches()
+    assert ended.status == "completed"
+    assert ended.output is not None
+    assert ended.errors is not None
+    told = [[json.loads(one)["n"] for one in store.parts(name)] for name in (ended.output, ended.errors)]
+    assert told == [[n for n in range(1, count + 1) if n % 7], [n for n in range(1, count + 1) if n % 7 == 0]]
+    assert {one.id for one in store.files("k")} == {source.id, ended.output, ended.errors}
+    sizes = {one.id: one.bytes for one in store.files("k")}
+    assert sizes[ended.output] == sum(map(len, store.parts(ended.output)))
+    store.close()

@@ -255,7 +255,11 @@ def test_the_units_come_back_and_the_real_engine_keeps_the_contract(running: dic
             "tests/functional/test_structured_for_real.py",
         ],
         cwd=ROOT,
-        env={**os.environ, "SEALIFT_ENGINE_SOCKET": str(sockets[0])},
+        env={
+            **os.environ,
+            "SEALIFT_ENGINE_SOCKET": str(sockets[0]),
+            "SEALIFT_ENGINE_OFFERS": "logprobs,response_format,tools",
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -1,41 +1,61 @@
-"""What every engine promises the gateway (design.md 5). The fake keeps it, and so must a real one.
+"""What every engine promises the gateway (design.md 5). The fake keeps it, and so must llama.cpp's and any real one.
 
-A real engine is tested by naming its socket: ``SEALIFT_ENGINE_SOCKET=/run/…/engine-test-0123456789ab.sock pytest …``.
+llama.cpp's engine is here over the tests' decoder (``scheduler``). A real engine is tested by naming its socket:
+``SEALIFT_ENGINE_SOCKET=/run/…/engine-test-0123456789ab.sock pytest …``. What an engine need not offer (functions,
+forms, probabilities, vectors) it does as asked, or refuses by its name: nothing is passed over in silence.
 """
 
+import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from appliance.errors import EngineRefusedError
+from appliance.gateway.connections import EngineConnection
+from appliance.gateway.enginefigures import OWN
 from appliance.serve.client import EngineClient
 from appliance.serve.engine import BEYOND_OPENAI
 from media.errors import SealiftError
+from tests.support.echo_engine import echo_engine
 from tests.support.engine import FakeEngine, Script, fake_engine
 
 REAL = os.environ.get("SEALIFT_ENGINE_SOCKET", "")
-ENGINES = ["fake", *(["real"] if REAL else [])]
+ENGINES = ["fake", "scheduler", *(["real"] if REAL else [])]
 # The fewest tokens of a question that the engine may read in one step, which nobody can end in its middle.
 STEP_TOKENS = int(os.environ.get("SEALIFT_ENGINE_STEP_TOKENS", "0"))
+# What a real engine must do of what need not be offered, with commas; "any" where either will do.
+REAL_OFFERS = os.environ.get("SEALIFT_ENGINE_OFFERS", "any")
+OFFERS = {"fake": "logprobs,response_format,tools,embeddings", "scheduler": "logprobs,response_format,tools"}
 PATIENCE_SECONDS = 60.0
 _SOON_SECONDS = 0.25
 _READING_SECONDS = 12.0  # long beside the quarter second within which a caller leaves, and no longer than that needs
 _MANY_STEPS = 4
+_COUNTED = {"vllm:generation_tokens", "vllm:prompt_tokens"}
+_OF_USAGE = ("completion_tokens", "prompt_tokens")
+_T = TypeVar("_T")
 _TRIED_WORDS = 256
+_TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
 CHAT = {"messages": [{"role": "user", "content": "Count from one to twenty in words, please."}]}
+CITIES = ("Paris", "Rome")
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "enum": [*CITIES]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
 STORY = {"messages": [{"role": "user", "content": "Tell a long story about the sea."}]}
 GREEDY = {"temperature": 0, "seed": 1, "max_tokens": 24}
 
 
 @pytest.fixture(params=ENGINES)
 def fake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FakeEngine | None]:
-    """The fake that is asked; none where the engine is a real one."""
-    if request.param == "real":
+    """The fake that is asked; none where the engine is another."""
+    if request.param != "fake":
         yield None
         return
     with fake_engine(tmp_path / "engine.sock") as engine:
@@ -43,10 +63,39 @@ def fake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FakeEngine 
 
 
 @pytest.fixture
-def client(fake: FakeEngine | None) -> Iterator[EngineClient]:
-    made = EngineClient(fake.path) if fake else EngineClient(Path(REAL), read_seconds=PATIENCE_SECONDS)
-    with made as client:
+def path(request: pytest.FixtureRequest, fake: FakeEngine | None, tmp_path: Path) -> Iterator[Path]:
+    """The socket of the engine that is asked."""
+    if fake is not None:
+        yield fake.path
+    elif "scheduler" in request.node.callspec.params.values():
+        with echo_engine(tmp_path / "engine.sock", source=_TEMPLATE):
+            yield tmp_path / "engine.sock"
+    else:
+        yield Path(REAL)
+
+
+@pytest.fixture
+def client(path: Path) -> Iterator[EngineClient]:
+    with EngineClient(path, read_seconds=PATIENCE_SECONDS) as client:
         yield client
+
+
+@pytest.fixture
+def offers(request: pytest.FixtureRequest) -> str:
+    """What the engine that is asked must do of what need not be offered."""
+    return OFFERS.get(request.node.callspec.params["fake"], REAL_OFFERS)
+
+
+def _offered(name: str, offers: str, ask: Callable[[], _T]) -> _T | None:
+    """Return what an engine does that offers it; None of one that refused it by its name."""
+    answer, refused = None, None
+    try:
+        answer = ask()
+    except EngineRefusedError as error:
+        refused = error
+    assert offers == "any" or (name in offers.split(",")) is (refused is None), refused
+    assert refused is None or (refused.http_status, refused.engine_param) == (400, name)
+    return answer
 
 
 def _text(answer: dict[str, Any]) -> str:
@@ -161,6 +210,122 @@ def test_the_same_seed_gives_the_same_answer(client: EngineClient) -> None:
     assert _text(client.chat(body)) == _text(client.chat(body))
 
 
+def test_several_answers_have_an_end_each_and_are_counted_together(client: EngineClient) -> None:
+    body = {**CHAT, "max_tokens": 6, "temperature": 0.9, "seed": 7, "n": 2, "stream_options": {"include_usage": True}}
+
+    whole = client.chat(body)
+    events = list(client.chat_stream(body))
+
+    streamed = [choice for event in events for choice in event["choices"]]
+    for choices in (whole["choices"], [one for one in streamed if one["finish_reason"]]):
+        assert sorted(one["index"] for one in choices) == [0, 1]
+        assert {one["finish_reason"] for one in choices} <= {"stop", "length"}
+    assert {one["index"] for one in streamed} == {0, 1}
+    for usage in (whole["usage"], events[-1]["usage"]):
+        assert 2 <= usage["completion_tokens"] <= 12
+        assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+def test_probabilities_are_those_of_the_tokens_that_were_said(client: EngineClient, offers: str) -> None:
+    body = {**CHAT, **GREEDY, "max_tokens": 6, "logprobs": True, "top_logprobs": 2}
+
+    answer = _offered("logprobs", offers, lambda: client.chat(body))
+    if answer is None:
+        return
+    events = list(client.chat_stream({**body, "stream_options": {"include_usage": True}}))
+
+    chunks = [choice["logprobs"] for event in events for choice in event["choices"] if choice.get("logprobs")]
+    for told in (answer["choices"][0]["logprobs"]["content"], [one for chunk in chunks for one in chunk["content"]]):
+        assert "".join(one["token"] for one in told).strip() == _text(answer).strip()
+        assert 1 <= len(told) <= answer["usage"]["completion_tokens"]
+        for one in told:
+            likeliest = max(other["logprob"] for other in one["top_logprobs"])
+            assert one["logprob"] <= 0
+            assert one["logprob"] >= likeliest - 1e-3  # at temperature 0 the likeliest is said
+            assert 1 <= len(one["top_logprobs"]) <= 3
+
+
+def test_an_answer_keeps_the_form_that_was_asked_for(client: EngineClient, offers: str) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY}}
+    body = {**CHAT, **GREEDY, "max_tokens": 192, "response_format": form}
+
+    answer = _offered("response_format", offers, lambda: client.chat(body))
+
+    if answer is not None:
+        is_cut = answer["choices"][0]["finish_reason"] == "length"
+        _require_city(_text(answer), is_cut=is_cut)
+        assert _streamed(list(client.chat_stream(body))) == _text(answer)
+
+
+def _require_city(text: str, *, is_cut: bool) -> None:
+    """Require one of the cities in its form; where the answer was cut, as in white space without end, a beginning."""
+    if not is_cut:
+        assert json.loads(text) in [{"city": city} for city in CITIES]
+        return
+    begins = "".join(text.split())
+    assert begins.startswith('{"city":')
+    assert any(json.dumps({"city": city}, separators=(",", ":")).startswith(begins) for city in CITIES)
+
+
+def test_a_function_that_must_be_called_is_called(client: EngineClient, offers: str) -> None:
+    tools = [{"type": "function", "function": {"name": "look_up", "parameters": CITY}}]
+    named = {"type": "function", "function": {"name": "look_up"}}
+    body = {**CHAT, **GREEDY, "max_tokens": 192, "tools": tools, "tool_choice": named}
+
+    answer = _offered("tools", offers, lambda: client.chat(body))
+
+    if answer is not None:
+        (call,) = answer["choices"][0]["message"]["tool_calls"]
+        reason = answer["choices"][0]["finish_reason"]
+        assert reason in {"stop", "tool_calls", "length"}
+        assert call["function"]["name"] == "look_up"
+        _require_city(call["function"]["arguments"], is_cut=reason == "length")
+
+
+def test_texts_become_vectors_of_one_length(client: EngineClient, offers: str) -> None:
+    vectors: tuple[tuple[float, ...], ...] = ()
+    refused = None
+    try:
+        vectors = client.embed(["the sea", "a lighthouse", "the sea"])
+    except EngineRefusedError as error:
+        refused = error
+
+    assert offers == "any" or ("embeddings" in offers.split(",")) is (refused is None), refused
+    if refused is not None:
+        assert (refused.http_status, refused.engine_code) == (404, "unsupported_model")
+        return
+    assert vectors[0] == pytest.approx(vectors[2], abs=1e-4)
+    assert vectors[0] != pytest.approx(vectors[1], abs=1e-4)
+
+
+def _counted(path: Path) -> tuple[str, dict[str, float]]:
+    """Return what an engine says of itself, and how many tokens it says that it read and wrote."""
+    connection = EngineConnection(path, connect_seconds=10, read_seconds=10)
+    try:
+        connection.ask("GET", "/metrics", headers={})
+        response = connection.respond()
+        told = b"".join(iter(response.read, b"")).decode()
+    finally:
+        connection.close()
+    assert response.status == 200
+    tokens = {one.told: one.read(told) or 0.0 for one in OWN if one.told in _COUNTED}
+    assert set(tokens) == _COUNTED
+    return told, tokens
+
+
+def test_its_metrics_count_what_it_read_and_wrote_and_quote_nobody(client: EngineClient, path: Path) -> None:
+    _, before = _counted(path)
+    usage = client.complete({"prompt": "Zyxwv cormorant", **GREEDY})["usage"]
+    wanted = {name: before[name] + usage[of] for name, of in zip(sorted(_COUNTED), _OF_USAGE, strict=True)}
+
+    ends = time.monotonic() + PATIENCE_SECONDS
+    while (told := _counted(path))[1] != wanted and time.monotonic() < ends:
+        time.sleep(0.05)
+
+    assert told[1] == wanted
+    assert "cormorant" not in told[0].lower()
+
+
 def test_tokens_are_counted_with_and_without_the_template(client: EngineClient) -> None:
     short, long = client.tokenize(prompt="one two"), client.tokenize(prompt="one two three four five six")
 
@@ -231,7 +396,7 @@ def test_a_caller_that_leaves_frees_the_engine(client: EngineClient, fake: FakeE
 
 @pytest.mark.timeout(600)
 def test_a_caller_that_leaves_while_its_question_is_read_frees_the_engine(
-    client: EngineClient, fake: FakeEngine | None
+    client: EngineClient, fake: FakeEngine | None, path: Path
 ) -> None:
     """How long a real engine reads is measured with one question like it, whose length is chosen by its pace."""
     if fake:
@@ -239,19 +404,19 @@ def test_a_caller_that_leaves_while_its_question_is_read_frees_the_engine(
     each = max(client.tokenize(messages=[{"role": "user", "content": "word " * 100}]) / 100, 1.0)
     fits = int((client.status().n_ctx - 128) / each)
     tried = min(fits, _TRIED_WORDS)
-    pace = _reading_seconds("None " + "word " * tried) / tried
+    pace = _reading_seconds(path, "None " + "word " * tried) / tried
     words = "word " * min(fits, max(int(_READING_SECONDS / pace), int(_MANY_STEPS * STEP_TOKENS / each)))
-    reading_seconds = _reading_seconds("One " + words)
+    reading_seconds = _reading_seconds(path, "One " + words)
     if reading_seconds < _SOON_SECONDS:
         return  # a stand-in has read it before anybody can leave
 
     body = _read_only("Two " + words)
-    leaving = EngineClient(Path(REAL), read_seconds=reading_seconds / 8)
+    leaving = EngineClient(path, read_seconds=reading_seconds / 8)
     with leaving, pytest.raises(SealiftError):
         leaving.chat(body)
 
     _require_none_runs(client, fake, within_seconds=max(1.0, reading_seconds / 4))
-    with EngineClient(Path(REAL), read_seconds=4 * PATIENCE_SECONDS) as patient:
+    with EngineClient(path, read_seconds=4 * PATIENCE_SECONDS) as patient:
         usage = patient.chat(body)["usage"]
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
     assert cached < usage["prompt_tokens"] / 2  # it was not read to its end
@@ -261,9 +426,9 @@ def _read_only(question: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 1}
 
 
-def _reading_seconds(question: str) -> float:
+def _reading_seconds(path: Path, question: str) -> float:
     began = time.monotonic()
-    with EngineClient(Path(REAL), read_seconds=4 * PATIENCE_SECONDS) as patient:  # a slow machine reads for minutes
+    with EngineClient(path, read_seconds=4 * PATIENCE_SECONDS) as patient:  # a slow machine reads for minutes
         patient.chat(_read_only(question))
     return time.monotonic() - began
 

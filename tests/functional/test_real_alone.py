@@ -18,6 +18,7 @@ PROGRAM = """
 import json, sys, threading
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
+from appliance.serve import context as contexts
 from appliance.serve.curve import measure
 from appliance.serve.engine import Generation, Sampling
 from appliance.serve.llama_cpp import LlamaCppDecoder
@@ -26,22 +27,26 @@ from media.clock import SystemClock
 from media.llamaprofile import LlamaSettings
 
 subjects = ("the sea", "a lighthouse", "winter", "an old map", "bread", "a railway", "chalk", "rain")
-found = {}
+found, sure = {}, {}
 for name, unified, widest in (("shared", True, 48), ("apart", False, 256)):
     settings = LlamaSettings(kv_unified=unified)
     decoder = LlamaCppDecoder(Path(sys.argv[2]), n_ctx=2048, n_batch=widest, n_seq_max=8, threads=1, settings=settings)
     scheduler = Scheduler(decoder)
     scheduler.calibrate(lambda own: measure(own, clock=SystemClock(), threads=1, seconds=1.0))
 
-    def ask(turn, subject, into):
+    def ask(turn, subject, into, most=24):
         prompt = f"<|im_start|>user\\nWrite about {subject}.<|im_end|>\\n<|im_start|>assistant\\n"
         asked = Generation(
             tokens=decoder.tokenize(prompt, special=True),
             sampling=Sampling(temperature=0),
-            max_tokens=24,
+            max_tokens=most,
             salt=f"{turn} {subject}",
+            top_logprobs=2,
         )
-        into[subject] = "".join(piece.text for piece in scheduler.submit(asked).pieces())
+        pieces = list(scheduler.submit(asked).pieces())
+        into[subject] = "".join(piece.text for piece in pieces)
+        likely = [one for piece in pieces for one in piece.likelihoods]
+        sure[f"{turn} {subject}"] = [(one.token.hex(), one.top[0][1] - one.top[1][1]) for one in likely]
 
     alone, again, together = {}, {}, {}
     for turn, into in (("alone", alone), ("again", again)):
@@ -54,6 +59,28 @@ for name, unified, widest in (("shared", True, 48), ("apart", False, 256)):
     for thread in threads:
         thread.join()
     found[name] = {"alone": alone, "again": again, "together": together, "steps": scheduler.counts.steps - steps}
+    scheduler.stop()
+
+# Four that have 600 tokens in the end, where all share 320.
+for name, most_bytes in (("kept", contexts.MOST_SUSPENDED_BYTES), ("read again", 0)):
+    decoder = LlamaCppDecoder(Path(sys.argv[2]), n_ctx=320, n_batch=48, n_seq_max=4, threads=1)
+    contexts.MOST_SUSPENDED_BYTES = most_bytes
+    scheduler = Scheduler(decoder)
+    alone, together = {}, {}
+    for subject in subjects[:4]:
+        ask(f"{name} alone", subject, alone, 130)
+    threads = [
+        threading.Thread(target=ask, args=(f"{name} together", subject, together, 130)) for subject in subjects[:4]
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found[name] = {
+        "alone": [sure[f"{name} alone {subject}"] for subject in subjects[:4]],
+        "together": [sure[f"{name} together {subject}"] for subject in subjects[:4]],
+        "preempted": scheduler.counts.preempted,
+    }
     scheduler.stop()
 print("FOUND " + json.dumps(found))
 """
@@ -74,3 +101,14 @@ def test_an_answer_is_the_same_alone_and_beside_others(found: Any, contexts: str
     assert all(told["together"][subject][:12] == text[:12] != "" for subject, text in told["alone"].items())
     assert len(set(told["alone"].values())) == 8
     assert told["steps"] < 8 * 24, "they shared steps"
+
+
+@pytest.mark.parametrize("way", ["kept", "read again"])
+def test_answers_that_outgrow_a_context_end_as_they_do_alone(found: Any, way: str) -> None:
+    told = found[way]
+
+    assert told["preempted"] >= 1
+    for beside, alone in zip(told["together"], told["alone"], strict=True):
+        assert len(beside) == len(alone) == 130
+        first = next((gap for (word, _), (own_word, gap) in zip(beside, alone, strict=True) if word != own_word), 0)
+        assert first < 0.5, "another word only where two were nearly as likely: cells in another order round otherwise"

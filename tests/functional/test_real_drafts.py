@@ -17,6 +17,7 @@ from appliance.serve.drafting import Drafter
 from appliance.serve.engine import Generation, Sampling
 from appliance.serve.llama_cpp import LlamaCppDecoder
 from appliance.serve.scheduler import Scheduler
+from media.clock import SystemClock
 
 def opened(sequences):
     return LlamaCppDecoder(Path(sys.argv[2]), n_ctx=512, n_batch=128, n_seq_max=sequences, threads=1)
@@ -24,7 +25,7 @@ def opened(sequences):
 found = {}
 for name in ("plain", "drafted"):
     decoder = opened(2)
-    drafter = Drafter.beside(decoder, opened(1), most=4) if name == "drafted" else None
+    drafter = Drafter.beside(decoder, opened(1), most=4, clock=SystemClock()) if name == "drafted" else None
     scheduler = Scheduler(decoder, drafter=drafter)
     answers = []
     for prompt, sampling in (

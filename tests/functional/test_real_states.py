@@ -35,7 +35,7 @@ for kind in ("recurrent", "hybrid"):
     decoder = LlamaCppDecoder(path, n_ctx=1024, n_batch=48, n_seq_max=3, threads=1)
     scheduler = Scheduler(decoder)
 
-    def submit(text, *, salt="", priority=2, tokens=16):
+    def submit(text, *, salt="", priority=2, tokens=16, top=0):
         return scheduler.submit(
             Generation(
                 tokens=text if isinstance(text, list) else decoder.tokenize(text, special=False),
@@ -43,7 +43,7 @@ for kind in ("recurrent", "hybrid"):
                 max_tokens=tokens,
                 salt=salt,
                 priority=priority,
-                top_logprobs=0,
+                top_logprobs=top,
             )
         )
 
@@ -52,6 +52,10 @@ for kind in ("recurrent", "hybrid"):
 
     def told(answer):
         return [word for piece in answer.pieces() for word in words(piece)]
+
+    def sure(answer):  # how much likelier each word was than the next one
+        likely = [one for piece in answer.pieces() for one in piece.likelihoods]
+        return [(one.token.hex(), one.top[0][1] - one.top[1][1]) for one in likely]
 
     def cached(ask):
         before = scheduler.counts.cached_tokens
@@ -88,6 +92,13 @@ for kind in ("recurrent", "hybrid"):
             for first, pieces in zip(begun, patient, strict=True)
         ])
     own["preempted"] = scheduler.counts.preempted
+
+    # Three that have 1,300 tokens in the end, where all share 1,024.
+    grow = [long + text for text in texts[:3]]
+    own["large alone"] = [sure(submit(text, tokens=256, top=2)) for text in grow]
+    large = [submit(text, tokens=256, top=2) for text in grow]
+    own["large"] = [sure(answer) for answer in large]
+    own["grown"] = scheduler.counts.preempted - own["preempted"]
     own["cache"] = need.cache
     scheduler.stop()
     found[kind] = own
@@ -185,6 +196,14 @@ def test_an_answer_that_had_to_wait_for_an_urgent_one_ends_as_it_would_have(own:
     assert own["preempted"] >= 1
     assert own["urgent"] == [own["alone"][3]] * 3
     assert own["patient"] == [own["patient alone"]] * 3
+
+
+def test_answers_that_outgrow_a_context_end_as_they_do_alone(own: Any) -> None:
+    assert own["grown"] >= 1
+    assert all(len(told) == 256 for told in own["large"])
+    for beside, alone in zip(own["large"], own["large alone"], strict=True):
+        first = next((gap for (word, _), (own_word, gap) in zip(beside, alone, strict=True) if word != own_word), 0)
+        assert first < 0.02, "another word only where two were nearly as likely: cells in another order round otherwise"
 
 
 def test_what_was_read_is_used_only_where_all_of_its_window_is_still_there(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ The test engine and production's are the real one, with the small model, started
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -75,9 +76,8 @@ def test_production_goes_by_what_its_validation_measured(bench: Bench) -> None:
     approvedsteps.lay_down(places, model_digest[:12])
     assert any(production_goes_by(bench, model_digest) == measured for _ in range(TRIES))
 
-    slower = Curve(
-        threads=1, micros={rows: 9 * micros for rows, micros in measured.micros.items()}, machine=measured.machine
-    )
+    assert max(measured.prompts) >= 32, "how prompts are read was measured"
+    slower = replace(measured, micros={rows: 9 * micros for rows, micros in measured.micros.items()})
     place.write_bytes(canonical.dumps(slower.to_json()))
     found = production_goes_by(bench, model_digest)
     assert found.micros[1] < slower.micros[1] / 2

@@ -28,6 +28,11 @@ PEERS = {
     "sglang": "tests.support.fake_sglang",
     "openai": "tests.support.fake_trtllm",
 }
+OFFERS = {
+    "openai-text": "",
+    "sglang": "logprobs,response_format",
+    "openai": "logprobs,response_format",
+}
 TEMPLATE = b"{% for message in messages %}{{ message.role }}: {{ message.content }}<end>{% endfor %}<tool>"
 _SEVERAL = """
 import json, sys
@@ -61,8 +66,8 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Path]:
         yield socket
 
 
-def test_it_keeps_the_contract_of_every_engine(engine: Path) -> None:
-    keeps_the_contract(engine, seconds=120)
+def test_it_keeps_the_contract_of_every_engine(engine: Path, request: pytest.FixtureRequest) -> None:
+    keeps_the_contract(engine, seconds=120, offers=OFFERS[request.node.callspec.params["engine"]])
 
 
 def test_a_template_has_control_tokens_and_a_user_none(engine: Path) -> None:

@@ -14,11 +14,11 @@ from appliance.gateway.assembly import Assembly
 from appliance.gateway.body import read_object
 from appliance.gateway.parameters import Asked, Endpoint, read
 from appliance.gateway.problems import Problem
-from appliance.gateway.protection import protected
+from appliance.gateway.protection import protected, texts_of
 from appliance.gateway.reading import Finish, parts_of
 from appliance.gateway.shapes import Shape
 from appliance.phi.detect import PatternDetector
-from appliance.phi.policy import PhiMode
+from appliance.phi.policy import PhiMode, protect
 from appliance.phi.tokens import TokenMap
 from appliance.serve.events import DONE, EventReader
 
@@ -58,7 +58,8 @@ def test_any_request_is_read_or_refused_and_nothing_else(request: dict[str, Any]
         _require_refusal(problem)
         return
     assert isinstance(asked, Asked)
-    masked, _ = protected(asked, mode=PhiMode.TOKENISE, detector=PatternDetector())
+    found = protect(texts_of(asked), mode=PhiMode.TOKENISE, detector=PatternDetector())
+    masked = protected(asked, found, mode=PhiMode.TOKENISE)
     assert [one.role for one in masked.messages] == [one.role for one in asked.messages]
 
 

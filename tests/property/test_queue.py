@@ -8,17 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from appliance.gateway.queueing import (
-    HANDICAP_SECONDS,
-    MOST_KINDS,
-    SHARE_SECONDS,
-    Bounds,
-    FullError,
-    Pace,
-    Priority,
-    Queue,
-    Ticket,
-)
+from appliance.gateway.pace import MOST_KINDS, Pace
+from appliance.gateway.queueing import HANDICAP_SECONDS, SHARE_SECONDS, Bounds, FullError, Priority, Queue, Ticket
 
 _percents = st.integers(1, 100)
 _priorities = st.sampled_from(list(Priority))

@@ -9,6 +9,8 @@ from appliance.errors import EngineProtocolError
 from appliance.serve.engine import Constraint, Likelihood, Row, Sampling
 
 END = 0
+TOKEN_BYTES = 8
+"""What a token's state takes."""
 
 
 @dataclass
@@ -19,17 +21,30 @@ class _Sampler:
     drawn: int = 0
 
 
-def _example(schema: Any, definitions: Any) -> Any:
+@dataclass
+class Suspended:
+    """What was taken out of a sequence; its tokens where they were kept."""
+
+    held: list[int] | None
+    sampler: Any = None
+
+    @property
+    def state_bytes(self) -> int:
+        return TOKEN_BYTES * len(self.held or [])
+
+
+def example_of(schema: Any, definitions: Any) -> Any:
     """Return a value that a schema takes."""
     if "$ref" in schema:
-        return _example(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+        return example_of(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     if "anyOf" in schema:
-        return _example(schema["anyOf"][0], definitions)
+        return example_of(schema["anyOf"][0], definitions)
     if "enum" in schema:
         return schema["enum"][0]
-    kind = schema["type"][0] if isinstance(schema["type"], list) else schema["type"]
+    kind = schema.get("type", "object")
+    kind = kind[0] if isinstance(kind, list) else kind
     if kind == "object":
-        return {name: _example(one, definitions) for name, one in schema.get("properties", {}).items()}
+        return {name: example_of(one, definitions) for name, one in schema.get("properties", {}).items()}
     return {"array": [], "string": "x", "number": 1.5, "integer": 7, "boolean": True}.get(kind)
 
 
@@ -86,7 +101,7 @@ class EchoDecoder:
 
     def grammar_of(self, constraint: Constraint) -> str:
         """Return a text that the constraint allows."""
-        said = json.dumps(_example(constraint.schema, constraint.schema.get("$defs", {})))
+        said = json.dumps(example_of(constraint.schema, constraint.schema.get("$defs", {})))
         thought = "Hm.</think>\n\n" if constraint.follows_thought else ""
         return thought + constraint.opening + said + constraint.closing
 
@@ -106,6 +121,9 @@ class EchoDecoder:
             seen = self.prompts.setdefault(row.sequence, [])
             assert row.position == len(seen), "positions have no gaps"
             seen.append(row.token)
+        held = [len(seen) for sequence, seen in self.prompts.items() if sequence < self.sequences]
+        assert max(held, default=0) <= self.request_tokens, "a sequence has no more"
+        assert sum(held) <= self.context_tokens, "there are no more places"
         return True
 
     def sample(self, sequence: int, row: int) -> int:
@@ -159,15 +177,16 @@ class EchoDecoder:
         self.gone.pop(sequence, None)
         self.samplers.pop(sequence, None)
 
-    def suspend(self, sequence: int, *, most_bytes: int) -> Any:
+    def suspend(self, sequence: int, *, most_bytes: int) -> Suspended:
         held = self.prompts.pop(sequence)
-        return self.samplers.pop(sequence), held if 8 * len(held) <= most_bytes else None
+        is_kept = TOKEN_BYTES * len(held) <= most_bytes
+        return Suspended(sampler=self.samplers.pop(sequence), held=held if is_kept else None)
 
     def resume(self, sequence: int, suspended: Any) -> bool:
-        self.samplers[sequence], held = suspended
-        self.prompts[sequence] = held or []
-        self.resumed.append(held is not None)
-        return held is not None
+        self.samplers[sequence] = suspended.sampler
+        self.prompts[sequence] = suspended.held or []
+        self.resumed.append(suspended.held is not None)
+        return suspended.held is not None
 
     def discard(self, suspended: Any) -> None:
         pass

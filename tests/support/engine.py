@@ -14,12 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from appliance.serve.engine import BEYOND_OPENAI
+from tests.support.decoder import example_of
 from tests.support.unix_http import QuietHandler, QuietServer, serving
 
 MODEL_DIGEST = "ab" * 32
@@ -86,6 +87,9 @@ class FakeEngine:
     model: Any = None
     model_digest: str = MODEL_DIGEST
     weights_digest: str = WEIGHTS_DIGEST
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    tells_figures: bool = True
 
     @property
     def embedded(self) -> list[Any]:
@@ -128,6 +132,8 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
                 self.send_json({"status": "ok" if engine.is_ready else "loading"}, 200 if engine.is_ready else 503)
             case "/v1/models":
                 self.send_json({"object": "list", "data": [{"id": engine.model_digest, "object": "model"}]})
+            case "/metrics" if engine.tells_figures:
+                self._send_metrics()
             case "/sealift/v1/status":
                 self.send_json(
                     {
@@ -169,7 +175,16 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
             engine.cancelled.set()
             self.close_connection = True
 
+    def _send_metrics(self) -> None:
+        engine = self.server.engine
+        told = f"vllm:prompt_tokens_total {engine.prompt_tokens}\nvllm:generation_tokens_total {engine.answer_tokens}\n"
+        self.send_response(200)
+        self.send_header("content-length", str(len(told)))
+        self.end_headers()
+        self.wfile.write(told.encode())
+
     def _generate(self, body: Mapping[str, Any], script: Script) -> None:
+        script = _of_form(body, script)
         if script.refuse is not None:
             raise _RefusedError(*script.refuse)
         prompt = _prompt(body)
@@ -183,9 +198,12 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
         made = len(said) * answers
         usage = {"prompt_tokens": count, "completion_tokens": made, "total_tokens": count + made}
         usage = dict(script.usage or usage)
+        self.server.engine.prompt_tokens += usage.get("prompt_tokens", 0)
+        self.server.engine.answer_tokens += usage.get("completion_tokens", 0)
+        top = (body.get("top_logprobs") or 0) if chat and body.get("logprobs") is True else None
         if body.get("stream"):
             told = usage if script.counts else None
-            self._stream(said, reason, chat=chat, script=script, usage=told, answers=answers)
+            self._stream(said, reason, chat=chat, script=script, usage=told, answers=answers, top=top)
             return
         self._wait(script)
         if script.error_after is not None:
@@ -195,7 +213,9 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
             return
         calls = [{**call, "type": "function"} for call in script.tool_calls]
         message = {"role": "assistant", "content": "".join(said), **({"tool_calls": calls} if calls else {})}
-        choice = {"message": message} if chat else {"text": "".join(said)}
+        choice: dict[str, Any] = {"message": message} if chat else {"text": "".join(said)}
+        if top is not None:
+            choice["logprobs"] = _likely(said, top)
         choices = [{"index": index, **choice, "finish_reason": reason} for index in range(answers)]
         answer = {"id": "x", "choices": choices, "usage": usage}
         if script.events is not None:
@@ -214,10 +234,22 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
         if script.tear_after is not None:
             self._tear()
             return
-        self.send_json(_vectors(body["input"], counts=script.counts) if script.events is None else script.events[0])
+        made = _vectors(body["input"], counts=script.counts)
+        if body.get("encoding_format") == "float":
+            raws = [(one, base64.b64decode(one["embedding"])) for one in made["data"][::-1]]
+            made["data"] = [{**one, "embedding": struct.unpack(f"<{DIMENSIONS}f", raw)} for one, raw in raws]
+        self.send_json(made if script.events is None else script.events[0])
 
     def _stream(
-        self, said: list[str], reason: str, *, chat: bool, script: Script, usage: dict[str, int] | None, answers: int
+        self,
+        said: list[str],
+        reason: str,
+        *,
+        chat: bool,
+        script: Script,
+        usage: dict[str, int] | None,
+        answers: int,
+        top: int | None,
     ) -> None:
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
@@ -227,7 +259,7 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
             for event in script.events:
                 self._event(event)
         else:
-            for event in _events(said, reason, chat=chat, script=script, wait=self._wait, usage=usage):
+            for event in _events(said, reason, chat=chat, script=script, wait=self._wait, usage=usage, top=top):
                 if event is None:
                     self._tear()
                     return
@@ -284,6 +316,33 @@ def _prompt(body: Mapping[str, Any]) -> str:
     return lines + (json.dumps(told) if told else "")
 
 
+def _of_form(body: Mapping[str, Any], script: Script) -> Script:
+    """Return what makes an answer of the form that was asked for, or a call; the script where that says what to say."""
+    if script.text is not None or script.pieces is not None or script.tool_calls or script.events is not None:
+        return script
+    wanted, choice = body.get("response_format") or {}, body.get("tool_choice")
+    if wanted.get("type") == "json_schema":
+        schema = wanted["json_schema"]["schema"]
+        return replace(script, text=json.dumps(example_of(schema, schema.get("$defs", {})), separators=(",", ":")))
+    if isinstance(choice, dict) or choice == "required":
+        named = choice["function"]["name"] if isinstance(choice, dict) else body["tools"][0]["function"]["name"]
+        (called,) = (one["function"] for one in body["tools"] if one["function"]["name"] == named)
+        arguments = json.dumps(example_of(called.get("parameters") or {"type": "object"}, {}))
+        call = {"id": "call_made", "function": {"name": named, "arguments": arguments}}
+        return replace(script, text="", tool_calls=(call,))
+    return script
+
+
+def _likely(said: list[str], top: int) -> dict[str, Any]:
+    """Return the probabilities of tokens: each as likely as the next, and likelier than others."""
+    found = []
+    for token in said:
+        one = {"token": token, "logprob": -0.5, "bytes": [*token.encode(errors="surrogatepass")]}
+        others = [{"token": f"{token}{place}", "logprob": -0.5 - place, "bytes": None} for place in range(1, top)]
+        found.append({**one, "top_logprobs": [one, *others][:top]})
+    return {"content": found}
+
+
 def _said(body: Mapping[str, Any], script: Script) -> tuple[list[str], str]:
     if script.pieces is not None:
         return list(script.pieces), "stop"
@@ -299,10 +358,19 @@ def _said(body: Mapping[str, Any], script: Script) -> tuple[list[str], str]:
 
 
 def _events(
-    said: list[str], reason: str, *, chat: bool, script: Script, wait: Any, usage: dict[str, int] | None
+    said: list[str],
+    reason: str,
+    *,
+    chat: bool,
+    script: Script,
+    wait: Any,
+    usage: dict[str, int] | None,
+    top: int | None,
 ) -> Iterator[dict[str, Any] | None]:
     def choice(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
-        content = {"delta": delta} if chat else {"text": delta.get("content", "")}
+        content: dict[str, Any] = {"delta": delta} if chat else {"text": delta.get("content", "")}
+        if top is not None and delta.get("content"):
+            content["logprobs"] = _likely([delta["content"]], top)
         return {"id": "x", "choices": [{"index": 0, **content, "finish_reason": finish}], "usage": None}
 
     if chat:

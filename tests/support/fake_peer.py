@@ -35,6 +35,9 @@ class FakePeer:
         writes: How many tokens more than asked for it writes.
         asked: Every question, oldest first.
         most: How many it answered at once at most.
+        room: Of how many tokens it reads a prompt whole; it refuses a longer one.
+        tokens: What those it answers now may come to, prompts and answers.
+        most_tokens: What that was at most.
         left: Set when a caller went before its answer was whole.
     """
 
@@ -49,6 +52,9 @@ class FakePeer:
     asked: list[dict[str, Any]] = field(default_factory=list)
     running: int = 0
     most: int = 0
+    room: int = 1 << 20
+    tokens: int = 0
+    most_tokens: int = 0
     left: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -72,10 +78,15 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
             peer.asked.append(body)
             peer.running += 1
             peer.most = max(peer.most, peer.running)
+            self._need = len(body["prompt"]) + body["max_tokens"]
+            peer.tokens += self._need
+            peer.most_tokens = max(peer.most_tokens, peer.tokens)
         self._is_counted = True
         try:
             if peer.status != 200:
                 self.send_json({"error": {"message": "it quotes a prompt", "code": peer.status}}, peer.status)
+            elif len(body["prompt"]) >= peer.room:
+                self.send_json({"error": {"message": "exceeds the available context size", "code": 400}}, 400)
             elif body.get("stream"):
                 self._stream(body, peer)
             else:
@@ -89,9 +100,15 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
         """Count this answer no more: before its end is written, since whoever reads that may ask for the next one."""
         with peer.lock:
             peer.running -= self._is_counted
+            peer.tokens -= self._need * self._is_counted
             self._is_counted = False
 
     def _forced(self, body: dict[str, Any], peer: FakePeer) -> None:
+        if "logit_bias" not in body:
+            usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": 1}
+            self._answered(peer)
+            self.send_json({"choices": [{"index": 0, "text": ".", "finish_reason": "length"}], "usage": usage})
+            return
         (token,) = map(int, body["logit_bias"])
         # What the prompt holds already is likelier.
         likely = 0.0 if peer.is_biased else -0.5 if token in body["prompt"] else -5.0

@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+from tests.support.decoder import example_of
 from tests.support.unix_http import PeerServer, QuietHandler, peering, serve_until_ended
 
 _NUMBER = (int, float)
@@ -184,9 +185,11 @@ def _scored(body: dict[str, Any], peer: FakeSglang) -> dict[str, Any]:
 
 
 def events_of(body: dict[str, Any]) -> Iterator[Any]:
-    """Yield the events of an answer: the prompt from its end to its beginning."""
+    """Yield the events of an answer: the prompt from its end to its beginning, or JSON that a schema takes."""
     prompt = body["prompt"]
     said = "".join(chr(token) if 32 <= token < 127 else " " for token in reversed(prompt)).strip() or "."
+    if "json_schema" in body:
+        said = json.dumps(example_of(json.loads(body["json_schema"]), {}))
     cuts = [said.index(stop) for stop in body.get("stop", []) if stop in said]
     said = said[: min(cuts)] if cuts else said
     reason = "length" if len(said) > body["max_tokens"] else "stop"

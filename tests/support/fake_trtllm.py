@@ -40,6 +40,7 @@ class FakeTrtllm:
     Attributes:
         path: Where it listens.
         models: The names that it has for what it serves.
+        owner: Whom it names as their owner.
         room: Tokens of a prompt that it takes.
         keeps_prompts: Say the second time that it knew a prompt.
         tells_known: Say this of the tokens that it knew of a prompt, in place of their number.
@@ -55,6 +56,7 @@ class FakeTrtllm:
 
     path: Path
     models: tuple[Any, ...] = ("tiny",)
+    owner: str = "tensorrt_llm"
     room: int = 65536
     keeps_prompts: bool = False
     keeps_shapes: bool | None = True
@@ -74,9 +76,16 @@ class _Handler(Handler, BaseHTTPRequestHandler):
         if self.path == "/health":
             self.send_json(b"")
         elif self.path == "/v1/models":
-            self.send_json({"object": "list", "data": [{"id": name, "object": "model"} for name in peer.models]})
+            listed = [{"id": name, "object": "model", "owned_by": peer.owner} for name in peer.models]
+            self.send_json({"object": "list", "data": listed})
         else:
             self.send_json({"detail": "Not Found"}, 404)
+
+    def events(self, body: dict[str, Any]) -> Iterator[Any]:
+        """Return what an answer is made of; see `events_of`."""
+        if body.get("response_format") and self.server.peer.keeps_shapes:
+            body = {**body, "json_schema": json.dumps(body["response_format"]["json_schema"]["schema"])}
+        return events_of(body)
 
     def do_POST(self) -> None:
         peer, body = self.server.peer, json.loads(self.rfile.read(int(self.headers["content-length"])))

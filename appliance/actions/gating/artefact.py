@@ -1,10 +1,12 @@
 """Gates that look at files alone: integrity, level, fit. They run before anything is loaded."""
 
+from pathlib import PurePosixPath
 from typing import Any
 
 from appliance.actions.gating import cards
 from appliance.actions.gating.bench import Bench, Verdict
 from appliance.promote.levels import NOT_FOR_PRODUCTION, level_of, level_of_weights
+from appliance.registry.contexts import Kept
 from appliance.registry.memory import need_of
 from media import gguf, vllmprofile
 
@@ -63,7 +65,7 @@ def fit(bench: Bench) -> Verdict:
         "n_seq_max": bench.descriptor.runtime.n_seq_max,
     }
     if need is None:
-        if bench.gpus and bench.is_for_gpus and (why := cards.fault(bench.descriptor, bench.gpus)):
+        if why := _vllm_fault(bench, limit):
             return Verdict(gate="fit", passed=False, figures={**figures, "gpus": len(bench.gpus)}, why=why)
         if bench.descriptor.engine == "vllm" and (few := vllmprofile.advice(bench.descriptor.runtime.n_seq_max)):
             figures["few_answers"] = few  # whoever approves reads it, with the other figures
@@ -74,3 +76,17 @@ def fit(bench: Bench) -> Verdict:
         why = f"it needs {need.total >> 20} MiB, {cache}, and {limit >> 20} MiB may be used"
         return Verdict(gate="fit", passed=False, figures=figures, why=why)
     return Verdict(gate="fit", passed=True, figures=figures)
+
+
+def _vllm_fault(bench: Bench, limit_bytes: int) -> str:
+    """Return why there is no room for a version that vLLM opens; "" where there may be, or another engine does."""
+    if bench.descriptor.engine != "vllm":
+        return ""
+    if not bench.is_for_gpus:
+        return cards.memory_fault(bench.descriptor, bench.memory_bytes, limit_bytes, _kept(bench))
+    return cards.fault(bench.descriptor, bench.gpus, _kept(bench)) if bench.gpus else ""
+
+
+def _kept(bench: Bench) -> Kept | None:
+    named = next((one.path for one in bench.descriptor.files if PurePosixPath(one.path).name == "config.json"), None)
+    return None if named is None else Kept.of_config(bench.stored.read(named).decode(errors="replace"))

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-RUNS: Final = ("validating", "in_progress", "cancelling")
+RUNS: Final = ("validating", "in_progress", "cancelling", "finalizing")
 """The states of a batch that has not ended."""
+MOST_BYTES: Final = 256 * 1024 * 1024
+"""How much a key keeps: its files, and the results of its batches that run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What a key has: files with their bytes, and batches that run."""
+    """What a key has: files, batches that run, and the bytes of both: what was handed in and answered."""
 
     files: int
     bytes: int

@@ -13,7 +13,7 @@ from appliance.config import LimitsSection
 from appliance.gateway.access import keyed
 from appliance.gateway.arrival import said_of
 from appliance.gateway.batches import lines
-from appliance.gateway.batches.kept import Batch, File, Kept
+from appliance.gateway.batches.kept import MOST_BYTES, Batch, File, Kept
 from appliance.gateway.batches.pages import MOST_BATCHES, MOST_FILES, page, read_query
 from appliance.gateway.batches.schemas import MOST_METADATA, MOST_METADATA_CHARACTERS, PURPOSE, WINDOWS
 from appliance.gateway.batches.store import BatchStore
@@ -21,7 +21,6 @@ from appliance.gateway.body import body_of, read_object
 from appliance.gateway.problems import Problem, invalid, unknown_parameter
 
 _MOST_FILES: Final = 100
-_MOST_BYTES: Final = 256 * 1024 * 1024
 _MOST_RUNNING: Final = 10
 _ASKED: Final = frozenset({"input_file_id", "endpoint", "completion_window", "metadata"})
 
@@ -136,9 +135,11 @@ def _require_place(kept: Kept) -> None:
 
 
 def _require_room(kept: Kept) -> None:
-    if kept.files >= _MOST_FILES or kept.bytes >= _MOST_BYTES:
+    if kept.files >= _MOST_FILES or kept.bytes >= MOST_BYTES:
         raise Problem(
-            429, "too_many_files", f"A key keeps at most {_MOST_FILES} files, {_MOST_BYTES >> 20} MiB; delete some."
+            429,
+            "too_many_files",
+            f"A key keeps at most {_MOST_FILES} files, {MOST_BYTES >> 20} MiB with what its batches have; delete some.",
         )
 
 

@@ -1,19 +1,19 @@
 """Answers the lines of batches, behind everybody else in the queue, each as a request of its own in the ledger.
 
-Promises: of all gateways of a box one runs batches at a time (a lock that the kernel frees when it dies); of a key's
-batches the oldest goes first, and no key waits for another one's lines, which may take long or wait for places; a line
-whose result is durable is never asked again; one that was being answered when the power went is asked once more, under
-another request id. Before each line the key, stops, the lease and the batch are looked at again.
+Promises: of all gateways of a box one runs batches at a time; of a key's batches the oldest goes first, and no key
+waits for another one's batch (`Turns`), whose lines may take long or wait for places; a batch ends with what it has
+where its key may keep no more; a line whose result is durable is never asked again; one that was being answered when
+the power went is asked once more, under another request id. Before each line the key, stops, the lease and the batch
+are looked at again.
 """
 
-import fcntl
 import json
-import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from flask import Response
@@ -23,9 +23,11 @@ from appliance.errors import CiphertextError, KeyMissingError, NotActiveError, S
 from appliance.gateway import problems
 from appliance.gateway.admission import Wish
 from appliance.gateway.auth import ApiKey, ApiKeys
-from appliance.gateway.batches import lines
-from appliance.gateway.batches.kept import RUNS, Batch
+from appliance.gateway.batches import lines, results
+from appliance.gateway.batches.kept import MOST_BYTES, Batch
+from appliance.gateway.batches.onlyone import OnlyOne
 from appliance.gateway.batches.store import BatchStore
+from appliance.gateway.batches.turns import Turns
 from appliance.gateway.beginning import Come
 from appliance.gateway.exchange import Witnesses
 from appliance.gateway.identity import new_request_id
@@ -41,7 +43,6 @@ Serve = Callable[[str, Come], Response]
 _LOOK_SECONDS: Final = 1.0
 _FAULT_SECONDS: Final = 30.0
 _SLICE: Final = 4
-_MOST_KEYS: Final = 16
 _TRIES: Final = 3
 _LONGEST_PAUSE_SECONDS: Final = 60.0
 _MOST_DOUBLINGS: Final = 8
@@ -90,8 +91,10 @@ class Runner:
         self._in_a_row: dict[str, int] = {}
         self._tries: dict[tuple[str, int], int] = {}
         self._broken_off: dict[tuple[str, int], int] = {}
+        self._full: set[str] = set()
+        self._is_crowded = threading.Event()
         self._expired_at = float("-inf")
-        self._descriptor = -1
+        self._only_one = OnlyOne(store.file.with_name("batches.lock"))
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -108,9 +111,7 @@ class Runner:
             self._callers.clear()
         if self._thread is not None:
             self._thread.join(timeout=_CLOSE_SECONDS)
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._only_one.close()
         self._store.close()
 
     def look(self) -> bool:
@@ -124,25 +125,17 @@ class Runner:
         if not self._store.file.exists() or not self._is_mine():
             return False
         did = False
-        idle: dict[str, float] = {}
-        going: dict[str, Future[bool]] = {}
-        with ThreadPoolExecutor(_MOST_KEYS, thread_name_prefix="batches-of-key") as pool:
+        with Turns(self._now, pause=_LOOK_SECONDS, is_crowded=self._is_crowded) as turns:
             while True:
                 now = self._now()
                 self._expire(now)
                 due = self._due(now)
-                workers = max(self._workers // max(len(due.keys() | going.keys()), 1), 1)
-                for key_id in due.keys() - going.keys():
-                    if idle.get(key_id, now) <= now:
-                        going[key_id] = pool.submit(self._of_key, due[key_id], workers)
-                if not going:
+                workers = max(self._workers // max(len(due.keys() | turns.keys), 1), 1)
+                turns.begin(due, is_over=self._is_over, part=partial(self._of_key, workers=workers))
+                if not turns.keys:
                     return did
-                wait(going.values(), timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
-                for key_id in [one for one, part in going.items() if part.done()]:
-                    has_answered = going.pop(key_id).result()
-                    did |= has_answered
-                    idle[key_id] = self._now() + (0.0 if has_answered else _LOOK_SECONDS)
-                if not going:
+                did |= turns.ended(_LOOK_SECONDS)
+                if not turns.keys:
                     return did
 
     def _now(self) -> float:
@@ -161,10 +154,24 @@ class Runner:
                 found.setdefault(batch.key_id, []).append(batch)
         return found
 
+    def _end_of(self, batch: Batch) -> tuple[str, results.Why | None] | None:
+        """Return how a batch ends of which nothing is to be asked any more, and what is said of lines without a result.
+
+        None where it goes on.
+        """
+        if batch.status == "finalizing":
+            return "completed", None  # or whatever it began to end as
+        if batch.status == "cancelling" or self._world.api_keys.is_ended(batch.key_id):
+            return "cancelled", None
+        return ("expired", results.EXPIRED) if self._store.now() >= batch.expires else None
+
+    def _is_over(self, batch: Batch) -> bool:
+        return self._end_of(batch) is not None
+
     def _of_key(self, batches: Sequence[Batch], workers: int) -> bool:
         did = False
         for batch in batches:
-            if not self._stopping.is_set():
+            if not self._stopping.is_set() and not (did and self._is_crowded.is_set()):
                 did |= self._advanced(batch, workers)
         return did
 
@@ -180,17 +187,7 @@ class Runner:
             self._stopping.wait(pause)
 
     def _is_mine(self) -> bool:
-        if self._descriptor >= 0:
-            return True
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self._store.file.with_name("batches.lock"), flags, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        self._descriptor = descriptor
-        return True
+        return self._only_one.is_mine()
 
     def _advanced(self, batch: Batch, workers: int) -> bool:
         """Advance one; what is wrong with it holds up no other."""
@@ -203,46 +200,67 @@ class Runner:
             is_over = batch.status == "cancelling" or self._store.now() >= batch.expires
             if is_unreadable and is_over and self._store.has_key():
                 self._store.lose(batch)
+                self._forget(batch)
                 return True
             self._world.witnesses.log.fault(error, request_id="batches")
             self._pauses[batch.id] = self._world.witnesses.clock.monotonic() + _FAULT_SECONDS
             return False
 
     def _advance(self, batch: Batch, workers: int) -> bool:
-        days = self._world.limits.batch_days
-        if batch.status == "cancelling" or self._world.api_keys.is_ended(batch.key_id):
-            self._store.finish(batch, "cancelled", days=days)
-            return True
-        is_late = self._store.now() >= batch.expires
-        aside = {} if is_late else self._aside_of(batch)
-        most = batch.total if is_late else workers * _SLICE
-        found = self._store.left(batch, most=most + len(aside))
-        left = [one for one in found if one[0] not in aside]
-        if is_late:
-            for number, raw in left:
-                self._store.add_result(batch.id, number, _expired(raw), ok=False)
-            self._store.finish(batch, "expired", days=days)
-            return True
+        end = self._end_of(batch)
+        if end is not None:
+            return self._finish(batch, *end)
         if not self._may(batch):
             return False
+        if batch.id in self._full or self._store.kept(batch.key_id).bytes >= MOST_BYTES:
+            return self._finish(batch, "failed", results.FULL)
+        aside, most = self._aside_of(batch), workers * _SLICE
+        left = [one for one in self._store.left(batch, most=most + len(aside)) if one[0] not in aside][:most]
         self._store.move(batch.id, "in_progress", only_from=("validating",))
         if left:
             with ThreadPoolExecutor(workers, thread_name_prefix="batch") as pool:
-                done = list(pool.map(lambda one: self._line(batch, *one), left))
-            return any(done)
+                done = list(pool.map(lambda one: self._is_turn(one, left) and self._line(batch, *one), left))
+            return any(done) or batch.id in self._full
         if aside:
             # No longer, so that an end by its caller or its window is seen.
             now = self._world.witnesses.clock.monotonic()
             self._pauses[batch.id] = min(*aside.values(), now + _QUOTA_PAUSE_SECONDS)
             return False
-        moved = self._store.batch_of(batch.key_id, batch.id)
-        self._store.finish(moved or batch, "completed", days=days)
+        return self._finish(batch, "completed")
+
+    def _is_turn(self, one: object, part: Sequence[object]) -> bool:
+        """Tell whether a line of a part may be asked: where other keys wait for their turn, its first one alone."""
+        return one is part[0] or not self._is_crowded.is_set()
+
+    def _finish(self, batch: Batch, status: str, unasked: results.Why | None = None) -> bool:
+        """End a batch; `unasked` says of each line without a result why it has none."""
+        if unasked is not None:
+            for number, raw in self._store.left(batch, most=batch.total):
+                self._store.add_result(batch, number, results.unasked(raw, unasked), ok=False)
+        code, message = unasked or ("", "")
+        fault = {"code": code, "line": None, "message": message, "param": None} if status == "failed" else None
+        days, goes_on = self._world.limits.batch_days, lambda: not self._stopping.is_set()
+        if not self._store.finish(batch, status, days=days, fault=fault, goes_on=goes_on):
+            return False
+        self._forget(batch)
         return True
+
+    def _forget(self, batch: Batch) -> None:
+        """Drop what was noted of a batch that has ended."""
+        self._full.discard(batch.id)
+        self._pauses.pop(batch.id, None)
+        self._in_a_row.pop(batch.id, None)
+        of_lines: tuple[dict[tuple[str, int], Any], ...] = (self._aside, self._tries, self._broken_off)
+        for noted in of_lines:
+            for at in [one for one in list(noted) if one[0] == batch.id]:
+                noted.pop(at, None)
 
     def _aside_of(self, batch: Batch) -> dict[int, float]:
         """Return the lines that found the tokens spent and are not to be asked again yet, and when they are."""
         now = self._world.witnesses.clock.monotonic()
-        return {number: until for (of, number), (until, _) in self._aside.items() if of == batch.id and until > now}
+        return {
+            number: until for (of, number), (until, _) in list(self._aside.items()) if of == batch.id and until > now
+        }
 
     def _put_aside(self, batch: Batch, number: int) -> None:
         """Let a line wait whose tokens are spent, ever longer; a smaller one behind it may still find enough.
@@ -274,7 +292,7 @@ class Runner:
     def _line(self, batch: Batch, number: int, raw: bytes) -> bool:
         """Answer one line; return whether it has a result now."""
         key, now = self._may(batch), self._world.witnesses.clock.monotonic()
-        if key is None or self._pauses.get(batch.id, now) > now or not self._goes_on(batch):
+        if key is None or self._pauses.get(batch.id, now) > now or batch.id in self._full or not self._goes_on(batch):
             return False
         request_id = new_request_id()
         try:
@@ -320,23 +338,19 @@ class Runner:
         return True
 
     def _add(self, batch: Batch, number: int, custom_id: str, request_id: str, status: int, body: Any) -> None:
-        result = {
-            "id": f"batch_{request_id}",
-            "custom_id": custom_id,
-            "response": {"status_code": status, "request_id": request_id, "body": body},
-            "error": None,
-        }
-        self._store.add_result(batch.id, number, result, ok=status == 200)
+        told = results.result(custom_id, request_id, status, body)
+        if not self._store.add_result(batch, number, told, ok=status == 200, most=MOST_BYTES):
+            self._full.add(batch.id)
 
     def _goes_on(self, batch: Batch) -> bool:
         found = self._store.batch_of(batch.key_id, batch.id)
-        return found is not None and found.status in RUNS and found.status != "cancelling"
+        return found is not None and found.status in {"validating", "in_progress"}
 
     def _asked(self, batch: Batch, number: int, come: Come) -> tuple[int, Any]:
         """Return status and body of an answer; no body where the line is to be asked again."""
         try:
             response = self._serve(batch.endpoint, come)
-            return response.status_code, json.loads(response.get_data())
+            return response.status_code, results.answered(response)
         except Exception as error:  # noqa: BLE001 - one line's failure is that line's
             problem = problems.from_error(error)
             if problem.code == "internal_error":
@@ -383,8 +397,3 @@ class Runner:
         except SealiftError as lost:
             witnesses.metrics.unrecorded()
             witnesses.log.alert(Event.UNRECORDED, request_id=request_id, code=lost.code)
-
-
-def _expired(raw: bytes) -> dict[str, Any]:
-    error = {"code": "batch_expired", "message": "The batch ended before this line was asked."}
-    return {"id": f"batch_{new_request_id()}", "custom_id": lines.custom_id_of(raw), "response": None, "error": error}

@@ -2,7 +2,8 @@
 
 Promises: what a key handed in or got back is visible to that key alone; a result is kept once it is durable, and a line
 has at most one; what is deleted or past its time is overwritten. The ciphertext of each piece is bound to its place, so
-none opens as another. Version 1 of the format is `PRAGMA user_version`.
+none opens as another. Version 1 of the format is `PRAGMA user_version`; a release of before leaves alone what it does
+not know: how much a batch's results are (`held`), and into which files they go while it ends (`ending`).
 """
 
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.errors import CiphertextError, KeyMissingError, StoreDamagedError
+from appliance.gateway.batches.ending import MADE, RUNNING, Ending
 from appliance.gateway.batches.kept import RUNS, Batch, File, Kept
 from appliance.gateway.shared_file import SharedFile
 from appliance.keys.provider import KeyProvider
@@ -23,7 +25,6 @@ KEY: Final = "phi-map"
 MOST_BATCHES: Final = 1000
 """Of a key's batches that ended so many are kept, the newest: each has metadata, and their number costs nothing."""
 _BUSY_SECONDS: Final = 10.0
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS file (id TEXT PRIMARY KEY, key_id TEXT NOT NULL, purpose TEXT NOT NULL,
     bytes INTEGER NOT NULL, name BLOB NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL) WITHOUT ROWID""",
@@ -36,6 +37,10 @@ _SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS result (batch_id TEXT NOT NULL REFERENCES batch ON DELETE CASCADE,
     number INTEGER NOT NULL, ok INTEGER NOT NULL, sealed BLOB NOT NULL,
     PRIMARY KEY (batch_id, number)) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS held (batch_id TEXT PRIMARY KEY REFERENCES batch ON DELETE CASCADE,
+    bytes INTEGER NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS ending (batch_id TEXT PRIMARY KEY REFERENCES batch ON DELETE CASCADE,
+    status TEXT NOT NULL, output TEXT NOT NULL, errors TEXT NOT NULL, number INTEGER NOT NULL) WITHOUT ROWID""",
 )
 
 
@@ -52,7 +57,7 @@ class BatchStore:
         self.file = file
         self._keys = keys
         self._clock = clock
-        self._shared = SharedFile(
+        self._shared = shared = SharedFile(
             file,
             settings=("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"),
             busy_seconds=_BUSY_SECONDS,
@@ -60,6 +65,7 @@ class BatchStore:
             what="files and batches cannot be read or written",
             fix="check the room in the gateway's folder; deleting batches.db there deletes all of them",
         )
+        self._ending = Ending(shared, seal=self._seal, open_=self._open, add=self._add, now=self.now)
 
     def close(self) -> None:
         """Close the file."""
@@ -91,7 +97,7 @@ class BatchStore:
 
     def files(self, key_id: str) -> list[File]:
         """Return a key's files, newest first."""
-        query = "SELECT * FROM file WHERE key_id = ? AND expires > ? ORDER BY created DESC, id"
+        query = f"SELECT * FROM file WHERE key_id = ? AND expires > ? AND {MADE} ORDER BY created DESC, id"  # noqa: S608 - no text of anybody's
         with self._shared.transaction() as connection:
             return [self._file(row) for row in connection.execute(query, (key_id, self.now()))]
 
@@ -145,7 +151,7 @@ class BatchStore:
     def delete_file(self, file_id: str) -> bool:
         """Delete a file with its content; return False, and keep it, where a batch that runs reads it."""
         with self._shared.transaction() as connection:
-            reads = f"SELECT 1 FROM batch WHERE input = ? AND status IN {RUNS}"  # noqa: S608 - no text of anybody's
+            reads = f"SELECT 1 FROM batch WHERE input = ? AND {RUNNING}"  # noqa: S608 - no text of anybody's
             if connection.execute(reads, (file_id,)).fetchone():
                 return False
             connection.execute("DELETE FROM file WHERE id = ?", (file_id,))
@@ -198,7 +204,7 @@ class BatchStore:
         given = "(? IS NULL OR key_id = ?) AND (? IS NULL OR id = ?)"
         query = f"SELECT *, {counts} FROM batch WHERE {given}"  # noqa: S608 - no text of anybody's
         if running:
-            query += " AND status IN ('validating', 'in_progress', 'cancelling')"
+            query += f" AND {RUNNING}"
         with self._shared.transaction() as connection:
             rows = connection.execute(f"{query} ORDER BY created DESC, id", (key_id, key_id, only, only)).fetchall()
         return [self._batch(row) for row in rows]
@@ -217,33 +223,36 @@ class BatchStore:
             connection.execute("UPDATE batch SET status = ?, times = ? WHERE id = ?", (status, times, batch_id))
             return True
 
-    def add_result(self, batch_id: str, number: int, result: Mapping[str, Any], *, ok: bool) -> None:
-        """Keep a line's result; it is durable when this returns. A second one is dropped."""
-        sealed = self._seal(f"result {batch_id} {number}", _line(result))
-        with self._shared.transaction() as connection:
-            row = (batch_id, number, int(ok), sealed)
-            connection.execute("INSERT OR IGNORE INTO result VALUES (?, ?, ?, ?)", row)
+    def add_result(self, batch: Batch, number: int, line: bytes, *, ok: bool, most: int | None = None) -> bool:
+        """Keep a line's result; it is durable when this returns. A second one is dropped.
 
-    def finish(self, batch: Batch, status: str, *, days: int) -> None:
-        """End a batch: its results become files of the key's, in the order of its lines, in one step.
-
-        One result at a time: all of a batch of embeddings together may be more than the gateway's memory.
+        Returns:
+            Whether there was room: not where the key would keep more than `most` bytes with it.
         """
-        query = "SELECT number, sealed FROM result WHERE batch_id = ? AND ok = ? ORDER BY number"
+        sealed = self._seal(f"result {batch.id} {number}", line)
         with self._shared.transaction() as connection:
-            named: dict[str, str | None] = {}
-            for kind, wanted in (("output", 1), ("errors", 0)):
-                rows = connection.execute(query, (batch.id, wanted))
-                parts = (self._open(f"result {batch.id} {at}", sealed) + b"\n" for at, sealed in rows)
-                name = f"{batch.id}_{kind}.jsonl"
-                made = self._add(connection, batch.key_id, purpose="batch_output", name=name, parts=parts, days=days)
-                if not made.bytes:
-                    connection.execute("DELETE FROM file WHERE id = ?", (made.id,))
-                named[kind] = made.id if made.bytes else None
-            times = json.dumps({**batch.times, "finalizing": self.now(), status: self.now()})
-            change = "UPDATE batch SET status = ?, times = ?, output = ?, errors = ? WHERE id = ?"
-            connection.execute(change, (status, times, named["output"], named["errors"], batch.id))
-            connection.execute("UPDATE result SET sealed = x'' WHERE batch_id = ?", (batch.id,))
+            if most is not None and self._kept(connection, batch.key_id).bytes + len(sealed) > most:
+                return False
+            row = (batch.id, number, int(ok), sealed)
+            added = connection.execute("INSERT OR IGNORE INTO result VALUES (?, ?, ?, ?)", row).rowcount
+            grown = "UPDATE held SET bytes = bytes + ? WHERE batch_id = ?"
+            if added and not connection.execute(grown, (len(sealed), batch.id)).rowcount:
+                # Its first one, or the first since a release of before.
+                of_all = "SELECT ?1, sum(length(sealed)) FROM result WHERE batch_id = ?1"
+                connection.execute(f"INSERT INTO held {of_all}", (batch.id,))
+            return True
+
+    def finish(
+        self,
+        batch: Batch,
+        status: str,
+        *,
+        days: int,
+        fault: Mapping[str, Any] | None = None,
+        goes_on: Callable[[], bool] = lambda: True,
+    ) -> bool:
+        """End a batch that runs; see `Ending.finish`."""
+        return self._ending.finish(batch, status, days=days, fault=fault, goes_on=goes_on)
 
     def has_key(self) -> bool:
         """Whether the key answers now: what does not open then is lost, and what does not otherwise may open later."""
@@ -261,23 +270,26 @@ class BatchStore:
             times, faults = json.dumps({**batch.times, "failed": self.now()}), json.dumps([*batch.faults, fault])
             change = "UPDATE batch SET status = 'failed', times = ?, faults = ? WHERE id = ?"
             connection.execute(change, (times, faults, batch.id))
+            self._ending.undo(connection, batch)
             connection.execute("UPDATE result SET sealed = x'' WHERE batch_id = ?", (batch.id,))
 
     def expire(self, *, days: int) -> None:
         """Delete what is past its time: files that no batch reads any more, and batches that ended so many days ago."""
         oldest = self.now() - days * 86400
         with self._shared.transaction() as connection:
-            unread = "id NOT IN (SELECT input FROM batch WHERE status IN ('validating', 'in_progress', 'cancelling'))"
+            unread = f"id NOT IN (SELECT input FROM batch WHERE {RUNNING}) AND {MADE}"  # noqa: S608 - as above
             connection.execute(f"DELETE FROM file WHERE expires <= ? AND {unread}", (self.now(),))  # noqa: S608 - as above
             # Each has the moment of its end by its state's name; one that waited while the box was off ended late.
             ended = f"status NOT IN {RUNS} AND json_extract(times, '$.' || status) <= ?"
             connection.execute(f"DELETE FROM batch WHERE {ended}", (oldest,))  # noqa: S608 - as above
 
     def _kept(self, connection: sqlite3.Connection, key_id: str) -> Kept:
-        files = "SELECT count(*), coalesce(sum(bytes), 0) FROM file WHERE key_id = ? AND expires > ?"
-        running = f"SELECT count(*) FROM batch WHERE key_id = ? AND status IN {RUNS}"  # noqa: S608 - as above
+        files = f"SELECT count(*), coalesce(sum(bytes), 0) FROM file WHERE key_id = ? AND expires > ? AND {MADE}"  # noqa: S608 - as above
+        running = "SELECT count(*), coalesce(sum(bytes), 0) FROM batch LEFT JOIN held ON batch_id = id"
+        running += f" WHERE key_id = ? AND {RUNNING}"
         count, size = connection.execute(files, (key_id, self.now())).fetchone()
-        return Kept(files=count, bytes=size, running=connection.execute(running, (key_id,)).fetchone()[0])
+        batches, results = connection.execute(running, (key_id,)).fetchone()
+        return Kept(files=count, bytes=size + results, running=batches)
 
     def _add(
         self, connection: sqlite3.Connection, key_id: str, *, purpose: str, name: str, parts: Iterable[bytes], days: int
@@ -322,14 +334,6 @@ class BatchStore:
 
     def _open(self, place: str, sealed: bytes) -> bytes:
         return self._keys.unwrap(KEY, sealed, f"batches {place}".encode())
-
-
-def _line(result: Mapping[str, Any]) -> bytes:
-    """Return a result as JSON in UTF-8, which no half of a letter is that an engine said: then in ASCII, escaped."""
-    try:
-        return _ENCODER.encode(result).encode()
-    except UnicodeEncodeError:
-        return json.dumps(result, separators=(",", ":")).encode()
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

@@ -1,7 +1,7 @@
 """Callers that leave the version to the site's rules: which one answers, and what the record says."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ import pytest
 
 from appliance.enginesections import RouterRule
 from appliance.gateway.routing import Canary, Rule
+from appliance.phi.detect import Detector, Finding, PatternDetector
 from appliance.phi.policy import PhiMode
 from appliance.registry.router import ALIAS, Loaded, Query, decide
 from tests.support.engine import FakeEngine, fake_engine
@@ -59,9 +60,27 @@ def by_class(tmp_path: Path) -> Iterator[tuple[Rig, FakeEngine]]:
         yield rig, second
 
 
+class _Counting(PatternDetector):
+    """Counts the texts that are searched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def find(self, text: str) -> Sequence[Finding]:
+        """Find what the patterns find."""
+        self.texts.append(text)
+        return super().find(text)
+
+
 @contextmanager
-def _site(folder: Path, rules: str, *, percent: int) -> Iterator[tuple[Rig, FakeEngine]]:
-    with gateway(folder, more=rules) as rig, fake_engine(folder / "second.sock", model_digest=OTHER) as second:
+def _site(
+    folder: Path, rules: str, *, percent: int, detector: Detector | None = None
+) -> Iterator[tuple[Rig, FakeEngine]]:
+    with (
+        gateway(folder, more=rules, detector=detector) as rig,
+        fake_engine(folder / "second.sock", model_digest=OTHER) as second,
+    ):
         rig.promote(also=("production", ALIAS))
         other = replace(rig.route, model_digest=OTHER, socket=second.path)
         rig.routes.split = {"canary": Canary(route=other, percent=percent, offset=0, is_held=False)}
@@ -82,6 +101,17 @@ def test_a_rule_decides_and_the_record_names_it(routed: Rig) -> None:
         "summaries",
         "canary",
     )
+
+
+@pytest.mark.parametrize("text", [IDENTIFIED, "short"], ids=["a rule applies", "none does"])
+def test_a_request_is_searched_for_identifiers_once_for_the_rules_and_the_engine(tmp_path: Path, text: str) -> None:
+    with _site(tmp_path, BY_CLASS, percent=0, detector=(searched := _Counting())) as (rig, second):
+        answer = _ask(rig, text)
+
+        assert answer.headers.get("x-sealift-rule") == ("identified" if text is IDENTIFIED else None)
+        assert [one for one in searched.texts if one == text] == [text]
+        told = (second if text is IDENTIFIED else rig.engine).last["messages"][0]["content"]
+        assert "123-45-6789" not in told
 
 
 @pytest.mark.parametrize(("text", "task"), [("short", ""), ("far longer than the rule allows", "summarise")])

@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from werkzeug.test import EnvironBuilder
 
+from appliance.gateway.calls import Replayed
 from appliance.gateway.embedding import written
+from appliance.gateway.lagging import WHOSE
+from appliance.gateway.problems import Problem
 from appliance.gateway.routing import Canary, Rule
+from appliance.gateway.slices import InSlices
 from appliance.gateway.vectors import numbers
 from appliance.phi.policy import PhiMode
+from media.embedding import EmbeddingProfile
 from tests.support.engine import DIMENSIONS, Script
 from tests.support.gateway import MODEL, Rig, gateway, key_text
 
@@ -368,3 +374,79 @@ def test_vectors_are_text_one_at_a_time_only(rig: Rig) -> None:
     assert told > 64 * 4096 * 10
     assert most < told / 4
     assert rig.ask({"model": MODEL, "input": ["a"] * 17}, path="/v1/embeddings").status_code == 200
+
+
+def _wide(rig: Rig, monkeypatch: pytest.MonkeyPatch, *, dimensions: int) -> None:
+    """Let the version's vectors be so long that a list of many does not fit one answer of an engine."""
+    monkeypatch.setattr("tests.support.engine.DIMENSIONS", dimensions)
+    assert rig.route.embedding is not None
+    rig.promote(embedding=replace(rig.route.embedding, dimensions=dimensions))
+
+
+def test_the_longest_list_is_answered_though_its_vectors_are_more_than_an_engines_answer_may_be(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _wide(rig, monkeypatch, dimensions=2048)
+    texts = [chr(97 + number % 26) * (1 + number % 5) for number in range(2048)]
+
+    response = rig.ask({"model": MODEL, "input": texts, "encoding_format": "base64"}, path="/v1/embeddings")
+
+    rows = response.get_json()["data"]
+    assert [one["index"] for one in rows] == list(range(2048))
+    for at in (0, 1, 27, 500, 1111, 2047):
+        alone = rig.ask({"model": MODEL, "input": texts[at], "encoding_format": "base64"}, path="/v1/embeddings").json
+        assert rows[at]["embedding"] == alone["data"][0]["embedding"], "each in its place"
+    assert response.get_json()["usage"]["prompt_tokens"] == sum(map(len, texts))
+    longest = max(len(json.dumps(one)) for one in ([0.12345678901234567] * 2048, [-1.2345678901234567e-38] * 2048))
+    assert max(map(len, rig.engine.embedded)) * (longest + 200) < 2**24, "also of an engine that writes no base64"
+    outcomes = rig.bodies("request.outcome")
+    assert (outcomes[0]["outcome"], outcomes[0]["prompt_tokens"]) == ("ok", sum(map(len, texts)))
+    assert len(rig.bodies("request.intent")) == len(outcomes) == 7
+
+
+def test_a_key_that_is_revoked_while_a_long_list_is_made_gets_no_further_slice(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _wide(rig, monkeypatch, dimensions=65_536)
+    known = rig.api_keys.lookup
+    monkeypatch.setattr(rig.api_keys, "lookup", lambda key_id: None if len(rig.engine.embedded) == 2 else known(key_id))
+
+    response = ask(rig, input=["a"] * 64)
+
+    assert (response.status_code, len(rig.engine.embedded)) == (401, 2)
+    assert rig.bodies("request.outcome")[-1]["outcome"] == "error"
+
+
+def test_a_caller_who_leaves_ends_the_slice_that_is_made_and_what_would_follow_it() -> None:
+    profile = EmbeddingProfile(pooling="mean", n_ctx=512, dimensions=2)
+    rows = [{"index": 0, "embedding": [0.0, 1.0], "tokens": 3}]
+    asked: list[Any] = []
+
+    class Slow(Replayed):
+        def answer(self) -> dict[str, Any]:
+            call.cancel()  # the caller leaves while it is read
+            assert self.is_cancelled
+            return {"data": rows}
+
+    def start(inputs: Any) -> Replayed:
+        asked.append(inputs)
+        return Slow(()) if len(asked) == 2 else Replayed(({"data": rows},))
+
+    call = InSlices([["a"], ["b"], ["c"]], start=start, profile=profile, still=lambda: None)
+    with pytest.raises(Problem) as left:
+        call.answer()
+
+    assert (left.value.status, asked) == (499, [["a"], ["b"]])
+
+
+@pytest.mark.parametrize(("path", "size"), [("/v1/embeddings", 3 * 4 * DIMENSIONS), ("/v1/models", 0)])
+def test_whoever_sends_an_answer_knows_whose_key_it_is_for_and_what_it_takes(rig: Rig, path: str, size: int) -> None:
+    """One that reads slowly is counted by it."""
+    asked = EnvironBuilder(path=path, headers=list(rig.headers().items()), json={"model": MODEL, "input": list("abc")})
+    asked.method = "POST" if size else "GET"
+    environ = asked.get_environ()
+
+    told = rig.app(environ, lambda *_: lambda _: None)
+    list(told)
+
+    assert environ[WHOSE] == (rig.key.split("-")[1], size)

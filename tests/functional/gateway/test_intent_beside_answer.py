@@ -2,6 +2,7 @@
 
 import os
 import select
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -150,3 +151,29 @@ def test_a_stream_says_nothing_before_its_intent_is_durable(rig: Rig, intents: I
 
     assert b"[DONE]" in response.data
     assert _kinds(rig) == ["request.intent", "request.outcome"]
+
+
+def test_a_stream_s_caller_who_leaves_while_the_intent_is_made_stops_the_engine_at_once(
+    rig: Rig, intents: Intents
+) -> None:
+    """Scenario: the ledger is slow; nobody waits for it to let an engine go for which nobody is left."""
+    rig.engine.script = Script(hold=threading.Event())
+    ours, callers = socket.socketpair()
+    with ours, callers, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(
+            rig.client.post,
+            "/v1/chat/completions",
+            json={**CHAT, "stream": True},
+            headers=rig.headers(),
+            environ_overrides={"gunicorn.socket": ours},
+        )
+        assert intents.sent.wait(60)
+        assert rig.engine.started.wait(60)
+        callers.close()
+        has_ended = rig.engine.cancelled.wait(5)
+        intents.let()
+        asked.result(60).get_data()
+
+    assert has_ended, "before the ledger has answered"
+    assert _kinds(rig) == ["request.intent", "request.outcome"]
+    assert [(one["outcome"], one["status"]) for one in rig.bodies("request.outcome")] == [("cancelled", 499)]

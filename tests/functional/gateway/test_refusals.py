@@ -181,6 +181,12 @@ WRONG: list[tuple[dict[str, Any], str | None, str]] = [
     ({"logprobs": 1}, "logprobs", "invalid_value"),
     ({"top_logprobs": 2}, "top_logprobs", "invalid_value"),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "invalid_value"),
+    ({"logprobs": True, "top_logprobs": 20, "n": 3, "max_tokens": 4096}, "top_logprobs", "invalid_value"),
+    (
+        {"logprobs": True, "top_logprobs": 20, "n": 5, "max_tokens": 4096, "stream": True},
+        "top_logprobs",
+        "invalid_value",
+    ),
     ({"logit_bias": {"1": 101}}, "logit_bias", "invalid_value"),
     ({"logit_bias": {"1": True}}, "logit_bias", "invalid_value"),
     ({"logit_bias": {"-1": 1}}, "logit_bias", "invalid_value"),
@@ -437,6 +443,31 @@ def test_nobody_is_led_to_another_address(rig: Rig, method: str, path: str) -> N
     assert [one[0] for one in _refused(rig)] == ["unknown"]
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/api/chat"])
+@pytest.mark.parametrize("model", [MODEL, "auto"])
+def test_what_no_token_could_make_fit_is_refused_before_it_is_searched(tmp_path: Path, path: str, model: str) -> None:
+    """Scenario: somebody sends megabytes of notes at once, or again and again.
+
+    Each was searched for identifiers for seconds, in which all others waited, and refused then all the same.
+    """
+    rules = f'[[router.rules]]\nname = "any"\nmodel = "{MODEL}"\ntasks = ["none"]\n'
+    limits = "input_tokens = 10\nmessage_characters = 100000"
+    with gateway(tmp_path, limits=limits, more=rules, detector=_BrokenDetector()) as rig:
+        rig.promote(also=("production", "auto"))
+        text = "word " * 20_000
+        ways: dict[str, dict[str, Any]] = {
+            "/v1/completions": {"prompt": text},
+            "/v1/embeddings": {"input": [text]},
+        }
+        asked = ways.get(path, {"messages": [{"role": "user", "content": text}]})
+
+        response = rig.ask({"model": model, **asked}, path=path)
+
+        assert response.status_code == 400
+        assert rig.bodies("request.refused")[-1]["code"] == "context_length_exceeded"
+        assert rig.engine.asked == []
+
+
 def test_a_request_above_the_token_limit_is_refused_by_the_engines_count(tmp_path: Path) -> None:
     with gateway(tmp_path, limits="input_tokens = 100") as rig:
         fits = rig.chat("word " * 90)
@@ -618,10 +649,12 @@ def test_refusals_for_asking_too_often_share_records_that_count_them(tmp_path: P
 
         rig.clock.advance(2)
         assert rig.chat("a").status_code == 429
-        first, counted, again = rig.bodies("request.refused")
+        first, counted = rig.bodies("request.refused")
         assert "repeated" not in first
         assert counted["repeated"] == 4
-        assert "repeated" not in again
+        rig.clock.advance(2)
+        running(rig.app).refusals.flush()
+        assert [body.get("repeated") for body in rig.bodies("request.refused")] == [None, 4, None]
         assert rig.sample("sealift_requests_refused_total", code="rate_limit_exceeded") == 6
 
 

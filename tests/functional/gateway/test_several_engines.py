@@ -153,3 +153,25 @@ def test_what_an_engine_refuses_inside_an_answer_reaches_its_caller_as_a_refusal
         (outcome,) = rig.bodies("request.outcome")
         assert (outcome["outcome"], outcome["status"]) == ("error", 400)
         assert rig.sample("llm_requests_total", model=MODEL, endpoint="chat", status="refused") == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_is_longer_than_may_be_puts_no_engine_out_and_is_asked_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, stream: bool
+) -> None:
+    monkeypatch.setattr("appliance.gateway.upstream.MAX_ANSWER_BYTES", 100)
+    monkeypatch.setattr("appliance.gateway.upstream._MAX_STREAM_BYTES", 400)
+    with (
+        gateway(tmp_path) as rig,
+        fake_engine(tmp_path / "two.sock") as first,
+        fake_engine(tmp_path / "two-2.sock") as second,
+    ):
+        rig.promote(socket=tmp_path / "two.sock")
+        first.script = second.script = Script(text="word " * 400)
+        asked = {**STREAM, "stream": stream, "max_tokens": 500}
+        answers = [rig.ask(asked) for _ in range(FAULTS + 1)]
+
+        assert len(first.asked) + len(second.asked) == FAULTS + 1
+        last = events(answers[-1].data)[-1] if stream else answers[-1].get_json()
+        assert last["error"]["code"] == "engine_error"
+        assert rig.sample("sealift_engines_out", engine="two") in {None, 0.0}

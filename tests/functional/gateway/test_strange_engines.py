@@ -127,3 +127,94 @@ def test_a_mark_of_byte_order_takes_no_word_of_an_answer(rig: Rig) -> None:
     rig.engine.script = Script(events=(first, {"choices": [_told("two", "stop")]}))
 
     assert said(events(rig.ask({**CHAT, "stream": True}).data)) == "one two"
+
+
+_WEATHER: dict[str, Any] = {"index": 0, "id": "call_a", "function": {"name": "weather", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", CHAT),
+        ("/v1/chat/completions", {**CHAT, "tools": TOOLS, "tool_choice": "none"}),
+        ("/v1/completions", {"model": MODEL, "prompt": "hello there"}),
+        ("/api/generate", {"model": MODEL, "prompt": "hello there"}),
+    ],
+)
+def test_a_call_where_no_function_may_be_called_is_no_answer(
+    rig: Rig, path: str, body: dict[str, Any], *, stream: bool
+) -> None:
+    told = {"index": 0, "delta": {"tool_calls": [_WEATHER]}, "finish_reason": "stop"}
+    rig.engine.script = Script(events=({"choices": [told]},))
+
+    response = rig.ask({**body, "stream": stream}, path=path)
+
+    assert b"weather" not in response.data
+    assert b"engine_error" in response.data
+    assert [one["outcome"] for one in rig.bodies("request.outcome")] == ["error"]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_thought_in_a_completion_is_no_answer(rig: Rig, *, stream: bool) -> None:
+    told = {"index": 0, "delta": {"reasoning_content": "hm", "content": "yes"}, "finish_reason": "stop"}
+    rig.engine.script = Script(events=({"choices": [told]},))
+
+    response = rig.ask({"model": MODEL, "prompt": "hello there", "stream": stream}, path="/v1/completions")
+
+    assert b"hm" not in response.data
+    assert b"engine_error" in response.data
+    assert [one["outcome"] for one in rig.bodies("request.outcome")] == ["error"]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_probabilities_that_nobody_asked_for_are_not_told(rig: Rig, *, stream: bool) -> None:
+    one = {"token": "yes", "logprob": -0.5, "bytes": None, "top_logprobs": []}
+    rig.engine.script = Script(events=({"choices": [{**_told("yes", "stop"), "logprobs": {"content": [one]}}]},))
+
+    unasked = rig.ask({**CHAT, "stream": stream})
+    asked = rig.ask({**CHAT, "stream": stream, "logprobs": True})
+
+    assert unasked.status_code == 200
+    assert b"-0.5" not in unasked.data
+    assert b"-0.5" in asked.data
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_two_calls_of_one_id_are_told_apart(rig: Rig, *, stream: bool) -> None:
+    calls = [{**_WEATHER, "index": index, "id": told} for index, told in enumerate(["call_2", "call_2", ""])]
+    told = {"index": 0, "delta": {"tool_calls": calls}, "finish_reason": "tool_calls"}
+    rig.engine.script = Script(events=({"choices": [told]},))
+
+    response = rig.ask({**CHAT, "tools": TOOLS, "stream": stream})
+
+    chunks = events(response.data)[:-1] if stream else [response.json]
+    said_calls = [
+        call
+        for chunk in chunks
+        for choice in chunk["choices"]
+        for call in choice["delta" if stream else "message"].get("tool_calls", ())
+    ]
+    ids = [call["id"] for call in said_calls if "id" in call]
+    assert ids[0] == "call_2"
+    assert len(set(ids)) == len(ids) == 3
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_an_answer_without_a_call_did_not_end_with_one(rig: Rig, *, stream: bool) -> None:
+    rig.engine.script = Script(events=({"choices": [_told("yes", "tool_calls")]},))
+
+    response = rig.ask({**CHAT, "tools": TOOLS, "stream": stream})
+
+    last = events(response.data)[-2] if stream else response.json
+    assert last["choices"][0]["finish_reason"] == "stop"
+    assert [one["finish_reason"] for one in rig.bodies("request.outcome")] == ["stop"]
+
+
+def test_no_more_tokens_are_thoughts_than_were_written(rig: Rig) -> None:
+    counted = {"prompt_tokens": 3, "completion_tokens": 4, "completion_tokens_details": {"reasoning_tokens": 5}}
+    rig.engine.script = Script(events=({"choices": [_told("yes", "stop")], "usage": counted},))
+
+    told = rig.ask(CHAT).json["usage"]
+
+    assert (told["completion_tokens"], told["completion_tokens_details"]) == (4, {"reasoning_tokens": 4})

@@ -117,6 +117,27 @@ def test_probabilities_come_in_both_endpoints_shapes(ours: Rig) -> None:
     assert ours.chat("abc").get_json()["choices"][0]["logprobs"] is None
 
 
+@pytest.mark.parametrize(
+    ("fields", "mib"),
+    [
+        ({"n": 1, "max_tokens": 4096}, 32),
+        ({"n": 2, "max_tokens": 4096}, 32),
+        ({"n": 8}, 32),
+        ({"n": 4, "max_tokens": 4096, "stream": True}, 64),
+    ],
+    ids=["one", "two", "eight of the usual length", "four in a stream"],
+)
+def test_as_many_probabilities_as_may_be_asked_for_fit_an_answer(ours: Rig, fields: dict[str, Any], mib: int) -> None:
+    assert ours.chat("abc", logprobs=True, top_logprobs=20, **fields).status_code == 200
+    told = fields["n"] * fields.get("max_tokens", 1024) * 21
+    long = {
+        "token": "\ufffd" * 12,
+        "logprob": -12.345678901234567,
+        "bytes": [237] * 12,
+    }
+    assert told * len(json.dumps(long, separators=(",", ":")) + ",") < mib * 2**20
+
+
 def test_what_was_read_for_one_key_is_used_again_for_no_other(ours: Rig, decoder: EchoDecoder) -> None:
     other = ours.api_keys.add(key_text("other23456"))
 

@@ -1,7 +1,8 @@
-"""Many streams that nobody reads, at a real gateway: everybody else is answered."""
+"""Many answers that nobody reads, streams and whole ones, at a real gateway: everybody else is answered."""
 
 import http.client
 import json
+import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,12 +28,21 @@ def question(**more: Any) -> bytes:
 
 def unread(server: Server, key: str) -> socket.socket:
     """Ask for a stream as nginx does, over a socket whose buffers hold a small part of it, and read nothing."""
-    content = question(stream=True)
+    return sent(server, key, b"/v1/chat/completions", question(stream=True))
+
+
+def unread_vectors(server: Server, key: str) -> socket.socket:
+    """Ask for embeddings likewise: a whole answer of more than the socket holds."""
+    texts = [f"text {number}" for number in range(2048)]
+    return sent(server, key, b"/v1/embeddings", json.dumps({"model": MODEL, "input": texts}).encode())
+
+
+def sent(server: Server, key: str, route: bytes, content: bytes) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(str(server.site.places.socket("gateway")))
     connection.sendall(
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nAuthorization: Bearer %b\r\n\r\n%b"
-        % (len(content), key.encode(), content)
+        b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nAuthorization: Bearer %b\r\n\r\n%b"
+        % (route, len(content), key.encode(), content)
     )
     return connection
 
@@ -96,3 +106,56 @@ def test_a_key_whose_callers_do_not_read_leaves_another_one_s_slow_callers_their
 
         status, said = ask(server, other)
         assert (status, "You said: hello" in said) == (200, True), "its unread stream holds the only place that it has"
+
+
+def test_a_key_s_unread_streams_that_hold_all_places_are_broken_off_where_others_wait(tmp_path: Path) -> None:
+    """Scenario: one application opens more streams than are kept without a place, and more again than places."""
+    limits = "concurrent_requests = 2\nqueue_length = 64\nqueue_seconds = 60"
+    with gateway_server(tmp_path, limits=limits) as server, ExitStack() as open_:
+        server.engine.script = LONG
+        other = server.add_key(key_text("otherkey23"))
+        for count in (24, 48, 50):
+            for _ in range(24 if count < 50 else 2):
+                open_.enter_context(unread(server, server.key))
+            wait_until_asked(server, count)
+        server.engine.script = Script()
+
+        status, said = ask(server, other)
+
+        assert (status, "You said: hello" in said) == (200, True)
+        broken = [leaf.body for leaf in server.doors[0].find(kind="request.outcome", limit=200)]
+        assert 1 <= sum(one["status"] == 499 for one in broken) <= 2, "who has room is waited for"
+
+
+def test_a_key_that_reads_no_whole_answer_does_not_have_all_threads(tmp_path: Path) -> None:
+    threads = 100
+    with gateway_server(tmp_path, threads=threads) as server, ExitStack() as open_:
+        other = server.add_key(key_text("otherkey23"))
+        for number in range(threads + 4):
+            open_.enter_context(unread_vectors(server, server.key))
+            if number % 16 == 15:
+                wait_until_recorded(server, number + 1)
+
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(15)
+            probe.connect(str(server.site.places.socket("gateway")))
+            probe.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert probe.recv(15).startswith(b"HTTP/1.1 200")
+        status, said = ask(server, other)
+
+        assert (status, "You said: hello" in said) == (200, True)
+
+
+def wait_until_recorded(server: Server, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(server.outcomes()) < count:
+        assert time.monotonic() < deadline, "not all were made"
+        time.sleep(0.05)
+
+
+def test_a_whole_answer_that_nobody_reads_holds_no_stop_up(tmp_path: Path) -> None:
+    with gateway_server(tmp_path, graceful_seconds=100) as server, unread_vectors(server, server.key):
+        server.wait_for_outcome(1)
+        server.process.send_signal(signal.SIGTERM)
+
+        assert server.process.wait(25) == 0, "silence is waited for longer else, and what goes on for 80 s here"

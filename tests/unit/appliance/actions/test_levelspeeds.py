@@ -1,6 +1,7 @@
 """What `sealift models variants` tells of the levels of a model: measured steps, and the level that gives most."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,26 @@ def test_levels_are_compared_with_as_many_answers_as_both_were_measured_with(box
     box.version("B", "Q8_0", {rows: micros for rows, micros in Q8_0.items() if rows <= 8})
 
     assert named(fastest(box.levels(state))) == ("Q8_0", 8)
+
+
+def test_a_level_too_slow_for_more_than_one_answer_is_compared_by_that_one_and_it_is_said(
+    box: Box, state: Engine
+) -> None:
+    reading = [{"rows": 1, "micros": 314_000}, {"rows": 32, "micros": 748_000}]  # no figure of answers at once
+    box.version("A", "Q4_1", {1: 250_000, 2: 300_000, 4: 400_000})
+    box.version("B", "Q8_0", {1: 314_000}, format=2, prompts=reading)
+
+    slow, other = box.levels(state)
+    best = fastest([slow, other])
+
+    assert (slow.speeds, other.speeds) == ({1: 3}, {1: 4, 4: 10})
+    assert named(best) == ("Q4_1", 1)
+    assert best is not None
+    assert best.told().startswith("Q4_1 gives most with one answer alone, ")
+    assert best.told().endswith("of no two levels it measured more at once")
+    alike = fastest([other, replace(other, variant=slow.variant)])
+    assert alike is not None
+    assert alike.told().endswith("gives most with 4 answers at once, as validation measured it")
 
 
 def test_what_validation_kept_is_what_is_told(floor: Floor) -> None:

@@ -16,8 +16,9 @@ from appliance.config import LimitsSection
 from appliance.errors import StoreDamagedError
 from appliance.gateway.admission import Admission, Desk, MemoryDesk, Place, Wish, bounds_of, wish_of
 from appliance.gateway.metrics import Metrics
+from appliance.gateway.pace import MOST_KINDS
 from appliance.gateway.problems import Problem
-from appliance.gateway.queueing import MOST_KINDS, Bounds, Priority
+from appliance.gateway.queueing import Bounds, Priority
 from appliance.gateway.shared_queue import SharedDesk
 from media.clock import Clock, SystemClock
 
@@ -158,6 +159,22 @@ def test_a_caller_whose_leaving_cannot_be_watched_waits_no_longer_and_holds_no_p
     for place in held:
         place.give_back()
     assert [one.take(_wish(), _stay).position for _ in range(2)] == [0, 0]
+
+
+def test_every_gateway_knows_how_long_requests_may_wait_by_which_one_of_a_lower_class_has_its_turn(made: Make) -> None:
+    one, other = made(), made()
+    for _ in range(2):
+        one.take(_wish(), _stay)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(one.take, Wish(priority=Priority.BATCH, seconds=80.0, patience=90.0), _stay)
+        _wait_for(lambda: _waits(other, 1))
+        with other._desk.open() as queue:
+            (ticket,) = queue.waiting
+            assert ticket.due[0] - ticket.arrived == pytest.approx(60.0)
+            running = [each.id for each in queue.running]
+            for each in running:
+                queue.leave(each, SystemClock().monotonic(), answered=True)
+        waiting.result(30).give_back()
 
 
 def test_who_gets_no_place_in_time_is_told_when_to_come_back(made: Make) -> None:

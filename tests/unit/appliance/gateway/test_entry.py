@@ -36,7 +36,7 @@ def test_every_answer_has_a_thread_and_some_are_left_for_health(config: Path, tm
 
     done = _run(config)
 
-    assert (done.returncode, done.stdout) == (0, "88 1 None LingeringWorker\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "152 1 None LingeringWorker\n"), done.stderr
 
 
 def test_a_missing_key_ends_it_with_the_code_for_keys(config: Path) -> None:

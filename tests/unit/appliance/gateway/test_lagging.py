@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from appliance.gateway.lagging import Backlog, CallerLagsError, Lagging, Paced, Reader
+from appliance.gateway.lagging import Backlog, CallerLagsError, Lagging, Paced, Patience, Reader
 from appliance.gateway.reading import Part, Text
 from appliance.gateway.wellness import never
 from media.clock import FixedClock
@@ -293,10 +293,125 @@ def test_a_whole_answer_is_sent_as_its_caller_takes_it_and_closed(pair: Pair) ->
         return False
 
     told = Told([PIECE * 1000])
-    paced = Paced(told, Reader(ours, clock=clock, has_left=takes_a_little))
+    paced = Paced(told, Reader(ours, clock=clock, has_left=takes_a_little), Lagging())
     with pytest.raises(CallerLagsError):
         _sent(ours, paced, [])
     paced.close()
 
     assert told.closed
-    assert b"".join(Paced([PIECE, b"", PIECE * 100], Reader(None, clock=clock))) == PIECE * 101
+    assert b"".join(Paced([PIECE, b"", PIECE * 100], Reader(None, clock=clock), Lagging())) == PIECE * 101
+
+
+@pytest.mark.parametrize(("more", "is_waited_for"), [(-1, True), (1, False)])
+def test_a_caller_whom_others_wait_for_has_little_time_from_then_on(
+    pair: Pair, *, more: int, is_waited_for: bool
+) -> None:
+    ours, callers = pair
+    _filled(ours)
+    clock, hurried = _clock(), False
+    little = 5 + ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) / (128 * 1024)
+    steps = iter([(30, False), (little + more, True), (0, True)])
+
+    def time_goes() -> bool:
+        nonlocal hurried
+        seconds, hurried = next(steps)
+        clock.advance(seconds)
+        if not seconds:
+            _read(callers)
+        return False
+
+    reader = Reader(ours, clock=clock, has_left=time_goes, is_hurried=lambda: hurried)
+    if is_waited_for:
+        reader.wait()
+    else:
+        with pytest.raises(CallerLagsError):
+            reader.wait()
+
+
+@pytest.mark.parametrize(("seconds", "is_whole"), [(3.0, False), (0.2, True)])
+def test_a_hurried_caller_gets_all_of_an_answer_where_it_reads_as_over_an_ordinary_line(
+    pair: Pair, *, seconds: float, is_whole: bool
+) -> None:
+    """Scenario: a key without room reads just above the pace that anybody else may have, and keeps a thread by it."""
+    ours, callers = pair
+    clock, size = _clock(), 400_000
+
+    def reads_a_part() -> bool:
+        clock.advance(seconds)
+        callers.recv(180 * 1024)
+        return False
+
+    paced = Paced([b"x" * size], Reader(ours, clock=clock, has_left=reads_a_part), Lagging(most_callers=0))
+    sizes: list[int] = []
+    if is_whole:
+        _sent(ours, paced, sizes)
+        assert sum(sizes) == size
+    else:
+        with pytest.raises(CallerLagsError):
+            _sent(ours, paced, sizes)
+        assert 0 < sum(sizes) < size
+
+
+def test_slow_readers_of_whole_answers_count_by_key_and_by_what_is_kept_for_them() -> None:
+    lagging = Lagging(most_callers=4, most_bytes=100, most_hurried=4)
+
+    assert lagging.enter_whole(60, "a") is Patience.USUAL
+    assert lagging.enter_whole(60, "a") is Patience.HURRIED, "one key has three quarters of the bytes"
+    assert lagging.enter_whole(60, "a") is Patience.NONE
+    assert [lagging.enter_whole(0, "a") for _ in range(5)] == [
+        *[Patience.USUAL] * 2,
+        *[Patience.HURRIED] * 2,
+        Patience.NONE,
+    ], "and of the callers"
+    assert lagging.enter_whole(30, "b") is Patience.USUAL
+    assert not lagging.has_entered("c"), "streams have the same room"
+    for patience in (Patience.USUAL, Patience.HURRIED, Patience.NONE):
+        lagging.leave_whole(patience, 60, "a")
+    assert lagging.has_entered("c")
+    assert lagging.enter_whole(45, "b") is Patience.HURRIED
+    assert lagging.has_kept(30, "b")
+
+
+def test_a_slow_reader_of_a_whole_answer_counts_until_it_is_closed_and_a_quick_one_never(pair: Pair) -> None:
+    ours, callers = pair
+    lagging = Lagging(most_callers=1, most_hurried=0, most_bytes=5000)
+
+    def seen_slow() -> bool:
+        assert not lagging.has_entered("key"), "it is counted while it is waited for"
+        assert not lagging.has_kept(3000)
+        _read(callers)
+        return False
+
+    def answered(size: int) -> Paced:
+        return Paced([PIECE], Reader(ours, clock=_clock(), has_left=seen_slow), lagging, whose=("key", size))
+
+    _sent(ours, answered(10**9), [])  # its socket takes all of it
+    _filled(ours)
+    with pytest.raises(CallerLagsError, match="no room"):
+        next(iter(answered(5000)))
+    paced = answered(2000)
+    assert list(paced) == [PIECE]
+    paced.close()
+    paced.close()
+    assert lagging.has_entered("key")
+    assert lagging.has_kept(3000)
+
+
+def test_who_was_waited_for_now_and_then_is_slow_in_all(pair: Pair) -> None:
+    ours, callers = pair
+    clock = _clock()
+
+    def reads_a_little_later() -> bool:
+        clock.advance(0.6)
+        _read(callers)
+        return False
+
+    reader = Reader(ours, clock=clock, has_left=reads_a_little_later)
+    found = []
+    for _ in range(2):
+        _filled(ours)
+        reader.wait()
+        found.append(reader.is_slow())
+
+    assert found == [False, True]
+    assert not Reader(None, clock=clock).is_slow()

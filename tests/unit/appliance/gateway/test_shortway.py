@@ -1,20 +1,26 @@
 """The short way answers as Flask's own does: same hooks, same handler of errors, same refusals of what is not plain."""
 
-from collections.abc import Callable
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Blueprint, Response, g
 from werkzeug.exceptions import HTTPException
+from werkzeug.test import EnvironBuilder
 
 from appliance.gateway import leakcheck
+from appliance.gateway.disconnect import DisconnectWatch
+from appliance.gateway.lagging import CallerLagsError, Lagging
 from appliance.gateway.shortway import Gateway, served
 from media.clock import SystemClock
 
 
-def _app(*, short: bool, fails: str = "") -> Gateway:
-    app = Gateway("test", SystemClock())
+def _app(*, short: bool, fails: str = "", watch: DisconnectWatch | None = None) -> Gateway:
+    app = Gateway("test", SystemClock(), lagging=Lagging(), watch=watch or DisconnectWatch())
     app.config.update(MAX_CONTENT_LENGTH=8, PROVIDE_AUTOMATIC_OPTIONS=False)
 
     def arrive() -> None:
@@ -129,6 +135,29 @@ def test_the_gateways_own_questions_go_the_short_way(tmp_path: Path) -> None:
 
     assert isinstance(app, Gateway)
     assert set(app._short) == {"/v1/chat/completions", "/v1/completions", "/v1/embeddings"}
+
+
+def test_an_answer_that_is_not_read_ends_when_the_process_waits_for_nobody_any_more() -> None:
+    watch = DisconnectWatch()
+    app = _app(short=True, watch=watch)
+    app.config["MAX_CONTENT_LENGTH"] = None
+    ours, callers = socket.socketpair()
+    with ours, callers:
+        asked = EnvironBuilder(path="/ask", method="POST", data=b"x" * 4_000_000).get_environ()
+        told = app({**asked, "gunicorn.socket": ours}, lambda *_: lambda _: None)
+        ending = threading.Timer(0.5, watch.end)
+        ending.start()
+        began = time.monotonic()
+        with pytest.raises(CallerLagsError):
+            _send(ours, told)
+        ending.join()
+
+        assert time.monotonic() - began < 20, "and not after half a minute and more"
+
+
+def _send(ours: socket.socket, told: Iterable[bytes]) -> None:
+    for piece in told:
+        ours.sendall(piece)
 
 
 def test_many_hosts_are_not_remembered_for_ever() -> None:

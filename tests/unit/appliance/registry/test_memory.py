@@ -13,6 +13,7 @@ from appliance.registry.descriptor import ModelDescriptor
 from appliance.registry.memory import Need, need_of_header, room
 from appliance.verify.fit import Machine
 from media import canonical
+from media import gguf as gguf_reader
 from media.gguf import GgufHeader, Tensor
 from media.llamaprofile import LlamaSettings
 from tests.support.payload import gguf
@@ -153,6 +154,28 @@ def test_a_draft_model_takes_its_weights_and_places_for_the_longest_conversation
     assert both.weights - apart.weights == 1000
     assert both.cache - apart.cache == (1024 // 4 + 32) * 1 * 4 * (64 + 64) * 2
     assert both.process < 2 * apart.process
+
+
+@pytest.mark.parametrize(("n_ctx", "kept"), [(1024, None), (1_000_000, 256 * MIB)])
+def test_what_is_kept_of_answers_that_gave_way_is_counted_for_our_engine(
+    tmp_path: Path, n_ctx: int, kept: int | None
+) -> None:
+    sizes = {"block_count": 1, "embedding_length": 256, "attention.head_count": 4, "vocab_size": 32}
+    weights = tmp_path / "tiny.gguf"
+    weights.write_bytes(gguf(metadata={f"llama.{name}": size for name, size in sizes.items()}))
+    fields = canonical.mapping(canonical.loads(version_files()["data/models/tiny/descriptor.json"]), "descriptor")
+    runtime = {**fields["runtime"], "n_ctx": n_ctx, "n_batch": 32}
+    length = next(file["length"] for file in fields["files"] if file["role"] == "weights")
+
+    found = memory.need_of(
+        ModelDescriptor.from_bytes(canonical.dumps({**fields, "context_tokens": n_ctx, "runtime": runtime})),
+        lambda _: weights,
+    )
+
+    assert found is not None
+    bare = need_of_header(gguf_reader.read(weights), length=length, n_ctx=n_ctx, n_batch=32)
+    assert found.cache == bare.cache + (bare.cache if kept is None else kept)
+    assert found.total - found.cache == bare.total - bare.cache
 
 
 def test_a_wider_head_than_its_share_of_the_width_is_counted() -> None:

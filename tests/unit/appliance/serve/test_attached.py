@@ -188,15 +188,42 @@ def test_answers_of_a_peer_that_is_not_well_for_long_end(tmp_path: Path) -> None
 
 def test_it_is_never_given_more_than_its_places_and_tokens(scheduler: AttachedScheduler, peer: FakePeer) -> None:
     until(lambda: peer.running == 0)
-    peer.most = 0
+    peer.most = peer.most_tokens = 0
     few = [scheduler.submit(Generation(tokens=[65], max_tokens=8)) for _ in range(3 * PLACES)]
+    reasons = [[one.finish_reason for one in handle.pieces()][-1] for handle in few]
+    peer.hold = threading.Event()
     long = [scheduler.submit(Generation(tokens=[65] * 300, max_tokens=100)) for _ in range(PLACES)]
+    until(lambda: (scheduler.running, scheduler.waiting, peer.running) == (1, PLACES - 1, 1))
+    peer.hold.set()
 
-    reasons = [[one.finish_reason for one in handle.pieces()][-1] for handle in (*few, *long)]
+    reasons += [[one.finish_reason for one in handle.pieces()][-1] for handle in long]
 
     assert set(reasons) <= {"stop", "length"}
     assert peer.most <= PLACES
+    assert 400 <= peer.most_tokens <= 512  # two long ones never at once: the places share one context
     assert scheduler.running == scheduler.waiting == 0
+
+
+def test_a_place_that_holds_less_than_the_versions_context_is_refused_at_its_start(
+    site: Config, peer: FakePeer, descriptor: Any
+) -> None:
+    """By itself llama.cpp's server gives each place a part of its context."""
+    whole = descriptor.runtime.n_ctx
+    peer.room = whole // PLACES
+    try:
+        with pytest.raises(EngineLoadError, match="not set up as its contract needs it") as refused:
+            load(site, descriptor)
+        peer.room = whole - 1
+        with pytest.raises(EngineLoadError, match="not set up"):
+            load(site, descriptor)
+        peer.room = whole
+        load(site, descriptor)
+    finally:
+        peer.room = 1 << 20
+
+    assert f"{whole - 1} tokens" in refused.value.why
+    assert "--kv-unified" in refused.value.fix
+    assert [one["cache_prompt"] for one in peer.asked if len(one["prompt"]) == whole - 1][-3:] == [False] * 3
 
 
 def test_a_peer_that_is_not_well_is_an_engine_that_is_down(tmp_path: Path) -> None:

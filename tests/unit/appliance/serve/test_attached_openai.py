@@ -5,6 +5,7 @@ The peer is a fake after the published sources of TensorRT-LLM's server; vLLM's 
 
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +26,7 @@ from tests.support.attached_inside import chat, load, site_of_a_peer
 from tests.support.fake_trtllm import FakeTrtllm, fake_trtllm
 from tests.support.hostile_frames import VALUES
 from tests.support.tiny_tokenizer import CONTROL, tokenizer
+from tests.support.waiting import until
 
 PLACES = 2
 CONTEXT = 512
@@ -60,7 +62,7 @@ def well_behaved(peer: FakeTrtllm) -> Iterator[None]:
         peer.hold.set()
     peer.hold = peer.events = peer.told = peer.tells_known = None
     peer.models, peer.room, peer.keeps_prompts, peer.keeps_shapes = ("tiny",), 65536, False, True
-    peer.minds_bias, peer.is_certain = True, False
+    peer.minds_bias, peer.is_certain, peer.owner = True, False, "tensorrt_llm"
     peer.asked.clear()
 
 
@@ -88,6 +90,29 @@ def dialect(peer: FakeTrtllm) -> OpenAI:
 @pytest.fixture(scope="module")
 def scheduler(peer: FakeTrtllm, dialect: OpenAI) -> AttachedScheduler:
     return AttachedScheduler(Peer(Address(path=str(peer.path))), dialect, context_tokens=CONTEXT, places=PLACES)
+
+
+def long_answers(scheduler: AttachedScheduler, peer: FakeTrtllm, *, at_once: int) -> None:
+    """Ask for two answers as long as the context; fail where not `at_once` of them are asked of the peer."""
+    peer.hold = threading.Event()
+    handles = [scheduler.submit(Generation(tokens=[65] * 300, max_tokens=CONTEXT - 300)) for _ in range(PLACES)]
+    until(lambda: scheduler.running == at_once and scheduler.waiting == PLACES - at_once)
+    peer.hold.set()
+    assert {[one.finish_reason for one in handle.pieces()][-1] for handle in handles} <= {"stop", "length"}
+
+
+def test_each_place_has_a_context_of_its_own(scheduler: AttachedScheduler, peer: FakeTrtllm) -> None:
+    """`n_ctx` is the limit of one request there: as many as have a place are asked at once, however long they are."""
+    long_answers(scheduler, peer, at_once=PLACES)
+
+
+def test_the_places_of_llama_cpps_own_server_share_a_context_here_too(peer: FakeTrtllm) -> None:
+    peer.owner = "llamacpp"
+    found = OpenAI(Peer(Address(path=str(peer.path))), LocalTokens(tokenizer().decode()))
+    found.require_fit(context_tokens=CONTEXT)
+    shared = AttachedScheduler(Peer(Address(path=str(peer.path))), found, context_tokens=CONTEXT, places=PLACES)
+
+    long_answers(shared, peer, at_once=1)
 
 
 def test_a_prompt_goes_out_as_tokens_that_were_counted_here(engine: FlaskClient, peer: FakeTrtllm) -> None:

@@ -233,6 +233,17 @@ def test_its_settings_are_asked_for_by_either_name(sglang: Sglang, peer: FakeSgl
     sglang.require_fit(context_tokens=512)
 
 
+@pytest.mark.parametrize(("all_at_once", "held"), [(100_000, 1024), (1024, 1024), (700, 700), (512, 512)])
+def test_its_places_have_a_context_each_as_far_as_it_says_that_it_holds_them(
+    sglang: Sglang, peer: FakeSglang, all_at_once: int, held: int
+) -> None:
+    peer.settings = {**peer.settings, "max_total_num_tokens": all_at_once}
+
+    sglang.require_fit(context_tokens=512)
+
+    assert sglang.held(context_tokens=512, places=2) == held
+
+
 @pytest.mark.parametrize(
     ("said", "named"),
     [

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from appliance.serve.drafting import Drafter
 from appliance.serve.engine import Generation, Likelihood, Piece, Row
 from appliance.serve.handles import Handle
 from appliance.serve.scheduler import Scheduler
+from media.clock import FixedClock
 from tests.support.decoder import EchoDecoder
 
 LETTERS = "abcdefghij"
+CLOCK = FixedClock(datetime(2026, 11, 20, tzinfo=UTC))
 
 
 @dataclass
@@ -41,6 +44,10 @@ class SmallDecoder(EchoDecoder):
         return Likelihood(token=b"", logprob=self.logprob)
 
 
+def drafter(small: EchoDecoder, *, most: int = 4) -> Drafter:
+    return Drafter(small, most=most, clock=CLOCK)
+
+
 def said(handle: Handle) -> tuple[str, Piece]:
     pieces = list(handle.pieces())
     return "".join(piece.text for piece in pieces), pieces[-1]
@@ -55,7 +62,7 @@ def answered(
 ) -> tuple[list[tuple[str, Any]], EchoDecoder, Scheduler]:
     """Ask one after the other; return what was said, the large model, and the scheduler, which has ended."""
     large = large or EchoDecoder()
-    scheduler = Scheduler(large, drafter=None if small is None else Drafter(small, most=most))
+    scheduler = Scheduler(large, drafter=None if small is None else drafter(small, most=most))
     try:
         found = [said(scheduler.submit(one)) for one in asked]
     finally:
@@ -117,7 +124,7 @@ def test_it_says_only_what_it_is_sure_of() -> None:
 
 def test_while_two_answer_nothing_is_guessed() -> None:
     large, small = EchoDecoder(context_tokens=128), SmallDecoder()
-    scheduler = Scheduler(large, drafter=Drafter(small, most=4))
+    scheduler = Scheduler(large, drafter=drafter(small))
     handles: list[Handle] = []
     scheduler.between_steps(
         lambda: handles.extend(scheduler.submit(generation(prompt)) for prompt in ("abcdefgh", "stuvwxyz"))
@@ -139,13 +146,79 @@ def test_what_it_read_for_one_caller_is_gone_before_it_reads_for_another() -> No
     assert len(begun) == 4  # the second of `one` alone found what was read
 
 
-def test_a_long_prompt_is_read_a_batch_a_step() -> None:
+def test_a_long_prompt_is_read_in_batches_while_the_answer_goes_on() -> None:
     small = SmallDecoder(batch_tokens=4)
     found, large, scheduler = answered([generation("abcdefghijklmn")], small=small)
 
     assert found[0][0] == "ABCDEFGHIJKLMN"
     assert max(len(rows) for rows in small.steps) <= 4
     assert [len(rows) for rows in large.steps[1:4]] == [1, 1, 1]
+    assert scheduler.counts.kept > 0
+
+
+class Slow(SmallDecoder):
+    """Takes as long for each token as a table says of its steps, the last of them ever after."""
+
+    millis: Sequence[int] = (5,)
+
+    def decode(self, rows: Sequence[Row]) -> bool:
+        CLOCK.advance(len(rows) * self.millis[min(len(self.steps), len(self.millis) - 1)] / 1000)
+        return super().decode(rows)
+
+
+def test_a_long_prompt_is_read_for_a_fifth_of_a_second_a_step_whoever_may_come_meanwhile() -> None:
+    small = Slow(context_tokens=4096, batch_tokens=512)
+    large = EchoDecoder(context_tokens=4096, batch_tokens=512)
+
+    _, _, scheduler = answered([generation("a" * 1500, max_tokens=60)], small=small, large=large)
+
+    assert [len(rows) for rows in small.steps[:5]] == [16, 40, 40, 40, 40]
+    assert max(len(rows) for rows in small.steps) == 40
+    assert scheduler.counts.kept > 0
+
+
+def test_how_much_is_read_at_once_follows_what_it_takes() -> None:
+    small = Slow(context_tokens=4096, batch_tokens=512)
+    small.millis = (5, 50, 1000, 1)  # something else takes the cores for a while
+
+    answered([generation("a" * 600, max_tokens=20)], small=small, large=EchoDecoder(context_tokens=4096))
+
+    assert [len(rows) for rows in small.steps[:6]] == [16, 40, 4, 1, 200, 200]
+
+
+class Leaving(SmallDecoder):
+    """Its step of number `at` is the one in which a caller leaves, and is half done then."""
+
+    at: int = -1
+    handles: list[Handle]
+
+    def decode(self, rows: Sequence[Row]) -> bool:
+        if len(self.steps) == self.at:
+            self.handles[0].cancel()
+            if self.wanted and not self.wanted[-1]:
+                if len(rows) > 1:
+                    super().decode(rows[: len(rows) // 2])
+                return False
+        return super().decode(rows)
+
+
+@pytest.mark.parametrize("at", [0, 1, 3], ids=["reading", "reading on", "guessing"])
+def test_what_it_computes_for_one_who_leaves_ends_in_the_middle(at: int) -> None:
+    small, large = Leaving(context_tokens=64), EchoDecoder()
+    small.at, small.handles = at, []
+    scheduler = Scheduler(large, drafter=drafter(small))
+    asked = generation("abcdefghijklmnopqrstuvwx", max_tokens=30, salt="one")  # two reads of each, then guesses
+    scheduler.between_steps(lambda: small.handles.append(scheduler.submit(asked)))
+    reasons = [piece.finish_reason for piece in small.handles[0].pieces()]
+    steps = len(large.steps)
+    again, _ = said(scheduler.submit(asked))
+    scheduler.stop()
+
+    assert reasons[-1] == "cancelled"
+    assert small.wanted == [False, True]
+    assert steps == 2 + (at > 0), "no step of the large one is begun for nobody"
+    assert large.wanted == []
+    assert again == "ABCDEFGHIJKLMNOPQRSTUVWX"
     assert scheduler.counts.kept > 0
 
 
@@ -160,7 +233,7 @@ class Failing(SmallDecoder):
     ids=["a small model that fails", "a large one that cannot let go of a guess"],
 )
 def test_answers_go_on_without_guesses(made: Callable[[], SmallDecoder], large: EchoDecoder) -> None:
-    scheduler = Scheduler(large, drafter=Drafter(made(), most=4))
+    scheduler = Scheduler(large, drafter=drafter(made()))
     text, last = said(scheduler.submit(generation(LETTERS)))
     guessed = scheduler.counts.guessed
     again, _ = said(scheduler.submit(generation(LETTERS)))
@@ -172,7 +245,7 @@ def test_answers_go_on_without_guesses(made: Callable[[], SmallDecoder], large: 
 
 def test_a_step_that_fails_with_guesses_in_it_ends_its_own_answer_alone() -> None:
     large = EchoDecoder(fail_at_step=1)
-    scheduler = Scheduler(large, drafter=Drafter(SmallDecoder(), most=4))
+    scheduler = Scheduler(large, drafter=drafter(SmallDecoder()))
     with pytest.raises(EngineProtocolError):
         said(scheduler.submit(generation(LETTERS)))
     assert scheduler.counts.steps == 2, "a guess was in the second"

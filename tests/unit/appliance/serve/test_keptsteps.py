@@ -20,7 +20,8 @@ from tests.support.promotion import site_config
 from tests.support.versions import store_version
 
 HERE = mark() or pytest.skip("this kernel does not say what processor it has", allow_module_level=True)
-CURVE = Curve(threads=3, micros={1: 5000, 4: 9000}, machine=HERE)
+PROMPTS = {1: 5000, 32: 60_000, 110: 199_000}
+CURVE = Curve(threads=3, micros={1: 5000, 4: 9000}, machine=HERE, prompts=PROMPTS)
 GPU = {"n_gpu_layers": 2, "num_gpu": 1, "main_gpu": 0, "tensor_split": [], "num_keep": 0}
 
 
@@ -59,8 +60,9 @@ def test_what_was_measured_here_with_these_threads_is_gone_by(box: Box) -> None:
         (Curve(threads=3, micros=CURVE.micros, machine="ab" * 32), "on another machine or processor"),
         (Curve(threads=3, micros=CURVE.micros), "on another machine or processor"),
         (Curve(threads=2, micros=CURVE.micros, machine=HERE), "with 2 threads, and this engine has 3"),
+        (Curve(threads=3, micros=CURVE.micros, machine=HERE), "did not measure how prompts are read"),
     ],
-    ids=["another machine", "a release that did not say", "other threads"],
+    ids=["another machine", "a release that did not say", "other threads", "a release that did not ask"],
 )
 def test_what_was_measured_otherwise_is_not(box: Box, curve: Curve, why: str) -> None:
     box.lay(curve)
@@ -71,7 +73,7 @@ def test_what_was_measured_otherwise_is_not(box: Box, curve: Curve, why: str) ->
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"null", b"7", b"[]", b"\xff", b" " * 70_000, canonical.dumps({**CURVE.to_json(), "format": 2})],
+    [b"", b"{", b"null", b"7", b"[]", b"\xff", b" " * 70_000, canonical.dumps({**CURVE.to_json(), "format": 3})],
 )
 def test_what_does_not_read_is_not(box: Box, content: bytes) -> None:
     box.file.write_bytes(content)
@@ -128,9 +130,9 @@ class Slow(EchoDecoder):
     ("micros", "curve", "steps", "told"),
     [
         (5000, {1: 5000, 4: 20000}, 12, "as its validation measured them"),
-        (5000, {1: 9000, 4: 20000}, 30, "since steps no longer take what its validation measured"),
-        (5000, {1: 5000, 64: 20000}, 24, "since steps no longer take what its validation measured"),
-        (5000, {}, 24, "since there is none"),
+        (5000, {1: 9000, 4: 20000}, 34, "since steps no longer take what its validation measured"),
+        (5000, {1: 5000, 64: 20000}, 28, "since steps no longer take what its validation measured"),
+        (5000, {}, 28, "since there is none"),
     ],
     ids=["they fit", "the machine is another one", "wider than it decodes", "nothing kept"],
 )
@@ -147,6 +149,7 @@ def test_it_is_looked_whether_steps_still_take_what_was_measured(
     assert (found is held) is (told == "as its validation measured them")
     assert (found.threads, found.machine) == (3, HERE)
     assert found.micros[1] == 5000
+    assert found is held or set(found.prompts) == {1, 32, 40}
     assert len(decoder.steps) <= steps
     assert len(said) == 1
     assert told in said[0]

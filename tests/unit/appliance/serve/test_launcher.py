@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from appliance.enginesections import EnginesSection, ProductionEngines
 from appliance.errors import NotPromotedError
+from appliance.gateway.lagging import MOST_CALLERS, MOST_HURRIED
 from appliance.sections import LimitsSection
 from appliance.serve import keptsteps, launcher
 from appliance.serve.curve import Curve
@@ -70,8 +71,8 @@ def test_a_unit_has_room_for_all_that_a_site_file_may_let_in(tmp_path: Path, nam
         assert files > answering + KEPT_CONNECTIONS + limits.concurrent_requests
     else:
         waiting = limits.concurrent_requests + limits.queue_length
-        assert tasks > waiting + HEADROOM
-        assert files > waiting + 1024 + limits.concurrent_requests
+        assert tasks > waiting + MOST_CALLERS + MOST_HURRIED + HEADROOM
+        assert files > 3 * (waiting + MOST_CALLERS + MOST_HURRIED + HEADROOM) + 1024
 
 
 def test_lines_of_production_share_the_cores_and_the_test_stage_does_not(

@@ -14,7 +14,7 @@ from appliance.serve.handles import Handle
 from appliance.serve.jobs import Job, jobs_of
 from appliance.serve.scheduler import Scheduler
 from appliance.serve.waiting import AGING_STEPS, LEAD, Shares
-from tests.support.decoder import EchoDecoder
+from tests.support.decoder import EchoDecoder, Suspended
 from tests.support.waiting import until
 
 
@@ -363,7 +363,7 @@ def test_an_urgent_one_takes_the_place_of_another_that_goes_on_later_where_it_wa
 def test_one_that_cannot_be_set_aside_is_told_and_its_place_is_not_lost() -> None:
     decoder = EchoDecoder(sequences=1)
 
-    def no_memory(sequence: int, **_: object) -> object:
+    def no_memory(sequence: int, **_: object) -> Suspended:
         raise MemoryError
 
     decoder.suspend = no_memory  # type: ignore[method-assign]

@@ -17,7 +17,10 @@ SECONDS = 20.0
 
 @dataclass
 class LongSteps(EchoDecoder):
-    """Its step of number `long` goes on until nobody wants it or `go` is set; it holds half its rows when ended."""
+    """Its step of number `long` goes on until nobody wants it or `go` is set; it holds half its rows when ended.
+
+    The first of `leaves` leaves as a place is made for an answer: after the scheduler looked who did, before its step.
+    """
 
     context_tokens: int = 256
     batch_tokens: int = 8
@@ -27,6 +30,12 @@ class LongSteps(EchoDecoder):
     unwanted: threading.Event = field(default_factory=threading.Event)
     in_it: threading.Event = field(default_factory=threading.Event)
     ended: list[int] = field(default_factory=list)
+    leaves: list[Handle] = field(default_factory=list)
+
+    def begin(self, sequence: int, sampling: Sampling) -> None:
+        super().begin(sequence, sampling)
+        for handle in self.leaves[:1]:
+            handle.cancel()
 
     def halt(self) -> None:
         super().halt()
@@ -201,3 +210,34 @@ def test_a_step_that_fails_while_it_is_unwanted_leaves_the_next_one_wanted(
     decoder.go.set()
     assert decoder.wanted == [False, True]
     assert whole(asked(scheduler, "xyz")) == "XYZ"
+
+
+def test_a_step_is_not_begun_for_one_who_left_after_the_scheduler_looked(
+    scheduler: Scheduler, decoder: LongSteps
+) -> None:
+    """Scenario: a caller leaves while its place is made, when no step goes on that could be ended."""
+    decoder.go.set()
+    assert whole(asked(scheduler, "abcdefghijkl", salt="ward")) == "ABCDEFGHIJKL"
+    steps, cached = len(decoder.steps), scheduler.counts.cached_tokens
+    handles = decoder.leaves
+
+    scheduler.between_steps(lambda: handles.append(asked(scheduler, "abcdefghijkl", salt="ward")))
+
+    assert [piece.finish_reason for piece in handles[0].pieces()] == ["cancelled"]
+    assert len(decoder.steps) == steps
+    assert decoder.wanted == []
+    assert whole(asked(scheduler, "abcdefghijkl", salt="ward")) == "ABCDEFGHIJKL"
+    assert scheduler.counts.cached_tokens - cached == 2 * 11, "what was read before is used again"
+
+
+def test_a_step_of_two_is_begun_where_one_left_after_the_scheduler_looked(
+    scheduler: Scheduler, decoder: LongSteps
+) -> None:
+    decoder.go.set()
+    handles = decoder.leaves
+
+    scheduler.between_steps(lambda: handles.extend(asked(scheduler, text) for text in ("abcd", "wxyz")))
+
+    assert whole(handles[1]) == "WXYZ"
+    assert [piece.finish_reason for piece in handles[0].pieces()] == [None, "cancelled"]
+    assert len(decoder.steps[0]) == 8

@@ -1,7 +1,7 @@
 """vLLM's own server: its arguments, its airtight environment, and the field's ranges."""
 
 import json
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.errors import EngineLoadError
+from appliance.errors import EngineLoadError, EngineUnavailableError
+from appliance.registry.contexts import Kept
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve import vllm
 from media import canonical
@@ -182,6 +183,34 @@ def test_as_many_tokens_have_room_in_single_precision(tmp_path: Path) -> None:
     told = vllm.environment(tmp_path, threads=1, free_bytes=9 * 2**30, on_processor=True, in_single=True)
 
     assert told["VLLM_CPU_KVCACHE_SPACE"] == "4"
+
+
+@pytest.mark.parametrize(
+    ("weights", "free", "in_single", "fits"),
+    [(2, 8, False, True), (6, 8, False, True), (7, 8, False, False), (1, 8, True, True), (3, 8, True, False)],
+)
+def test_weights_that_free_memory_does_not_hold_beside_the_cache_are_not_loaded(
+    weights: int,
+    free: int,
+    in_single: bool,  # noqa: FBT001 - a parameter of the table
+    fits: bool,  # noqa: FBT001 - likewise
+) -> None:
+    found = version()
+    file = replace(found.weights[0], length=weights * 2**30)
+    large = replace(found, files=(file,))
+
+    with nullcontext() if fits else pytest.raises(EngineUnavailableError, match="does not hold"):
+        vllm.require_room(large, None, free_bytes=free * 2**30, in_single=in_single)
+
+
+def test_one_context_that_the_cache_does_not_hold_is_told_before_anything_is_loaded() -> None:
+    kept = Kept(whole=80, sliding=0, window=0, heads=8, head_bytes=512)  # 2.5 GiB for 8,192 tokens
+    vllm.require_room(version(), kept, free_bytes=12 * 2**30)
+
+    with pytest.raises(EngineUnavailableError) as refused:
+        vllm.require_room(version(), kept, free_bytes=11 * 2**30)
+
+    assert "one context of 8192 tokens 2.5 GiB; 11.0 GiB are free, of which 2 hold contexts" in refused.value.why
 
 
 def test_the_head_of_a_cluster_of_nodes_names_what_lies_on_all_of_them(

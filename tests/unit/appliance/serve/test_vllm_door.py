@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from media.errors import MalformedError
 CONTROLS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 ON = Facts(
     model_digest="d" * 64, weights_digest="w" * 64, stage="test", n_ctx=2048, system_prompt="Be brief.",
-    temperature=0.2, top_p=0.9, controls=CONTROLS, listener=3, model={"architecture": "qwen2"},
+    temperature=0.2, top_p=0.9, controls=CONTROLS, listener=3, calls=True, model={"architecture": "qwen2"},
 )  # fmt: skip
 CHAT = {"messages": [{"role": "user", "content": "hello"}]}
 
@@ -89,6 +90,24 @@ def test_a_function_that_must_be_called_is_held_to_its_schema_and_what_the_calle
     assert asked[0]["function"] == told | ({} if strict is None else {"strict": strict})
 
 
+def test_functions_are_refused_by_their_name_where_calls_are_not_read() -> None:
+    asked = {**CHAT, "tools": [{"type": "function", "function": {"name": "f"}}]}
+
+    with pytest.raises(RefusedRequestError) as refused:
+        requests.chat(asked, replace(ON, calls=False))
+
+    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "tools")
+    assert requests.chat({**asked, "tool_choice": "none"}, replace(ON, calls=False))["tools"] == asked["tools"]
+
+
+def test_vectors_are_refused_by_their_name(ask: Any) -> None:
+    inner = Inner()
+
+    status, told = ask(inner, "/v1/embeddings", {"input": ["a"]})
+
+    assert (status, told["error"]["code"], inner.asked) == (404, "unsupported_model", [])
+
+
 def test_a_chat_gets_the_versions_prompt_name_and_defaults_and_none_of_vllms_own_fields(ask: Any) -> None:
     inner = Inner()
     more = {
@@ -129,6 +148,45 @@ def test_vllm_is_told_the_gateways_class_and_no_other_priority(ask: Any, told: o
 
     ((_, body),) = inner.asked
     assert body.get("priority") == asked
+
+
+ALONE: dict[str, Any] = {"top_p": 1.0, "top_k": 1}
+
+
+@pytest.mark.parametrize(
+    ("more", "default", "told"),
+    [
+        ({"top_p": 0}, 0.2, {**ALONE, "temperature": 0.2}),
+        ({"top_p": 0, "temperature": 0}, 0.2, {**ALONE, "temperature": 0}),
+        ({"top_p": 0, "n": 2, "seed": 5}, 0.2, {**ALONE, "temperature": 0.2, "n": 2, "seed": 5}),
+        ({"top_p": 0, "n": 2}, 0, {**ALONE, "temperature": 1.0, "n": 2, "seed": 0}),
+        ({"temperature": 0, "n": 2}, 0.2, {**ALONE, "temperature": 1.0, "n": 2, "seed": 0}),
+        ({"temperature": 0, "n": 8, "seed": 7, "top_k": 9}, 0.2, {**ALONE, "temperature": 1.0, "n": 8, "seed": 7}),
+        ({"n": 2}, 0.0, {**ALONE, "temperature": 1.0, "n": 2, "seed": 0}),
+        ({"n": 1}, 0.0, {"temperature": 0.0, "top_p": 0.9, "n": 1}),
+        ({"temperature": 0}, 0.2, {"temperature": 0, "top_p": 0.9}),
+        ({"n": 2, "top_k": 9}, 0.2, {"temperature": 0.2, "top_p": 0.9, "n": 2, "top_k": 9}),
+        ({"temperature": "0", "top_p": [0]}, 0.2, {"temperature": "0", "top_p": [0]}),
+    ],
+    ids=str,
+)
+def test_the_likeliest_token_alone_is_asked_for_in_words_that_vllm_takes(
+    more: dict[str, Any], default: float, told: dict[str, Any]
+) -> None:
+    """vLLM takes no top_p of 0, and no second answer at temperature 0; what else is asked for stays."""
+    kept = {"presence_penalty": 1.5, "logit_bias": {"5": 4.0}, "logprobs": True, "top_logprobs": 2}
+
+    asked = requests.chat({**CHAT, **kept, **more}, replace(ON, temperature=default))
+
+    names = ("temperature", "top_p", "top_k", "n", "seed")
+    assert {name: asked[name] for name in names if name in asked} == told
+    assert {name: asked[name] for name in kept} == kept
+
+
+def test_a_versions_own_top_p_of_0_is_the_likeliest_token_too() -> None:
+    asked = requests.completion({"prompt": "x"}, replace(ON, top_p=0.0))
+
+    assert (asked["top_p"], asked["top_k"]) == (1.0, 1)
 
 
 PARTS = ("<", "|", ">", "im_end", "im_start", "a", "<|im_end|>", "\u2060")
@@ -251,6 +309,28 @@ def test_an_error_of_vllm_is_told_without_its_words(ask: Any, status: int, messa
     got, body = ask(Inner(status, {"error": {"message": message}}), "/v1/chat/completions", CHAT)
 
     assert (got, body["error"]["code"]) == told
+    assert "Ferrer" not in json.dumps(body)
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ("top_p", "top_p"),
+        ("body.stop.0", "stop"),
+        ("body.messages.0.content", "messages"),
+        (None, None),
+        ("Mrs. Ferrer", None),
+        ("body.tools.Ferrer", "tools"),
+        ("cache_salt", None),
+        ("prompt_logprobs", None),
+    ],
+)
+def test_a_refusal_of_vllm_names_the_callers_own_parameter_and_no_other(ask: Any, named: object, told: object) -> None:
+    refused = {"error": {"message": "Mrs. Ferrer", "param": named}}
+
+    status, body = ask(Inner(400, refused), "/v1/chat/completions", CHAT)
+
+    assert (status, body["error"]["code"], body["error"]["param"]) == (400, "invalid_value", told)
     assert "Ferrer" not in json.dumps(body)
 
 

@@ -1,0 +1,103 @@
+"""A list of texts whose vectors are more than one answer of an engine may be: asked a slice at a time, as one call.
+
+Each slice is read into vectors before the next one is asked, so that no more than one answer is held as text.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, TypeVar
+
+from appliance.gateway.calls import EngineCall, OneAfterAnother
+from appliance.gateway.problems import caller_left
+from appliance.gateway.vectors import Made, read_vectors
+from appliance.serve.client import MAX_ANSWER_BYTES
+from media.embedding import EmbeddingProfile
+
+_NUMBER_BYTES: Final = 26
+"""Of a number of a vector as text, with what parts it from the next: some engines write no base64."""
+_AROUND_BYTES: Final = 256
+_T = TypeVar("_T")
+
+
+def sliced(inputs: Sequence[_T], profile: EmbeddingProfile) -> list[Sequence[_T]]:
+    """Return a request's texts in slices, in order, each of whose answers an engine's answer has room for."""
+    most = max(MAX_ANSWER_BYTES // (_NUMBER_BYTES * profile.dimensions + _AROUND_BYTES), 1)
+    return [inputs[at : at + most] for at in range(0, len(inputs), most)]
+
+
+class InSlices(OneAfterAnother[EngineCall]):
+    """The calls of all slices as one; see `appliance.gateway.calls.EngineCall`.
+
+    Args:
+        slices: What is asked, in turn; the first is asked at once.
+        start: Asks the engine.
+        profile: What the vectors are held against.
+        still: Called before each further slice; raises where that is not to be asked any more.
+
+    Raises:
+        EngineUnavailableError: Nobody listens.
+    """
+
+    def __init__(
+        self,
+        slices: Sequence[Sequence[Any]],
+        *,
+        start: Callable[[Sequence[Any]], EngineCall],
+        profile: EmbeddingProfile,
+        still: Callable[[], None],
+    ) -> None:
+        super().__init__()
+        self._slices = slices
+        self._start = start
+        self._profile = profile
+        self._still = still
+        self._call = start(slices[0])
+
+    def close(self) -> None:
+        """Give up what was not read."""
+        self._call.close()
+
+    def fileno(self) -> int:
+        """Return -1: the record of the request is waited for first, since more is asked when the first one answered."""
+        return -1
+
+    def opened(self) -> None:
+        """Wait until the first slice is accepted; see `EngineCall`."""
+        self._call.opened()
+
+    def answer(self) -> dict[str, Any]:
+        """Return the vectors of all as `made`, in order, and as `tokens` how many were read, None where nobody counted.
+
+        Raises:
+            Problem: The caller left between two slices, or the next one is not to be asked any more.
+            EngineProtocolError: What came are no such vectors; see `read_vectors`, and `EngineCall` for more.
+        """
+        made: list[Made] = []
+        tokens: int | None = 0
+        for number, asked in enumerate(self._slices):
+            vectors, counted = read_vectors(
+                self._in_turn(number).answer(),
+                count=len(asked),
+                dimensions=self._profile.dimensions,
+                most_tokens=self._profile.n_ctx,
+            )
+            made += vectors
+            tokens = None if tokens is None or counted is None else tokens + counted
+        return {"made": tuple(made), "tokens": tokens}
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield the one answer: vectors are not streamed."""
+        yield self.answer()
+
+    def misspoke(self) -> None:
+        """Note a wrong shape; see `EngineCall`."""
+        self._call.misspoke()
+
+    def _in_turn(self, number: int) -> EngineCall:
+        """Return the call of a slice, which is asked now unless it is the first."""
+        if number:
+            self._call.close()
+            self._still()
+            if self.is_cancelled:
+                raise caller_left()
+            self._follow(self._start(self._slices[number]))
+        return self._call
