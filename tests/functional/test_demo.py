@@ -258,7 +258,7 @@ def test_the_units_come_back_and_the_real_engine_keeps_the_contract(running: dic
         env={
             **os.environ,
             "SEALIFT_ENGINE_SOCKET": str(sockets[0]),
-            "SEALIFT_ENGINE_OFFERS": "logprobs,response_format,tools",
+            "SEALIFT_ENGINE_OFFERS": "embeddings,logprobs,response_format,tools",
         },
         capture_output=True,
         text=True,
