@@ -60,7 +60,7 @@ def why_due(config: Config, folder: TlsFolder, moment: Moment) -> str:
     is_named = names_in(shown.certificate) == expected if is_own else is_for(shown.certificate, config)
     if not is_named:
         return "name"
-    left = shown.certificate.not_valid_after_utc - moment.now
+    left = shown.ends_at - moment.now
     return "age" if left <= timedelta(days=certificates.RENEW_DAYS) else ""
 
 

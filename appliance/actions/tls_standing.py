@@ -33,7 +33,7 @@ def left(config: Config, *, clock: Clock) -> dict[str, timedelta]:
     """Return how long `server`, `authority` and `crl` still hold; what is absent is missing."""
     folder, now, found = TlsFolder.of(config), clock.now(), {}
     if (shown := folder.shown()) is not None:
-        found["server"] = shown.certificate.not_valid_after_utc - now
+        found["server"] = shown.ends_at - now
     if (authority := _authority(folder)) is not None:
         found["authority"] = authority.not_valid_after_utc - now
     if (crl := revocation.read_crl(folder)) is not None:
@@ -92,12 +92,14 @@ def _server(config: Config, folder: TlsFolder, now: datetime) -> Finding:
     if (shown := folder.shown()) is None:
         return Finding(name=name, is_good=False, text="there is none", why=why, fix="run `sealift tls rotate`")
     certificate = shown.certificate
-    days, host = (certificate.not_valid_after_utc - now).days, config.service.hostname
+    days, host = (shown.ends_at - now).days, config.service.hostname
     is_named = is_for(certificate, config)
     is_facilitys = tls_facility.is_shown(folder)
     is_known = is_facilitys or _is_own(folder, certificate)
     has_begun = certificate.not_valid_before_utc <= now
     text = f"ends in {days} days" if days >= 0 else "has ended"
+    if shown.ends_at < certificate.not_valid_after_utc:
+        text += ", with the first of those between"
     if not is_named:
         text += f", and does not name {host}"
     if not is_known:

@@ -18,7 +18,7 @@ from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from appliance.errors import CertificateRefusedError
-from appliance.install.certificates import RENEW_DAYS, SERVER_DAYS, Moment
+from appliance.install.certificates import RENEW_DAYS, SERVER_DAYS, Moment, first_end
 from media.clock import to_text
 
 _MOST_BYTES: Final = 64 * 1024
@@ -137,7 +137,7 @@ def judge(
     _require_names(leaf, hostname)
     _require_purpose(leaf)
     _require_path(leaf, between, root, hostname=hostname, moment=moment)
-    return Judged(certificate=leaf, between=between, remarks=tuple(_remarks(leaf, names, moment)))
+    return Judged(certificate=leaf, between=between, remarks=tuple(_remarks(leaf, between, names, moment)))
 
 
 def require_strong_key(key: object, what: str) -> None:
@@ -229,14 +229,19 @@ def _require_path(
         ) from error
 
 
-def _remarks(leaf: x509.Certificate, names: Sequence[x509.GeneralName], moment: Moment) -> list[str]:
+def _remarks(
+    leaf: x509.Certificate, between: Sequence[x509.Certificate], names: Sequence[x509.GeneralName], moment: Moment
+) -> list[str]:
     remarks = []
     found = _extension(leaf, x509.SubjectAlternativeName)
     missing = [str(one.value) for one in names if found is None or one not in list(found)]
     if missing:
         remarks.append(f"does not name {', '.join(missing)}: callers have to use the names that it has")
-    left = (leaf.not_valid_after_utc - moment.now).days
-    if left <= RENEW_DAYS:
+    ends = first_end(leaf, between)
+    left = (ends - moment.now).days
+    if left <= RENEW_DAYS and ends < leaf.not_valid_after_utc:
+        remarks.append(f"a certificate between ends in {left} days already: ask for one under its next one now")
+    elif left <= RENEW_DAYS:
         remarks.append(f"ends in {left} days already: ask for the next one now")
     if (leaf.not_valid_after_utc - leaf.not_valid_before_utc).days > SERVER_DAYS + 1:
         remarks.append(f"lives longer than {SERVER_DAYS} days")

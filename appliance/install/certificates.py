@@ -114,6 +114,11 @@ def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> 
     return True
 
 
+def first_end(certificate: x509.Certificate, between: Sequence[x509.Certificate]) -> datetime:
+    """Return the earliest end of a certificate and those between it and its authority."""
+    return min(one.not_valid_after_utc for one in (certificate, *between))
+
+
 def leads_to(certificate: x509.Certificate, between: Sequence[x509.Certificate], root: x509.Certificate) -> bool:
     """Tell whether signatures lead from a certificate over those between to a root, whatever their dates."""
     reached = [certificate]

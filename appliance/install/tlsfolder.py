@@ -38,7 +38,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from appliance.config import Config
 from appliance.errors import InstallError, KeyMissingError
 from appliance.install import tlskey
-from appliance.install.certificates import Credential, fingerprint
+from appliance.install.certificates import Credential, fingerprint, first_end
 from media import durable
 
 HIDDEN: Final = ("pending", "next", "former")
@@ -54,6 +54,11 @@ class Shown:
     name: str
     certificate: x509.Certificate
     between: tuple[x509.Certificate, ...]
+
+    @property
+    def ends_at(self) -> datetime:
+        """When callers begin to refuse it: the end of the certificate, or of one between that ends before it."""
+        return first_end(self.certificate, self.between)
 
 
 class TlsFolder:

@@ -352,6 +352,23 @@ def test_the_facilitys_certificate_takes_the_place_of_the_boxes_own(tmp_path: Pa
     assert tls.rotate(box).made == ()
 
 
+def test_a_certificate_ends_with_the_first_of_those_between(tmp_path: Path, clock: FixedClock) -> None:
+    """Scenario: callers refuse the chain on the day on which the issuing authority ends; the box showed 89 days."""
+    config = site(tmp_path, authority="facility")
+    box, root = here(config, clock=clock), authority()
+    tls.rotate(box)
+    issuing = root.below(days=11)
+    tls_facility.import_chain(
+        box, pem(issuing.issue(ask(box).public_key()), issuing.certificate), untrusted_root=root.pem
+    )
+
+    assert tls_standing.left(config, clock=clock)["server"] == timedelta(days=10)
+    found = next(tls_standing.findings(config, clock=clock))
+    assert (found.is_good, "ends in 10 days" in found.text, "those between" in found.text) == (False, True, True)
+    assert tls.rotate(box).made != ()
+    assert box.folder.request() is not None
+
+
 def test_the_facilitys_certificate_may_write_the_boxes_name_in_other_capitals(
     tmp_path: Path, clock: FixedClock
 ) -> None:

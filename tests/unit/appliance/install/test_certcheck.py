@@ -115,6 +115,15 @@ def test_the_wrong_authority_is_refused_also_when_it_has_the_right_name() -> Non
     assert "does not lead" in refused(made(imposter))
 
 
+def test_of_a_chain_whose_middle_ends_first_a_person_is_told() -> None:
+    """Scenario: the facility renews its issuing authority yearly, and signs with the old one in its last days."""
+    issuing = ROOT.below(days=11)
+
+    (remark,) = judge(made(issuing), issuing.certificate).remarks
+
+    assert remark.startswith("a certificate between ends in 10 days")
+
+
 def test_an_authority_between_that_has_ended_or_is_none_is_refused() -> None:
     ended = ROOT.below(begins=NOW - timedelta(days=90), days=89)
     none = Authority(key=KEY, certificate=ROOT.issue(KEY.public_key(), names=("ca.example",)))
@@ -238,6 +247,7 @@ _ONCE: Final = made()
 
 # A changed byte may be of a form that the library only warns of yet, a negative serial number among them.
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Attribute's length must be:UserWarning")
 @settings(max_examples=60)
 @given(st.integers(min_value=0), st.integers(min_value=1, max_value=255))
 def test_a_changed_certificate_is_never_taken(place: int, change: int) -> None:
