@@ -10,7 +10,6 @@ from appliance.errors import EngineLoadError, EngineRefusedError
 from appliance.serve import attached_older as older
 from appliance.serve import attached_words as words
 from appliance.serve.asking import RefusedError, Serving
-from appliance.serve.attached_openai import SENTENCE
 from appliance.serve.attached_peer import Peer
 from appliance.serve.attached_words import Part
 from appliance.serve.engine import BEYOND_OPENAI, Generation, Sampling
@@ -157,27 +156,25 @@ class LlamaServer:
         return True
 
     def require_fit(self, *, context_tokens: int) -> None:
-        """Pass when a place of it holds `context_tokens`; what else it has to be told, each question says.
+        """Pass when it says that a place holds `context_tokens`; what else it has to be told, each question says.
 
         Raises:
             EngineLoadError: It has less: by itself it gives each place a part of its context.
             EngineProtocolError, EngineRefusedError, EngineUnavailableError: It did not answer.
         """
-        sentence = self.tokenize(SENTENCE, special=False)
-        if not sentence:
-            raise older.unfit("its vocabulary has no English letters", "choose another version")
-        prompt = (sentence * (context_tokens // len(sentence) + 1))[: context_tokens - 1]
         try:
-            said = self._peer.ask(words.COMPLETIONS, words.read_whole(prompt, model=self._model))
+            told = self._peer.look(words.PROPERTIES)
         except EngineRefusedError as error:
             if error.http_status >= 500:
                 raise
+            return  # it does not say; a prompt to try it with would take as long as all of the context
+        usual = told.get("default_generation_settings")
+        room = usual.get("n_ctx") if isinstance(usual, dict) else None
+        if type(room) is int and 0 < room < context_tokens:
             raise older.unfit(
-                f"it refuses a prompt of {len(prompt)} tokens (status {error.http_status})",
+                f"each of its places holds {room} tokens, of {context_tokens}",
                 "start it with --kv-unified and --ctx-size {n_ctx}, or give it n_ctx for each of its places",
-            ) from error
-        part = self.part_of(said, top=None)
-        words.require_counted(part, prompt=len(prompt), most=1, name=self._peer.name)
+            )
 
     def held(self, *, context_tokens: int, places: int) -> int:  # noqa: ARG002 - the places share it
         """Return one context: that is what all places share with `--kv-unified`, and a larger one is not told of."""

@@ -20,6 +20,7 @@ from appliance.serve.events import broken
 
 COMPLETIONS: Final = "/v1/completions"
 TOKENIZE: Final = "/tokenize"
+PROPERTIES: Final = "/props"
 MOST_TOKENS: Final = 2**31
 """Of any vocabulary: numbers of tokens are 32-bit integers with a sign."""
 _BIAS: Final = 100
@@ -102,19 +103,6 @@ def forced(prompt: Sequence[int], token: int, *, model: str) -> dict[str, Any]:
         "logprobs": 1,
         "logit_bias": {str(token): _BIAS},
         "cache_prompt": True,
-    }
-
-
-def read_whole(prompt: Sequence[int], *, model: str) -> dict[str, Any]:
-    """Return the question that lets llama.cpp's server read a prompt, for one token."""
-    return {
-        "model": model,
-        "prompt": list(prompt),
-        "max_tokens": 1,
-        "temperature": 0,
-        "seed": 0,
-        "stream": False,
-        "cache_prompt": False,
     }
 
 

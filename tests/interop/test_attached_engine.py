@@ -88,7 +88,7 @@ def test_one_whose_places_hold_a_part_of_the_context_each_is_refused_at_its_star
         )
         told = attached.refused(site, attached.store(site, files), python=attached.environment(), seconds=180)
 
-    assert "it refuses a prompt of 2047 tokens (status 400)" in told
+    assert "each of its places holds 512 tokens, of 2048" in told
     assert "--kv-unified" in told
 
 

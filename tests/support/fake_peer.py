@@ -35,7 +35,7 @@ class FakePeer:
         writes: How many tokens more than asked for it writes.
         asked: Every question, oldest first.
         most: How many it answered at once at most.
-        room: Of how many tokens it reads a prompt whole; it refuses a longer one.
+        room: How many tokens each of its places holds, as it says; it refuses a prompt that fills one.
         tokens: What those it answers now may come to, prompts and answers.
         most_tokens: What that was at most.
         left: Set when a caller went before its answer was whole.
@@ -66,6 +66,9 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
         return "peer"
 
     def do_GET(self) -> None:
+        if self.path == "/props":
+            self.send_json({"default_generation_settings": {"n_ctx": self.server.peer.room}}, 200)
+            return
         self.send_json({"status": "ok"}, 200 if self.server.peer.is_well else 503)
 
     def do_POST(self) -> None:
