@@ -15,6 +15,7 @@ from cryptography import x509
 
 from appliance.actions.findings import Finding
 from appliance.config import Config
+from appliance.install.certificates import first_end
 from media import canonical, durable
 from media.clock import Clock, from_text, to_text
 from media.errors import MediaError
@@ -137,7 +138,7 @@ def certificate(name: str, path: Path, clock: Clock, *, is_secret: bool, page: s
     """
     try:
         content = path.read_bytes()
-        ends = min(one.not_valid_after_utc for one in x509.load_pem_x509_certificates(content))
+        ends = first_end(x509.load_pem_x509_certificates(content))
         if is_secret:
             ssl.create_default_context().load_cert_chain(path)
     except PermissionError:

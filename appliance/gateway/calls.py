@@ -1,9 +1,10 @@
 """What an exchange needs of whoever answers it: an engine, a cache, or nobody any more."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
+from appliance.gateway.problems import caller_left
 from appliance.gateway.reading import FinishReason, Usage
 
 
@@ -105,6 +106,55 @@ class OneAfterAnother(Generic[_C]):
             self._call = following
             if self._is_cancelled:
                 following.cancel()
+
+
+class AskedInTurn(OneAfterAnother[EngineCall]):
+    """What one request asks an engine part after part, as one call: the first at once, each further one behind it.
+
+    Args:
+        starts: Ask the engine, one for each part; the first is called at once.
+        still: Called before each further one; raises where that is not to be asked any more.
+
+    Raises:
+        EngineUnavailableError: Nobody listens.
+    """
+
+    def __init__(self, starts: Sequence[Callable[[], EngineCall]], *, still: Callable[[], None]) -> None:
+        super().__init__()
+        self._starts = starts
+        self._still = still
+        self._call = starts[0]()
+
+    def close(self) -> None:
+        """Give up what was not read."""
+        self._call.close()
+
+    def fileno(self) -> int:
+        """Return -1: the record of the request is waited for first, since more is asked when the first one answered."""
+        return -1
+
+    def opened(self) -> None:
+        """Wait until the first part is accepted; see `EngineCall`."""
+        self._call.opened()
+
+    def misspoke(self) -> None:
+        """Note a wrong shape; see `EngineCall`."""
+        self._call.misspoke()
+
+    def _in_turn(self) -> Iterator[EngineCall]:
+        """Yield the call of each part, which is asked when it is reached.
+
+        Raises:
+            Problem: The caller left between two parts; or what `still` raises.
+        """
+        yield self._call
+        for start in self._starts[1:]:
+            self._call.close()
+            self._still()
+            if self.is_cancelled:
+                raise caller_left()
+            self._follow(start())
+            yield self._call
 
 
 class Replayed:

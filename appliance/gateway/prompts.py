@@ -9,9 +9,8 @@ from functools import partial
 from typing import Any
 
 from appliance.errors import EngineProtocolError
-from appliance.gateway.calls import EngineCall, OneAfterAnother
+from appliance.gateway.calls import AskedInTurn, EngineCall
 from appliance.gateway.parameters import Asked
-from appliance.gateway.problems import caller_left
 from appliance.gateway.reading import Usage, broken, parts_of
 
 Start = Callable[[], EngineCall]
@@ -38,7 +37,7 @@ def asking(
     return partial(InTurn, starts, answers=asked.answers, still=still)
 
 
-class InTurn(OneAfterAnother[EngineCall]):
+class InTurn(AskedInTurn):
     """The calls of several prompts as one; see `appliance.gateway.calls.EngineCall`.
 
     Args:
@@ -51,30 +50,15 @@ class InTurn(OneAfterAnother[EngineCall]):
     """
 
     def __init__(self, starts: Sequence[Start], *, answers: int, still: Callable[[], None] = lambda: None) -> None:
-        super().__init__()
-        self._starts = starts
+        super().__init__(starts, still=still)
         self._answers = answers
-        self._still = still
-        self._call = starts[0]()
-
-    def close(self) -> None:
-        """Give up what was not read."""
-        self._call.close()
-
-    def fileno(self) -> int:
-        """Return -1: the record of the request is waited for first, since more is asked when the first one answered."""
-        return -1
-
-    def opened(self) -> None:
-        """Wait until the first prompt is accepted; see `EngineCall`."""
-        self._call.opened()
 
     def answer(self) -> dict[str, Any]:
         """Return the answers to all prompts as one, with the tokens of all."""
         choices: list[Any] = []
         counted: list[Usage | None] = []
-        for number in range(len(self._starts)):
-            untrusted = self._in_turn(number).answer()
+        for number, call in enumerate(self._in_turn()):
+            untrusted = call.answer()
             moved, usage = self._moved(untrusted, number)
             choices += moved
             counted.append(usage)
@@ -83,9 +67,9 @@ class InTurn(OneAfterAnother[EngineCall]):
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield the events of all, one prompt's after another's, and the tokens of all last."""
         counted: list[Usage | None] = []
-        for number in range(len(self._starts)):
+        for number, call in enumerate(self._in_turn()):
             usage: Usage | None = None
-            for untrusted in self._in_turn(number).events():
+            for untrusted in call.events():
                 try:
                     moved, told = self._moved(untrusted, number)
                 except EngineProtocolError:
@@ -96,20 +80,6 @@ class InTurn(OneAfterAnother[EngineCall]):
                 yield {**event, "choices": moved}
             counted.append(usage)
         yield {"choices": [], "usage": _sum(counted)}
-
-    def misspoke(self) -> None:
-        """Note a wrong shape; see `EngineCall`."""
-        self._call.misspoke()
-
-    def _in_turn(self, number: int) -> EngineCall:
-        """Return the call of a prompt, which is asked now unless it is the first."""
-        if number:
-            self._call.close()
-            self._still()
-            if self.is_cancelled:
-                raise caller_left()
-            self._follow(self._starts[number]())
-        return self._call
 
     def _moved(self, untrusted: Mapping[str, Any], number: int) -> tuple[list[Any], Usage | None]:
         """Return an answer's choices under the numbers that they have for the caller, and its tokens.

@@ -4,10 +4,10 @@ Each slice is read into vectors before the next one is asked, so that no more th
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
-from appliance.gateway.calls import EngineCall, OneAfterAnother
-from appliance.gateway.problems import caller_left
+from appliance.gateway.calls import AskedInTurn, EngineCall
 from appliance.gateway.vectors import Made, read_vectors
 from appliance.serve.client import MAX_ANSWER_BYTES
 from media.embedding import EmbeddingProfile
@@ -24,7 +24,7 @@ def sliced(inputs: Sequence[_T], profile: EmbeddingProfile) -> list[Sequence[_T]
     return [inputs[at : at + most] for at in range(0, len(inputs), most)]
 
 
-class InSlices(OneAfterAnother[EngineCall]):
+class InSlices(AskedInTurn):
     """The calls of all slices as one; see `appliance.gateway.calls.EngineCall`.
 
     Args:
@@ -45,24 +45,9 @@ class InSlices(OneAfterAnother[EngineCall]):
         profile: EmbeddingProfile,
         still: Callable[[], None],
     ) -> None:
-        super().__init__()
+        super().__init__([partial(start, asked) for asked in slices], still=still)
         self._slices = slices
-        self._start = start
         self._profile = profile
-        self._still = still
-        self._call = start(slices[0])
-
-    def close(self) -> None:
-        """Give up what was not read."""
-        self._call.close()
-
-    def fileno(self) -> int:
-        """Return -1: the record of the request is waited for first, since more is asked when the first one answered."""
-        return -1
-
-    def opened(self) -> None:
-        """Wait until the first slice is accepted; see `EngineCall`."""
-        self._call.opened()
 
     def answer(self) -> dict[str, Any]:
         """Return the vectors of all as `made`, in order, and as `tokens` how many were read, None where nobody counted.
@@ -73,9 +58,9 @@ class InSlices(OneAfterAnother[EngineCall]):
         """
         made: list[Made] = []
         tokens: int | None = 0
-        for number, asked in enumerate(self._slices):
+        for asked, call in zip(self._slices, self._in_turn(), strict=True):
             vectors, counted = read_vectors(
-                self._in_turn(number).answer(),
+                call.answer(),
                 count=len(asked),
                 dimensions=self._profile.dimensions,
                 most_tokens=self._profile.n_ctx,
@@ -87,17 +72,3 @@ class InSlices(OneAfterAnother[EngineCall]):
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield the one answer: vectors are not streamed."""
         yield self.answer()
-
-    def misspoke(self) -> None:
-        """Note a wrong shape; see `EngineCall`."""
-        self._call.misspoke()
-
-    def _in_turn(self, number: int) -> EngineCall:
-        """Return the call of a slice, which is asked now unless it is the first."""
-        if number:
-            self._call.close()
-            self._still()
-            if self.is_cancelled:
-                raise caller_left()
-            self._follow(self._start(self._slices[number]))
-        return self._call

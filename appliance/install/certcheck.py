@@ -237,7 +237,7 @@ def _remarks(
     missing = [str(one.value) for one in names if found is None or one not in list(found)]
     if missing:
         remarks.append(f"does not name {', '.join(missing)}: callers have to use the names that it has")
-    ends = first_end(leaf, between)
+    ends = first_end((leaf, *between))
     left = (ends - moment.now).days
     if left <= RENEW_DAYS and ends < leaf.not_valid_after_utc:
         remarks.append(f"a certificate between ends in {left} days already: ask for one under its next one now")

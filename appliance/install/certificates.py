@@ -7,7 +7,7 @@ Rules:
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
@@ -114,9 +114,13 @@ def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> 
     return True
 
 
-def first_end(certificate: x509.Certificate, between: Sequence[x509.Certificate]) -> datetime:
-    """Return the earliest end of a certificate and those between it and its authority."""
-    return min(one.not_valid_after_utc for one in (certificate, *between))
+def first_end(chain: Iterable[x509.Certificate]) -> datetime:
+    """Return when the first of some certificates ends: of a chain, when callers begin to refuse it.
+
+    Raises:
+        ValueError: There are none.
+    """
+    return min(one.not_valid_after_utc for one in chain)
 
 
 def leads_to(certificate: x509.Certificate, between: Sequence[x509.Certificate], root: x509.Certificate) -> bool:

@@ -58,7 +58,7 @@ class Shown:
     @property
     def ends_at(self) -> datetime:
         """When callers begin to refuse it: the end of the certificate, or of one between that ends before it."""
-        return first_end(self.certificate, self.between)
+        return first_end((self.certificate, *self.between))
 
 
 class TlsFolder:

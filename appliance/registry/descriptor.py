@@ -7,6 +7,7 @@ Bytes that are not canonical (RFC 8785) are refused, so one content has one dige
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import PurePosixPath
 from typing import Any, Final, Literal, Self, get_args
 
 from media import attachedprofile, canonical, embedding
@@ -104,6 +105,10 @@ class ModelDescriptor:
     def weights(self) -> tuple[ModelFile, ...]:
         """The files that hold weights."""
         return tuple(file for file in self.files if file.role == "weights")
+
+    def file_named(self, name: str) -> ModelFile | None:
+        """Return the file of that name, in whichever folder; None where the version brings none."""
+        return next((file for file in self.files if PurePosixPath(file.path).name == name), None)
 
     @property
     def weights_bytes(self) -> int:

@@ -77,7 +77,7 @@ class ProvenPeer:
         Raises:
             EngineLoadError: The version brings none of that name, or it changed, is too long, or is no text.
         """
-        named = next((one for one in self.descriptor.files if Path(one.path).name == name), None)
+        named = self.descriptor.file_named(name)
         if named is None:
             raise EngineLoadError(
                 what=f"the version brings no {name}",
@@ -342,8 +342,7 @@ def _ends_of(proven: ProvenPeer, vocabulary: Vocabulary | None) -> tuple[str, st
     """Return the texts of the tokens that begin and end a sequence, for its template; empty where nobody says."""
     if vocabulary is not None:
         return vocabulary.start, vocabulary.end
-    is_brought = any(Path(one.path).name == SETTINGS for one in proven.descriptor.files)
-    return ends_of(proven.read(SETTINGS)) if is_brought else ("", "")
+    return ("", "") if proven.descriptor.file_named(SETTINGS) is None else ends_of(proven.read(SETTINGS))
 
 
 def _vocabulary_of(proven: ProvenPeer) -> Vocabulary | None:

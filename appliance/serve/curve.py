@@ -23,7 +23,8 @@ _MOST_MEASURES: Final = 5
 _MOST_CHUNK: Final = 256
 _LEAST_CHUNK: Final = 32
 _FEWEST: Final = 4
-_STEP_SECONDS: Final = 0.2
+STEP_SECONDS: Final = 0.2
+"""How long a step that reads prompts takes, about: nobody who is answered gets a token before it ends."""
 _SHORTER: Final = 0.65
 _LONGEST_SECONDS: Final = 0.8
 """Of a step that reads the least chunk: so long whoever is answered beside it waits for a token, or came meanwhile."""
@@ -159,7 +160,7 @@ class Plan:
                 and curve.reading(least // 2) < _SHORTER * curve.reading(least)
             ):
                 least //= 2
-            self.chunk = max(least, curve.tokens_within(_STEP_SECONDS))
+            self.chunk = max(least, curve.tokens_within(STEP_SECONDS))
         self._first: list[int] = [0]
         self._total: list[float] = [0.0]
         for answers in range(1, most + 1):
@@ -266,7 +267,7 @@ def _timed_prompts(decoder: Decoder, single: int, *, token: int, clock: Clock) -
         if is_long and before >= _FEWEST and micros[before] < _SHORTER * micros[last]:
             break
     # A step that memory holds up takes longer with each row beyond some number: so what is drawn is tried.
-    chunk = min(most, Curve(threads=1, micros=micros, prompts=micros).tokens_within(_STEP_SECONDS))
+    chunk = min(most, Curve(threads=1, micros=micros, prompts=micros).tokens_within(STEP_SECONDS))
     if chunk > max(micros):
         micros[chunk] = _timed_reading(decoder, chunk, token=token, clock=clock)
     return micros
@@ -319,7 +320,7 @@ def _timed(decoder: Decoder, rows: int, *, token: int, clock: Clock, until: floa
 
 def _timed_reading(decoder: Decoder, tokens: int, *, token: int, clock: Clock) -> int:
     rows = [Row(token=token, position=at, sequence=0, wants_logits=at == tokens - 1) for at in range(tokens)]
-    until, times = clock.monotonic() + _STEP_SECONDS, list[float]()
+    until, times = clock.monotonic() + STEP_SECONDS, list[float]()
     while len(times) <= _MOST_MEASURES:
         began = clock.monotonic()
         try:

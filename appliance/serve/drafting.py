@@ -18,13 +18,13 @@ from collections.abc import Callable, Sequence
 from typing import Final, Self
 
 from appliance.errors import EngineLoadError, EngineProtocolError
+from appliance.serve.curve import STEP_SECONDS
 from appliance.serve.engine import Decoder, Row, Sampling
 from appliance.serve.places import common_start
 from media.clock import Clock
 
 _LEAST_SURE: Final = math.log(0.6)
 _SEQUENCE: Final = 0
-_READ_SECONDS: Final = 0.2
 _FIRST_READ: Final = 16
 """Tokens that are read at once before it is known how long they take."""
 _Run = Callable[[Decoder, Sequence[Row]], bool]
@@ -114,7 +114,7 @@ class Drafter:
         row = self._read(behind[: self._chunk], run)
         if len(behind) >= self._chunk and row is not None:
             # In proportion: rather too few than too many, since a step costs something whatever it reads.
-            tokens = round(self._chunk * _READ_SECONDS / max(self._clock.monotonic() - began, 1e-6))
+            tokens = round(self._chunk * STEP_SECONDS / max(self._clock.monotonic() - began, 1e-6))
             self._chunk = min(max(tokens, 1), self._decoder.batch_tokens)
         return row
 

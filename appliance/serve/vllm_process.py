@@ -55,7 +55,7 @@ class Proven:
         Raises:
             EngineLoadError: It changed, is too long, or is no text.
         """
-        named = next((one for one in self.descriptor.files if Path(one.path).name == CONFIG), None)
+        named = self.descriptor.file_named(CONFIG)
         if named is None:
             return ""
         return self.files[CONFIG].read_text(named.sha256, max_bytes=_MAX_TOKENIZER_BYTES, name=CONFIG)
@@ -83,14 +83,14 @@ def prove(stored: StoredRelease, descriptor: ModelDescriptor) -> Proven:
         file.require(named.sha256, name=name)
     template = files[_TEMPLATE] = HashedFile(stored.path_of(descriptor.template_path), name="the chat template")
     template.require(descriptor.template_sha256, name="the chat template")
-    if _TOKENIZER not in files:
+    tokenizer = descriptor.file_named(_TOKENIZER)
+    if tokenizer is None:
         raise EngineLoadError(
             what="the version brings no tokenizer.json",
             why="without it nobody knows the names of its control tokens",
             fix="ask the sender for the model with its tokenizer.json",
         )
-    sha256 = next(file.sha256 for file in descriptor.files if Path(file.path).name == _TOKENIZER)
-    text = files[_TOKENIZER].read_text(sha256, max_bytes=_MAX_TOKENIZER_BYTES, name=_TOKENIZER)
+    text = files[_TOKENIZER].read_text(tokenizer.sha256, max_bytes=_MAX_TOKENIZER_BYTES, name=_TOKENIZER)
     try:
         controls = control_tokens(text.encode())
     except SealiftError as error:

@@ -124,7 +124,7 @@ def _end_until_killed(file: Path, keys: FileKeys, *, parts: int) -> bool:
         try:
             store = BatchStore(file, keys=keys, clock=FixedClock(NOW))
             (batch,) = store.batches()
-            store.finish(batch, "completed", days=1, goes_on=goes_on)
+            store.ending.finish(batch, "completed", days=1, goes_on=goes_on)
             store.close()
             code = 0
         finally:

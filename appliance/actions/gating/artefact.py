@@ -1,6 +1,5 @@
 """Gates that look at files alone: integrity, level, fit. They run before anything is loaded."""
 
-from pathlib import PurePosixPath
 from typing import Any
 
 from appliance.actions.gating import cards
@@ -8,6 +7,7 @@ from appliance.actions.gating.bench import Bench, Verdict
 from appliance.promote.levels import NOT_FOR_PRODUCTION, level_of, level_of_weights
 from appliance.registry.contexts import Kept
 from appliance.registry.memory import need_of
+from appliance.serve.anatomy import CONFIG
 from media import gguf, vllmprofile
 
 _MILLIS = 1000
@@ -88,5 +88,5 @@ def _vllm_fault(bench: Bench, limit_bytes: int) -> str:
 
 
 def _kept(bench: Bench) -> Kept | None:
-    named = next((one.path for one in bench.descriptor.files if PurePosixPath(one.path).name == "config.json"), None)
-    return None if named is None else Kept.of_config(bench.stored.read(named).decode(errors="replace"))
+    named = bench.descriptor.file_named(CONFIG)
+    return None if named is None else Kept.of_config(bench.stored.read(named.path).decode(errors="replace"))

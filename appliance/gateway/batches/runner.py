@@ -122,7 +122,7 @@ class Runner:
         Raises:
             SealiftError: State, ledger or store cannot be used.
         """
-        if not self._store.file.exists() or not self._is_mine():
+        if not self._store.file.exists() or not self._only_one.is_mine():
             return False
         did = False
         with Turns(self._now, pause=_LOOK_SECONDS, is_crowded=self._is_crowded) as turns:
@@ -186,9 +186,6 @@ class Runner:
                 pause = _FAULT_SECONDS
             self._stopping.wait(pause)
 
-    def _is_mine(self) -> bool:
-        return self._only_one.is_mine()
-
     def _advanced(self, batch: Batch, workers: int) -> bool:
         """Advance one; what is wrong with it holds up no other."""
         try:
@@ -240,7 +237,7 @@ class Runner:
         code, message = unasked or ("", "")
         fault = {"code": code, "line": None, "message": message, "param": None} if status == "failed" else None
         days, goes_on = self._world.limits.batch_days, lambda: not self._stopping.is_set()
-        if not self._store.finish(batch, status, days=days, fault=fault, goes_on=goes_on):
+        if not self._store.ending.finish(batch, status, days=days, fault=fault, goes_on=goes_on):
             return False
         self._forget(batch)
         return True

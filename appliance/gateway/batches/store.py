@@ -65,7 +65,7 @@ class BatchStore:
             what="files and batches cannot be read or written",
             fix="check the room in the gateway's folder; deleting batches.db there deletes all of them",
         )
-        self._ending = Ending(shared, seal=self._seal, open_=self._open, add=self._add, now=self.now)
+        self.ending = Ending(shared, seal=self._seal, open_=self._open, add=self._add, now=self.now)
 
     def close(self) -> None:
         """Close the file."""
@@ -242,18 +242,6 @@ class BatchStore:
                 connection.execute(f"INSERT INTO held {of_all}", (batch.id,))
             return True
 
-    def finish(
-        self,
-        batch: Batch,
-        status: str,
-        *,
-        days: int,
-        fault: Mapping[str, Any] | None = None,
-        goes_on: Callable[[], bool] = lambda: True,
-    ) -> bool:
-        """End a batch that runs; see `Ending.finish`."""
-        return self._ending.finish(batch, status, days=days, fault=fault, goes_on=goes_on)
-
     def has_key(self) -> bool:
         """Whether the key answers now: what does not open then is lost, and what does not otherwise may open later."""
         try:
@@ -270,7 +258,7 @@ class BatchStore:
             times, faults = json.dumps({**batch.times, "failed": self.now()}), json.dumps([*batch.faults, fault])
             change = "UPDATE batch SET status = 'failed', times = ?, faults = ? WHERE id = ?"
             connection.execute(change, (times, faults, batch.id))
-            self._ending.undo(connection, batch)
+            self.ending.undo(connection, batch)
             connection.execute("UPDATE result SET sealed = x'' WHERE batch_id = ?", (batch.id,))
 
     def expire(self, *, days: int) -> None:

@@ -509,7 +509,7 @@ def test_results_that_are_more_than_memory_are_ended_and_read_one_at_a_time(rig:
 
     tracemalloc.start()
     try:
-        store.finish(batch, "completed", days=1)
+        store.ending.finish(batch, "completed", days=1)
         output = next(iter(store.batches(only=batch_id))).output
         assert output is not None
         got = _get(rig, f"/v1/files/{output}/content")
@@ -956,7 +956,7 @@ def test_two_gateways_of_a_box_run_no_batch_twice(tmp_path: Path) -> None:
     with gateway(tmp_path) as rig:
         first = running(rig.app).batches
         _create(rig, _line(1))
-        assert first._is_mine()
+        assert first._only_one.is_mine()
         second = type(first)(first._store, serve=first._serve, world=first._world, workers=1)
         assert not second.look()
         _run(rig)
@@ -1022,7 +1022,7 @@ def test_results_of_a_batch_that_runs_are_part_of_what_its_key_keeps(rig: Rig, m
     refused = _upload(rig, _line(4))
     assert (refused.status_code, json.loads(refused.data)["error"]["code"]) == (429, "too_many_files")
     assert not store.add_result(batch, 2, b"x" * 6000, ok=True, most=before + 9000)
-    assert store.finish(batch, "failed", days=1)
+    assert store.ending.finish(batch, "failed", days=1)
     assert before + 6000 < store.kept(batch.key_id).bytes < before + 7000, "once, as a file"
 
 
@@ -1053,11 +1053,11 @@ def test_a_batch_ends_a_part_at_a_time_and_whoever_asks_meanwhile_is_answered(ri
         assert rig.client.post(f"/v1/batches/{made['id']}/cancel", headers=rig.headers()).status_code == 409
         return len(seen) != 3
 
-    assert not store.finish(batch, "completed", days=1, goes_on=asked_meanwhile)
+    assert not store.ending.finish(batch, "completed", days=1, goes_on=asked_meanwhile)
     store.expire(days=1)
     # As after a restart: another store goes on where that one was, to the state that was named first.
     after = BatchStore(rig.config.at.batches, keys=rig.keys, clock=rig.clock)
-    assert after.finish(batch, "cancelled", days=1, goes_on=asked_meanwhile)
+    assert after.ending.finish(batch, "cancelled", days=1, goes_on=asked_meanwhile)
     after.close()
 
     assert len(seen) > 5
@@ -1067,7 +1067,7 @@ def test_a_batch_ends_a_part_at_a_time_and_whoever_asks_meanwhile_is_answered(ri
     assert ended["finalizing_at"] is not None
     assert [one["n"] for one in _results(rig, ended["output_file_id"])] == [n for n in range(1, 13) if n != 5]
     assert [one["n"] for one in _results(rig, ended["error_file_id"])] == [5]
-    assert store.finish(batch, "expired", days=1), "and does nothing"
+    assert store.ending.finish(batch, "expired", days=1), "and does nothing"
     assert _get(rig, f"/v1/batches/{made['id']}").json == ended
 
 
