@@ -2,8 +2,8 @@
 
 python engine_child.py server MODEL PORT THREADS CONTEXT   llama_cpp.server, which comes with llama-cpp-python
 python engine_child.py cpp MODEL PORT THREADS PLACES CONTEXT   llama.cpp's own C++ server (xllamacpp)
-python engine_child.py loop MODEL THREADS SEQUENCES STEPS OWN  `llama_decode` alone, greedily; prints tokens a second,
-                                                           of steps alone and with OWN tokens of each prompt read
+python engine_child.py loop MODEL THREADS SEQUENCES STEPS PROMPT OWN   `llama_decode` alone, greedily; prints tokens a
+                                                           second, of steps alone, and with OWN tokens of prompts read
 """
 
 import ctypes
@@ -66,17 +66,17 @@ def cpp(model: str, port: str, threads: str, places: str, context: str) -> None:
         time.sleep(3600)
 
 
-def loop(model: str, threads: str, sequences: str, steps: str, own: str) -> None:
+def loop(model: str, threads: str, sequences: str, steps: str, prompt: str, own: str) -> None:
     """Print what decoding gives with so many sequences in each step: alone, and with each prompt's own tokens read."""
     llama_cpp = _with_backends()
     llama_cpp.llama_backend_init()
     quiet = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
     llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
-    count, rounds, start = int(sequences), int(steps), 32
+    count, rounds, start = int(sequences), int(steps), int(prompt)
     loaded = llama_cpp.llama_model_load_from_file(model.encode(), llama_cpp.llama_model_default_params())
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = (start + rounds + 8) * count
-    params.n_batch = params.n_ubatch = max(512, start * count)
+    params.n_batch = params.n_ubatch = 512  # as ours
     params.n_seq_max = count
     params.n_threads = params.n_threads_batch = int(threads)
     params.kv_unified = False  # as ours: a sequence's rows look at no other's, which is faster
@@ -98,7 +98,8 @@ def loop(model: str, threads: str, sequences: str, steps: str, own: str) -> None
         return [int(row.argmax()) for row in scores]
 
     shared = start - int(own)
-    put([(100 + at, at, one, False) for one in range(count) for at in range(shared)])
+    for at in range(shared):
+        put([(100 + at, at, one, False) for one in range(count)])
     asked = time.perf_counter()
     put([(100 + at, at, one, at == start - 1) for one in range(count) for at in range(shared, start)])
     tokens = likeliest()

@@ -153,9 +153,9 @@ def peer(kind: str, model: Path, *, threads: int, port: int, log: Path) -> Itera
         yield port
 
 
-def loop(model: Path, *, threads: int, sequences: int, steps: int, own: int) -> tuple[float, float]:
+def loop(model: Path, *, threads: int, sequences: int, steps: int, prompt: int, own: int) -> tuple[float, float]:
     """Return the tokens a second of the bare loop: of its steps alone, and with `own` tokens of each prompt read."""
-    command = [str(one) for one in (peers(), CHILD, "loop", model, threads, sequences, steps, own)]
+    command = [str(one) for one in (peers(), CHILD, "loop", model, threads, sequences, steps, prompt, own)]
     alone, whole = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-2:]
     return float(alone), float(whole)
 

@@ -22,6 +22,7 @@ from appliance.serve import llama_devices
 from appliance.serve.engine import Constraint, Likelihood, Row, Sampling
 from appliance.serve.grammar import grammar_text
 from appliance.serve.llama_chain import chain_of, is_plain
+from appliance.serve.llama_copies import Copies
 from appliance.serve.llama_schema import rules_of
 from appliance.serve.llama_vocabulary import LlamaVocabulary
 from media.llamaprofile import ON_PROCESSOR, LlamaSettings, own_cells
@@ -116,7 +117,7 @@ class LlamaCppDecoder:
         self._wants: Sequence[bool] = ()
         self._likeliest: list[int] = []
         self._logits_seen: tuple[int, Any] = (0, ())
-        self._uncopied: dict[int, int] = {}  # by whom, from whom
+        self._copies = Copies(self._context, cells=self._own_tokens)
         self._logits_row = ctypes.c_float * self._vocab_size
         self._pieces: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
@@ -170,7 +171,7 @@ class LlamaCppDecoder:
             for cell, sequence in zip(self._sequence_cells, sequences, strict=False):
                 cell[0] = sequence
             self._of_cells = sequences
-        self._uncopied.clear()
+        self._copies.done()
         self._likeliest.clear()
         code = llama_cpp.llama_decode(self._context, self._batch)
         if code not in {0, llama_devices.ENDED}:
@@ -309,10 +310,7 @@ class LlamaCppDecoder:
         if self._is_unified:
             llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, tokens)
             return True
-        # All of it or nothing; the bytes follow in the next step.
-        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
-        llama_cpp.llama_memory_seq_rm(self._memory, target, tokens, -1)
-        self._uncopied[target] = source
+        self._copies.copy(source, target, tokens)
         return True
 
     def cut(self, sequence: int, tokens: int) -> bool:
@@ -335,7 +333,7 @@ class LlamaCppDecoder:
         """Copy the sequence's state out of the cache; see `Decoder`."""
         size = llama_cpp.llama_state_seq_get_size(self._context, sequence)
         state = None
-        if 0 < size <= most_bytes and sequence not in self._uncopied:
+        if 0 < size <= most_bytes and not self._copies.is_to_come(sequence):
             state = (ctypes.c_uint8 * size)()
             if llama_cpp.llama_state_seq_get_data(self._context, state, size, sequence) != size:
                 state = None
@@ -347,7 +345,7 @@ class LlamaCppDecoder:
         if suspended.sampler is not None:
             self._samplers[sequence] = suspended.sampler
         # A copy whose bytes have yet to come would overwrite what is put back, or take it for what was there.
-        if suspended.state is None or sequence in {*self._uncopied, *self._uncopied.values()}:
+        if suspended.state is None or self._copies.touch(sequence):
             return False
         if llama_cpp.llama_state_seq_set_data(self._context, suspended.state, len(suspended.state), sequence):
             return True

@@ -9,15 +9,21 @@ Rules:
     PLACE-4 The last token of a prompt is always decoded: the first one of the answer is drawn from it.
     PLACE-5 Of what rests and what others hold now, what saves most reading is used. What rests is gone on with itself
             only where most of it is; otherwise it is copied from, and rests on while there is room.
+    PLACE-6 Where each sequence has a context of its own, a new answer stands beside those that are being made. What
+            rests there goes elsewhere first, and what it goes on with is copied to it (`neighbours`). Of the older
+            half of what rests, what stands beside them goes before what is older.
+    PLACE-7 A step computes a place between others, too, where that takes less time; the place then lets go of it.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from appliance.serve.context import Context
-from appliance.serve.engine import Decoder
+from appliance.serve.curve import Curve
+from appliance.serve.engine import Decoder, Row
 from appliance.serve.jobs import Job
+from appliance.serve.neighbours import beside, bridges, spread
 
 _WORTH_WAITING: Final = 16
 """Tokens that are read sooner than a step of their own takes are not waited for."""
@@ -39,6 +45,9 @@ class Places:
         self._free = list(range(decoder.sequences))
         self._resting: list[_Resting] = []
         self._cannot_copy = False
+        self._cannot_cut = False
+        self._between: dict[int, int] = {}
+        self._is_apart = decoder.request_tokens < decoder.context_tokens
 
     @property
     def resting_tokens(self) -> int:
@@ -47,21 +56,22 @@ class Places:
 
     def place(self, job: Job, active: Iterable[Job], *, room: int) -> None:
         """Give a job a sequence and what can be used again; what it claims fits into `room` with what rests."""
-        wanted, beside = len(job.tokens) - 1, room - self._context.claim(job)
+        wanted, room_beside = len(job.tokens) - 1, room - self._context.claim(job)
         alike = [(self._held(one.sequence, one.tokens, job, wanted), one) for one in self._resting_of(job)]
         kept, rested = max(alike, key=lambda pair: pair[0], default=(0, None))
         shared, holder = self._shared(job, active, wanted)
+        taken = _taken(active)
         if rested is not None and kept >= max(1, 0 if self._cannot_copy else shared):
-            if self._rests_on(rested, kept, beside) and self._copy(rested.sequence, job, kept):
+            if self._rests_on(rested, kept, room_beside, taken) and self._copy(rested.sequence, job, kept, taken):
                 return
             self._resting.remove(rested)
-            self.let_rest(beside)
-            job.sequence = rested.sequence
-            job.held = kept if self._decoder.cut(rested.sequence, kept) else 0
+            self.let_rest(room_beside)
+            self._go_on(job, rested.sequence, kept, taken)
             return
-        self._make_room(beside, needs_sequence=True)
-        if holder is None or not shared or holder.sequence is None or not self._copy(holder.sequence, job, shared):
-            job.sequence, job.held = self._lowest_free(), 0
+        self._make_room(room_beside, needs_sequence=True, taken=taken)
+        source = holder.sequence if holder is not None and shared else None
+        if source is None or not self._copy(source, job, shared, taken):
+            job.sequence, job.held = self._free_place(taken), 0
 
     def waits_for_another(self, job: Job, active: Iterable[Job]) -> bool:
         """Whether somebody reads now what `job` could share soon; then that one leads it.
@@ -81,10 +91,11 @@ class Places:
                 return True
         return False
 
-    def restore(self, job: Job, *, room: int) -> None:
+    def restore(self, job: Job, active: Iterable[Job], *, room: int) -> None:
         """Give a job that was suspended a sequence, with what it held where the decoder kept it."""
-        self._make_room(room - self._context.claim(job), needs_sequence=True)
-        job.sequence = self._lowest_free()
+        taken = _taken(active)
+        self._make_room(room - self._context.claim(job), needs_sequence=True, taken=taken)
+        job.sequence = self._free_place(taken)
         suspended, job.suspended = job.suspended, None
         if not self._decoder.resume(job.sequence, suspended):
             job.held = 0
@@ -107,6 +118,26 @@ class Places:
             job.suspended = self._decoder.suspend(job.sequence, most_bytes=most_bytes)
             self._free.append(job.sequence)
             job.sequence = None
+
+    def between(self, taken: Sequence[int], curve: Curve | None, token: int) -> list[Row]:
+        """Return rows for a step of these places that nobody asked for; call `empty_between` after it."""
+        span = max(taken) - min(taken) + 1
+        if not self._is_apart or curve is None or not len(taken) < span <= self._decoder.batch_tokens:
+            return []
+        held = dict.fromkeys(self._free, 0)
+        if not self._cannot_cut:
+            held |= {one.sequence: len(one.tokens) for one in self._resting}
+        idle = [place for place, tokens in held.items() if tokens < self._decoder.request_tokens]
+        self._between = {place: held[place] for place in bridges(taken, idle, curve.seconds)}
+        return [Row(token, position, place, False) for place, position in self._between.items()]
+
+    def empty_between(self) -> None:
+        """Take away what the last step wrote between the answers."""
+        while self._between:
+            place, tokens = self._between.popitem()
+            if not self._decoder.cut(place, tokens) and tokens:
+                self._cannot_cut = True  # what rested is lost with it, once
+                self._evict(next(one for one in self._resting if one.sequence == place))
 
     def let_rest(self, tokens: int) -> None:
         """Leave only so many tokens at rest."""
@@ -131,20 +162,39 @@ class Places:
         found = min(common_start(tokens, job.tokens), most)
         return found if self._decoder.reaches(sequence, found) else 0
 
-    def _rests_on(self, rested: _Resting, kept: int, beside: int) -> bool:
+    def _rests_on(self, rested: _Resting, kept: int, room: int, taken: frozenset[int]) -> bool:
         """Whether less than half of what rests would be used, and there is a place beside it; others go for that."""
-        if self._cannot_copy or 2 * kept >= len(rested.tokens) or len(rested.tokens) > beside:
+        if self._cannot_copy or 2 * kept >= len(rested.tokens) or len(rested.tokens) > room:
             return False
-        others = [one for one in self._resting if one is not rested]
-        while others and (self.resting_tokens > beside or not self._free):
-            self._evict(others.pop(0))
+        self._make_room(room, needs_sequence=True, taken=taken, but=rested)
         return bool(self._free)
 
-    def _copy(self, source: int, job: Job, tokens: int) -> bool:
+    def _go_on(self, job: Job, sequence: int, tokens: int, taken: frozenset[int]) -> None:
+        """Let a job go on with what rested in a sequence: there, or beside the others where that saves a group."""
+        if self._would_save(sequence, taken):
+            self._make_room(self.resting_tokens, needs_sequence=True, taken=taken)
+            if self._copy(sequence, job, tokens, taken):
+                self._decoder.release(sequence)
+                self._free.append(sequence)
+                return
+        job.sequence = sequence
+        job.held = tokens if self._decoder.cut(sequence, tokens) else 0
+
+    def _would_save(self, sequence: int, taken: frozenset[int]) -> bool:
+        """Tell whether another place than this one would leave fewer groups."""
+        others = [*self._free, *(one.sequence for one in self._resting)]
+        if not self._is_apart or self._cannot_copy or not taken or not others:
+            return False
+        return spread(taken, beside(taken, others))[0] < spread(taken, sequence)[0]
+
+    def _copy(self, source: int, job: Job, tokens: int, taken: frozenset[int]) -> bool:
         """Give a job a free sequence with what another one holds; False where the model cannot do that."""
         if self._cannot_copy:
             return False
-        sequence = self._lowest_free()
+        moved = {one.sequence: at for at, one in enumerate(self._resting)}.get(source)
+        sequence = self._free_place(taken)
+        if moved is not None:  # it may be what made room just now
+            source = self._resting[moved].sequence
         if not self._decoder.copy(source, sequence, tokens):
             self._cannot_copy = True
             self._free.append(sequence)
@@ -152,20 +202,43 @@ class Places:
         job.sequence, job.held = sequence, tokens
         return True
 
-    def _lowest_free(self) -> int:
-        """Take the lowest: where each sequence has a context of its own, a step takes neighbours together only."""
-        lowest = min(self._free)
-        self._free.remove(lowest)
-        return lowest
+    def _free_place(self, taken: frozenset[int]) -> int:
+        """Take a free place beside what is taken; what rests there goes to another free one."""
+        may_move = self._is_apart and not self._cannot_copy
+        place = beside(taken, self._free, resting=[one.sequence for one in self._resting] if may_move else ())
+        if place not in self._free:
+            at, rested = next((at, one) for at, one in enumerate(self._resting) if one.sequence == place)
+            away = max(self._free, key=lambda one: spread(taken, one))
+            if self._decoder.copy(place, away, len(rested.tokens)):
+                self._resting[at] = replace(rested, sequence=away)
+                self._decoder.release(place)
+                self._free[self._free.index(away)] = place
+            else:
+                self._cannot_copy = True
+                place = beside(taken, self._free)
+        self._free.remove(place)
+        return place
 
-    def _make_room(self, tokens: int, *, needs_sequence: bool) -> None:
-        while self._resting and (self.resting_tokens > tokens or (needs_sequence and not self._free)):
-            self._evict(self._resting[0])
+    def _make_room(
+        self, tokens: int, *, needs_sequence: bool, taken: frozenset[int] = frozenset(), but: _Resting | None = None
+    ) -> None:
+        while others := [one for one in self._resting if one is not but]:
+            if self.resting_tokens > tokens:
+                self._evict(others[0])
+            elif needs_sequence and not self._free:
+                older = others[: (len(others) + 1) // 2] if self._is_apart else others[:1]
+                self._evict(min(older, key=lambda one: spread(taken, one.sequence)))
+            else:
+                return
 
     def _evict(self, rested: _Resting) -> None:
         self._resting.remove(rested)
         self._decoder.release(rested.sequence)
         self._free.append(rested.sequence)
+
+
+def _taken(active: Iterable[Job]) -> frozenset[int]:
+    return frozenset(one.sequence for one in active if one.sequence is not None)
 
 
 def common_start(left: Sequence[int], right: Sequence[int]) -> int:

@@ -228,7 +228,7 @@ class Scheduler:
 
     def _place(self, job: Job, room: int) -> None:
         if job.suspended is not None:
-            self._places.restore(job, room=room)
+            self._places.restore(job, self._active, room=room)
             return
         self._places.place(job, self._active, room=room)
         if job.sequence is None:
@@ -277,7 +277,7 @@ class Scheduler:
         width = min(len(going), beside) if reading else self._plan.rows(len(going))
         # Rounds take turns: who waited longest for a step is first.
         if width < len(going):
-            going = sorted(going, key=lambda job: (job.turn, job.number))[:width]
+            going = sorted(going, key=lambda job: (job.turn, job.sequence or 0))[:width]
         rows: list[Row] = []
         sampled: list[tuple[Job, int]] = []
         for job in going:
@@ -292,12 +292,16 @@ class Scheduler:
         if spare > 0:
             rows.extend(padding(spare, sequence=self._decoder.sequences, token=rows[0].token))
             self.counts.padded += spare
+        if not reading and not guesses:
+            rows.extend(between := self._places.between([row.sequence for row in rows], self.curve, rows[0].token))
+            self.counts.padded += len(between)
         self.counts.rows += len(rows)
         try:
             is_done = self._steps.decode(rows, step=self.counts.steps)
         finally:
             if spare > 0:
                 self._decoder.cut(self._decoder.sequences, 0)
+            self._places.empty_between()
         for job, row in sampled if is_done else ():
             try:
                 self._take(job, row)

@@ -161,7 +161,11 @@ def _busy(run: Run, unit: str, seconds: float = _BUSY_SECONDS) -> None:
 
 @contextmanager
 def _killed(run: Run, *units: str) -> Iterator[None]:
-    """Kill engines; in the end they are back by themselves."""
+    """Kill engines; in the end they are back by themselves.
+
+    Several stand still before: what one that dies had read is else read by the next in the milliseconds before that is
+    killed, too, and a request that ended two engines is given to no third one.
+    """
     mains = {unit: looks.main_process(run, unit) for unit in units}
 
     def are_back() -> bool:
@@ -170,6 +174,8 @@ def _killed(run: Run, *units: str) -> Iterator[None]:
             for unit, main in mains.items()
         )
 
+    if len(units) > 1:
+        run.machine.run("systemctl", "kill", "--signal=STOP", *units)
     run.machine.run("systemctl", "kill", "--signal=KILL", *units)
     yield
     looks.wait(are_back, lambda: "\n".join(looks.journal(run, unit) for unit in units))
