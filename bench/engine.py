@@ -11,7 +11,7 @@ alone.
 
     tokens     of whole answers of 64 tokens, a second, at 1, 4, 8, 16 and 32 callers
     first      the median time to the first token of a streamed answer at 16 callers
-    step       what Python takes of a step at 16 callers: all but `llama_decode` itself, without HTTP
+    step       what Python takes of a step at 16 callers: all but `llama_decode` and copies by llama.cpp, without HTTP
 
 Of all servers whole answers are measured. The loop's clock starts before the tokens that each prompt shares with no
 other, which any server has to read; what prompts begin with alike is read before. A second figure of the loop is of its

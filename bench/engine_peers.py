@@ -30,6 +30,8 @@ SUBJECTS: Final = ("the sea", "a lighthouse", "winter", "an old map", "bread", "
 """What questions are about; those of one caller differ by a number as well."""
 BATCH: Final = 512
 """Tokens that our engine reads in one step at most."""
+LARGE_PAGES: Final = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""What our engine's unit is started with (`systemd/`)."""
 _LOCK: Final = ROOT / "bench/engine.txt"
 _CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sealift/bench"
 _PATIENCE_SECONDS: Final = 180
@@ -138,7 +140,7 @@ def ours(model: Path, *, threads: int) -> Iterator[Running]:
         name = f"test-{descriptor.model_digest[:12]}"
         program = "import sys; sys.path.insert(0, sys.argv.pop(1)); from appliance.serve.launcher import main; main()"
         words: Sequence[object] = ("-I", "-c", program, ROOT, "--config", site.at.config_file, "--instance", name)
-        with _running([interpreter(), *words], site.at.run / "engine.log") as process:
+        with _running([interpreter(), *words], site.at.run / "engine.log", **LARGE_PAGES) as process:
             place = site.at.socket(f"engine-{name}")
             _until(process, lambda: _answers(place=place), site.at.run / "engine.log")
             yield Running(socket=place, pid=process.pid)
@@ -161,8 +163,8 @@ def loop(model: Path, *, threads: int, sequences: int, steps: int, prompt: int, 
 
 
 @contextmanager
-def _running(command: Sequence[object], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    own = {"PATH": os.environ["PATH"], "HOME": str(log.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+def _running(command: Sequence[object], log: Path, **more: str) -> Iterator["subprocess.Popen[bytes]"]:
+    own = {"PATH": os.environ["PATH"], "HOME": str(log.parent), "PYTHONDONTWRITEBYTECODE": "1", **more}
     with log.open("wb") as stream:
         process = subprocess.Popen([str(one) for one in command], env=own, stdout=stream, stderr=stream, cwd=log.parent)
     try:

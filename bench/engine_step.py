@@ -1,10 +1,11 @@
 """What Python takes of a step where so many are answered at once: a row of `bench.engine`.
 
 The scheduler runs in a process and an environment of its own, without HTTP (`bench.engine_step_child`), while no
-contestant is loaded. The part is what of all seconds is not inside `llama_decode`.
+contestant is loaded. The part is what of all seconds is not inside `llama_decode` or a copy of what a sequence holds.
 """
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +44,8 @@ def row(
     prompts = [[_PROMPT.format(question=question(at)) for at in range(answers)] for _ in range(rounds + 1)]
     words = (model, threads, engine_peers.PLACES, engine_peers.CONTEXT, engine_peers.BATCH, tokens)
     command = [str(one) for one in (engine_peers.interpreter(), "-I", "-c", _PROGRAM, ROOT, *words)]
-    done = subprocess.run(command, input=json.dumps(prompts), check=False, capture_output=True, text=True)
+    own = {**os.environ, **engine_peers.LARGE_PAGES}
+    done = subprocess.run(command, input=json.dumps(prompts), check=False, capture_output=True, text=True, env=own)
     if done.returncode != 0:
         raise SystemExit(f"error: the scheduler alone failed: {done.stderr[-2000:]}")
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")][1:]

@@ -2,11 +2,11 @@
 
 Its words are MODEL THREADS PLACES CONTEXT BATCH TOKENS; prompts come as JSON on stdin, a list for each round. It prints
 a line of JSON for each round: all seconds from the first prompt's arrival to the last answer's end, those inside
-`llama_decode`, how often that was called and how many tokens were made.
+llama.cpp, how often `llama_decode` was called and how many tokens were made.
 
-Only `llama_decode` itself is llama.cpp's part. Whatever else happens is Python's: choosing who goes on, filling the
-batch, drawing tokens, ending answers, and the timing itself. The thread that waits for answers sleeps meanwhile, so
-that coming back from `llama_decode` waits for nobody.
+Only `llama_decode` and copies of what sequences hold are llama.cpp's part. Whatever else happens is Python's: choosing
+who goes on, filling the batch, drawing tokens, ending answers, and the timing itself. The thread that waits for answers
+sleeps meanwhile, so that coming back from `llama_decode` waits for nobody.
 """
 
 import importlib
@@ -58,12 +58,14 @@ def main() -> None:
     # The adapter asks the module for it at each step.
     llama_cpp: Any = importlib.import_module("llama_cpp")
     llama_cpp.llama_decode = timed = Timed(llama_cpp.llama_decode)
+    copies = [Timed(llama_cpp.llama_state_seq_get_data), Timed(llama_cpp.llama_state_seq_set_data)]
+    llama_cpp.llama_state_seq_get_data, llama_cpp.llama_state_seq_set_data = copies
     scheduler = Scheduler(decoder)
     clock, seconds = SystemClock(), CALIBRATION_SECONDS
     scheduler.calibrate(lambda own: measure(own, clock=clock, threads=threads, seconds=seconds))
     for prompts in json.load(sys.stdin):
         wanted = [_generation(decoder.tokenize(text, special=True), tokens) for text in prompts]
-        sys.stdout.write(json.dumps(_round(scheduler, wanted, timed)) + "\n")
+        sys.stdout.write(json.dumps(_round(scheduler, wanted, timed, copies)) + "\n")
     scheduler.stop()
 
 
@@ -72,8 +74,10 @@ def _generation(prompt: Sequence[int], tokens: int) -> Generation:
     return Generation(tokens=prompt, max_tokens=tokens, sampling=greedy, salt="bench", is_streamed=False)
 
 
-def _round(scheduler: Scheduler, wanted: Sequence[Generation], timed: Timed) -> dict[str, float]:
-    calls, inside, made = timed.calls, timed.seconds, 0
+def _round(
+    scheduler: Scheduler, wanted: Sequence[Generation], timed: Timed, copies: Sequence[Timed]
+) -> dict[str, float]:
+    calls, inside, made = timed.calls, sum(one.seconds for one in (timed, *copies)), 0
     began = time.perf_counter()
     for handle in [scheduler.submit(one) for one in wanted]:
         for piece in handle.pieces():
@@ -81,4 +85,5 @@ def _round(scheduler: Scheduler, wanted: Sequence[Generation], timed: Timed) -> 
                 raise SystemExit("an answer failed")
             made += piece.completion_tokens if piece.finish_reason is not None else 0
     seconds = time.perf_counter() - began
-    return {"seconds": seconds, "inside": timed.seconds - inside, "steps": timed.calls - calls, "tokens": made}
+    inside = sum(one.seconds for one in (timed, *copies)) - inside
+    return {"seconds": seconds, "inside": inside, "steps": timed.calls - calls, "tokens": made}

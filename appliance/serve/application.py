@@ -19,6 +19,7 @@ from appliance.serve import figures
 from appliance.serve.anatomy import UNTOLD, Anatomy
 from appliance.serve.asking import Asked, Reader, RefusedError, Serving
 from appliance.serve.chat_template import ChatTemplate
+from appliance.serve.coming import Coming
 from appliance.serve.embedding import Embedding, NotEmbeddedError
 from appliance.serve.engine import THOUGHTS, Decoder
 from appliance.serve.saying import Saying
@@ -40,14 +41,22 @@ def create_engine_app(
     clock: Clock,
     embedding: Embedding | None = None,
     anatomy: Anatomy = UNTOLD,
+    coming: Coming | None = None,
 ) -> Flask:
     """Return the WSGI application of one loaded version; without `embedding` it makes no embeddings.
 
-    `anatomy` is what the version's files say of the model.
+    `anatomy` is what the version's files say of the model; `coming` is who waits for those that are being read.
     """
     app = Flask("sealift-engine")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    engine = _Engine(serving=serving, decoder=decoder, scheduler=scheduler, template=template, clock=clock)
+    engine = _Engine(
+        serving=serving,
+        decoder=decoder,
+        scheduler=scheduler,
+        template=template,
+        clock=clock,
+        coming=coming or Coming(),
+    )
 
     @app.get("/health")
     def health() -> Response:
@@ -137,11 +146,19 @@ def _embeddings(embedding: Embedding | None) -> Response:
 
 class _Engine:
     def __init__(
-        self, *, serving: Serving, decoder: Decoder, scheduler: Scheduler, template: ChatTemplate, clock: Clock
+        self,
+        *,
+        serving: Serving,
+        decoder: Decoder,
+        scheduler: Scheduler,
+        template: ChatTemplate,
+        clock: Clock,
+        coming: Coming,
     ) -> None:
         self._serving = serving
         self._scheduler = scheduler
         self._clock = clock
+        self._coming = coming
         self._reader = Reader(serving, decoder=decoder, template=template)
 
     def thinks(self) -> bool:
@@ -153,10 +170,10 @@ class _Engine:
         return self._reader.chat_tokens(body, self._reader.tools(body))
 
     def chat(self, body: Mapping[str, Any]) -> Response:
-        return self._answer(body, self._reader.chat(body))
+        return self._answer(body, self._reader.chat)
 
     def complete(self, body: Mapping[str, Any]) -> Response:
-        return self._answer(body, self._reader.completion(body))
+        return self._answer(body, self._reader.completion)
 
     def score(self, body: Mapping[str, Any]) -> Response:
         prompt = self._reader.prompt_tokens(body)
@@ -168,8 +185,10 @@ class _Engine:
             log_likelihoods=self._scheduler.score(prompt, continuations), tokens=[len(one) for one in continuations]
         )
 
-    def _answer(self, body: Mapping[str, Any], asked: Asked) -> Response:
-        handle = self._scheduler.submit(asked.generation)
+    def _answer(self, body: Mapping[str, Any], read: Callable[[Mapping[str, Any]], Asked]) -> Response:
+        with self._coming.one():
+            asked = read(body)
+            handle = self._scheduler.submit(asked.generation)
         created = int(self._clock.now().timestamp())
         saying = Saying(
             asked,

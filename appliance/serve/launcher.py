@@ -213,6 +213,7 @@ def load(loadable: Loadable, *, stage: str, kept: Kept, on_processor: bool = Fal
         clock=clock,
         embedding=embedding,
         anatomy=of_gguf(loadable.weights.path),
+        coming=scheduler.coming,
     )
     return Loaded(app=app, turns=scheduler.turns)
 

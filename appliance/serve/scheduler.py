@@ -26,6 +26,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from appliance.errors import EngineUnavailableError
+from appliance.serve.coming import Coming
 from appliance.serve.context import Context
 from appliance.serve.counts import Counts
 from appliance.serve.curve import Curve, Plan, padding
@@ -52,7 +53,7 @@ class Scheduler:
     """
 
     def __init__(self, decoder: Decoder, *, curve: Curve | None = None, drafter: Drafter | None = None) -> None:
-        self.counts = Counts()
+        self.counts, self.coming = Counts(), Coming()
         self._drafter = drafter
         self._decoder = decoder
         self._go_by(curve)
@@ -154,8 +155,7 @@ class Scheduler:
         self._thread.join(timeout=5)
 
     def _go_by(self, curve: Curve | None) -> None:
-        self.curve = curve
-        decoder = self._decoder
+        self.curve, decoder = curve, self._decoder
         shares = decoder.request_tokens == decoder.context_tokens
         self._plan = Plan(curve, most=min(decoder.sequences, decoder.batch_tokens), fills=shares)
 
@@ -203,6 +203,8 @@ class Scheduler:
                 self._shares.arrive(arrival[0].salt, salts)
                 for job in arrival:
                     self._waiting.add(job, step=self.counts.steps)
+                if block and self.curve is not None:
+                    self.coming.wait(self.curve.reading(len(arrival[0].tokens)))
                 block = False
 
     def _drop_cancelled(self) -> None:
@@ -266,8 +268,7 @@ class Scheduler:
 
     def _step(self) -> None:
         self.counts.steps += 1
-        going: list[Job] = []
-        reading: list[Job] = []
+        going, reading = list[Job](), list[Job]()
         for job in self._active:
             (reading if job.is_reading else going).append(job)
         guesses = [] if reading else self._guesses(going)
