@@ -146,11 +146,18 @@ SHARDS: dict[str, Shard] = {
     "box-vllm": _on_demand(40, "-m", "box_vllm", needs_root=True),
 }
 
-# No other waits for these; each of a group comes first in some runs, so that none is always what is put off.
+# Each of a group comes first in some runs, so that none is always what is put off.
 TAKE_TURNS: Sequence[Sequence[str]] = (
-    ("box-guided", "box-disks", "box-upgrade", "box-time", "units", "box-changes", "box-pair", "box-optional"),
-    ("interop-lines", "interop", "interop-server", "slow", "slow-others", "units-database", "hardware"),
+    (
+        *("box-guided", "box-disks", "box-upgrade", "box-released", "box-time", "units"),
+        *("box-changes", "box-pair", "box-optional"),
+    ),
+    (
+        *("interop-lines", "engines", "engines-attached", "interop", "demo-containers", "fault-media"),
+        *("interop-server", "slow", "slow-others", "units-database", "hardware"),
+    ),
 )
+AFTER = {name: shard.after for name, shard in SHARDS.items()}
 
 
 def wanted_of(names: Sequence[str]) -> list[str]:
@@ -184,7 +191,7 @@ def main() -> int:
         wanted.remove(FIRST)
         passed[FIRST] = run_shard(FIRST, SHARDS[FIRST].commands, SHARDS[FIRST].limit * 60)
     until = os.environ.get("SEALIFT_TESTS_UNTIL")
-    ordered = in_turn(wanted, TAKE_TURNS, int(os.environ.get("SEALIFT_TESTS_TURN", "0")))
+    ordered = in_turn(wanted, TAKE_TURNS, int(os.environ.get("SEALIFT_TESTS_TURN", "0")), after=AFTER)
     turns = Turns({name: SHARDS[name] for name in ordered}, until=float(until) if until else None)
     lanes = min(2, len(wanted))
     with ThreadPoolExecutor(max(lanes, 1)) as pool:

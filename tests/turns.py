@@ -35,17 +35,30 @@ class Shard:
     on_demand: bool = False
 
 
-def in_turn(names: Sequence[str], groups: Sequence[Sequence[str]], turn: int) -> list[str]:
+def in_turn(
+    names: Sequence[str], groups: Sequence[Sequence[str]], turn: int, *, after: Mapping[str, Sequence[str]]
+) -> list[str]:
     """Return names in their order, but those of each group go on at another of them each turn.
 
-    So what a machine has no time for is not the same in each run.
+    So what a machine has no time for is not the same in each run. One that is to come `after` others brings them along.
     """
     ordered = list(names)
     for group in groups:
         places = [place for place, name in enumerate(ordered) if name in group]
         for at, place in enumerate(places):
             ordered[place] = names[places[(at + turn) % len(places)]]
-    return ordered
+    found: list[str] = []
+
+    def put(name: str) -> None:
+        for before in after.get(name, ()):
+            if before in ordered:
+                put(before)
+        if name not in found:
+            found.append(name)
+
+    for name in ordered:
+        put(name)
+    return found
 
 
 class Turns:
@@ -72,8 +85,8 @@ class Turns:
         self.passed: dict[str, bool] = {}
         self.put_off: list[str] = []
 
-    def next(self) -> str | None:
-        """Return the shard to run now, or nothing once no more will come; waits while one may."""
+    def next(self, *, waits: bool = True) -> str | None:
+        """Return the shard to run now, or nothing once no more will come; `waits` while one may come, or does not."""
         with self._changed:
             while True:
                 self._put_off_what_would_end_late()
@@ -84,7 +97,7 @@ class Turns:
                     self._waiting.remove(ready)
                     self._running[ready] = self._clock()
                     return ready
-                if not self._waiting:
+                if not self._waiting or not waits:
                     return None
                 self._changed.wait()
 

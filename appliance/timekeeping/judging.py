@@ -1,7 +1,8 @@
 """Whether the machine's clock is to be believed: pure rules over the last record and one new reading.
 
 Rules:
- * A clock before the floor is behind: the battery is dead, or somebody turned it back.
+ * A clock before the floor is behind: the battery is dead, or somebody turned it back. At a start so is one before
+   the last moment that was believed, but for a small step: hardware clocks are seconds slower than the system's.
  * A clock that moved against the monotonic seconds by more than a small bound jumped, forward or back; so did one that
    was off for longer than `MOST_AWAY`. Small steps count together, so that many of them are a jump too.
  * Trouble stays, across restarts, until two people's correction is seen, or the clock is back where it was expected;
@@ -72,7 +73,12 @@ def at_start(last: ClockRecord | None, now: Reading, *, floor: datetime, session
         handled=0 if last is None else last.handled,
         untold=() if last is None else last.untold,
     )
-    if now.wall < until:
+    slow = int((until - now.wall).total_seconds())
+    if slow > 0 and now.wall >= floor and record.verdict.is_certain and record.stepped_seconds + slow <= SMALL_SECONDS:
+        # What raised the floor was this machine's own clock, which was ahead of the one that went on.
+        stepped = replace(record, floor=min(low, now.wall), anchor_wall=now.wall)
+        return _telling(replace(stepped, stepped_seconds=record.stepped_seconds + slow), JUMPED, now, -slow)
+    if slow > 0:
         verdict, kind = Verdict.BEHIND, STARTED
     elif now.wall - until > (MOST_LIFE if last is None else MOST_AWAY) or not record.verdict.is_certain:
         verdict, kind = Verdict.JUMPED, JUMPED

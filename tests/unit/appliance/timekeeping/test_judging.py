@@ -73,7 +73,29 @@ def test_a_clock_that_somebody_answered_for_raises_the_floor_and_a_dead_battery_
 def test_a_restart_after_a_weekend_changes_nothing_and_after_half_a_year_asks_people() -> None:
     assert start(NOW + 3 * DAY, good()).verdict is Verdict.GOOD
     assert start(NOW + MOST_AWAY + DAY, good()).verdict is Verdict.JUMPED
-    assert start(NOW - timedelta(minutes=1), good()).verdict is Verdict.BEHIND
+    assert start(NOW - timedelta(minutes=3), good()).verdict is Verdict.BEHIND
+
+
+def test_a_hardware_clock_that_is_somewhat_slow_is_a_small_step_and_many_such_starts_are_a_dead_battery() -> None:
+    ran = later(good(), 3600)
+
+    found = start(ran.wall - timedelta(seconds=50), ran)
+
+    assert (found.verdict, kinds(found)) == (Verdict.GOOD, ["clock.jumped"])
+    assert found.untold[-1]["body"]["seconds"] == -50
+    assert (found.floor, found.believed(found.ticks + 9)) == (found.wall, found.wall + timedelta(seconds=9))
+    again = start(found.wall - timedelta(seconds=50), found)
+    assert (again.verdict, again.stepped_seconds) == (Verdict.GOOD, 100)
+    assert start(again.wall - timedelta(seconds=50), again).verdict is Verdict.BEHIND
+    assert judging.confirmed(again, Reading(wall=again.wall, ticks=again.ticks), by="Iris").stepped_seconds == 0
+
+
+def test_nothing_that_is_certain_besides_is_undercut_by_a_slow_clock_nor_is_one_that_was_in_doubt() -> None:
+    made = later(start(BUILT + timedelta(seconds=30)), 5)
+    doubted = later(good(), 3600, off=-(10**6))
+
+    assert start(BUILT - timedelta(seconds=1), made).verdict is Verdict.BEHIND
+    assert start(doubted.believed(doubted.ticks) - timedelta(seconds=30), doubted).verdict is Verdict.BEHIND
 
 
 @pytest.mark.parametrize("drift", [-1, 1, 3, -3])
