@@ -13,6 +13,8 @@ Rules:
              absent, and glibc goes back to clone.
     FILTER-5 Another instruction set than this process's (32 bits, x32) ends the process: its numbers mean other calls.
     FILTER-6 Where the filter cannot be put on, the engine does not serve.
+    FILTER-7 What has taken the process over does not go on by the memory of one that has no filter: its master, or
+             another engine of the same user. None of them can be looked into, whatever the kernel's Yama says.
 
 Source: seccomp(2), the kernel's seccomp_filter.rst and tables of calls; the numbers are compared with libseccomp's.
 """
@@ -46,6 +48,7 @@ REFUSE: Final = _ERRNO | 1  # EPERM
 _ABSENT: Final = _ERRNO | 38  # ENOSYS
 _SET_MODE_FILTER: Final = 1
 _TSYNC: Final = 1
+_SET_DUMPABLE: Final = 4
 _SET_NO_NEW_PRIVS: Final = 38
 _CLONE_THREAD: Final = 0x00010000
 _X32: Final = 0x40000000
@@ -186,6 +189,17 @@ def put_on(*, but: Collection[str] = ()) -> None:
     if told > 0:
         raise _cannot("a thread has another filter")
     if told != 0:
+        raise _cannot(os.strerror(ctypes.get_errno()))
+
+
+def hide() -> None:
+    """Take this process's memory, and that of all it forks, away from other processes of its user (FILTER-7).
+
+    Raises:
+        EngineLoadError: The kernel does not.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_SET_DUMPABLE, *_words(0, 0, 0, 0)) != 0:
         raise _cannot(os.strerror(ctypes.get_errno()))
 
 

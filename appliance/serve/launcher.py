@@ -6,9 +6,10 @@ Rules:
     SERVE-3 The template comes from the promoted profile, never from the weights.
     SERVE-4 What is refused ends the unit with the error's own exit code, also from the worker, so that systemd does not
             try again what cannot become right; a worker that is killed again and again ends it too.
-    SERVE-5 It is ready only behind the filter of its own that takes other programs away from it (`engine_filter`); vLLM
-            starts programs all its life and has the unit's walls alone (`vllm_process`). Before an attached engine the
-            filter leaves contacts in, since each question is one; its program has the unit's walls alone.
+    SERVE-5 It is ready only behind the filter of its own that takes other programs away from it, its master's memory
+            included (`engine_filter`); vLLM starts programs all its life and has the unit's walls alone
+            (`vllm_process`). Before an attached engine the filter leaves contacts in, since each question is one; its
+            program has the unit's walls alone.
 """
 
 import argparse
@@ -250,6 +251,8 @@ class Proven:
             SystemExit: So many were killed that another would be, too; memory is the usual reason.
         """
         self._workers += 1
+        if isinstance(self._first, Loadable):
+            engine_filter.hide()
         if self._workers > MOST_WORKERS:
             error = EngineUnavailableError(
                 what="the engine's process was killed again and again",
@@ -296,9 +299,7 @@ def main() -> NoReturn:
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
     parser.add_argument("--instance", required=True)
     arguments = parser.parse_args()
-    notifier = unit.Notifier()
-    refusal = Refusal()
-    master = os.getpid()
+    notifier, refusal, master = unit.Notifier(), Refusal(), os.getpid()
     try:
         _serve(arguments.config, arguments.instance, refusal, notifier)
     except SealiftError as error:
@@ -336,8 +337,7 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
         return
     proven = Proven(prove(store, instance, config), lambda: prove(store, instance, config), say=notifier.tell)
     watch, group, master = WorkerWatch(announces=True), PeerGroup(), os.getpid()
-    patience = unit.watchdog_seconds() / TURNS_PER_LIMIT
-    is_alone = False
+    patience, is_alone = unit.watchdog_seconds() / TURNS_PER_LIMIT, False
 
     def make() -> Any:
         threads, taken = threads_for(config, instance), proven.take()

@@ -81,6 +81,7 @@ def test_everything_held(facts: dict[str, Any]) -> None:
         "no process has privileges, capabilities or a core file",
         "when memory is short engines go first",
         "a loaded engine has put on a filter of its own",
+        "no process of its user reaches an engine's memory",
         "an engine leaves a core",
         "a hung service is killed for its silence",
         "and comes back by itself",

@@ -5,7 +5,10 @@ Wanted: another program (a shell), another process, a contact of its own.
 Outcome: none of these; the engine goes on answering, and a start of a program ends it, to begin anew.
 """
 
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -79,3 +82,34 @@ def test_an_engine_that_cannot_narrow_itself_does_not_serve(site: Config) -> Non
 
     assert code == EngineLoadError.exit_code
     assert told == b"STATUS=engine-load: the engine cannot put on its own filter"
+
+
+# A worker of nobody's, which wants to write into the process that forked it.
+WORKER = """
+import os, sys
+from appliance.serve import engine_filter
+os.setresuid(65534, 65534, 65534)
+{made}
+if os.fork() == 0:
+    try:
+        os.close(os.open(f"/proc/{{os.getppid()}}/mem", os.O_RDWR))
+        os._exit(0)
+    except OSError:
+        os._exit(1)
+_, told = os.wait()
+print(os.waitstatus_to_exitcode(told), os.path.exists("/proc/self/fd/0"))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+def test_the_memory_of_the_process_that_forked_it_is_out_of_its_reach() -> None:
+    # What a test adds to the process has to be dumpable for what a takeover does without `hide`.
+    plain = "import ctypes; ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)"
+    yama = Path("/proc/sys/kernel/yama/ptrace_scope")
+    reaches = "0" if not yama.exists() or yama.read_text().strip() == "0" else "1"
+    told = []
+    for made in (plain, plain + "; engine_filter.hide()"):
+        command = [sys.executable, "-c", WORKER.format(made=made)]
+        told.append(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
+
+    assert told == [[reaches, "True"], ["1", "True"]]
