@@ -49,8 +49,9 @@ def killed(run: Run, unit: str, asked: Load) -> float:
     """Kill every process of a unit; return after how many seconds it runs and a question asked since is answered."""
     before, began = _main(run, unit), time.time()
     run.machine.run("systemctl", "kill", "--signal=KILL", unit, shown=False)
+    died = time.time()  # what was asked before it may have been answered by what was killed
     _wait_for_another(run, unit, before)
-    answered = asked.answered_since(began)
+    answered = asked.answered_since(died)
     seconds = round(max(time.time(), answered.ended) - began, 1)
     print(f"   {unit:<46} back and answering after {seconds:.1f} s")
     return seconds
