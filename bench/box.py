@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from bench.measuring import OUT, Row, Samples, interleaved, machine, say, timed, write
+from bench.measuring import OUT, Row, Samples, interleaved, machine, say, write
 from examples.demo.stage import Stage
 from tests.box import pair, prepared
 from tests.box.box import first_trust, promote, serve

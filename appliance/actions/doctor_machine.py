@@ -15,6 +15,7 @@ from appliance.actions.backups import fstab
 from appliance.actions.filesystems import LEDGER, existing
 from appliance.actions.findings import Finding
 from appliance.config import Config, StandbySection
+from appliance.errors import PreflightError
 from appliance.mounttables import is_local, mount_points
 from appliance.sitevalues import reaches_a_box
 from appliance.standby import permit
@@ -159,6 +160,17 @@ def file_systems(config: Config, mounts: Path = _MOUNTS, disks: Path = fstab.FST
     )
     if found := fstab.standing(config, fstab=disks, mounted=[point for point, _ in table]):
         yield found
+
+
+def require_local(config: Config, mounts: Path = _MOUNTS) -> None:
+    """Pass where everything that must be durable lies on a local file system.
+
+    Raises:
+        PreflightError: Something does not.
+    """
+    found = next(file_systems(config, mounts))
+    if not found.is_good:
+        raise PreflightError(what=found.text, why=found.why, fix=found.fix)
 
 
 def _remote(config: Config, table: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:

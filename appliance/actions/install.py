@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance import config as configuration
-from appliance.actions import hostplan
+from appliance.actions import doctor_machine, hostplan
 from appliance.actions import installrecord as recording
 from appliance.actions.databases import checking
 from appliance.actions.host import Host, Planner
@@ -118,6 +118,7 @@ class Installer:
         return None if trial is None else self._go_back(trials, trial, why=CUT_OFF)
 
     def _install(self, trials: Trials, serial: int | None) -> InstallFacts:
+        doctor_machine.require_local(self.config)
         stored, places = self._stored(serial), self.config.at
         whole = self._complete(stored)
         self._require_place()

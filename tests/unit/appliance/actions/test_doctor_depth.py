@@ -20,7 +20,7 @@ from appliance.actions.findings import Finding
 from appliance.actions.netprobes import Check
 from appliance.audit.spool import Spool
 from appliance.config import BackupSection, Config, NetworkSection, PlacesSection, StandbySection
-from appliance.errors import EngineLoadError, EngineUnavailableError, NotPromotedError, UnitError
+from appliance.errors import EngineLoadError, EngineUnavailableError, NotPromotedError, PreflightError, UnitError
 from appliance.install.supervisor import UnitState
 from appliance.install.unit_result import Ending, from_run_units, from_systemd
 from appliance.keys.files import create_missing
@@ -123,6 +123,18 @@ def test_a_file_system_that_the_ledger_would_refuse_is_named(
 
     assert found.is_good is is_good
     assert is_good or kind in found.text
+
+
+def test_an_install_is_refused_before_its_first_change_where_state_lies_in_the_network(
+    config: Config, tmp_path: Path
+) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(LOCAL)
+    doctor_machine.require_local(config, table)
+    table.write_text(f"{LOCAL}30 21 0:40 / {config.at.state} rw - nfs4 server:/state rw\n")
+
+    with pytest.raises(PreflightError, match="state lies on nfs4"):
+        doctor_machine.require_local(config, table)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from appliance import config as configuration
-from appliance.actions import hostplan, installrecord
+from appliance.actions import doctor_machine, hostplan, installrecord
+from appliance.actions.findings import Finding
 from appliance.actions.host import Host, open_host
 from appliance.actions.install import Installer
 from appliance.actions.status import status
@@ -103,6 +104,21 @@ def root(installed_once: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def box(box_once: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(box_once, tmp_path / "b", symlinks=True))
+
+
+def test_state_in_the_network_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_release(places_below(tmp_path), small_release())
+    far = Finding(name="file systems", is_good=False, text="state lies on nfs4", why="locks", fix="a local disk")
+    monkeypatch.setattr(doctor_machine, "file_systems", lambda *_: iter([far]))
+
+    with pytest.raises(PreflightError, match="state lies on nfs4"):
+        installer(tmp_path).install()
+
+    at = installer(tmp_path).config.at
+    assert not at.keys.exists() or not list(at.keys.iterdir())
+    assert InstalledReleases(at).current() is None
 
 
 def installer(root: Path, host: Host | None = None) -> Installer:

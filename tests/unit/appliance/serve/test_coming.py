@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from appliance.serve import coming
-from appliance.serve.coming import Coming
 from appliance.serve.curve import Curve
 from appliance.serve.engine import Generation
 from appliance.serve.scheduler import Scheduler
