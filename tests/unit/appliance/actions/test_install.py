@@ -117,7 +117,7 @@ def test_state_in_the_network_is_refused_before_anything_is_made(
         installer(tmp_path).install()
 
     at = installer(tmp_path).config.at
-    assert not at.keys.exists() or not list(at.keys.iterdir())
+    assert not at.key_files.exists() or not list(at.key_files.iterdir())
     assert InstalledReleases(at).current() is None
 
 
