@@ -1,6 +1,8 @@
 """Each threat of the way in (R1 to R12) is met by tests that exist under these names."""
 
 import ast
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -91,3 +93,13 @@ def test_a_threat_of_the_way_in_has_its_tests(threat: str) -> None:
         there = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         assert set(names) <= there, file
         assert any(name.startswith("test_") for name in there)
+
+
+def test_each_threat_of_the_model_has_a_number_of_its_own_and_tests_that_are_there() -> None:
+    rows = re.findall(r"^\| (TM-\d+) \|(.*)$", (TESTS.parent / "docs/threat-model.md").read_text("utf-8"), re.MULTILINE)
+
+    assert len(rows) > 100
+    assert not [number for number, times in Counter(number for number, _ in rows).items() if times > 1]
+    for number, row in rows:
+        for path in re.findall(r"tests/[\w./*-]+", row):
+            assert list(TESTS.parent.glob(path)), (number, path)
