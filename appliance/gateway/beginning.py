@@ -26,6 +26,7 @@ from appliance.gateway.exchange import CALLER_LEFT, Exchange, Facts, Witnesses
 from appliance.gateway.identity import user_hash
 from appliance.gateway.limits import at_once
 from appliance.gateway.problems import Problem
+from appliance.gateway.queueing import Priority
 from appliance.gateway.quotas import Held, Quotas
 from appliance.gateway.record import Intent
 from appliance.gateway.routing import Route, Routes
@@ -168,6 +169,7 @@ class Beginning:
             user_hash=person,
             prompt_characters=question.characters,
             stream=question.stream,
+            is_batch=wish.priority is Priority.BATCH,
         )
         give_back = _measured(place.give_back, is_measured=question.cache != HIT)
         exchange = Exchange(

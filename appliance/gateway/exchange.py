@@ -45,6 +45,7 @@ class Facts:
     user_hash: str
     prompt_characters: int
     stream: bool
+    is_batch: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,6 +299,7 @@ class Exchange:
             status=_counted_as(ending.outcome, problem),
             seconds=seconds,
             ttft_seconds=self._ttft_seconds,
+            is_batch=facts.is_batch,
         )
         if assembly is not None:
             self._witnesses.metrics.unknown_tokens(assembly.unknown_tokens)

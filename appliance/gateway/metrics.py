@@ -19,6 +19,7 @@ from appliance.registry.gpus import GpuReader, no_gpus
 
 NO_MODEL: Final = "none"
 _LATENCY_BUCKETS: Final = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_BATCH_BUCKETS: Final = (1.0, 10.0, 60.0, 600.0, 3600.0, 21600.0, 86400.0)
 # vLLM's, so that a dashboard made for it reads ours.
 _TTFT_BUCKETS: Final = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
@@ -96,6 +97,13 @@ class Metrics:
             registry=registry,
         )
         self._active = Gauge("llm_active_requests", "Requests being answered", ["model"], registry=registry)
+        self._batch_seconds = Histogram(
+            "sealift_batch_latency_seconds",
+            "Time to answer what is of the class batch, which waits for all others",
+            ["model", "endpoint"],
+            buckets=_BATCH_BUCKETS,
+            registry=registry,
+        )
         self._ttft = Histogram(
             "llm_time_to_first_token_seconds",
             "Time to the first token of a stream",
@@ -228,12 +236,13 @@ class Metrics:
         status: str,
         seconds: float,
         ttft_seconds: float | None,
+        is_batch: bool = False,
     ) -> None:
-        """Count how an answer ended."""
+        """Count how an answer ended; how long one of the class `batch` took is no part of what callers wait for."""
         self._active.labels(model).dec()
         self._requests.labels(model, endpoint, status).inc()
         self._arms.labels(arm, status).inc()
-        self._seconds.labels(model, endpoint).observe(seconds)
+        (self._batch_seconds if is_batch else self._seconds).labels(model, endpoint).observe(seconds)
         self._department_seconds.labels(department, model).observe(seconds)
         if ttft_seconds is not None:
             self._ttft.labels(model).observe(ttft_seconds)

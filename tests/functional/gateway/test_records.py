@@ -412,6 +412,15 @@ def test_every_exchange_ends_once(rig: Rig) -> None:
     assert _kinds(rig) == ["request.intent", "request.outcome"]
 
 
+def test_what_waits_for_others_by_its_class_is_no_part_of_what_callers_wait_for(rig: Rig) -> None:
+    rig.chat("hello there")
+    rig.ask(CHAT, x_sealift_priority="batch")
+
+    assert rig.sample("llm_requests_total", model=MODEL, endpoint="chat", status="success") == 2
+    assert rig.sample("llm_request_latency_seconds_count", model=MODEL, endpoint="chat") == 1
+    assert rig.sample("sealift_batch_latency_seconds_count", model=MODEL, endpoint="chat") == 1
+
+
 def test_the_documents_metrics_are_counted_by_their_names(rig: Rig) -> None:
     rig.chat("hello there SSN 123-45-6789")
     rig.ask({**CHAT, "stream": True})
