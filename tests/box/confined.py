@@ -261,9 +261,8 @@ def processes_held(run: Run, digest: str) -> None:
             cores = machine.status_of(worker)["Cpus_allowed_list"]
             print(f"   {name[8:30]:<23} filters {filters}, cores {cores}")
             run.require("a loaded engine has put on a filter of its own", filters[1] == filters[0] + 1, filters)
-            owners = [
-                machine.run("stat", "-c", "%U", f"/proc/{pid}/mem", shown=False).stdout for pid in (master, worker)
-            ]
+            memories = [f"/proc/{pid}/mem" for pid in (master, worker)]
+            owners = machine.run("stat", "-c", "%U", *memories, shown=False).stdout.split()
             run.require("no process of its user reaches an engine's memory", owners == ["root", "root"], owners)
             run.require("an engine leaves a core", not cores.startswith("0"), cores)
         worker = worker_of(machine, _main_pid(machine, "sealift-gateway.service"))
