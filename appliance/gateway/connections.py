@@ -1,11 +1,15 @@
 """Connections to an engine's Unix socket, kept while idle and looked at before they are used again."""
 
+import errno
 import select
 import socket
+import struct
+import termios
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from fcntl import ioctl
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -16,6 +20,7 @@ from appliance.gateway.response import EngineResponse
 _IDLE: Final = 64
 # An engine closes what is idle when it is asked again, or never: later it read the request, and may have died of it.
 _CLOSED_SECONDS: Final = 1.0
+_QUEUED: Final = struct.Struct("@i")
 GoesOn = Callable[[Callable[[], bool]], bool]
 
 
@@ -69,6 +74,16 @@ class EngineConnection:
         """Tell of a connection that broke whether its idleness explains that: it was kept, and asked just now."""
         return self.kept and time.monotonic() - self._asked < _CLOSED_SECONDS
 
+    def is_queued(self) -> bool:
+        """Tell whether the engine has not read all that was asked: a part still lies in its queue (TIOCOUTQ)."""
+        if self._socket is None:
+            return False
+        try:
+            queued = ioctl(self._socket, termios.TIOCOUTQ, bytes(_QUEUED.size))
+        except OSError:
+            return False
+        return int(_QUEUED.unpack(queued)[0]) > 0
+
     def _connected(self) -> BoundedSocket:
         connection = BoundedSocket(self._connect_seconds)
         try:
@@ -115,6 +130,15 @@ class EngineConnection:
         """Hang up."""
         if self._socket is not None:
             self._socket.close()
+
+
+def says_unread(error: Exception) -> bool:
+    """Tell of what broke a connection whether the engine had not read all that was asked.
+
+    A Unix socket says so when its other end goes, also where nobody had taken the connection yet. An engine that had
+    read everything leaves an end of what can be read, whose error has no number.
+    """
+    return isinstance(error, ConnectionResetError) and error.errno == errno.ECONNRESET
 
 
 class EngineConnections:

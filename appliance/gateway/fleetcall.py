@@ -1,7 +1,8 @@
 """One call to a version's engines: from whichever of them began to answer, and how it went told to all of them.
 
 Until a word was said another engine is asked where one fails. Two at most are asked in vain by what may be the
-request's own fault: what ends an engine, or makes it say that it failed, would do so with each. An answer that is
+request's own fault: what ends an engine, or makes it say that it failed, would do so with each. One that went before
+it had read the request did not go for that. An answer that is
 longer than may be is asked of no other one, and counted against none.
 """
 
@@ -164,7 +165,7 @@ class FleetCall(OneAfterAnother[Call]):
             was_spared = self._is_spared
             self._fault(error, was_kept=self._call.was_kept)
             is_gone = isinstance(error, EngineUnavailableError | EngineProtocolError)
-            self._gone += is_gone and self._is_spared == was_spared
+            self._gone += is_gone and self._is_spared == was_spared and not self._call.is_unread
             failed = self._gone + bool(self._reported)
         if self._is_cancelled:
             raise error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
-from appliance.gateway.connections import EngineConnection, EngineConnections
+from appliance.gateway.connections import EngineConnection, EngineConnections, says_unread
 from appliance.gateway.response import BROKEN, EngineResponse
 from appliance.gateway.wellness import never, says_it_is_well
 from appliance.serve.client import MAX_ANSWER_BYTES, EngineClient
@@ -112,7 +112,7 @@ class Call:
         self._route = route
         self._content = content
         self._lock = threading.Lock()
-        self._cancelled = self._is_broken_off = self._has_begun = False
+        self._cancelled = self._is_broken_off = self._has_begun = self._is_unread = False
         self._response: EngineResponse | None = None
         self._connection: EngineConnection | None = connections.take()
         self._send(self._connection)
@@ -128,6 +128,11 @@ class Call:
         connection = self._connection
         return self._was_kept and connection is not None and connection.was_idle()
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether the engine went before it had read the whole request: it did not die of it."""
+        return self._is_unread
+
     def cancel(self) -> None:
         """End the call: the engine sees its caller leave, and a read that waits returns at once."""
         with self._lock:
@@ -140,6 +145,7 @@ class Call:
         with self._lock:
             if self._connection is not None and not self._has_begun:
                 self._is_broken_off = True
+                self._is_unread = self._connection.is_queued()
                 self._connection.shut_down()
 
     def began(self) -> None:
@@ -248,6 +254,7 @@ class Call:
             # An idle connection may be closed by the engine in the moment it is used again: nothing was answered, so
             # the request goes out once more.
             if not connection.was_idle() or not self._again:
+                self._is_unread = self._is_unread or says_unread(error)
                 connection.close()
                 raise self._gone(error) from error
             self._send_again(connection)
