@@ -88,8 +88,7 @@ class LlamaCppDecoder:
         context_params.n_batch = n_batch
         context_params.n_ubatch = n_batch
         context_params.n_seq_max = n_seq_max + 1
-        context_params.n_threads = threads
-        context_params.n_threads_batch = threads
+        context_params.n_threads = context_params.n_threads_batch = threads
         context_params.kv_unified = settings.kv_unified
         self._context = llama_cpp.llama_init_from_model(self._model, context_params)
         if not self._context:
@@ -114,6 +113,7 @@ class LlamaCppDecoder:
         np.ctypeslib.as_array(batch.n_seq_id, shape=(n_batch,))[:] = 1
         self._samplers: dict[int, _Sampler] = {}
         self._place_of: Sequence[int] = range(n_batch)
+        self._order: tuple[list[int], list[int]] = [], []
         self._wants: Sequence[bool] = ()
         self._likeliest: list[int] = []
         self._logits_seen: tuple[int, Any] = (0, ())
@@ -165,8 +165,9 @@ class LlamaCppDecoder:
         if not self._is_unified:
             rows = self._by_neighbours(rows)
         tokens, positions, wanted = self._columns
-        tokens[:count], positions[:count], sequences, self._wants = zip(*rows, strict=True)
-        wanted[:count] = self._wants
+        tokens[:count], positions[:count], sequences, wants = zip(*rows, strict=True)
+        if wants != self._wants:  # as is so of the sequences
+            wanted[:count] = self._wants = wants
         if sequences != self._of_cells[:count]:  # most steps are of the sequences of the one before
             for cell, sequence in zip(self._sequence_cells, sequences, strict=False):
                 cell[0] = sequence
@@ -190,10 +191,14 @@ class LlamaCppDecoder:
 
     def _by_neighbours(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Order rows by sequence: llama.cpp computes neighbours together that come one after another, and no others."""
-        order = sorted(range(len(rows)), key=[row.sequence for row in rows].__getitem__)
-        self._place_of = place_of = [0] * len(rows)
-        for place, row in enumerate(order):
-            place_of[row] = place
+        sequences = [row.sequence for row in rows]
+        of_sequences, order = self._order
+        if sequences != of_sequences:
+            order = sorted(range(len(rows)), key=sequences.__getitem__)
+            self._order = sequences, order
+            self._place_of = place_of = [0] * len(rows)
+            for place, row in enumerate(order):
+                place_of[row] = place
         return [rows[row] for row in order]
 
     def sample(self, sequence: int, row: int) -> int:

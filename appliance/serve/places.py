@@ -80,13 +80,17 @@ class Places:
         """
         if self._cannot_copy or job.suspended is not None:
             return False
+        urgent = job.generation.priority
+        reading = [one for one in active if one.salt == job.salt and one.is_reading and one.sequence is not None]
+        alike = [(common_start(one.tokens, job.tokens), one) for one in reading if one.generation.priority <= urgent]
+        alike = [(common, one) for common, one in alike if common >= _WORTH_WAITING]
+        if not alike:
+            return False
         most = len(job.tokens)
         there = [self._held(one.sequence, one.tokens, job, most) for one in self._resting_of(job)]
         best = max((*there, self._shared(job, active, most)[0]), default=0)
-        alike = [(common_start(one.tokens, job.tokens), one) for one in active if one.salt == job.salt]
         for common, one in alike:
-            is_sooner = one.is_reading and one.generation.priority <= job.generation.priority
-            if one.sequence is not None and is_sooner and common - best >= _WORTH_WAITING:
+            if common - best >= _WORTH_WAITING:
                 job.leader, job.shared = one, common
                 return True
         return False

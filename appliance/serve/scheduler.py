@@ -270,7 +270,7 @@ class Scheduler:
         self.counts.steps += 1
         going, reading = list[Job](), list[Job]()
         for job in self._active:
-            (reading if job.is_reading else going).append(job)
+            (reading if len(job.tokens) - job.held > 1 else going).append(job)
         guesses = [] if reading else self._guesses(going)
         self._places.let_rest(self._context.unfilled(self._active) - len(guesses))
         # A prompt is read in every step, or in every other one where a step has one row.
@@ -340,8 +340,7 @@ class Scheduler:
 
     def _feed(self, job: Job, room: int, rows: list[Row], sampled: list[tuple[Job, int]]) -> int:
         """Add the job's next tokens to the rows; return how many."""
-        sequence = job.sequence
-        if sequence is None or room <= 0:
+        if (sequence := job.sequence) is None or room <= 0:
             return 0
         job.turn = self.counts.steps
         tokens, begin = job.tokens, job.held
@@ -349,22 +348,23 @@ class Scheduler:
         job.held = end = min(begin + room, last + 1)
         if begin <= last < end:
             sampled.append((job, len(rows) + last - begin))
-        rows.extend([Row(tokens[at], at, sequence, at == last) for at in range(begin, end)])
+        if end - begin == 1:  # of an answer that goes on
+            rows.append(Row(tokens[begin], begin, sequence, begin == last))
+        else:
+            rows.extend([Row(tokens[at], at, sequence, at == last) for at in range(begin, end)])
         self._shares.charge(job, end - begin)
         return end - begin
 
     def _take(self, job: Job, row: int) -> None:
-        sequence = job.sequence
-        if sequence is None:
+        if (sequence := job.sequence) is None:
             return
         token = self._decoder.sample(sequence, row)
         if self._decoder.is_end(token):
             self._finish(job, "stop")
             return
         generation = job.generation
-        likelihood = None
-        if generation.top_logprobs is not None:
-            likelihood = self._decoder.likelihood(row, token, generation.top_logprobs)
+        top = generation.top_logprobs
+        likelihood = None if top is None else self._decoder.likelihood(row, token, top)
         job.produced += 1
         self.counts.answer_tokens += 1
         job.tokens.append(token)
@@ -376,7 +376,7 @@ class Scheduler:
             job.say(text, None, job.speech.told())
             self._finish(job, "length")
         elif text:
-            job.say(text, None, job.speech.told())
+            job.say(text, None, () if likelihood is None else job.speech.told())
 
     def _finish(self, job: Job, reason: FinishReason) -> None:
         text, stopped = job.speech.end()

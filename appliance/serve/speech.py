@@ -22,6 +22,8 @@ class Speech:
         """Whether no bytes of a character wait for the rest of it."""
         self._stops = StopBuffer(stop)
         self._beginning = Beginning(apart) if stop and apart is not None and (apart.thoughts or apart.calls) else None
+        self._is_plain = self._beginning is None and not any(stop)
+        """Whether all that is read is said at once."""
         self._read = 0
         self._said = 0
         self._held: deque[tuple[int, Likelihood]] = deque()
@@ -32,6 +34,8 @@ class Speech:
             self._held.append((self._read, likelihood))
         if self._is_between and token.isascii():  # nearly every token of most answers
             text = token.decode("ascii")
+            if self._is_plain and likelihood is None:  # then nobody asks how far they are
+                return text, False
         else:
             text = self._decoder.decode(token)
             self._is_between = not self._decoder.getstate()[0]

@@ -83,6 +83,8 @@ class Shares:
         self._had: OrderedDict[str, float] = OrderedDict()
         self._floor = 0.0
         self._lines: dict[int, _Line] = {}
+        self._are_read = False
+        """Whether somebody's prompt waited before the last step; where none did, what is charged would be forgotten."""
 
     def arrive(self, salt: str, present: Iterable[str]) -> None:
         """Note that a caller asks; `present` are those who are being answered or wait."""
@@ -98,9 +100,10 @@ class Shares:
     def charge(self, job: Job, tokens: int) -> None:
         """Note that tokens were decoded for a caller."""
         self._had[job.salt] = self._had.get(job.salt, self._floor) + tokens
-        line = self._lines.get(job.generation.priority if job.line is None else job.line)
-        if line is not None:
-            line.charge(job.salt, tokens)
+        if self._are_read:
+            line = self._lines.get(job.generation.priority if job.line is None else job.line)
+            if line is not None:
+                line.charge(job.salt, tokens)
 
     def sort(self, reading: list[Job], *, step: int) -> None:
         """Put first whose prompt a step reads first: by class as WAIT-1 has it, then as WAIT-2 says."""
@@ -110,8 +113,10 @@ class Shares:
             if job.line != aged:  # what it is due is said on the scale of one class
                 job.line, job.due = aged, None
             classes.setdefault(aged, []).append(job)
-        for gone in self._lines.keys() - classes.keys():
-            self._lines[gone].clear()
+        if classes or self._are_read:
+            for gone in self._lines.keys() - classes.keys():
+                self._lines[gone].clear()
+        self._are_read = bool(classes)
         reading.clear()
         for number, jobs in sorted(classes.items()):
             reading.extend(self._lines.setdefault(number, _Line()).sorted(jobs))
