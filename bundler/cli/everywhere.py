@@ -21,11 +21,16 @@ def command_of(app: typer.Typer) -> Callable[..., Any]:
     """Return the whole command line, each command of which takes what every command does."""
     root: Any = typer.main.get_command(app)
     root.no_args_is_help = False  # Typer's own help is printed whatever `--json` says: `context.run` shows it
+    give(root, root)
+    return cast("Callable[..., Any]", root)
+
+
+def give(root: Any, group: Any) -> None:
+    """Let each command below a group take what every command of the root does, and ask for what is missing."""
     shared = [_shared(one) for one in root.params if isinstance(one, TyperOption) and one.opts[0] in ANYWHERE]
-    for command in _below(root):
+    for command in _below(group):
         command.params += shared
         command.no_args_is_help = False
-    return cast("Callable[..., Any]", root)
 
 
 def _below(group: Any) -> Iterator[Any]:

@@ -10,35 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from bundler.cli import context as shared
-from media.errors import UsageError
-
-# In the order a release is made.
-_COMMANDS = (
-    "key",
-    "ceremony",
-    "root",
-    "build",
-    "scan",
-    "rehearse",
-    "attest",
-    "sign",
-    "seal",
-    "handin",
-    "labels",
-    "write",
-    "delta",
-    "remake",
-    "reissue",
-    "emergency",
-    "check",
-    "custody",
-    "register",
-    "probe",
-    "assess",
-    "inspect",
-    "diff",
-    "model_signing",
-)
+from bundler.cli.outline import OUTLINE, Outlined, module_of
 
 
 def _print_version(wanted: bool) -> None:
@@ -61,31 +33,27 @@ def _root(
 
 
 def create_app() -> typer.Typer:
-    """Return the application with every command registered."""
+    """Return the application, whose commands' modules are loaded as each is asked for."""
     app = typer.Typer(
         name="sealift-bundler",
+        cls=Outlined,
         help="Turn a recipe into signed media for an isolated site: build, rehearse, sign, seal, write and read back.",
         no_args_is_help=True,
         add_completion=True,
         pretty_exceptions_enable=False,
     )
     app.callback()(_root)
-    for name in _COMMANDS:
-        importlib.import_module(f"bundler.cli.{name}").register(app)
+    return app
+
+
+def build() -> typer.Typer:
+    """Return the application with every command's module loaded, which `main` leaves to whoever asks for one."""
+    app = create_app()
+    for module in dict.fromkeys(map(module_of, OUTLINE)):
+        importlib.import_module(module).register(app)
     return app
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Entry point of the `sealift-bundler` script."""
-    wanted = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        app = create_app()
-    except ModuleNotFoundError as error:
-        # A box has this script from the one wheel, and none of the libraries that only this side needs.
-        lacking = UsageError(
-            what="no release can be made in this environment",
-            why=f"{error.name} is not installed here: a box receives, and has nothing to make releases with",
-            fix="run it on the connected machine, in an environment with the extra `bundler` of sealift",
-        )
-        shared.end(lacking, as_json="--json" in wanted)
-    shared.run(app, wanted)
+    shared.run(create_app(), list(sys.argv[1:] if arguments is None else arguments))

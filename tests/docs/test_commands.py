@@ -12,7 +12,7 @@ import pytest
 import typer.main
 
 from appliance.cli.main import build as appliance_app
-from bundler.cli.main import create_app as bundler_app
+from bundler.cli.main import build as bundler_app
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PAGES = sorted([*(_ROOT / "docs").rglob("*.md"), _ROOT / "README.md"])

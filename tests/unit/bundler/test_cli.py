@@ -1,10 +1,17 @@
 import importlib
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.main import get_group
 
-from bundler.cli.main import create_app, main
+from bundler.cli.everywhere import ANYWHERE
+from bundler.cli.main import build, create_app, main
+from bundler.cli.outline import OUTLINE, Outlined, module_of
 from tests.support.payload import recipe_folder
 
 
@@ -16,7 +23,7 @@ def ended(arguments: list[str]) -> int:
 
 
 def test_every_command_is_there_and_says_what_it_does() -> None:
-    commands = {command.name: command.callback for command in create_app().registered_commands}
+    commands = {command.name: command.callback for command in build().registered_commands}
 
     assert {
         "ceremony",
@@ -34,7 +41,7 @@ def test_every_command_is_there_and_says_what_it_does() -> None:
         "reissue",
         "inspect",
         "diff",
-    } <= set(commands) | {group.name for group in create_app().registered_groups}
+    } <= set(commands) | {group.name for group in build().registered_groups}
     assert all(callback is not None and callback.__doc__ for callback in commands.values())
 
 
@@ -79,7 +86,7 @@ def test_a_box_that_has_the_command_and_not_its_libraries_says_where_it_is_run(
 
     monkeypatch.setattr(importlib, "import_module", lambda _: absent("packaging"))
 
-    assert ended(["--help"]) == 2
+    assert ended(["build", "recipe.toml"]) == 2
     said = capsys.readouterr().err
     assert "packaging is not installed here" in said
     assert "connected machine" in said
@@ -88,3 +95,38 @@ def test_a_box_that_has_the_command_and_not_its_libraries_says_where_it_is_run(
 def test_help_ends_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(["--help"]) == 0
     assert "rehearse" in capsys.readouterr().out
+
+
+def test_help_loads_no_command() -> None:
+    told = "import sys; from bundler.cli.main import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", told, "--help"], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert all(f" {name} " in done.stdout for name in OUTLINE)
+    assert not set(done.stderr.splitlines()[-1].split()) & {"cryptography", "pydantic", *map(module_of, OUTLINE)}
+
+
+def test_what_is_listed_is_what_the_modules_have() -> None:
+    commands = get_group(build()).commands
+
+    assert {name: " ".join((one.help or "").split("\n\n")[0].split()) for name, one in commands.items()} == OUTLINE
+
+
+def test_each_command_is_of_the_module_that_is_loaded_for_it() -> None:
+    """Another module would leave the command unknown."""
+    for name in OUTLINE:
+        alone = typer.Typer()
+        alone.callback()(lambda: None)
+        importlib.import_module(module_of(name)).register(alone)
+        assert name in get_group(alone).commands, f"{name} is not of {module_of(name)}"
+
+
+def test_a_command_is_loaded_once_and_takes_what_every_command_takes() -> None:
+    root: Any = get_group(create_app())
+    assert isinstance(root, Outlined)
+
+    (name, found, rest), (_, again, _) = (root.resolve_command(None, ["key", "show"]) for _ in range(2))
+
+    assert (name, rest, found) == ("key", ["show"], again)
+    assert [one.opts for one in found.commands["show"].params if one.opts[0] in ANYWHERE] == [["--json"], ["--debug"]]

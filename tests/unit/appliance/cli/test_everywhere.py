@@ -13,11 +13,11 @@ import typer
 from appliance.cli import everywhere as of_appliance
 from appliance.cli.main import build
 from bundler.cli import everywhere as of_bundler
-from bundler.cli.main import create_app
+from bundler.cli.main import build as build_bundler
 
 PROGRAMS: dict[str, tuple[Callable[[], typer.Typer], Any]] = {
     "sealift": (build, of_appliance),
-    "sealift-bundler": (create_app, of_bundler),
+    "sealift-bundler": (build_bundler, of_bundler),
 }
 
 
