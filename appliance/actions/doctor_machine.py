@@ -262,16 +262,18 @@ def addresses(
     # With any, the packet filter drops what comes for all others.
     is_cut_off = bool(config.network.addresses) and not any(map(reaches_a_box, config.network.addresses))
     unlisted = [one for one in _of_standby(section) if config.network.addresses and one not in config.network.addresses]
-    if named:
+    is_nowhere = bool(section.service_address) and not section.interface
+    if named or is_nowhere:
         said = [f"not on this machine: {', '.join(absent)}" if absent else ", ".join(named)]
         said += ["by none of network.addresses does a network reach this machine"] if is_cut_off else []
+        said += ["standby.service_address goes to no interface: standby.interface is empty"] if is_nowhere else []
         said += [f"{one} of standby is not among network.addresses: what comes for it is dropped" for one in unlisted]
         yield Finding(
             name="addresses",
-            is_good=not absent and not is_cut_off and not unlisted,
+            is_good=not absent and not is_cut_off and not unlisted and not is_nowhere,
             text="; ".join(said),
             why="the certificate names them, and callers use them; the other boxes use standby.listen",
-            fix="correct network.addresses and standby.listen, or plug the network in",
+            fix="correct network.addresses, standby.listen and standby.interface, or plug the network in",
         )
     if config.places.root != "/":
         return

@@ -1,6 +1,7 @@
 """A request that the door let in, as answering takes it; its body is parsed once, here."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from appliance.gateway.answering import Arrival
@@ -9,6 +10,7 @@ from appliance.gateway.body import body_of, read_object
 from appliance.gateway.dialect import Dialect
 from appliance.gateway.identity import USER_HEADER
 from appliance.gateway.parameters import Endpoint
+from appliance.gateway.problems import invalid
 from appliance.gateway.shortway import served
 
 CLASSIFICATION_HEADER = "X-Sealift-Classification"
@@ -23,7 +25,7 @@ def come() -> Come:
     """Return the request that is being served.
 
     Raises:
-        Problem: Its body is no JSON object.
+        Problem: Its body is no JSON object, or a header names a person by too long a text.
     """
     return Come(**_come())
 
@@ -53,7 +55,11 @@ def _come() -> dict[str, Any]:
 
 
 def said_of(environ: Mapping[str, Any]) -> dict[str, str]:
-    """Return what the headers of a request say of it: its label, the person that it is for, and its task."""
+    """Return what the headers of a request say of it: its label, the person that it is for, and its task.
+
+    Raises:
+        Problem: The person is named by a text longer than one that a body may have.
+    """
     return {
         "label": environ.get(_LABEL, ""),
         "user": _person(environ.get(_USER, "")),
@@ -66,9 +72,10 @@ def _person(header: str) -> str:
 
     Web servers read headers as Latin-1. Most clients write UTF-8; what is none was written so.
     """
-    if header.isascii():
-        return header[:_MOST_PERSON]
-    try:
-        return header.encode("latin-1").decode()[:_MOST_PERSON]
-    except UnicodeError:
-        return header[:_MOST_PERSON]
+    named = header
+    if not header.isascii():
+        with suppress(UnicodeError):
+            named = header.encode("latin-1").decode()
+    if len(named) > _MOST_PERSON:  # cut, two people would be one
+        raise invalid("user", f"The header {USER_HEADER} names a person by up to {_MOST_PERSON} characters.")
+    return named

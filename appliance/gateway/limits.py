@@ -101,7 +101,7 @@ def at_once(tier: str, key_concurrent_requests: int) -> int:
 
 def duration(seconds: float) -> str:
     """Render as OpenAI does: `120ms`, `7s`, `6m0s`."""
-    if seconds < 1:
-        return f"{math.ceil(seconds * 1000)}ms"
+    if (milliseconds := math.ceil(seconds * 1000)) < 1000:
+        return f"{milliseconds}ms"
     whole = math.ceil(seconds)
     return f"{whole}s" if whole < 60 else f"{whole // 60}m{whole % 60}s"

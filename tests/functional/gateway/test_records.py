@@ -88,6 +88,17 @@ def test_the_person_may_also_come_in_a_header_and_the_body_wins(rig: Rig) -> Non
     ]
 
 
+def test_a_person_whose_name_in_a_header_is_too_long_is_refused_and_never_cut(rig: Rig) -> None:
+    refused = rig.ask(CHAT, X_Sealift_User="n" * 513)
+    taken = rig.ask(CHAT, X_Sealift_User="ü".encode().decode("latin-1") * 512)
+
+    assert (refused.status_code, refused.get_json()["error"]["param"]) == (400, "user")
+    assert taken.status_code == 200
+    assert [one["user_hash"] for one in rig.bodies("request.intent")] == [
+        _hmac(rig, "identity-hmac", ("ü" * 512).encode())
+    ]
+
+
 @pytest.mark.parametrize("header", ["Łukasz Müller".encode(), "Jürgen".encode("latin-1"), b"nurse-7"])
 def test_a_person_is_the_same_in_a_header_as_in_a_body(rig: Rig, header: bytes) -> None:
     """People are erased by one name: one whose header was read otherwise kept their samples and their records."""

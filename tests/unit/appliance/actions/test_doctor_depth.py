@@ -301,7 +301,7 @@ def test_an_address_of_another_machine_is_found(config: Config) -> None:
 
 
 def test_the_service_address_of_two_boxes_is_missed_on_the_one_that_serves_alone(config: Config) -> None:
-    standby = StandbySection(lease=True, listen="127.0.0.1", service_address="203.0.113.9")
+    standby = StandbySection(lease=True, listen="127.0.0.1", service_address="203.0.113.9", interface="lo")
     network = NetworkSection(addresses=["127.0.0.1", "203.0.113.9"])
     box = config.model_copy(update={"network": network, "standby": standby})
 
@@ -320,9 +320,18 @@ def test_the_service_address_of_two_boxes_is_missed_on_the_one_that_serves_alone
     assert one(doctor_machine.addresses(witness), "addresses").text == "not on this machine: 203.0.113.3"
 
 
+def test_a_service_address_that_goes_to_no_interface_is_found(config: Config) -> None:
+    standby = StandbySection(service_address="203.0.113.9")
+
+    found = one(doctor_machine.addresses(config.model_copy(update={"standby": standby})), "addresses")
+
+    assert found.is_good is False
+    assert "standby.interface is empty" in found.text
+
+
 @pytest.mark.parametrize("left_out", ["127.0.0.2", "127.0.0.3"])
 def test_an_address_of_two_boxes_that_the_packet_filter_shuts_is_found(config: Config, left_out: str) -> None:
-    standby = StandbySection(listen="127.0.0.2", service_address="127.0.0.3")
+    standby = StandbySection(listen="127.0.0.2", service_address="127.0.0.3", interface="lo")
     network = NetworkSection(addresses=[f"127.0.0.{last}" for last in (1, 2, 3) if f"127.0.0.{last}" != left_out])
 
     found = one(

@@ -41,7 +41,8 @@ def test_callers_do_not_share_a_bucket_and_few_are_remembered(monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.0, "0ms"), (0.0101, "11ms"), (1, "1s"), (59.2, "1m0s"), (59.0, "59s"), (360, "6m0s")]
+    ("seconds", "text"),
+    [(0.0, "0ms"), (0.0101, "11ms"), (1, "1s"), (0.9995, "1s"), (59.2, "1m0s"), (59.0, "59s"), (360, "6m0s")],
 )
 def test_durations_are_written_as_openai_does(seconds: float, text: str) -> None:
     assert duration(seconds) == text
