@@ -1,4 +1,4 @@
-"""What the page lets people do: validate, request, promote, go back, stop, plan and install; and how it goes.
+"""What the page lets people do: validate, request or withdraw that, promote, go back, stop, plan and install.
 
 The page itself starts nothing. Decisions are the promoter's (going back and stopping take the person's password there),
 root steps are typed jobs, and each job has a page that shows its progress until it has ended.
@@ -36,6 +36,7 @@ def make_blueprint() -> Blueprint:
     blueprint.add_url_rule("/versions/<digest>/validate", "validate", _validate, methods=["POST"])
     blueprint.add_url_rule("/versions/<digest>/request", "request", _request, methods=["POST"])
     blueprint.add_url_rule("/promotion/<digest>/promote", "promote", _promote, methods=["POST"])
+    blueprint.add_url_rule("/promotion/<digest>/withdraw", "withdraw", _withdraw, methods=["POST"])
     blueprint.add_url_rule("/promotion/rollback", "rollback", _rollback, methods=["POST"])
     for step in _STEPS:
         rule = f"/rollout/{step}"
@@ -97,6 +98,12 @@ def _promote(digest: str) -> AnyResponse:
     answer = collaborators.page().promoter.call("promote", statement_sha256=digest)
     kind = Kind.SWITCH_WARM if request.form.get("warm") == "yes" else Kind.SWITCH
     return _follow(kind, str(answer["promotion"]["model_digest"]))
+
+
+def _withdraw(digest: str) -> AnyResponse:
+    """Take back what nobody is to approve any more."""
+    _alone("withdraw", statement_sha256=digest)
+    return redirect(url_for("pages.promotion"))
 
 
 def _rollback() -> AnyResponse:

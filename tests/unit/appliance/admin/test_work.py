@@ -9,6 +9,7 @@ import pytest
 
 from appliance.install import plans
 from appliance.promote.hostchange import HostRequest
+from appliance.promote.withdrawing import WITHDRAWN
 from appliance.state import projection
 from appliance.wire import Line
 from tests.support.adminpage import Page, token
@@ -58,6 +59,26 @@ def test_a_version_goes_to_production_and_out_of_service_by_the_page(page: Page)
 
     kinds = [leaf.body["kind"] for leaf in page.site.ledger.find(kind="job.asked", newest_first=False)]
     assert kinds == ["switch-production", "halt-production"]
+
+
+def test_a_request_that_nobody_is_to_approve_any_more_is_withdrawn_by_the_page(page: Page) -> None:
+    _, descriptor = store_version(page.site.config)
+    page.site.validate(descriptor.model_digest)
+    page.post(f"/versions/{descriptor.model_digest}/request", meaning="better answers")
+    asked = page.site.client.pending()[0].statement.sha256
+    assert f"/promotion/{asked}/withdraw" in page.browser.get("/promotion").text
+
+    for refused in ({"reason": "asked too soon", "password": "guessed"}, {"reason": "", "password": PASSWORD}):
+        assert page.post(f"/promotion/{asked}/withdraw", **refused).status_code == 400
+        assert page.site.client.pending()
+    assert page.post(f"/promotion/{asked}/withdraw", reason="asked too soon", password=PASSWORD).status_code == 302
+
+    assert page.site.client.pending() == ()
+    assert "Nothing waits for approval" in page.browser.get("/promotion").text
+    (withdrawn,) = [leaf.body for leaf in page.site.ledger.find(kind=WITHDRAWN)]
+    assert (withdrawn["person"], withdrawn["statement_sha256"]) == (signatories()[0].id, asked)
+    assert (withdrawn["reason"], withdrawn["class"]) == ("asked too soon", "password")
+    assert page.post(f"/promotion/{asked}/withdraw", reason="once more", password=PASSWORD).status_code >= 400
 
 
 def test_who_approves_is_led_to_both_versions_side_by_side(page: Page) -> None:
