@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from appliance.actions import capacity, hostplan, units
+from appliance.actions import capacity, doctor_machine, hostplan, units
 from appliance.actions import clock as clock_action
 from appliance.actions.backups.seconddisk import AHEAD, DiskFacts, SecondDisk
 from appliance.actions.capacity import CapacityFacts
@@ -165,7 +165,9 @@ class Setup:
             ConflictError: People are enrolled, and the answers would change the site file.
             LedgerUnavailableError: The answers would change it, and whether people are enrolled cannot be known.
             UnknownReleaseError: The store holds no such release.
+            PreflightError: What must be durable would lie on a file system in the network.
         """
+        doctor_machine.require_local(self.config)
         difference = sitefile.difference(self.config, self.config.at.config_file)
         self._require_free(difference)
         disk = self.disk.planned()
@@ -218,6 +220,7 @@ class Setup:
         """
         places = self.config.at
         self.progress(0, STEPS[0])
+        doctor_machine.require_local(self.config)
         self._require_free(sitefile.difference(self.config, places.config_file))
         if (cut_off := Trials(places).pending()) is not None and cut_off.previous != NONE:
             self.installer.settle()  # before the site file is written: one that was tried goes back with it

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from appliance.actions import doctor_machine
 from appliance.actions.backups.seconddisk import DiskFacts, SecondDisk, State
 from appliance.actions.installfacts import InstallFacts
 from appliance.actions.setup import Setup, SetupFacts
 from appliance.audit.memory import MemoryLedger
 from appliance.cli import setup as setup_command
-from appliance.errors import ConflictError, InstallError, LedgerUnavailableError
+from appliance.errors import ConflictError, InstallError, LedgerUnavailableError, PreflightError
 from appliance.install import answers, sitefile
 from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.install.trial import NONE, Trial, Trials
@@ -229,6 +230,19 @@ def test_where_nobody_can_say_whether_people_are_enrolled_nothing_is_written(tmp
 
     with pytest.raises(LedgerUnavailableError):
         setup.run(LATER)
+
+    assert not setup.config.at.config_file.exists()
+
+
+def test_a_file_system_in_the_network_is_refused_before_the_site_file_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = setup_of(tmp_path)
+    monkeypatch.setattr(doctor_machine, "_mounts", lambda _: [(str(tmp_path.resolve()), "nfs4")])
+
+    for step in (setup.plan, lambda: setup.run(LATER)):
+        with pytest.raises(PreflightError, match="nfs4"):
+            step()
 
     assert not setup.config.at.config_file.exists()
 
