@@ -18,6 +18,7 @@ from appliance.actions import exporting
 from appliance.actions.backups import archive, aside, doomed, floors, making, rebuilt, restoring, shelf
 from appliance.actions.backups.archive import Contents
 from appliance.actions.backups.making import Surroundings
+from appliance.actions.backups.proving import piped
 from appliance.actions.backups.shelf import Kept
 from appliance.audit import epochs, pin
 from appliance.audit.client import Appended, Ledger, OfflineLedger, SocketLedger, open_ledger
@@ -271,4 +272,4 @@ def _streamed(
 ) -> Contents:
     """Return what a backup made now holds, read as a restore reads it."""
     prepared = making.draft(config, ledger, clock=clock, surroundings=surroundings, fingerprint=newest.recipient)
-    return making.piped(ledger, prepared, target.at.ledger)
+    return piped(ledger, prepared, target.at.ledger)

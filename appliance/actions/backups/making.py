@@ -1,6 +1,6 @@
 """Making a backup: record, stream, prove, encrypt, in one pass; the newest is in place or the one before still is.
 
-    gather -> record backup.begun -> signed checkpoint -> tar -+-> gpg -> file beside -> read back
+    gather -> record backup.begun -> signed checkpoint -> tar -+-> gpg -> file beside -> read back, the same bytes
                                                                +-> read, ledger made again, everything compared
     -> record backup.written -> rename -> record backup.made
 
@@ -14,18 +14,18 @@ import errno
 import hashlib
 import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 from typing import IO, Any, Final
 
-from appliance import throwaway
 from appliance.actions.backups import archive, contents, erasures, recipient, shelf
 from appliance.actions.backups import manifest as form
-from appliance.actions.backups.archive import Contents, Draft
+from appliance.actions.backups.archive import Draft
+from appliance.actions.backups.laying import CHUNK, Bytes, Laying
 from appliance.actions.backups.manifest import Manifest
+from appliance.actions.backups.proving import proving
 from appliance.actions.backups.shelf import Kept
 from appliance.audit import epochs, succession
 from appliance.audit.client import SocketLedger, open_ledger
@@ -43,7 +43,6 @@ DOOR: Final = "ledger-actions"
 WRITTEN: Final = "backup.written"
 """Its bytes are whole on the disk, and about to be put in place; the body is that of `MADE`."""
 MADE: Final = "backup.made"
-_CHUNK: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,14 +183,19 @@ def _make(
     try:
         # First, too: what is surplus since `backup.keep` was lowered may be the room that this one needs.
         surplus = shelf.tidy(folder, keep=config.backup.keep)
-        manifest = _write(beside, config, ledger, prepared)
-        size, digest = _read_back(beside)
+        manifest, given = _write(beside, config, ledger, prepared)
+        if _read_back(beside) != given:
+            raise StoreWriteError(
+                what="the backup disk gives back other bytes than were written",
+                why="nobody could decrypt them",
+                fix="replace the disk: `sealift backup disk DEVICE`; the backups before may be as bad",
+            )
         kept = Kept(
             name=name,
             site=config.site,
             made_at=manifest.made_at,
-            length=size,
-            sha256=digest,
+            length=given.length,
+            sha256=given.sha256,
             origin=manifest.origin,
             size=manifest.size,
             root=manifest.root,
@@ -213,7 +217,7 @@ def _make(
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
-    done = ledger.append(MADE, body, key=_key(digest))
+    done = ledger.append(MADE, body, key=_key(given.sha256))
     oldest = shelf.tidy(folder, keep=config.backup.keep)
     return Made(kept=kept, file=folder / name, sequence=done.sequence, removed=tuple(sorted((*surplus, *oldest))))
 
@@ -231,30 +235,43 @@ def _key(sha256: str) -> str:
     return f"backup-{sha256[:32]}"
 
 
-def _write(beside: Path, config: Config, ledger: Ledger, prepared: Draft) -> Manifest:
+def _write(beside: Path, config: Config, ledger: Ledger, prepared: Draft) -> tuple[Manifest, Bytes]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     beside.unlink(missing_ok=True)
     with os.fdopen(os.open(beside, flags, 0o640), "wb", buffering=0) as out:
-        with recipient.encrypting(config.at.backup_recipient, out.fileno()) as process, proving() as prover:
+        with recipient.encrypting(config.at.backup_recipient, subprocess.PIPE) as process, proving() as prover:
             manifest: Manifest | None = None
-            if process.stdin is None:
+            if process.stdin is None or process.stdout is None:
                 raise BrokenPipeError
+            laying = Laying(process.stdout, out)
             try:
                 # One of the two readers ended early: they say below which, and why.
-                with suppress(BrokenPipeError), io.BufferedWriter(_Both(process.stdin, prover.stream), _CHUNK) as both:
+                with suppress(BrokenPipeError), io.BufferedWriter(_Both(process.stdin, prover.stream), CHUNK) as both:
                     manifest = archive.write(both, ledger, prepared)
             finally:
                 with suppress(BrokenPipeError):
                     prover.stream.close()
                 with suppress(BrokenPipeError):
                     process.stdin.close()
-            if process.wait() != 0:
+                laying.wait()
+            code = process.wait()
+            given = _given(laying, beside.parent)
+            if code != 0:
                 raise _gpg_failed(beside)
             proven = prover.result()
         if manifest is None or proven.manifest != manifest or dict(proven.files) != dict(prepared.files):
             raise archive.damaged("what was read back is not what was written")
         os.fsync(out.fileno())
-    return manifest
+    return manifest, given
+
+
+def _given(laying: Laying, folder: Path) -> Bytes:
+    try:
+        return laying.result()
+    except OSError as error:
+        if (free := _free(folder)) < CHUNK:
+            raise _full(free) from error
+        raise _not_written(error) from error
 
 
 class _Both(io.RawIOBase):
@@ -272,95 +289,30 @@ class _Both(io.RawIOBase):
         return len(data)
 
 
-class _Prover:
-    """Reads a stream in a thread of its own, as a restore would."""
-
-    def __init__(self, folder: Path) -> None:
-        read_end, write_end = os.pipe()
-        self.stream = os.fdopen(write_end, "wb")
-        self._source = os.fdopen(read_end, "rb")
-        self._folder = folder
-        self._found: Contents | None = None
-        self._failure: Exception | None = None
-        self._thread = Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        # Closed at once when it fails, so that the writer sees a broken pipe and does not wait.
-        with self._source:
-            try:
-                self._found = archive.read(self._source, self._folder)
-            except (SealiftError, OSError) as error:
-                self._failure = error
-
-    def result(self) -> Contents:
-        """Return what was read, once the stream was closed.
-
-        Raises:
-            BackupDamagedError: It does not hold.
-        """
-        self._thread.join()
-        if self._failure is not None or self._found is None:
-            raise self._failure or archive.damaged("it was not read")
-        return self._found
-
-    def close(self) -> None:
-        """End the reading thread."""
-        with suppress(OSError):
-            self.stream.close()
-        self._thread.join()
-
-
-def piped(ledger: Ledger, prepared: Draft, ledger_folder: Path) -> Contents:
-    """Return what a restore would read of a draft, its ledger made again in a folder; nothing is encrypted or kept.
-
-    Raises:
-        BackupDamagedError: It would not be restored.
-    """
-    prover = _Prover(ledger_folder)
-    try:
-        with suppress(BrokenPipeError):
-            archive.write(prover.stream, ledger, prepared)
-    finally:
-        prover.close()
-    return prover.result()
-
-
-@contextmanager
-def proving() -> Iterator[_Prover]:
-    """Lend a reader over a throwaway folder, which is gone afterwards."""
-    with throwaway.folder("sealift-backup-") as folder:
-        prover = _Prover(folder)
-        try:
-            yield prover
-        finally:
-            prover.close()
-
-
-def _read_back(file: Path) -> tuple[int, str]:
-    """Return length and digest of what the disk gives back, not of what memory remembers."""
+def _read_back(file: Path) -> Bytes:
+    """Return what the disk gives back, not what memory remembers."""
     seen, size = hashlib.sha256(), 0
     with file.open("rb", buffering=0) as source:
         os.posix_fadvise(source.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        while chunk := source.read(_CHUNK):
+        while chunk := source.read(CHUNK):
             seen.update(chunk)
             size += len(chunk)
-    return size, seen.hexdigest()
+    return Bytes(size, seen.hexdigest())
 
 
 def _gpg_failed(beside: Path) -> SealiftError:
-    if (free := _free(beside.parent)) < _CHUNK:
+    if (free := _free(beside.parent)) < CHUNK:
         return _full(free)
     return StoreWriteError(
-        what="the backup could not be encrypted or written",
+        what="the backup could not be encrypted",
         why="gpg ended with an error",
-        fix="check the disk and the recipient's certificate; the backups before are untouched",
+        fix="check the recipient's certificate; the backups before are untouched",
     )
 
 
 def _unwritable(error: OSError, folder: Path) -> SealiftError:
     free = _free(folder)
-    if error.errno == errno.ENOSPC and free < _CHUNK:
+    if error.errno == errno.ENOSPC and free < CHUNK:
         return _full(free)
     # Whoever looks for a folder for temporary files in vain names none.
     if error.errno == errno.ENOSPC or (error.errno == errno.ENOENT and error.filename is None):
@@ -369,6 +321,10 @@ def _unwritable(error: OSError, folder: Path) -> SealiftError:
             why="the backup disk has room, the machine's own file system has none",
             fix="make room there: `sealift doctor`; the backups before are untouched",
         )
+    return _not_written(error)
+
+
+def _not_written(error: OSError) -> StoreWriteError:
     return StoreWriteError(
         what="the backup could not be written",
         why=error.strerror or type(error).__name__,

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from appliance.actions.backups import archive, choosing, contents, drill, erasures, making, recipient, shelf, standing
+from appliance.actions.backups.laying import Bytes, Laying
 from appliance.audit import epochs
 from appliance.audit.client import OfflineLedger
 from appliance.audit.memory import MemoryLedger
@@ -257,12 +258,7 @@ def test_without_a_running_ledger_there_is_no_backup(site: BackedUp) -> None:
 
 def test_a_disk_that_fills_up_leaves_the_backup_before(site: BackedUp, monkeypatch: pytest.MonkeyPatch) -> None:
     first = site.make()
-    real = recipient.encrypting
-
-    def full(whose: Path, _out: int) -> object:
-        return real(whose, os.open("/dev/full", os.O_WRONLY))
-
-    monkeypatch.setattr(recipient, "encrypting", full)
+    _fill(monkeypatch)
     with pytest.raises(StoreWriteError):
         site.make()
 
@@ -274,13 +270,60 @@ def test_a_disk_that_fills_up_before_all_is_written_is_not_told_as_a_broken_pipe
     site: BackedUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (site.config.at.promoter / PASSWORDS).write_bytes(bytes(LARGE))  # more than waits in a pipe
-    real = recipient.encrypting
-    monkeypatch.setattr(recipient, "encrypting", lambda whose, _: real(whose, os.open("/dev/full", os.O_WRONLY)))
+    _fill(monkeypatch)
 
     with pytest.raises(StoreWriteError) as told:
         site.make()
 
-    assert told.value.why == "gpg ended with an error"
+    assert told.value.why == "No space left on device"
+    assert list(site.disk.iterdir()) == []
+
+
+def _fill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk take not a byte of what gpg gives out."""
+
+    class Full(Laying):
+        def _lay(self) -> None:
+            with Path("/dev/full").open("wb", buffering=0) as self._out:
+                super()._lay()
+
+    monkeypatch.setattr(making, "Laying", Full)
+
+
+@pytest.mark.parametrize("size", [1, LARGE])
+def test_bytes_that_the_disk_changed_as_they_were_written_are_no_backup(
+    site: BackedUp, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """They had been hashed as the disk gave them back, recorded as verified, and nobody could decrypt them."""
+    (site.config.at.promoter / PASSWORDS).write_bytes(bytes(size))
+    first = site.make()
+
+    class Flipped(Laying):
+        def result(self) -> Bytes:
+            given = super().result()
+            with next(site.disk.glob(".*.unfinished")).open("r+b") as file:
+                file.seek(given.length // 2)
+                changed = file.read(1)[0] ^ 1
+                file.seek(-1, os.SEEK_CUR)
+                file.write(bytes([changed]))
+            return given
+
+    monkeypatch.setattr(making, "Laying", Flipped)
+    with pytest.raises(StoreWriteError, match="gives back other bytes"):
+        site.make()
+
+    assert [each.name for each in shelf.kept(site.disk, "demo")] == [first.file.name]
+    assert sorted(path.name for path in site.disk.iterdir()) == [first.file.name, f"{first.file.name}.json"]
+    with site.box.running() as ledger:
+        assert len(ledger.find(kind=making.WRITTEN)) == len(ledger.find(kind=making.MADE)) == 1
+
+
+def test_a_gpg_that_fails_keeps_nothing_and_ends(site: BackedUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipient, "_ENCRYPT", ("--encrypt", "--no-such-option"))
+
+    with pytest.raises(StoreWriteError, match="could not be encrypted"):
+        site.make()
+
     assert list(site.disk.iterdir()) == []
 
 
