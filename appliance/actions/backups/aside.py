@@ -20,6 +20,8 @@ from media.clock import Clock
 
 STAGE: Final = ".restoring"
 PREFIX: Final = "before-restore-"
+TRUST: Final = "trust"
+"""What was believed before, in a folder that was put aside."""
 DRILL: Final = "sealift-drill-"
 """Of the throwaway folders that a drill brings a backup back into, with the keys in it."""
 

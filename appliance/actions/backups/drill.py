@@ -10,6 +10,7 @@ import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -203,7 +204,7 @@ def _drill(
     clock: Clock,
 ) -> dict[str, Any]:
     file = folder / newest.name
-    _require_recorded(ledger, file, newest)
+    made_at = _recorded_time(ledger, file, newest)
     began, now = clock.monotonic(), BelievedClock(config.at, clock).now()
     with _folder() as place:
         places = PlacesSection(root=str(place), run=str(place / "run"))
@@ -239,7 +240,7 @@ def _drill(
         "serial": again.serial,
         "media": [each.serial for each in contents.manifest.media],
         "media_missing": sorted({each.serial for each in contents.manifest.media} - held),
-        "rpo_seconds": max(int((now - newest.made_at).total_seconds()), 0),
+        "rpo_seconds": max(int((now - made_at).total_seconds()), 0),
         # Media are received besides: their time depends on their size.
         "rto_milliseconds": int(1000 * (clock.monotonic() - began)),
     }
@@ -255,10 +256,20 @@ def _folder() -> Iterator[Path]:
             doomed.wipe(place)
 
 
-def _require_recorded(ledger: Ledger, file: Path, newest: Kept) -> None:
+def _recorded_time(ledger: Ledger, file: Path, newest: Kept) -> datetime:
+    """Return when the backup was made by its record: what lies beside it on the disk, nobody signed.
+
+    Raises:
+        BackupDamagedError: It is not what was recorded.
+    """
     digest = file_sha256(file)
-    if digest != newest.sha256 or making.recorded(ledger, digest) is None:
+    leaf = making.recorded(ledger, digest)
+    if digest != newest.sha256 or leaf is None:
         raise archive.damaged("the file on the disk is not the one that was recorded when it was made")
+    about = leaf.body.get("backup", leaf.body)  # of a backup that was restored here
+    if not isinstance(about, Mapping) or about.get("made_at") != to_text(newest.made_at):
+        raise archive.damaged("what lies beside it on the disk says that it was made at another time than the record")
+    return newest.made_at
 
 
 def _streamed(

@@ -7,6 +7,7 @@ and how many is stated.
 
 from base64 import b64decode
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from securesystemslib.dsse import Envelope
 
+from appliance.actions.backups import aside
 from appliance.actions.backups.archive import Contents
 from appliance.actions.export_types import RECEIPT
 from appliance.audit import note, succession
@@ -50,7 +52,7 @@ class Known:
 
     Args:
         shown: By receipts.
-        here: What this box believes already: media were received before the restore.
+        here: What this box believes already: media were received before the restore, or before one that was cut off.
         printed: The last printed head; None where nobody has a print.
     """
 
@@ -75,11 +77,16 @@ def gather(
         point = Checkpoint(origin=signed.origin, size=signed.size, root=signed.root.hex())
         _require_head(ledger, point, contents.signed)
     shown = tuple(_shown(untrusted, config.site, keys) for untrusted in receipts)
-    try:
-        here = trust.load(config.at.trust, config.at.pinned_trust, may_begin=False)
-    except NoTrustError:
-        here = None
-    return Known(shown=shown, here=here, printed=point)
+    return Known(shown=shown, here=_here(config), printed=point)
+
+
+def _here(config: Config) -> TrustRecord | None:
+    """Return what this box believes; where a restore was cut off between its moves, that lies put aside."""
+    put_aside = [one.root / aside.TRUST for one in reversed(aside.asides(config.at)) if one.at is not None]
+    for folder in (config.at.trust, *put_aside):
+        with suppress(NoTrustError):
+            return trust.load(folder, config.at.pinned_trust, may_begin=False)
+    return None
 
 
 def _require_head(ledger: OfflineLedger, printed: Checkpoint, restored: note.Checkpoint) -> None:

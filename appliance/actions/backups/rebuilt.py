@@ -33,7 +33,7 @@ from appliance.verify import trust
 from appliance.verify.trust import Checkpoint, TrustRecord
 from media import durable
 from media.clock import Clock
-from media.errors import MediaError, SealiftError
+from media.errors import MediaError, NoTrustError, SealiftError
 
 _KEY: Final = "ledger-checkpoint"
 _MADE: Final = "promotion.made"
@@ -103,6 +103,7 @@ def rebuild(
 
     Raises:
         BackupDamagedError: The files inside contradict each other.
+        NoTrustError: Receipts or a serial were shown, and nothing could hold them.
         OSError: Something could not be written.
     """
     places = target.at
@@ -200,7 +201,12 @@ def _write_files(places: Places, found: Contents, erased: frozenset[str], *, wit
 
 
 def _record(found: Contents, known: Known, *, serial: int) -> TrustRecord | None:
-    """Return the trust record that no longer falls below anything that is known; None where there never was one."""
+    """Return the trust record that no longer falls below anything that is known; None where there never was one.
+
+    Raises:
+        BackupDamagedError: It does not read, or believes other roots than this box.
+        NoTrustError: There never was one, and people show what was accepted: nothing could hold it.
+    """
     untrusted = found.files.get(f"trust/{trust.RECORD}")
     try:
         backed_up = None if untrusted is None else TrustRecord.from_bytes(untrusted)
@@ -210,6 +216,12 @@ def _record(found: Contents, known: Known, *, serial: int) -> TrustRecord | None
         ) from error
     record = _newer(backed_up, known.here)
     if record is None:
+        if known.shown or serial:
+            raise NoTrustError(
+                what="receipts and serials cannot be kept",
+                why="neither the backup nor this box believes any release, so nothing would hold them",
+                fix="receive the release's media first, then restore again; or restore without receipts and --serial",
+            )
         return None
     for shown in known.shown:
         floor = max(record.floor, shown.at)

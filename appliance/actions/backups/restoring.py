@@ -285,7 +285,7 @@ def _put_in_place(config: Config, target: Config, *, at: str) -> str:
     before.mkdir(mode=0o700, parents=True, exist_ok=True)
     for here, new, name in (
         (real.key_files, made.key_files, "keys"),
-        (real.trust, made.trust, "trust"),
+        (real.trust, made.trust, aside.TRUST),
         (real.promoter, made.promoter, "promoter"),
         (real.registry, made.registry, "registry"),
     ):

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from appliance.actions import believing, receipt
-from appliance.actions.backups import aside, doomed, drill, erasures, making, restoring, shelf
+from appliance.actions.backups import aside, doomed, drill, erasures, making, rebuilt, restoring, shelf
+from appliance.actions.backups.rebuilt import Rebuilt
 from appliance.actions.backups.restoring import Decisions, Restored
 from appliance.actions.databases import copying
 from appliance.audit import epochs, exclusive, offline, pin, sqlite_backend, storage
@@ -39,15 +40,16 @@ from appliance.promote.folder import PromoterFolder
 from appliance.promote.record import Kind
 from appliance.promote.withdrawing import WITHDRAWN
 from appliance.verify import trust
-from appliance.verify.trust import Checkpoint
-from media.clock import SystemClock, to_text
+from appliance.verify.trust import Checkpoint, TrustRecord
+from media import canonical
+from media.clock import FixedClock, SystemClock, to_text
 from media.errors import NoTrustError, SealiftError, UsageError
 from tests.support import lines
 from tests.support.backups import Recipient, recipient
 from tests.support.installable import small_release, store_release
 from tests.support.promotion import digest, open_site
 from tests.support.signatories import signatories
-from tests.unit.appliance.actions.backups.conftest import BackedUp
+from tests.unit.appliance.actions.backups.conftest import ROOT, BackedUp
 
 TWO = Decisions(by=("Ann Old", "Ben Young"), reason="the box burnt")
 
@@ -316,6 +318,55 @@ def test_a_receipt_keeps_the_serial_from_falling(site: BackedUp, back: Callable[
     with pytest.raises(ProofError):
         back(made.file, receipts=(forged(later),))
     assert back(made.file, serial=12).rebuilt.serial == 11
+
+
+@pytest.mark.parametrize("shown", [{"serial": 12}, {"receipts": 1}])
+def test_what_nothing_could_hold_is_refused_and_not_dropped(
+    site: BackedUp, back: Callable[..., Restored], tmp_path: Path, shown: dict[str, Any]
+) -> None:
+    shutil.rmtree(site.config.at.trust)
+    with site.box.running():
+        made = making.make(site.config, clock=SystemClock())
+        later = signed_receipt(site, 9)
+    fresh = site.fresh(tmp_path / "fresh")
+    given = {"receipts": (later,)} if "receipts" in shown else shown
+
+    with pytest.raises(NoTrustError, match="cannot be kept"):
+        back(made.file, onto=fresh, **given)
+
+    assert not (fresh.config.at.ledger / sqlite_backend.FILE_NAME).exists()
+    assert back(made.file, onto=fresh).rebuilt.serial == 0
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_restore_that_was_cut_inside_the_move_of_trust_lowers_no_serial(
+    site: BackedUp, back: Callable[..., Restored], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, first: bool
+) -> None:
+    """What was believed lay put aside, nothing in its place, and the same command believed the backup alone."""
+    made = site.make()
+    fresh = site.fresh(tmp_path / "fresh")
+    places = fresh.config.at
+    for folder in (places.trust, places.pinned_trust):
+        folder.mkdir(parents=True)
+    (places.pinned_trust / trust.PINNED_ROOT).write_bytes(ROOT)
+    trust.save(places.trust, TrustRecord(root_chain=(ROOT.decode(),), serial=12, payload_digest="c" * 64))
+    real = restoring._move
+
+    def cut(source: Path, target: Path) -> None:
+        if target.name == "trust" and not first:
+            real(source, target)
+        if source.name == "trust" and aside.STAGE in str(source):
+            raise KeyboardInterrupt
+        if first or target.name != "trust":
+            real(source, target)
+
+    with monkeypatch.context() as power:
+        power.setattr(restoring, "_move", cut)
+        with pytest.raises(KeyboardInterrupt):
+            back(made.file, onto=fresh)
+
+    assert back(made.file, onto=fresh).rebuilt.serial == 12
+    assert trust.load(places.trust, places.pinned_trust, may_begin=False).serial == 12
 
 
 def forged(untrusted: bytes) -> bytes:
@@ -659,6 +710,38 @@ def test_a_drill_measures_records_and_leaves_nothing(site: BackedUp, offline: Re
     assert 0 <= done.facts["rpo_seconds"] < 60
     report = json.loads(done.report.read_bytes())
     assert report["ledger"]["checkpoint"]
+
+
+@pytest.mark.parametrize("by", [(), ("Ann", "Bo")])
+def test_a_drill_says_how_old_the_backup_is_and_how_long_it_takes_to_come_back(
+    site: BackedUp, offline: Recipient, monkeypatch: pytest.MonkeyPatch, by: tuple[str, ...]
+) -> None:
+    clock, real = FixedClock(SystemClock().now().replace(microsecond=0)), rebuilt.rebuild
+
+    def slow(*given: Any, **named: Any) -> Rebuilt:
+        clock.advance(90.25)
+        return real(*given, **named)
+
+    with site.box.running():
+        making.make(site.config, clock=clock)
+        clock.advance(7 * 3600)
+        monkeypatch.setattr(rebuilt, "rebuild", slow)
+        done = drill.drill(site.config, clock=clock, by=by, home=offline.home if by else None)
+
+    assert done.facts["rpo_seconds"] == 7 * 3600
+    assert done.facts["rto_milliseconds"] == 90_250
+
+
+def test_a_time_that_only_the_file_beside_a_backup_says_is_no_drill_s(site: BackedUp) -> None:
+    with site.box.running() as log:
+        made = making.make(site.config, clock=SystemClock())
+        beside = made.file.with_name(f"{made.file.name}.json")
+        beside.write_bytes(canonical.dumps({**json.loads(beside.read_bytes()), "made_at": "2020-01-01T00:00:00Z"}))
+
+        with pytest.raises(BackupDamagedError) as told:
+            drill.drill(site.config, clock=SystemClock())
+        assert "at another time than the record" in told.value.why
+        assert log.find(kind=drill.DRILLED) == []
 
 
 def test_a_drill_with_a_key_and_one_person_is_refused_and_not_made_without_the_key(
