@@ -21,7 +21,7 @@ from appliance.standby.lease import Answer, Ask, Event, Lease
 from appliance.standby.noted import Noted, Record
 from appliance.standby.peers import PeerLine
 from appliance.standby.voters import Hearing
-from appliance.standby.whole import AGAIN_SECONDS, HEARD, Whole, lost
+from appliance.standby.whole import AGAIN_SECONDS, Whole, lost
 from appliance.watchdog.loops import Pulse
 from media import canonical
 from media.errors import SealiftError, UsageError
@@ -88,7 +88,7 @@ class Keeper:
         self._kept = lease.kept
         self._is_kept = False
         self._again_from = 0.0
-        # Whom to hear after a boot: who serves by grants asks for those, who served alone would ask nobody (LEASE-10).
+        # Whom to hear after a start: who serves by grants asks for those, who served alone would ask nobody (LEASE-10).
         self._unheard = set(known.others) if self._whole is None or lease.kept.alone else {self._whole.peer}
         self._serving = False
         self._served_until = 0.0
@@ -123,10 +123,8 @@ class Keeper:
                 self._lease.resign()
         if not is_holder and resign:
             for line in self._others.values():
-                try:
+                with contextlib.suppress(SealiftError):  # it finds out by its grant running out
                     line.call("resign", term=term, run=self._lease.run)
-                except SealiftError:
-                    continue  # it finds out by its grant running out
         with self._lock:
             permit.take_away(self._run)
             self._address.take_away()
@@ -136,6 +134,8 @@ class Keeper:
     def turn(self) -> None:
         """Notice what time has changed, and bring permit and address to it; then tell which voters answer."""
         with self._lock:
+            if self._lease.stood_still(self._now()):
+                self._unheard = set(self._others)
             self._lease.tick(self._now())
             self._settle()
             if self._serving:
@@ -170,6 +170,9 @@ class Keeper:
                 ask = Ask(term=term, holder=peer, leased=leased, run=run, witness=witness)
                 answer = self._lease.answer(self._now(), ask)
                 self._settle()
+                if self._serving and term < self._lease.kept.term:
+                    with contextlib.suppress(OSError):
+                        self._address.put()  # that box had it until now: neighbours are told once more where it is
                 return asdict(answer)
             if do == "resign":
                 alone = self._lease.peer_resigned(term, run)
@@ -259,8 +262,7 @@ class Keeper:
             )
         by = canonical.text(untrusted.get("by"), "by", most=100)
         # Nothing is given up while the other does not answer, or may not serve, of which a release of before is silent.
-        told = line.call("lease")
-        if why := canonical.text(told.get("unfit", ""), "unfit", may_be_empty=True):
+        if why := canonical.text(line.call("lease").get("unfit", ""), "unfit", may_be_empty=True):
             raise NotActiveError(what=f"{to} cannot take the service", why=why, fix="see `sealift standby lease` there")
         with self._lock:
             ask = self._lease.hand_over(self._now(), to)
@@ -305,12 +307,13 @@ class Keeper:
         with self._lock:
             self._hearing.heard(name, self._now())
             self._lease.heard(self._now(), term, holder)
-            if self._whole is None or name != self._whole.peer:  # that one is heard about the records, too
-                self._heard_since_the_boot(name)
+            # Of the other box it is heard first what it holds.
+            if self._whole is None or name != self._whole.peer or self._whole.is_compared:
+                self._heard_again(name)
             self._lease.tick(self._now())
             self._settle()
 
-    def _heard_since_the_boot(self, name: str) -> None:
+    def _heard_again(self, name: str) -> None:
         """Under the lock: end the wait once nobody is left to hear."""
         self._unheard.discard(name)
         if not self._unheard:
@@ -324,8 +327,6 @@ class Keeper:
         if whole.is_due(self._now()):
             if self._compare_with(whole, line) is None and not whole.is_compared:
                 return False
-            with contextlib.suppress(OSError):
-                (self._run / HEARD).touch(mode=0o644)
             self._go_by(whole)
         return True
 
@@ -352,7 +353,7 @@ class Keeper:
     def _go_by(self, whole: Whole) -> None:
         with self._lock:
             self._lease.lost = bool(whole.why)
-            self._heard_since_the_boot(whole.peer)
+            self._heard_again(whole.peer)
             self._lease.tick(self._now())
             self._settle()
 
@@ -387,8 +388,7 @@ class Keeper:
         return max(int((now - since) * 1000), 0) if since else 0
 
     def _note(self, event: str, body: Mapping[str, Any]) -> None:
-        fields = {"term": self._lease.kept.term, "holder": self._lease.kept.holder, **body}
-        self._noted.note(f"standby.{event}", fields)
+        self._noted.note(f"standby.{event}", {"term": self._lease.kept.term, "holder": self._lease.kept.holder, **body})
 
     def _every(self, seconds: float, work: Callable[[], None]) -> None:
         while not self._ending.wait(seconds):

@@ -24,11 +24,11 @@ Promises, with clocks that run at the same pace within `drift` and never go back
            names the witness. Else a box that begins to name one could serve by its grant beside a box that serves alone
            and never asked it; people decide there.
   LEASE-9  A box that lost records which the other box holds (`lost`) neither serves nor takes over, nor is it handed
-           anything; it goes on granting. After a boot it waits until the other box was heard about that, or a lease
+           anything; it goes on granting. After a start it waits until the other box was heard about that, or a lease
            long where that one is away; people who say that it is off end the wait, and never the first.
-  LEASE-10 A box that was kept as serving alone asks no grant of anybody. So after a boot it hears first from each other
-           voter which term that one knows, and steps down before a higher one (LEASE-2) without having served; who is
-           away is waited for as in LEASE-9.
+  LEASE-10 A box that was kept as serving alone asks no grant of anybody. So after a start, and where it stood still for
+           a lease, it hears first from each other voter which term that one knows, and steps down before a higher one
+           (LEASE-2) without having served; who is away is waited for as in LEASE-9.
 """
 
 from dataclasses import dataclass, field, replace
@@ -148,6 +148,7 @@ class Lease:
     _unlike_until: float = 0.0
     _was_serving: bool = False
     _resigned: bool = False
+    _awake: float = 0.0
 
     def __post_init__(self) -> None:
         """Count every lease that could be out as promised, and a witness that this box does not name as unknown."""
@@ -237,6 +238,17 @@ class Lease:
     def _yields(self, term: int, holder: str) -> bool:
         """Whether another box that holds the very term of this one goes on, and this one does not."""
         return self.is_holder and term == self.kept.term and bool(holder) and holder < self.me
+
+    def stood_still(self, now: float) -> bool:
+        """Tell whether this process did, as the machine that slept, for so long that the others are to be heard first.
+
+        Asked several times a lease (LEASE-10).
+        """
+        before, self._awake = self._awake, now
+        if not before or now - before <= self.rules.surely_out or not self.kept.alone:
+            return False
+        self.unheard_until = now + self.rules.surely_out
+        return True
 
     def heard(self, now: float, term: int, holder: str) -> None:
         """Take which term another voter knows, and whose: who holds an earlier one steps down (LEASE-2)."""

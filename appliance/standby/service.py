@@ -27,7 +27,7 @@ from appliance.standby.keeper import Keeper, Voters
 from appliance.standby.lease import ITSELF, Kept, Lease, Rules
 from appliance.standby.pairing import Paired, paired, require_paired
 from appliance.standby.peers import Listener, PeerLine
-from appliance.standby.whole import HEARD, Whole
+from appliance.standby.whole import Whole
 from appliance.watchdog.loops import Watchdog
 from media.errors import SealiftError
 
@@ -130,8 +130,9 @@ def _lease(config: Config, me: str, state: Path, run: Path, whole: Whole | None)
     lasts = until if term == known.term and known.holder == me and not known.alone else 0.0
     if not config.standby.lease and known.holder == me:
         known = Kept(term=known.term)  # it was taken out of service by the site file
-    # Before the other box is heard after a boot, nobody knows whether this disk is the one of before.
-    is_known = whole is None or (run / HEARD).exists() or (term == known.term and now < until)
+    # Before the other box is heard nobody knows whether this disk is the one of before, and after a stop of any length
+    # not whether people let that one serve meanwhile.
+    is_known = whole is None or (term == known.term and now < until)
     return Lease(
         me=me,
         rules=rules,

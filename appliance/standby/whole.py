@@ -18,8 +18,6 @@ from media import canonical, durable
 from media.errors import MediaError
 
 STATE: Final = "lost.json"
-HEARD: Final = "heard"
-"""Below /run, which a boot empties: since then the other box was heard, so the disk is the one of that time."""
 AGAIN_SECONDS: Final = 10.0
 _ROOT_CHARS: Final = 64
 _WHY_CHARS: Final = 300

@@ -176,7 +176,6 @@ def test_a_grant_counts_only_once_the_other_box_was_heard_about_the_records(
         keeper._ask("two", line)
         assert keeper.command({"do": "lease"})["serving"] is True
         assert permit.read(tmp_path / "run")[1] == 1
-        assert (tmp_path / "run" / whole.HEARD).exists()
     fork(first, records=1)
     with keeper_of(first, second, tmp_path / "old", starting()) as (keeper, line):
         keeper._ask("two", line)
@@ -198,7 +197,6 @@ def test_what_was_found_holds_also_where_it_cannot_be_kept(first: Site, second: 
     held(first, second)
     fork(first, records=1)
     (tmp_path / "run" / whole.STATE).mkdir(parents=True)  # nothing is written over it
-    (tmp_path / "run" / whole.HEARD).mkdir()
     with keeper_of(first, second, tmp_path / "run", starting()) as (keeper, line):
         for _ in range(2):
             keeper._ask("two", line)
@@ -248,18 +246,79 @@ def test_a_ledger_that_starts_anew_while_the_lease_goes_on_costs_nothing(
         assert keeper.command({"do": "lease"})["serving"] is True
 
 
-def test_a_box_waits_for_the_other_one_after_a_boot_and_not_after_a_restart(
+def test_a_box_waits_for_the_other_one_after_each_start_but_while_its_permit_lasts(
     first: Site, second: Site, tmp_path: Path
 ) -> None:
+    """Scenario: it served alone and was stopped, people let the other one serve, and it was started again."""
     found = Whole(tmp_path, "two", first.ledger)
     kept.store(tmp_path, Kept(term=1, holder="one", alone=True))
 
-    booted = service._lease(first.config, "one", tmp_path, tmp_path, found)
-    (tmp_path / whole.HEARD).touch()
-    restarted = service._lease(first.config, "one", tmp_path, tmp_path, found)
+    started = service._lease(first.config, "one", tmp_path, tmp_path, found)
+    permit.write(tmp_path, until=permit.boottime() + 60, term=1)
+    replaced = service._lease(first.config, "one", tmp_path, tmp_path, found)
 
-    assert booted.unheard_until == booted.started + booted.rules.surely_out
-    assert restarted.unheard_until == 0.0
+    assert started.unheard_until == started.started + started.rules.surely_out
+    assert not started.is_serving(started.started + 1)
+    assert replaced.unheard_until == 0.0
+
+
+@pytest.mark.parametrize(("alone", "seconds", "waits"), [(True, 3.6, True), (True, 3.4, False), (False, 3.6, False)])
+def test_a_box_that_stood_still_while_it_served_alone_hears_the_other_one_first(
+    *, alone: bool, seconds: float, waits: bool
+) -> None:
+    lease = Lease(me="one", rules=RULES, kept=Kept(term=1, holder="one", alone=alone), started=1000.0)
+
+    assert not lease.stood_still(1000.0)
+    assert lease.stood_still(1000.0 + seconds) is waits
+    assert (lease.unheard_until > 0) is waits
+    if alone:
+        assert lease.is_serving(1000.0 + seconds) is not waits
+        assert lease.is_serving(1000.0 + seconds + RULES.surely_out)
+        assert not lease.stood_still(1001.0 + seconds)
+
+
+def test_after_it_stood_still_the_first_word_of_the_other_box_ends_the_wait(
+    first: Site, second: Site, tmp_path: Path
+) -> None:
+    held(first, second)
+    now = [1000.0]
+    lease = Lease(me="one", rules=RULES, kept=Kept(term=1, holder="one", alone=True), started=1000.0)
+    with keeper_of(first, second, tmp_path / "run", lease) as (keeper, line):
+        keeper._now = lambda: now[0]
+        keeper._ask("two", line)
+        keeper.turn()
+        assert keeper.command({"do": "lease"})["serving"] is True
+        lease.kept = Kept(term=1, holder="one", alone=True)
+
+        now[0] += 60
+        keeper.turn()
+        assert keeper.command({"do": "lease"})["serving"] is False
+        assert permit.read(tmp_path / "run") == (0.0, 0)
+
+        keeper._ask("two", line)
+        assert keeper.command({"do": "lease"})["serving"] is True
+
+
+class _Counted(NoAddress):
+    puts = 0
+
+    def put(self) -> None:
+        self.puts += 1
+
+
+def test_the_address_is_told_once_more_when_a_box_that_served_beside_asks(
+    first: Site, second: Site, tmp_path: Path
+) -> None:
+    lease = Lease(me="one", rules=RULES, kept=Kept(term=6, holder="one", alone=True), started=1000.0)
+    with keeper_of(first, second, tmp_path / "run", lease) as (keeper, _):
+        keeper._address = counted = _Counted()
+        keeper.turn()
+        before = counted.puts
+
+        answer = keeper.handle("two", {"do": "ask", "term": 5, "leased": False, "run": ""})
+
+        assert (answer["granted"], answer["term"], answer["holder"]) == (False, 6, "one")
+        assert counted.puts == before + 1
 
 
 def test_a_box_that_was_alone_waits_a_lease_for_the_other_one_and_goes_on_without() -> None:
