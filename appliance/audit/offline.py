@@ -19,7 +19,7 @@ from appliance.audit.leaf import Leaf
 from appliance.audit.log import Log
 from appliance.audit.note import VerifierKey
 from appliance.audit.postgres_opening import open_reader as open_server
-from appliance.audit.spool import Spool
+from appliance.audit.spool import FAMILIES, Spool
 from appliance.audit.sqlite_backend import FILE_NAME, SqliteBackend, open_reader
 from appliance.audit.tree import Node
 from appliance.config import Places
@@ -27,7 +27,6 @@ from appliance.errors import LedgerUnavailableError
 from media.clock import Clock, to_text
 
 SPOOLED: Final = -1
-_SPOOLED_FAMILIES: Final = ("release.", "custody.", "trust.", "install.", "store.", "tls.")
 
 
 class OfflineLedger:
@@ -55,7 +54,7 @@ class OfflineLedger:
         Raises:
             LedgerUnavailableError: Spooling was not asked for, or is not for this kind.
         """
-        if self._spool is None or not kind.startswith(_SPOOLED_FAMILIES):
+        if self._spool is None or not kind.startswith(FAMILIES):
             raise LedgerUnavailableError(
                 what=f"a record of kind {kind} cannot be written",
                 why="sealift-ledger does not run",

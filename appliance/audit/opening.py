@@ -19,13 +19,14 @@ from appliance.audit.leaf import Via
 from appliance.audit.log import Entry, Log
 from appliance.audit.postgres_sharing import SharedBackend
 from appliance.audit.remembering import Memory
-from appliance.audit.rights import ACTIONS, require_may_append
+from appliance.audit.rights import ACTIONS, require_account_may, require_may_append
 from appliance.audit.sharing import SharedLog
 from appliance.audit.spool import Spool
 from appliance.audit.verify import require_sound_tail
 from appliance.config import Config
 from appliance.keys import commitments
 from appliance.keys.provider import KeyProvider
+from appliance.wire import Peer
 from media.clock import Clock
 
 STARTED: Final = lives.STARTED
@@ -101,6 +102,7 @@ def _drain(log: Log, spool: Spool) -> tuple[int, list[str]]:
 
     def record(kind: str, body: Mapping[str, Any], key: str, uid: int) -> None:
         require_may_append(ACTIONS, kind)
+        require_account_may(Peer(door=ACTIONS, pid=0, uid=uid, gid=0), kind)
         _append(log, Entry.of(kind, body, via=Via(door="spool", uid=uid), key=key))
 
     return spool.drain(record), sorted(set(spool.rejected()) - before)

@@ -11,6 +11,7 @@ import re
 import secrets
 import stat
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ from media.errors import SealiftError
 
 FORMAT: Final = 1
 REJECTED: Final = "rejected"
+FAMILIES: Final = ("release.", "custody.", "trust.", "install.", "store.", "tls.")
+"""What may come this way at all: facts of receiving, installing and certificates."""
 _REJECTED_MODE: Final = 0o750
 _NAME = re.compile(r"([0-9]{6,9})-[0-9a-f]{8}\.json")
 _MEMBERS: Final = {"format", "kind", "at", "body"}
@@ -112,8 +115,10 @@ class Spool:
     def _reject(self, path: Path) -> None:
         folder = self._folder / REJECTED
         folder.mkdir(exist_ok=True)
-        # Whatever the unit's umask: who may count what waits may count what was refused.
-        folder.chmod(_REJECTED_MODE)
+        # Whatever the unit's umask: who may count what waits may count what was refused. One that lies there may be
+        # another user's, who alone could change its mode, and the ledger is to start.
+        with suppress(PermissionError):
+            folder.chmod(_REJECTED_MODE)
         path.rename(folder / path.name)
         durable.sync_folder(folder)
         durable.sync_folder(self._folder)
@@ -148,4 +153,6 @@ def _parse(untrusted: bytes) -> tuple[str, Mapping[str, Any]]:
         or not isinstance(at, str)
     ):
         raise SealiftError(what="a spooled fact is not of format 1")
+    if not require_kind(kind).startswith(FAMILIES):
+        raise SealiftError(what="a spooled fact is of a kind that nobody spools")
     return require_kind(kind), {**body, "spooled_at": at}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.audit import exclusive, pin
+from appliance.audit import exclusive, pin, rights
 from appliance.audit.leaf import Via
 from appliance.audit.log import Entry
 from appliance.audit.note import VerifierKey, verify_checkpoint
@@ -100,6 +100,37 @@ def test_a_spooled_fact_of_another_door_is_put_aside_and_told(any_site: LedgerSi
         assert log.find(kind="promotion.") == []
 
     assert started.body["rejected"] == [name]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("retention.released", {"hold": 4, "person": "ada", "reason": "over"}),
+        ("clock.set", {"at": "2026-11-20T08:00:00Z"}),
+        ("key.destroyed", {"name": "content-hmac", "digests": ["a" * 64]}),
+        ("tls.revoked", {"serial": "4"}),
+    ],
+)
+def test_who_may_write_into_the_spool_decides_nothing_by_it(
+    site: LedgerSite, monkeypatch: pytest.MonkeyPatch, kind: str, body: dict[str, object]
+) -> None:
+    """Scenario: a medium takes over the user that receives, which owns the spool, and the ledger starts again."""
+    name = Spool(site.places.spool).append(kind, body)
+    monkeypatch.setattr(rights, "_uid", lambda who: os.getuid() if who == rights.RECEIVE_ACCOUNT else -1)
+    monkeypatch.setattr("appliance.audit.rights.os", Elsewhere())
+
+    with site.running() as log:
+        started = log.find(kind="ledger.started")[0]
+        assert log.find(kind=kind) == []
+
+    assert started.body["rejected"] == [name]
+
+
+class Elsewhere:
+    """The ledger's own user is another one than the spool's."""
+
+    def getuid(self) -> int:
+        return 4712
 
 
 def test_requests_that_a_crash_left_open_are_closed_as_unknown_once(any_site: LedgerSite) -> None:

@@ -149,3 +149,27 @@ def test_some_come_in_by_the_door_of_actions_and_record_what_they_are_there_for_
     for door in set(DOORS) - {ACTIONS}:
         with pytest.raises(LedgerRefusedError):
             require_may_enter(Peer(door=door, pid=1, uid=778, gid=778))
+
+
+def test_who_reads_media_records_what_was_found_on_them_and_nothing_that_decides(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Scenario: a medium takes the copier over; it lifts a legal hold, passes a gate, or ends a key."""
+    monkeypatch.setattr(rights, "_uid", lambda name: 778 if name == rights.RECEIVE_ACCOUNT else -1)
+    peer = Peer(door=ACTIONS, pid=1, uid=778, gid=778)
+
+    require_may_enter(peer)
+    for kind in (
+        *("release.received", "release.refused", "custody.rejected", "trust.root-rotated", "trust.doubted"),
+        *("medium.arrived", "medium.refused", "store.scrubbed", "store.set-aside", "model.damaged", "model.sound"),
+        *("export.receipt", "export.written", "evidence.proven", "evidence.reported"),
+    ):
+        rights.require_account_may(peer, kind)
+
+    for kind in (
+        *("retention.released", "retention.expiring", "erasure.done", "review.read", "gate.result", "key.created"),
+        *("key.revoked", "key.destroyed", "model.registered", "stage.loaded", "backup.made", "clock.set"),
+        *("install.done", "standby.taken-over", "retire.done", "tls.revoked", "window.opened", "census.imported"),
+    ):
+        with pytest.raises(LedgerRefusedError, match="may not come from user"):
+            rights.require_account_may(peer, kind)

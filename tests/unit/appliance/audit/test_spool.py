@@ -161,3 +161,19 @@ def test_what_is_kept_aside_can_be_counted_by_the_group_whatever_the_units_umask
         os.umask(before)
 
     assert (tmp_path / "spool/rejected").stat().st_mode & 0o777 == 0o750
+
+
+def test_a_folder_of_what_was_refused_that_is_another_users_keeps_no_ledger_from_starting(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a boot it was another's, and the next fact that did not read ended the ledger's start."""
+    (tmp_path / "spool/rejected").mkdir(parents=True)
+    (tmp_path / "spool/000000-00000000.json").write_bytes(b"not a fact")
+
+    def is_not_ours(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", is_not_ours)
+    assert spool.drain(Recorder()) == 0
+
+    assert spool.rejected() == ["000000-00000000.json"]
