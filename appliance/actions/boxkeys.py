@@ -250,7 +250,8 @@ class Keyring:
             KeyMissingError: A version could not be destroyed; running it again goes on. Or a copy of one lies where
                 this process may not write; nothing was recorded.
             LedgerUnavailableError: It could not be recorded; nothing was destroyed.
-            UnitError, StoreWriteError: As `rotate`; the versions are gone.
+            UnitError: A unit did not start again; the versions are gone.
+            StoreWriteError: As `rotate`; nothing was destroyed but copies, and running it again goes on.
         """
         said = self._require(name, reason)
         if name == _LEDGER_KEY and self._unfinished():
@@ -277,10 +278,16 @@ class Keyring:
         for file in copies:  # first: cut off here, the same command finds the versions still and goes on
             doomed.overwrite(file)
         # systemd is told first, so that no unit asks for a file that is gone; of a token units learn when they start.
-        restarted = self._hand_over(name, without=older) if self._has_files else ()
+        restarted, down = tuple[str, ...](), None
+        try:
+            restarted = self._hand_over(name, without=older) if self._has_files else ()
+        except UnitError as error:  # by then no unit names them any more, and it is recorded that they are gone
+            down = error
         for version in older:
             self._keys.remove(name, version)
         unnoted = erasures.note_now(self._config, self._ledger)  # last: its disk may be slow, and is not ours alone
+        if down is not None:
+            raise down
         restarted = restarted if self._has_files else self._hand_over(name)
         done = Changed(name=name, versions=self._keys.versions(name), gone=tuple(older), restarted=restarted)
         return replace(done, unnoted=unnoted, record=record if digests else 0)

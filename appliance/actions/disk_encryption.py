@@ -14,24 +14,41 @@ from typing import Final
 from appliance.actions.filesystems import existing
 from appliance.actions.findings import Finding
 from appliance.config import Config
+from appliance.mounttables import mount_points
 
 BLOCKS: Final = Path("/sys/dev/block")
+TEMPORARY: Final = Path("/tmp")  # noqa: S108 - looked at, and nothing is written there
 _SWAPS: Final = Path("/proc/swaps")
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
 _CRYPT: Final = "CRYPT-"
 _DEPTH: Final = 8
 _WHY: Final = "whoever takes the disk out, or buys it used, reads ledger, keys and weights"
 _FIX: Final = (
-    "put /var/lib/sealift, /etc/sealift and the backup disk on LUKS, or state that the disks encrypt themselves"
+    "put /var/lib/sealift, /etc/sealift, /tmp and the backup disk on LUKS, or state that the disks encrypt themselves"
 )
 
 
-def encryption(config: Config, *, blocks: Path = BLOCKS, swaps: Path = _SWAPS) -> Iterator[Finding]:
-    """Yield what is known of the disks below state, keys, backups and a ledger that has its own, and of swap."""
+def encryption(
+    config: Config,
+    *,
+    blocks: Path = BLOCKS,
+    swaps: Path = _SWAPS,
+    temporary: Path = TEMPORARY,
+    mounts: Path = _MOUNTS,
+) -> Iterator[Finding]:
+    """Yield what is known of the disks below state, keys, backups and a ledger that has its own, and of swap.
+
+    Below temporary files, too, where a drill, a proof and an export lay copies of records and keys: those of units lie
+    on the same disk as everybody's.
+    """
     places = {"state": config.at.state, "keys": config.at.key_files}
     if _number(config.at.ledger) != _number(config.at.state):
         places["ledger"] = config.at.ledger
     if config.backup.folder:
         places["backups"] = Path(config.backup.folder)
+    if _number(temporary) != _number(config.at.state) and not _is_memory(temporary, mounts):
+        places["temporary files"] = temporary
     found = {name: is_encrypted(path, blocks) for name, path in places.items()}
     bare = [name for name, known in found.items() if known is False]
     hidden = [name for name, known in found.items() if known is None]
@@ -61,6 +78,15 @@ def _said(bare: list[str], hidden: list[str]) -> str:
     if hidden:
         parts.append(f"cannot be seen for {', '.join(hidden)}")
     return "; ".join(parts) or "dm-crypt below state, keys and backups"
+
+
+def _is_memory(path: Path, mounts: Path) -> bool:
+    """Tell whether a folder is in memory, which a swap that is encrypted, or none, leaves on no disk."""
+    try:
+        found = [kind for point, kind in mount_points(mounts.read_text("utf-8", "replace")) if point == str(path)]
+    except OSError:
+        return False
+    return bool(found) and found[-1] in _MEMORY
 
 
 def _number(path: Path) -> int:

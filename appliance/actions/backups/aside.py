@@ -6,6 +6,7 @@ whoever destroys a key or retires the box asks here for its copies, and `sealift
 
 import os
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -128,6 +129,7 @@ def findings(places: Places, *, clock: Clock, gone: Collection[str]) -> Iterator
         clock: For the age.
         gone: Digests of keys whose destruction is recorded; a folder that holds one is bad.
     """
+    yield from _in_use(places, gone)
     for one in asides(places):
         held, destroyed = _held(one, gone)
         if held == 0:
@@ -139,6 +141,22 @@ def findings(places: Places, *, clock: Clock, gone: Collection[str]) -> Iterator
             + (f"; of {destroyed} of them the ledger records that they are destroyed" if destroyed else ""),
             why="they open and hash what keys of this box made, and its people's old passwords can be guessed at",
             fix=f"when nobody goes back to what was there, as root: {_SHRED.format(name=one.root.name)}",
+        )
+
+
+def _in_use(places: Places, gone: Collection[str]) -> Iterator[Finding]:
+    """Yield the keys of this box that lie there although the ledger records that they are destroyed."""
+    found = list[str]()
+    with suppress(OSError, KeyMissingError):  # who may not read them is told nothing
+        files = [file for name in PURPOSES for file in sorted(places.key_files.glob(f"{name}.v*"))]
+        found = [file.name for file in files if digest_of(file) in gone]
+    if found:
+        yield Finding(
+            name="destroyed keys",
+            is_good=False,
+            text=f"{', '.join(found)}: still there, and recorded as destroyed",
+            why="what they made can be read, and the record says that it cannot",
+            fix="as root: `sealift box-keys destroy NAME`, with the name before the dot",
         )
 
 

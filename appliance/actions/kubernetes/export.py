@@ -66,6 +66,12 @@ def export(
             why="they are on a token, and the chart's pods read keys from secrets of the cluster",
             fix="export from a site file with keys.provider files; API keys are made anew in the cluster",
         )
+    if config.database.kind != "sqlite":
+        raise UsageError(
+            what="a chart cannot take this site's people and versions along",
+            why="they are on a PostgreSQL server, and the chart's pods keep records and state in files of their own",
+            fix="bring them back first: `sealift db move --to sqlite` (docs/operator/postgresql.md)",
+        )
     digest = current_digest(config.at)
     if digest is None:
         raise NotPromotedError(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from appliance.actions import renewedelsewhere
-from appliance.actions.backups import erasures, shelf
+from appliance.actions.backups import aside, erasures, shelf
 from appliance.actions.boxkeys import DROP_IN, MADE, ROTATED, Keyring, complete, listed
 from appliance.audit import nodekeys
 from appliance.audit.facts import Appended
@@ -18,7 +18,7 @@ from appliance.audit.memory import MemoryLedger
 from appliance.audit.postgres_sharing import Node
 from appliance.audit.verify import verify
 from appliance.config import Config, DatabaseSection, PlacesSection
-from appliance.errors import ConflictError, KeyMissingError, LedgerUnavailableError, StoreWriteError
+from appliance.errors import ConflictError, KeyMissingError, LedgerUnavailableError, StoreWriteError, UnitError
 from appliance.install.supervisor import UnitState
 from appliance.keys import commitments
 from appliance.keys.files import FileKeys, create_missing
@@ -220,6 +220,35 @@ def test_a_unit_that_may_not_write_to_what_was_put_aside_records_and_destroys_no
     assert "`sealift retention run`" in refused.value.fix
     assert ledger.find(kind=erasures.DESTROYED) == []
     assert FileKeys(config.at.key_files).versions("identity-hmac") == (1, 2)
+
+
+def test_a_unit_that_does_not_start_again_keeps_no_key_that_is_recorded_as_destroyed(
+    config: Config,
+    ledger: MemoryLedger,
+    keyring: Keyring,
+    supervisor: FakeSupervisor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = config.at.key_files / "content-hmac.v1"
+    keyring.rotate("content-hmac", reason="renewal")
+    kept = old.read_bytes()
+
+    def fails(unit: str) -> None:
+        raise UnitError(what=f"{unit} did not start", why="", fix="")
+
+    monkeypatch.setattr(supervisor, "start", fails)
+    with pytest.raises(UnitError, match="did not start"):
+        keyring.destroy("content-hmac", reason="the right to erasure")
+
+    assert not old.exists()
+    assert erasures.recorded(ledger) == {erasures.digest(kept)}
+    old.write_bytes(kept)
+    gone = erasures.recorded(ledger)
+    [found] = aside.findings(config.at, clock=FixedClock(at=NOW), gone=gone)
+    assert (found.name, found.is_good) == ("destroyed keys", False)
+    assert found.text.startswith("content-hmac.v1: still there")
+    old.unlink()
+    assert list(aside.findings(config.at, clock=FixedClock(at=NOW), gone=gone)) == []
 
 
 def test_older_versions_are_recorded_by_digest_and_then_gone(

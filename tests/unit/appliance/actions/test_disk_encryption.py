@@ -48,7 +48,7 @@ def kernel(tmp_path: Path) -> Kernel:
 def judged(kernel: Kernel, tmp_path: Path, *, swaps: str = "") -> tuple[bool | None, str, bool | None, str]:
     config = Config(site="ward-7", places=PlacesSection(root=str(tmp_path)), backup=BackupSection(folder=str(tmp_path)))
     (tmp_path / "swaps").write_text(f"Filename Type Size Used Priority\n{swaps}")
-    disks, swap = encryption(config, blocks=kernel.blocks, swaps=tmp_path / "swaps")
+    disks, swap = encryption(config, blocks=kernel.blocks, swaps=tmp_path / "swaps", temporary=tmp_path)
     return disks.is_good, disks.text, swap.is_good, swap.text
 
 
@@ -80,6 +80,30 @@ def test_a_ledger_on_a_file_system_of_its_own_is_looked_at_there(kernel: Kernel,
         kernel.holds(other, kernel.disk("sdb1"))
 
         assert judged(kernel, tmp_path)[:2] == (None, "no dm-crypt below ledger")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("ext4", "no dm-crypt below temporary files"),
+        ("tmpfs", "dm-crypt below state, keys and backups"),
+        ("", "no dm-crypt below temporary files"),
+    ],
+)
+def test_temporary_files_on_a_bare_disk_of_their_own_are_named(
+    kernel: Kernel, tmp_path: Path, kind: str, text: str
+) -> None:
+    """Copies of records and keys are laid down there by drills, proofs and exports."""
+    config = Config(site="ward-7", places=PlacesSection(root=str(tmp_path)))
+    kernel.holds(tmp_path, kernel.mapping("dm-0", "CRYPT-LUKS2-abc-cryptroot", kernel.disk("sda2")))
+    with on_another_file_system(tmp_path) as elsewhere:
+        kernel.holds(elsewhere, kernel.disk("sdb1"))
+        table = tmp_path / "mountinfo"
+        table.write_text(f"36 35 0:40 / {elsewhere} rw - {kind} none rw\n" if kind else "")
+
+        disks, _ = encryption(config, blocks=kernel.blocks, swaps=tmp_path / "none", temporary=elsewhere, mounts=table)
+
+    assert (disks.is_good, disks.text) == (True if "no dm" not in text else None, text)
 
 
 def test_a_bare_disk_is_named_and_no_disk_is_not_seen(kernel: Kernel, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import yaml  # type: ignore[import-untyped]
 from appliance import config as configuration
 from appliance.actions.kubernetes import pod
 from appliance.actions.kubernetes.export import export
+from appliance.config import DatabaseSection
 from appliance.errors import NotPromotedError, StoreDamagedError
 from appliance.keys.files import FileKeys
 from appliance.registry import memory
@@ -47,6 +48,18 @@ def test_the_values_are_what_is_in_production_and_the_cpu_scales_by_its_use(tmp_
         'USER 65532:65532\nRUN gpgv --version >/dev/null && python -I -c "import appliance.serve.launcher, llama_cpp"'
         " && python -I -m appliance.serve.frommachine\n"
     )
+
+
+def test_a_site_whose_records_are_on_a_server_is_told_to_bring_them_back_first(tmp_path: Path) -> None:
+    """Its pods had an old `state.db` then, with versions and keys of before the move."""
+    site, _ = promoted_site(tmp_path / "box")
+    on_server = site.config.model_copy(update={"database": DatabaseSection(kind="postgresql", server="db", address="10.0.0.9")})
+
+    with pytest.raises(UsageError, match="people and versions") as refused:
+        export(on_server, tmp_path / "out", wishes())
+
+    assert "`sealift db move --to sqlite`" in refused.value.fix
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("cache", "mib"), [(0, 2048), (40 * 2**30, 43_136)])
@@ -228,7 +241,6 @@ def test_a_pod_waits_for_no_other_box_and_calls_no_server(tmp_path: Path) -> Non
     site, _ = promoted_site(tmp_path / "box")
     beside = {
         "standby": {"lease": True, "listen": "10.0.0.1", "peer": "b", "peer_address": "10.0.0.2"},
-        "database": {"kind": "postgresql", "server": "db", "address": "10.0.0.9", "node": "a"},
         "engines": {"production": {"count": 2, "gpus": [6, 7]}},
         "review": {"one_in": 10},
         "siem": {"server": "logs", "address": "10.0.0.8"},
