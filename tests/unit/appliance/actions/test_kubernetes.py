@@ -53,7 +53,8 @@ def test_the_values_are_what_is_in_production_and_the_cpu_scales_by_its_use(tmp_
 def test_a_site_whose_records_are_on_a_server_is_told_to_bring_them_back_first(tmp_path: Path) -> None:
     """Its pods had an old `state.db` then, with versions and keys of before the move."""
     site, _ = promoted_site(tmp_path / "box")
-    on_server = site.config.model_copy(update={"database": DatabaseSection(kind="postgresql", server="db", address="10.0.0.9")})
+    database = DatabaseSection(kind="postgresql", server="db", address="10.0.0.9")
+    on_server = site.config.model_copy(update={"database": database})
 
     with pytest.raises(UsageError, match="people and versions") as refused:
         export(on_server, tmp_path / "out", wishes())
