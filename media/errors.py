@@ -51,6 +51,13 @@ class UsageError(SealiftError):
     code = "usage"
 
 
+class BrokenOffError(SealiftError):
+    """Ctrl-C or SIGTERM ended the command; what it had done until then stays."""
+
+    exit_code = 130  # 128 and the number of SIGINT, as shells have it
+    code = "interrupted"
+
+
 class MediaError(SealiftError):
     """Root of what may be wrong with a medium."""
 

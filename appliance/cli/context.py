@@ -34,7 +34,7 @@ from appliance.errors import PrivilegeError
 from appliance.wire import RemoteError
 from media import endings
 from media.clock import Clock, SystemClock
-from media.errors import SealiftError, UsageError
+from media.errors import BrokenOffError, SealiftError, UsageError
 
 
 class Talk(Console):
@@ -116,7 +116,7 @@ def end(error: SealiftError, *, as_json: bool) -> NoReturn:
 
 
 # What Typer makes of a KeyboardInterrupt inside a command.
-_INTERRUPTED = 130
+_INTERRUPTED = BrokenOffError.exit_code
 
 
 def run(app: typer.Typer) -> NoReturn:
@@ -172,11 +172,11 @@ def _unexpected(error: Exception) -> SealiftError:
     return endings.unexpected(error)
 
 
-def _broken_off(ended: BaseException | None) -> UsageError:
+def _broken_off(ended: BaseException | None) -> SealiftError:
     if ended is not None and isinstance(ended.__cause__ or ended.__context__, EOFError):
         return UsageError(
             what="a question was not answered",
             why="standard input ended",
             fix="type the command at a terminal, or answer by its options: see its --help",
         )
-    return UsageError(what="interrupted", fix="run the command again; what was stored is kept")
+    return BrokenOffError(what="interrupted", fix="run the command again; what was stored is kept")

@@ -23,7 +23,7 @@ from typer.exceptions import TyperException
 from bundler.cli.everywhere import ANYWHERE, command_of
 from media import endings
 from media.clock import Clock, SystemClock
-from media.errors import SealiftError, UsageError
+from media.errors import BrokenOffError, SealiftError, UsageError
 
 
 class Talk(Console):
@@ -90,7 +90,7 @@ def end(error: SealiftError, *, as_json: bool) -> NoReturn:
 
 
 # What Typer makes of a KeyboardInterrupt inside a command.
-_INTERRUPTED = 130
+_INTERRUPTED = BrokenOffError.exit_code
 
 
 def _show_all_letters() -> None:
@@ -140,11 +140,11 @@ def _unexpected(error: Exception) -> SealiftError:
     return endings.unexpected(error)
 
 
-def _broken_off(ended: BaseException | None) -> UsageError:
+def _broken_off(ended: BaseException | None) -> SealiftError:
     if ended is not None and isinstance(ended.__cause__ or ended.__context__, EOFError):
         return UsageError(
             what="a question was not answered",
             why="standard input ended",
             fix="type the command at a terminal, or answer by its options: see its --help",
         )
-    return UsageError(what="interrupted", fix="run the command again; what was downloaded and built is kept")
+    return BrokenOffError(what="interrupted", fix="run the command again; what was downloaded and built is kept")

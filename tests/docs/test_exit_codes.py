@@ -4,7 +4,7 @@ import importlib
 import re
 from pathlib import Path
 
-from media.errors import SealiftError
+from media.errors import BrokenOffError, SealiftError
 
 TABLE = Path(__file__).resolve().parents[2] / "docs/exit-codes.md"
 ROW = re.compile(r"^\| (\d+) \| `([a-z-]+)` \|", re.MULTILINE)
@@ -33,7 +33,8 @@ def test_codes_and_numbers_are_unique() -> None:
 
 
 def test_numbers_stay_out_of_the_ranges_of_others() -> None:
-    assert all(kind.exit_code < 126 and kind.exit_code not in SYSEXITS for kind in every_error())
+    others = [kind for kind in every_error() if kind is not BrokenOffError]  # which is what shells have for it
+    assert all(kind.exit_code < 126 and kind.exit_code not in SYSEXITS for kind in others)
 
 
 def test_the_table_names_exactly_the_errors_that_exist() -> None:

@@ -38,7 +38,7 @@ def raising(error: BaseException) -> typer.Typer:
 @pytest.mark.parametrize(
     ("error", "exit_code", "code", "what"),
     [
-        (KeyboardInterrupt(), 2, "usage", "interrupted"),
+        (KeyboardInterrupt(), 130, "interrupted", "interrupted"),
         (RuntimeError("our own"), 1, "internal", "a fault of ours (RuntimeError)"),
         (OSError(errno.EBADF, "Bad file descriptor"), 1, "internal", "a fault of ours (OSError)"),
         (PermissionError(errno.EACCES, "Permission denied", "/a/b/note"), 18, "unreadable", "note cannot be read or"),

@@ -119,7 +119,7 @@ def test_a_command_that_is_ended_leaves_nothing_running(number: signal.Signals) 
         finally:
             command.kill()
 
-    assert (command.returncode, said[:18]) == (2, "error: interrupted")
+    assert (command.returncode, said[:18]) == (130, "error: interrupted")
     for pid in started:
         end = time.monotonic() + 30
         while _runs(pid) and time.monotonic() < end:

@@ -23,12 +23,13 @@ def test_an_interrupted_command_says_so(
     with pytest.raises(SystemExit) as ended:
         context.run(app)
 
-    assert ended.value.code == 2
+    assert ended.value.code == 130
     assert capsys.readouterr().err.startswith("error: interrupted")
 
 
 @pytest.mark.parametrize(
-    ("raised", "code"), [(KeyboardInterrupt, "usage"), (typer.BadParameter("no"), "usage"), (RuntimeError, "internal")]
+    ("raised", "code"),
+    [(KeyboardInterrupt, "interrupted"), (typer.BadParameter("no"), "usage"), (RuntimeError, "internal")],
 )
 def test_an_ending_that_no_command_chose_is_fields_for_a_program(
     raised: BaseException | type[BaseException],
