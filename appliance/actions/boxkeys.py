@@ -101,10 +101,8 @@ def listed(config: Config) -> tuple[BoxKey, ...]:
         KeyMissingError: The folder cannot be read, or the token cannot be asked.
     """
     keys, loaded = open_keys(config, environ={}), _loaded()
-    return tuple(
-        BoxKey(name=name, purpose=str(purpose), versions=keys.versions(name), units=_users(name, loaded))
-        for name, purpose in PURPOSES.items()
-    )
+    found = ((name, str(purpose), keys.versions(name), _users(name, loaded)) for name, purpose in PURPOSES.items())
+    return tuple(BoxKey(name=name, purpose=to, versions=of, units=units) for name, to, of, units in found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,16 +240,14 @@ class Keyring:
         """Destroy all versions but the newest, or those named; what they made is erased with them.
 
         Copies of them in what restores put aside go too: what has their bytes. A key of the same name and version there
-        may be another one, of a box before or beside this one, and be in use here under another version. The list of
-        erasures beside the backups is told last, where it can be reached.
+        may be another one, and be in use here. The list of erasures beside the backups is told last, if it is there.
 
         Raises:
             UsageError, PrivilegeError: As `rotate`; or there is only one version: renew it first.
-            KeyMissingError: A version could not be destroyed; running it again goes on. Or a copy of one lies where
-                this process may not write; nothing was recorded.
+            KeyMissingError: A version could not be destroyed; running it again goes on.
+                Or a copy of one lies where this process may not write; nothing was recorded.
             LedgerUnavailableError: It could not be recorded; nothing was destroyed.
-            UnitError: A unit did not start again; the versions are gone.
-            StoreWriteError: As `rotate`; nothing was destroyed but copies, and running it again goes on.
+            UnitError, StoreWriteError: As `rotate`; the versions are gone after the first, and copies after the second.
         """
         said = self._require(name, reason)
         if name == _LEDGER_KEY and self._unfinished():
@@ -277,18 +273,13 @@ class Keyring:
         record = self._ledger.append(erasures.DESTROYED, body).sequence
         for file in copies:  # first: cut off here, the same command finds the versions still and goes on
             doomed.overwrite(file)
-        # systemd is told first, so that no unit asks for a file that is gone; of a token units learn when they start.
-        restarted, down = tuple[str, ...](), None
-        try:
-            restarted = self._hand_over(name, without=older) if self._has_files else ()
-        except UnitError as error:  # by then no unit names them any more, and it is recorded that they are gone
-            down = error
+        self._tell_systemd(name, without=older)  # first, so that no unit asks for a file that is gone
         for version in older:
             self._keys.remove(name, version)
-        unnoted = erasures.note_now(self._config, self._ledger)  # last: its disk may be slow, and is not ours alone
-        if down is not None:
-            raise down
-        restarted = restarted if self._has_files else self._hand_over(name)
+        try:
+            restarted = self._start_again(_users(name, self._loaded))
+        finally:  # last: its disk may be slow, and is not ours alone
+            unnoted = erasures.note_now(self._config, self._ledger)
         done = Changed(name=name, versions=self._keys.versions(name), gone=tuple(older), restarted=restarted)
         return replace(done, unnoted=unnoted, record=record if digests else 0)
 
@@ -328,15 +319,17 @@ class Keyring:
         last = self._ledger.find(ROTATED, field="name", value=_LEDGER_KEY, limit=1)
         return bool(last) and last[0].body.get("version") == version
 
-    def _hand_over(self, name: str, *, without: Iterable[int] = ()) -> tuple[str, ...]:
+    def _hand_over(self, name: str) -> tuple[str, ...]:
         """Name the versions to systemd and start again what uses the key and runs."""
-        users = _users(name, self._loaded)
+        self._tell_systemd(name)
+        return self._start_again(_users(name, self._loaded))
+
+    def _tell_systemd(self, name: str, *, without: Iterable[int] = ()) -> None:
+        """Name the versions to systemd; of those on a token units learn when they start."""
         if self._drop_ins is not None and self._has_files:
-            gone = {name: frozenset(without)}
-            for unit in users:
-                _place(self._drop_ins, unit, _told(self._keys, self._loaded[unit], gone))
+            for unit in _users(name, self._loaded):
+                _place(self._drop_ins, unit, _told(self._keys, self._loaded[unit], {name: frozenset(without)}))
             self._reload()
-        return self._start_again(users)
 
     def _start_again(self, users: Collection[str]) -> tuple[str, ...]:
         restarted = []
