@@ -175,8 +175,10 @@ def _put(place: int, name: str, raw: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
             os.fsync(place)
-            stream.seek(0)
-            if stream.read() != raw:
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # memory remembers what no stick keeps
+        again = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+        with os.fdopen(again, "rb", buffering=0) as stream:
+            if stream.readall() != raw:
                 raise OSError(0, "what was read back is not what was written")
     except OSError:
         with suppress(OSError):  # what is torn would keep the whole one from this medium

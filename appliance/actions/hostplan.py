@@ -71,8 +71,9 @@ def waits_for_people(config: Config, *, clock: Clock) -> bool:
 
     Raises:
         LedgerUnavailableError: As `has_people`.
+        InstallError: Which release is in use cannot be told.
     """
-    return InstalledReleases(config.at).current() is not None and is_anybody_here(config, clock=clock)
+    return InstalledReleases(config.at).in_use() is not None and is_anybody_here(config, clock=clock)
 
 
 def settings_digest(places: Places, config_file: Path) -> str:

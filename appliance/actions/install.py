@@ -133,7 +133,7 @@ class Installer:
         checking.require_counters(self.config)
         built = environments.build(stored, places, with_host=self.host is not None, progress=self.progress)
         releases = InstalledReleases(places)
-        previous = releases.current()
+        previous = releases.in_use()
         is_new = previous is None or previous.serial != stored.serial
         trial = Trial(
             serial=stored.serial,
@@ -265,7 +265,7 @@ class Installer:
 
     def _require_approved(self, whole: Whole) -> str:
         """Return by what the host may be changed: a statement's digest, or in a word why none is needed."""
-        current = InstalledReleases(self.config.at).current()
+        current = InstalledReleases(self.config.at).in_use()
         if self.host is None:
             return hostplan.NO_HOST
         if current is None or not hostplan.waits_for_people(self.config, clock=self.clock):
@@ -308,7 +308,7 @@ class Installer:
     def _go_back(self, trials: Trials, trial: Trial, *, why: str) -> Returned:
         """Point at the release before, let its own playbook restore the host, and note and record it."""
         releases = InstalledReleases(self.config.at)
-        previous = releases.load(trial.previous) if trial.previous != NONE else None
+        previous = None if trial.previous == NONE else releases.require(trial.previous)
         releases.switch(previous.serial if previous else None)
         still: SealiftError | None = None
         if previous is not None:

@@ -6,6 +6,7 @@ what was answered and the site file that follows from it say the same.
 
 import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -28,6 +29,7 @@ from appliance.sitevalues import (
     Address,
     Folder,
     HostName,
+    MaybeAddress,
     MaybeServer,
     MaybeSiteName,
     Network,
@@ -42,8 +44,21 @@ _MAX_BYTES: Final = 64 * 1024
 _TLS_PORT: Final = 465
 _SEE: Final = "see docs/operator/installing.md"
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]{2,100}$")]
+# What nobody sees, or what turns a line round.
+_UNSEEN: Final = r"\x{61c}\x{200b}-\x{200f}\x{2028}-\x{202e}\x{2060}-\x{2069}\x{feff}"
+Name = Annotated[str, StringConstraints(strip_whitespace=True, pattern=rf"^[^\x00-\x1f\x7f-\x9f{_UNSEEN}]{{2,100}}$")]
 """A person's name as it is printed."""
+
+
+def _of_one_machine(text: str) -> str:
+    if text and ((address := ip_address(text)).is_unspecified or address.is_multicast or text == "255.255.255.255"):
+        message = f"{text} is no address of one machine"
+        raise ValueError(message)
+    return text
+
+
+Machine = Annotated[Address, AfterValidator(_of_one_machine)]
+MaybeMachine = Annotated[MaybeAddress, AfterValidator(_of_one_machine)]
 
 
 # Of disks, drives and their parts; a serial number is not like them.
@@ -77,7 +92,7 @@ class TimeAnswers(_Section):
     """Time servers, and who compares the machine's clock with another one: asked beside it; from a file, afterwards."""
 
     confirmed_by: Name
-    servers: list[Address] = []
+    servers: list[Machine] = []
 
 
 class PeopleAnswers(_Section):
@@ -135,6 +150,7 @@ class BackupAnswers(_Section):
 class AlertsAnswers(AlertsSection):
     """As the site file's section; and a relay that speaks TLS from the first byte is known by its certificate."""
 
+    mail_relay: MaybeMachine = ""
     mail_server: Annotated[MaybeServer, Field(validate_default=True)] = ""
 
     @field_validator("mail_server")

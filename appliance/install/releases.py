@@ -87,6 +87,18 @@ class InstalledReleases:
         except (OSError, MediaError):
             return None
 
+    def require(self, serial: int) -> InstalledRelease:
+        """Return the record of a whole release.
+
+        Raises:
+            InstallError: It is not there, or does not read.
+        """
+        if (found := self.load(serial)) is None:
+            raise InstallError(
+                what=f"release {serial} is not installed", why="its folder is not whole", fix="run `sealift install`"
+            )
+        return found
+
     def write(self, installed: InstalledRelease) -> None:
         """Declare a release's folder whole."""
         folder = self.folder(installed.serial)
@@ -106,6 +118,21 @@ class InstalledReleases:
         except OSError:
             return None
         return self.load(int(name)) if name.isascii() and name.isdigit() else None
+
+    def in_use(self) -> InstalledRelease | None:
+        """Return the release that `current` names; None only where there is no such link, as before the first install.
+
+        Raises:
+            InstallError: There is one, and the record of what it names does not read: that is no machine without one.
+        """
+        found = self.current()
+        if found is None and self._places.current.is_symlink():
+            raise InstallError(
+                what="which release is in use cannot be told",
+                why=f"`{self._places.current.name}` is there, and {_RECORD} of what it names does not read",
+                fix=f"look at the disk below it; put {_RECORD} of that release back from a copy (it is not secret)",
+            )
+        return found
 
     def require_current(self) -> InstalledRelease:
         """Return the release in use.
@@ -128,10 +155,7 @@ class InstalledReleases:
         if serial is None:
             link.unlink(missing_ok=True)
             return
-        if self.load(serial) is None:
-            raise InstallError(
-                what=f"release {serial} is not installed", why="its folder is not whole", fix="run `sealift install`"
-            )
+        self.require(serial)
         partial = link.with_name(".current")
         try:
             partial.unlink(missing_ok=True)

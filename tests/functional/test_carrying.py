@@ -218,6 +218,28 @@ def test_a_torn_export_leaves_no_file_that_keeps_the_whole_one_from_its_medium(
     assert (stick / written.file.name).read_bytes() == written.file.read_bytes()
 
 
+def test_a_stick_that_gives_back_other_bytes_than_it_took_is_no_carrier(
+    bare: Site, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read back came from memory: a stick that takes bytes and keeps none was called written."""
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    plug(bare)
+    written, digest = made(bare, tmp_path, "probe")
+    load, arrival = chosen(bare.config, ledger, "sdb1", digest)
+
+    def lost(*_: int) -> None:
+        place = stick / written.file.name
+        place.write_bytes(bytes(place.stat().st_size))
+
+    with monkeypatch.context() as memory:
+        memory.setattr(os, "posix_fadvise", lost)
+        with pytest.raises(StoreWriteError, match="could not be written"):
+            write(stick, load, arrival, ledger)
+
+    assert list(stick.iterdir()) == []
+
+
 def test_without_a_record_nothing_leaves(
     bare: Site, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

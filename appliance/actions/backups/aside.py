@@ -26,11 +26,11 @@ TRUST: Final = "trust"
 DRILL: Final = "sealift-drill-"
 """Of the throwaway folders that a drill brings a backup back into, with the keys in it."""
 
-PASSWORDS: Final = ("passwords.json", "codes.json")
+PASSWORDS: Final = ("passwords.json", "codes.json", "secondfactors.json")
 _DAY: Final = timedelta(days=1)
 _SHRED: Final = (
-    "find /var/lib/sealift/{name} -type f \\( -path '*/keys/*' -o -name passwords.json -o -name codes.json \\)"
-    " -exec shred -u {{}} +"
+    "find /var/lib/sealift/{name} -type f \\( -path '*/keys/*' -o -name passwords.json -o -name codes.json"
+    " -o -name secondfactors.json \\) -exec shred -u {{}} +"
 )
 
 

@@ -21,6 +21,9 @@ from media import durable
 from media.clock import Clock
 
 PREPARED: Final = "backup.disk-prepared"
+_OTHERS: Final = tuple(
+    map(Path, ("/boot", "/dev", "/etc", "/opt/sealift", "/proc", "/root", "/run", "/sys", "/usr", "/var/lib/sealift"))
+)
 LABEL: Final = "backup"
 FILE_SYSTEM: Final = "ext4"
 _PARTS: Final = frozenset({"disk", "part"})
@@ -56,7 +59,8 @@ def plan(
     """Return what would be done to a disk; nothing is changed.
 
     Raises:
-        ConflictError: Something uses the disk or its place, or it bears something and that was not allowed.
+        ConflictError: Something uses the disk or its place, its place is not for a disk, or it bears something and that
+            was not allowed.
         PreflightError: It is no disk on USB, or the site file or /etc/fstab say something else.
         StoreWriteError: lsblk could not look at it.
     """
@@ -72,6 +76,7 @@ def plan(
 
 def plan_for(disk: Disk, place: str, *, may_erase: bool, tool: Tool, table: Path) -> Preparation:
     """Return what would be done to a disk that was looked at; see `plan`."""
+    _require_place(Path(place))
     _require_usb_disk(disk)
     _require_unused(disk)
     if disk.bears and not may_erase:
@@ -89,6 +94,21 @@ def plan_for(disk: Disk, place: str, *, may_erase: bool, tool: Tool, table: Path
             fix=f"umount {place}, pull it out, and run the command again",
         )
     return Preparation(disk=disk, place=place, uuid=uuid or str(uuid4()), line=not uuid)
+
+
+def _require_place(place: Path) -> None:
+    real = place.resolve()
+    if any(real.is_relative_to(one) or one.is_relative_to(real) for one in _OTHERS):
+        why = "the system's or Sealift's own files lie there, and would lie below the disk"
+    elif real.is_dir() and not real.is_mount() and any(real.iterdir()):
+        why = "it is not empty, and what lies in it would lie below the disk"
+    else:
+        return
+    raise ConflictError(
+        what=f"no disk for backups is mounted at {place}",
+        why=why,
+        fix="name a folder that is for the disk alone as backup.folder: /media/sealift-backup",
+    )
 
 
 def prepare(

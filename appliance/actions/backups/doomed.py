@@ -45,6 +45,8 @@ def secrets_of(config: Config, keys: KeyStore) -> list[tuple[str, list[Secret]]]
         ("tls", [file for ending in ("*.key", ".*.key.new") for file in (config.at.etc / "tls").rglob(ending)]),
         ("password hashes", _of_people(config.at, "passwords.json")),
         ("enrolment codes", _of_people(config.at, "codes.json")),
+        ("second factors", _of_people(config.at, "secondfactors.json")),
+        ("collector", [config.at.etc / "collector-client.pem"]),
     ):
         there: list[Secret] = [file for file in sorted(files) if file.is_file()]
         if there:

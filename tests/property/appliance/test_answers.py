@@ -124,6 +124,9 @@ REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
     *(("network.addresses", [text], {}) for text in ("::", "::1", "ff02::1", "::ffff:10.0.0.5", "fe80::1%eth0")),
     ("people.names.1", "Iris  mora", {}),
     ("people.names.1", "Iris\u200b Mora", {}),
+    ("people.names.1", "\u202eBen Young", {}),
+    *(("time.servers", [text], {}) for text in ("0.0.0.0", "224.0.0.1", "ff02::1")),  # noqa: S104 - refused
+    *(("alerts.mail_relay", text, {"alerts": RELAY}) for text in ("0.0.0.0", "255.255.255.255")),  # noqa: S104
     ("alerts.mail_server", "", {"alerts": RELAY}),
 ]
 

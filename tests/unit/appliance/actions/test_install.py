@@ -682,6 +682,45 @@ def test_when_going_back_fails_too_the_trial_stays_for_the_next_boot(box: Path) 
     assert installer(box, FakeHost()).settle() is not None
 
 
+def test_a_release_in_use_whose_record_does_not_read_is_no_machine_without_one(box: Path) -> None:
+    """It counted as first trust: whoever may install did so unapproved, and nothing was there to go back to."""
+    people_of(box)
+    add_release(box, 2)
+    _damage(box, 1)
+    host = FakeHost()
+
+    with pytest.raises(InstallError, match="which release is in use cannot be told"):
+        at_site(box, host).install(2)
+
+    assert [play for play in host.plays if play[0] == "apply"] == []
+    assert places_below(box).current.readlink() == Path("releases/1")
+    with pytest.raises(InstallError, match="cannot be told"):
+        hostplan.waits_for_people(site_config(box), clock=SystemClock())
+
+
+def test_where_the_release_before_does_not_read_any_more_the_box_keeps_the_one_that_it_tried(box: Path) -> None:
+    add_release(box, 2)
+
+    class Damaging(FakeHost):
+        def apply(self, play: Play, ansible: Path) -> PlayResult:
+            _damage(box, 1)
+            return super().apply(play, ansible)
+
+    with pytest.raises(InstallError, match="the services do not answer"):
+        installer(box, Damaging(sick=frozenset({2}))).install(2)
+
+    assert places_below(box).current.readlink() == Path("releases/2")
+    assert Trials(places_below(box)).pending() is not None
+    with pytest.raises(InstallError, match="release 1 is not installed"):
+        installer(box, FakeHost()).settle()
+
+
+def _damage(box: Path, serial: int) -> None:
+    record = InstalledReleases(places_below(box)).folder(serial) / "installed.json"
+    record.chmod(0o600)
+    record.write_bytes(record.read_bytes()[:20])
+
+
 def test_a_second_install_beside_one_that_runs_is_refused(box: Path) -> None:
     with Trials(places_below(box)).locked(), pytest.raises(InstallError, match="another install"):
         installer(box, FakeHost()).install()

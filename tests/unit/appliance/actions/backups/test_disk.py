@@ -100,6 +100,27 @@ def test_a_site_without_a_folder_is_told_to_name_one(config: Config, table: Path
         planned(without, Host(), table)
 
 
+@pytest.mark.parametrize("place", ["/etc", "/usr/share/x", "/var", "/", "/opt", "/var/lib/sealift/backups", "/run/x"])
+def test_no_disk_is_mounted_over_what_the_machine_needs(config: Config, table: Path, place: str) -> None:
+    """A line for it stood in /etc/fstab, and what lay there lay below an empty disk, from the next boot on, too."""
+    over = config.model_copy(update={"backup": BackupSection(folder=place)})
+
+    with pytest.raises(ConflictError, match=f"no disk for backups is mounted at {place}"):
+        planned(over, Host(), table)
+
+
+def test_no_disk_is_mounted_over_files(config: Config, table: Path, tmp_path: Path) -> None:
+    place = tmp_path / "media/backup"
+    place.mkdir(parents=True)
+    over = config.model_copy(update={"backup": BackupSection(folder=str(place))})
+    assert planned(over, Host(), table).place == str(place)
+
+    (place / "somebody's").touch()
+    with pytest.raises(ConflictError, match="no disk for backups") as refused:
+        planned(over, Host(), table)
+    assert "it is not empty" in refused.value.why
+
+
 def test_further_disks_get_the_uuid_of_the_line_and_no_line_of_their_own(config: Config, table: Path) -> None:
     table.write_text(LINE.replace(PLACE, config.backup.folder))
 

@@ -47,6 +47,9 @@ def test_keys_go_first_and_what_they_made_no_longer_opens(site: BackedUp, tmp_pa
     keys = FileKeys(site.config.at.key_files)
     sealed = keys.wrap("phi-map", b"text", b"aad")
     file = tmp_path / "certificate.html"
+    factors, collector = site.config.at.promoter / "secondfactors.json", site.config.at.etc / "collector-client.pem"
+    for one in (factors, collector):
+        one.write_bytes(b"a private key")
     with site.box.running() as log:
         making.make(site.config, clock=SystemClock())
         done = retire(site, file)
@@ -55,6 +58,10 @@ def test_keys_go_first_and_what_they_made_no_longer_opens(site: BackedUp, tmp_pa
 
     assert secrets_of(site) == set()
     assert not (site.config.at.promoter / "passwords.json").exists()
+    assert not factors.exists()
+    assert not collector.exists()
+    named = {each["name"]: each["files"] for each in done.facts["keys"]}
+    assert (named["second factors"], named["collector"]) == ([factors.name], [collector.name])
     with pytest.raises(SealiftError):
         FileKeys(site.config.at.key_files).unwrap("phi-map", sealed, b"aad")
     assert kinds.index(BEGUN) < kinds.index(DESTROYED) < kinds.index(DONE) == len(kinds) - 1
