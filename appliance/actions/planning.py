@@ -4,7 +4,8 @@ A playbook that nobody approved never runs as root, not even to say what it woul
 task asks it to. Before the first release there is no unit, and the typed release code vouches for what runs.
 
 Promises: site, release, the release before, playbooks and site file of a plan are those that lie here, and its packages
-those that apt would put in, looked at by this process; the difference is the playbook's account, which people judge.
+those that apt would put in, looked at by this process, as are the differences of playbooks and units that a plan begins
+with; the rest of the difference is the playbook's account, which people judge.
 """
 
 import tempfile
@@ -15,7 +16,7 @@ from appliance.actions import hostplan
 from appliance.actions.host import Host
 from appliance.config import Config
 from appliance.errors import HostChangeError
-from appliance.install import additions, environments, plans, playbook
+from appliance.install import additions, environments, hostfilechanges, plans, playbook
 from appliance.install.carried import Whole
 from appliance.install.plans import Plan
 from appliance.install.playbook import Play
@@ -72,12 +73,19 @@ class Planning:
         with tempfile.TemporaryDirectory(prefix="sealift-") as scratch:
             play = self._play(whole, Path(scratch))
             result = self.host.preview(play, playbook.ansible_of(self.config))
+            account = plans.plain(result.text, Path(scratch), folder_of(whole.stored.serial))
             return replace(
                 self.expected(whole),
                 changed=result.changed,
                 packages=result.packages,
-                difference=plans.plain(result.text, Path(scratch), folder_of(whole.stored.serial)),
+                difference=plans.shown_whole(self._files(Path(scratch)) + account),
             )
+
+    def _files(self, scratch: Path) -> str:
+        """Return what changes in the files that change the host; nothing where no release is in use to compare with."""
+        releases = InstalledReleases(self.config.at)
+        current = releases.in_use()
+        return "" if current is None else hostfilechanges.changed(releases.folder(current.serial), scratch)
 
     def _believed(self, made: Plan, whole: Whole) -> Plan:
         expected = self.expected(whole)
@@ -89,10 +97,17 @@ class Planning:
             )
         with tempfile.TemporaryDirectory(prefix="sealift-") as scratch:
             packages = self.host.packages(self._play(whole, Path(scratch)))
+            files = self._files(Path(scratch))
         if made.packages != packages:
             raise HostChangeError(
                 what=f"the plan {made.digest[:12]} names other packages than apt would put in",
                 why=f"{len(made.packages)} there, {len(packages)} by apt",
+                fix="make it again: `sealift install SERIAL --plan`; if it stays so, report the release",
+            )
+        if not made.difference.startswith(files):
+            raise HostChangeError(
+                what=f"the plan {made.digest[:12]} does not show what changes in playbooks and units",
+                why="its unit left something else in it",
                 fix="make it again: `sealift install SERIAL --plan`; if it stays so, report the release",
             )
         return made

@@ -1,10 +1,10 @@
 """A plan (HOST-1): what an install would change on the host, one document under its digest, for two people to approve.
 
-It holds the account of the check-mode run with its differences, without what Ansible warns of, and every Debian
-package that would be put in with the text of its maintainer scripts, because these run as root. Promises: equal changes
-give equal bytes (words stand in the place of times and temporary names), so a plan that was approved is void as soon as
-the host or the release differs; a stored plan is hashed again whenever it is read; characters that hide or turn text
-are shown as what they are; a plan shows all of the account, or there is none.
+It holds what changes in playbooks and units, the account of the check-mode run with its differences, without what
+Ansible warns of, and every Debian package that would be put in with the text of its maintainer scripts, because these
+run as root. Promises: equal changes give equal bytes (words stand in the place of times and temporary names), so a plan
+that was approved is void as soon as the host or the release differs; a stored plan is hashed again whenever it is read;
+characters that hide or turn text are shown as what they are; a plan shows all of the account, or there is none.
 """
 
 import os
@@ -57,7 +57,7 @@ class Plan:
         settings: Digest of the site file that fills the playbooks' variables.
         changed: How many tasks would change something.
         packages: Debian packages that would be put in.
-        difference: The account of the check-mode run.
+        difference: What changes in playbooks and units, and the account of the check-mode run.
     """
 
     site: str
@@ -140,7 +140,15 @@ def plain(text: str, *folders: Path) -> str:
     """
     for folder in folders:
         text = text.replace(str(folder), "RELEASE")
-    text = readable(_STAMP.sub("TIME", _SCRATCH.sub("SCRATCH/", _TEMPORARY.sub("TEMPORARY", text))))
+    return shown_whole(readable(_STAMP.sub("TIME", _SCRATCH.sub("SCRATCH/", _TEMPORARY.sub("TEMPORARY", text)))))
+
+
+def shown_whole(text: str) -> str:
+    """Return a text that a plan can hold.
+
+    Raises:
+        HostChangeError: It is longer than people are shown, and so more than they would approve.
+    """
     if len(text) > MAX_TEXT:
         raise HostChangeError(
             what="what the install would change cannot be shown whole",

@@ -133,9 +133,16 @@ def installer(root: Path, host: Host | None = None) -> Installer:
     )
 
 
-def add_release(root: Path, serial: int) -> None:
-    """Store a further release and declare it built, because building is tested elsewhere."""
-    stored = store_release(places_below(root), small_release(), serial=serial)
+def add_release(root: Path, serial: int, **host_files: bytes) -> None:
+    """Store a further release and declare it built, because building is tested elsewhere.
+
+    Args:
+        root: Of the appliance.
+        serial: Of the release.
+        host_files: Others of its host files than the first one has.
+    """
+    changed = {f"data/host/{name}": content for name, content in host_files.items()}
+    stored = store_release(places_below(root), small_release() | changed, serial=serial)
     releases = InstalledReleases(places_below(root))
     shutil.copytree(releases.folder(1), releases.folder(serial), symlinks=True)
     first = releases.load(1)
@@ -312,6 +319,41 @@ def test_what_the_unit_says_counts_only_as_far_as_root_sees_the_same(box: Path, 
 
     assert [what for what, _ in host.plays] == ["planned"]
     assert InstalledReleases(places_below(box)).require_current().serial == 1
+
+
+def test_a_plan_shows_what_changes_in_units_and_playbooks(box: Path) -> None:
+    """Check mode names files that would be copied, and nothing in them; commands it does not name at all."""
+    people_of(box)
+    files = {
+        "systemd/sealift.target": b"[Unit]\nOnFailure=sealift-x.service\n",
+        "ansible/roles/units/tasks/main.yml": b"---\n- ansible.builtin.command: /bin/true \xe2\x80\xae\n",
+        "systemd/sealift-x.service": b"[Service]\nUser=root\n",
+    }
+    add_release(box, 2, **files)
+
+    plan = at_site(box, FakeHost()).plan(2)
+
+    assert plan.difference.startswith("FILES THAT CHANGE THE HOST\n--- before/ansible/roles/units/tasks/main.yml\n")
+    for line in (
+        *("+- ansible.builtin.command: /bin/true <U+202E>", "+OnFailure=sealift-x.service"),
+        *("--- nothing", "+++ after/systemd/sealift-x.service", "+User=root"),
+    ):
+        assert line in plan.difference.splitlines(), line
+    assert plan.difference.endswith("--- before\n+++ after")
+
+
+def test_a_plan_of_the_unit_that_hides_what_changes_in_units_counts_for_nothing(box: Path) -> None:
+    site = people_of(box)
+    add_release(box, 2, **{"systemd/sealift.target": b"[Unit]\nOnFailure=sealift-x.service\n"})
+    hidden = by_unit(box, 2, difference="--- before\n+++ after")
+    assert hidden.made is not None
+    plans.keep(places_below(box), hidden.made)
+    approved(site, hidden.made)
+
+    with pytest.raises(HostChangeError, match="does not show what changes in playbooks and units"):
+        at_site(box, hidden).install(2)
+
+    assert [what for what, _ in hidden.plays] == ["planned"]
 
 
 def test_a_new_release_that_claims_to_change_nothing_needs_two_people_too(box: Path) -> None:
