@@ -351,6 +351,11 @@ def _of_standby(section: StandbySection) -> list[str]:
     return [one for one in dict.fromkeys((section.listen, section.service_address)) if one]
 
 
+def absent_of(config: Config) -> tuple[str, ...]:
+    """Return those of the site file's addresses that this machine has not; what comes for others is dropped."""
+    return tuple(address for address in dict.fromkeys(config.network.addresses) if not _is_here(address))
+
+
 def _is_here(address: str) -> bool:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -32,9 +33,11 @@ from appliance.install.trial import NONE, Trials
 from appliance.install.watching import Watching
 from appliance.promote.client import PromoterClient
 from appliance.store.content import ContentStore
-from media import durable
+from appliance.verify.fit import Machine, require_fit
+from media import canonical, durable
 from media.clock import Clock, to_text
-from media.errors import SealiftError
+from media.errors import MalformedError, SealiftError
+from media.release import ReleaseTerms
 
 FORMAT: Final = 1
 DONE: Final = "install.setup"
@@ -67,6 +70,7 @@ class Plan:
     """What a setup will do: the site file's difference, what the playbook would change, to which disk backups go.
 
     `clock` is what the machine's shows, `clock_missing` what is to be done about it afterwards; empty for nothing.
+    `absent` are addresses of the answers that this machine has not.
     """
 
     config: Config
@@ -77,6 +81,7 @@ class Plan:
     steps: tuple[str, ...]
     clock: str
     clock_missing: str
+    absent: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
@@ -87,6 +92,7 @@ class Plan:
             "backup_disk": self.disk.to_json(),
             "steps": list(self.steps),
             "clock": {"shown": self.clock, "missing": self.clock_missing},
+            "absent": list(self.absent),
         }
 
 
@@ -166,8 +172,10 @@ class Setup:
             LedgerUnavailableError: The answers would change it, and whether people are enrolled cannot be known.
             UnknownReleaseError: The store holds no such release.
             PreflightError: What must be durable would lie on a file system in the network.
+            TargetMismatchError: The release is for another profile, or another machine.
         """
         doctor_machine.require_local(self.config)
+        self._require_fit()
         difference = sitefile.difference(self.config, self.config.at.config_file)
         self._require_free(difference)
         disk = self.disk.planned()
@@ -183,7 +191,15 @@ class Setup:
             steps=tuple(step for step in STEPS if step not in left_out),
             clock=to_text(self.clock.now()),
             clock_missing="" if self.is_asked else self._unconfirmed(),
+            absent=doctor_machine.absent_of(self.config),
         )
+
+    def _require_fit(self) -> None:
+        """Judge the profile as the next receive will, which would refuse every medium under a mistyped one."""
+        stored = ContentStore(self.config.at.store).release(self._serial)
+        with suppress(OSError, KeyError, TypeError, MalformedError):  # doctor says what cannot be read
+            signed = canonical.loads((stored.folder / f"metadata/{stored.serial}.targets.json").read_bytes())["signed"]
+            require_fit(ReleaseTerms.from_targets(signed), Machine.probe(self.config.profile))
 
     def _preview(self) -> InstallFacts:
         """Ask what the playbook would change; on a bare machine it may look for accounts that only it makes."""
@@ -221,6 +237,7 @@ class Setup:
         places = self.config.at
         self.progress(0, STEPS[0])
         doctor_machine.require_local(self.config)
+        self._require_fit()
         self._require_free(sitefile.difference(self.config, places.config_file))
         if (cut_off := Trials(places).pending()) is not None and cut_off.previous != NONE:
             self.installer.settle()  # before the site file is written: one that was tried goes back with it

@@ -181,6 +181,11 @@ def _plan_text(plan: Plan) -> str:
         + f"; host: {install.host}"
     )
     lines += [f"    {line}" for line in install.difference.splitlines() if line.startswith(("TASK", "changed:"))]
+    if plan.absent:
+        lines.append(
+            f"  NOT ON THIS MACHINE: {', '.join(plan.absent)}. The packet filter drops what comes for any address"
+        )
+        lines.append("    that network.addresses does not name, ssh included: correct it, or plug the network in first")
     clock = f"stays unconfirmed, since {plan.clock_missing}" if plan.clock_missing else f"{plan.clock} (UTC)"
     lines += [f"  {line}" for line in (f"clock: {clock}", *setup_disk.plan_lines(plan.disk), *plan.watching.lines)]
     return "\n".join([*lines, f"  steps: {', '.join(plan.steps)}"])

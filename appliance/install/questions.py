@@ -105,7 +105,7 @@ QUESTIONS: Final = (
             Prompt(
                 key="network.addresses",
                 text="Which addresses has it in your network",
-                help="One or more, with commas; they go into the certificate.",
+                help="One or more, with commas; what comes for any other is dropped, and they go into the certificate.",
                 many=True,
             ),
             Prompt(

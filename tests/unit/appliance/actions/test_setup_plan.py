@@ -17,11 +17,16 @@ from appliance.install import answers, sitefile
 from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.install.trial import NONE, Trial, Trials
 from appliance.install.watching import Watching
+from appliance.store.content import ContentStore
+from appliance.verify.fit import Machine
+from media import canonical
 from media.clock import FixedClock, SystemClock
+from media.errors import TargetMismatchError
 from tests.property.appliance.test_answers import GOOD
 from tests.support import clocks
 from tests.support.installable import places_below, small_release, store_release
 from tests.support.promotion import open_site
+from tests.support.terms import small_target, targets_signed
 
 LATER = DiskFacts(state=State.LATER, why="nobody chose one", fix="`sealift backup disk DEVICE`")
 
@@ -230,6 +235,43 @@ def test_where_nobody_can_say_whether_people_are_enrolled_nothing_is_written(tmp
 
     with pytest.raises(LedgerUnavailableError):
         setup.run(LATER)
+
+    assert not setup.config.at.config_file.exists()
+
+
+def test_addresses_that_this_machine_has_not_are_told_before_anybody_agrees(tmp_path: Path) -> None:
+    """One typed wrong shut the box to its whole network, ssh included, behind a setup that ended well."""
+    setup = setup_of(tmp_path)
+    network = setup.config.network.model_copy(update={"addresses": ["127.0.0.1", "203.0.113.9"]})
+
+    plan = replace(setup, config=setup.config.model_copy(update={"network": network})).plan()
+
+    assert plan.to_json()["absent"] == ["203.0.113.9"]
+    assert "NOT ON THIS MACHINE: 203.0.113.9. The packet filter drops" in setup_command._plan_text(plan)
+
+
+def test_a_profile_that_no_medium_is_for_is_refused_before_the_site_file_is_written(tmp_path: Path) -> None:
+    """A mistyped one held, and weeks later every medium was refused."""
+    setup = setup_of(tmp_path)
+    here = Machine.probe(setup.config.profile)
+    target = {
+        "profile": here.profile,
+        "platform": here.platform,
+        "python": here.python,
+        "glibc": "2.0",
+        "cpu_flags": [],
+    }
+    terms = targets_signed([small_target("data/x", b"x")], targets=[target])
+    stored = ContentStore(setup.config.at.store).release(None)
+    (stored.folder / "metadata").mkdir(exist_ok=True)
+    (stored.folder / f"metadata/{stored.serial}.targets.json").write_bytes(canonical.dumps({"signed": terms}))
+    assert setup.plan().install.serial == 1
+    mistyped = replace(setup, config=setup.config.model_copy(update={"profile": "singel-cpu"}))
+
+    for step in (mistyped.plan, lambda: mistyped.run(LATER)):
+        with pytest.raises(TargetMismatchError, match="does not fit this machine") as refused:
+            step()
+        assert "singel-cpu" in refused.value.why
 
     assert not setup.config.at.config_file.exists()
 
