@@ -96,7 +96,10 @@ def _media(disks: Mapping[str, Any]) -> Section:
 
 def _keys(facts: Mapping[str, Any]) -> Section:
     node, gone = facts.get("node"), facts.get("gone", ())
-    notes = ["On flash media old cells may survive until the disk itself is sanitised."]
+    notes = [
+        "On flash media old cells may survive until the disk itself is sanitised.",
+        "Services that were handed keys hold them in memory until they are stopped; who stops them signs below.",
+    ]
     if node:
         notes.append("Other nodes have the same keys: this alone erases nothing that lies on the disk of this one.")
     notes += [
@@ -156,6 +159,7 @@ def _signatures(facts: Mapping[str, Any]) -> Section:
         title="Signatures",
         lines=(
             *((f"{each['name']}, performed", "Signature", "Date") for each in facts["by"]),
+            ("Services stopped, or the machine switched off, by", "Signature", "Date"),
             ("Disks sanitised by", "Signature", "Date"),
             ("Holder of the backup key", "Signature", "Date"),
             ("Validated by, title", "Signature", "Date"),

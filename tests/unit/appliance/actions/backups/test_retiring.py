@@ -69,7 +69,15 @@ def test_keys_go_first_and_what_they_made_no_longer_opens(site: BackedUp, tmp_pa
     assert key is not None
     assert note.verify_checkpoint(done.checkpoint, [key]).size == len(kinds)
     page = file.read_text()
-    for said in ("SP 800-88 Rev. 2", "Ann", "S/N 123", "shredding", "cannot be opened", "Holder of the backup key"):
+    for said in (
+        "SP 800-88 Rev. 2",
+        "Ann",
+        "S/N 123",
+        "shredding",
+        "cannot be opened",
+        "Services stopped",
+        "Holder of the backup key",
+    ):
         assert said in page
 
 
