@@ -22,7 +22,10 @@ from media.clock import Clock
 
 PREPARED: Final = "backup.disk-prepared"
 _OTHERS: Final = tuple(
-    map(Path, ("/boot", "/dev", "/etc", "/opt/sealift", "/proc", "/root", "/run", "/sys", "/usr", "/var/lib/sealift"))
+    map(
+        Path,
+        ("/boot", "/dev/disk", "/etc", "/opt/sealift", "/proc", "/root", "/run", "/sys", "/usr", "/var/lib/sealift"),
+    )
 )
 LABEL: Final = "backup"
 FILE_SYSTEM: Final = "ext4"

@@ -100,7 +100,9 @@ def test_a_site_without_a_folder_is_told_to_name_one(config: Config, table: Path
         planned(without, Host(), table)
 
 
-@pytest.mark.parametrize("place", ["/etc", "/usr/share/x", "/var", "/", "/opt", "/var/lib/sealift/backups", "/run/x"])
+@pytest.mark.parametrize(
+    "place", ["/etc", "/usr/share/x", "/var", "/", "/opt", "/var/lib/sealift/backups", "/run/x", "/dev"]
+)
 def test_no_disk_is_mounted_over_what_the_machine_needs(config: Config, table: Path, place: str) -> None:
     """A line for it stood in /etc/fstab, and what lay there lay below an empty disk, from the next boot on, too."""
     over = config.model_copy(update={"backup": BackupSection(folder=place)})
