@@ -142,7 +142,7 @@ def retire(
         ApprovalRefusedError: Fewer than two people, no reason, or another name than the site's.
         UnknownPersonError: One is not enrolled, or the password is wrong.
         LedgerUnavailableError: The ledger does not run.
-        KeyMissingError: A key could not be destroyed, or something still opens.
+        KeyMissingError: A key could not be destroyed, something still opens, or a key is back since the retirement.
         UsageError: The certificate cannot be written where it was asked for, or another node was named than this one.
     """
     _require_decided(config, decision)
@@ -309,6 +309,7 @@ def _already(config: Config, ledger: Ledger, scope: Scope, keys: KeyStore) -> di
         # Keys lie here again: another machine has the name of a node that was retired.
         if found is None or (not scope.is_site and doomed.is_used(config, keys)):
             return None
+        doomed.require_gone(config, keys)
         boxes = _paired(ledger)
         return {**({"boxes": boxes} if boxes else {}), **found.body, "checkpoint": ledger.checkpoint()}
     except LedgerUnavailableError:

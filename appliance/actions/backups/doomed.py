@@ -64,6 +64,21 @@ def is_used(config: Config, keys: KeyStore) -> bool:
     return any(not isinstance(each, Path) or aside.named(each) == each.name for each in every)
 
 
+def require_gone(config: Config, keys: KeyStore) -> None:
+    """Return when no key by which this box made anything lies here, but the ledger's own and what is put aside.
+
+    Raises:
+        KeyMissingError: One does; or as `secrets_of`.
+    """
+    every = ((name, each) for name, found in secrets_of(config, keys) if name in PURPOSES for each in found)
+    if there := sorted({name for name, each in every if not isinstance(each, Path) or aside.named(each) == each.name}):
+        raise KeyMissingError(
+            what=f"keys lie here again since the retirement: {', '.join(there)}",
+            why="the certificate would say that what they made does not open",
+            fix="find what put them back, overwrite them (`shred -u`), and ask for the certificate again",
+        )
+
+
 def labels(name: str, found: list[Secret]) -> list[str]:
     """Return what was destroyed as the record and the certificate call it."""
     return [aside.named(each) if isinstance(each, Path) else f"{name}.v{each} on the token" for each in found]

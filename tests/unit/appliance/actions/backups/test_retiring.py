@@ -329,6 +329,24 @@ def test_a_retirement_that_ended_without_what_was_put_aside_destroys_it_when_it_
     assert list((before / "keys").iterdir()) == []
 
 
+def test_no_certificate_is_written_again_while_a_key_lies_here_again(site: BackedUp, tmp_path: Path) -> None:
+    """It told the results of the day of the retirement, dated today."""
+    with site.box.running():
+        kept = tmp_path / "kept"
+        shutil.copytree(site.config.at.key_files, kept)
+        retire(site, tmp_path / "c.html")
+        back = site.config.at.key_files / "phi-map.v1"
+        shutil.copy2(kept / back.name, back)
+
+        with pytest.raises(KeyMissingError, match="keys lie here again since the retirement: phi-map"):
+            retire(site, tmp_path / "again.html")
+        assert not (tmp_path / "again.html").exists()
+
+        back.unlink()
+        retire(site, tmp_path / "again.html")
+    assert (tmp_path / "again.html").exists()
+
+
 def test_a_key_that_is_put_back_aside_while_the_box_is_retired_stops_it(
     site: BackedUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
