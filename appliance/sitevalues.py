@@ -50,6 +50,12 @@ def _address(text: str) -> str:
     return str(ip_address(_without_zone(text)))
 
 
+def is_of_one_machine(text: str) -> bool:
+    """Tell whether an address is that of a machine, be it this one: it is not unspecified, and not many machines'."""
+    address = ip_address(text)
+    return not (address.is_unspecified or address.is_multicast or text == "255.255.255.255")
+
+
 def reaches_a_box(text: str) -> bool:
     """Tell whether others in a network can send to this address and mean one machine.
 
@@ -59,7 +65,7 @@ def reaches_a_box(text: str) -> bool:
     address = ip_address(text)
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return False
-    return not (address.is_loopback or address.is_unspecified or address.is_multicast or text == "255.255.255.255")
+    return is_of_one_machine(text) and not address.is_loopback
 
 
 def _own_address(text: str) -> str:

@@ -101,8 +101,10 @@ def listed(config: Config) -> tuple[BoxKey, ...]:
         KeyMissingError: The folder cannot be read, or the token cannot be asked.
     """
     keys, loaded = open_keys(config, environ={}), _loaded()
-    found = ((name, str(purpose), keys.versions(name), _users(name, loaded)) for name, purpose in PURPOSES.items())
-    return tuple(BoxKey(name=name, purpose=to, versions=of, units=units) for name, to, of, units in found)
+    return tuple(
+        BoxKey(name=name, purpose=str(purpose), versions=keys.versions(name), units=_users(name, loaded))
+        for name, purpose in PURPOSES.items()
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,13 +241,12 @@ class Keyring:
     def destroy(self, name: str, *, reason: str, only: Collection[int] | None = None) -> Changed:
         """Destroy all versions but the newest, or those named; what they made is erased with them.
 
-        Copies of them in what restores put aside go too: what has their bytes. A key of the same name and version there
-        may be another one, and be in use here. The list of erasures beside the backups is told last, if it is there.
+        Copies of their bytes in what restores put aside go too; another key of that name and version there stays.
 
         Raises:
             UsageError, PrivilegeError: As `rotate`; or there is only one version: renew it first.
-            KeyMissingError: A version could not be destroyed; running it again goes on.
-                Or a copy of one lies where this process may not write; nothing was recorded.
+            KeyMissingError: A version could not be destroyed; running it again goes on. Or a copy of one lies where
+                this process may not write; nothing was recorded.
             LedgerUnavailableError: It could not be recorded; nothing was destroyed.
             UnitError, StoreWriteError: As `rotate`; the versions are gone after the first, and copies after the second.
         """

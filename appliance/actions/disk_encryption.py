@@ -13,8 +13,8 @@ from typing import Final
 
 from appliance.actions.filesystems import existing
 from appliance.actions.findings import Finding
+from appliance.audit.exclusive import file_system_of
 from appliance.config import Config
-from appliance.mounttables import mount_points
 
 BLOCKS: Final = Path("/sys/dev/block")
 TEMPORARY: Final = Path("/tmp")  # noqa: S108 - looked at, and nothing is written there
@@ -83,10 +83,9 @@ def _said(bare: list[str], hidden: list[str]) -> str:
 def _is_memory(path: Path, mounts: Path) -> bool:
     """Tell whether a folder is in memory, which a swap that is encrypted, or none, leaves on no disk."""
     try:
-        found = [kind for point, kind in mount_points(mounts.read_text("utf-8", "replace")) if point == str(path)]
+        return file_system_of(path.resolve(), mounts.read_text("utf-8", "replace")) in _MEMORY
     except OSError:
         return False
-    return bool(found) and found[-1] in _MEMORY
 
 
 def _number(path: Path) -> int:

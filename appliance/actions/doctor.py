@@ -39,12 +39,11 @@ from appliance.install.supervisor import Supervisor
 from appliance.promote.folder import PromoterFolder
 from appliance.registry import carriers
 from appliance.store.content import ContentStore, StoredRelease
+from appliance.store.kept_small import signed_terms
 from appliance.timekeeping.believed import BelievedClock
 from appliance.verify.fit import Machine, require_fit
-from media import canonical
 from media.clock import Clock
 from media.errors import SealiftError
-from media.release import ReleaseTerms
 
 __all__ = ["Finding", "doctor"]
 
@@ -153,8 +152,8 @@ def _fit(config: Config, machine: Machine) -> Iterator[Finding]:
     if stored is None:
         return
     try:
-        signed = canonical.loads((stored.folder / f"metadata/{stored.serial}.targets.json").read_bytes())["signed"]
-        target = require_fit(ReleaseTerms.from_targets(signed), machine)
+        terms, _ = signed_terms(stored)
+        target = require_fit(terms, machine)
         yield Finding(name="processor", is_good=True, text=f"fits {stored.release} ({target.profile})")
     except SealiftError as error:
         yield Finding(name="processor", is_good=False, text=error.why or error.what, fix=error.fix)

@@ -90,26 +90,17 @@ class Planning:
     def _believed(self, made: Plan, whole: Whole) -> Plan:
         expected = self.expected(whole)
         if plans.identity(made) != plans.identity(expected):
-            raise HostChangeError(
-                what=f"the plan {made.digest[:12]} is not about what is to be installed",
-                why="its unit left another site, release, playbook or site file in it",
-                fix="make it again: `sealift install SERIAL --plan`; if it stays so, report the release",
-            )
+            why = "its unit left another site, release, playbook or site file in it"
+            raise _unbelieved(made, "is not about what is to be installed", why=why)
         with tempfile.TemporaryDirectory(prefix="sealift-") as scratch:
             packages = self.host.packages(self._play(whole, Path(scratch)))
             files = self._files(Path(scratch))
         if made.packages != packages:
-            raise HostChangeError(
-                what=f"the plan {made.digest[:12]} names other packages than apt would put in",
-                why=f"{len(made.packages)} there, {len(packages)} by apt",
-                fix="make it again: `sealift install SERIAL --plan`; if it stays so, report the release",
-            )
+            why = f"{len(made.packages)} there, {len(packages)} by apt"
+            raise _unbelieved(made, "names other packages than apt would put in", why=why)
         if not made.difference.startswith(files):
-            raise HostChangeError(
-                what=f"the plan {made.digest[:12]} does not show what changes in playbooks and units",
-                why="its unit left something else in it",
-                fix="make it again: `sealift install SERIAL --plan`; if it stays so, report the release",
-            )
+            why = "its unit left something else in it"
+            raise _unbelieved(made, "does not show what changes in playbooks and units", why=why)
         return made
 
     def _play(self, whole: Whole, scratch: Path) -> Play:
@@ -125,3 +116,11 @@ class Planning:
             updates=whole.packages,
             needs=additions.wanted(self.config.at, whole),
         )
+
+
+def _unbelieved(made: Plan, what: str, *, why: str) -> HostChangeError:
+    return HostChangeError(
+        what=f"the plan {made.digest[:12]} {what}",
+        why=why,
+        fix="make it again: `sealift install SERIAL --plan`; if it stays so, report the release",
+    )

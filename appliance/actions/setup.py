@@ -33,11 +33,11 @@ from appliance.install.trial import NONE, Trials
 from appliance.install.watching import Watching
 from appliance.promote.client import PromoterClient
 from appliance.store.content import ContentStore
+from appliance.store.kept_small import signed_terms
 from appliance.verify.fit import Machine, require_fit
-from media import canonical, durable
+from media import durable
 from media.clock import Clock, to_text
 from media.errors import MalformedError, SealiftError
-from media.release import ReleaseTerms
 
 FORMAT: Final = 1
 DONE: Final = "install.setup"
@@ -174,8 +174,7 @@ class Setup:
             PreflightError: What must be durable would lie on a file system in the network.
             TargetMismatchError: The release is for another profile, or another machine.
         """
-        doctor_machine.require_local(self.config)
-        self._require_fit()
+        self._require_machine()
         difference = sitefile.difference(self.config, self.config.at.config_file)
         self._require_free(difference)
         disk = self.disk.planned()
@@ -194,12 +193,13 @@ class Setup:
             absent=doctor_machine.absent_of(self.config),
         )
 
-    def _require_fit(self) -> None:
-        """Judge the profile as the next receive will, which would refuse every medium under a mistyped one."""
+    def _require_machine(self) -> None:
+        """Judge disks as the install will, and the profile as the next receive, which refuses media under another."""
+        doctor_machine.require_local(self.config)
         stored = ContentStore(self.config.at.store).release(self._serial)
         with suppress(OSError, KeyError, TypeError, MalformedError):  # doctor says what cannot be read
-            signed = canonical.loads((stored.folder / f"metadata/{stored.serial}.targets.json").read_bytes())["signed"]
-            require_fit(ReleaseTerms.from_targets(signed), Machine.probe(self.config.profile))
+            terms, _ = signed_terms(stored)
+            require_fit(terms, Machine.probe(self.config.profile))
 
     def _preview(self) -> InstallFacts:
         """Ask what the playbook would change; on a bare machine it may look for accounts that only it makes."""
@@ -236,8 +236,7 @@ class Setup:
         """
         places = self.config.at
         self.progress(0, STEPS[0])
-        doctor_machine.require_local(self.config)
-        self._require_fit()
+        self._require_machine()
         self._require_free(sitefile.difference(self.config, places.config_file))
         if (cut_off := Trials(places).pending()) is not None and cut_off.previous != NONE:
             self.installer.settle()  # before the site file is written: one that was tried goes back with it

@@ -2,20 +2,19 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
 from appliance.gateway.answering import Arrival
 from appliance.gateway.beginning import Come
 from appliance.gateway.body import body_of, read_object
 from appliance.gateway.dialect import Dialect
-from appliance.gateway.identity import USER_HEADER
+from appliance.gateway.identity import MOST_PERSON, USER_HEADER
 from appliance.gateway.parameters import Endpoint
 from appliance.gateway.problems import invalid
 from appliance.gateway.shortway import served
 
 CLASSIFICATION_HEADER = "X-Sealift-Classification"
 TASK_HEADER = "X-Sealift-Task"
-_MOST_PERSON: Final = 512
 _LABEL, _USER, _TASK = (
     f"HTTP_{name.upper().replace('-', '_')}" for name in (CLASSIFICATION_HEADER, USER_HEADER, TASK_HEADER)
 )
@@ -76,6 +75,6 @@ def _person(header: str) -> str:
     if not header.isascii():
         with suppress(UnicodeError):
             named = header.encode("latin-1").decode()
-    if len(named) > _MOST_PERSON:  # cut, two people would be one
-        raise invalid("user", f"The header {USER_HEADER} names a person by up to {_MOST_PERSON} characters.")
+    if len(named) > MOST_PERSON:  # cut, two people would be one
+        raise invalid("user", f"The header {USER_HEADER} names a person by up to {MOST_PERSON} characters.")
     return named

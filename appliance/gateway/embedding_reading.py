@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from appliance.config import LimitsSection
+from appliance.gateway.identity import MOST_PERSON
 from appliance.gateway.messages import read_text
 from appliance.gateway.ollama_reading import loading_options, model_of
 from appliance.gateway.problems import Problem, invalid, unknown_parameter
@@ -19,7 +20,6 @@ Wording = Literal["openai", "ollama", "ollama-one"]
 _OPENAI: Final = frozenset({"dimensions", "encoding_format", "input", "model", "user"})
 OLLAMA: Final = frozenset({"dimensions", "input", "keep_alive", "model", "options", "truncate"})
 OLLAMA_ONE: Final = frozenset({"keep_alive", "model", "options", "prompt"})
-_MOST_PERSON: Final = 512
 _HIGHEST_TOKEN: Final = 2**31
 
 
@@ -147,6 +147,6 @@ def _is_base64(given: Mapping[str, Any]) -> bool:
 
 def _person(given: Mapping[str, Any]) -> str:
     value = given.get("user", "")
-    if not isinstance(value, str) or len(value) > _MOST_PERSON:
-        raise invalid("user", f"A text of up to {_MOST_PERSON} characters.")
+    if not isinstance(value, str) or len(value) > MOST_PERSON:
+        raise invalid("user", f"A text of up to {MOST_PERSON} characters.")
     return value

@@ -2,8 +2,8 @@
 
 Until a word was said another engine is asked where one fails. Two at most are asked in vain by what may be the
 request's own fault: what ends an engine, or makes it say that it failed, would do so with each. One that went before
-it had read the request did not go for that. An answer that is
-longer than may be is asked of no other one, and counted against none.
+it had read the request did not go for that. An answer that is longer than may be is asked of no other one, and counted
+against none.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -9,6 +9,8 @@ from appliance.keys.provider import KeyProvider
 
 IDENTITY_KEY: Final = "identity-hmac"
 USER_HEADER: Final = "X-Sealift-User"
+MOST_PERSON: Final = 512
+"""Characters of the text that names a person, in a header or a body."""
 _ID_CHARACTERS: Final = 26
 _LONGEST_ADDRESS: Final = 45
 _NETWORK_BITS: Final = 64

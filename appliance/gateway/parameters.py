@@ -18,6 +18,7 @@ from appliance.gateway.formats import (
     read_logprobs,
     read_response_format,
 )
+from appliance.gateway.identity import MOST_PERSON
 from appliance.gateway.messages import Message, read_messages, read_text
 from appliance.gateway.problems import Problem, invalid, unknown_parameter
 from appliance.gateway.tools import read_tool_choice, read_tools
@@ -381,6 +382,6 @@ def _biases(given: Mapping[str, Any]) -> Mapping[str, float]:
 def _person(given: Mapping[str, Any]) -> str:
     named = [name for name in ("safety_identifier", "user") if given.get(name) is not None]
     for name in named:
-        if not isinstance(given[name], str) or len(given[name]) > 512:
-            raise invalid(name, "A text of up to 512 characters.")
+        if not isinstance(given[name], str) or len(given[name]) > MOST_PERSON:
+            raise invalid(name, f"A text of up to {MOST_PERSON} characters.")
     return str(given[named[0]]) if named else ""

@@ -6,7 +6,6 @@ what was answered and the site file that follows from it say the same.
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -23,6 +22,7 @@ from pydantic import (
 
 from appliance.config import Config, NetworkSection
 from appliance.errors import ConfigError
+from appliance.install.maintainer import readable
 from appliance.registry.crowds import MOST_PEOPLE, crowd
 from appliance.sections import AlertsSection, KeysSection
 from appliance.sitevalues import (
@@ -35,6 +35,7 @@ from appliance.sitevalues import (
     Network,
     OwnAddress,
     faults_of,
+    is_of_one_machine,
 )
 from appliance.verify.freshness import different
 from media import toml
@@ -44,14 +45,22 @@ _MAX_BYTES: Final = 64 * 1024
 _TLS_PORT: Final = 465
 _SEE: Final = "see docs/operator/installing.md"
 
-# What nobody sees, or what turns a line round.
-_UNSEEN: Final = r"\x{61c}\x{200b}-\x{200f}\x{2028}-\x{202e}\x{2060}-\x{2069}\x{feff}"
-Name = Annotated[str, StringConstraints(strip_whitespace=True, pattern=rf"^[^\x00-\x1f\x7f-\x9f{_UNSEEN}]{{2,100}}$")]
+
+def _seen_whole(name: str) -> str:
+    if readable(name) != name:
+        message = "it has characters that nobody sees, or that turn a line round"
+        raise ValueError(message)
+    return name
+
+
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]{2,100}$"), AfterValidator(_seen_whole)
+]
 """A person's name as it is printed."""
 
 
 def _of_one_machine(text: str) -> str:
-    if text and ((address := ip_address(text)).is_unspecified or address.is_multicast or text == "255.255.255.255"):
+    if text and not is_of_one_machine(text):
         message = f"{text} is no address of one machine"
         raise ValueError(message)
     return text

@@ -5,6 +5,7 @@ people are shown the files themselves, the release before beside the next one.
 """
 
 import difflib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -37,19 +38,17 @@ def _lines(before: Path, after: Path) -> Iterator[str]:
             continue
         shown = readable(name)
         heads = ("nothing" if old is None else f"before/{shown}", "nothing" if new is None else f"after/{shown}")
-        texts = [_text(content or b"") for content in (old, new)]
-        if None in texts:
-            yield f"--- {heads[0]}"
-            yield f"+++ {heads[1]}"
-            yield from (
-                f"{sign} {_bytes(content)}" for sign, content in (("-", old), ("+", new)) if content is not None
-            )
-            continue
-        was, is_now = (readable(text or "").splitlines() for text in texts)
-        yield from difflib.unified_diff(was, is_now, *heads, lineterm="")
-        if was == is_now:  # line ends, or nothing but whether it is there
-            yield f"--- {heads[0]}"
-            yield f"+++ {heads[1]}"
+        yield from (f"--- {heads[0]}", f"+++ {heads[1]}")
+        yield from _between(old, new)
+
+
+def _between(old: bytes | None, new: bytes | None) -> Iterator[str]:
+    was, is_now = (_text(content or b"") for content in (old, new))
+    if was is None or is_now is None:
+        yield from (f"{sign} {_bytes(content)}" for sign, content in (("-", old), ("+", new)) if content is not None)
+        return
+    told = difflib.unified_diff(readable(was).splitlines(), readable(is_now).splitlines(), lineterm="")
+    yield from itertools.islice(told, 2, None)  # behind heads of its own
 
 
 def _names(folder: Path) -> Iterator[str]:

@@ -270,7 +270,7 @@ class Scheduler:
         self.counts.steps += 1
         going, reading = list[Job](), list[Job]()
         for job in self._active:
-            (reading if len(job.tokens) - job.held > 1 else going).append(job)
+            (reading if job.is_reading else going).append(job)
         guesses = [] if reading else self._guesses(going)
         self._places.let_rest(self._context.unfilled(self._active) - len(guesses))
         # A prompt is read in every step, or in every other one where a step has one row.

@@ -13,7 +13,7 @@ from appliance.store.content import RECORD_SUM, RELEASE_FILE, ContentStore, Stor
 from media import bagit, canonical, layout
 from media.digest import file_sha256
 from media.errors import MediaError, SealiftError
-from media.release import ReleaseTerms, Target, targets_from
+from media.release import ReleaseTerms, Target
 
 KEPT: Final = "kept"
 """Key of the record: SHA-256 of each own file by its path below the release's folder."""
@@ -22,16 +22,24 @@ SUMMED: Final = "summed"
 _OF_A_VOLUME: Final = (layout.BAGIT, layout.BAG_INFO, layout.MANIFEST)
 
 
-def signed_targets(release: StoredRelease) -> Mapping[str, Target]:
-    """Return the payload as the release's stored metadata name it.
+def signed_terms(release: StoredRelease) -> tuple[ReleaseTerms, Mapping[str, Target]]:
+    """Return the terms of a release and its targets as its stored metadata name them.
 
     Raises:
         OSError, MediaError, KeyError, TypeError: The metadata are gone or do not read.
     """
     untrusted = (release.folder / f"{layout.METADATA}/{release.serial}.targets.json").read_bytes()
-    signed = canonical.mapping(canonical.loads(untrusted), "The targets")["signed"]
-    ReleaseTerms.from_targets(signed)
-    return {path: each for path, each in targets_from(signed).items() if path.startswith(f"{layout.DATA}/")}
+    return ReleaseTerms.with_targets(canonical.mapping(canonical.loads(untrusted), "The targets")["signed"])
+
+
+def signed_targets(release: StoredRelease) -> Mapping[str, Target]:
+    """Return the payload as the release's stored metadata name it.
+
+    Raises:
+        OSError, MediaError, KeyError, TypeError: As `signed_terms`.
+    """
+    _, targets = signed_terms(release)
+    return {path: each for path, each in targets.items() if path.startswith(f"{layout.DATA}/")}
 
 
 def broken_files(store: ContentStore, serial: int) -> Iterator[str]:

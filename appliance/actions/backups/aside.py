@@ -122,7 +122,7 @@ def digest_of(file: Path) -> str:
 
 
 def findings(places: Places, *, clock: Clock, gone: Collection[str]) -> Iterator[Finding]:
-    """Yield each folder with its age and the command that removes the secrets in it.
+    """Yield the keys that are destroyed by record and lie there, and each folder with the command that empties it.
 
     Args:
         places: Of this box.

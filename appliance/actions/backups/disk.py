@@ -21,15 +21,12 @@ from media import durable
 from media.clock import Clock
 
 PREPARED: Final = "backup.disk-prepared"
-_OTHERS: Final = tuple(
-    map(
-        Path,
-        ("/boot", "/dev/disk", "/etc", "/opt/sealift", "/proc", "/root", "/run", "/sys", "/usr", "/var/lib/sealift"),
-    )
-)
 LABEL: Final = "backup"
 FILE_SYSTEM: Final = "ext4"
 _PARTS: Final = frozenset({"disk", "part"})
+_OTHERS: Final = (
+    *("/boot", "/dev/disk", "/etc", "/opt/sealift", "/proc", "/root", "/run", "/sys", "/usr", "/var/lib/sealift"),
+)
 _FOLDERS: Final = ("systemd-tmpfiles", "--create", "sealift.conf")
 
 
@@ -101,7 +98,7 @@ def plan_for(disk: Disk, place: str, *, may_erase: bool, tool: Tool, table: Path
 
 def _require_place(place: Path) -> None:
     real = place.resolve()
-    if any(real.is_relative_to(one) or one.is_relative_to(real) for one in _OTHERS):
+    if any(real.is_relative_to(one) or one.is_relative_to(real) for one in map(Path, _OTHERS)):
         why = "the system's or Sealift's own files lie there, and would lie below the disk"
     elif real.is_dir() and not real.is_mount() and any(real.iterdir()):
         why = "it is not empty, and what lies in it would lie below the disk"

@@ -61,7 +61,11 @@ def is_used(config: Config, keys: KeyStore) -> bool:
         KeyMissingError: As `secrets_of`.
     """
     every = [each for _, found in secrets_of(config, keys) for each in found]
-    return any(not isinstance(each, Path) or aside.named(each) == each.name for each in every)
+    return any(map(_is_in_use, every))
+
+
+def _is_in_use(secret: Secret) -> bool:
+    return not isinstance(secret, Path) or aside.named(secret) == secret.name
 
 
 def require_gone(config: Config, keys: KeyStore) -> None:
@@ -70,8 +74,7 @@ def require_gone(config: Config, keys: KeyStore) -> None:
     Raises:
         KeyMissingError: One does; or as `secrets_of`.
     """
-    every = ((name, each) for name, found in secrets_of(config, keys) if name in PURPOSES for each in found)
-    if there := sorted({name for name, each in every if not isinstance(each, Path) or aside.named(each) == each.name}):
+    if there := [name for name, found in secrets_of(config, keys) if name in PURPOSES and any(map(_is_in_use, found))]:
         raise KeyMissingError(
             what=f"keys lie here again since the retirement: {', '.join(there)}",
             why="the certificate would say that what they made does not open",

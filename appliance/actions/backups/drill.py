@@ -10,7 +10,6 @@ import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -204,7 +203,7 @@ def _drill(
     clock: Clock,
 ) -> dict[str, Any]:
     file = folder / newest.name
-    made_at = _recorded_time(ledger, file, newest)
+    _require_recorded(ledger, file, newest)
     began, now = clock.monotonic(), BelievedClock(config.at, clock).now()
     with _folder() as place:
         places = PlacesSection(root=str(place), run=str(place / "run"))
@@ -240,7 +239,7 @@ def _drill(
         "serial": again.serial,
         "media": [each.serial for each in contents.manifest.media],
         "media_missing": sorted({each.serial for each in contents.manifest.media} - held),
-        "rpo_seconds": max(int((now - made_at).total_seconds()), 0),
+        "rpo_seconds": max(int((now - newest.made_at).total_seconds()), 0),
         # Media are received besides: their time depends on their size.
         "rto_milliseconds": int(1000 * (clock.monotonic() - began)),
     }
@@ -256,12 +255,8 @@ def _folder() -> Iterator[Path]:
             doomed.wipe(place)
 
 
-def _recorded_time(ledger: Ledger, file: Path, newest: Kept) -> datetime:
-    """Return when the backup was made by its record: what lies beside it on the disk, nobody signed.
-
-    Raises:
-        BackupDamagedError: It is not what was recorded.
-    """
+def _require_recorded(ledger: Ledger, file: Path, newest: Kept) -> None:
+    """Return when file and time are those of the backup's record: what lies beside it on the disk, nobody signed."""
     digest = file_sha256(file)
     leaf = making.recorded(ledger, digest)
     if digest != newest.sha256 or leaf is None:
@@ -269,7 +264,6 @@ def _recorded_time(ledger: Ledger, file: Path, newest: Kept) -> datetime:
     about = leaf.body.get("backup", leaf.body)  # of a backup that was restored here
     if not isinstance(about, Mapping) or about.get("made_at") != to_text(newest.made_at):
         raise archive.damaged("what lies beside it on the disk says that it was made at another time than the record")
-    return newest.made_at
 
 
 def _streamed(

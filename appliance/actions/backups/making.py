@@ -257,7 +257,7 @@ def _write(beside: Path, config: Config, ledger: Ledger, prepared: Draft) -> tup
             code = process.wait()
             given = _given(laying, beside.parent)
             if code != 0:
-                raise _gpg_failed(beside)
+                raise _gpg_failed()
             proven = prover.result()
         if manifest is None or proven.manifest != manifest or dict(proven.files) != dict(prepared.files):
             raise archive.damaged("what was read back is not what was written")
@@ -300,9 +300,7 @@ def _read_back(file: Path) -> Bytes:
     return Bytes(size, seen.hexdigest())
 
 
-def _gpg_failed(beside: Path) -> SealiftError:
-    if (free := _free(beside.parent)) < CHUNK:
-        return _full(free)
+def _gpg_failed() -> StoreWriteError:
     return StoreWriteError(
         what="the backup could not be encrypted",
         why="gpg ended with an error",
